@@ -1,0 +1,1 @@
+"""Find the cord: OptiC detector score, globally optimal curve, sub-voxel centerline."""

@@ -1,0 +1,1 @@
+"""Which method a dataset keeps, and how sure that is."""

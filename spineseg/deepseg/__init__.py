@@ -1,0 +1,1 @@
+"""DeepSeg: one network finds the cord, a second one segments it."""

@@ -1,0 +1,24 @@
+"""Errors that the package raises; the command line turns them into one line and an exit code."""
+
+
+class SpinesegError(Exception):
+    """Base of every error raised on purpose."""
+
+
+class InputError(SpinesegError):
+    """A file or an option cannot be used.
+
+    The message is one line: which file or key, what was expected, what was found, what to do.
+    """
+
+
+class GeometryError(InputError):
+    """Two images that must share a grid do not, or a grid is unusable."""
+
+
+class DetectionError(SpinesegError):
+    """No spinal cord could be found where one is required."""
+
+
+class ModelError(InputError):
+    """Weights are missing, damaged, or of another format."""

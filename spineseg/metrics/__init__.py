@@ -1,0 +1,1 @@
+"""Compare masks and measure the cord."""

@@ -1,0 +1,1 @@
+"""Synthetic people: anatomy, MRI contrast and a BIDS dataset with exact references."""

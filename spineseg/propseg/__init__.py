@@ -1,0 +1,1 @@
+"""PropSeg: a deformable tube propagated along the centerline."""

@@ -1,0 +1,1 @@
+"""Study steps: index, segment a chunk, measure, gather, keep."""
