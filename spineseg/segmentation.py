@@ -32,7 +32,9 @@ class Segmentation:
     parameters : dict
         Parameters as used, ready for JSON.
     extra : dict
-        By-products a caller may ask to write (mesh, heatmap, ...).
+        By-products the user asked for, keyed by the ending of the file to write beside the mask:
+        ``"_centerline.nii.gz"`` maps to an (I, J, K) ndarray on the canonical grid,
+        ``"_mesh.vtk"`` or ``".txt"`` to a str. The file name is the image's stem plus that ending.
     """
 
     cord_prob: np.ndarray

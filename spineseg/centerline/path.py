@@ -1,0 +1,177 @@
+"""The best curve through a stack of per-slice score maps, by dynamic programming.
+
+One pixel ``u_k`` is chosen in every slice k so that ``-sum_k score_k(u_k) + smoothness * sum_k |zooms * (u_{k+1} - u_k) / dz|^2``
+is least over all curves (not only local ones): the penalty is the squared slope in mm per mm, so it means the same
+for thin and thick slices. The inner minimum is a distance transform with a quadratic cost, which is separable in
+the two in-plane axes.
+
+References
+----------
+.. [1] Gros et al., 2018, Automatic spinal cord localization, robust to MRI contrasts using global curve
+   optimization, Medical Image Analysis 44, doi:10.1016/j.media.2017.12.001.
+.. [2] Felzenszwalb and Huttenlocher, 2012, Distance transforms of sampled functions, Theory of Computing 8.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spineseg.centerline.spline import cutoff_to_lam, fit_spline
+
+SMOOTHNESS = 1.0
+"""Weight of the squared slope against the score, the value OptiC ships; scores are SVM margins of order 1."""
+
+MAX_SLOPE = 3.0
+"""mm per mm between two slices: steeper than 70 degrees from the slice normal a cord never runs."""
+
+MIN_WINDOW_VOX = 5
+"""Smallest reach of one step, voxels, so that thin slices may still jump over a bad one."""
+
+SMOOTHING_MM = 20.0
+"""Waves of the path shorter than this are noise: a cervical cord bends over 100 mm, a jitter over few slices."""
+
+
+def find_path(
+    score: NDArray[np.floating], zooms: tuple[float, float, float], smoothness: float = SMOOTHNESS
+) -> NDArray[np.intp]:
+    """Find the pixels, one per slice, of the curve with the best score and least slope.
+
+    Parameters
+    ----------
+    score : (K, I, J) ndarray
+        Score of every pixel of K slices, higher is better; ``-inf`` forbids a pixel.
+    zooms : (3,) floats, mm
+        Voxel size along I, J and between slices.
+    smoothness : float, default 1
+        Weight of the squared slope (mm per mm).
+
+    Returns
+    -------
+    (K, 2) ndarray of int
+        Indices along I and J in every slice. Of equal curves the first in C order.
+
+    Notes
+    -----
+    One step moves at most ``MAX_SLOPE * dz`` along each axis, and never less than `MIN_WINDOW_VOX` voxels.
+    """
+    n_slices, n_i, n_j = score.shape
+    scale_i, scale_j = (smoothness * (zooms[a] / zooms[2]) ** 2 for a in (0, 1))
+    reach_i, reach_j = (_reach(zooms[a], zooms[2], n) for a, n in ((0, n_i), (1, n_j)))
+    cost = -np.asarray(score[0], dtype=np.float64)
+    back = np.empty((n_slices, n_i, n_j), dtype=np.int32)
+    for k in range(1, n_slices):  # each slice needs the one before it
+        along_j, arg_j = _min_transform(cost, scale_j, reach_j)
+        along_i, arg_i = _min_transform(along_j.T, scale_i, reach_i)
+        best_i = arg_i.T
+        back[k] = best_i * n_j + np.take_along_axis(arg_j, best_i, axis=0)
+        cost = along_i.T - score[k]
+    path = np.empty(n_slices, dtype=np.intp)
+    path[-1] = np.argmin(cost)
+    for k in range(n_slices - 1, 0, -1):
+        path[k - 1] = back[k].flat[path[k]]
+    return np.stack(np.unravel_index(path, (n_i, n_j)), axis=1)
+
+
+def _reach(zoom: float, dz: float, n: int) -> int:
+    """Voxels that one step may move along an axis of n voxels."""
+    return min(max(int(np.ceil(MAX_SLOPE * dz / zoom)), MIN_WINDOW_VOX), n - 1)
+
+
+def _min_transform(
+    cost: NDArray[np.float64], scale: float, reach: int
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Return min over v of cost[:, v] + scale (u - v)^2 for all u (last axis), |u - v| <= reach, and the arg-min v."""
+    rows, n = cost.shape
+    padded = np.full((rows, n + 2 * reach), np.inf)
+    padded[:, reach : reach + n] = cost
+    best = np.full((rows, n), np.inf)
+    arg = np.zeros((rows, n), dtype=np.intp)
+    centre = np.arange(n)
+    for offset in range(-reach, reach + 1):  # tens of shifts of whole planes, smallest v first: ties go to it
+        candidate = padded[:, reach + offset : reach + offset + n] + scale * offset**2
+        better = candidate < best
+        np.copyto(best, candidate, where=better)
+        np.copyto(arg, centre + offset, where=better)
+    return best, np.clip(arg, 0, n - 1)
+
+
+def refine_path(
+    score: NDArray[np.floating],
+    path: NDArray[np.intp],
+    zooms: tuple[float, float, float],
+    radius_mm: float = 2.0,
+) -> NDArray[np.float64]:
+    """Move each point of a discrete path to the sub-voxel peak of its score map.
+
+    Parameters
+    ----------
+    score : (K, I, J) ndarray
+        The score maps that the path was found in.
+    path : (K, 2) ndarray of int
+        One pixel per slice.
+    zooms : (3,) floats, mm
+        Voxel size.
+    radius_mm : float, mm, default 2
+        Neighbourhood that votes. Below the radius of a cord (4-6 mm), so that only the peak itself counts.
+
+    Returns
+    -------
+    (K, 2) ndarray of float64, voxels
+
+    Notes
+    -----
+    The centroid of the score above its value at the rim of the neighbourhood. It is symmetric, needs no fit, and
+    stays inside the neighbourhood; on a flat map the point does not move.
+    """
+    n_slices, n_i, n_j = score.shape
+    half = [max(1, int(np.ceil(radius_mm / zooms[a]))) for a in (0, 1)]
+    di, dj = np.meshgrid(*[np.arange(-h, h + 1) for h in half], indexing="ij")
+    inside = np.hypot(di * zooms[0], dj * zooms[1]) <= max(radius_mm, 1.01 * min(zooms[:2]))
+    di, dj = di[inside], dj[inside]
+    i = path[:, :1] + di
+    j = path[:, 1:] + dj
+    valid = (i >= 0) & (i < n_i) & (j >= 0) & (j < n_j)
+    # a neighbourhood cut by the border keeps only offsets whose mirror image is inside too, or it would pull inwards
+    valid &= valid[:, ::-1]
+    values = score[np.arange(n_slices)[:, None], np.clip(i, 0, n_i - 1), np.clip(j, 0, n_j - 1)].astype(
+        np.float64
+    )
+    valid &= np.isfinite(values)
+    floor = np.where(valid, values, np.inf).min(axis=1, keepdims=True)
+    weight = np.where(valid, values - np.where(np.isfinite(floor), floor, 0.0), 0.0)
+    total = weight.sum(axis=1)
+    safe = np.where(total > 0, total, 1.0)
+    shift = np.stack([(weight * di).sum(axis=1), (weight * dj).sum(axis=1)], axis=1) / safe[:, None]
+    return path + shift
+
+
+def smooth_path(
+    path: NDArray[np.floating],
+    zooms: tuple[float, float, float],
+    *,
+    cutoff_mm: float = SMOOTHING_MM,
+    weights: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
+    """Smooth a path with one point per slice by a natural cubic spline.
+
+    Parameters
+    ----------
+    path : (K, 2) ndarray, voxels
+        One point in each of K consecutive slices.
+    zooms : (3,) floats, mm
+        Voxel size.
+    cutoff_mm : float, mm, default 20
+        Waves of this length keep half their height, shorter ones vanish, longer ones stay.
+    weights : (K,) ndarray, positive, optional
+        Trust in each slice.
+
+    Returns
+    -------
+    (K, 2) ndarray of float64, voxels
+        Unchanged below three slices; nearly so where slices are further apart than half the cut-off.
+    """
+    in_plane = np.asarray(zooms[:2], dtype=np.float64)
+    positions = np.arange(len(path)) * float(zooms[2])
+    lam = cutoff_to_lam(cutoff_mm, zooms[2])
+    return fit_spline(positions, np.asarray(path, dtype=np.float64) * in_plane, lam, weights) / in_plane
