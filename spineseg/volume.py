@@ -182,8 +182,7 @@ def check_same_grid(grid: NativeGrid, like: NativeGrid, path: str | Path) -> Non
     if not np.allclose(grid.affine, like.affine, atol=AFFINE_TOLERANCE_MM):
         gap = float(np.abs(grid.affine - like.affine).max())
         raise GeometryError(
-            f"{path}: expected the image's affine, found one that differs by up to {gap:.3g}; "
-            "resample it to the image"
+            f"{path}: expected the image's affine, found one that differs by up to {gap:.3g}; resample it to the image"
         )
 
 
@@ -261,9 +260,7 @@ def file_stem(path: str | Path) -> str:
     return Path(path).name.removesuffix(".gz").removesuffix(".nii")
 
 
-def save_volume(
-    path: str | Path, data: NDArray, grid: NativeGrid, dtype: type[np.generic] = np.uint8
-) -> None:
+def save_volume(path: str | Path, data: NDArray, grid: NativeGrid, dtype: type[np.generic] = np.uint8) -> None:
     """Write a canonical (I, J, K) array onto the image's own grid; the file appears only when whole.
 
     Shape, affine, sform, qform and their codes are the image's; equal arrays give equal bytes.

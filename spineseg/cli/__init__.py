@@ -1,0 +1,95 @@
+"""The ``spineseg`` command: one module per sub-command, imported only when it is called."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from typing import NoReturn
+
+from spineseg import __version__
+from spineseg.errors import InputError, SpinesegError
+
+COMMANDS = {
+    "propseg": ("spineseg.cli.propseg", "segment the cord with a propagated deformable tube"),
+    "deepseg": ("spineseg.cli.deepseg", "segment the cord with two neural networks"),
+    "centerline": ("spineseg.cli.centerline", "find the centerline of the cord"),
+    "dice": ("spineseg.cli.dice", "compare two masks"),
+    "csa": ("spineseg.cli.csa", "measure cross-sectional area and shape"),
+    "qc": ("spineseg.cli.qc", "make the quality-control page"),
+    "phantom": ("spineseg.cli.phantom", "write a dataset of synthetic people"),
+    "train": ("spineseg.cli.train", "train the detector or the networks"),
+    "doctor": ("spineseg.cli.doctor", "check the installation"),
+    "index": ("spineseg.cli.index", "study: list the images of a dataset"),
+    "segment": ("spineseg.cli.segment_chunk", "study: segment a chunk of images with one method"),
+    "measure": ("spineseg.cli.measure", "study: measure and compare the masks of a chunk"),
+    "gather": ("spineseg.cli.gather", "study: join the chunks' tables and check every file"),
+    "decide": ("spineseg.cli.decide", "study: decide which method the dataset keeps"),
+    "keep": ("spineseg.cli.keep", "study: put the kept masks where other tools look for them"),
+    "report": ("spineseg.cli.report", "study: write the report and its figures"),
+}
+"""Sub-command to module and summary; the summary stands here so that help imports nothing."""
+
+
+class CommandParser(argparse.ArgumentParser):
+    """An argument parser that says what is wrong in one line and exits with 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the mistake and where help is."""
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} -h)\n")
+
+
+def build_overview() -> CommandParser:
+    """Return the parser that shows all commands."""
+    width = max(map(len, COMMANDS))
+    listing = "\n".join(f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items())
+    parser = CommandParser(
+        prog="spineseg",
+        description="Segment the spinal cord in MRI by two methods and choose one for a study.",
+        epilog=f"commands:\n{listing}\n\n'spineseg COMMAND -h' explains a command.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="spineseg COMMAND [options]",
+    )
+    parser.add_argument("--version", action="version", version=f"spineseg {__version__}")
+    return parser
+
+
+def build_parser(command: str) -> CommandParser:
+    """Return the parser of one command."""
+    module = importlib.import_module(COMMANDS[command][0])
+    parser = CommandParser(
+        prog=f"spineseg {command}",
+        description=module.SUMMARY,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.add_arguments(parser)
+    parser.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; return 0 when done, 2 for bad usage or input, 1 for a bug."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0].startswith("-"):
+        overview = build_overview()
+        overview.parse_args(argv)
+        overview.print_help()
+        return 2
+    command, *rest = argv
+    if command not in COMMANDS:
+        print(f"spineseg: error: no command {command!r}; expected one of {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    args = build_parser(command).parse_args(rest)
+    args.command_line = f"spineseg {' '.join(argv)}"
+    try:
+        return args.run(args)
+    except SpinesegError as error:
+        print(f"spineseg {command}: error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, InputError) else 1
+    except BrokenPipeError:  # the reader of our output, such as head, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130  # what shells report for Ctrl-C

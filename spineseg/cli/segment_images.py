@@ -1,0 +1,175 @@
+"""What propseg and deepseg share on the command line: options, file names, the loop over images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from spineseg.contrasts import CONTRASTS, SUFFIX_CONTRAST
+from spineseg.errors import InputError
+
+
+def parse_contrast(text: str) -> str:
+    """Return one of t1, t2, t2s, dwi; BIDS suffixes such as T2star are understood."""
+    contrast = SUFFIX_CONTRAST.get(text, text)
+    if contrast not in CONTRASTS:
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(CONTRASTS)}, found {text!r}")
+    return contrast
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that both methods have."""
+    files = parser.add_argument_group("images")
+    files.add_argument("-i", nargs="+", required=True, metavar="IMG", type=Path, help="one or more NIfTI images")
+    files.add_argument(
+        "-c",
+        required=True,
+        type=parse_contrast,
+        metavar="CONTRAST",
+        help="t1, t2, t2s or dwi; for others the closest by eye (cord darker than the fluid: t2)",
+    )
+    files.add_argument("-bval", type=Path, metavar="FILE", help="b-values of a 4-D series; default: beside the image")
+    out = parser.add_argument_group("output")
+    out.add_argument(
+        "-o", type=Path, metavar="FILE", help="mask to write; default <img>_seg.nii.gz here; one image only"
+    )
+    out.add_argument(
+        "-ofolder", type=Path, metavar="DIR", help="folder for the masks, made where missing; default: here"
+    )
+    out.add_argument(
+        "-soft",
+        nargs="?",
+        const=1,
+        default=0,
+        type=int,
+        choices=(0, 1),
+        metavar="0|1",
+        help="1: write values between 0 and 1 (float32) in place of a binary mask; default 0",
+    )
+    out.add_argument("-qc", type=Path, metavar="DIR", help="add the images to the quality-control page in DIR")
+    out.add_argument("-qc-dataset", metavar="NAME", help="dataset shown in the quality-control page")
+    out.add_argument("-qc-subject", metavar="NAME", help="subject shown in the quality-control page")
+    out.add_argument("-v", type=int, choices=(0, 1, 2), default=1, metavar="0|1|2", help="0: silent; default 1")
+    out.add_argument("--json", action="store_true", help="print the results as JSON")
+    parser.add_argument("-threads", type=int, default=0, metavar="N", help="CPU threads; default: all this job may use")
+
+
+def available_threads(asked: int) -> int:
+    """Return the threads asked for, or the number of cores that this process may run on."""
+    if asked < 0:
+        raise InputError(f"-threads: expected 0 or more, found {asked}")
+    return asked or len(os.sched_getaffinity(0))
+
+
+def output_path(image: Path, args: argparse.Namespace) -> Path:
+    """Return the mask's path: -o, or <img>_seg.nii.gz in -ofolder or the current folder."""
+    if args.o is None:
+        name = image.name.removesuffix(".gz").removesuffix(".nii")
+        return (args.ofolder or Path()) / f"{name}_seg.nii.gz"
+    path = args.o if args.o.name.endswith((".nii", ".nii.gz")) else args.o.with_name(f"{args.o.name}.nii.gz")
+    return args.ofolder / path if args.ofolder and not path.is_absolute() else path
+
+
+def segment_images(args: argparse.Namespace, name: str, params: Any, *, centerline: Path | None = None) -> int:
+    """Segment every image given with -i and print what was written.
+
+    Returns
+    -------
+    int
+        0, or 2 when an image could not be used; the other images are done all the same.
+    """
+    from spineseg.methods import prepare_method, segment_file
+    from spineseg.progress import Progress
+
+    outputs = [output_path(image, args) for image in args.i]
+    _check_outputs(args, outputs)
+    weights = getattr(args, "weights", None)
+    method = prepare_method(
+        name,
+        params,
+        weights=str(weights) if weights else None,
+        device=getattr(args, "device", "cpu"),
+        threads=available_threads(args.threads),
+    )
+    progress = Progress(len(args.i), verbosity=args.v)
+    results = []
+    for image, output in zip(args.i, outputs, strict=True):
+        try:
+            result = segment_file(
+                image,
+                output,
+                method,
+                args.c,
+                bval=args.bval,
+                centerline=centerline,
+                soft=bool(args.soft),
+                progress=progress,
+            )
+        except InputError as error:
+            progress.end_image("failed")
+            print(f"spineseg {name}: error: {error}", file=sys.stderr)
+            results.append({"image": str(image), "status": "failed", "message": str(error), "files": []})
+            continue
+        page = _add_to_qc(args, result, name) if args.qc else None
+        results.append(
+            {
+                "image": str(image),
+                "status": result.status,
+                "message": result.message,
+                "warnings": list(result.warnings),
+                "files": [str(file) for file in result.files],
+                "seconds": result.seconds,
+                "qc": str(page) if page else None,
+            }
+        )
+        if not args.json:
+            _print_result(args, result, page)
+    if args.json:
+        print(json.dumps(results, indent=2))
+    return 2 if any(result["status"] == "failed" for result in results) else 0
+
+
+def _check_outputs(args: argparse.Namespace, outputs: list[Path]) -> None:
+    """Refuse outputs that would overwrite each other or the input."""
+    if args.o is not None and len(args.i) > 1:
+        raise InputError(f"-o {args.o}: names one file, found {len(args.i)} images; use -ofolder")
+    for position, path in enumerate(outputs):
+        if path in outputs[:position]:
+            raise InputError(f"{path}: two of the images would be written there; segment them into two folders")
+        if path.resolve() in [image.resolve() for image in args.i]:
+            raise InputError(f"{path}: is the image itself; choose another name with -o")
+
+
+def _add_to_qc(args: argparse.Namespace, result: Any, name: str) -> Path:
+    """Add one image to the quality-control page and return the page's path."""
+    from spineseg.report.qc import add_image_to_qc
+
+    return add_image_to_qc(
+        args.qc,
+        result.image,
+        result.mask,
+        method=name,
+        contrast=args.c,
+        dataset=args.qc_dataset,
+        subject=args.qc_subject,
+        command=args.command_line,
+    )
+
+
+def _print_result(args: argparse.Namespace, result: Any, page: Path | None) -> None:
+    """Print status, files and the line that opens them."""
+    if result.status == "empty":
+        print(f"spineseg: warning: {result.image}: no cord found, the mask is empty", file=sys.stderr)
+    if not args.v:
+        return
+    for note in result.warnings:
+        print(f"  {note}")
+    print(f"{result.image.name}: {result.status}; wrote " + ", ".join(map(str, result.files)))
+    color = "YlOrRd" if args.soft else "red"
+    print(f"fsleyes {result.image} -cm greyscale {result.mask} -cm {color} -a 70.0 &")
+    if page:
+        print(f"xdg-open {page}")
