@@ -1,9 +1,9 @@
 """The best curve through a stack of per-slice score maps, by dynamic programming.
 
-One pixel ``u_k`` is chosen in every slice k so that ``-sum_k score_k(u_k) + smoothness * sum_k |zooms * (u_{k+1} - u_k) / dz|^2``
-is least over all curves (not only local ones): the penalty is the squared slope in mm per mm, so it means the same
-for thin and thick slices. The inner minimum is a distance transform with a quadratic cost, which is separable in
-the two in-plane axes.
+One pixel ``u_k`` is chosen in every slice k so that ``-sum_k score_k(u_k) + smoothness * sum_k |zooms *
+(u_{k+1} - u_k) / dz|^2`` is least over all curves (not only local ones): the penalty is the squared slope in
+mm per mm, so it means the same for thin and thick slices. The inner minimum is a distance transform with a
+quadratic cost, which is separable in the two in-plane axes.
 
 References
 ----------
@@ -29,7 +29,7 @@ MIN_WINDOW_VOX = 5
 """Smallest reach of one step, voxels, so that thin slices may still jump over a bad one."""
 
 SMOOTHING_MM = 20.0
-"""Waves of the path shorter than this are noise: a cervical cord bends over 100 mm, a jitter over few slices."""
+"""Shorter waves of the path are noise: a cervical cord bends over 100 mm, a jitter over few slices."""
 
 
 def find_path(
@@ -78,10 +78,8 @@ def _reach(zoom: float, dz: float, n: int) -> int:
     return min(max(int(np.ceil(MAX_SLOPE * dz / zoom)), MIN_WINDOW_VOX), n - 1)
 
 
-def _min_transform(
-    cost: NDArray[np.float64], scale: float, reach: int
-) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Return min over v of cost[:, v] + scale (u - v)^2 for all u (last axis), |u - v| <= reach, and the arg-min v."""
+def _min_transform(cost: NDArray[np.float64], scale: float, reach: int) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Return min and arg-min over v of cost[:, v] + scale (u - v)^2 with |u - v| <= reach, for all u."""
     rows, n = cost.shape
     padded = np.full((rows, n + 2 * reach), np.inf)
     padded[:, reach : reach + n] = cost
@@ -121,8 +119,8 @@ def refine_path(
 
     Notes
     -----
-    The centroid of the score above its value at the rim of the neighbourhood. It is symmetric, needs no fit, and
-    stays inside the neighbourhood; on a flat map the point does not move.
+    The centroid of the score above its value at the rim of the neighbourhood. It is symmetric, needs no fit,
+    and stays inside the neighbourhood; on a flat map the point does not move.
     """
     n_slices, n_i, n_j = score.shape
     half = [max(1, int(np.ceil(radius_mm / zooms[a]))) for a in (0, 1)]
@@ -132,11 +130,10 @@ def refine_path(
     i = path[:, :1] + di
     j = path[:, 1:] + dj
     valid = (i >= 0) & (i < n_i) & (j >= 0) & (j < n_j)
-    # a neighbourhood cut by the border keeps only offsets whose mirror image is inside too, or it would pull inwards
+    # a neighbourhood cut by the border keeps only offsets whose mirror image is inside too, or it would pull
+    # inwards
     valid &= valid[:, ::-1]
-    values = score[np.arange(n_slices)[:, None], np.clip(i, 0, n_i - 1), np.clip(j, 0, n_j - 1)].astype(
-        np.float64
-    )
+    values = score[np.arange(n_slices)[:, None], np.clip(i, 0, n_i - 1), np.clip(j, 0, n_j - 1)].astype(np.float64)
     valid &= np.isfinite(values)
     floor = np.where(valid, values, np.inf).min(axis=1, keepdims=True)
     weight = np.where(valid, values - np.where(np.isfinite(floor), floor, 0.0), 0.0)

@@ -1,8 +1,8 @@
 """Natural cubic smoothing spline of curves sampled at increasing, possibly uneven, positions.
 
-The spline minimises ``sum_i w_i |y_i - f(t_i)|^2 + lam * integral |f''(t)|^2 dt``. It is linear in the data, needs no
-choice of knots, and is exact for a straight line whatever `lam` is, so a straight cord stays straight. Outside its
-first and last positions it goes on as a straight line.
+The spline minimises ``sum_i w_i |y_i - f(t_i)|^2 + lam * integral |f''(t)|^2 dt``. It is linear in the data,
+needs no choice of knots, and is exact for a straight line whatever `lam` is, so a straight cord stays
+straight. Outside its first and last positions it goes on as a straight line.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def fit_spline(
 
     Notes
     -----
-    Reinsch's form: solve ``(R + lam Q' W^-1 Q) g = Q' y`` for the second derivatives g at the inner positions, a
-    system with two bands beside its diagonal; then ``f = y - lam W^-1 Q g``. Fewer than three points have no curvature and
-    come back unchanged.
+    Reinsch's form: solve ``(R + lam Q' W^-1 Q) g = Q' y`` for the second derivatives g at the inner
+    positions, a system with two bands beside its diagonal; then ``f = y - lam W^-1 Q g``. Fewer than three
+    points have no curvature and come back unchanged.
 
     References
     ----------
@@ -47,8 +47,8 @@ def fit_spline(
 
     Examples
     --------
-    >>> fit_spline(np.arange(4.0), np.array([[0.0], [1.0], [2.0], [3.0]]), lam=100.0).ravel().round(6).tolist()
-    [0.0, 1.0, 2.0, 3.0]
+    >>> fit_spline(np.arange(4.0), np.array([[0.0], [1.0], [2.0], [3.0]]),
+    lam=100.0).ravel().round(6).tolist() [0.0, 1.0, 2.0, 3.0]
     """
     y = np.asarray(values, dtype=np.float64)
     if lam <= 0 or len(y) < 3:
@@ -72,9 +72,7 @@ def fit_spline(
     return y - lam * inv_w[:, None] * correction
 
 
-def evaluate_spline(
-    positions: Floats, values: Floats, at: Floats, derivative: int = 0
-) -> NDArray[np.float64]:
+def evaluate_spline(positions: Floats, values: Floats, at: Floats, derivative: int = 0) -> NDArray[np.float64]:
     """Evaluate the natural cubic spline through the values, straight beyond its ends.
 
     Parameters
@@ -108,8 +106,8 @@ def evaluate_spline(
 def cutoff_to_lam(cutoff_mm: float, spacing_mm: float) -> float:
     """Return the curvature weight that halves a wave of length `cutoff_mm`.
 
-    For points `spacing_mm` apart the spline damps a wave of angular frequency w by ``1 / (1 + lam * spacing * w^4)``,
-    so that a cut-off says the same in every voxel size.
+    For points `spacing_mm` apart the spline damps a wave of angular frequency w by ``1 / (1 + lam * spacing
+    * w^4)``, so that a cut-off says the same in every voxel size.
 
     Examples
     --------

@@ -1,0 +1,385 @@
+"""The centerline of the cord: one sub-voxel point per axial slice, and what can be done with it.
+
+Everything is in voxel indices of the canonical orientation (nibabel axcodes LAS, SCT's "RPI"): index 0 runs
+from right to left, 1 from posterior to anterior, 2 from inferior to superior. Lengths (smoothing, tangents,
+arc length) are in mm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from spineseg.centerline.spline import cutoff_to_lam, evaluate_spline, fit_spline
+from spineseg.errors import GeometryError, InputError
+from spineseg.volume import load_mask, save_volume, to_canonical
+from spineseg.writing import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from spineseg.volume import NativeGrid
+
+Floats = NDArray[np.float64]
+
+SMOOTHING_MM = 20.0
+"""Default cut-off wavelength: a cord bends over 100 mm and more, a jittering detector over a few slices."""
+
+
+@dataclass(frozen=True)
+class Centerline:
+    """The curve through the middle of the cord, one point per axial slice.
+
+    Parameters
+    ----------
+    points_vox : (n, 3) ndarray of float64
+        Sub-voxel canonical indices, by increasing slice; the third column holds whole slice numbers.
+    score : (n,) ndarray of float64, optional
+        Confidence of the detector in each point (see `spineseg.centerline.estimate`); NaN where unknown.
+
+    Raises
+    ------
+    GeometryError
+        If the shapes disagree, or the slices are not whole, increasing numbers.
+
+    Examples
+    --------
+    >>> line = Centerline(np.array([[4.0, 5.0, 0.0], [4.5, 5.0, 1.0]]))
+    >>> line.slices.tolist(), line.is_empty
+    ([0, 1], False)
+    """
+
+    points_vox: Floats
+    score: Floats = field(default=None)  # type: ignore[assignment]  # filled with NaN below
+
+    def __post_init__(self) -> None:
+        points = np.asarray(self.points_vox, dtype=np.float64).reshape(-1, 3)
+        score = np.full(len(points), np.nan) if self.score is None else np.asarray(self.score, dtype=np.float64)
+        if score.shape != (len(points),):
+            raise GeometryError(f"centerline: {len(points)} points but scores of shape {score.shape}")
+        steps = np.diff(points[:, 2])
+        if not np.isfinite(points).all() or (points[:, 2] % 1).any() or (steps <= 0).any():
+            raise GeometryError("centerline: expected finite points in increasing, whole slice numbers")
+        object.__setattr__(self, "points_vox", points)
+        object.__setattr__(self, "score", score)
+
+    @property
+    def slices(self) -> NDArray[np.intp]:
+        """Slice numbers k, (n,), increasing."""
+        return self.points_vox[:, 2].astype(np.intp)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the curve has no point at all."""
+        return len(self.points_vox) == 0
+
+    def points_mm(self, affine: ArrayLike) -> Floats:
+        """Return the points in world millimetres, (n, 3), by the canonical affine of the volume, (4, 4)."""
+        affine = np.asarray(affine, dtype=np.float64)
+        return self.points_vox @ affine[:3, :3].T + affine[:3, 3]
+
+
+def empty_centerline() -> Centerline:
+    """Return a centerline without points: no cord was found."""
+    return Centerline(np.zeros((0, 3)))
+
+
+def centerline_from_points(points_vox: ArrayLike, zooms: Sequence[float], *, smoothing_mm: float = 0.0) -> Centerline:
+    """Make a centerline of points in any order and density.
+
+    Parameters
+    ----------
+    points_vox : (m, 3) array_like, voxels
+        Canonical indices. Points of one slice (nearest whole slice) are averaged; slices between points are
+        filled by a natural cubic spline, which is straight for two points.
+    zooms : (3,) floats, mm
+        Voxel size.
+    smoothing_mm : float, mm, default 0
+        Cut-off wavelength of the smoothing, 0 for none.
+
+    Returns
+    -------
+    Centerline
+        From the first to the last slice that holds a point; empty for no points.
+
+    Examples
+    --------
+    >>> centerline_from_points([[0, 0, 0], [4, 2, 4]], (1, 1, 1)).points_vox[2].tolist()
+    [2.0, 1.0, 2.0]
+    """
+    points = np.asarray(points_vox, dtype=np.float64).reshape(-1, 3)
+    if len(points) == 0:
+        return empty_centerline()
+    slices, member, counts = np.unique(np.rint(points[:, 2]), return_inverse=True, return_counts=True)
+    mean = np.stack([np.bincount(member, points[:, a]) / counts for a in (0, 1)], axis=1)
+    line = Centerline(np.column_stack([mean, slices]))
+    if smoothing_mm > 0:
+        line = smooth_centerline(line, zooms, cutoff_mm=smoothing_mm)
+    return extend_centerline(line, zooms, np.arange(slices[0], slices[-1] + 1))
+
+
+def centerline_from_mask(
+    mask: NDArray, zooms: Sequence[float], *, threshold: float = 0.0, smoothing_mm: float = 0.0
+) -> Centerline:
+    """Make a centerline of the centroids of a mask, slice by slice (SCT's ``fitseg``).
+
+    Parameters
+    ----------
+    mask : (I, J, K) ndarray
+        Voxels above the threshold count alike, whatever their value. One voxel per slice, or one here and
+        there, is enough: slices in between are interpolated.
+    zooms : (3,) floats, mm
+        Voxel size.
+    threshold : float, default 0
+        Voxels at or below it are background.
+    smoothing_mm : float, mm, default 0
+        Cut-off wavelength of the smoothing, 0 for the centroids themselves.
+
+    Returns
+    -------
+    Centerline
+        Empty for an empty mask.
+    """
+    return centerline_from_points(np.argwhere(np.asarray(mask) > threshold), zooms, smoothing_mm=smoothing_mm)
+
+
+def smooth_centerline(line: Centerline, zooms: Sequence[float], *, cutoff_mm: float = SMOOTHING_MM) -> Centerline:
+    """Smooth a centerline by a natural cubic spline in mm.
+
+    Parameters
+    ----------
+    line : Centerline
+        Gaps between its slices are respected (the spline works on positions in mm).
+    zooms : (3,) floats, mm
+        Voxel size.
+    cutoff_mm : float, mm, default 20
+        Waves of this length keep half their height. Slices further apart than half of it hardly move.
+
+    Returns
+    -------
+    Centerline
+        On the same slices with the same scores; unchanged below three points.
+    """
+    if len(line.points_vox) < 3 or cutoff_mm <= 0:
+        return line
+    in_plane, positions = np.asarray(zooms[:2], dtype=np.float64), line.points_vox[:, 2] * zooms[2]
+    lam = cutoff_to_lam(cutoff_mm, float(np.diff(positions).mean()))
+    smooth = fit_spline(positions, line.points_vox[:, :2] * in_plane, lam) / in_plane
+    return replace(line, points_vox=np.column_stack([smooth, line.points_vox[:, 2]]))
+
+
+def extend_centerline(
+    line: Centerline, zooms: Sequence[float], slices: ArrayLike, *, end_mm: float = 15.0
+) -> Centerline:
+    """Return the centerline on the given slices: interpolated inside its span, straight beyond it.
+
+    Parameters
+    ----------
+    line : Centerline
+        Must hold at least one point.
+    zooms : (3,) floats, mm
+        Voxel size.
+    slices : (m,) array_like of int, increasing
+        Slices wanted.
+    end_mm : float, mm, default 15
+        Length of curve at each end whose mean direction is kept beyond it; a vertebral level, so that the
+        jitter of the last slice does not decide.
+
+    Returns
+    -------
+    Centerline
+        Scores are kept on slices that had one and NaN elsewhere.
+
+    Raises
+    ------
+    GeometryError
+        If `line` is empty.
+    """
+    if line.is_empty:
+        raise GeometryError("centerline: an empty centerline cannot be extended")
+    wanted = np.asarray(slices, dtype=np.float64).reshape(-1)
+    known, points = line.points_vox[:, 2], line.points_vox[:, :2]
+    inside = np.clip(wanted, known[0], known[-1])
+    curve = evaluate_spline(known * zooms[2], points, inside * zooms[2])
+    reach = max(end_mm / zooms[2], 1.0)
+    for end, keep in ((0, known <= known[0] + reach), (-1, known >= known[-1] - reach)):
+        beyond = wanted < known[0] if end == 0 else wanted > known[-1]
+        slope = np.polyfit(known[keep], points[keep], 1)[0] if keep.sum() > 1 else _chord(known, points, end)
+        curve[beyond] = points[end] + (wanted[beyond] - known[end])[:, None] * slope
+    score = np.full(len(wanted), np.nan)
+    shared, here, there = np.intersect1d(wanted, known, assume_unique=True, return_indices=True)
+    if len(shared):
+        curve[here], score[here] = points[there], line.score[there]
+    return Centerline(np.column_stack([curve, wanted]), score)
+
+
+def _chord(known: Floats, points: Floats, end: int) -> Floats:
+    """Slope, (2,), voxels per slice, from one end (0 or -1) to its neighbour; zero for a single point."""
+    if len(known) < 2:
+        return np.zeros(2)
+    other = 1 if end == 0 else -2
+    return (points[end] - points[other]) / (known[end] - known[other])
+
+
+def select_slices(line: Centerline, first: int, last: int) -> Centerline:
+    """Return the part of a centerline with first <= slice <= last."""
+    keep = (line.points_vox[:, 2] >= first) & (line.points_vox[:, 2] <= last)
+    return Centerline(line.points_vox[keep], line.score[keep])
+
+
+def compute_tangents(line: Centerline, zooms: Sequence[float]) -> Floats:
+    """Compute the unit tangent of the curve in each of its slices.
+
+    Parameters
+    ----------
+    line : Centerline
+        Smooth it first: tangents of a jittering curve mean nothing.
+    zooms : (3,) floats, mm
+        Voxel size.
+
+    Returns
+    -------
+    (n, 3) ndarray of float64
+        Directions in mm along the canonical axes, of length 1, pointing to higher slices; (0, 0, 1) for one
+        point.
+
+    Examples
+    --------
+    >>> line = Centerline(np.array([[0.0, 0, 0], [1, 0, 1], [2, 0, 2]]))
+    >>> compute_tangents(line, (1.0, 1.0, 1.0))[1].round(3).tolist()
+    [0.707, 0.0, 0.707]
+    """
+    if line.is_empty:
+        return np.zeros((0, 3))
+    in_plane, positions = np.asarray(zooms[:2], dtype=np.float64), line.points_vox[:, 2] * zooms[2]
+    slope = evaluate_spline(positions, line.points_vox[:, :2] * in_plane, positions, derivative=1)
+    tangents = np.column_stack([slope, np.ones(len(slope))])
+    return tangents / np.linalg.norm(tangents, axis=1, keepdims=True)
+
+
+def sample_arc_length(line: Centerline, zooms: Sequence[float], step_mm: float) -> Floats:
+    """Sample the curve at equal distances along it.
+
+    Parameters
+    ----------
+    line : Centerline
+        The curve.
+    zooms : (3,) floats, mm
+        Voxel size.
+    step_mm : float, mm
+        Distance between two samples along the curve.
+
+    Returns
+    -------
+    (m, 3) ndarray of float64, voxels
+        Sub-voxel in all three axes, from the first point of the curve on; m is at least 1 unless `line` is
+        empty.
+    """
+    points, scale = line.points_vox, np.asarray(zooms, dtype=np.float64)
+    if len(points) < 2:
+        return points.copy()
+    fine = np.linspace(points[0, 2], points[-1, 2], 10 * (len(points) - 1) + 1)  # chords of a tenth of a slice
+    curve = np.column_stack([evaluate_spline(points[:, 2], points[:, :2], fine), fine])
+    length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(curve * scale, axis=0), axis=1))])
+    wanted = np.arange(0.0, length[-1] + 1e-9 * step_mm, step_mm)
+    return np.stack([np.interp(wanted, length, curve[:, a]) for a in range(3)], axis=1)
+
+
+def load_centerline(path: str | Path, grid: NativeGrid, *, smoothing_mm: float = 0.0) -> Centerline:
+    """Load a centerline that a user or another tool made for an image.
+
+    Parameters
+    ----------
+    path : str or Path
+        NIfTI on the image's grid: every voxel above 0 counts (one per slice, a few points, or a whole mask).
+        Or text (``.csv``, ``.txt``): three numbers per row, separated by commas, semicolons or blanks, the
+        voxel indices along the image's own axes, as SCT writes them since 6.5; a header row is skipped.
+    grid : NativeGrid
+        The image's grid.
+    smoothing_mm : float, mm, default 0
+        Cut-off wavelength of the smoothing, 0 for none.
+
+    Returns
+    -------
+    Centerline
+        Slices between the points are interpolated.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, holds no point, or points beyond the image.
+    GeometryError
+        If a NIfTI file lies on another grid.
+    """
+    path = Path(path)
+    zooms = np.linalg.norm(_canonical_affine(grid)[:3, :3], axis=0)
+    if path.suffix.lower() in (".csv", ".txt"):
+        points = _read_points(path, grid)
+    else:
+        points = np.argwhere(load_mask(path, like=grid)[0].data > 0)
+    if len(points) == 0:
+        raise InputError(f"{path}: expected points of a centerline, found none; mark at least one voxel")
+    return centerline_from_points(points, zooms, smoothing_mm=smoothing_mm)
+
+
+def _canonical_affine(grid: NativeGrid) -> Floats:
+    """Affine of the canonical axes of a grid, (4, 4)."""
+    return to_canonical(np.zeros(grid.shape3, dtype=np.uint8), grid.affine).affine
+
+
+def _read_points(path: Path, grid: NativeGrid) -> Floats:
+    """Read native voxel indices from text and return canonical ones, (n, 3)."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    rows: list[list[float]] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        cells = line.replace(",", " ").replace(";", " ").split()
+        try:
+            row = [float(cell) for cell in cells]
+        except ValueError:
+            if not rows:
+                continue  # a header
+            raise InputError(f"{path}: row {number}: expected three numbers, found {line.strip()!r}") from None
+        if row and (len(row) != 3 or not np.isfinite(row).all()):
+            raise InputError(f"{path}: row {number}: expected three numbers, found {line.strip()!r}")
+        rows += [row] if row else []
+    native = np.asarray(rows, dtype=np.float64).reshape(-1, 3)
+    outside = ((native < -0.5) | (native > np.array(grid.shape3) - 0.5)).any(axis=1)
+    if outside.any():
+        raise InputError(
+            f"{path}: expected voxel indices within {grid.shape3}, found {native[outside][0].tolist()}; "
+            "give indices along the image's own axes, not mm"
+        )
+    to_index = np.linalg.inv(_canonical_affine(grid)) @ grid.affine
+    return native @ to_index[:3, :3].T + to_index[:3, 3]
+
+
+def save_centerline(path: str | Path, line: Centerline, grid: NativeGrid) -> None:
+    """Write a centerline as a binary NIfTI on the image's grid, one voxel per slice.
+
+    Points beyond the border in plane are moved to it; slices beyond the image are left out.
+    """
+    canonical = to_canonical(np.zeros(grid.shape3, dtype=np.uint8), grid.affine)
+    shape = np.array(canonical.shape)
+    voxels = np.rint(line.points_vox).astype(np.intp)
+    voxels = voxels[(voxels[:, 2] >= 0) & (voxels[:, 2] < shape[2])]
+    voxels[:, :2] = np.clip(voxels[:, :2], 0, shape[:2] - 1)
+    data = np.zeros(canonical.shape, dtype=np.uint8)
+    data[tuple(voxels.T)] = 1
+    save_volume(path, data, grid)
+
+
+def save_centerline_csv(path: str | Path, line: Centerline, grid: NativeGrid) -> None:
+    """Write a centerline as text the way SCT does: native sub-voxel indices, inferior to superior.
+
+    Three numbers per row, separated by commas, in ``%.18e``, no header.
+    """
+    to_native_index = np.linalg.inv(grid.affine) @ _canonical_affine(grid)
+    native = line.points_vox @ to_native_index[:3, :3].T + to_native_index[:3, 3]
+    # the transform only permutes and flips, so its rounding errors (1e-15) may go
+    rows = [",".join(f"{value:.18e}" for value in row) for row in np.round(native, 9) + 0.0]
+    write_text(path, "\n".join(rows) + "\n" if rows else "")
