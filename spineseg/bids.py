@@ -1,0 +1,134 @@
+"""Names of a BIDS dataset: entities of an image file, and where its derivatives lie."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+IMAGE_EXTENSIONS = (".nii.gz", ".nii")
+DATATYPES = ("anat", "dwi", "func")
+"""Folders of a subject that can hold images of the cord; ``fmap`` and others hold none."""
+
+_NAME = re.compile(r"sub-(?P<subject>[A-Za-z0-9+]+)(?P<rest>(?:_[a-zA-Z]+-[A-Za-z0-9+]+)*)_(?P<suffix>[A-Za-z0-9]+)")
+_SUFFIX_DATATYPE = {"dwi": "dwi", "bold": "func", "sbref": "func"}
+
+
+@dataclass(frozen=True)
+class ImageName:
+    """What the name of an image file says.
+
+    Parameters
+    ----------
+    stem : str
+        File name without ``.nii`` or ``.nii.gz``; identifies the image in a study.
+    subject : str
+        Without ``sub-``.
+    suffix : str
+        Last part of the stem, such as ``T2w``.
+    entities : dict of str to str
+        Key and value of every other part, in the order of the name (``ses``, ``acq``, ``run``, ...).
+    """
+
+    stem: str
+    subject: str
+    suffix: str
+    entities: dict[str, str]
+
+    @property
+    def session(self) -> str:
+        """Session without ``ses-``; empty when there is none."""
+        return self.entities.get("ses", "")
+
+    @property
+    def run(self) -> str:
+        """Run as written in the name; empty when there is none."""
+        return self.entities.get("run", "")
+
+
+def image_stem(path: str | Path) -> str | None:
+    """Return the file name without its image extension, or None where it is no NIfTI name.
+
+    Examples
+    --------
+    >>> image_stem("sub-01/anat/sub-01_T2w.nii.gz"), image_stem("sub-01_dwi.bval")
+    ('sub-01_T2w', None)
+    """
+    name = Path(path).name
+    return next((name[: -len(end)] for end in IMAGE_EXTENSIONS if name.endswith(end)), None)
+
+
+def parse_name(stem: str) -> ImageName | None:
+    """Split a stem into its entities, or return None where it does not follow BIDS.
+
+    Examples
+    --------
+    >>> name = parse_name("sub-01_ses-2_acq-sag_run-1_T2w")
+    >>> name.subject, name.session, name.run, name.suffix
+    ('01', '2', '1', 'T2w')
+    """
+    match = _NAME.fullmatch(stem)
+    if match is None:
+        return None
+    pairs = [part.split("-", 1) for part in match["rest"].split("_")[1:]]
+    entities = dict(pairs)
+    if len(entities) < len(pairs):
+        return None
+    return ImageName(stem, match["subject"], match["suffix"], entities)
+
+
+def format_stem(subject: str, suffix: str, *, session: str = "", run: str = "") -> str:
+    """Return the stem of an image of one person, for files whose own name is not BIDS.
+
+    Examples
+    --------
+    >>> format_stem("01", "T2w", session="2")
+    'sub-01_ses-2_T2w'
+    """
+    parts = [f"sub-{subject}", f"ses-{session}" if session else "", f"run-{run}" if run else "", suffix]
+    return "_".join(part for part in parts if part)
+
+
+def datatype_of(suffix: str) -> str:
+    """Return the folder in which images of a suffix lie: ``anat``, ``dwi`` or ``func``."""
+    return _SUFFIX_DATATYPE.get(suffix, "anat")
+
+
+def image_folder(subject: str, session: str, datatype: str) -> Path:
+    """Return the folder of an image inside a dataset, such as ``sub-01/ses-2/anat``."""
+    return Path(f"sub-{subject}", *([f"ses-{session}"] if session else []), datatype)
+
+
+def mask_path(stem: str, subject: str, session: str, datatype: str, method: str | None = None) -> Path:
+    """Return where a cord mask lies inside a derivative dataset.
+
+    Parameters
+    ----------
+    stem : str
+        Stem of the source image.
+    subject, session, datatype : str
+        As in `image_folder`; `session` may be empty.
+    method : str, optional
+        Without it, the name of the kept mask, which the field's tools look for.
+
+    Examples
+    --------
+    >>> mask_path("sub-01_T2w", "01", "", "anat", "propseg").as_posix()
+    'sub-01/anat/sub-01_T2w_desc-propseg_label-SC_seg.nii.gz'
+    >>> mask_path("sub-01_T2w", "01", "", "anat").as_posix()
+    'sub-01/anat/sub-01_T2w_label-SC_seg.nii.gz'
+    """
+    described = f"_desc-{method}" if method else ""
+    return image_folder(subject, session, datatype) / f"{stem}{described}_label-SC_seg.nii.gz"
+
+
+def sidecar_path(mask: str | Path) -> Path:
+    """Return the JSON file beside an image.
+
+    Examples
+    --------
+    >>> sidecar_path("sub-01_T2w_label-SC_seg.nii.gz").name
+    'sub-01_T2w_label-SC_seg.json'
+    """
+    mask = Path(mask)
+    return mask.with_name(f"{image_stem(mask) or mask.stem}.json")
