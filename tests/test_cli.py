@@ -1,0 +1,83 @@
+"""The command line: help, one-line errors, exit codes, and a start-up that imports nothing heavy."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from spineseg.cli import COMMANDS, build_parser, main
+
+HEAVY = ("torch", "pandas", "matplotlib", "seaborn", "scipy.stats", "snakemake", "jinja2")
+
+
+def test_start_up_imports_nothing_heavy():
+    code = f"import sys, spineseg.cli; print([m for m in {HEAVY!r} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        build_parser(command).parse_args(["-h"])
+    assert caught.value.code == 0
+    assert "usage" in capsys.readouterr().out
+
+
+def test_no_arguments_prints_the_commands_and_exits_2(capsys):
+    assert main([]) == 2
+    assert "propseg" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["segmentate"], "no command 'segmentate'"),
+        (["propseg", "-i", "x.nii.gz"], "required: -c"),
+        (["propseg", "-i", "x.nii.gz", "-c", "t3"], "expected one of t1, t2, t2s, dwi"),
+        (["propseg", "-i", "nowhere/x.nii.gz", "-c", "t2"], "nowhere/x.nii.gz: no such file"),
+        (["propseg", "-i", "a.nii", "b.nii", "-c", "t2", "-o", "c.nii"], "use -ofolder"),
+        (["propseg", "-i", "a/x.nii", "b/x.nii", "-c", "t2"], "two of the images"),
+        (["propseg", "-i", "x.nii", "-c", "t2", "-threads", "-3"], "-threads"),
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_2(argv, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = main(argv)
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert len(lines) == 1
+    assert words in lines[0]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bad_image_does_not_stop_the_others(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.nii.gz").write_bytes(b"")
+    noise = np.random.default_rng(0).normal(100, 10, (40, 40, 6)).astype(np.float32)
+    nib.save(nib.Nifti1Image(noise, np.diag([-1, 1, 5, 1.0])), tmp_path / "noise.nii.gz")
+    code = main(["propseg", "-i", "bad.nii.gz", "noise.nii.gz", "-c", "t2", "--json", "-v", "0"])
+    bad, noise_result = json.loads(capsys.readouterr().out)
+    assert code == 2
+    assert bad["status"] == "failed"
+    assert noise_result["status"] in ("ok", "partial", "empty")
+    assert not (tmp_path / "bad_seg.nii.gz").exists()
+    assert (tmp_path / "noise_seg.nii.gz").exists()
+    sidecar = json.loads((tmp_path / "noise_seg.json").read_text())
+    for key in ("Sources", "GeneratedBy", "Method", "Contrast", "Status", "Parameters", "Seconds", "PeakMB", "Device"):
+        assert key in sidecar
+
+
+def test_doctor_reports_versions_and_weights(capsys):
+    assert main(["doctor", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["missing"] == []
+    assert facts["propseg weights"]
+    assert facts["deepseg weights"]
