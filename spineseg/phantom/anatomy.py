@@ -1,0 +1,167 @@
+"""The anatomy of a synthetic person as a function of world points.
+
+Nothing here knows of voxels: a person can be asked at any point in space which tissue is there. Every
+acquisition of the person samples the same anatomy on its own grid, and partial volume is the mean over points
+inside a voxel (`sample_tissues`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from scipy.ndimage import binary_dilation
+
+from spineseg.phantom.body import paint_body
+from spineseg.phantom.canal import canal_wall, cord_area_mm2, is_cord, paint_canal
+from spineseg.phantom.course import CONUS_S_MM, LEVEL_S_MM, curve_mm, to_cord_frame
+from spineseg.phantom.params import AnatomyParams, Compression, draw, draw_compression
+from spineseg.phantom.tissues import CORD_TISSUES, N_TISSUES, Tissue
+
+__all__ = [
+    "CORD_TISSUES",
+    "LEVEL_S_MM",
+    "N_TISSUES",
+    "AnatomyParams",
+    "Compression",
+    "Tissue",
+    "cord_area_mm2",
+    "curve_mm",
+    "draw",
+    "draw_compression",
+    "draw_label_slices",
+    "is_cord_at",
+    "label_points",
+    "to_cord_frame",
+]
+
+CANAL_REACH_MM = 26.0  # the dural sac, with epidural fat, ends closer to the cord than this below the skull
+SLICES_PER_PERSON = 4  # slices of a batch that share a person: drawing a person costs as much as a slice
+
+
+def label_points(params: AnatomyParams, points_mm: np.ndarray) -> np.ndarray:
+    """Say which tissue is at each world point.
+
+    Parameters
+    ----------
+    params : AnatomyParams
+        The person.
+    points_mm : (n, 3) ndarray, mm
+        World points, RAS+.
+
+    Returns
+    -------
+    (n,) ndarray of uint8
+        Values of `Tissue`.
+    """
+    u, v, s = to_cord_frame(params, points_mm)
+    labels = np.empty(u.shape, dtype=np.uint8)
+    paint_body(labels, params, u, v, s)
+    near = np.flatnonzero((u * u + v * v < CANAL_REACH_MM**2) & (s < 100))
+    part = labels[near]
+    paint_canal(part, params, u[near], v[near], s[near])
+    labels[near] = part
+    return labels
+
+
+def label_canal_points(params: AnatomyParams, points_mm: np.ndarray) -> np.ndarray:
+    """Like `label_points`, for points inside the dura only: cheaper by far; elsewhere the label is EPIDURAL."""
+    u, v, s = to_cord_frame(params, points_mm)
+    labels = np.full(u.shape, Tissue.EPIDURAL, dtype=np.uint8)
+    paint_canal(labels, params, u, v, s)
+    return labels
+
+
+def is_cord_at(params: AnatomyParams, points_mm: np.ndarray) -> np.ndarray:
+    """Say whether world points (n, 3), mm, are spinal cord; (n,) bool, False above the foramen magnum."""
+    return is_cord(params, *to_cord_frame(params, points_mm))
+
+
+def wall_distance(params: AnatomyParams, points_mm: np.ndarray) -> np.ndarray:
+    """Signed distance of world points (n, 3) to the outside of the dura; (n,), mm, negative inside."""
+    return canal_wall(params, *to_cord_frame(params, points_mm))
+
+
+def draw_label_slices(rng: np.random.Generator, n: int, size_px: int, zoom_mm: float) -> tuple[np.ndarray, np.ndarray]:
+    """Draw axial slices of tissue labels of random people, for training on images of random contrast.
+
+    Parameters
+    ----------
+    rng : np.random.Generator
+        The only source of chance.
+    n : int
+        Number of slices.
+    size_px : int, pixels
+        Side of the square slices.
+    zoom_mm : float, mm
+        Pixel size.
+
+    Returns
+    -------
+    labels : (n, size_px, size_px) ndarray of uint8
+        Values of `Tissue` at the pixel centres. Axis 1 runs from right to left, axis 2 from back to front, as
+        in a canonical volume.
+    cord_fraction : (n, size_px, size_px) ndarray of float32, 0 to 1
+        Part of each pixel that is spinal cord (3 x 3 points). All zero in slices without cord: brain and
+        brainstem, lumbar spine below the conus.
+
+    Notes
+    -----
+    About 60 % of the slices are cervical, 8 % brain or brainstem, 22 % thoracic, 10 % lumbar (half of these
+    hold no cord). The plane is tilted by some degrees, turned in plane and shifted, so that the cord lies
+    anywhere in the inner part of the slice. Every tenth person has a compressed cord.
+    """
+    labels = np.empty((n, size_px, size_px), dtype=np.uint8)
+    fraction = np.zeros((n, size_px, size_px), dtype=np.float32)
+    for first in range(0, n, SLICES_PER_PERSON):
+        params = _draw_person(rng)
+        for i in range(first, min(first + SLICES_PER_PERSON, n)):
+            origin, axes = _draw_plane(rng, params, size_px * zoom_mm)
+            labels[i] = label_points(params, _plane_points(origin, axes, size_px, zoom_mm)).reshape(size_px, size_px)
+            fraction[i] = _cord_fraction(params, labels[i], origin, axes, zoom_mm)
+    return labels, fraction
+
+
+def _draw_person(rng: np.random.Generator) -> AnatomyParams:
+    """Draw a person; one in ten with a compressed cord."""
+    params = draw(rng)
+    return replace(params, compressions=(draw_compression(rng),)) if rng.random() < 0.1 else params
+
+
+def _draw_plane(rng: np.random.Generator, params: AnatomyParams, width_mm: float) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the centre (3,) and the two in-plane unit vectors (2, 3) of a slice, mm."""
+    low, high = [(-145, -2), (2, 95), (-380, -145), (-560, -380)][rng.choice(4, p=[0.6, 0.08, 0.22, 0.1])]
+    z = rng.uniform(low, high) * (params.height if high <= 0 else 1.0)
+    z = max(z, CONUS_S_MM * params.height - 120)
+    centre = curve_mm(params, np.array([z]))[0]
+    shift = min(0.25 * width_mm, 25.0)  # the cord stays inside the slice
+    centre = centre + [rng.uniform(-shift, shift) * 0.6, rng.uniform(-shift, shift), 0.0]
+    turn, pitch, roll = rng.normal(0, [0.12, 0.12, 0.06])
+    right = np.array([np.cos(turn), np.sin(turn), roll])
+    front = np.array([-np.sin(turn), np.cos(turn), pitch])
+    right /= np.linalg.norm(right)
+    front -= right * (front @ right)
+    front /= np.linalg.norm(front)
+    return centre, np.stack([-right, front])  # axis 1 of a slice runs to the left
+
+
+def _plane_points(origin: np.ndarray, axes: np.ndarray, size_px: int, zoom_mm: float) -> np.ndarray:
+    """World points (size_px**2, 3) of the pixel centres of a slice centred at origin."""
+    step = ((np.arange(size_px) - (size_px - 1) / 2) * zoom_mm).astype(np.float32)
+    plane = step[:, None, None] * axes[0].astype(np.float32) + step[None, :, None] * axes[1].astype(np.float32)
+    return (plane + origin.astype(np.float32)).reshape(-1, 3)
+
+
+def _cord_fraction(
+    params: AnatomyParams, labels: np.ndarray, origin: np.ndarray, axes: np.ndarray, zoom_mm: float
+) -> np.ndarray:
+    """Cord fraction (size, size) float32 of a slice, from 3 x 3 points in each pixel near the cord."""
+    size = labels.shape[0]
+    near = np.flatnonzero(binary_dilation(np.isin(labels, CORD_TISSUES), np.ones((3, 3))))
+    fraction = np.zeros(size * size, dtype=np.float32)
+    if near.size:
+        offsets = (np.arange(3) - 1) / 3 * zoom_mm
+        sub = (offsets[:, None, None] * axes[0] + offsets[None, :, None] * axes[1]).reshape(1, 9, 3)
+        points = _plane_points(origin, axes, size, zoom_mm)[near][:, None, :] + sub
+        fraction[near] = is_cord_at(params, points.reshape(-1, 3)).reshape(-1, 9).mean(1)
+    return fraction.reshape(size, size)

@@ -1,0 +1,173 @@
+"""What makes one synthetic person: the numbers that are drawn once and replayed at will.
+
+Drawing (here) and applying (`spineseg.phantom.anatomy`) are separate, so that every image of a person, on
+whatever grid, shows the same anatomy, and a person is replayed from the seed alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+N_MUSCLE_CENTRES = 21  # muscles per side in `spineseg.phantom.body.MUSCLE_CENTRES`
+N_WAVES = 4  # harmonics of the skin outline
+
+
+@dataclass(frozen=True)
+class Compression:
+    """A place where the cord is squeezed from front to back.
+
+    Parameters
+    ----------
+    s_mm : float, mm
+        Position along the cord (0 at the foramen magnum, negative below).
+    length_mm : float, mm
+        Standard deviation of the Gaussian profile along the cord.
+    depth : float, 0 to 0.7
+        Fraction of the anterior-posterior diameter lost at the worst place.
+    """
+
+    s_mm: float
+    length_mm: float
+    depth: float
+
+
+@dataclass(frozen=True)
+class AnatomyParams:
+    """The anatomy of one synthetic person; all lengths in mm, world RAS+.
+
+    Parameters
+    ----------
+    lordosis_mm, sway_mm : float
+        Amplitudes of the front-back and left-right waves of the cord.
+    lordosis_phase, sway_phase : float, radians
+        Where along the cord these waves stand.
+    tilt : float
+        Slope of the neck, mm forward per mm up.
+    cord_ap, cord_rl : float
+        Cord diameters relative to the normal values of `spineseg.phantom.course`.
+    height : float
+        Vertebral heights relative to the normal ones; the cord's profile stretches with them.
+    girth : float
+        Size of neck and trunk.
+    sac : float
+        Width of the dural sac.
+    sac_shift_mm : tuple of float (right, anterior)
+        Where the sac lies relative to the cord; a large shift makes the cord touch the wall.
+    gm : float
+        Size of the grey matter.
+    fissure : float
+        Depth of the anterior median fissure, fraction of the radius.
+    cord_waves : tuple of float
+        Third and fourth harmonic of the cord's outline, fraction of the radius.
+    twist : float, radians
+        Rotation of the body round the cord.
+    fat_mm : float
+        Thickness of the fat under the skin.
+    septum_mm : float
+        Thickness of the fat between muscles.
+    bone : float
+        Size of the vertebrae.
+    airway : float
+        Size of the airway.
+    outline : tuple of float (amplitudes then phases)
+        Harmonics of the skin outline.
+    muscle_jitter : tuple of float
+        Displacement of each muscle's centre, right and left side, x then y, mm.
+    compressions : tuple of Compression
+        Empty in healthy people.
+    texture_seed : int
+        Seed of the texture of the tissues.
+    """
+
+    lordosis_mm: float
+    lordosis_phase: float
+    sway_mm: float
+    sway_phase: float
+    tilt: float
+    cord_ap: float
+    cord_rl: float
+    height: float
+    girth: float
+    sac: float
+    sac_shift_mm: tuple[float, float]
+    gm: float
+    fissure: float
+    cord_waves: tuple[float, float, float, float]
+    twist: float
+    fat_mm: float
+    septum_mm: float
+    bone: float
+    airway: float
+    outline: tuple[float, ...]
+    muscle_jitter: tuple[float, ...]
+    compressions: tuple[Compression, ...]
+    texture_seed: int
+
+
+def draw(rng: np.random.Generator) -> AnatomyParams:
+    """Draw one healthy person.
+
+    Parameters
+    ----------
+    rng : np.random.Generator
+        The only source of chance: the same state gives the same person.
+
+    Returns
+    -------
+    AnatomyParams
+        Without compression; use `dataclasses.replace` to add pathology.
+
+    Notes
+    -----
+    The spread of the cord's diameters (5 % each) gives a spread of about 7-8 % in area, somewhat below the
+    12 % of Kato 2012 (n = 1211), so that areas stay inside 45 to 95 mm² at all cervical levels.
+    """
+    normal, uniform = rng.normal, rng.uniform
+    return AnatomyParams(
+        lordosis_mm=float(uniform(2.0, 9.0)),
+        lordosis_phase=float(uniform(-0.5, 0.5)),
+        sway_mm=float(normal(0.0, 1.2)),
+        sway_phase=float(uniform(0, 2 * np.pi)),
+        tilt=float(normal(0.05, 0.06)),
+        # Sherman's diameters multiply to 96 mm² at C4; Kato's areas (78 mm² at C5) ask for 0.94 of them.
+        cord_ap=float(np.clip(normal(0.94, 0.05), 0.82, 1.02)),
+        cord_rl=float(np.clip(normal(0.94, 0.05), 0.82, 1.02)),
+        height=float(np.clip(normal(1.0, 0.06), 0.85, 1.15)),
+        girth=float(np.clip(normal(1.0, 0.08), 0.8, 1.25)),
+        sac=float(np.clip(normal(1.0, 0.05), 0.9, 1.12)),
+        sac_shift_mm=(float(normal(0, 0.35)), float(normal(-0.2, 0.35))),
+        gm=float(uniform(0.9, 1.1)),
+        fissure=float(uniform(0.03, 0.10)),
+        cord_waves=tuple(float(w) for w in normal(0, 0.012, 4)),
+        twist=float(normal(0, 0.05)),
+        fat_mm=float(uniform(2.5, 7.0)),
+        septum_mm=float(uniform(0.5, 1.5)),
+        bone=float(np.clip(normal(1.0, 0.06), 0.85, 1.15)),
+        airway=float(uniform(0.7, 1.3)),
+        outline=tuple(float(x) for x in (*normal(0, 0.02, N_WAVES), *uniform(0, 2 * np.pi, N_WAVES))),
+        muscle_jitter=tuple(float(x) for x in normal(0, 1.6, 4 * N_MUSCLE_CENTRES)),
+        compressions=(),
+        texture_seed=int(rng.integers(2**31)),
+    )
+
+
+def draw_compression(rng: np.random.Generator) -> Compression:
+    """Draw one compression of the cervical cord.
+
+    Parameters
+    ----------
+    rng : np.random.Generator
+        Source of chance.
+
+    Returns
+    -------
+    Compression
+        Between C3/4 and C6/7, where most compressions are found; 25 to 50 % of the diameter.
+    """
+    return Compression(
+        s_mm=float(rng.uniform(-110, -59)),
+        length_mm=float(rng.uniform(4, 8)),
+        depth=float(rng.uniform(0.25, 0.5)),
+    )
