@@ -1,0 +1,22 @@
+"""Suggest what was meant when a name is not known."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def closest(name: object, known: Iterable[str]) -> str:
+    """Return ``; did you mean '...'?`` for the known name most like `name`, or nothing.
+
+    Examples
+    --------
+    >>> closest("metods", ["methods", "dataset"])
+    "; did you mean 'methods'?"
+    >>> closest("xyz", ["methods", "dataset"])
+    ''
+    """
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    # 0.5: one wrong letter in a name of two or three must still be found
+    matches = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
+    return f"; did you mean {by_lower[matches[0]]!r}?" if matches else ""
