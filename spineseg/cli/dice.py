@@ -1,0 +1,70 @@
+"""``spineseg dice``: compare two masks of one image."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+SUMMARY = "Compare two masks: Dice, surface distances (mm) and cross-sectional area."
+
+LINES = (
+    ("dice", "3D Dice coefficient", ".6f"),
+    ("jaccard", "Jaccard index", ".6f"),
+    ("precision", "precision (share of -i inside -d)", ".6f"),
+    ("recall", "recall (share of -d inside -i)", ".6f"),
+    ("dice_labelled", "Dice within the slices of -d", ".6f"),
+    ("min_slice_dice", "smallest Dice of a slice with both", ".6f"),
+    ("hd_mm", "Hausdorff distance, mm", ".4f"),
+    ("hd95_mm", "95th percentile of the distance, mm", ".4f"),
+    ("assd_mm", "mean surface distance, mm", ".4f"),
+    ("nsd", "surface within the tolerance", ".6f"),
+    ("nsd_tolerance_mm", "tolerance, mm", ".4f"),
+    ("csa_a_mm2", "mean CSA of -i, mm2", ".4f"),
+    ("csa_b_mm2", "mean CSA of -d, mm2", ".4f"),
+    ("csa_difference_mm2", "CSA of -i minus -d in common slices, mm2", ".4f"),
+    ("volume_difference_pct", "volume of -i minus -d, percent of -d", ".3f"),
+)
+"""Key of the JSON, words on the terminal, format."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("-i", type=Path, required=True, metavar="MASK", help="first mask")
+    parser.add_argument("-d", type=Path, required=True, metavar="MASK", help="second mask, on the same grid")
+    parser.add_argument("-o", type=Path, metavar="FILE", help="write the text (or the JSON) to a file too")
+    parser.add_argument("-tolerance", type=float, metavar="MM", help="default: 0.5 mm or one in-plane voxel")
+    parser.add_argument("-2d-slices", dest="per_slice", action="store_true", help="also the Dice of every axial slice")
+    parser.add_argument("--json", action="store_true", help="print JSON; null where a value is not defined")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Load both masks, compare them, print."""
+    from spineseg.metrics.compare import describe_pair
+    from spineseg.volume import load_mask
+    from spineseg.writing import write_text
+
+    first, grid = load_mask(args.i)
+    second, _ = load_mask(args.d, like=grid)
+    values = describe_pair(first.data, second.data, first.zooms, tolerance_mm=args.tolerance)
+    slice_dice = values.pop("slice_dice")
+    if args.json:
+        content = {key: _null(value) for key, value in values.items()}
+        if args.per_slice:
+            content["slice_dice"] = {str(k): _null(v) for k, v in enumerate(slice_dice) if not math.isnan(v)}
+        text = json.dumps(content, indent=2) + "\n"
+    else:
+        text = "".join(f"{words} = {values[key]:{form}}\n" for key, words, form in LINES)
+        if args.per_slice:
+            text += "2D Dice coefficient by slice:\n"
+            text += "".join(f"{k} {value:.6f}\n" for k, value in enumerate(slice_dice) if not math.isnan(value))
+    print(text, end="")
+    if args.o:
+        write_text(args.o, text)
+    return 0
+
+
+def _null(value: float) -> float | None:
+    """Return None for NaN, which JSON has not, and a rounded number otherwise."""
+    return None if math.isnan(value) else round(value, 6)

@@ -1,0 +1,166 @@
+"""How much two masks overlap: in the volume and slice by slice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from spineseg.errors import GeometryError
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Overlap of a mask with a reference; see `compute_overlap` for the empty cases."""
+
+    dice: float
+    jaccard: float
+    precision: float
+    recall: float
+    volume_difference_pct: float
+
+
+def check_same_shape(mask: NDArray, reference: NDArray) -> None:
+    """Refuse two arrays that cannot lie on one grid.
+
+    Raises
+    ------
+    GeometryError
+        If the shapes differ or are not three-dimensional.
+    """
+    if mask.shape != reference.shape or mask.ndim != 3:
+        raise GeometryError(
+            f"the two masks have shapes {mask.shape} and {reference.shape}; "
+            "expected one 3-D shape; resample one onto the other's grid"
+        )
+
+
+def binarise(mask: ArrayLike) -> NDArray[np.bool_]:
+    """Return the cord as bool: soft values count from 0.5 up, the half-covered voxel included.
+
+    Parameters
+    ----------
+    mask : (I, J, K) array_like, bool, or numbers in [0, 1]
+        NaN counts as background.
+
+    Returns
+    -------
+    (I, J, K) ndarray of bool
+    """
+    mask = np.asarray(mask)
+    return mask if mask.dtype == bool else mask >= 0.5
+
+
+def ratio(numerator: float, denominator: float) -> float:
+    """Divide, giving NaN for 0 / 0 and for x / 0: an undefined share is not a number."""
+    return float(numerator) / float(denominator) if denominator else float("nan")
+
+
+def compute_overlap(mask: ArrayLike, reference: ArrayLike) -> Overlap:
+    """Compute Dice, Jaccard, precision, recall and volume difference of two masks.
+
+    Parameters
+    ----------
+    mask, reference : (I, J, K) array_like, bool, or numbers in [0, 1]
+        Numbers are cut at 0.5.
+
+    Returns
+    -------
+    Overlap
+        Shares in [0, 1]; `volume_difference_pct` = 100 (|mask| - |reference|) / |reference|.
+
+    Raises
+    ------
+    GeometryError
+        If the shapes differ.
+
+    Notes
+    -----
+    Both empty: everything is NaN, because a missing cord is no success. One empty: Dice and
+    Jaccard are 0; precision of an empty mask and recall of an empty reference are NaN.
+
+    Examples
+    --------
+    >>> a = np.zeros((4, 4, 1), bool); a[:2] = True
+    >>> b = np.zeros((4, 4, 1), bool); b[1:3] = True
+    >>> compute_overlap(a, b).dice
+    0.5
+    """
+    mask, reference = binarise(mask), binarise(reference)
+    check_same_shape(mask, reference)
+    n_mask, n_reference = int(mask.sum()), int(reference.sum())
+    n_both = int(np.count_nonzero(mask & reference))
+    return Overlap(
+        dice=ratio(2 * n_both, n_mask + n_reference),
+        jaccard=ratio(n_both, n_mask + n_reference - n_both),
+        precision=ratio(n_both, n_mask),
+        recall=ratio(n_both, n_reference),
+        volume_difference_pct=ratio(100 * (n_mask - n_reference), n_reference),
+    )
+
+
+def compute_dice(mask: ArrayLike, reference: ArrayLike) -> float:
+    """Compute the Dice coefficient of two masks; NaN if both are empty, 0 if one is.
+
+    Parameters
+    ----------
+    mask, reference : (I, J, K) array_like, bool, or numbers in [0, 1] cut at 0.5
+
+    Returns
+    -------
+    float
+        2 |A and B| / (|A| + |B|).
+    """
+    return compute_overlap(mask, reference).dice
+
+
+def compute_soft_dice(prob: ArrayLike, reference_prob: ArrayLike) -> float:
+    """Compute the sum-of-products Dice of two partial-volume maps.
+
+    Parameters
+    ----------
+    prob, reference_prob : (I, J, K) array_like, numbers in [0, 1]
+
+    Returns
+    -------
+    float
+        2 sum(ab) / (sum a + sum b); NaN if both are empty. Two equal maps give less than 1
+        where they hold partial volumes, so compare it only with itself.
+    """
+    a, b = np.asarray(prob, np.float64), np.asarray(reference_prob, np.float64)
+    check_same_shape(a, b)
+    return ratio(2 * float((a * b).sum()), float(a.sum() + b.sum()))
+
+
+def compute_slice_dice(mask: ArrayLike, reference: ArrayLike) -> NDArray[np.float64]:
+    """Compute the Dice coefficient of each axial slice.
+
+    Parameters
+    ----------
+    mask, reference : (I, J, K) array_like, bool, or numbers in [0, 1] cut at 0.5
+
+    Returns
+    -------
+    (K,) ndarray of float64
+        NaN in slices where both are empty, 0 where one is.
+    """
+    mask, reference = binarise(mask), binarise(reference)
+    check_same_shape(mask, reference)
+    total = mask.sum((0, 1)) + reference.sum((0, 1))
+    both = (mask & reference).sum((0, 1))
+    return np.divide(2.0 * both, total, out=np.full(total.shape, np.nan), where=total > 0)
+
+
+def labelled_slices(reference: ArrayLike) -> NDArray[np.bool_]:
+    """Say which axial slices a reference labels; beyond them a mask is neither right nor wrong.
+
+    Parameters
+    ----------
+    reference : (I, J, K) array_like, bool, or numbers in [0, 1] cut at 0.5
+
+    Returns
+    -------
+    (K,) ndarray of bool
+    """
+    return binarise(reference).any((0, 1))

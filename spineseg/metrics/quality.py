@@ -1,0 +1,191 @@
+"""What a mask says about its own quality, without a reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from spineseg.metrics.overlap import binarise
+from spineseg.metrics.shape import SliceShape
+from spineseg.metrics.tangent import smooth_line
+
+MIN_COMPONENT_SHARE = 0.05
+"""Share of the mask that a component needs to count for the extent of the cord. A blob of a few voxels far
+away is an error of its own method and must not make the other method look short."""
+
+MAD_TO_SD = 1.4826
+"""Median absolute deviation to standard deviation of a normal distribution."""
+
+SPIKE_SD = 4.0
+"""A second difference beyond so many robust SD is a spike: one in 16 000 if they were normal."""
+
+
+@dataclass(frozen=True)
+class PlausibleBounds:
+    """Limits of a human adult's cord, wide on purpose: atrophy and compression must pass.
+
+    Healthy necks have 45-110 mm² and 5-15 mm; the thoracic cord goes down to 35 mm². Set `enabled` to
+    False for animals and children.
+    """
+
+    min_csa_mm2: float = 20.0
+    max_csa_mm2: float = 130.0
+    min_diameter_mm: float = 3.0
+    max_diameter_mm: float = 18.0
+    max_eccentricity: float = 0.95
+    min_solidity: float = 0.85
+    enabled: bool = True
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Evidence about one mask; see `compute_quality`. NaN where it is not defined."""
+
+    n_slices: int
+    coverage: float
+    n_gaps: int
+    longest_gap_mm: float
+    n_components: int
+    largest_fraction: float
+    csa_roughness: float
+    spikes: float
+    centre_roughness: float
+    plausible: float
+
+
+def slice_hull(mask: ArrayLike) -> NDArray[np.bool_]:
+    """Say which slices lie between the first and the last slice of a mask's larger components.
+
+    Parameters
+    ----------
+    mask : (I, J, K) array_like, bool, or numbers in [0, 1] cut at 0.5
+
+    Returns
+    -------
+    (K,) ndarray of bool
+        Components below 5 % of the mask do not stretch it.
+    """
+    mask = binarise(mask)
+    inside = np.zeros(mask.shape[2], bool)
+    labels, sizes, origin = label_components(mask)
+    large = np.flatnonzero(sizes >= MIN_COMPONENT_SHARE * max(1, sizes.sum())) + 1
+    found = np.flatnonzero(np.isin(labels, large).any(axis=(0, 1))) + origin
+    if found.size:
+        inside[found[0] : found[-1] + 1] = True
+    return inside
+
+
+def label_components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int64], int]:
+    """Label the 26-connected components inside the mask's box.
+
+    Returns
+    -------
+    labels : (i, j, k) ndarray of int
+        Labels in the box.
+    sizes : (n,) ndarray of int
+        Voxels of labels 1 to n.
+    origin : int
+        Slice where the box begins.
+    """
+    from scipy import ndimage as ndi
+
+    if not mask.any():
+        return np.zeros((0, 0, 0), np.int32), np.zeros(0, np.int64), 0
+    found = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    box = mask[tuple(slice(index[0], index[-1] + 1) for index in found)]
+    labels, n = ndi.label(box, np.ones((3, 3, 3)))
+    return labels, np.bincount(labels.ravel(), minlength=n + 1)[1:], int(found[2][0])
+
+
+def compute_quality(
+    mask: ArrayLike,
+    zooms: ArrayLike,
+    shape: SliceShape,
+    common: NDArray[np.bool_] | None = None,
+    bounds: PlausibleBounds | None = None,
+) -> Quality:
+    """Compute coverage, gaps, components, roughness and plausibility of one mask.
+
+    Parameters
+    ----------
+    mask : (I, J, K) array_like, bool, or numbers in [0, 1] cut at 0.5
+    zooms : (3,) array_like, mm
+    shape : SliceShape
+        `compute_shape` of the same mask.
+    common : (K,) ndarray of bool, optional
+        Slices in which some method found cord (union of the methods' slice hulls); by default the
+        mask's own hull.
+    bounds : PlausibleBounds, optional
+
+    Returns
+    -------
+    Quality
+        n_slices: slices with cord. coverage: share of `common` with cord (0 for an empty mask, NaN if
+        `common` is empty). n_gaps, longest_gap_mm: runs of empty slices inside the mask's own extent.
+        n_components, largest_fraction: 26-connected parts, share of the largest. csa_roughness (1/mm²):
+        robust SD of the second difference of ln CSA over the squared slice spacing. spikes: share of
+        second differences beyond 4 robust SD. centre_roughness (mm): RMS second difference of the
+        centroid's distance from its smooth line. plausible: share of the cord's slices within `bounds`.
+    """
+    mask, zooms = binarise(mask), np.asarray(zooms, np.float64)
+    filled = mask.any(axis=(0, 1))
+    common = slice_hull(mask) if common is None else common
+    _, sizes, _ = label_components(mask)
+    gaps = _gap_lengths(filled)
+    roughness, spikes = _csa_roughness(np.where(filled, shape.csa_mm2, np.nan), float(zooms[2]))
+    return Quality(
+        n_slices=int(filled.sum()),
+        coverage=float(filled[common].mean()) if common.any() else float("nan"),
+        n_gaps=len(gaps),
+        longest_gap_mm=float(max(gaps, default=0) * zooms[2]),
+        n_components=len(sizes),
+        largest_fraction=float(sizes.max() / sizes.sum()) if sizes.size else float("nan"),
+        csa_roughness=roughness,
+        spikes=spikes,
+        centre_roughness=_centre_roughness(shape.centroid_vox[:, :2] * zooms[:2], float(zooms[2])),
+        plausible=_plausible_share(shape, filled, bounds or PlausibleBounds()),
+    )
+
+
+def _gap_lengths(filled: NDArray[np.bool_]) -> list[int]:
+    """Lengths (slices) of the empty runs between the first and the last filled slice."""
+    steps = np.diff(np.flatnonzero(filled))
+    return (steps[steps > 1] - 1).tolist()
+
+
+def _csa_roughness(csa_mm2: NDArray, spacing_mm: float) -> tuple[float, float]:
+    """Robust SD of the second difference of ln CSA (1/mm²), and the share of spikes."""
+    second = np.diff(np.log(np.where(csa_mm2 > 0, csa_mm2, np.nan)), n=2) / spacing_mm**2
+    second = second[np.isfinite(second)]
+    if second.size < 3:  # fewer say nothing about a spread
+        return float("nan"), float("nan")
+    deviation = np.abs(second - np.median(second))
+    robust_sd = MAD_TO_SD * float(np.median(deviation))
+    return robust_sd, float(np.mean(deviation > SPIKE_SD * robust_sd + 1e-12))
+
+
+def _centre_roughness(centroids_mm: NDArray, spacing_mm: float) -> float:
+    """RMS second difference (mm) of what the centroid departs from its smooth line."""
+    known = np.isfinite(centroids_mm).all(axis=1)
+    if known.sum() < 3:
+        return float("nan")
+    first, last = np.flatnonzero(known)[[0, -1]]
+    points = centroids_mm[first : last + 1]
+    line = smooth_line(points, known[first : last + 1].astype(np.float64), spacing_mm)
+    second = np.diff(points - line, n=2, axis=0)
+    second = second[np.isfinite(second).all(axis=1)]
+    return float(np.sqrt((second**2).sum(axis=1).mean())) if second.size else float("nan")
+
+
+def _plausible_share(shape: SliceShape, filled: NDArray[np.bool_], bounds: PlausibleBounds) -> float:
+    """Share of the filled slices whose area and shape are those of a cord; NaN if switched off or empty."""
+    if not (bounds.enabled and filled.any()):
+        return float("nan")
+    with np.errstate(invalid="ignore"):  # a slice without a shape compares as implausible
+        good = (shape.csa_mm2 >= bounds.min_csa_mm2) & (shape.csa_mm2 <= bounds.max_csa_mm2)
+        for diameter in (shape.diameter_ap_mm, shape.diameter_rl_mm):
+            good &= (diameter >= bounds.min_diameter_mm) & (diameter <= bounds.max_diameter_mm)
+        good &= (shape.eccentricity < bounds.max_eccentricity) & (shape.solidity > bounds.min_solidity)
+    return float(good[filled].mean())

@@ -1,0 +1,82 @@
+"""Direction of the cord in each slice, from a smoothed line through the mask's centroids."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+SMOOTH_MM = 40.0
+"""Wavelength that the smoothing halves. The neck's curve (150 mm and more) passes by 99.5 %, the steps of
+voxels (two slices, at most 15 mm) are removed by 98 %."""
+
+
+def smooth_line(points_mm: NDArray, weights: NDArray, spacing_mm: float, smooth_mm: float = SMOOTH_MM) -> NDArray:
+    """Smooth a line sampled at equal steps: least squares with a penalty on its bending.
+
+    Parameters
+    ----------
+    points_mm : (n, d) ndarray, mm
+        One point per slice; rows with weight 0 may hold anything, NaN included.
+    weights : (n,) ndarray, >= 0
+        0 where the point is unknown; such points are filled in.
+    spacing_mm : float, mm
+        Distance of neighbouring slices.
+    smooth_mm : float, mm
+        Wavelength whose amplitude is halved.
+
+    Returns
+    -------
+    (n, d) ndarray of float64, mm
+        Where fewer than two points are known, that point everywhere. Straight lines are returned
+        unchanged, and the ends go on straight.
+
+    Notes
+    -----
+    Minimises sum w (x - s)² + (λ / h⁴) sum (second difference of s)², h the spacing. Its gain at
+    wavelength L is 1 / (1 + λ (2π / L)⁴), so λ = (L / 2π)⁴ halves L. Banded solve, O(n).
+    """
+    from scipy.linalg import solveh_banded
+
+    known = weights > 0
+    filled = np.where(known[:, None], points_mm, 0.0).astype(np.float64)
+    n = len(filled)
+    if known.sum() < 2:
+        return np.broadcast_to(filled[known].sum(0), filled.shape).copy()
+    stiffness = (smooth_mm / (2 * np.pi)) ** 4 / spacing_mm**4
+    bands = np.zeros((3, n))  # lower form: row d holds the d-th diagonal of the symmetric matrix
+    bands[0] = weights
+    for shift, values in enumerate(((1, 4, 1), (-2, -2), (1,))):
+        for offset, value in enumerate(values):
+            bands[shift, offset : offset + max(0, n - 2)] += stiffness * value
+    return solveh_banded(bands, filled * weights[:, None], lower=True)
+
+
+def compute_tangents(centroids_mm: NDArray, spacing_mm: float, *, smooth_mm: float = SMOOTH_MM) -> NDArray:
+    """Compute the unit tangent of the cord in each slice.
+
+    Parameters
+    ----------
+    centroids_mm : (K, 2) ndarray, mm
+        In-plane centroid of the mask per slice (R-L, A-P); NaN where there is none.
+    spacing_mm : float, mm
+    smooth_mm : float, mm
+
+    Returns
+    -------
+    (K, 3) ndarray of float64
+        Pointing up; (0, 0, 1) where fewer than two centroids are known. NaN outside the first and last
+        known slice; between them gaps are filled along the smooth line.
+    """
+    known = np.isfinite(centroids_mm).all(axis=1)
+    tangents = np.full((len(centroids_mm), 3), np.nan)
+    if not known.any():
+        return tangents
+    first, last = np.flatnonzero(known)[[0, -1]]
+    inside = slice(first, last + 1)
+    direction = np.zeros((last - first + 1, 3))
+    direction[:, 2] = 1.0
+    if last > first:
+        line = smooth_line(centroids_mm[inside], known[inside].astype(np.float64), spacing_mm, smooth_mm)
+        direction[:, :2] = np.gradient(line, spacing_mm, axis=0)
+    tangents[inside] = direction / np.linalg.norm(direction, axis=1, keepdims=True)
+    return tangents
