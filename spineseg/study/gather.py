@@ -8,6 +8,7 @@ import io
 import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def gather_tables(table: str | Path, results: str | Path, stage: str, methods: S
             _write_gzip(folder / name, lines)
         else:
             write_text(folder / name, "".join(lines))
-    _check_complete(folder / "metrics.tsv", images, methods)
+    _check_complete(folder / "metrics.tsv", results, images, methods)
     return folder
 
 
@@ -168,17 +169,17 @@ def _read_part(path: Path) -> tuple[str, dict[str, list[str]]]:
     return heading, by_image
 
 
-def _check_complete(table: Path, images: list[dict[str, str]], methods: Sequence[str]) -> None:
+def _check_complete(table: Path, results: Path, images: list[dict[str, str]], methods: Sequence[str]) -> None:
     """Refuse a table that lacks an image by a method, or has one twice."""
     with table.open(newline="", encoding="utf-8") as stream:
-        found = [(row["image_id"], row["method"]) for row in csv.DictReader(stream, delimiter="\t")]
-    expected = {(image["image_id"], method) for image in images for method in methods}
-    odd = sorted(expected.symmetric_difference(found)) or sorted(pair for pair in found if found.count(pair) > 1)
-    if len(found) != len(expected) or odd:
+        found = Counter((row["image_id"], row["method"]) for row in csv.DictReader(stream, delimiter="\t"))
+    expected = Counter((image["image_id"], method) for image in images for method in methods)
+    odd = sorted((expected - found) + (found - expected))
+    if odd:
         image, method = odd[0]
         raise InputError(
-            f"{table}: expected one row for each image and method, found {len(found)} for {len(expected)};"
-            f" first that differs: {image} by {method}"
+            f"{table}: expected one row for each image and method; {image} by {method} has {found[odd[0]]};"
+            f" to measure anew: rm -r {results / 'chunks' / 'measures'}, then the same snakemake command"
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from spineseg import __version__
 from spineseg.bids import derivative_path, sidecar_path
+from spineseg.errors import InputError
 from spineseg.provenance import sha256_file
 from spineseg.study.gather import TABLE_FOLDER, check_masks, stage_images
 from spineseg.writing import write_bytes, write_json, write_text
@@ -56,6 +57,22 @@ def keep_masks(table: str | Path, results: str | Path, stage: str, decision_file
     _remove_stale(results, {row["mask"] for row in rows})
     _describe(results, method)
     return rows
+
+
+def read_decided_method(decision_file: str | Path) -> str:
+    """Return the method that a decision keeps.
+
+    Raises
+    ------
+    InputError
+        If the decision keeps none.
+    """
+    method = json.loads(Path(decision_file).read_text(encoding="utf-8"))["method"]
+    if method is None:
+        raise InputError(
+            f"{decision_file}: keeps no method; read decision.md, or choose one by the config key override"
+        )
+    return method
 
 
 def write_kept(rows: list[dict[str, str]], results: str | Path, stage: str) -> Path:

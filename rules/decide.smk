@@ -1,0 +1,57 @@
+"""The decision, always from the pilot's tables, and the masks that it keeps."""
+
+
+localrules:
+    decide,
+
+
+checkpoint decide:
+    """Decide which method the dataset keeps."""
+    input:
+        config=ancient("results/{dataset}/study.json"),
+        table=ancient("results/{dataset}/images.tsv"),
+        metrics="results/{dataset}/pilot/tables/metrics.tsv",
+        agreement="results/{dataset}/pilot/tables/agreement.tsv",
+    output:
+        decision="results/{dataset}/decision.json",
+        text="results/{dataset}/decision.md",
+    log:
+        "logs/{dataset}/decide.log",
+    benchmark:
+        "logs/{dataset}/benchmarks/decide.tsv"
+    conda:
+        "../envs/spineseg.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        keys={key: STUDY[key] for key in DECISION_KEYS},
+        version=__version__,
+    shell:
+        "spineseg decide -metrics {input.metrics} -agreement {input.agreement}"
+        " -config {input.config} -o {output.decision} > {log} 2>&1"
+
+
+rule keep_masks:
+    """Put the decided method's masks where other tools look for them."""
+    input:
+        table="results/{dataset}/images.tsv",
+        decision="results/{dataset}/decision.json",
+        manifests=get_manifests,
+    output:
+        kept="results/{dataset}/{stage}tables/kept.tsv",
+    log:
+        "logs/{dataset}/{stage}keep.log",
+    benchmark:
+        "logs/{dataset}/benchmarks/{stage}keep.tsv"
+    conda:
+        "../envs/spineseg.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=60,
+    params:
+        stage=get_stage,
+        version=__version__,
+    shell:
+        "spineseg keep -table {input.table} -results results/{wildcards.dataset}"
+        " -stage {params.stage} -decision {input.decision} > {log} 2>&1"

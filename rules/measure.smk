@@ -1,0 +1,60 @@
+"""Numbers: what each mask measures, how it agrees with its reference and with the other methods' masks."""
+
+
+rule measure_chunk:
+    """Measure a chunk's masks and compare them."""
+    input:
+        table=ancient("results/{dataset}/images.tsv"),
+        manifests=get_manifests,
+        references=get_chunk_references,
+    output:
+        metrics="results/{dataset}/chunks/measures/{compared}{chunk}.metrics.tsv",
+        agreement="results/{dataset}/chunks/measures/{compared}{chunk}.agreement.tsv",
+        slices="results/{dataset}/chunks/measures/{compared}{chunk}.slices.tsv.gz",
+    log:
+        "logs/{dataset}/measure/{compared}{chunk}.log",
+    benchmark:
+        "logs/{dataset}/benchmarks/measure/{compared}{chunk}.tsv"
+    retries: 1
+    conda:
+        "../envs/spineseg.yaml"
+    threads: 1
+    resources:
+        mem_mb=get_memory,
+        runtime=get_minutes,
+    params:
+        methods=get_methods,
+        version=__version__,
+    shell:
+        "spineseg measure -table {input.table} -results results/{wildcards.dataset}"
+        " -chunk {wildcards.chunk} -methods {params.methods}"
+        " -prefix results/{wildcards.dataset}/chunks/measures/{wildcards.compared}{wildcards.chunk}"
+        " > {log} 2>&1"
+
+
+rule gather_tables:
+    """Join the chunks' tables of a stage, after checking every mask against its manifest."""
+    input:
+        table="results/{dataset}/images.tsv",
+        manifests=get_manifests,
+        parts=get_measures,
+    output:
+        metrics="results/{dataset}/{stage}tables/metrics.tsv",
+        agreement="results/{dataset}/{stage}tables/agreement.tsv",
+        slices="results/{dataset}/{stage}tables/slices.tsv.gz",
+    log:
+        "logs/{dataset}/{stage}gather.log",
+    benchmark:
+        "logs/{dataset}/benchmarks/{stage}gather.tsv"
+    conda:
+        "../envs/spineseg.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        stage=get_stage,
+        methods=get_methods,
+        version=__version__,
+    shell:
+        "spineseg gather -table {input.table} -results results/{wildcards.dataset}"
+        " -stage {params.stage} -methods {params.methods} > {log} 2>&1"

@@ -1,0 +1,79 @@
+"""What people look at: every image slice by slice, and the study on one page."""
+
+
+rule draw_chunk:
+    """Draw a chunk's images for the QC page."""
+    input:
+        table=ancient("results/{dataset}/images.tsv"),
+        manifests=get_manifests,
+        metrics="results/{dataset}/chunks/measures/{compared}{chunk}.metrics.tsv",
+        agreement="results/{dataset}/chunks/measures/{compared}{chunk}.agreement.tsv",
+    output:
+        done=touch("results/{dataset}/chunks/drawn/{compared}{chunk}.done"),
+    log:
+        "logs/{dataset}/draw/{compared}{chunk}.log",
+    benchmark:
+        "logs/{dataset}/benchmarks/draw/{compared}{chunk}.tsv"
+    retries: 1
+    conda:
+        "../envs/spineseg.yaml"
+    threads: 1
+    resources:
+        mem_mb=get_memory,
+        runtime=get_minutes,
+    params:
+        stage=get_stage,
+        version=__version__,
+    shell:
+        "spineseg qc -results results/{wildcards.dataset} -stage {params.stage} -chunk {wildcards.chunk}"
+        " -o results/{wildcards.dataset}/{wildcards.compared}qc > {log} 2>&1"
+
+
+rule index_qc:
+    """Build the QC page from the drawn images."""
+    input:
+        drawn=get_drawn,
+    output:
+        page="results/{dataset}/{compared}qc/index.html",
+    log:
+        "logs/{dataset}/{compared}qc.log",
+    benchmark:
+        "logs/{dataset}/benchmarks/{compared}qc.tsv"
+    conda:
+        "../envs/spineseg.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        version=__version__,
+    shell:
+        "spineseg qc -index -o results/{wildcards.dataset}/{wildcards.compared}qc > {log} 2>&1"
+
+
+rule write_report:
+    """Write the report and its figures."""
+    input:
+        table="results/{dataset}/images.tsv",
+        config=ancient("results/{dataset}/study.json"),
+        decision="results/{dataset}/decision.json",
+        metrics="results/{dataset}/{compared}tables/metrics.tsv",
+        agreement="results/{dataset}/{compared}tables/agreement.tsv",
+        slices="results/{dataset}/{compared}tables/slices.tsv.gz",
+        kept="results/{dataset}/{compared}tables/kept.tsv",
+    output:
+        page="results/{dataset}/{compared}report.html",
+    log:
+        "logs/{dataset}/{compared}report.log",
+    benchmark:
+        "logs/{dataset}/benchmarks/{compared}report.tsv"
+    conda:
+        "../envs/spineseg.yaml"
+    resources:
+        mem_mb=3000,
+        runtime=60,
+    params:
+        stage=get_stage,
+        version=__version__,
+    shell:
+        "spineseg report -results results/{wildcards.dataset} -stage {params.stage} -o {output.page}"
+        " > {log} 2>&1"

@@ -1,0 +1,29 @@
+"""Masks: one job takes a chunk of images by one method and promises a manifest of what became of each."""
+
+
+rule segment_chunk:
+    """Segment a chunk of images with one method; finished images are not done again."""
+    input:
+        table=ancient("results/{dataset}/images.tsv"),
+        images=get_chunk_files,
+    output:
+        manifest="results/{dataset}/chunks/{method}/{chunk}.json",
+    log:
+        "logs/{dataset}/segment/{method}/{chunk}.log",
+    benchmark:
+        "logs/{dataset}/benchmarks/segment/{method}/{chunk}.tsv"
+    retries: 1
+    conda:
+        "../envs/spineseg.yaml"
+    threads: 1
+    resources:
+        mem_mb=get_memory,
+        runtime=get_minutes,
+    params:
+        facts=get_chunk_facts,
+        weights=lambda wildcards: get_weights(wildcards.method),
+        version=__version__,
+    shell:
+        "spineseg segment -table {input.table} -results results/{wildcards.dataset}"
+        " -method {wildcards.method} -chunk {wildcards.chunk} -manifest {output.manifest}"
+        " -threads {threads} > {log} 2>&1"
