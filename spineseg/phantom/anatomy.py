@@ -13,7 +13,7 @@ import numpy as np
 from scipy.ndimage import binary_dilation
 
 from spineseg.phantom.body import paint_body
-from spineseg.phantom.canal import canal_wall, cord_area_mm2, is_cord, paint_canal
+from spineseg.phantom.canal import cord_area_mm2, is_cord, paint_canal
 from spineseg.phantom.course import CONUS_S_MM, LEVEL_S_MM, curve_mm, to_cord_frame
 from spineseg.phantom.params import AnatomyParams, Compression, draw, draw_compression
 from spineseg.phantom.tissues import CORD_TISSUES, N_TISSUES, Tissue
@@ -31,6 +31,7 @@ __all__ = [
     "draw_compression",
     "draw_label_slices",
     "is_cord_at",
+    "label_frame",
     "label_points",
     "to_cord_frame",
 ]
@@ -54,7 +55,11 @@ def label_points(params: AnatomyParams, points_mm: np.ndarray) -> np.ndarray:
     (n,) ndarray of uint8
         Values of `Tissue`.
     """
-    u, v, s = to_cord_frame(params, points_mm)
+    return label_frame(params, *to_cord_frame(params, points_mm))
+
+
+def label_frame(params: AnatomyParams, u: np.ndarray, v: np.ndarray, s: np.ndarray) -> np.ndarray:
+    """Like `label_points`, for points (n,) already in the cord's frame; (n,) uint8."""
     labels = np.empty(u.shape, dtype=np.uint8)
     paint_body(labels, params, u, v, s)
     near = np.flatnonzero((u * u + v * v < CANAL_REACH_MM**2) & (s < 100))
@@ -64,22 +69,9 @@ def label_points(params: AnatomyParams, points_mm: np.ndarray) -> np.ndarray:
     return labels
 
 
-def label_canal_points(params: AnatomyParams, points_mm: np.ndarray) -> np.ndarray:
-    """Like `label_points`, for points inside the dura only: cheaper by far; elsewhere the label is EPIDURAL."""
-    u, v, s = to_cord_frame(params, points_mm)
-    labels = np.full(u.shape, Tissue.EPIDURAL, dtype=np.uint8)
-    paint_canal(labels, params, u, v, s)
-    return labels
-
-
 def is_cord_at(params: AnatomyParams, points_mm: np.ndarray) -> np.ndarray:
     """Say whether world points (n, 3), mm, are spinal cord; (n,) bool, False above the foramen magnum."""
     return is_cord(params, *to_cord_frame(params, points_mm))
-
-
-def wall_distance(params: AnatomyParams, points_mm: np.ndarray) -> np.ndarray:
-    """Signed distance of world points (n, 3) to the outside of the dura; (n,), mm, negative inside."""
-    return canal_wall(params, *to_cord_frame(params, points_mm))
 
 
 def draw_label_slices(rng: np.random.Generator, n: int, size_px: int, zoom_mm: float) -> tuple[np.ndarray, np.ndarray]:
@@ -135,7 +127,7 @@ def _draw_plane(rng: np.random.Generator, params: AnatomyParams, width_mm: float
     z = max(z, CONUS_S_MM * params.height - 120)
     centre = curve_mm(params, np.array([z]))[0]
     shift = min(0.25 * width_mm, 25.0)  # the cord stays inside the slice
-    centre = centre + [rng.uniform(-shift, shift) * 0.6, rng.uniform(-shift, shift), 0.0]
+    centre = centre + np.array([rng.uniform(-shift, shift) * 0.6, rng.uniform(-shift, shift), 0.0])
     turn, pitch, roll = rng.normal(0, [0.12, 0.12, 0.06])
     right = np.array([np.cos(turn), np.sin(turn), roll])
     front = np.array([-np.sin(turn), np.cos(turn), pitch])

@@ -39,9 +39,9 @@ _CORD_MM = np.array(
 # s, AP diameter, RL diameter of the dural sac: C5 canal 11-13 mm (Kato 2012), wide at C1 and at the cauda.
 _SAC_MM = np.array(
     [
-        (160, 3, 3), (88, 3, 3), (72, 24, 34), (40, 36, 40), (12, 30, 34), (0, 23, 29), (-20, 18, 24), (-42, 14.4, 20.5),
-        (-67.5, 13.0, 20.2), (-93, 12.6, 19.8), (-119, 12.4, 18.2), (-150, 12.6, 16), (-300, 12.6, 15),
-        (-390, 14.5, 17.5), (-430, 15, 19), (-540, 13, 16), (-600, 8, 9), (-640, 4, 4),
+        (160, 3, 3), (88, 3, 3), (72, 24, 34), (40, 36, 40), (12, 30, 34), (0, 23, 29), (-20, 18, 24),
+        (-42, 14.4, 20.5), (-67.5, 13.0, 20.2), (-93, 12.6, 19.8), (-119, 12.4, 18.2), (-150, 12.6, 16),
+        (-300, 12.6, 15), (-390, 14.5, 17.5), (-430, 15, 19), (-540, 13, 16), (-600, 8, 9), (-640, 4, 4),
     ]
 )  # fmt: skip
 # s, half-width RL, half-depth AP of the vertebral body.
@@ -152,7 +152,7 @@ def build_profiles(params: AnatomyParams) -> Profiles:
 def table_index(s: np.ndarray) -> np.ndarray:
     """Index into the tables of `Profiles` for positions s; same shape, int32, clipped to the ends."""
     index = np.rint((s - S_BOTTOM_MM) * (1 / S_STEP_MM)).astype(np.int32)
-    return np.clip(index, 0, int(round((S_TOP_MM - S_BOTTOM_MM) / S_STEP_MM)), out=index)
+    return np.clip(index, 0, round((S_TOP_MM - S_BOTTOM_MM) / S_STEP_MM), out=index)
 
 
 def curve_mm(params: AnatomyParams, z_mm: np.ndarray) -> np.ndarray:

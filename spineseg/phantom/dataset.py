@@ -1,0 +1,238 @@
+"""Write a BIDS dataset of synthetic people with exact reference masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from spineseg import __version__
+from spineseg.bids import datatype_of, derivative_path, format_stem, image_folder
+from spineseg.errors import InputError
+from spineseg.phantom.acquisition import PROTOCOLS, Acquisition, draw_acquisition, draw_pose
+from spineseg.phantom.anatomy import AnatomyParams, draw, draw_compression
+from spineseg.phantom.contrast import bvec_lines, draw_contrast, property_table, render
+from spineseg.phantom.sampling import sample_grid
+from spineseg.writing import compress, write_bytes, write_json, write_text
+
+HARD_CASES = ("csf_loss", "low_snr", "touching", "short_fov", "compressed")
+CONTRASTS = tuple(PROTOCOLS)
+# Streams of chance of one person, so that asking for fewer contrasts or people changes no other image.
+_PERSON, _SESSION, _IMAGE = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class SyntheticImage:
+    """One image of a synthetic person.
+
+    Parameters
+    ----------
+    data : (X, Y, Z) or (X, Y, Z, V) ndarray of int16
+        Stored axes.
+    cord_fraction : (X, Y, Z) ndarray of float32, 0 to 1
+        Part of each voxel that is spinal cord; the reference mask is where it reaches one half.
+    acquisition : Acquisition
+        The grid.
+    """
+
+    data: np.ndarray
+    cord_fraction: np.ndarray
+    acquisition: Acquisition
+
+
+def subject_label(index: int) -> str:
+    """Return the label of the person at a 0-based index: ``01``, ``02``, ..."""
+    return f"{index + 1:02d}"
+
+
+def hard_case(index: int, hard: str = "some") -> str:
+    """Say what makes the person at a 0-based index hard: every second person, in turn through `HARD_CASES`.
+
+    Examples
+    --------
+    >>> [hard_case(i) for i in range(4)]
+    ['none', 'csf_loss', 'none', 'low_snr']
+    """
+    return HARD_CASES[(index // 2) % len(HARD_CASES)] if hard == "some" and index % 2 else "none"
+
+
+def draw_person(seed: int, index: int, hard: str = "none") -> AnatomyParams:
+    """Draw the anatomy of one person of a dataset.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the dataset.
+    index : int
+        0-based; the person does not depend on how many people the dataset has.
+    hard : str, default "none"
+        A name of `HARD_CASES`; `touching` and `compressed` act here.
+
+    Returns
+    -------
+    AnatomyParams
+    """
+    rng = np.random.default_rng([seed, index, _PERSON])
+    params = draw(rng)
+    if hard == "compressed":
+        return replace(params, compressions=(draw_compression(rng),))
+    if hard == "touching":  # moves the sac by more than the film of fluid behind or beside the cord
+        side = rng.choice([-1.0, 1.0])
+        return replace(params, sac_shift_mm=(side * rng.uniform(1.5, 3.0), rng.choice([-1.0, 1.0]) * 2.4))
+    return params
+
+
+def make_image(seed: int, index: int, suffix: str, *, session: int = 1, hard: str = "none") -> SyntheticImage:
+    """Acquire one image of one person.
+
+    Parameters
+    ----------
+    seed, index : int
+        Dataset's seed and the person's 0-based index.
+    suffix : {"T1w", "T2w", "T2star", "dwi"}
+        Contrast.
+    session : int, default 1
+        Another session shows the same person, lying otherwise, with other noise.
+    hard : str, default "none"
+        A name of `HARD_CASES`.
+
+    Returns
+    -------
+    SyntheticImage
+    """
+    person = draw_person(seed, index, hard)
+    pose = draw_pose(np.random.default_rng([seed, index, _SESSION, session]))
+    rng = np.random.default_rng([seed, index, _IMAGE, session, CONTRASTS.index(suffix)])
+    # How tissues look belongs to person and contrast: two sessions differ in noise, pose and shading only.
+    look = np.random.default_rng([seed, index, _IMAGE, 0, CONTRASTS.index(suffix)])
+    contrast = draw_contrast(look, suffix, hard)
+    acquisition = draw_acquisition(rng, person, PROTOCOLS[suffix], pose, short=hard == "short_fov")
+    sample = sample_grid(person, acquisition.shape, acquisition.pose @ acquisition.affine, property_table(contrast))
+    data = render(sample, contrast, acquisition.thick_axis, rng)
+    fraction = sample.means[:, -1].reshape(acquisition.shape)
+    return SyntheticImage(data if suffix == "dwi" else data[..., 0], fraction, acquisition)
+
+
+def write_dataset(
+    folder: str | Path,
+    n_subjects: int,
+    seed: int,
+    *,
+    contrasts: Sequence[str] = CONTRASTS,
+    hard: str = "some",
+    rescan: bool = False,
+    report: Callable[[str], None] | None = None,
+) -> list[Path]:
+    """Write a BIDS dataset of synthetic people.
+
+    Parameters
+    ----------
+    folder : path
+        Made if missing; files of the same name are replaced.
+    n_subjects : int
+        Number of people, at least 1.
+    seed : int
+        The same seed gives the same bytes for each person, whatever the number of people.
+    contrasts : sequence of str
+        Suffixes from T1w, T2w, T2star, dwi.
+    hard : {"some", "none"}
+        Whether every second person is made hard, see `hard_case`.
+    rescan : bool, default False
+        Whether everybody is scanned in two sessions.
+    report : callable, optional
+        Called with each image's path, relative to the folder, when it has been written.
+
+    Returns
+    -------
+    list of Path
+        The images, in order.
+
+    Raises
+    ------
+    InputError
+        If a contrast is unknown, the number of people is below 1, or the folder cannot be written.
+    """
+    folder = Path(folder)
+    unknown = [name for name in contrasts if name not in PROTOCOLS]
+    if unknown:
+        raise InputError(f"contrast {unknown[0]!r} is not known; choose from {', '.join(CONTRASTS)}")
+    if n_subjects < 1:
+        raise InputError(f"number of subjects must be at least 1, got {n_subjects}")
+    _write_descriptions(folder, seed, rescan)
+    images = []
+    for index in range(n_subjects):
+        for session in (1, 2) if rescan else (1,):
+            for suffix in contrasts:
+                image = make_image(seed, index, suffix, session=session, hard=hard_case(index, hard))
+                path = _write_image(folder, image, seed, index, suffix, str(session) if rescan else "")
+                images.append(path)
+                if report is not None:
+                    report(path.relative_to(folder).as_posix())
+    # Last, so that a folder with this table is complete.
+    rows = [f"sub-{subject_label(i)}\t{hard_case(i, hard)}" for i in range(n_subjects)]
+    write_text(folder / "participants.tsv", "\n".join(["participant_id\thard", *rows]) + "\n")
+    return images
+
+
+def _write_descriptions(folder: Path, seed: int, rescan: bool) -> None:
+    """Write what BIDS wants at the top of the dataset and of the references."""
+    made_by = [{"Name": "spineseg phantom", "Version": __version__, "Seed": seed}]
+    common = {"BIDSVersion": "1.10.0", "License": "CC0", "GeneratedBy": made_by}
+    write_json(folder / "dataset_description.json", {"Name": "Synthetic people", "DatasetType": "raw", **common})
+    write_json(
+        folder / "derivatives" / "labels" / "dataset_description.json",
+        {"Name": "Exact spinal cord masks of synthetic people", "DatasetType": "derivative", **common},
+    )
+    levels = {
+        "none": "no difficulty added",
+        "csf_loss": "fluid on one side of the cord looks like cord",
+        "low_snr": "about a quarter of the usual signal to noise",
+        "touching": "the cord touches the wall of the canal; in T1w the wall is as bright as the cord",
+        "short_fov": "small field of view, few slices",
+        "compressed": "the cord is squeezed at one level",
+    }
+    hard = {"Description": "What makes the images of this person hard to segment", "Levels": levels}
+    write_json(folder / "participants.json", {"hard": hard})
+    text = "Synthetic people: no image here shows a real person.\n"
+    write_text(folder / "README", text + ("Everybody was scanned in two sessions.\n" if rescan else ""))
+
+
+def _write_image(folder: Path, image: SyntheticImage, seed: int, index: int, suffix: str, session: str) -> Path:
+    """Write image, sidecars and reference of one acquisition; return the image's path."""
+    subject, datatype = subject_label(index), datatype_of(suffix)
+    stem = format_stem(subject, suffix, session=session)
+    base = folder / image_folder(subject, session, datatype)
+    affine, zooms = image.acquisition.affine, np.linalg.norm(image.acquisition.affine[:3, :3], axis=0)
+    row = {"image_id": stem, "subject": subject, "session": session, "datatype": datatype}
+    reference = folder / "derivatives" / "labels" / derivative_path(row)
+    _write_nifti(reference, (image.cord_fraction >= 0.5).astype(np.uint8), affine)
+    volume_mm3 = float(image.cord_fraction.sum(dtype=np.float64) * np.prod(zooms))
+    write_json(
+        reference.with_name(reference.name.removesuffix(".nii.gz") + ".json"),
+        {
+            "Label": "spinal cord",
+            "Kind": "exact: voxels of which at least half is cord",
+            "Sources": [f"bids:raw:{(base / stem).relative_to(folder).as_posix()}.nii.gz"],
+            "CordVolume_mm3": round(volume_mm3, 3),
+        },
+    )
+    write_json(base / f"{stem}.json", {"Modality": "MR", "MagneticFieldStrength": 3, "Synthetic": True, "Seed": seed})
+    if suffix == "dwi":
+        values, vectors = bvec_lines(affine)
+        write_text(base / f"{stem}.bval", " ".join(map(str, values)) + "\n")
+        write_text(base / f"{stem}.bvec", "\n".join(" ".join(f"{x:.6f}" for x in row) for row in vectors + 0.0) + "\n")
+    _write_nifti(base / f"{stem}.nii.gz", image.data, affine)
+    return base / f"{stem}.nii.gz"
+
+
+def _write_nifti(path: Path, data: np.ndarray, affine: np.ndarray) -> None:
+    """Write an array with one affine as sform and qform; equal arrays give equal bytes."""
+    nifti = nib.Nifti1Image(data, affine)
+    nifti.set_qform(affine, code="scanner")
+    nifti.set_sform(affine, code="scanner")
+    nifti.header.set_xyzt_units("mm", "sec")
+    nifti.header["descrip"] = b"spineseg phantom"
+    write_bytes(path, compress(nifti.to_bytes()))
