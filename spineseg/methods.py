@@ -15,7 +15,7 @@ import numpy as np
 
 from spineseg.errors import InputError
 from spineseg.provenance import PeakMemory, build_sidecar, sha256_file, weights_of
-from spineseg.volume import NativeGrid, file_stem, load_image, save_volume
+from spineseg.volume import NativeGrid, file_stem, load_image, load_mask, save_volume
 from spineseg.writing import write_json, write_text
 
 if TYPE_CHECKING:
@@ -150,6 +150,7 @@ def segment_file(
     *,
     bval: str | Path | None = None,
     centerline: str | Path | None = None,
+    masks: dict[str, Path] | None = None,
     soft: bool = False,
     source: str | None = None,
     key: str | None = None,
@@ -167,6 +168,8 @@ def segment_file(
         b-values of a diffusion series.
     centerline : path, optional
         Curve to follow instead of detecting one, NIfTI or CSV.
+    masks : dict, optional
+        Other drawings of the user on the image's grid: name of the method's option to file.
     soft : bool
         Write probabilities as float32 in place of the binary mask.
     source : str, optional
@@ -190,6 +193,8 @@ def segment_file(
         from spineseg.centerline.curve import load_centerline
 
         options["centerline"] = load_centerline(centerline, grid)
+    for name, path in (masks or {}).items():
+        options[name] = load_mask(path, like=grid)[0].data
     result = method.segment(volume, contrast, **options)
     progress.stage("writing")
     files = _write_result(output, result, grid, image, soft=soft)

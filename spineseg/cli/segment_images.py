@@ -74,8 +74,17 @@ def output_path(image: Path, args: argparse.Namespace) -> Path:
     return args.ofolder / path if args.ofolder and not path.is_absolute() else path
 
 
-def segment_images(args: argparse.Namespace, name: str, params: Any, *, centerline: Path | None = None) -> int:
+def segment_images(
+    args: argparse.Namespace,
+    name: str,
+    params: Any,
+    *,
+    centerline: Path | None = None,
+    masks: dict[str, Path] | None = None,
+) -> int:
     """Segment every image given with -i and print what was written.
+
+    `centerline` and `masks` (a name that the method knows to a file) are the user's drawings on the image's grid.
 
     Returns
     -------
@@ -106,6 +115,7 @@ def segment_images(args: argparse.Namespace, name: str, params: Any, *, centerli
                 args.c,
                 bval=args.bval,
                 centerline=centerline,
+                masks=masks,
                 soft=bool(args.soft),
                 progress=progress,
             )

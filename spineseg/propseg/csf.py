@@ -1,0 +1,77 @@
+"""The cerebrospinal fluid: a second tube, around the one of the cord."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from spineseg.propseg.initial import place_initial_tube
+from spineseg.propseg.propagate import propagate, settle_bridges
+from spineseg.propseg.refine import Surface, fill_slices, refine
+from spineseg.propseg.scene import Course, Scene
+from spineseg.propseg.surface import Tube, fit_star, resample_angles
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LEAST_RING_MM = 0.3
+"""The outer surface stays outside the cord's by this much: the thinnest fluid that a voxel can show."""
+
+
+def grow_csf(scene: Scene, cord: Surface, max_gap_mm: float) -> Surface | None:
+    """Segment the outer surface of the fluid along a cord.
+
+    Parameters
+    ----------
+    scene : Scene
+        That of the cord.
+    cord : Surface
+    max_gap_mm : float, mm
+        Longest bridge.
+
+    Returns
+    -------
+    Surface or None
+        None where no fluid shows. As in the original, radius and deformation are twice, area four times the cord's, and
+        edges fall where the cord's rise.
+    """
+    outer = _outer_scene(scene, cord)
+    middle = outer.course.slices
+    order = np.argsort(np.abs(middle - np.median(cord.tube.slices)), kind="stable")
+    initial = place_initial_tube(outer, middle[order][:: max(1, len(order) // 11)])
+    if initial.tube is None:
+        return None
+    grown = settle_bridges(propagate(outer, initial), max_gap_mm, scene.slice_mm)
+    surface = refine(outer, fill_slices(grown, outer), grown.contrast)
+    return _keep_outside(surface, cord)
+
+
+def _outer_scene(scene: Scene, cord: Surface) -> Scene:
+    """Return the scene of the fluid: centred on the cord, twice its size, the other way round."""
+    params = replace(
+        scene.params,
+        radius_mm=2 * scene.params.radius_mm,
+        max_deformation_mm=2 * scene.params.max_deformation_mm,
+        max_area_mm2=4 * scene.params.max_area_mm2,
+    )
+    slices = np.arange(cord.tube.slices[0], cord.tube.slices[-1] + 1)
+    centers = np.column_stack([np.interp(slices, cord.tube.slices, cord.tube.centers[:, a]) for a in (0, 1)])
+    course = Course(slices, centers, scene.course.zooms)
+    return replace(scene, course=course, params=params, model=replace(scene.model, sign=-scene.model.sign))
+
+
+def _keep_outside(surface: Surface, cord: Surface) -> Surface:
+    """Push the outer surface out of the cord's, and keep to the cord's slices."""
+    shared, own, other = np.intersect1d(surface.tube.slices, cord.tube.slices, return_indices=True)
+    tube = surface.tube.take(own)
+    inner = cord.tube.take(other)
+    rings = Tube(shared, inner.centers, resample_angles(inner.radii, tube.radii.shape[1])).vertices()
+    least = fit_star(rings, tube.centers) + LEAST_RING_MM
+    return Surface(Tube(shared, tube.centers, np.maximum(tube.radii, least)), surface.bridged[own])
+
+
+def subtract_cord(outer: NDArray[np.float32], cord: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return the voxels of fluid: at least half inside the outer surface and less than half inside the cord's."""
+    return (outer >= 0.5) & (cord < 0.5)

@@ -1,0 +1,123 @@
+"""Parameters of propseg: what a user may set, and what follows from the contrast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spineseg.contrasts import CONTRASTS, CORD_DARKER
+from spineseg.errors import InputError
+
+STEP_MM = 0.2
+"""Distance between two samples of an edge search; SCT counts ``-distance-search`` in these steps."""
+
+BAND_MM = 6.0
+"""Length that is propagated at once: three rings of 2 mm in the original."""
+
+RING_MM = 2.0
+"""Distance between rings during propagation; thicker slices have one ring each."""
+
+
+@dataclass(frozen=True)
+class PropsegParams:
+    """What a user may change; the defaults are SCT's.
+
+    Parameters
+    ----------
+    init : float or None, default None
+        Where propagation starts: a fraction of the centerline up to 1, above it a slice. None is the middle, and
+        lets the start move to a neighbouring place when the cord cannot be seen there.
+    radius_mm : float, mm, default 4
+        Radius of the initial tube; also the scale of the rays that measure contrast.
+    max_area_mm2 : float, mm², default 120
+        Propagation stops where the cross-section jumps beyond it, and at 1.2 times it in any case.
+    max_deformation_mm : float, mm, default 2.5
+        A band whose vertices move further than this on average is not believed.
+    min_contrast : float, 0 to 1000, default 50
+        Least contrast between cord and fluid, on the image's robust intensity range of 1000.
+    distance_weight : float or None, 1/mm³, default None
+        Price of looking far for an edge (SCT's ``-d``, 0 to 50). None follows the local contrast.
+    alpha : float, default 25
+        Stiffness: how much the band keeps the shape of the cord before it.
+    distance_search : int, steps of 0.2 mm, default 15
+        How far an edge is looked for on either side: 15 steps are 3 mm.
+    nbiter : int, default 200
+        Most bands per direction.
+    down, up : int or None, slices, default None
+        First and last canonical slice (0-based, inferior to superior) of the mask.
+    rescale : float, default 1
+        Multiplies the voxel size inside the method only: 2 for a cord of half the human size.
+    csf : bool, default False
+        Segment the cerebrospinal fluid around the cord as well.
+    correct_seg : bool, default True
+        Check each slice of the mask against the centerline, and repair or drop what does not fit.
+    byproducts : tuple of str, default ()
+        Files to make beside the mask, see `spineseg.propseg.byproducts.BYPRODUCTS`.
+
+    Raises
+    ------
+    InputError
+        If a value lies outside its range.
+    """
+
+    init: float | None = None
+    radius_mm: float = 4.0
+    max_area_mm2: float = 120.0
+    max_deformation_mm: float = 2.5
+    min_contrast: float = 50.0
+    distance_weight: float | None = None
+    alpha: float = 25.0
+    distance_search: int = 15
+    nbiter: int = 200
+    down: int | None = None
+    up: int | None = None
+    rescale: float = 1.0
+    csf: bool = False
+    correct_seg: bool = True
+    byproducts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        positive = ("radius_mm", "max_area_mm2", "max_deformation_mm", "alpha", "distance_search", "rescale")
+        not_negative = ("init", "min_contrast", "distance_weight", "nbiter", "down", "up")
+        for name in positive + not_negative:
+            value = getattr(self, name)
+            if value is not None and (value < 0 or (value == 0 and name in positive)):
+                bound = "above 0" if name in positive else "0 or more"
+                raise InputError(f"propseg: {name} must be {bound}, found {value:g}")
+        if self.down is not None and self.up is not None and self.down > self.up:
+            raise InputError(f"propseg: down ({self.down}) must not be above up ({self.up})")
+
+
+@dataclass(frozen=True)
+class ContrastModel:
+    """What follows from the contrast.
+
+    Parameters
+    ----------
+    sign : {+1, -1}
+        +1 where fluid is brighter than cord: an edge of the cord rises outwards.
+    n_vertices : int
+        Vertices per ring during propagation; twice as many in the refinement.
+    prior_contrast : float, 0 to 1000
+        Contrast that seeds the running mean, from the original's training images.
+    """
+
+    sign: int
+    n_vertices: int
+    prior_contrast: float
+
+
+def get_contrast_model(contrast: str) -> ContrastModel:
+    """Return the contrast's model; raises InputError for a contrast that is none of the four."""
+    if contrast not in CONTRASTS:
+        raise InputError(f"contrast: expected one of {' '.join(CONTRASTS)}, found {contrast!r}")
+    if CORD_DARKER[contrast]:
+        return ContrastModel(sign=1, n_vertices=15, prior_contrast=445.0)
+    return ContrastModel(sign=-1, n_vertices=20, prior_contrast=200.0)
+
+
+def compute_distance_weight(contrast: float) -> float:
+    """Return the price of distance for a mean local contrast (0 to 1000).
+
+    The original's parabola falls below zero under a contrast of 65 and would then reward distance; ours stops at 0.
+    """
+    return max(0.0, 1e-4 * contrast**2 + 0.02 * contrast - 1.6242)
