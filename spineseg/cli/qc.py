@@ -1,0 +1,90 @@
+"""``spineseg qc``: the quality-control page, of a study or of one image."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+SUMMARY = """Make the quality-control page.
+
+one image    spineseg qc -i IMG -s SEG -c t2 -p propseg -qc DIR
+a study      spineseg qc -results results/DATASET
+in parts     spineseg qc -results results/DATASET -chunk ID -manifest FILE   (any number at once)
+             spineseg qc -results results/DATASET -index                     (when all parts are done)"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    study = parser.add_argument_group("a study")
+    study.add_argument("-results", type=Path, metavar="DIR", help="results folder of the dataset")
+    study.add_argument("-stage", default="all", choices=("all", "pilot", "study"), help="images to show; default all")
+    study.add_argument("-o", type=Path, metavar="DIR", help="folder of the page; default: qc in the results folder")
+    study.add_argument("-chunk", nargs="+", metavar="ID", help="draw these chunks of images only, without the page")
+    study.add_argument("-manifest", type=Path, metavar="JSON", help="with -chunk: list the entries that were written")
+    study.add_argument("-index", action="store_true", help="build the page from the entries that have been drawn")
+    image = parser.add_argument_group("one image")
+    image.add_argument("-i", type=Path, metavar="IMG", help="image")
+    image.add_argument("-s", type=Path, metavar="SEG", help="its mask")
+    image.add_argument("-d", type=Path, metavar="REF", help="a reference mask to show with it")
+    image.add_argument("-c", default="", metavar="CONTRAST", help="t1, t2, t2s or dwi")
+    image.add_argument("-p", default="mask", metavar="NAME", help="method that made the mask; default: mask")
+    image.add_argument("-qc", type=Path, default=Path("qc"), metavar="DIR", help="folder of the page; default qc")
+    image.add_argument("-qc-dataset", metavar="NAME", help="dataset shown in the page")
+    image.add_argument("-qc-subject", metavar="NAME", help="subject shown in the page")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Render what was asked for and say which page to open."""
+    from spineseg.errors import InputError
+    from spineseg.report import qc
+
+    if args.i or args.s:
+        page = _add_image(args)
+    elif args.results is None:
+        raise InputError("expected -results DIR for a study, or -i IMG -s SEG for one image, found neither")
+    elif args.chunk:
+        return _draw_chunks(args)
+    else:
+        folder = args.o or args.results / "qc"
+        if not args.index:
+            qc.render_study(args.results, folder, stage=args.stage, command=args.command_line)
+        page = qc.index_study(args.results, folder, stage=args.stage)
+    print(f"xdg-open {page}")
+    return 0
+
+
+def _add_image(args: argparse.Namespace) -> Path:
+    """Add one image with its mask to a page."""
+    from spineseg.contrasts import CONTRASTS, SUFFIX_CONTRAST
+    from spineseg.errors import InputError
+    from spineseg.report.qc import add_image_to_qc
+
+    if not (args.i and args.s):
+        raise InputError("expected both -i IMG and -s SEG, found one of them")
+    contrast = SUFFIX_CONTRAST.get(args.c, args.c)
+    if contrast and contrast not in CONTRASTS:
+        raise InputError(f"-c: expected one of {', '.join(CONTRASTS)}, found {args.c!r}")
+    return add_image_to_qc(
+        args.qc,
+        args.i,
+        args.s,
+        method=args.p,
+        contrast=contrast,
+        dataset=args.qc_dataset,
+        subject=args.qc_subject,
+        command=args.command_line,
+        reference=args.d,
+    )
+
+
+def _draw_chunks(args: argparse.Namespace) -> int:
+    """Draw some chunks' images and list their entries, for a workflow to gather."""
+    from spineseg.report import qc
+    from spineseg.writing import write_json
+
+    folder = args.o or args.results / "qc"
+    entries = qc.render_study(args.results, folder, stage=args.stage, chunks=args.chunk, command=args.command_line)
+    if args.manifest:
+        names = [entry.relative_to(folder).as_posix() for entry in entries]
+        write_json(args.manifest, {"stage": args.stage, "chunks": args.chunk, "entries": names})
+    return 0

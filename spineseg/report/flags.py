@@ -1,0 +1,136 @@
+"""Warnings that tell a reviewer which images to look at first, and why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from spineseg.report.review import MethodResult, ReviewImage
+
+BAD, LOOK, NOTE = 3, 2, 1
+"""Severities: a result is missing or wrong; a person should look; good to know."""
+
+DICE_FAILED = 0.70
+"""Between two methods, below it at least one has failed (as HippUnfold's check of its masks)."""
+
+DICE_LOOK = 0.85
+"""Between the two, the masks differ by about a voxel all around: worth a look."""
+
+COVERAGE_LOOK = 0.80
+"""Share of the field of view with cord below which a mask counts as partial."""
+
+PLAUSIBLE_CSA_MM2 = (20.0, 130.0)
+"""Adult cord, wide on purpose: C1-C7 of healthy people lies near 45-110 mm², the conus tapers."""
+
+PLAUSIBLE_SHARE = 0.90
+"""Share of plausible slices below which the shape is worth a look; the conus and end slices miss it."""
+
+CSA_JUMP = 0.35
+"""Relative change of area from one slice to the next; the enlargements change by a few per cent per mm."""
+
+LARGEST_FRACTION = 0.99
+"""Share of the mask in its largest piece, below which the rest is more than stray voxels."""
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One warning: `severity` (BAD, LOOK or NOTE), the method it is about or "", and one line."""
+
+    severity: int
+    method: str
+    text: str
+
+
+def find_flags(review: ReviewImage, problems: Sequence[str] = ()) -> list[Flag]:
+    """Return the warnings of an image, the worst first; `problems` are files that could not be shown."""
+    said = {result.message for result in review.methods}
+    flags = [Flag(BAD, "", problem) for problem in problems if problem not in said]
+    flags += [flag for result in review.methods for flag in _method_flags(result)]
+    flags += [flag for pair in review.agreement for flag in _pair_flags(pair)]
+    if not review.methods:
+        flags.append(Flag(BAD, "", "no method has a result for this image"))
+    return sorted(flags, key=lambda flag: -flag.severity)
+
+
+def badness(flags: list[Flag]) -> float:
+    """Return a number that sorts images, the worst first: the worst flag decides, then their sum."""
+    if not flags:
+        return 0.0
+    return 100.0 * max(flag.severity for flag in flags) + sum(flag.severity for flag in flags)
+
+
+def _method_flags(result: MethodResult) -> list[Flag]:
+    """Return the warnings about one mask."""
+    name, metrics = result.name, result.metrics
+    if result.status == "failed":
+        return [Flag(BAD, name, f"failed: {result.message or 'no mask was written'}")]
+    if result.status == "empty":
+        return [Flag(BAD, name, "found no cord: the mask is empty")]
+    flags = []
+    coverage = metrics.get("coverage")
+    if result.status == "partial":
+        flags.append(Flag(LOOK, name, f"partial: {result.message or 'cord in a part of the image only'}"))
+    elif coverage is not None and coverage < COVERAGE_LOOK:
+        flags.append(Flag(LOOK, name, f"covers {coverage:.0%} of the slices that should hold cord"))
+    if metrics.get("n_gaps"):
+        longest = metrics.get("longest_gap_mm")
+        size = f", the longest {longest:.0f} mm" if longest else ""
+        flags.append(Flag(LOOK, name, f"{_count(metrics['n_gaps'], 'gap')} along the cord{size}"))
+    if metrics.get("n_components", 1) > 1 and metrics.get("largest_fraction", 0) < LARGEST_FRACTION:
+        flags.append(Flag(LOOK, name, f"in {metrics['n_components']:.0f} separate pieces"))
+    flags += _dice_flags(name, metrics.get("dice"), "the reference")
+    if (share := metrics.get("plausible")) is not None and share < PLAUSIBLE_SHARE:
+        flags.append(Flag(LOOK, name, f"{1 - share:.0%} of the slices have an unlikely size or shape"))
+    flags += _area_flags(name, result.csa_mm2)
+    said = {result.message}
+    flags += [Flag(NOTE, name, text) for text in result.warnings if text not in said]
+    return flags
+
+
+def _dice_flags(name: str, dice: float | None, other: str) -> list[Flag]:
+    """Return a warning where the overlap with another mask is low."""
+    if dice is None or dice >= DICE_LOOK:
+        return []
+    severity = BAD if dice < DICE_FAILED else LOOK
+    return [Flag(severity, name, f"low overlap with {other}: Dice {dice:.2f}")]
+
+
+def _pair_flags(pair: dict) -> list[Flag]:
+    """Return warnings about the agreement of two methods."""
+    names = f"{pair['method_a']} and {pair['method_b']}"
+    dice = pair.get("dice")
+    if dice is None or dice >= DICE_LOOK:
+        return []
+    if dice < DICE_FAILED:
+        return [Flag(BAD, "", f"{names} disagree: Dice {dice:.2f}")]
+    return [Flag(LOOK, "", f"{names} differ: Dice {dice:.2f}")]
+
+
+def _area_flags(name: str, areas: dict[int, float]) -> list[Flag]:
+    """Return warnings about the area along the cord; the first and last slice may be cut."""
+    inner = sorted(k for k, area in areas.items() if area > 0)[1:-1]
+    if not inner:
+        return []
+    flags = []
+    low, high = PLAUSIBLE_CSA_MM2
+    outside = [k for k in inner if not low <= areas[k] <= high]
+    if outside:
+        where = f"{_count(len(outside), 'slice')} with an area outside {low:.0f}-{high:.0f} mm² ({_slices(outside)})"
+        flags.append(Flag(LOOK, name, where))
+    jumps = [b for a, b in pairwise(inner) if b == a + 1 and abs(math.log(areas[b] / areas[a])) > CSA_JUMP]
+    if jumps:
+        flags.append(Flag(LOOK, name, f"{_count(len(jumps), 'jump')} of area between slices ({_slices(jumps)})"))
+    return flags
+
+
+def _slices(slices: list[int]) -> str:
+    """Return slice numbers as text, at most five of them."""
+    shown = ", ".join(map(str, slices[:5]))
+    return f"{shown} ..." if len(slices) > 5 else shown
+
+
+def _count(n: float, noun: str) -> str:
+    """Return a count with its noun in the right number."""
+    return f"{n:.0f} {noun}{'' if n == 1 else 's'}"

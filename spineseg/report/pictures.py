@@ -1,0 +1,148 @@
+"""Render one image with its masks into the files that the quality-control page shows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nibabel import orientations
+from numpy.typing import NDArray
+
+from spineseg.errors import InputError
+from spineseg.report import mosaics
+from spineseg.report.outlines import path_data, trace_outlines
+from spineseg.report.preview import draw_preview
+from spineseg.report.review import ReviewImage
+from spineseg.volume import NativeGrid, Volume, load_image, load_mask
+from spineseg.writing import write_bytes, write_text
+
+REFERENCE = "reference"
+"""Name of the layer that shows the reference mask."""
+
+MASK_THRESHOLD = 0.5
+"""Of soft masks: where half of a voxel is cord."""
+
+
+def draw_image(review: ReviewImage, qc_dir: Path, name: str) -> tuple[dict[str, Any], list[str]]:
+    """Draw the tiles, the sagittal strip and the outlines of one image.
+
+    Parameters
+    ----------
+    review : ReviewImage
+    qc_dir : Path
+    name : str
+        Folder of the image below ``images/``.
+
+    Returns
+    -------
+    picture : dict
+        Files relative to `qc_dir`, and sizes.
+    problems : list of str
+        Masks that could not be shown, one line each.
+
+    Raises
+    ------
+    InputError
+        If the image itself cannot be read.
+    """
+    row = review.row
+    volume, grid = load_image(row["path"], contrast=row.get("contrast") or None, bval=row.get("bval") or None)
+    masks, problems = _load_masks(review, grid)
+    plan = mosaics.plan_tiles(volume.shape, volume.zooms, list(masks.values()))
+    tiles = mosaics.render_tiles(volume, plan)
+    strip = mosaics.render_sagittal(volume, plan)
+    loops = {layer: trace_outlines(mask) for layer, mask in masks.items()}
+    shown = _extent(masks, volume.shape[2])
+    folder = f"images/{name}"
+    write_bytes(qc_dir / folder / "axial.webp", mosaics.encode(mosaics.lay_out(tiles, plan)))
+    write_bytes(qc_dir / folder / "sagittal.webp", mosaics.encode(strip.picture))
+    write_bytes(qc_dir / folder / "preview.webp", draw_preview(tiles, plan, loops, shown))
+    detail = {
+        "tiles": _tile_geometry(plan),
+        "native": _native_axis(grid),
+        "sagittal": _strip_geometry(strip, volume),
+        "extent": shown,
+        "layers": [_layer(layer, mask, loops[layer], strip, review, volume) for layer, mask in masks.items()],
+    }
+    text = json.dumps(detail, separators=(",", ":"), allow_nan=False)
+    write_text(qc_dir / folder / "detail.js", f"spinesegDetail({json.dumps(name)},{text});\n")
+    files = {key: f"{folder}/{file}" for key, file in _FILES.items()}
+    return files | {"slices": int(volume.shape[2]), "zooms": [round(float(z), 3) for z in volume.zooms]}, problems
+
+
+_FILES = {"axial": "axial.webp", "sagittal": "sagittal.webp", "preview": "preview.webp", "detail": "detail.js"}
+
+
+def _load_masks(review: ReviewImage, grid: NativeGrid) -> tuple[dict[str, NDArray[np.bool_]], list[str]]:
+    """Load the masks of all methods and the reference; one that does not fit becomes a problem."""
+    paths = {result.name: result.mask for result in review.methods if result.mask is not None}
+    if review.row.get("reference"):
+        paths[REFERENCE] = Path(review.row["reference"])
+    masks, problems = {}, []
+    for layer, path in paths.items():
+        try:
+            masks[layer] = load_mask(path, like=grid)[0].data >= MASK_THRESHOLD
+        except InputError as error:
+            problems.append(f"{layer} cannot be shown: {error}")
+    return masks, problems
+
+
+def _extent(masks: dict[str, NDArray[np.bool_]], n_slices: int) -> list[int]:
+    """Return the first and the last canonical slice that any mask reaches; all slices without masks."""
+    filled = [np.flatnonzero(mask.any(axis=(0, 1))) for mask in masks.values() if mask.any()]
+    if not filled:
+        return [0, n_slices - 1]
+    return [int(min(f[0] for f in filled)), int(max(f[-1] for f in filled))]
+
+
+def _tile_geometry(plan: mosaics.TileGrid) -> dict[str, Any]:
+    """Return what places the outlines on the tiles; the order is the sheet's, superior first."""
+    return {
+        "size": plan.size_px,
+        "columns": plan.columns,
+        "pixel": plan.pixel_mm,
+        "zooms": plan.zooms.tolist(),
+        "centres": np.round(plan.centres_vox, 2).tolist(),
+    }
+
+
+def _strip_geometry(strip: mosaics.SagittalStrip, volume: Volume) -> dict[str, Any]:
+    """Return what places the outlines on the sagittal strip."""
+    return {
+        "first": strip.first_vox,
+        "columns": int(strip.picture.shape[1]),
+        "zooms": [float(volume.zooms[1]), float(volume.zooms[2])],
+    }
+
+
+def _native_axis(grid: NativeGrid) -> dict[str, Any]:
+    """Return which axis of the file runs along the person, and whether against the canonical one."""
+    ornt = orientations.io_orientation(grid.affine)
+    axis = int(np.flatnonzero(ornt[:, 0] == 2)[0])
+    return {"axis": axis, "flipped": bool(ornt[axis, 1] < 0)}
+
+
+def _layer(
+    layer: str,
+    mask: NDArray[np.bool_],
+    loops: list[list[NDArray]],
+    strip: mosaics.SagittalStrip,
+    review: ReviewImage,
+    volume: Volume,
+) -> dict[str, Any]:
+    """Return one mask's outlines, in the order of the tiles, and its area by canonical slice."""
+    areas = next((r.csa_mm2 for r in review.methods if r.name == layer), {})
+    if areas:
+        csa = [areas.get(k) for k in range(mask.shape[2])]
+    else:  # no table: what the slice shows, without correction for the cord's angle
+        shown = mask.sum(axis=(0, 1)) * float(volume.zooms[0] * volume.zooms[1])
+        csa = [float(area) or None for area in shown]
+    return {
+        "name": layer,
+        "paths": [path_data(slice_loops) for slice_loops in reversed(loops)],
+        "sagittal": path_data(trace_outlines(strip.cut(mask)[:, :, None])[0]),
+        "csa": [None if area is None else round(area, 1) for area in csa],
+        "corrected": bool(areas),
+    }

@@ -1,0 +1,112 @@
+"""Find and read the tables and manifests of a study's results folder; what is missing reads as empty."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from spineseg.errors import InputError
+
+STAGES = ("all", "pilot", "study")
+TABLE_FOLDERS = {"all": "tables", "pilot": "pilot/tables", "study": "study/tables"}
+MEASURES = "measures"
+"""Folder in ``chunks/`` that holds measures, where every other folder is a method's."""
+
+KNOWN_ORDER = ("propseg", "deepseg")
+"""Shown in this order, so that a method keeps its colour and number in every study."""
+
+
+def read_rows(path: str | Path) -> list[dict[str, str]]:
+    """Read a tab-separated table, ``.gz`` or not, as one dict per row; ``n/a`` becomes an empty string."""
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); run the steps before this one") from error
+    text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
+    reader = csv.DictReader(io.StringIO(text), delimiter="\t")
+    return [{key: "" if value in ("n/a", None) else value for key, value in row.items() if key} for row in reader]
+
+
+def number(text: str | None) -> float | None:
+    """Return a table's cell as a finite float, or None where it holds none."""
+    try:
+        value = float(text or "nan")
+    except ValueError:
+        return None
+    return value if abs(value) < float("inf") else None  # NaN compares false
+
+
+def table_path(results: Path, stage: str, name: str) -> Path:
+    """Return where a gathered table of a stage lies, such as ``metrics.tsv``."""
+    return results / TABLE_FOLDERS[stage] / name
+
+
+def read_measures(results: Path, stage: str, name: str, chunk: str | None = None) -> list[dict[str, str]]:
+    """Read a stage's table: the chunk's own part when a chunk is asked for and has one, else the gathered table.
+
+    Parameters
+    ----------
+    results : Path
+        Results folder of the dataset.
+    stage : {"all", "pilot", "study"}
+    name : str
+        ``metrics.tsv``, ``agreement.tsv`` or ``slices.tsv.gz``.
+    chunk : str, optional
+    """
+    candidates = [table_path(results, stage, name)]
+    if chunk is not None:
+        # the stages all and pilot share the chunks' tables, for they run the same methods
+        folder = results / "chunks" / MEASURES / ("study" if stage == "study" else "")
+        candidates.insert(0, folder / f"{chunk}.{name}")
+    for path in candidates:
+        if path.is_file():
+            return read_rows(path)
+    return []
+
+
+def list_methods(results: Path) -> list[str]:
+    """Return the methods that have manifests, the known ones first."""
+    folder = results / "chunks"
+    names = {p.name for p in folder.iterdir() if p.is_dir() and p.name != MEASURES} if folder.is_dir() else set()
+    return sort_methods(name for name in names if any((folder / name).rglob("*.json")))
+
+
+def sort_methods(names: Iterable[str]) -> list[str]:
+    """Return the distinct names, the known methods first, the rest by alphabet."""
+    known = {name: position for position, name in enumerate(KNOWN_ORDER)}
+    return sorted(set(names), key=lambda name: (known.get(name, len(known)), name))
+
+
+def read_manifests(results: Path, method: str, chunks: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return the manifest entries of a method by image, for all chunks named."""
+    entries: dict[str, dict[str, Any]] = {}
+    for chunk in sorted(set(chunks)):
+        for path in _manifest_files(results / "chunks" / method, chunk):
+            manifest = json.loads(path.read_text())
+            entries |= {entry["image_id"]: entry for entry in manifest["images"]}
+    return entries
+
+
+def _manifest_files(folder: Path, chunk: str) -> Iterator[Path]:
+    """Yield the chunk's manifest, or every manifest of the method where the chunk has no file of its own."""
+    own = folder / f"{chunk}.json"
+    if own.is_file():
+        yield own
+    else:
+        yield from sorted(folder.rglob("*.json"))
+
+
+def read_decision(path: str | Path | None) -> dict[str, Any] | None:
+    """Return decision.json, or None where there is none yet."""
+    if path is None or not Path(path).is_file():
+        return None
+    try:
+        return json.loads(Path(path).read_text())
+    except ValueError as error:
+        raise InputError(f"{path}: expected a decision as JSON, found other text; run spineseg decide again") from error
