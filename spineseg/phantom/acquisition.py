@@ -41,10 +41,10 @@ class Protocol:
 
 # After the spine-generic protocol, with smaller fields of view so that the demo is quick.
 PROTOCOLS = {
-    "T1w": Protocol("T1w", "RAS", (1.0, 1.0, 1.0), (76.0, 92.0, 104.0), None, False),
-    "T2w": Protocol("T2w", "PSR", (1.2, 0.8, 0.8), (58.0, 94.0, 116.0), 0, False),
-    "T2star": Protocol("T2star", "LAS", (0.5, 0.5, 5.0), (104.0, 112.0, 60.0), 2, True),
-    "dwi": Protocol("dwi", "LPS", (0.9, 0.9, 5.0), (86.0, 76.0, 60.0), 2, True),
+    "T1w": Protocol("T1w", "RAS", (1.0, 1.0, 1.0), (72.0, 86.0, 100.0), None, False),
+    "T2w": Protocol("T2w", "PSR", (1.2, 0.8, 0.8), (56.0, 88.0, 108.0), 0, False),
+    "T2star": Protocol("T2star", "LAS", (0.5, 0.5, 5.0), (100.0, 106.0, 55.0), 2, True),
+    "dwi": Protocol("dwi", "LPS", (0.9, 0.9, 5.0), (80.0, 74.0, 55.0), 2, True),
 }
 
 

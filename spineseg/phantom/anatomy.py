@@ -60,12 +60,16 @@ def label_points(params: AnatomyParams, points_mm: np.ndarray) -> np.ndarray:
 
 def label_frame(params: AnatomyParams, u: np.ndarray, v: np.ndarray, s: np.ndarray) -> np.ndarray:
     """Like `label_points`, for points (n,) already in the cord's frame; (n,) uint8."""
-    labels = np.empty(u.shape, dtype=np.uint8)
-    paint_body(labels, params, u, v, s)
+    labels = np.full(u.shape, Tissue.AIR, dtype=np.uint8)
     near = np.flatnonzero((u * u + v * v < CANAL_REACH_MM**2) & (s < 100))
     part = labels[near]
     paint_canal(part, params, u[near], v[near], s[near])
     labels[near] = part
+    # The canal covers the body, so the body is only looked up where the canal left air.
+    rest = np.flatnonzero(labels == Tissue.AIR)
+    part = labels[rest]
+    paint_body(part, params, u[rest], v[rest], s[rest])
+    labels[rest] = part
     return labels
 
 

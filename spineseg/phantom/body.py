@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
+from scipy.ndimage import map_coordinates
 
 from spineseg.phantom.course import Profiles, build_profiles, table_index
 from spineseg.phantom.params import N_MUSCLE_CENTRES, N_WAVES, AnatomyParams
@@ -18,6 +21,8 @@ MUSCLE_CENTRES = np.array(
     ],
     dtype=np.float32,
 )  # fmt: skip
+SKIN_MM = 1.6  # skin of the neck is 1.5 to 2 mm thick
+MAP_PX, MAP_ZOOM_MM = 360, 0.6  # covers the neck; interpolated, so septa stay smooth
 assert len(MUSCLE_CENTRES) == N_MUSCLE_CENTRES  # the jitter of params is drawn for as many
 
 
@@ -39,11 +44,20 @@ def paint_body(labels: np.ndarray, params: AnatomyParams, u: np.ndarray, v: np.n
     inside = _paint_skin(labels, params, u, v, s, tab)
     inner, u, v, s = labels[inside], u[inside], v[inside], s[inside]
     _paint_muscles(inner, params, u, v, s)
-    neck = np.flatnonzero(s < 12)
-    part, nu, nv, ns = inner[neck], u[neck], v[neck], s[neck]
-    for paint in (_paint_throat, _paint_vessels, _paint_trunk, _paint_vertebra, _paint_arch):
-        paint(part, params, nu, nv, ns, tab)
-    inner[neck] = part
+    below = s < 12
+    front, middle = below & (v > 8), below & (np.abs(u) < 48) & (v > -60)
+    for region, paint in (
+        (front & (np.abs(u) < 60), _paint_throat),
+        (front & (np.abs(u) < 70), _paint_vessels),
+        (s < -135 * params.height, _paint_trunk),
+        (middle & (v > -14) & (v < 52), _paint_vertebra),
+        (middle & (v < 4), _paint_arch),
+    ):
+        chosen = np.flatnonzero(region)
+        if chosen.size:
+            part = inner[chosen]
+            paint(part, params, u[chosen], v[chosen], s[chosen], tab)
+            inner[chosen] = part
     head = np.flatnonzero(s > -2)
     if head.size:
         part = inner[head]
@@ -55,37 +69,61 @@ def paint_body(labels: np.ndarray, params: AnatomyParams, u: np.ndarray, v: np.n
 def _paint_skin(labels, params, u, v, s, tab: Profiles) -> np.ndarray:
     """Paint air, skin and the fat under it; return the indices of the points further inside."""
     index = table_index(s)
-    a, b, v = tab.skin_a[index], tab.skin_b[index], v - tab.skin_v[index]
-    p, q = u / a, v / b
-    radius = np.sqrt(p * p + q * q) + np.float32(1e-6)
+    p, q = u / tab.skin_a[index], (v - tab.skin_v[index]) / tab.skin_b[index]
+    radius = np.sqrt(p * p + q * q)
+    # Well inside nothing needs to be known: waves and fat take less than a third of the radius.
+    outer = np.flatnonzero(radius > 0.6)
+    radius, p, q, v = radius[outer], p[outer], q[outer], (v - tab.skin_v[index])[outer]
     angle = np.arctan2(q, p)
     waves = np.asarray(params.outline, dtype=np.float32)
-    outline = np.ones_like(u)
+    outline = np.ones_like(p)
     for i in range(N_WAVES):
-        outline += waves[i] * np.cos((i + 2) * angle + waves[N_WAVES + i] + s * np.float32(0.01 * i))
-    depth = np.hypot(u, v) * (1 - outline / radius)  # negative inside
-    fat = params.fat_mm * (1 + 0.8 * np.clip(-q, 0, 1) + 0.25 * np.sin(3 * angle + 0.05 * s))
-    labels[:] = Tissue.AIR
-    labels[depth < 0] = Tissue.SKIN
-    labels[depth < -1.6] = Tissue.FAT  # skin of the neck is 1.5-2 mm thick
-    return np.flatnonzero(depth < -1.6 - fat)
+        outline += waves[i] * np.cos((i + 2) * angle + waves[N_WAVES + i] + s[outer] * np.float32(0.01 * i))
+    depth = np.hypot(u[outer], v) * (1 - outline / radius)  # negative inside
+    fat = params.fat_mm * (1 + 0.8 * np.clip(-q, 0, 1) + 0.25 * np.sin(3 * angle + 0.05 * s[outer]))
+    skin = np.full(depth.shape, Tissue.AIR, dtype=np.uint8)
+    skin[depth < 0] = Tissue.SKIN
+    skin[depth < -SKIN_MM] = Tissue.FAT
+    labels[:] = Tissue.MUSCLE
+    labels[outer] = skin
+    inside = np.ones(u.shape, dtype=bool)
+    inside[outer] = depth < -SKIN_MM - fat
+    return np.flatnonzero(inside)
+
+
+@lru_cache(maxsize=64)  # one map of 0.5 MB per person
+def _septum_map(params: AnatomyParams) -> np.ndarray:
+    """Tabulate how far points of a cross-section are from the border between two muscles; (MAP_PX, MAP_PX), mm.
+
+    Each point belongs to the muscle whose centre is nearest; muscles are flat, wider round the neck than deep.
+    """
+    axis = ((np.arange(MAP_PX) - MAP_PX // 2) * MAP_ZOOM_MM).astype(np.float32)
+    u, v = axis[:, None], axis[None, :]
+    jitter = np.asarray(params.muscle_jitter, dtype=np.float32).reshape(2, N_MUSCLE_CENTRES, 2)
+    best = np.full((MAP_PX, MAP_PX), np.inf, dtype=np.float32)
+    second = best.copy()
+    for i, centre in enumerate(MUSCLE_CENTRES):
+        for side, sign in enumerate((1, -1)):
+            cu, cv = sign * centre[0] + jitter[side, i, 0], centre[1] + jitter[side, i, 1]
+            length = np.hypot(cu, cv + 5)
+            nu, nv = cu / length, (cv + 5) / length  # outwards from the spine
+            deep, wide = (u - cu) * nu + (v - cv) * nv, (v - cv) * nu - (u - cu) * nv
+            d = np.hypot(1.3 * deep, 0.8 * wide)
+            second = np.minimum(second, np.maximum(best, d))
+            best = np.minimum(best, d)
+    return second - best
 
 
 def _paint_muscles(labels, params, u, v, s) -> None:
     """Fill the inside with muscles: cells round their centres with septa of fat between."""
     # Muscles wander a little along the neck, and their borders are never straight.
-    wu = u / params.girth + 1.2 * np.sin(0.19 * v + 0.045 * s) + 0.5 * np.sin(0.61 * v - 0.11 * s)
-    wv = v / params.girth + 1.2 * np.sin(0.17 * u - 0.055 * s) + 0.5 * np.sin(0.53 * u + 0.13 * s)
-    jitter = np.asarray(params.muscle_jitter, dtype=np.float32).reshape(2, N_MUSCLE_CENTRES, 2)
-    best = np.full(u.shape, np.inf, dtype=np.float32)
-    second = best.copy()
-    for i, (cu, cv) in enumerate(MUSCLE_CENTRES):
-        for side, sign in enumerate((1, -1)):
-            d = np.hypot(wu - (sign * cu + jitter[side, i, 0]), (wv - cv - jitter[side, i, 1]) * 0.9)
-            np.minimum(second, np.maximum(best, d), out=second)
-            np.minimum(best, d, out=best)
-    septum = second - best < params.septum_mm
-    labels[:] = np.where(septum, Tissue.FAT, Tissue.MUSCLE)
+    wu = u / params.girth + 1.2 * np.sin(0.19 * v + 0.045 * s) + 0.6 * np.sin(0.61 * v - 0.11 * s)
+    wv = v / params.girth + 1.2 * np.sin(0.17 * u - 0.055 * s) + 0.6 * np.sin(0.53 * u + 0.13 * s)
+    where = np.stack([wu, wv]) * np.float32(1 / MAP_ZOOM_MM) + np.float32(MAP_PX // 2)
+    gap = map_coordinates(_septum_map(params), where, order=1, mode="nearest", output=np.float32)
+    # Septa are thick in places and vanish in others.
+    width = params.septum_mm * (0.75 + 0.55 * np.sin(0.16 * u + 0.07 * s) + 0.55 * np.sin(0.13 * v - 0.09 * s))
+    labels[:] = np.where(gap < width, Tissue.FAT, Tissue.MUSCLE)
 
 
 def _front(tab: Profiles, index: np.ndarray) -> np.ndarray:
@@ -95,13 +133,9 @@ def _front(tab: Profiles, index: np.ndarray) -> np.ndarray:
 
 def _paint_throat(labels, params, u, v, s, tab: Profiles) -> None:
     """Paint pharynx, larynx, windpipe, gullet and tongue base in front of the vertebrae."""
-    front = _front(tab, table_index(s))
-    depth = -s / params.height
-    size = np.float32(params.airway)
-    # The pharynx is a flat slit at C2, round at C4, the larynx a narrow cleft at C5, the windpipe round again.
-    half_w = size * np.interp(depth, [0, 25, 45, 70, 85, 100, 130], [9, 11, 12, 9, 4.5, 7.5, 8]).astype("f4")
-    half_h = size * np.interp(depth, [0, 25, 45, 70, 85, 100, 130], [8, 5, 4.5, 7, 9, 8, 8]).astype("f4")
-    gap = np.interp(depth, [0, 40, 85, 100, 130, 200], [5, 4.5, 7, 12, 13, 14]).astype("f4")
+    index = table_index(s)
+    front, depth = _front(tab, index), -s / params.height
+    half_w, half_h, gap = (t[index] for t in (tab.throat_w, tab.throat_h, tab.throat_gap))
     centre = front + gap + half_h
     wall = radial_distance(u, v - centre, half_w, half_h)
     present = s > -260 * params.height
@@ -138,28 +172,21 @@ def _paint_vessels(labels, params, u, v, s, tab: Profiles) -> None:
 
 def _paint_trunk(labels, params, u, v, s, tab: Profiles) -> None:
     """Paint lungs, ribs and the great vessel below the neck."""
-    chest = np.flatnonzero(s < -135 * params.height)
-    if not chest.size:
-        return
-    part, u, v, s = labels[chest], u[chest], v[chest], s[chest]
     # The tops of the lungs are domes: full width is reached 50 mm below the apex.
     dome = np.sqrt(np.clip((-135 * params.height - s) / 50, 0.001, 1))
     lung = radial_distance(np.abs(u) - 75 + 15 * (1 - dome), v - 48, 52 * dome, 72 * dome)
     upper = s > -390 * params.height
-    part[upper & (lung < 0)] = Tissue.LUNG
+    labels[upper & (lung < 0)] = Tissue.LUNG
     rib = upper & (np.abs(lung - 5) < 4) & (np.sin(s * 0.24 + v * 0.06) > 0.2)
-    part[rib] = Tissue.CORTICAL_BONE
-    part[rib & (np.abs(lung - 5) < 2.4)] = Tissue.MARROW
+    labels[rib] = Tissue.CORTICAL_BONE
+    labels[rib & (np.abs(lung - 5) < 2.4)] = Tissue.MARROW
     aorta = np.hypot(u + 16, v - _front(tab, table_index(s)) - 9) - 10.5
-    part[aorta < 1] = Tissue.FAT
-    part[aorta < 0] = Tissue.VESSEL
-    labels[chest] = part
+    labels[aorta < 1] = Tissue.FAT
+    labels[aorta < 0] = Tissue.VESSEL
 
 
 def _paint_vertebra(labels, params, u, v, s, tab: Profiles) -> None:
     """Paint bodies, discs, articular pillars and the spaces where the nerves leave."""
-    near = np.flatnonzero((np.abs(u) < 45) & (v > -25) & (v < 60))
-    part, u, v, s = labels[near], u[near], v[near], s[near]
     index = table_index(s)
     w, h, disc, disc_h = (t[index] for t in (tab.body_w, tab.body_h, tab.disc, tab.disc_h))
     centre = tab.sac_b[index] + tab.sac_v[index] + 1.6 + h
@@ -167,61 +194,57 @@ def _paint_vertebra(labels, params, u, v, s, tab: Profiles) -> None:
     body = box_distance(u, v - centre, w - waist, h - waist, 4.5)
     axis = s < -4
     prevertebral = capsule_distance(np.abs(u), v - centre - h - 2.5, (4.0, 0.0), (w * 0.8, -2.0), 2.6)
-    part[axis & (prevertebral < 0)] = Tissue.MUSCLE
-    _paint_foramina(part, u, v, s, tab, index)
-    part[axis & (body < 0)] = Tissue.CORTICAL_BONE
-    part[axis & (body < -0.9) & (disc > disc_h + 0.8)] = Tissue.MARROW
+    labels[axis & (prevertebral < 0)] = Tissue.MUSCLE
+    _paint_foramina(labels, u, v, s, tab, index)
+    labels[axis & (body < 0)] = Tissue.CORTICAL_BONE
+    labels[axis & (body < -0.9) & (disc > disc_h + 0.8)] = Tissue.MARROW
     in_disc = (disc < disc_h) & (s < -30)
-    part[in_disc & (body < 0.8)] = Tissue.ANNULUS
-    part[in_disc & (body < -2.6)] = Tissue.DISC
+    labels[in_disc & (body < 0.8)] = Tissue.ANNULUS
+    labels[in_disc & (body < -2.6)] = Tissue.DISC
     basion = (s > -4) & (box_distance(u, v - centre, 9.0, 6.0, 3.0) < 0)
-    part[basion] = Tissue.MARROW
-    part[(np.abs(body - 0.5) < 0.5) & axis & ~in_disc] = Tissue.LIGAMENT
-    labels[near] = part
+    labels[basion] = Tissue.MARROW
+    labels[(np.abs(body - 0.5) < 0.5) & axis & ~in_disc] = Tissue.LIGAMENT
 
 
-def _paint_foramina(part, u, v, s, tab: Profiles, index: np.ndarray) -> None:
+def _paint_foramina(labels, u, v, s, tab: Profiles, index: np.ndarray) -> None:
     """Paint articular pillars, vertebral arteries, and nerves with fat at the height of the discs."""
     side, disc = np.abs(u), tab.disc[index]
     pillar_u = np.maximum(tab.sac_a[index], 9.0) + 7.0
     pillar = box_distance(side - pillar_u, v + 0.5, 5.5, 7.5, 3.0)
     pillar = np.where(s > -5, 1, pillar)
-    part[pillar < 0] = Tissue.CORTICAL_BONE
-    part[(pillar < -1.3) & (disc > 2)] = Tissue.MARROW
+    labels[pillar < 0] = Tissue.CORTICAL_BONE
+    labels[(pillar < -1.3) & (disc > 2)] = Tissue.MARROW
     cervical = s > -125
     transverse = box_distance(side - pillar_u + 1, v - 8, 5.5, 4.5, 2.5)
-    part[cervical & (transverse < 0) & (disc > 5)] = Tissue.CORTICAL_BONE
+    labels[cervical & (transverse < 0) & (disc > 5)] = Tissue.CORTICAL_BONE
     opening = (disc < 5) & (side > tab.sac_a[index] - 1) & (side < pillar_u + 4) & (np.abs(v - 4.5) < 4.0) & (s < -25)
-    part[opening] = Tissue.FAT
+    labels[opening] = Tissue.FAT
     nerve = capsule_distance(side, v, (tab.sac_a[index] + 1, 2.5), (pillar_u + 2, 6.5), 2.1)
     ganglion = radial_distance(side - pillar_u + 1, v - 5.0, 3.8, 2.9)
-    part[(disc < 4) & (s < -25) & ((nerve < 0) | (ganglion < 0))] = Tissue.GANGLION
+    labels[(disc < 4) & (s < -25) & ((nerve < 0) | (ganglion < 0))] = Tissue.GANGLION
     artery = np.hypot(side - pillar_u + 1, v - 9.2) - 2.0
-    part[cervical & (s < -4) & (artery < 0)] = Tissue.VESSEL
+    labels[cervical & (s < -4) & (artery < 0)] = Tissue.VESSEL
 
 
 def _paint_arch(labels, params, u, v, s, tab: Profiles) -> None:
     """Paint laminae, spinous processes, and the ligaments between them."""
-    near = np.flatnonzero((np.abs(u) < 32) & (v < 4) & (v > -60) & (s < -5))
-    part, u, v, s = labels[near], u[near], v[near], s[near]
     index, side = table_index(s), np.abs(u)
     sac_a, back = tab.sac_a[index], tab.sac_b[index] - tab.sac_v[index]
     roof = -(back + 4.5)
     mid = tab.mid[index]
     lamina = capsule_distance(side, v, (sac_a + 6.0, -4.0), (1.5, roof - 2.0), 2.4)
     flavum = capsule_distance(side, v, (sac_a + 3.0, -4.5), (0.0, roof + 0.8), 1.1)
-    part[flavum < 0] = Tissue.LIGAMENT
-    bone = np.abs(mid + 3) < 5.5  # laminae overlap the lower half of their vertebra
-    part[bone & (lamina < 0)] = Tissue.CORTICAL_BONE
-    part[bone & (lamina < -1.1)] = Tissue.MARROW
+    labels[(flavum < 0) & (s < -5)] = Tissue.LIGAMENT
+    bone = (np.abs(mid + 3) < 5.5) & (s < -5)  # laminae overlap the lower half of their vertebra
+    labels[bone & (lamina < 0)] = Tissue.CORTICAL_BONE
+    labels[bone & (lamina < -1.1)] = Tissue.MARROW
     behind = np.clip(roof - v, 0, None)
     spine = capsule_distance(u, v, (0.0, roof - 2), (0.0, roof - 2 - tab.spinous[index]), 2.6)
-    nuchal = (side < 1.1 + 0.4 * np.sin(s / 5)) & (v < roof - 1)
-    part[nuchal] = Tissue.LIGAMENT
+    nuchal = (side < 1.1 + 0.4 * np.sin(s / 5)) & (v < roof - 1) & (s < -5)
+    labels[nuchal] = Tissue.LIGAMENT
     slope = np.abs(mid + 4 + 0.45 * behind) - 4.5  # processes slope down and back
-    part[(spine < 0) & (slope < 0)] = Tissue.CORTICAL_BONE
-    part[(spine < -1.1) & (slope < -1.1)] = Tissue.MARROW
-    labels[near] = part
+    labels[(spine < 0) & (slope < 0) & (s < -5)] = Tissue.CORTICAL_BONE
+    labels[(spine < -1.1) & (slope < -1.1) & (s < -5)] = Tissue.MARROW
 
 
 def _paint_head(labels, params, u, v, s, tab: Profiles) -> None:

@@ -58,6 +58,16 @@ _SKIN_MM = np.array(
 )  # fmt: skip
 
 
+# s, half-width, half-depth of the airway, distance from the vertebral body: the pharynx is flat at C2 and C3, the
+# larynx a narrow cleft at C5, the windpipe round.
+_THROAT_MM = np.array(
+    [
+        (160, 9, 8, 5), (0, 9, 8, 5), (-25, 11, 5, 4.7), (-45, 12, 4.5, 4.5), (-70, 9, 7, 6), (-85, 4.5, 9, 7),
+        (-100, 7.5, 8, 12), (-130, 8, 8, 13), (-640, 8, 8, 14),
+    ]
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Profiles:
     """Tables along the cord, one entry each `S_STEP_MM` from the bottom up; all (n,) float32, mm.
@@ -73,6 +83,8 @@ class Profiles:
     mid : signed distance to the nearest vertebra's middle, positive above.
     disc_h : half-height of the discs.
     spinous : length of the spinous process.
+    throat_w, throat_h : half-width and half-depth of the airway.
+    throat_gap : from the vertebral body to the airway.
     """
 
     cord_a: np.ndarray
@@ -90,6 +102,9 @@ class Profiles:
     mid: np.ndarray
     disc_h: np.ndarray
     spinous: np.ndarray
+    throat_w: np.ndarray
+    throat_h: np.ndarray
+    throat_gap: np.ndarray
 
 
 def _grid_s() -> np.ndarray:
@@ -136,6 +151,7 @@ def build_profiles(params: AnatomyParams) -> Profiles:
     nearest = np.abs(to_mid).argmin(1)
     lower = np.clip(-s / 400, 0, 1)  # 0 at the skull, 1 at the lumbar spine
     spinous = np.interp(-s, [0, 15, 30, 50, 90, 119, 200, 400], [0, 4, 22, 14, 16, 32, 34, 28])
+    throat_w, throat_h, throat_gap = _interpolate(_THROAT_MM, s)
     columns = {
         "cord_a": cord_a, "cord_b": cord_b, "sac_a": sac_a, "sac_b": sac_b,
         "sac_u": params.sac_shift_mm[0] + 0.3 * np.sin(s / 23.0),
@@ -145,6 +161,7 @@ def build_profiles(params: AnatomyParams) -> Profiles:
         "disc": np.abs(to_disc).min(1) * params.height,
         "mid": to_mid[np.arange(s.size), nearest] * params.height,
         "disc_h": 2.3 + 2.8 * lower, "spinous": spinous * params.bone,
+        "throat_w": throat_w * params.airway, "throat_h": throat_h * params.airway, "throat_gap": throat_gap,
     }  # fmt: skip
     return Profiles(**{name: np.ascontiguousarray(col, dtype=np.float32) for name, col in columns.items()})
 

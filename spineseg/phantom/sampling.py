@@ -20,7 +20,9 @@ _COARSE_OFFSETS = np.array(
     [(-0.375, -0.125, 0.375), (-0.125, 0.375, -0.125), (0.125, -0.375, -0.375), (0.375, 0.125, 0.125)],
     dtype=np.float32,
 )
-_LATTICE = 48  # side of the periodic noise lattice: at 1.5 mm it repeats after 72 mm, too far to be noticed
+_FIBRE_MM = np.array([1.4, 1.4, 4.5], dtype=np.float32)  # grains are long along the neck, as muscle fibres are
+_N_PATCH_WAVES = 10  # enough that the sum looks random
+_LATTICE = 48  # side of the periodic noise lattice: at 1.4 mm it repeats after 67 mm, too far to be noticed
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,7 @@ def sample_grid(params: AnatomyParams, shape: tuple[int, int, int], affine: np.n
     coarse_offsets = _COARSE_OFFSETS @ affine[:3, :3].T.astype(np.float32)
     _refine(means, np.flatnonzero(border), params, points, coarse_offsets, table)
     _refine(means, near, params, points, _fine_offsets(affine, zooms), table)
-    fine = texture(params, points, (1.4, 1.4, 4.5))
-    return Sample(shape, means, u, v, s, fine, texture(params, points, (8.0, 8.0, 10.0)))
+    return Sample(shape, means, u, v, s, fine_texture(params, points), coarse_texture(params, points))
 
 
 def voxel_points(shape: tuple[int, int, int], affine: np.ndarray) -> np.ndarray:
@@ -135,8 +136,8 @@ def _refine(means, voxels: np.ndarray, params: AnatomyParams, points, offsets: n
         means[chosen] = total / len(offsets)
 
 
-def texture(params: AnatomyParams, points: np.ndarray, grain_mm: tuple[float, float, float]) -> np.ndarray:
-    """Evaluate smooth noise that is fixed in a person's body.
+def fine_texture(params: AnatomyParams, points: np.ndarray) -> np.ndarray:
+    """Evaluate noise of the size of muscle fibres that is fixed in a person's body.
 
     Parameters
     ----------
@@ -144,8 +145,6 @@ def texture(params: AnatomyParams, points: np.ndarray, grain_mm: tuple[float, fl
         `texture_seed` fixes the field.
     points : (n, 3) ndarray, mm
         World points.
-    grain_mm : tuple of float, mm
-        Size of the grains along the world axes.
 
     Returns
     -------
@@ -154,6 +153,17 @@ def texture(params: AnatomyParams, points: np.ndarray, grain_mm: tuple[float, fl
     """
     rng = np.random.default_rng(params.texture_seed)
     lattice = rng.standard_normal((_LATTICE, _LATTICE, _LATTICE), dtype=np.float32)
-    where = points.T / np.asarray(grain_mm, dtype=np.float32)[:, None]
+    where = points.T / _FIBRE_MM[:, None]
     value = map_coordinates(lattice, where, order=1, mode="grid-wrap", output=np.float32)
-    return value * np.float32(1.84)  # linear interpolation leaves (2/3)**(3/2) of the variance
+    return value * np.float32(1.84)  # linear interpolation leaves (2/3)**(3/2) of the standard deviation
+
+
+def coarse_texture(params: AnatomyParams, points: np.ndarray) -> np.ndarray:
+    """Evaluate patches of 8 mm that are fixed in a person's body; like `fine_texture`, a sum of plane waves."""
+    rng = np.random.default_rng([params.texture_seed, 1])
+    waves = rng.normal(0, 1 / 8.0, (_N_PATCH_WAVES, 3)).astype(np.float32)
+    phases = rng.uniform(0, 2 * np.pi, _N_PATCH_WAVES).astype(np.float32)
+    total = np.zeros(len(points), dtype=np.float32)
+    for wave, phase in zip(waves, phases, strict=True):
+        total += np.cos(points @ wave + phase)
+    return total * np.float32(np.sqrt(2 / _N_PATCH_WAVES))
