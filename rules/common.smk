@@ -5,9 +5,14 @@ import sys
 from functools import cache
 from pathlib import Path
 
-# the environment of this Snakemake comes first, whether or not it was activated; conda goes before it
-os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-sys.path.insert(0, str(Path(workflow.current_basedir).parent))
+SOURCE = Path(workflow.current_basedir).parent.resolve()
+sys.path.insert(0, str(SOURCE))
+os.environ |= {
+    # the environment of this Snakemake comes first, activated or not; conda's goes before it
+    "PATH": os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]),
+    # for envs/spineseg.post-deploy.sh
+    "SPINESEG_SOURCE": str(SOURCE),
+}
 
 from spineseg import __version__
 from spineseg.errors import InputError
@@ -43,8 +48,8 @@ wildcard_constraints:
     dataset=DATASET.replace(".", "[.]"),
     stage="(pilot/|study/)?",
     compared="(study/)?",
-    method="[a-z0-9_]+",
-    chunk="(pilot|rest)-[0-9]{4,}",
+    method="|".join(METHODS),
+    chunk="(pilot|rest)-[0-9]+",
 
 
 def get_fingerprint(wildcards):
@@ -101,12 +106,17 @@ def get_chunk_names(wildcards):
     )
 
 
+def get_decision(wildcards):
+    """The decision, where a stage depends on it."""
+    if "study/" not in (wildcards.get("stage"), wildcards.get("compared")):
+        return []
+    return checkpoints.decide.get(dataset=wildcards.dataset).output.decision
+
+
 def get_methods(wildcards):
     """The methods of a stage: all of them, or the decided one."""
-    if "study/" not in (wildcards.get("stage"), wildcards.get("compared")):
-        return METHODS
-    decision = checkpoints.decide.get(dataset=wildcards.dataset).output.decision
-    return [read_decided_method(decision)]
+    decision = get_decision(wildcards)
+    return [read_decided_method(decision)] if decision else METHODS
 
 
 def get_manifests(wildcards):
@@ -132,8 +142,8 @@ def get_measures(wildcards):
 
 
 def get_drawn(wildcards):
-    """The marks that all chunks of a stage are drawn."""
-    pattern = "results/{dataset}/chunks/drawn/{compared}{chunk}.done"
+    """The lists of what was drawn, of all chunks of a stage."""
+    pattern = "results/{dataset}/{compared}qc/drawn/{chunk}.json"
     return expand(pattern, **wildcards, chunk=get_chunk_names(wildcards))
 
 
@@ -143,9 +153,14 @@ def get_stage(wildcards):
 
 
 @cache
-def get_weights(method):
-    """The checksums of a method's weights, so that other weights run it anew."""
+def digest_weights(method):
+    """The checksum of all weights of a method."""
     return sha256_json(weights_of(method))
+
+
+def get_weights(wildcards):
+    """What changes when a method gets other weights, so that it runs anew."""
+    return digest_weights(wildcards.method)
 
 
 def get_memory(wildcards, attempt):

@@ -25,7 +25,7 @@ checkpoint decide:
         mem_mb=1000,
         runtime=30,
     params:
-        keys={key: STUDY[key] for key in DECISION_KEYS},
+        settings={key: STUDY[key] for key in DECISION_KEYS},
         version=__version__,
     shell:
         "spineseg decide -metrics {input.metrics} -agreement {input.agreement}"

@@ -59,7 +59,7 @@ checkpoint index_images:
     resources:
         chunk_images=10,
     params:
-        keys={key: STUDY[key] for key in INDEX_KEYS},
+        settings={key: STUDY[key] for key in INDEX_KEYS},
         source=get_fingerprint,
     shell:
         "spineseg index -config {input.config} -o {output.table}"

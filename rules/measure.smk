@@ -5,6 +5,7 @@ rule measure_chunk:
     """Measure a chunk's masks and compare them."""
     input:
         table=ancient("results/{dataset}/images.tsv"),
+        decision=get_decision,
         manifests=get_manifests,
         references=get_chunk_references,
     output:
@@ -36,6 +37,7 @@ rule gather_tables:
     """Join the chunks' tables of a stage, after checking every mask against its manifest."""
     input:
         table="results/{dataset}/images.tsv",
+        decision=get_decision,
         manifests=get_manifests,
         parts=get_measures,
     output:

@@ -9,7 +9,7 @@ rule draw_chunk:
         metrics="results/{dataset}/chunks/measures/{compared}{chunk}.metrics.tsv",
         agreement="results/{dataset}/chunks/measures/{compared}{chunk}.agreement.tsv",
     output:
-        done=touch("results/{dataset}/chunks/drawn/{compared}{chunk}.done"),
+        manifest="results/{dataset}/{compared}qc/drawn/{chunk}.json",
     log:
         "logs/{dataset}/draw/{compared}{chunk}.log",
     benchmark:
@@ -26,7 +26,7 @@ rule draw_chunk:
         version=__version__,
     shell:
         "spineseg qc -results results/{wildcards.dataset} -stage {params.stage} -chunk {wildcards.chunk}"
-        " -o results/{wildcards.dataset}/{wildcards.compared}qc > {log} 2>&1"
+        " -o results/{wildcards.dataset}/{wildcards.compared}qc -manifest {output.manifest} > {log} 2>&1"
 
 
 rule index_qc:
@@ -45,9 +45,11 @@ rule index_qc:
         mem_mb=2000,
         runtime=60,
     params:
+        stage=get_stage,
         version=__version__,
     shell:
-        "spineseg qc -index -o results/{wildcards.dataset}/{wildcards.compared}qc > {log} 2>&1"
+        "spineseg qc -results results/{wildcards.dataset} -stage {params.stage} -index"
+        " -o results/{wildcards.dataset}/{wildcards.compared}qc > {log} 2>&1"
 
 
 rule write_report:

@@ -21,7 +21,7 @@ rule segment_chunk:
         runtime=get_minutes,
     params:
         facts=get_chunk_facts,
-        weights=lambda wildcards: get_weights(wildcards.method),
+        weights=get_weights,
         version=__version__,
     shell:
         "spineseg segment -table {input.table} -results results/{wildcards.dataset}"
