@@ -1,0 +1,162 @@
+"""The detector: a linear model on the HOG descriptor of each window, one per contrast.
+
+Ours are trained by `spineseg train optic` and shipped as safetensors. A user's own OptiC model (OpenCV's
+``*_model.yml``) works in their place.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from spineseg.centerline.hog import N_FEATURES, score_slices
+from spineseg.centerline.slabs import Slabs, make_slabs
+from spineseg.contrasts import CONTRASTS
+from spineseg.errors import InputError, ModelError
+from spineseg.provenance import WEIGHTS_DIR
+from spineseg.volume import Volume
+from spineseg.writing import write_bytes
+
+FORMAT = "spineseg-optic-1"
+
+PERCENTILES = (0.5, 99.8)
+"""Intensity window of our models: one bright vessel or a coil's hot spot must not squeeze all the rest."""
+
+SLAB_MM = 3.0
+"""Thickness up to which our models average slices: a cord moves by less than a pixel over it, at slopes up to 1/3."""
+
+OPENCV_LAYOUT = {
+    "winSize": [32, 32],
+    "blockSize": [8, 8],
+    "blockStride": [8, 8],
+    "cellSize": [4, 4],
+    "nbins": [9],
+    "derivAperture": [1],
+    "winSigma": [2.0],
+    "histogramNormType": [0],
+    "L2HysThreshold": [0.2],
+    "gammaCorrection": [1],
+    "signedGradient": [1],
+}
+"""The descriptor that `spineseg.centerline.hog` computes; a model of another one cannot be used."""
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A linear model of what a cord looks like in a 32 x 32 mm window.
+
+    Parameters
+    ----------
+    weights : (576,) ndarray of float32
+        In OpenCV's order of the descriptor.
+    bias : float
+        Scores above 0 speak for a cord.
+    contrast : str or None
+        What it was trained for; None for a user's model, which does not say.
+    threshold : float
+        Score along the curve below which a slice holds no cord.
+    percentiles, slab_mm, smooth :
+        How images are prepared, see `spineseg.centerline.slabs.make_slabs`.
+    """
+
+    weights: NDArray[np.float32]
+    bias: float
+    contrast: str | None = None
+    threshold: float = 0.0
+    percentiles: tuple[float, float] = PERCENTILES
+    slab_mm: float = SLAB_MM
+    smooth: bool = True
+
+    def prepare(self, volume: Volume) -> Slabs:
+        """Return the slabs of a volume as this model wants them."""
+        return make_slabs(volume, percentiles=self.percentiles, slab_mm=self.slab_mm, smooth=self.smooth)
+
+    def score(self, slices: NDArray, stride: int = 1) -> NDArray[np.float32]:
+        """Score every stride-th pixel of slices (n, Y, X) of 1 mm pixels, 0 to 255."""
+        return score_slices(slices, self.weights, self.bias, stride)
+
+
+def load_detector(contrast: str, path: str | Path | None = None) -> Detector:
+    """Load the shipped detector of a contrast, or a user's.
+
+    Parameters
+    ----------
+    contrast : {"t1", "t2", "t2s", "dwi"}
+    path : str or Path, optional
+        A file of `save_detector`, or OpenCV's ``*_model.yml``.
+
+    Raises
+    ------
+    InputError
+        If the contrast is unknown.
+    ModelError
+        If the file is missing, damaged, or of another descriptor.
+    """
+    if contrast not in CONTRASTS:
+        raise InputError(f"contrast: expected one of {', '.join(CONTRASTS)}, found {contrast!r}")
+    file = WEIGHTS_DIR / f"optic_{contrast}.safetensors" if path is None else Path(path)
+    if not file.is_file():
+        raise ModelError(f"{file}: no such model; `spineseg train optic` makes one")
+    if file.suffix.lower() in (".yml", ".yaml"):
+        return _load_opencv(file)
+    try:
+        with safe_open(file, framework="numpy") as stream:
+            about = json.loads((stream.metadata() or {}).get("about", "{}"))
+            weights = stream.get_tensor("weights") if "weights" in stream.keys() else None  # noqa: SIM118  # no dict
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"{file}: expected safetensors, found damage ({error}); train or copy it again") from error
+    if about.get("format") != FORMAT or weights is None or weights.shape != (N_FEATURES,):
+        raise ModelError(f"{file}: expected a model of format {FORMAT}, found {about.get('format')!r}")
+    return Detector(
+        weights=weights.astype(np.float32),
+        bias=float(about["bias"]),
+        contrast=about["contrast"],
+        threshold=float(about["threshold"]),
+        percentiles=tuple(about["percentiles"]),
+        slab_mm=float(about["slab_mm"]),
+        smooth=bool(about["smooth"]),
+    )
+
+
+def save_detector(path: str | Path, detector: Detector, about: dict | None = None) -> None:
+    """Write a detector as safetensors; `about` (JSON-able) is stored with it: data, seed, scores."""
+    fields = {name: getattr(detector, name) for name in ("bias", "contrast", "threshold", "slab_mm", "smooth")}
+    meta = {"format": FORMAT, **fields, "percentiles": list(detector.percentiles), **(about or {})}
+    tensors = {"weights": np.ascontiguousarray(detector.weights, dtype=np.float32)}
+    write_bytes(path, save(tensors, metadata={"about": json.dumps(meta, sort_keys=True)}))
+
+
+def _load_opencv(path: Path) -> Detector:
+    """Read HOG and SVM of OpenCV's FileStorage, whose first line no YAML reader takes; OptiC's preparation."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    number = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+    for name, expected in OPENCV_LAYOUT.items():
+        found = re.search(rf"\b{name}:\s*(\[[^\]]*\]|\S+)", text)
+        if found is None:
+            raise ModelError(f"{path}: expected an OpenCV HOG model, found no {name}")
+        values = [float(value) for value in re.findall(number, found[1])] or [float(found[1] in ("true", "True"))]
+        if not np.allclose(values, expected):
+            raise ModelError(f"{path}: expected {name} {expected}, found {values}; only OptiC's layout is read")
+    vector = re.search(r"SVMDetector:\s*\[([^\]]*)\]", text)
+    values = np.array(re.findall(number, vector[1]) if vector else [], dtype=np.float64)
+    if values.size != N_FEATURES + 1:
+        raise ModelError(f"{path}: expected {N_FEATURES + 1} numbers in SVMDetector, found {values.size}")
+    pixel = [float(v) for name in ("ps0", "ps1") for v in re.findall(rf"\b{name}:\s*({number})", text)]
+    if pixel and not np.allclose(pixel, 1.0):
+        raise ModelError(f"{path}: expected pixels of 1 mm (ps0, ps1), found {pixel}")
+    return Detector(
+        weights=values[:-1].astype(np.float32),
+        bias=float(values[-1]),
+        # optic.md: "values < -1 over many slices usually mean no cord"
+        threshold=-1.0,
+        percentiles=(0.0, 100.0),  # OptiC's own preparation: plain range, every slice, linear interpolation
+        slab_mm=0.0,
+        smooth=False,
+    )

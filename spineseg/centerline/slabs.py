@@ -1,0 +1,114 @@
+"""Bring any volume to what the detector looks at: 1 mm pixels, few thin slabs, one intensity range.
+
+The cord runs along the slices, so averaging neighbouring thin slices costs no sharpness in plane, lowers the
+noise, and leaves a third of the work. The same function serves training and detection.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spineseg.volume import Volume
+
+PIXEL_MM = 1.0
+"""Pixel size of the descriptor; the window of 32 pixels is then 32 mm."""
+
+MAX_VOTERS = 400_000
+"""Voxels that decide the intensity range; more change the percentiles by nothing that matters."""
+
+
+@dataclass(frozen=True)
+class Slabs:
+    """Slices ready for the detector, and the way back to the volume.
+
+    Parameters
+    ----------
+    slices : (n, Y, X) ndarray of float32, 0 to 255
+        Rows from posterior to anterior, columns from right to left, pixels of 1 mm.
+    positions : (n,) ndarray of float64, voxels
+        Middle of each slab along axis 2 of the volume.
+    bounds : (n + 1,) ndarray of int, voxels
+        Slab m is made of slices ``bounds[m]`` to ``bounds[m + 1] - 1``.
+    first, step : (2,) ndarray of float64, voxels
+        Index along axes 0 and 1 of the volume of pixel (x, y) is ``first + step * (x, y)``.
+    """
+
+    slices: NDArray[np.float32]
+    positions: NDArray[np.float64]
+    bounds: NDArray[np.intp]
+    first: NDArray[np.float64]
+    step: NDArray[np.float64]
+
+    def to_voxels(self, pixels: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Turn pixels, (n, 2) as (x, y), into voxel indices along axes 0 and 1."""
+        return self.first + self.step * pixels
+
+    def to_pixels(self, voxels: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Turn voxel indices along axes 0 and 1, (n, 2), into pixels (x, y)."""
+        return (voxels - self.first) / self.step
+
+
+def make_slabs(volume: Volume, *, percentiles: tuple[float, float], slab_mm: float = 0.0, smooth: bool = True) -> Slabs:
+    """Average thin slices, resample in plane to 1 mm and map intensities to 0..255.
+
+    Parameters
+    ----------
+    volume : Volume
+    percentiles : (2,) floats
+        Of the volume's values: what becomes 0 and 255; values beyond are clipped. (0, 100) is the plain
+        range.
+    slab_mm : float, mm, default 0
+        Slices are averaged in groups up to about this thickness; 0 keeps every slice.
+    smooth : bool, default True
+        Whether pixels finer than 1 mm are averaged while resampling; else they are interpolated linearly.
+
+    Returns
+    -------
+    Slabs
+    """
+    group = max(1, round(slab_mm / volume.zooms[2]))
+    data, bounds = _average_slices(np.asarray(volume.data, dtype=np.float32), group)
+    positions = (bounds[:-1] + bounds[1:] - 1) / 2
+    low, high = _intensity_range(volume.data, percentiles)
+    first, step = np.zeros(2), np.ones(2)
+    for axis in (0, 1):
+        if abs(volume.zooms[axis] - PIXEL_MM) > 1e-3 * PIXEL_MM:
+            matrix, first[axis], step[axis] = _resampling(data.shape[axis], volume.zooms[axis], smooth)
+            data = np.moveaxis(np.tensordot(matrix, data, axes=(1, axis)), 0, axis)
+    scaled = (data.transpose(2, 1, 0) - low) * np.float32(255 / max(high - low, 1e-12))
+    return Slabs(np.ascontiguousarray(np.clip(scaled, 0, 255), dtype=np.float32), positions, bounds, first, step)
+
+
+def _average_slices(data: NDArray[np.float32], group: int) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+    """Average groups of slices of (I, J, K); a rest of fewer slices is a group of its own. Also their bounds."""
+    starts = np.arange(0, data.shape[2], group)
+    bounds = np.append(starts, data.shape[2])
+    if group == 1:
+        return data, bounds
+    return np.add.reduceat(data, starts, axis=2) / np.diff(bounds).astype(np.float32), bounds
+
+
+def _intensity_range(data: NDArray, percentiles: tuple[float, float]) -> tuple[np.float32, np.float32]:
+    """Values of a volume at two percentiles; its extremes where these coincide."""
+    if tuple(percentiles) == (0.0, 100.0):
+        return np.float32(data.min()), np.float32(data.max())
+    # an odd stride does not stay on the same columns of the image
+    stride = max(1, data.size // MAX_VOTERS) | 1
+    low, high = np.percentile(data.reshape(-1)[::stride], percentiles)
+    if high <= low:
+        low, high = data.min(), data.max()
+    return np.float32(low), np.float32(high)
+
+
+def _resampling(n: int, zoom: float, smooth: bool) -> tuple[NDArray[np.float32], float, float]:
+    """Matrix (pixels, n) from voxels to 1 mm pixels about the same middle, first index and step in voxels."""
+    step = PIXEL_MM / zoom
+    n_pixels = max(1, round(n * zoom / PIXEL_MM))
+    first = (n - 1) / 2 - step * (n_pixels - 1) / 2
+    centre = first + step * np.arange(n_pixels)
+    reach = max(1.0, step) if smooth else 1.0  # a triangle: linear interpolation, wider where pixels are merged
+    weight = np.maximum(0, 1 - np.abs(np.clip(centre, 0, n - 1)[:, None] - np.arange(n)) / reach)
+    return (weight / weight.sum(axis=1, keepdims=True)).astype(np.float32), first, step
