@@ -1,0 +1,132 @@
+"""From probabilities to one coherent mask: one piece per slice, no holes, short gaps bridged."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+
+IN_PLANE = np.zeros((3, 3, 3), dtype=bool)
+IN_PLANE[:, :, 1] = ndi.generate_binary_structure(2, 1)
+"""Neighbours that share an edge within a slice, so that one call labels all slices apart."""
+
+MIN_AREA_MM2 = 8.0
+"""A smaller piece is no cord: the thinnest compressed cord keeps about 20 mm²."""
+
+EDGE_FRACTION = 0.35
+"""An end slice with less than this part of its neighbours' area is a cut-off or a false end."""
+
+MAX_BRIDGE_MM = 20.0
+"""Longer gaps are left open and reported."""
+
+
+def clean_mask(
+    prob: NDArray[np.float32], threshold: float, centres: NDArray[np.float64], slices: NDArray, zooms: NDArray
+) -> tuple[NDArray[np.bool_], NDArray[np.float32], list[str]]:
+    """Threshold once and keep what can be cord.
+
+    Parameters
+    ----------
+    prob : (I, J, K) ndarray, 0 to 1
+    threshold : float
+    centres : (n, 2) ndarray, voxels
+        The centerline in `slices`.
+    slices : (n,) ndarray of int
+    zooms : (3,) ndarray, mm
+
+    Returns
+    -------
+    mask : (I, J, K) ndarray of bool
+    prob : (I, J, K) ndarray of float32
+        With bridged slices filled in, and 0 where pieces were dropped.
+    notes : list of str
+    """
+    mask = prob >= threshold
+    if not mask.any():
+        return mask, prob, []
+    box = ndi.find_objects(ndi.binary_dilation(mask.any(axis=2), iterations=2).astype(int))[0]
+    box = (*box, slice(None))
+    part = mask[box]
+    part = _keep_central_piece(part, centres - [box[0].start, box[1].start], slices, zooms)
+    part = _fill_holes(part)
+    notes = _drop_weak_ends(part, zooms)
+    dropped = mask[box] & ~part
+    soft = prob.copy()
+    soft[box][ndi.binary_dilation(dropped, IN_PLANE) & ~part] = 0
+    soft[:, :, ~part.any(axis=(0, 1))] = 0
+    notes += _bridge_gaps(part, soft[box], zooms)
+    mask = np.zeros_like(mask)
+    mask[box] = part
+    return mask, soft, notes
+
+
+def _keep_central_piece(
+    mask: NDArray[np.bool_], centres: NDArray, slices: NDArray, zooms: NDArray
+) -> NDArray[np.bool_]:
+    """Keep in each slice the piece with most pixels near the centerline, unless it is tiny."""
+    pieces, n_pieces = ndi.label(mask, IN_PLANE)
+    if n_pieces == 0:
+        return mask
+    centre = np.full((mask.shape[2], 2), 1e6)
+    centre[slices] = centres
+    i, j, k = np.nonzero(pieces)
+    distance2 = ((np.stack([i, j], axis=1) - centre[k]) * zooms[:2]) ** 2
+    weight = np.exp(-distance2.sum(axis=1) / (2 * 6.0**2))  # 6 mm: radius of a wide cord
+    member = pieces[i, j, k] - 1
+    total = np.bincount(member, weight, minlength=n_pieces)
+    area = np.bincount(member, minlength=n_pieces) * zooms[0] * zooms[1]
+    slice_of = np.zeros(n_pieces, dtype=int)
+    slice_of[member] = k
+    best = np.zeros(mask.shape[2])
+    np.maximum.at(best, slice_of, total)
+    kept = (total >= best[slice_of]) & (area >= MIN_AREA_MM2)
+    return np.concatenate([[False], kept])[pieces]
+
+
+def _fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Fill background that no path within the slice joins to the slice's border."""
+    outside, n_pieces = ndi.label(~mask, IN_PLANE)
+    border = np.zeros(n_pieces + 1, dtype=bool)
+    for edge in (outside[0], outside[-1], outside[:, 0], outside[:, -1]):
+        border[np.unique(edge)] = True
+    return mask | ~border[outside]
+
+
+def _drop_weak_ends(mask: NDArray[np.bool_], zooms: NDArray) -> list[str]:
+    """Empty an end slice, in place, that is far smaller than the five slices next to it."""
+    notes = []
+    area = mask.sum(axis=(0, 1)) * zooms[0] * zooms[1]
+    found = np.flatnonzero(area)
+    for end, neighbours in ((found[:1], found[1:6]), (found[-1:], found[-6:-1])):
+        if len(neighbours) >= 3 and area[end[0]] < EDGE_FRACTION * np.median(area[neighbours]):
+            mask[:, :, end[0]] = False
+            notes.append(f"end slice {end[0]} dropped: {area[end[0]]:.0f} mm², far below its neighbours")
+    return notes
+
+
+def _bridge_gaps(mask: NDArray[np.bool_], soft: NDArray[np.float32], zooms: NDArray) -> list[str]:
+    """Fill short gaps, in place, with the shape between the slices around them (signed distances, linearly)."""
+    notes = []
+    found = np.flatnonzero(mask.any(axis=(0, 1)))
+    for below, above in itertools.pairwise(found):
+        if above - below == 1:
+            continue
+        name = f"{below + 1}" if above - below == 2 else f"{below + 1}-{above - 1}"
+        if (above - below) * zooms[2] > MAX_BRIDGE_MM:
+            notes.append(f"no cord found in slices {name}")
+            continue
+        ends = [_signed_distance(mask[:, :, k], zooms) for k in (below, above)]
+        for k in range(below + 1, above):
+            part = (k - below) / (above - below)
+            mask[:, :, k] = (1 - part) * ends[0] + part * ends[1] > 0
+            soft[:, :, k] = mask[:, :, k] * ((1 - part) * soft[:, :, below] + part * soft[:, :, above]).clip(0.5)
+        notes.append(f"slices {name} bridged from their neighbours")
+    return notes
+
+
+def _signed_distance(mask: NDArray[np.bool_], zooms: NDArray) -> NDArray[np.float64]:
+    """Return the distance to the border, mm, positive inside."""
+    spacing = zooms[:2]
+    return ndi.distance_transform_edt(mask, spacing) - ndi.distance_transform_edt(~mask, spacing)

@@ -1,0 +1,168 @@
+"""Run the networks on a volume: where the cord is, and which voxels are cord."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+from torch import Tensor
+
+from spineseg.centerline.curve import Centerline, empty_centerline
+from spineseg.centerline.path import find_path, refine_path, smooth_path
+from spineseg.deepseg.model import Models, UNet
+from spineseg.deepseg.preprocess import (
+    extract_patches,
+    pad_to,
+    paste_patches,
+    standardise_local,
+    standardise_patch,
+    to_detection_grid,
+)
+from spineseg.volume import Volume
+
+PIXELS_PER_CALL = 300_000
+"""Pixels of one call of the detector: 12 feature maps of them are 15 MB, which still fits the cache's reach."""
+
+HEAT_SIGMA_MM = 3.0
+"""Smoothing that turns the detector's cord map into one peak at the cord's middle: half of a small cord's width."""
+
+SMOOTHNESS = 0.05
+"""Weight of the squared slope against heat. The heatmap is nearly free of false peaks, and one pixel of 1.5 mm per
+slice of 1 mm already costs 2.25: with 1 a cord inclined by 30 degrees was left for a straight line through air."""
+
+MIN_INPUT_PX = 32
+"""Smaller slices are padded: below this the dilated convolutions see padding only."""
+
+
+@torch.inference_mode()
+def compute_heatmap(volume: Volume, models: Models) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Compute how much each point looks like the middle of the cord, for whole slices in few calls.
+
+    Parameters
+    ----------
+    volume : Volume, shape (I, J, K)
+    models : Models
+
+    Returns
+    -------
+    heat : (K, H, W) ndarray, 0 to 1
+        On the detection grid.
+    zooms : (3,) ndarray, mm
+        Of that grid; index h lies at (h + 0.5) * I / H - 0.5 in the volume, w alike.
+    """
+    config = models.detect.config
+    stack = to_detection_grid(volume.data, volume.zooms, config.zoom_mm)
+    height, width = stack.shape[2:]
+    image, valid = pad_to(stack, config.divisor, MIN_INPUT_PX)
+    per_call = max(1, PIXELS_PER_CALL // (image.shape[2] * image.shape[3]))
+    parts = [
+        run_network(models.detect, standardise_local(x, v, config.zoom_mm), models.device)
+        for x, v in zip(image.split(per_call), valid.split(per_call), strict=True)
+    ]
+    prob = torch.cat(parts)[:, 0, :height, :width].numpy()
+    zooms = volume.zooms * np.array([volume.shape[0] / height, volume.shape[1] / width, 1.0])
+    sigma = (0.0, *(HEAT_SIGMA_MM / zooms[:2]))
+    return ndi.gaussian_filter(prob, sigma, mode="nearest"), zooms
+
+
+def run_network(model: UNet, image: Tensor, device: str) -> Tensor:
+    """Return probabilities (N, 1, H, W) of standardised input, on the CPU."""
+    image = image.to(device).contiguous(memory_format=torch.channels_last)
+    return torch.sigmoid(model(image)).float().cpu()
+
+
+def trace_cord(
+    heat: NDArray[np.float32], zooms: NDArray[np.float64], shape: tuple[int, int, int], min_confidence: float
+) -> Centerline:
+    """Find the curve through the heatmap and the slices in which it runs through cord.
+
+    Parameters
+    ----------
+    heat : (K, H, W) ndarray
+    zooms : (3,) ndarray, mm
+        Of the detection grid.
+    shape : (I, J, K)
+        Of the volume; the result is in its voxels.
+    min_confidence : float
+        Heat below which a slice is believed to hold no cord.
+
+    Returns
+    -------
+    Centerline
+        Only the believed slices, with the heat as score; empty where there are none.
+    """
+    spacing = tuple(map(float, zooms))
+    path = find_path(heat, spacing, SMOOTHNESS)
+    score = heat[np.arange(len(heat)), path[:, 0], path[:, 1]].astype(np.float64)
+    believed = select_run(score, min_confidence, spacing[2])
+    if not believed.any():
+        return empty_centerline()
+    first, last = np.flatnonzero(believed)[[0, -1]]
+    span = slice(first, last + 1)
+    points = refine_path(heat[span], path[span], spacing)
+    points = smooth_path(points, spacing, weights=score[span].clip(0.05))
+    scale = np.array(shape[:2]) / np.array(heat.shape[1:])
+    voxels = ((points + 0.5) * scale - 0.5).clip(0, np.array(shape[:2]) - 1)
+    return Centerline(np.column_stack([voxels, np.arange(first, last + 1)]), score[span])
+
+
+MAX_GAP_MM = 20.0
+"""Doubtful slices between sure ones are bridged up to here, about the height of a vertebra with its disc."""
+
+MIN_RUN_MM = 8.0
+"""Shorter runs beside the main one are vessels or noise."""
+
+
+def select_run(score: NDArray[np.float64], least: float, dz: float) -> NDArray[np.bool_]:
+    """Return which slices are believed to hold cord: sure ones and short gaps between them, (K,).
+
+    Runs are joined over gaps of at most `MAX_GAP_MM`, then runs shorter than `MIN_RUN_MM` are dropped unless
+    nothing else is left. Of the runs that remain the one with the largest total score counts, with every other
+    that is at least half as long.
+    """
+    sure = score >= least
+    if not sure.any():
+        return sure
+    n_gap = int(MAX_GAP_MM / dz)
+    joined = ndi.binary_closing(np.pad(sure, n_gap), np.ones(2 * (n_gap // 2) + 1))[n_gap : len(sure) + n_gap] | sure
+    runs, n_runs = ndi.label(joined)
+    length = np.bincount(runs)[1:] * dz
+    total = np.bincount(runs, score)[1:]
+    kept = (length >= np.maximum(MIN_RUN_MM, length[total.argmax()] / 2)) | (np.arange(n_runs) == total.argmax())
+    return kept[runs - 1] & joined
+
+
+@torch.inference_mode()
+def compute_probability(
+    volume: Volume, centerline: Centerline, models: Models, *, batch: int = 32, flips: bool = False
+) -> NDArray[np.float32]:
+    """Compute the cord's probability in every voxel near the centerline.
+
+    Parameters
+    ----------
+    volume : Volume, shape (I, J, K)
+    centerline : Centerline
+        Patches are centred on it.
+    models : Models
+    batch : int
+        Patches of one call; the result does not depend on it.
+    flips : bool
+        Average over the patch and its right-left mirror image.
+
+    Returns
+    -------
+    (I, J, K) ndarray of float32, 0 to 1
+        0 in slices without centerline.
+    """
+    config = models.segment.config
+    centres, slices = centerline.points_vox[:, :2], centerline.slices
+    place = (volume.zooms, centres, slices, config.zoom_mm)
+    patches = standardise_patch(extract_patches(volume.data, *place, config.patch_px))
+    parts = []
+    for part in patches.split(batch):
+        prob = run_network(models.segment, part, models.device)
+        if flips:
+            prob = (prob + run_network(models.segment, part.flip(2), models.device).flip(2)) / 2
+        parts.append(prob)
+    return paste_patches(torch.cat(parts), volume.shape, *place)

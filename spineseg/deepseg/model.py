@@ -1,0 +1,220 @@
+"""The two networks, and how their weights are written and read.
+
+Both stages use one class: a U-Net of convolution, batch norm and ReLU, optionally with dilated
+convolutions at the bottom. What differs is in `UNetConfig`, which travels inside the weights file.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from spineseg.errors import ModelError
+from spineseg.writing import write_bytes
+
+STAGES = ("detect", "segment")
+WEIGHTS_DIR = Path(__file__).resolve().parent.parent / "weights"
+FORMAT = "spineseg-unet-1"
+"""Written into each file; another value means another architecture or preprocessing."""
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Everything that must be equal in training and in use.
+
+    Parameters
+    ----------
+    stage : {"detect", "segment"}
+    channels : tuple of int
+        Feature maps of each level, the finest first; each level halves the resolution.
+    dilations : tuple of int
+        Extra 3 x 3 convolutions at the coarsest level, to see further without pooling further.
+    zoom_mm : float, mm
+        In-plane pixel size of the network's input.
+    patch_px : int
+        Side of the square input: of the patch (segment) or of the training crop (detect).
+    """
+
+    stage: str
+    channels: tuple[int, ...]
+    dilations: tuple[int, ...]
+    zoom_mm: float
+    patch_px: int
+
+    @property
+    def divisor(self) -> int:
+        """Input sides must be multiples of this."""
+        return 2 ** (len(self.channels) - 1)
+
+
+DETECT = UNetConfig("detect", (12, 24, 48), (2, 4, 2), 1.5, 96)
+"""1.5 mm: a cord is still 7 pixels wide, and a whole 1 mm volume takes about a second.
+Dilations reach 90 mm, so a cord is told from a vessel by what lies around it."""
+
+SEGMENT = UNetConfig("segment", (16, 32, 64, 96), (), 0.5, 64)
+"""0.5 mm and 32 mm, as in Gros et al. 2019: the widest cord is 15 mm, canal and vertebral arch fit in."""
+
+
+class ConvBlock(nn.Sequential):
+    """3 x 3 convolution, batch norm, ReLU; the size stays."""
+
+    def __init__(self, n_in: int, n_out: int, dilation: int = 1):
+        super().__init__(
+            nn.Conv2d(n_in, n_out, 3, padding=dilation, dilation=dilation, bias=False),
+            nn.BatchNorm2d(n_out),
+            nn.ReLU(inplace=True),
+        )
+
+
+class UNet(nn.Module):
+    """U-Net with one logit per pixel."""
+
+    def __init__(self, config: UNetConfig):
+        super().__init__()
+        self.config = config
+        widths = config.channels
+        self.encode = nn.ModuleList(
+            nn.Sequential(ConvBlock(n_in, n_out), ConvBlock(n_out, n_out))
+            for n_in, n_out in zip((1, *widths[:-1]), widths, strict=True)
+        )
+        self.bottom = nn.Sequential(*(ConvBlock(widths[-1], widths[-1], d) for d in config.dilations))
+        pairs = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, 2) for coarse, fine in pairs)
+        self.decode = nn.ModuleList(
+            nn.Sequential(ConvBlock(2 * fine, fine), ConvBlock(fine, fine)) for _, fine in pairs
+        )
+        self.head = nn.Conv2d(widths[0], 1, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits (N, 1, H, W) of standardised slices (N, 1, H, W); H, W multiples of the divisor."""
+        skips: list[Tensor] = []
+        for level, block in enumerate(self.encode):
+            image = block(image if level == 0 else nn.functional.max_pool2d(image, 2))
+            skips.append(image)
+        image = self.bottom(skips.pop())
+        for up, block in zip(self.up, self.decode, strict=True):
+            image = block(torch.cat([up(image), skips.pop()], dim=1))
+        return self.head(image)
+
+
+@dataclass(frozen=True)
+class Models:
+    """The networks of both stages, ready to use (batch norm folded into the convolutions)."""
+
+    detect: UNet
+    segment: UNet
+    device: str = "cpu"
+
+
+def fold_batch_norm(model: UNet) -> UNet:
+    """Merge each batch norm into its convolution, in place: the same function, a third faster."""
+    for block in model.modules():
+        if isinstance(block, ConvBlock) and isinstance(block[1], nn.BatchNorm2d):
+            block[0] = fuse_conv_bn_eval(block[0], block[1])
+            block[1] = nn.Identity()
+    return model
+
+
+def save_model(path: str | Path, model: UNet, provenance: dict[str, Any], *, half: bool = False) -> None:
+    """Write weights, configuration and provenance as one safetensors file, atomically.
+
+    Parameters
+    ----------
+    path : str or Path
+    model : UNet
+    provenance : dict
+        JSON-able facts: people, folds, seed, steps, checksum of the data.
+    half : bool, default False
+        Store float16; enough for weights of this size of network and half the bytes.
+    """
+    kind = torch.float16 if half else torch.float32
+    tensors = {
+        name: (value.to(kind) if value.is_floating_point() else value).contiguous()
+        for name, value in model.state_dict().items()
+    }
+    metadata = {
+        "format": FORMAT,
+        "config": json.dumps(asdict(model.config), sort_keys=True),
+        "provenance": json.dumps(provenance, sort_keys=True),
+    }
+    write_bytes(path, save(tensors, metadata))
+
+
+def load_model(path: str | Path) -> tuple[UNet, dict[str, Any]]:
+    """Read a network and its provenance.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, damaged or not one of ours.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"{path}: no such weights file")
+    try:
+        with safe_open(path, framework="pt") as stream:
+            metadata = stream.metadata() or {}
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (no __iter__)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: expected weights in safetensors format ({error})") from error
+    if metadata.get("format") != FORMAT:
+        found = metadata.get("format", "no format entry")
+        raise ModelError(f"{path}: expected weights of format {FORMAT}, found {found}; train them anew")
+    settings = json.loads(metadata["config"])
+    settings["channels"], settings["dilations"] = map(tuple, (settings["channels"], settings["dilations"]))
+    model = UNet(UNetConfig(**settings))
+    try:
+        model.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in tensors.items()})
+    except RuntimeError as error:
+        raise ModelError(f"{path}: its tensors do not fit its configuration; train it anew") from error
+    return model.eval(), json.loads(metadata["provenance"])
+
+
+def default_weights() -> dict[str, Path]:
+    """Return the shipped weights file of each stage."""
+    return {stage: WEIGHTS_DIR / f"deepseg_{stage}.safetensors" for stage in STAGES}
+
+
+@lru_cache(maxsize=4)
+def load_models(weights: str | Path | None = None, device: str = "auto") -> Models:
+    """Load both networks once per process.
+
+    Parameters
+    ----------
+    weights : str or Path, optional
+        A folder with ``deepseg_detect`` and ``deepseg_segment`` files, or one file, which replaces the
+        shipped network of its stage. Default: the shipped weights.
+    device : {"auto", "cpu", "cuda"}
+        auto takes a GPU where torch can use one.
+
+    Raises
+    ------
+    ModelError
+        If a file is missing, damaged or not ours, or the device is not there.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ModelError(f"-device {device}: torch {torch.__version__} finds no GPU; use cpu")
+    files = default_weights()
+    if weights is not None and Path(weights).is_dir():
+        files = {stage: Path(weights) / f"deepseg_{stage}.safetensors" for stage in STAGES}
+    elif weights is not None:
+        model, _ = load_model(weights)
+        files[model.config.stage] = Path(weights)
+    networks = {}
+    for stage, file in files.items():
+        model, _ = load_model(file)
+        if model.config.stage != stage:
+            raise ModelError(f"{file}: expected a network for '{stage}', found '{model.config.stage}'")
+        networks[stage] = fold_batch_norm(model).to(device, memory_format=torch.channels_last)
+    return Models(**networks, device=device)

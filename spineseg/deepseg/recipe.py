@@ -1,0 +1,132 @@
+"""From tables of labelled images to a weights file: which people are learned from, and what is recorded."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spineseg.deepseg.model import DETECT, SEGMENT, UNetConfig, save_model
+from spineseg.deepseg.shards import Shard, build_mask_shard, build_phantom_shard, build_shard
+from spineseg.deepseg.training import CsvLog, Trainer, TrainingParams
+from spineseg.errors import InputError
+from spineseg.provenance import sha256_file
+from spineseg.training_data import LabelledImage, load_manifest, split_people
+
+CONFIGS = {"detect": DETECT, "segment": SEGMENT}
+
+
+def parse_fold(text: str) -> tuple[int, int]:
+    """Read ``i/N``.
+
+    Raises
+    ------
+    InputError
+        Unless 0 <= i < N.
+    """
+    try:
+        fold, n_folds = (int(part) for part in text.split("/"))
+    except ValueError:
+        fold, n_folds = -1, 0
+    if not 0 <= fold < n_folds:
+        raise InputError(f"-fold {text}: expected i/N with 0 <= i < N, such as 0/3")
+    return fold, n_folds
+
+
+def choose_images(
+    data: Path, extra: Path | None, fold: str | None, exclude: list[str]
+) -> tuple[list[LabelledImage], list[LabelledImage]]:
+    """Return the images to learn from and those held out.
+
+    People in `exclude`, or held out by the fold, are in no training image, whichever table names them.
+    """
+    images = load_manifest(data)
+    unknown = set(exclude) - {item.subject for item in images}
+    if unknown:
+        raise InputError(f"-exclude {' '.join(sorted(unknown))}: no such subject in {data}")
+    kept, held_out = split_people(images, *parse_fold(fold)) if fold else (images, [])
+    held_out = held_out + [item for item in kept if item.subject in exclude]
+    away = {item.subject for item in held_out}
+    seen = {item.image.resolve() for item in images}
+    more = [item for item in load_manifest(extra) if item.image.resolve() not in seen] if extra else []
+    return [item for item in kept + more if item.subject not in away], held_out
+
+
+def build_shards(
+    images: list[LabelledImage], config: UNetConfig, masks: Path | None, n_phantoms: int, seed: int
+) -> list[Shard]:
+    """Load the images and make the label slices; synthetic ones depend on the seed alone."""
+    rng = np.random.default_rng(seed)
+    shards = [build_shard(item, config) for item in images]
+    if masks is not None and config.stage == "segment":
+        shards.append(build_mask_shard(masks, config, rng, weight=1.0))
+    if n_phantoms:
+        shards.append(build_phantom_shard(n_phantoms, config, rng, weight=1.0))
+    return [shard for shard in shards if shard is not None]
+
+
+def train_network(
+    stage: str,
+    *,
+    data: Path,
+    out: Path,
+    extra: Path | None = None,
+    masks: Path | None = None,
+    n_phantoms: int = 2000,
+    fold: str | None = None,
+    exclude: list[str] | tuple[str, ...] = (),
+    settings: dict[str, Any] | None = None,
+    device: str = "cpu",
+    resume: bool = False,
+) -> None:
+    """Train one network and write its weights with their provenance.
+
+    Parameters
+    ----------
+    stage : {"detect", "segment"}
+    data : Path
+        Table of labelled images.
+    out : Path
+        Weights file; ``.csv`` and ``.ckpt`` are written beside it under the same stem.
+    extra : Path, optional
+        Table of more labelled images.
+    masks : Path, optional
+        Folder of masks without images.
+    n_phantoms : int
+        Synthetic label slices.
+    fold, exclude
+        Who is held out, see `choose_images`.
+    settings : dict, optional
+        Fields of `TrainingParams` that differ from the default.
+    device : str
+    resume : bool
+        Go on from the checkpoint if there is one.
+    """
+    config, params = CONFIGS[stage], TrainingParams(**(settings or {}))
+    images, held_out = choose_images(data, extra, fold, list(exclude))
+    shards = build_shards(images, config, masks, n_phantoms, params.seed)
+    trainer = Trainer(config, params, shards, [build_shard(item, config) for item in held_out], device)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint = out.with_suffix(".ckpt")
+    going_on = resume and checkpoint.is_file()
+    if going_on:
+        trainer.load(checkpoint)
+    n_slices = sum(len(s.image) for s in shards)
+    print(f"{stage}: {len(images)} images, {n_slices} slices, {len(held_out)} images held out", flush=True)
+    model = trainer.run(checkpoint, CsvLog(out.with_suffix(".csv"), append=going_on))
+    digest = hashlib.sha256("".join(sha256_file(i.image) + sha256_file(i.reference) for i in images).encode())
+    provenance = {
+        "people": sorted({item.subject for item in images}),
+        "held_out": sorted({item.subject for item in held_out}),
+        "images": sorted(item.image.name for item in images),
+        "data_sha256": digest.hexdigest(),
+        "fold": fold,
+        "params": asdict(params),
+        "steps_done": trainer.state.step,
+        "synthetic": {"masks": masks is not None, "phantoms": n_phantoms},
+    }
+    save_model(out, model.cpu(), provenance)
+    checkpoint.unlink(missing_ok=True)

@@ -1,0 +1,179 @@
+"""Labelled images as arrays of slices that fit in memory, made once before training starts.
+
+A shard holds the slices of one image around the cord, larger than the network's input, so that they can still
+be turned, scaled and shifted. Values lie between 0 and 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import ndimage as ndi
+from torch import Tensor
+from torch.nn import functional as F
+
+from spineseg.deepseg.model import UNetConfig
+from spineseg.deepseg.preprocess import extract_patches
+from spineseg.deepseg.synthetic import draw_mask_slice
+from spineseg.training_data import LabelledImage
+from spineseg.volume import NativeGrid, Volume, load_image, load_mask
+
+MARGIN = 1.6
+"""Shard side over input side: the diagonal of the turned input and a shift still fit."""
+
+THIN_MM = 2.0
+"""Images with slices below this are also learned from with merged slices, as a thick acquisition shows them."""
+
+MERGED_MM = (3.0, 5.0)
+"""Thickness of merged slices, the usual range of axial protocols."""
+
+TAILS = (0.01, 0.995)
+"""Quantiles of a slice that become 0 and 1."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Slices of one source.
+
+    Parameters
+    ----------
+    image : (n, 1, S, S) tensor of float16, 0 to 1; or uint8 labels of tissues where `painted`
+    cord : (n, 1, S, S) tensor of float16, 0 to 1
+    valid : (n, 1, S, S) tensor of uint8
+        0 where the slice ends inside the square.
+    name, subject : str
+    weight : float
+        How often it is drawn, relative to the others.
+    painted : bool
+        Whether `image` holds labels that are painted anew whenever drawn.
+    """
+
+    image: Tensor
+    cord: Tensor
+    valid: Tensor
+    name: str
+    subject: str
+    weight: float
+    painted: bool = False
+
+
+def build_shard(item: LabelledImage, config: UNetConfig) -> Shard:
+    """Load a labelled image and cut its labelled slices out around the cord."""
+    volume, grid = load_image(item.image, contrast=item.contrast)
+    mask, _ = load_mask(item.reference, like=grid)
+    parts = [_cut(volume, mask, config)]
+    dz = float(volume.zooms[2])
+    if config.stage == "segment" and dz < THIN_MM:
+        parts += [_cut(*_merge_slices(volume, mask, round(t / dz)), config) for t in MERGED_MM]
+    image, cord, valid = (torch.cat(x) for x in zip(*parts, strict=True))
+    n_own = parts[0][0].shape[0]
+    # an image counts by the root of its slices: 200 neighbours teach more than 20, not ten times as much
+    return Shard(image, cord, valid, item.image.name.split(".")[0], item.subject, float(np.sqrt(min(n_own, 60))))
+
+
+def _merge_slices(volume: Volume, mask: Volume, width: int) -> tuple[Volume, Volume]:
+    """Average runs of `width` slices, a new one starting every `width` / 2."""
+    starts = np.arange(0, volume.shape[2] - width + 1, max(1, width // 2))
+    affine = volume.affine.copy()
+    affine[:3, 2] *= width
+    merged = [np.stack([x.data[:, :, s : s + width].mean(axis=2) for s in starts], axis=2) for x in (volume, mask)]
+    return Volume(merged[0], affine), Volume(merged[1], affine)
+
+
+def _cut(volume: Volume, mask: Volume, config: UNetConfig) -> tuple[Tensor, Tensor, Tensor]:
+    """Cut squares around the cord's centroid out of every slice that holds cord."""
+    centres, slices = _centroids(mask)
+    image = _squares(volume, centres, slices, config)
+    cord = _squares(mask, centres, slices, config)
+    valid = _inside(volume, centres, config.zoom_mm, shard_px(config))
+    return scale_to_unit(image).half(), cord.half(), valid
+
+
+def _centroids(mask: Volume) -> tuple[np.ndarray, np.ndarray]:
+    """Return the cord's centroid, (n, 2) voxels, in each slice that holds cord, and those slices, (n,)."""
+    area = mask.data.sum(axis=(0, 1))
+    slices = np.flatnonzero(area > 0)
+    kept = mask.data[:, :, slices]
+    rows = (kept.sum(axis=1) * np.arange(mask.shape[0])[:, None]).sum(axis=0)
+    columns = (kept.sum(axis=0) * np.arange(mask.shape[1])[:, None]).sum(axis=0)
+    return np.stack([rows, columns], axis=1) / area[slices, None], slices
+
+
+def _squares(volume: Volume, centres: np.ndarray, slices: np.ndarray, config: UNetConfig) -> Tensor:
+    """Sample the shard's squares at the input's pixel size."""
+    data = smooth_for(volume, config.zoom_mm)
+    return extract_patches(data, volume.zooms, centres, slices, config.zoom_mm, shard_px(config))
+
+
+def shard_px(config: UNetConfig) -> int:
+    """Return the side of a shard's squares, a multiple of 8."""
+    return 8 * round(MARGIN * config.patch_px / 8)
+
+
+def smooth_for(volume: Volume, zoom_mm: float) -> np.ndarray:
+    """Average in plane over the new pixel where it is larger than the old ones, so that nothing aliases."""
+    sigma = [0.4 * np.sqrt(max(0.0, (zoom_mm / z) ** 2 - 1)) for z in volume.zooms[:2]]
+    return ndi.gaussian_filter(volume.data, (*sigma, 0)) if max(sigma) > 0.2 else volume.data
+
+
+def scale_to_unit(image: Tensor) -> Tensor:
+    """Bring each slice's `TAILS` to 0 and 1; values beyond are cut softly at -0.2 and 1.5."""
+    flat = image.flatten(1)
+    low, high = (torch.quantile(flat, q, dim=1)[:, None, None, None] for q in TAILS)
+    return ((image - low) / (high - low).clamp_min(1e-20)).clamp(-0.2, 1.5)
+
+
+def _inside(volume: Volume, centres: np.ndarray, zoom_mm: float, size: int) -> Tensor:
+    """Return which pixels of each square lie within the slice, (n, 1, size, size) of uint8."""
+    offset = (np.arange(size) - (size - 1) / 2) * zoom_mm
+    hits = []
+    for axis in (0, 1):
+        position = centres[:, axis, None] + offset / volume.zooms[axis]
+        hits.append((position > -0.5) & (position < volume.shape[axis] - 0.5))
+    return torch.from_numpy((hits[0][:, :, None] & hits[1][:, None, :]).astype(np.uint8))[:, None]
+
+
+def build_mask_shard(folder: Path, config: UNetConfig, rng: np.random.Generator, weight: float) -> Shard | None:
+    """Make label slices from a folder of masks without images (``*_label-SC_seg``, ``-CSF_``, ``-GM_``)."""
+    labels, cords = [], []
+    for path in sorted(folder.glob("*_label-SC_seg.nii.gz")):
+        mask, grid = load_mask(path)
+        place = (*_centroids(mask), config)
+        cord = _squares(mask, *place)[:, 0].numpy()
+        csf, grey = (_optional_squares(path, grid, kind, place) for kind in ("CSF", "GM"))
+        for n in range(len(cord)):
+            drawn = draw_mask_slice(rng, cord[n], csf[n], grey[n], config.zoom_mm)
+            labels.append(drawn[0])
+            cords.append(drawn[1])
+    return _painted(labels, cords, "masks", weight) if labels else None
+
+
+def _optional_squares(path: Path, grid: NativeGrid, kind: str, place: tuple) -> list[np.ndarray | None]:
+    """Return the squares of the mask of another kind beside `path`, a list of None where there is no such file."""
+    other = path.with_name(path.name.replace("label-SC", f"label-{kind}"))
+    if not other.is_file():
+        return [None] * len(place[1])
+    return list(_squares(load_mask(other, like=grid)[0], *place)[:, 0].numpy())
+
+
+def build_phantom_shard(n: int, config: UNetConfig, rng: np.random.Generator, weight: float) -> Shard:
+    """Make label slices from the phantom's anatomy."""
+    from spineseg.phantom.anatomy import draw_label_slices
+
+    labels, cords = draw_label_slices(rng, n, shard_px(config), config.zoom_mm)
+    return _painted(labels, cords, "phantom", weight)
+
+
+def _painted(labels: list | np.ndarray, cords: list | np.ndarray, name: str, weight: float) -> Shard:
+    image = torch.from_numpy(np.asarray(labels, dtype=np.uint8))[:, None]
+    cord = torch.from_numpy(np.asarray(cords, dtype=np.float32))[:, None].half()
+    return Shard(image, cord, torch.ones_like(image), name, "", weight, painted=True)
+
+
+def centre_crop(stack: Tensor, size: int) -> Tensor:
+    """Cut the middle `size` x `size` pixels out."""
+    start = (stack.shape[2] - size) // 2
+    return F.pad(stack, (-start,) * 4)[..., :size, :size]

@@ -1,0 +1,302 @@
+"""Train one network of deepseg: one readable loop that can be killed and resumed.
+
+Real slices of the labelled people, recoloured, and slices painted from label maps are mixed in each batch. Weights
+that are kept are the running average of all weights passed through (EMA), which is steadier than the last.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from spineseg.deepseg import augment
+from spineseg.deepseg.model import UNet, UNetConfig
+from spineseg.deepseg.preprocess import standardise_local, standardise_patch
+from spineseg.deepseg.shards import Shard, centre_crop
+from spineseg.deepseg.synthetic import paint
+from spineseg.errors import InputError, ModelError
+
+SAVE_EVERY_S = 60.0
+"""A kill costs a minute at most; writing a checkpoint takes a few milliseconds."""
+
+MAX_VALIDATION_SLICES = 16
+"""Slices of each held-out image that are looked at on the way, evenly spread: enough to see over-fitting."""
+
+
+@dataclass(frozen=True)
+class TrainingParams:
+    """Settings of one training run.
+
+    Parameters
+    ----------
+    steps : int
+        Batches; the schedule ends there.
+    minutes : float or None
+        Wall time instead: the schedule then follows the clock. Such a run cannot be repeated exactly.
+    batch : int
+    seed : int
+    learning_rate : float
+        Peak of the one-cycle cosine; 2e-3 is the largest that trains these sizes of network stably.
+    weight_decay : float
+    painted_fraction : float, 0 to 1
+        Share of each batch painted from labels.
+    ema : float
+        Memory of the running average, in steps 1 / (1 - ema).
+    """
+
+    steps: int = 6000
+    minutes: float | None = None
+    batch: int = 32
+    seed: int = 1
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-4
+    painted_fraction: float = 0.35
+    ema: float = 0.998
+    log_every: int = 200
+
+
+@dataclass
+class State:
+    """What a checkpoint holds besides the weights."""
+
+    step: int = 0
+    elapsed_s: float = 0.0
+
+
+def draw_batch(shards: list[Shard], n: int, params: TrainingParams, rng: torch.Generator) -> Tensor:
+    """Draw n samples, (n, 3, S, S): image (painted where it holds labels), cord, valid."""
+    painted = [s for s in shards if s.painted]
+    real = [s for s in shards if not s.painted]
+    n_painted = round(n * params.painted_fraction) if painted and real else n * bool(painted)
+    parts = []
+    for pool, count in ((real, n - n_painted), (painted, n_painted)):
+        if not count:
+            continue
+        weights = torch.tensor([s.weight for s in pool])
+        chosen = torch.multinomial(weights, count, replacement=True, generator=rng).tolist()
+        places = torch.rand(count, generator=rng).tolist()
+        picks = [(pool[c], int(p * len(pool[c].image))) for c, p in zip(chosen, places, strict=True)]
+        image = torch.stack([s.image[k] for s, k in picks])
+        cord = torch.stack([s.cord[k] for s, k in picks]).float()
+        valid = torch.stack([s.valid[k] for s, k in picks]).float()
+        image = paint(image, cord, rng) if pool is painted else image.float()
+        parts.append(torch.cat([image, cord, valid], dim=1))
+    return torch.cat(parts)
+
+
+def augment_batch(
+    stack: Tensor, config: UNetConfig, params: TrainingParams, rng: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Vary shape and intensity of a batch; return the network's input, the soft target and the valid pixels."""
+    n, segment = stack.shape[0], config.stage == "segment"
+    ranges = (
+        augment.ShapeRanges()
+        if segment
+        else augment.ShapeRanges(shift_px=14.0, p_cut=0.35, p_wide=0.35, elastic_px=0.8)
+    )
+    shape = augment.draw_shape(n, config.patch_px, ranges, rng)
+    moved, inside = augment.apply_shape(stack, shape, config.patch_px)
+    image, cord, valid = moved[:, :1], moved[:, 1:2].clamp(0, 1), (moved[:, 2:] > 0.5).float() * inside
+    coloured = augment.recolour(image.clamp(0, 1), cord, rng, p_cord=0.35, wild=0.3)
+    plain = torch.rand((n, 1, 1, 1), generator=rng) < 0.3
+    image = torch.where(plain, image, coloured)
+    image = augment.apply_bias(image, augment.draw_bias(n, rng, 0.4 if segment else 0.8))
+    image = augment.coarsen(
+        image,
+        config.zoom_mm,
+        rng,
+        finest_mm=0.6 * config.zoom_mm,
+        coarsest_mm=1.3 if segment else 3.0,
+        noise=0.12,
+    )
+    if segment:
+        return standardise_patch(image), cord * valid, valid
+    # padding counts: left free, the network says "cord" in zeros, which real images hold as well
+    return standardise_local(image, valid, config.zoom_mm), cord * valid, torch.ones_like(cord)
+
+
+def soft_dice_bce(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Return soft Dice loss per sample plus cross-entropy; the first finds the cord, the second calibrates its edge."""
+    prob = torch.sigmoid(logits) * valid
+    overlap = (prob * target).sum((1, 2, 3))
+    dice = (2 * overlap + 1) / (prob.sum((1, 2, 3)) + target.sum((1, 2, 3)) + 1)
+    entropy = F.binary_cross_entropy_with_logits(logits, target, weight=valid, reduction="sum")
+    # the sum is taken per cord pixel, so empty surroundings do not drown the edge
+    return (1 - dice).mean() + entropy / (target.sum() + 10 * len(target))
+
+
+class Trainer:
+    """A training run: networks, optimiser, random state, and how they are saved.
+
+    Parameters
+    ----------
+    config : UNetConfig
+    params : TrainingParams
+    shards : list of Shard
+        What is learned from.
+    held_out : list of Shard
+        What is looked at on the way, never learned from.
+    device : str
+    """
+
+    def __init__(
+        self,
+        config: UNetConfig,
+        params: TrainingParams,
+        shards: list[Shard],
+        held_out: list[Shard] = (),
+        device: str = "cpu",
+    ):
+        if not shards:
+            raise InputError("training: expected at least one labelled image, found none; check -data and -fold")
+        self.config, self.params = config, params
+        self.shards, self.held_out = shards, list(held_out)
+        self.device = torch.device(device)
+        self.rng = torch.Generator().manual_seed(params.seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(params.seed)
+            model = UNet(config)
+        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.average = copy.deepcopy(self.model).eval()
+        self.optimiser = torch.optim.AdamW(
+            self.model.parameters(), lr=params.learning_rate, weight_decay=params.weight_decay
+        )
+        self.state = State()
+
+    def progress(self) -> float:
+        """Return how much of the schedule is over, 0 to 1, by the clock where minutes are set, else by steps."""
+        if self.params.minutes is not None:
+            return min(1.0, self.state.elapsed_s / (60 * self.params.minutes))
+        return min(1.0, self.state.step / self.params.steps)
+
+    def step(self) -> float:
+        """Learn from one batch; return its loss."""
+        part = self.progress()
+        warm_up = min(1.0, (self.state.step + 1) / 100)  # batch norm needs a few batches before full steps
+        rate = self.params.learning_rate * warm_up * (0.5 + 0.5 * math.cos(math.pi * part)) + 1e-6
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        batch = draw_batch(self.shards, self.params.batch, self.params, self.rng)
+        image, cord, valid = augment_batch(batch, self.config, self.params, self.rng)
+        image = image.to(self.device, memory_format=torch.channels_last)
+        self.model.train()
+        with torch.autocast(self.device.type, torch.bfloat16):  # 1.7 times faster here, same loss
+            logits = self.model(image)
+        loss = soft_dice_bce(logits.float(), cord.to(self.device), valid.to(self.device))
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimiser.step()
+        self.state.step += 1
+        self._update_average()
+        return float(loss.detach())
+
+    def _update_average(self) -> None:
+        memory = min(self.params.ema, (1 + self.state.step) / (10 + self.state.step))
+        with torch.no_grad():
+            for kept, new in zip(self.average.state_dict().values(), self.model.state_dict().values(), strict=True):
+                if kept.is_floating_point():
+                    kept.lerp_(new, 1 - memory)
+                else:
+                    kept.copy_(new)
+
+    def run(self, checkpoint: Path | None = None, report: Callable[[dict[str, Any]], None] | None = None) -> UNet:
+        """Train until the schedule ends; return the averaged network.
+
+        Parameters
+        ----------
+        checkpoint : Path, optional
+            Written every minute, so that `load` can go on from there.
+        report : callable, optional
+            Called every `log_every` steps with step, seconds, loss and Dice per held-out image.
+        """
+        start = time.monotonic() - self.state.elapsed_s
+        saved, losses = time.monotonic(), []
+        while self.progress() < 1:
+            losses.append(self.step())
+            self.state.elapsed_s = time.monotonic() - start
+            if report and (self.state.step % self.params.log_every == 0 or self.progress() >= 1):
+                report({**asdict(self.state), "loss": sum(losses) / len(losses), **self.validate()})
+                losses = []
+            if checkpoint and time.monotonic() - saved > SAVE_EVERY_S:
+                self.save(checkpoint)
+                saved = time.monotonic()
+        return self.average
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Return the Dice coefficient of each held-out image, on centred inputs, by the averaged network."""
+        result = {}
+        for shard in self.held_out:
+            step = max(1, len(shard.image) // MAX_VALIDATION_SLICES)
+            image, cord, valid = (
+                centre_crop(x[::step].float(), self.config.patch_px) for x in (shard.image, shard.cord, shard.valid)
+            )
+            if self.config.stage == "segment":
+                image = standardise_patch(image)
+            else:
+                image = standardise_local(image, valid, self.config.zoom_mm)
+            found = (self.average(image.to(self.device)).cpu() > 0) & (valid > 0)
+            truth = cord > 0.5
+            result[shard.name] = 2 * float((found & truth).sum()) / max(1.0, float(found.sum() + truth.sum()))
+        return result
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, atomically."""
+        content = {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "rng": self.rng.get_state(),
+            "state": asdict(self.state),
+            "config": asdict(self.config),
+        }
+        temporary = path.with_name(path.name + ".tmp")
+        torch.save(content, temporary)
+        temporary.replace(path)
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint.
+
+        Raises
+        ------
+        ModelError
+            If it belongs to another network.
+        """
+        content = torch.load(path, map_location=self.device, weights_only=True)
+        if content["config"] != asdict(self.config):
+            raise ModelError(f"{path}: checkpoint of another network; choose another -o or leave -resume out")
+        self.model.load_state_dict(content["model"])
+        self.average.load_state_dict(content["average"])
+        self.optimiser.load_state_dict(content["optimiser"])
+        self.rng.set_state(content["rng"].cpu())
+        self.state = State(**content["state"])
+
+
+class CsvLog:
+    """A CSV file that grows by a row per report and says the same on a stream."""
+
+    def __init__(self, path: Path, *, append: bool, say: Callable[[str], None] = print):
+        self._path, self._say = path, say
+        if not append:
+            path.unlink(missing_ok=True)
+
+    def __call__(self, row: dict[str, Any]) -> None:
+        """Add a row."""
+        new = not self._path.exists()
+        with self._path.open("a", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, fieldnames=list(row))
+            if new:
+                writer.writeheader()
+            writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})
+        self._say("  ".join(f"{k}={v:.3f}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()))
