@@ -1,0 +1,211 @@
+"""What the decision is made by: endpoints, when the data allow them, and their values per participant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spineseg.decision.composite import composite_differences
+from spineseg.decision.contrast_spread import inter_contrast_sd
+from spineseg.decision.evidence import Evidence
+from spineseg.decision.params import DecisionParams
+
+
+@dataclass(frozen=True)
+class EndpointKind:
+    """One way to judge methods.
+
+    Parameters
+    ----------
+    key, words, unit : str
+    higher_is_better : bool
+    caution : str
+        Whom it may favour, and what it cannot see.
+    """
+
+    key: str
+    words: str
+    unit: str
+    higher_is_better: bool
+    caution: str
+
+
+KINDS = {
+    kind.key: kind
+    for kind in (
+        EndpointKind(
+            "dice",
+            "Dice overlap with the reference masks",
+            "",
+            True,
+            "A method trained on masks of the same style, or a reference drawn by a similar rule, is favoured; Dice "
+            "hides a bias of the area.",
+        ),
+        EndpointKind(
+            "nsd",
+            "share of the surface within the tolerance of the reference",
+            "",
+            True,
+            "A method trained on masks of the same style is favoured.",
+        ),
+        EndpointKind(
+            "scan_rescan_cov",
+            "change of the mean cord area between repeated scans of a person",
+            "%",
+            False,
+            "Measures precision, not truth: a method that is wrong the same way each time looks good, and smoothing "
+            "methods are favoured.",
+        ),
+        EndpointKind(
+            "inter_contrast_sd",
+            "spread of the cord area between contrasts of a person",
+            "mm²",
+            False,
+            "Measures consistency, not truth; smoothing methods are favoured.",
+        ),
+        EndpointKind(
+            "composite",
+            "composite score of coverage, smoothness, components and plausibility",
+            "",
+            True,
+            "Made of proxies, no truth: smoothness favours methods that smooth by construction (propseg's surface), "
+            "coverage favours methods that go on where no cord is seen.",
+        ),
+    )
+}
+"""In the order in which `choose_endpoint` tries them."""
+
+ORDER = ("dice", "scan_rescan_cov", "inter_contrast_sd", "composite")
+"""Endpoints of ``primary: auto``: truth first, then consistency in the cord's own unit, then proxies."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An endpoint with its values in a dataset.
+
+    Parameters
+    ----------
+    kind : EndpointKind
+    rope : float
+        Differences within it count as none.
+    people : (P,) ndarray of str
+    means : (P, M) ndarray
+        Per participant in the endpoint's unit; for the composite, the mean score against the others.
+    differences : (M, M, P) ndarray
+        ``differences[a, b]``: advantage of method a over b, positive where a is better; NaN where unknown.
+    """
+
+    kind: EndpointKind
+    rope: float
+    people: NDArray[np.str_]
+    means: NDArray[np.float64]
+    differences: NDArray[np.float64]
+
+    def advantage(self, a: int, b: int) -> NDArray[np.float64]:
+        """Known advantages of method a over b, one per participant, (n,)."""
+        values = self.differences[a, b]
+        return values[np.isfinite(values)]
+
+    def n_participants(self, methods: Sequence[int]) -> int:
+        """Participants in whom all pairs of the given methods can be compared."""
+        pairs = [self.differences[a, b] for a, b in combinations(methods, 2)]
+        return int(np.isfinite(pairs).all(axis=0).sum()) if pairs else 0
+
+    def without(self, person: str) -> Endpoint:
+        """Return the endpoint without one participant; values of the others do not depend on that one."""
+        keep = self.people != person
+        return replace(self, people=self.people[keep], means=self.means[keep], differences=self.differences[:, :, keep])
+
+
+def compute_endpoint(evidence: Evidence, key: str, params: DecisionParams) -> Endpoint:
+    """Compute an endpoint from the evidence.
+
+    Parameters
+    ----------
+    evidence : Evidence
+    key : str
+        A key of `KINDS`.
+    params : DecisionParams
+
+    Returns
+    -------
+    Endpoint
+        With NaN in participants for whom the endpoint is not defined.
+    """
+    kind = KINDS[key]
+    if key == "composite":
+        differences = composite_differences(evidence, params)
+        n_methods = len(evidence.methods)
+        with np.errstate(invalid="ignore"):
+            means = (differences.sum(axis=1) / max(1, n_methods - 1)).T
+    else:
+        means = _scalar_means(evidence, key)
+        sign = 1.0 if kind.higher_is_better else -1.0
+        differences = sign * (means.T[:, None, :] - means.T[None, :, :])
+    return Endpoint(kind, getattr(params, f"rope_{key}"), evidence.people, means, differences)
+
+
+def choose_endpoint(evidence: Evidence, params: DecisionParams, eligible: Sequence[int]) -> tuple[Endpoint, list[str]]:
+    """Choose the endpoint that the settings name, or the first that the data of the eligible methods allow.
+
+    Returns
+    -------
+    endpoint : Endpoint
+    notes : list of str
+        Why a better endpoint could not be used.
+    """
+    wanted = ORDER if params.primary == "auto" else (params.primary, *(k for k in ORDER if k != params.primary))
+    notes: list[str] = []
+    for key in wanted:
+        endpoint = compute_endpoint(evidence, key, params)
+        needed = _needed(key, params)
+        n = endpoint.n_participants(eligible)
+        if n >= needed:
+            return endpoint, notes
+        if n or params.primary == key:
+            notes.append(f"not decided by {KINDS[key].words}: known for {n} participants, {needed} needed")
+    return endpoint, notes
+
+
+def _needed(key: str, params: DecisionParams) -> int:
+    """Participants from which on an endpoint decides; the composite always can."""
+    if key in ("dice", "nsd"):
+        return max(1, params.min_references)
+    return 0 if key == "composite" else max(1, params.min_repeats)
+
+
+def _scalar_means(evidence: Evidence, key: str) -> NDArray[np.float64]:
+    """Values per participant and method in the endpoint's own unit, (P, M)."""
+    if key in ("dice", "nsd"):
+        values = evidence.values[key]
+        has_reference = np.isfinite(values).any(axis=1, keepdims=True)
+        # a method that failed where a reference exists has found none of it
+        return evidence.person_mean(np.where(has_reference & np.isnan(values) & evidence.failed, 0.0, values))
+    if key == "scan_rescan_cov":
+        return scan_rescan_cov(evidence)
+    return inter_contrast_sd(evidence)
+
+
+def scan_rescan_cov(evidence: Evidence) -> NDArray[np.float64]:
+    """Compute the scan-rescan coefficient of variation per participant, (P, M), percent.
+
+    Images that differ in session and run only repeat each other. The variance of the mean CSA within each
+    set of repeats, over its squared mean, is averaged over a participant's sets; then the root is taken.
+    NaN without repeats, and where a method failed on one of them.
+    """
+    people, index = np.unique(evidence.subject, return_inverse=True)
+    _, group = np.unique(evidence.repeat_key, return_inverse=True)
+    csa = evidence.values["csa_mean_mm2"]
+    squares, count = np.zeros((people.size, csa.shape[1])), np.zeros(people.size)
+    for members in (np.flatnonzero(group == g) for g in range(group.max(initial=-1) + 1)):
+        values = csa[members]
+        if len(members) < 2 or not np.isfinite(values).all():
+            continue
+        squares[index[members[0]]] += values.var(axis=0, ddof=1) / values.mean(axis=0) ** 2
+        count[index[members[0]]] += 1
+    mean = np.divide(squares, count[:, None], out=np.full(squares.shape, np.nan), where=count[:, None] > 0)
+    return 100.0 * np.sqrt(mean)

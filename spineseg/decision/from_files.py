@@ -1,0 +1,91 @@
+"""Decide from the tables and the configuration of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from spineseg import __version__
+from spineseg.decision.document import Context, build_decision
+from spineseg.decision.evidence import load_evidence, read_rows
+from spineseg.decision.params import params_from_config
+from spineseg.errors import InputError
+from spineseg.provenance import sha256_json, weights_of
+
+CONFIG_KEYS = ("dataset", "methods", "decision", "override", "weights_sha256")
+"""Keys of the configuration that the decision depends on; the hash is over these only."""
+
+
+def decide_from_files(
+    metrics: str | Path,
+    agreement: str | Path | None = None,
+    *,
+    slices: str | Path | None = None,
+    table: str | Path | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Read a pilot's tables and decide.
+
+    Parameters
+    ----------
+    metrics : path
+        metrics.tsv.
+    agreement, slices, table : path, optional
+        agreement.tsv, slices.tsv.gz, images.tsv.
+    config : mapping, optional
+        Keys dataset, methods, decision, override, weights_sha256; others are not read. By default the
+        methods are those of metrics.tsv, in its order.
+
+    Returns
+    -------
+    dict
+        The content of decision.json.
+
+    Raises
+    ------
+    InputError
+        If a table or a setting cannot be used.
+    """
+    config = {key: (config or {}).get(key) for key in CONFIG_KEYS}
+    params = params_from_config(config["decision"])
+    methods = _method_names(config["methods"]) or list(dict.fromkeys(row["method"] for row in read_rows(metrics)))
+    if not methods:
+        raise InputError(f"{metrics}: expected rows of at least one method, found none")
+    evidence = load_evidence(
+        metrics,
+        methods,
+        coverage_limit=params.coverage_limit,
+        agreement=agreement,
+        slices=slices,
+        training_subjects=params.training_subjects,
+    )
+    context = Context(
+        dataset=str(config["dataset"] or Path(metrics).resolve().parent.name),
+        override=config["override"],
+        versions={"spineseg": __version__, "numpy": version("numpy"), "scipy": version("scipy")},
+        weights_sha256=config["weights_sha256"] or {method: weights_of(method) for method in methods},
+        config_sha256=sha256_json(config),
+    )
+    decision = build_decision(evidence, params, context)
+    decision["excluded"] = _not_included(table) + decision["excluded"]
+    return decision
+
+
+def _method_names(methods: Any) -> list[str]:
+    """Names of the configured methods, which may be plain names or mappings with a name."""
+    if isinstance(methods, Mapping):
+        return [str(name) for name in methods]
+    return [str(m["name"]) if isinstance(m, Mapping) and "name" in m else str(m) for m in methods or ()]
+
+
+def _not_included(table: str | Path | None) -> list[dict[str, str]]:
+    """Images of the index that were not segmented, with the reason."""
+    if table is None:
+        return []
+    return [
+        {"image_id": row["image_id"], "reason": row.get("reason") or "not included"}
+        for row in read_rows(table)
+        if row.get("included") == "false"
+    ]

@@ -1,0 +1,154 @@
+"""What describes the methods beside the endpoint; it never decides."""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spineseg.decision.endpoints import Endpoint
+from spineseg.decision.evidence import Evidence
+from spineseg.decision.rule import Judgement
+from spineseg.decision.statistics import bland_altman, holm, wilcoxon_exact
+
+SECONDARY = {
+    "dice": True,
+    "nsd": True,
+    "hd95_mm": False,
+    "assd_mm": False,
+    "csa_error_abs_pct": False,
+    "coverage": True,
+    "plausible": True,
+    "n_components": False,
+    "csa_roughness": False,
+    "centre_roughness": False,
+    "seconds": False,
+}
+"""Metric to whether higher is better."""
+
+PROXIES = ("coverage", "csa_roughness", "n_components", "plausible", "centre_roughness")
+
+
+def metric_values(evidence: Evidence, name: str) -> NDArray[np.float64]:
+    """Values of a metric, (N, M); ``csa_error_abs_pct`` is the size of the signed error."""
+    if name == "csa_error_abs_pct":
+        return np.abs(evidence.values["csa_error_pct"])
+    return evidence.values[name]
+
+
+def compare_secondary(evidence: Evidence, judgement: Judgement) -> dict[str, Any]:
+    """Compare the best method with its runner-up in each further metric, Holm-adjusted.
+
+    Returns
+    -------
+    dict
+        By metric: means by method over the same images, difference (best minus runner-up), p_wilcoxon,
+        p_holm, better (the method, or null where neither), n_participants. Empty without a pair.
+    """
+    if judgement.rival is None:
+        return {}
+    pair = [judgement.best, judgement.rival]
+    names = [evidence.methods[m] for m in pair]
+    rows: dict[str, Any] = {}
+    for metric, higher_is_better in SECONDARY.items():
+        means = evidence.person_mean(metric_values(evidence, metric)[:, pair])
+        means = means[np.isfinite(means).all(axis=1)]
+        if not len(means):
+            continue
+        average = means.mean(axis=0)
+        gap = float(average[0] - average[1])
+        winner = names[0 if (gap > 0) == higher_is_better else 1]
+        rows[metric] = {
+            "means": dict(zip(names, average.tolist(), strict=True)),
+            "difference": gap,
+            "better": winner if abs(gap) > 1e-12 else None,
+            "n_participants": len(means),
+            "p_wilcoxon": wilcoxon_exact(means[:, 0] - means[:, 1]),
+        }
+    adjusted = holm([row["p_wilcoxon"] for row in rows.values()])
+    for row, p in zip(rows.values(), adjusted, strict=True):
+        row["p_holm"] = float(p)
+    return rows
+
+
+def summarise_methods(evidence: Evidence, endpoint: Endpoint) -> dict[str, Any]:
+    """Mean over participants of the endpoint and the main metrics by method, each on its own images."""
+    summary = {}
+    for m, method in enumerate(evidence.methods):
+        row = {endpoint.kind.key: _mean(endpoint.means[:, m])}
+        for metric in ("dice", "nsd", "hd95_mm", "csa_error_pct", "coverage", "csa_mean_mm2", "plausible"):
+            row[metric] = _mean(evidence.person_mean(evidence.values[metric][:, [m]])[:, 0])
+        summary[method] = row
+    return summary
+
+
+def summarise_agreement(evidence: Evidence) -> list[dict[str, Any]]:
+    """Summarise how each pair of methods agrees: Dice, NSD, and Bland-Altman of the area, by participant."""
+    subject = dict(zip(evidence.image_id.tolist(), evidence.subject.tolist(), strict=True))
+    summary = []
+    for a, b in combinations(evidence.methods, 2):
+        rows = [row for row in evidence.agreement if {row["method_a"], row["method_b"]} == {a, b}]
+        if not rows:
+            continue
+        signs = np.array([1.0 if row["method_a"] == a else -1.0 for row in rows])
+        people = np.array([subject[row["image_id"]] for row in rows])
+        dice, nsd = (_by_person(_column(rows, c), people) for c in ("dice", "nsd"))
+        csa = _by_person(signs * _column(rows, "csa_difference_mm2"), people)
+        image_dice = _column(rows, "dice")
+        summary.append(
+            {
+                "method_a": a,
+                "method_b": b,
+                "n_images": int(np.isfinite(image_dice).sum()),
+                "dice": _mean(dice),
+                "nsd": _mean(nsd),
+                "images_below_0.7": [r["image_id"] for r, d in zip(rows, image_dice, strict=True) if d < 0.7],
+                "csa_difference_mm2": bland_altman(csa),
+            }
+        )
+    return summary
+
+
+def proxy_truth(evidence: Evidence) -> dict[str, Any]:
+    """Say how well each proxy ranks the masks as their Dice with the reference does.
+
+    Returns
+    -------
+    dict
+        By proxy: spearman over images and methods, n. Empty with fewer than five scored masks, or where
+        a proxy or the Dice does not vary.
+    """
+    from scipy.stats import spearmanr
+
+    dice = evidence.values["dice"].ravel()
+    result = {}
+    for name in PROXIES:
+        values = evidence.values[name].ravel()
+        known = np.isfinite(dice) & np.isfinite(values)
+        if known.sum() < 5 or np.ptp(values[known]) == 0 or np.ptp(dice[known]) == 0:
+            continue
+        result[name] = {"spearman": float(spearmanr(values[known], dice[known]).statistic), "n": int(known.sum())}
+    return result
+
+
+def _column(rows: list[dict[str, str]], name: str) -> NDArray[np.float64]:
+    """Read a column of the agreement table; NaN where it is missing."""
+    return np.array([float(row[name]) if row.get(name) else math.nan for row in rows])
+
+
+def _by_person(values: NDArray, people: NDArray) -> NDArray[np.float64]:
+    """Average within each participant, (P,); NaN values do not count."""
+    names, index = np.unique(people, return_inverse=True)
+    known = np.isfinite(values)
+    count = np.bincount(index[known], minlength=names.size)
+    sums = np.bincount(index[known], values[known], names.size)
+    return np.divide(sums, count, out=np.full(names.size, np.nan), where=count > 0)
+
+
+def _mean(values: NDArray) -> float:
+    """Mean of the finite values, NaN if there is none."""
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if values.size else math.nan
