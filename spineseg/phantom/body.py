@@ -121,9 +121,9 @@ def _paint_muscles(labels, params, u, v, s) -> None:
     wv = v / params.girth + 1.2 * np.sin(0.17 * u - 0.055 * s) + 0.6 * np.sin(0.53 * u + 0.13 * s)
     where = np.stack([wu, wv]) * np.float32(1 / MAP_ZOOM_MM) + np.float32(MAP_PX // 2)
     gap = map_coordinates(_septum_map(params), where, order=1, mode="nearest", output=np.float32)
-    # Septa are thick in places and vanish in others.
-    width = params.septum_mm * (0.75 + 0.55 * np.sin(0.16 * u + 0.07 * s) + 0.55 * np.sin(0.13 * v - 0.09 * s))
-    labels[:] = np.where(gap < width, Tissue.FAT, Tissue.MUSCLE)
+    # Septa are thick in places and almost vanish in others.
+    width = params.septum_mm * (0.85 + 0.5 * np.sin(0.16 * u + 0.07 * s) + 0.5 * np.sin(0.13 * v - 0.09 * s))
+    labels[:] = np.where(gap < np.maximum(width, 0.3), Tissue.FAT, Tissue.MUSCLE)
 
 
 def _front(tab: Profiles, index: np.ndarray) -> np.ndarray:
@@ -138,6 +138,7 @@ def _paint_throat(labels, params, u, v, s, tab: Profiles) -> None:
     half_w, half_h, gap = (t[index] for t in (tab.throat_w, tab.throat_h, tab.throat_gap))
     centre = front + gap + half_h
     wall = radial_distance(u, v - centre, half_w, half_h)
+    wall += 0.7 * np.sin(0.5 * u + 0.11 * s) * np.sin(0.45 * v - 0.17 * s)  # folds
     present = s > -260 * params.height
     labels[present & (wall < 3.2)] = Tissue.MUCOSA
     cartilage = present & (wall > 0.9) & (wall < 2.4) & (depth > 72)
@@ -219,7 +220,7 @@ def _paint_foramina(labels, u, v, s, tab: Profiles, index: np.ndarray) -> None:
     labels[cervical & (transverse < 0) & (disc > 5)] = Tissue.CORTICAL_BONE
     opening = (disc < 5) & (side > tab.sac_a[index] - 1) & (side < pillar_u + 4) & (np.abs(v - 4.5) < 4.0) & (s < -25)
     labels[opening] = Tissue.FAT
-    nerve = capsule_distance(side, v, (tab.sac_a[index] + 1, 2.5), (pillar_u + 2, 6.5), 2.1)
+    nerve = capsule_distance(side, v, (tab.sac_a[index] + 1, 2.5), (pillar_u + 2, 6.5), 1.4)
     ganglion = radial_distance(side - pillar_u + 1, v - 5.0, 3.8, 2.9)
     labels[(disc < 4) & (s < -25) & ((nerve < 0) | (ganglion < 0))] = Tissue.GANGLION
     artery = np.hypot(side - pillar_u + 1, v - 9.2) - 2.0

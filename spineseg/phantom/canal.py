@@ -98,12 +98,13 @@ def is_grey_matter(params: AnatomyParams, p: np.ndarray, q: np.ndarray) -> np.nd
 def _is_root(params: AnatomyParams, u: np.ndarray, v: np.ndarray, s: np.ndarray, tab: Profiles) -> np.ndarray:
     """Rootlets beside the cord near the discs, and the cauda equina below it; (n,) bool."""
     index = table_index(s)
-    near_disc = np.abs(tab.disc[index] - 5) < 5
+    # Bundles of filaments: seen in some slices, not in others.
+    near_disc = (np.abs(tab.disc[index] - 4) < 4) & (np.sin(s * 2.1 + 0.9 * np.sign(u)) > -0.2)
     anterior = capsule_distance(
-        np.abs(u), v, (tab.cord_a[index] * 0.6, tab.cord_b[index] * 0.95), (tab.sac_a[index] * 0.92, 1.0), 0.35
+        np.abs(u), v, (tab.cord_a[index] * 0.6, tab.cord_b[index] * 0.95), (tab.sac_a[index] * 0.92, 1.0), 0.2
     )
     dorsal = capsule_distance(
-        np.abs(u), v, (tab.cord_a[index] * 0.6, -tab.cord_b[index] * 0.95), (tab.sac_a[index] * 0.92, -1.0), 0.45
+        np.abs(u), v, (tab.cord_a[index] * 0.6, -tab.cord_b[index] * 0.95), (tab.sac_a[index] * 0.92, -1.0), 0.25
     )
     rootlet = near_disc & ((anterior < 0) | (dorsal < 0)) & (s < -12)
     # Cauda: a lattice of fibres, 1.9 mm apart, sinking to the back of the sac of a lying person.

@@ -33,14 +33,15 @@ _INTENSITY = {
     },
     "dwi": {
         "AIR": 0.01, "SKIN": 0.1, "FAT": 0.1, "MUSCLE": 0.28, "MARROW": 0.1, "CORTICAL_BONE": 0.04, "DISC": 0.3,
-        "ANNULUS": 0.15, "LIGAMENT": 0.1, "EPIDURAL": 0.15, "DURA": 0.3, "CSF": 1.5, "WHITE_MATTER": 0.62,
-        "GREY_MATTER": 0.7, "ROOT": 0.6, "GANGLION": 0.8, "AIRWAY": 0.01, "MUCOSA": 0.35, "VESSEL": 0.05,
+        "ANNULUS": 0.15, "LIGAMENT": 0.1, "EPIDURAL": 0.15, "DURA": 0.3, "CSF": 1.4, "WHITE_MATTER": 0.62,
+        "GREY_MATTER": 0.7, "ROOT": 0.6, "GANGLION": 0.65, "AIRWAY": 0.01, "MUCOSA": 0.35, "VESSEL": 0.05,
         "GLAND": 0.5, "BRAINSTEM": 0.65, "BRAIN_GREY": 0.8, "BRAIN_WHITE": 0.65, "LUNG": 0.02, "LESION": 0.8,
     },
 }  # fmt: skip
-# Diffusivity along and across the cord, 1e-3 mm²/s (cord: about 1.8 and 0.35 in vivo; free water at 37 °C: 2.9).
+# Diffusivity along and across the cord, 1e-3 mm²/s (cord: about 1.8 and 0.35 in vivo). Free water has 2.9 at 37 °C;
+# pulsation takes more signal from the fluid, which is black in trace images.
 _DIFFUSIVITY = {
-    "CSF": (2.9, 2.9), "WHITE_MATTER": (1.8, 0.35), "GREY_MATTER": (1.2, 0.7), "BRAINSTEM": (1.5, 0.5),
+    "CSF": (3.6, 3.6), "WHITE_MATTER": (1.8, 0.35), "GREY_MATTER": (1.2, 0.7), "BRAINSTEM": (1.5, 0.5),
     "ROOT": (1.6, 0.8), "GANGLION": (1.4, 1.1), "MUSCLE": (1.9, 1.4), "GLAND": (1.2, 1.2), "DISC": (1.7, 1.7),
     "MUCOSA": (1.6, 1.6), "FAT": (0.1, 0.1), "SKIN": (0.5, 0.5),
 }  # fmt: skip
@@ -52,7 +53,7 @@ _TEXTURE = {
 _TISSUE_SPREAD = 0.07  # between people and scanners, standard deviation of the logarithm
 # Cord signal to noise, part of k-space that is kept, ghost amplitude.
 _QUALITY = {
-    "T1w": (17.0, 0.92, 0.012), "T2w": (22.0, 0.90, 0.015), "T2star": (19.0, 0.94, 0.020), "dwi": (9.0, 0.80, 0.030),
+    "T1w": (17.0, 0.92, 0.012), "T2w": (22.0, 0.90, 0.015), "T2star": (19.0, 0.94, 0.020), "dwi": (12.0, 0.80, 0.030),
 }  # fmt: skip
 LOW_SNR_FACTOR = 0.28  # hard subjects with low signal to noise
 _DISPLAY_SCALE = 600.0  # integer units of intensity 1: noise then spans tens of units, as on scanners
