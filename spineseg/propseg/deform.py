@@ -31,6 +31,24 @@ CORRECTION_SEARCH_MM = 3.0
 CORRECTION_WEIGHT = 1000.0
 """Weight of such a point, above that of any edge, as in the original."""
 
+CORE = (0.15, 0.3, 0.45, 0.6)
+"""Shares of the radius where the cord's own intensity is measured: cord even where the tube is half a radius off."""
+
+OUTSIDE_MM = 1.0
+"""Distance from the ring at which the contrast with its surroundings is measured: past the blur, within thin fluid."""
+
+TOLERANCE = 0.4
+"""Share of the contrast by which cord may differ from cord: less than the half at which it would be its own edge."""
+
+SPREADS = 2.5
+"""Standard deviations of the cord that are no sign of leaving it."""
+
+PATH_PRICE = 3.0
+"""Price (1/mm²) of crossing foreign tissue: a millimetre of fluid costs more than a stronger edge behind it gains."""
+
+BLUR_MM = 0.4
+"""What lies nearer than this is not yet priced: half the blur of a 1 mm voxel, so that a clean step stays put."""
+
 FIXED = 1e6
 """Pull that holds a ring in place: thousands of times any edge's weight."""
 
@@ -62,7 +80,8 @@ def search_edges(
     slices : (R,) ndarray of int
     rings : (R, K, 2) ndarray, mm
     distance_weight : float or (R,) ndarray, 1/mm³
-        Price d: the score of an edge at distance s is its derivative less d * s².
+        Price d: the score of an edge at distance s is its derivative less d * s², less the price of what lies between
+        it and the inside of the cord (`price_path`).
     reach_mm : float, mm
         Search on either side.
 
@@ -72,38 +91,77 @@ def search_edges(
         Offset 0 and weight 0 where nothing rises or the image ends. Points of the user's correction come first.
     """
     normals = compute_normals(rings)
-    steps, slope, known = sample_slopes(scene, slices, rings, normals, reach_mm)
-    price = np.asarray(distance_weight, dtype=np.float64).reshape(-1, 1, 1) * steps**2
-    score = np.where(known, slope - price, -np.inf)
+    rays = sample_rays(scene, slices, rings, normals, reach_mm)
+    price = np.asarray(distance_weight, dtype=np.float64).reshape(-1, 1, 1) * rays.steps**2
+    price = price + price_path(scene, slices, rings, rays)
+    score = np.where(rays.known, rays.slope - price, -np.inf)
     best = score.argmax(axis=2)
     weight = np.take_along_axis(score, best[..., None], 2)[..., 0]
-    offset = steps[best] + STEP_MM * _peak_shift(score, best)
+    offset = rays.steps[best] + STEP_MM * _peak_shift(score, best)
     found = weight > 0
     edges = Edges(np.where(found, offset, 0.0), np.where(found, weight, 0.0))
     return _obey_correction(scene, slices, rings, normals, edges)
 
 
-def sample_slopes(
-    scene: Scene, slices: NDArray[np.intp], rings: Floats, normals: Floats, reach_mm: float
-) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    """Sample the outward rise of intensity along the normals.
+@dataclass(frozen=True)
+class Rays:
+    """What lies along the normals.
 
-    Returns
-    -------
+    Parameters
+    ----------
     steps : (S,) ndarray, mm
         Offsets from -reach to +reach.
+    values : (R, K, S) ndarray, 0 to 1000
     slope : (R, K, S) ndarray, 1/mm
-        Derivative, positive where it goes the way the contrast says.
+        Derivative outwards, positive where it goes the way the contrast says.
     known : (R, K, S) ndarray of bool
         False beyond the image.
     """
+
+    steps: Floats
+    values: Floats
+    slope: Floats
+    known: NDArray[np.bool_]
+
+
+def sample_rays(scene: Scene, slices: NDArray[np.intp], rings: Floats, normals: Floats, reach_mm: float) -> Rays:
+    """Sample intensity and its rise along the normals of rings (R, K, 2), in one call."""
     n = max(1, round(reach_mm / STEP_MM))
     half = int(np.ceil(3 * DERIVATIVE_SIGMA_MM / STEP_MM))
     steps = np.arange(-n - half, n + half + 1) * STEP_MM
     values, known = scene.image.sample(slices, rings[:, :, None, :] + steps[:, None] * normals[:, :, None, :])
     slope = ndi.gaussian_filter1d(values, DERIVATIVE_SIGMA_MM / STEP_MM, axis=2, order=1, mode="nearest")
-    inside = slice(half, half + 2 * n + 1)
-    return steps[inside], slope[..., inside] * (scene.model.sign / STEP_MM), known[..., inside]
+    part = slice(half, half + 2 * n + 1)
+    return Rays(steps[part], values[..., part], slope[..., part] * (scene.model.sign / STEP_MM), known[..., part])
+
+
+def price_path(scene: Scene, slices: NDArray[np.intp], rings: Floats, rays: Rays) -> Floats:
+    """Price each position on a ray by what must be crossed to get there from inside: cord looks alike, fluid does not.
+
+    Returns
+    -------
+    (R, K, S) ndarray, 1/mm
+        PATH_PRICE times the integral, from the inner end of the ray, of how much the intensity differs from that of the
+        cord beyond the tolerance: a share of the contrast at the ring, and no less than the cord's own spread.
+    """
+    level, spread = measure_cord(scene, slices, rings)
+    outside = np.abs(rays.steps - OUTSIDE_MM).argmin()
+    contrast = np.median(scene.model.sign * (rays.values[..., outside] - level[:, None]), axis=1)
+    tolerance = np.maximum(TOLERANCE * contrast, SPREADS * spread)[:, None, None]
+    excess = np.maximum(np.abs(rays.values - level[:, None, None]) - tolerance, 0.0)
+    cost = PATH_PRICE * STEP_MM * np.cumsum(excess, axis=2)
+    delay = round(BLUR_MM / STEP_MM)
+    return np.concatenate([np.zeros_like(cost[..., :delay]), cost[..., :-delay]], axis=2)
+
+
+def measure_cord(scene: Scene, slices: NDArray[np.intp], rings: Floats) -> tuple[Floats, Floats]:
+    """Measure the median intensity inside each ring and its robust spread (standard deviation), (R,) each."""
+    center = rings.mean(axis=1, keepdims=True)
+    parts = np.array(CORE)[:, None, None]
+    points = (center + parts[:, None] * (rings - center)).swapaxes(0, 1)  # (R, shares, K, 2)
+    values = scene.image.sample(slices, points.reshape(len(rings), -1, 2))[0]
+    level = np.median(values, axis=1)
+    return level, 1.4826 * np.median(np.abs(values - level[:, None]), axis=1)
 
 
 def _obey_correction(scene: Scene, slices: NDArray[np.intp], rings: Floats, normals: Floats, edges: Edges) -> Edges:

@@ -26,6 +26,7 @@ REACH_MM = (3.0, 2.0, 1.5, 1.5)
 ALPHA = 25.0
 """Stiffness of the refinement, whatever the user's ``alpha``, as in the original."""
 
+STRAY_MM = 1.0
 SMOOTH_MM = 4.0
 SMOOTH_ANGLE = 1.0
 
@@ -87,5 +88,7 @@ def refine(scene: Scene, start: Surface, contrast: float) -> Surface:
         )
         normals = compute_normals(rings)
         targets = rings + edges.offset[..., None] * normals
-        rings = solve_rings(memory, targets, normals, edges.weight, alpha=ALPHA, link=link)
+        stray = ((targets - memory) * normals).sum(-1)
+        weight = edges.weight / (1 + (stray / STRAY_MM) ** 2)
+        rings = solve_rings(memory, targets, normals, weight, alpha=ALPHA, link=link)
     return Surface(Tube(tube.slices, *recenter(rings)), start.bridged)
