@@ -1,0 +1,144 @@
+"""A decision in sentences: what to keep, how sure that is, and what would change it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+EQUIVALENT = "equivalent"
+
+
+@dataclass(frozen=True)
+class Share:
+    """One part of the probability bar: a name, its probability 0 to 1, and the method or "equivalent"."""
+
+    name: str
+    probability: float
+    key: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the report says first.
+
+    Parameters
+    ----------
+    headline : str
+        One sentence: what to keep.
+    reason : str
+        Probability, difference and its interval.
+    doubts : tuple of str
+        What speaks against relying on it.
+    shares : tuple of Share
+        Empty where nothing was compared.
+    tone : {"clear", "equivalent", "undecided", "none", "override", "missing"}
+    """
+
+    headline: str
+    reason: str = ""
+    doubts: tuple[str, ...] = ()
+    shares: tuple[Share, ...] = ()
+    tone: str = "missing"
+
+
+def word_verdict(decision: dict[str, Any] | None) -> Verdict:
+    """Put a decision into words; whatever it does not hold is left out.
+
+    Parameters
+    ----------
+    decision : dict or None
+        decision.json, or None where none has been made.
+    """
+    if decision is None:
+        return Verdict(
+            "No decision has been made yet.", "spineseg decide writes decision.json from the pilot's tables."
+        )
+    tone = decision.get("verdict") or "missing"
+    return Verdict(_headline(decision, tone), _reason(decision), tuple(_doubts(decision)), _shares(decision), tone)
+
+
+def _headline(decision: dict[str, Any], tone: str) -> str:
+    """Return the sentence that says what to keep."""
+    method = decision.get("method")
+    if tone == "override":
+        override = decision.get("override") or {}
+        by, why = override.get("by"), override.get("reason")
+        return f"Keep {method}: chosen{f' by {by}' if by else ' by hand'}{f', because {why}' if why else ''}."
+    if method is None:
+        return "Keep neither method: segment or correct by hand."
+    if tone == "equivalent":
+        return f"Keep {method}: the methods are equivalent on this dataset."
+    if tone == "undecided":
+        if len(decision.get("methods") or (0, 0)) == 1:
+            return f"Keep {method}: it was the only method, so nothing was compared."
+        return f"Undecided. Keep {method} for now."
+    return f"Keep {method}."
+
+
+def _reason(decision: dict[str, Any]) -> str:
+    """Return what the verdict rests on, in one or two sentences."""
+    best, rival = decision.get("best") or decision.get("method"), decision.get("runner_up")
+    shares = decision.get("probability") or {}
+    parts = []
+    if decision.get("endpoint") == "failure_rate" and best:
+        parts.append(f"{best} alone fails rarely enough.")
+    elif best and shares.get(best) is not None:
+        words = decision.get("endpoint_words") or _words(decision.get("endpoint"))
+        than = f" than {rival}" if rival else ""
+        parts.append(f"The probability that {best} is better{than} is {_percent(shares[best])}, judged by {words}.")
+    gap, interval = decision.get("difference"), decision.get("ci95") or [None, None]
+    if gap is not None:
+        unit = f" {decision['unit']}" if decision.get("unit") else ""
+        between = "" if None in interval else f" (95 % interval {interval[0]:+.3g} to {interval[1]:+.3g})"
+        parts.append(f"Mean advantage {gap:+.3g}{unit}{between}, {decision.get('n_participants', '?')} participants.")
+    computed = (decision.get("computed") or {}).get("method")
+    if decision.get("verdict") == "override" and computed:
+        parts.append(f"By itself the rule gave {computed} ({decision['computed'].get('verdict')}).")
+    return " ".join(parts)
+
+
+def _words(endpoint: str | None) -> str:
+    """Return an endpoint's name in words."""
+    known = {
+        "dice": "overlap with the reference masks (Dice)",
+        "nsd": "surface agreement with the reference masks (NSD)",
+        "scan_rescan_cov": "how well repeated scans agree",
+        "inter_contrast_sd": "how well the contrasts of one person agree",
+        "composite": "a composite of measures that need no reference",
+    }
+    return known.get(endpoint or "", (endpoint or "the endpoint").replace("_", " "))
+
+
+def _doubts(decision: dict[str, Any]) -> list[str]:
+    """Return what a reader must know before relying on the verdict."""
+    doubts = []
+    if decision.get("verdict") == "undecided":
+        further = (decision.get("pilots") or {}).get("further_needed")
+        if further:
+            doubts.append(f"About {further} more participants would be needed for a verdict.")
+        elif (searched := (decision.get("pilots") or {}).get("searched_up_to")) is not None:
+            doubts.append(f"Even {searched} participants would probably not give a verdict: the methods hardly differ.")
+    stability = decision.get("stability") or {}
+    if stability.get("n_flips"):
+        n, total = stability["n_flips"], stability["n_drops"]
+        doubts.append(f"Leaving out one of {n} participants (of {total}) would change it: the evidence is thin.")
+    doubts += [_sentence(text) for text in [*(decision.get("notes") or ()), *(decision.get("cautions") or ())]]
+    return doubts
+
+
+def _sentence(text: str) -> str:
+    """Return the text with a capital letter and a full stop."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+
+
+def _shares(decision: dict[str, Any]) -> tuple[Share, ...]:
+    """Return the probabilities, the methods in the decision's order with equivalence between them."""
+    shares = {name: value for name, value in (decision.get("probability") or {}).items() if value is not None}
+    methods = [name for name in shares if name != EQUIVALENT]
+    keys = [*methods[:1], *([EQUIVALENT] if EQUIVALENT in shares else []), *methods[1:]]
+    return tuple(Share("no real difference" if k == EQUIVALENT else f"{k} better", shares[k], k) for k in keys)
+
+
+def _percent(share: float) -> str:
+    """Return a probability in per cent, never as certain."""
+    return "over 99 %" if share > 0.995 else "under 1 %" if share < 0.005 else f"{100 * share:.0f} %"
