@@ -47,7 +47,7 @@ def read_configuration(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path}: no such configuration ({error.strerror})") from error
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from error
-    return complete_configuration(content or {})
+    return complete_configuration({} if content is None else content)
 
 
 def complete_configuration(config: dict[str, Any], *, demo_dir: str | None = None) -> dict[str, Any]:
@@ -65,6 +65,8 @@ def complete_configuration(config: dict[str, Any], *, demo_dir: str | None = Non
     InputError
         For the first key, in the schema's order, that is unknown, missing or has a value of another kind.
     """
+    if not isinstance(config, dict):
+        raise InputError(f"configuration: expected keys and values, found {str(config)[:60]!r}")
     errors = sorted(Draft202012Validator(load_schema()).iter_errors(config), key=_importance)
     if errors:
         raise InputError(_explain(errors[0]))
@@ -165,7 +167,7 @@ def _explain(error: ValidationError) -> str:
         return f"config key {full!r}: no such key{closest(unknown, known)}; known: {', '.join(known)}"
     if error.validator == "required":
         missing = next(name for name in error.validator_value if name not in error.instance)
-        return f"config key {f'{key}.{missing}' if key else missing!r}: expected, found none"
+        return f"config key {f'{key}.{missing}' if key else missing!r} is missing"
     expected = error.schema.get("x-expected") or error.message
     found = "nothing" if error.instance is None else repr(error.instance)
     return f"config key {key!r}: expected {expected}; found {found[:200]}"  # a long list need not be seen whole
