@@ -120,7 +120,9 @@ def canal_wall(params: AnatomyParams, u: np.ndarray, v: np.ndarray, s: np.ndarra
     The sac always encloses the cord: where it would cut the cord, it bulges just round it.
     """
     tab, index = build_profiles(params), table_index(s)
-    sac = radial_distance(u - tab.sac_u[index], v - tab.sac_v[index], tab.sac_a[index], tab.sac_b[index])
+    su, sv, half_b = u - tab.sac_u[index], v - tab.sac_v[index], tab.sac_b[index]
+    half_a = tab.sac_a[index] * (1 + params.sac_taper * np.clip(sv / half_b, -1, 1))
+    sac = radial_distance(su, sv, half_a, half_b)
     margin = 0.25 + DURA_MM  # the pia and a film of fluid remain where the cord touches the wall
     round_cord = radial_distance(u, v, tab.cord_a[index] + margin, tab.cord_b[index] + margin)
     return np.minimum(sac, round_cord)

@@ -55,6 +55,8 @@ class AnatomyParams:
         Width of the dural sac.
     sac_shift_mm : tuple of float (right, anterior)
         Where the sac lies relative to the cord; a large shift makes the cord touch the wall.
+    sac_taper : float, 0 to 0.25
+        How much narrower the sac is behind than in front.
     gm : float
         Size of the grey matter.
     fissure : float
@@ -92,6 +94,7 @@ class AnatomyParams:
     girth: float
     sac: float
     sac_shift_mm: tuple[float, float]
+    sac_taper: float
     gm: float
     fissure: float
     cord_waves: tuple[float, float, float, float]
@@ -138,6 +141,7 @@ def draw(rng: np.random.Generator) -> AnatomyParams:
         girth=float(np.clip(normal(1.0, 0.08), 0.8, 1.25)),
         sac=float(np.clip(normal(1.0, 0.05), 0.9, 1.12)),
         sac_shift_mm=(float(normal(0, 0.35)), float(normal(-0.2, 0.35))),
+        sac_taper=float(uniform(0.0, 0.25)),
         gm=float(uniform(0.9, 1.1)),
         fissure=float(uniform(0.03, 0.10)),
         cord_waves=tuple(float(w) for w in normal(0, 0.012, 4)),
