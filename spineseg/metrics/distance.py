@@ -137,8 +137,6 @@ def compute_surface_distance(
     if not (mask.any() and reference.any()):
         return SurfaceDistance(nan, nan, nan, 0.0 if mask.any() or reference.any() else nan, tolerance)
     a, b = extract_surface(mask, zooms), extract_surface(reference, zooms)
-    if not (a.area_mm2.size and b.area_mm2.size):  # a mask that fills the whole array
-        return SurfaceDistance(nan, nan, nan, nan, tolerance)
     a_to_b = cKDTree(b.points_mm).query(a.points_mm)[0]
     b_to_a = cKDTree(a.points_mm).query(b.points_mm)[0]
     distance, area = np.concatenate([a_to_b, b_to_a]), np.concatenate([a.area_mm2, b.area_mm2])
