@@ -1,0 +1,419 @@
+"""The rule on made-up pilots whose right answer is known."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from spineseg.cli import main
+from spineseg.decision.endpoints import compute_endpoint, scan_rescan_cov
+from spineseg.decision.evidence import load_evidence
+from spineseg.decision.from_files import decide_from_files
+from spineseg.decision.params import DecisionParams, params_from_config
+from spineseg.decision.report_text import verdict_sentence, write_report
+from spineseg.errors import InputError
+from spineseg.study.measure import (
+    AGREEMENT_COLUMNS,
+    METRICS_COLUMNS,
+    SLICES_COLUMNS,
+    format_table,
+)
+
+GOOD = {
+    "status": "ok",
+    "n_slices": 50,
+    "coverage": 1.0,
+    "n_components": 1,
+    "csa_mean_mm2": 70.0,
+    "csa_roughness": 0.01,
+    "centre_roughness": 0.05,
+    "plausible": 1.0,
+    "seconds": 5.0,
+    "peak_mb": 300.0,
+}
+FAST = {"n_bootstrap": 500, "n_posterior": 4000, "n_simulations": 30, "max_pilots": 60}
+
+
+class Pilot:
+    """Tables of a pilot, built image by image."""
+
+    def __init__(self, folder):
+        self.folder, self.metrics, self.agreement, self.slices = folder, [], [], []
+
+    def add(self, subject, methods, *, suffix="T2w", contrast="t2", session="", run="", dice_between=0.9):
+        parts = [f"sub-{subject}", f"ses-{session}" if session else "", f"run-{run}" if run else "", suffix]
+        image = {"image_id": "_".join(p for p in parts if p), "subject": subject, "session": session, "run": run}
+        image |= {"suffix": suffix, "contrast": contrast}
+        for method, values in methods.items():
+            self.metrics.append(image | {"method": method} | GOOD | values)
+        names = list(methods)
+        for n, a in enumerate(names):
+            for b in names[n + 1 :]:
+                pair = {"method_a": a, "method_b": b, "dice": dice_between, "nsd": 0.95, "csa_difference_mm2": 1.0}
+                self.agreement.append(image | pair)
+        return image["image_id"]
+
+    def write(self):
+        for name, columns, rows in (
+            ("metrics", METRICS_COLUMNS, self.metrics),
+            ("agreement", AGREEMENT_COLUMNS, self.agreement),
+            ("slices", SLICES_COLUMNS, self.slices),
+        ):
+            (self.folder / f"{name}.tsv").write_text(format_table(columns, rows))
+        return self.folder / "metrics.tsv"
+
+    def decide(self, *, override=None, methods=("propseg", "deepseg"), **decision):
+        config = {"dataset": "demo", "methods": list(methods), "decision": FAST | decision, "override": override}
+        return decide_from_files(
+            self.write(), self.folder / "agreement.tsv", slices=self.folder / "slices.tsv", config=config
+        )
+
+
+@pytest.fixture
+def pilot(tmp_path):
+    return Pilot(tmp_path)
+
+
+def with_dice(pilot, n, gap, spread=0.01, seed=0):
+    """`n` people with references: deepseg is better by `gap` on average."""
+    rng = np.random.default_rng(seed)
+    for s in range(n):
+        base = 0.9 + 0.02 * rng.standard_normal()
+        difference = gap + spread * rng.standard_normal()
+        pilot.add(f"{s:02d}", {"propseg": {"dice": base}, "deepseg": {"dice": base + difference, "seconds": 9.0}})
+    return pilot
+
+
+class TestVerdict:
+    def test_clearly_better(self, pilot):
+        d = with_dice(pilot, 12, 0.04).decide()
+        assert (d["method"], d["verdict"], d["endpoint"]) == ("deepseg", "clear", "dice")
+        assert d["probability"]["deepseg"] >= 0.9
+        assert d["ci95"][0] < 0.04 < d["ci95"][1]
+        assert d["difference"] == pytest.approx(0.04, abs=0.01)
+        assert d["stability"]["n_flips"] == 0
+        assert d["pilots"]["further_needed"] is None
+
+    def test_equal_takes_the_faster_or_the_preferred(self, pilot):
+        with_dice(pilot, 15, 0.0, spread=0.002)
+        d = pilot.decide()
+        assert (d["method"], d["verdict"]) == ("propseg", "equivalent")
+        assert d["probability"]["equivalent"] >= 0.9
+        assert "faster" in verdict_sentence(d)
+        d = pilot.decide(prefer="deepseg")
+        assert (d["method"], d["verdict"]) == ("deepseg", "equivalent")
+        assert "preferred" in verdict_sentence(d)
+
+    def test_undecided_says_how_many_more(self, pilot):
+        with_dice(pilot, 7, 0.014, spread=0.02)
+        d = pilot.decide()
+        assert d["verdict"] == "undecided"
+        assert d["method"] == d["best"]
+        assert d["pilots"]["further_needed"] is None or d["pilots"]["further_needed"] >= 1
+        other = "propseg" if d["best"] == "deepseg" else "deepseg"
+        assert pilot.decide(prefer=other)["method"] == other
+
+    def test_never_clear_below_six(self, pilot):
+        d = with_dice(pilot, 5, 0.2).decide()
+        assert (d["method"], d["verdict"]) == ("deepseg", "undecided")
+        assert d["probability"]["deepseg"] > 0.9
+        assert any("fewer than 6" in note for note in d["notes"])
+        assert d["p_wilcoxon"] == pytest.approx(0.0625)
+
+    def test_all_fail(self, pilot):
+        for s in range(8):
+            pilot.add(f"{s}", {m: {"status": "failed"} for m in ("propseg", "deepseg")})
+        d = pilot.decide()
+        assert (d["method"], d["verdict"]) == (None, "none")
+        assert "by hand" in verdict_sentence(d)
+        assert "QC page" in write_report(d)
+
+    def test_one_fails_often(self, pilot):
+        for s in range(12):
+            lost = {"status": "empty", "coverage": 0.0, "n_components": 0, "csa_mean_mm2": ""}
+            pilot.add(f"{s:02d}", {"propseg": lost if s < 6 else {}, "deepseg": {"coverage": 0.9}})
+        d = pilot.decide()
+        assert (d["method"], d["verdict"], d["endpoint"]) == ("deepseg", "clear", "failure_rate")
+        assert d["failures"]["propseg"]["rate"] == 0.5
+        low, high = d["failures"]["propseg"]["ci95"]
+        assert low == pytest.approx(0.254, abs=1e-3)
+        assert high == pytest.approx(0.746, abs=1e-3)
+        assert d["mcnemar_p"] == pytest.approx(2 / 64)
+        assert "propseg" in " ".join(d["notes"])
+
+    def test_one_fails_often_in_few(self, pilot):
+        for s in range(4):
+            pilot.add(f"{s}", {"propseg": {"status": "failed"} if s < 2 else {}, "deepseg": {}})
+        d = pilot.decide()
+        assert (d["method"], d["verdict"]) == ("deepseg", "undecided")
+
+    def test_partial_masks_fail_only_when_short(self, pilot):
+        for s in range(10):
+            short = {"status": "partial", "coverage": 0.5 if s < 3 else 0.85}
+            pilot.add(f"{s}", {"propseg": short, "deepseg": {}})
+        d = pilot.decide()
+        assert d["failures"]["propseg"]["n_failed"] == 3
+        assert d["method"] == "deepseg"
+
+    def test_one_method(self, pilot):
+        for s in range(8):
+            pilot.add(f"{s}", {"deepseg": {}})
+        d = pilot.decide(methods=["deepseg"])
+        assert (d["method"], d["verdict"], d["computed"]["basis"]) == ("deepseg", "undecided", "single")
+        assert d["probability"] is None
+        assert "only method" in write_report(d)
+
+    def test_three_and_four_methods(self, pilot):
+        rng = np.random.default_rng(0)
+        for s in range(12):
+            dice = {"a": 0.80, "b": 0.9, "c": 0.85, "e": 0.9}
+            pilot.add(f"{s:02d}", {m: {"dice": v + 0.003 * rng.standard_normal()} for m, v in dice.items()})
+        three = pilot.decide(methods=["a", "b", "c"])
+        assert (three["method"], three["verdict"], three["runner_up"]) == ("b", "clear", "c")
+        assert three["probability"]["a"] is None
+        four = pilot.decide(methods=["a", "b", "c", "e"], prefer="e")
+        assert (four["method"], four["verdict"]) == ("e", "equivalent")
+        assert {four["best"], four["runner_up"]} == {"b", "e"}
+
+    def test_override(self, pilot):
+        override = {"method": "propseg", "reason": "used in our other sites", "by": "A. Person"}
+        d = with_dice(pilot, 12, 0.04).decide(override=override)
+        assert (d["method"], d["verdict"]) == ("propseg", "override")
+        assert d["computed"] == {"method": "deepseg", "verdict": "clear", "basis": "endpoint"}
+        assert "A. Person" in verdict_sentence(d)
+        with pytest.raises(InputError, match=r"override\.reason"):
+            pilot.decide(override={"method": "propseg", "by": "x"})
+        with pytest.raises(InputError, match=r"override\.method"):
+            pilot.decide(override=override | {"method": "other"})
+
+    def test_no_images(self, pilot):
+        d = pilot.decide()
+        assert (d["method"], d["verdict"], d["n_images"]) == (None, "none", 0)
+        assert write_report(d)
+
+    def test_person_is_the_unit(self, pilot):
+        # one person with many good images for deepseg against seven with small losses
+        for run in range(1, 30):
+            pilot.add("00", {"propseg": {"dice": 0.7}, "deepseg": {"dice": 0.9}}, run=str(run))
+        for s in range(1, 8):
+            pilot.add(f"{s:02d}", {"propseg": {"dice": 0.93}, "deepseg": {"dice": 0.88}})
+        d = pilot.decide()
+        assert d["n_participants"] == 8
+        assert d["n_compared"] == 8
+        assert d["probability"]["propseg"] > d["probability"]["deepseg"]
+
+    def test_failure_counts_as_no_overlap(self, pilot):
+        with_dice(pilot, 11, 0.0, spread=0.001)
+        pilot.add("99", {"propseg": {"status": "failed", "dice": ""}, "deepseg": {"dice": 0.9}})
+        evidence = load_evidence(pilot.write(), ["propseg", "deepseg"], coverage_limit=0.8)
+        endpoint = compute_endpoint(evidence, "dice", DecisionParams())
+        assert endpoint.means[-1].tolist() == [0.0, 0.9]
+
+    def test_training_people_stay_out(self, pilot):
+        with_dice(pilot, 12, 0.04)
+        d = pilot.decide(training_subjects=["00", "sub-01"])
+        assert d["n_participants"] == 10
+        assert [row["reason"] for row in d["excluded"]] == ["a method was trained on this person"] * 2
+
+
+class TestEndpoints:
+    def test_few_references_fall_back(self, pilot):
+        for s in range(10):
+            values = {"dice": 0.9} if s < 4 else {}
+            pilot.add(f"{s}", {"propseg": values | {"coverage": 0.85, "plausible": 0.7}, "deepseg": values})
+        d = pilot.decide()
+        assert (d["endpoint"], d["method"], d["verdict"]) == ("composite", "deepseg", "clear")
+        assert any("known for 4 participants, 5 needed" in note for note in d["notes"])
+        assert "Draw reference masks" in write_report(d)
+        assert pilot.decide(min_references=4)["endpoint"] == "dice"
+
+    def test_named_endpoint_that_is_missing_is_said(self, pilot):
+        for s in range(8):
+            pilot.add(f"{s}", {"propseg": {}, "deepseg": {}})
+        d = pilot.decide(primary="nsd")
+        assert d["endpoint"] == "composite"
+        assert any("known for 0 participants" in note for note in d["notes"])
+
+    def test_scan_rescan(self, pilot):
+        rng = np.random.default_rng(0)
+        for s in range(10):
+            noise = {"propseg": 2.0, "deepseg": 0.1}
+            for run in ("1", "2"):
+                values = {m: {"csa_mean_mm2": 70 + sd * rng.standard_normal()} for m, sd in noise.items()}
+                pilot.add(f"{s}", values, run=run)
+        d = pilot.decide()
+        assert (d["endpoint"], d["method"]) == ("scan_rescan_cov", "deepseg")
+        assert d["difference"] > 0
+
+    def test_scan_rescan_value(self, pilot):
+        for run, area in (("1", 70.0), ("2", 72.0)):
+            pilot.add("01", {"propseg": {"csa_mean_mm2": area}, "deepseg": {"csa_mean_mm2": 50.0}}, run=run)
+        pilot.add("02", {"propseg": {}, "deepseg": {}}, run="1")
+        evidence = load_evidence(pilot.write(), ["propseg", "deepseg"], coverage_limit=0.8)
+        expected = 100 * np.sqrt(2.0**2 / 2) / 71
+        np.testing.assert_allclose(scan_rescan_cov(evidence), [[expected, 0], [np.nan, np.nan]])
+
+    def test_inter_contrast(self, pilot):
+        rng = np.random.default_rng(0)
+        for s in range(8):
+            for suffix, contrast, start in (("T1w", "t1", 0), ("T2w", "t2", 10)):
+                image_id = pilot.add(f"{s}", {"propseg": {}, "deepseg": {}}, suffix=suffix, contrast=contrast)
+                for method, bias in (("propseg", 6.0), ("deepseg", 1.0)):
+                    for k in range(40):
+                        z = start + 2.0 * k
+                        # the area changes along the cord, so that only the common stretch may count
+                        csa = 60 + 0.2 * z + bias * (contrast == "t1") + 0.1 * rng.standard_normal()
+                        row = {"image_id": image_id, "method": method, "slice": k, "csa_mm2": csa}
+                        pilot.slices.append(row | {"centroid_z_mm": z})
+        d = pilot.decide()
+        assert (d["endpoint"], d["method"], d["verdict"]) == ("inter_contrast_sd", "deepseg", "clear")
+        assert d["difference"] == pytest.approx(5 / np.sqrt(2), abs=0.1)
+        assert set(d["per_contrast"]) == {"t1", "t2"}
+        assert d["per_contrast"]["t1"]["endpoint"] == "composite"
+
+    def test_composite_counts_signs(self, pilot):
+        worse = {
+            "coverage": 0.9,
+            "csa_roughness": 0.02,
+            "n_components": 3,
+            "plausible": 1.0,
+            "centre_roughness": 0.0501,
+        }
+        pilot.add("01", {"propseg": worse, "deepseg": {}})
+        pilot.add(
+            "02", {"propseg": {"status": "failed", "coverage": 0.0} | dict.fromkeys(list(worse)[1:], ""), "deepseg": {}}
+        )
+        evidence = load_evidence(pilot.write(), ["propseg", "deepseg"], coverage_limit=0.8)
+        endpoint = compute_endpoint(evidence, "composite", DecisionParams())
+        np.testing.assert_allclose(endpoint.differences[1, 0], [3 / 5, 1.0])
+        np.testing.assert_allclose(endpoint.differences[0, 1], [-3 / 5, -1.0])
+
+    def test_one_proxy_alone_does_not_decide(self, pilot):
+        for s in range(12):
+            pilot.add(f"{s:02d}", {"propseg": {"csa_roughness": 0.005}, "deepseg": {}})
+        assert pilot.decide()["verdict"] != "clear"
+
+
+class TestDocument:
+    KEYS = (
+        *("dataset", "method", "verdict", "endpoint", "probability", "difference", "ci95", "n_participants"),
+        *("n_images", "failures", "per_contrast", "excluded", "parameters", "versions", "weights_sha256"),
+        *("config_sha256", "seed"),
+    )
+
+    def test_keys_of_the_contract(self, pilot):
+        d = with_dice(pilot, 8, 0.02).decide()
+        assert set(self.KEYS) <= set(d)
+        json.dumps(d, allow_nan=False)
+
+    def test_same_inputs_same_bytes(self, pilot, tmp_path):
+        with_dice(pilot, 7, 0.01)
+        pilot.write()
+        config = tmp_path / "config.yaml"
+        config.write_text(
+            "dataset: demo\nmethods: [propseg, deepseg]\ndecision: {n_posterior: 4000, n_simulations: 20}\n"
+        )
+        command = ["decide", "-metrics", str(tmp_path / "metrics.tsv"), "-agreement", str(tmp_path / "agreement.tsv")]
+        for name in ("x", "y"):
+            assert main([*command, "-config", str(config), "-o", str(tmp_path / name / "decision.json")]) == 0
+        pilot.metrics.reverse()
+        pilot.write()
+        assert main([*command, "-config", str(config), "-o", str(tmp_path / "z" / "decision.json")]) == 0
+        for end in ("json", "md"):
+            first = (tmp_path / "x" / f"decision.{end}").read_bytes()
+            assert first == (tmp_path / "y" / f"decision.{end}").read_bytes()
+            assert first == (tmp_path / "z" / f"decision.{end}").read_bytes()
+
+    def test_other_seed_other_stream_same_verdict(self, pilot):
+        with_dice(pilot, 10, 0.03)
+        one, two = pilot.decide(seed=1), pilot.decide(seed=2)
+        assert one["verdict"] == two["verdict"] == "clear"
+        assert one["ci95"] != two["ci95"]
+
+    def test_secondary_and_contrasts(self, pilot):
+        rng = np.random.default_rng(0)
+        for s in range(8):
+            for suffix, contrast, gap in (("T1w", "t1", 0.05), ("T2w", "t2", 0.03)):
+                base = 0.85 + 0.01 * rng.standard_normal()
+                masks = {"propseg": {"dice": base}, "deepseg": {"dice": base + gap, "coverage": 0.99}}
+                pilot.add(f"{s}", masks, suffix=suffix, contrast=contrast)
+        d = pilot.decide()
+        assert d["per_contrast"]["t1"]["difference"] == pytest.approx(0.05)
+        assert d["per_contrast"]["t2"]["p_holm"] >= d["per_contrast"]["t2"]["p_wilcoxon"]
+        assert d["secondary"]["coverage"]["better"] == "propseg"
+        assert d["agreement"][0]["dice"] == pytest.approx(0.9)
+        text = write_report(d)
+        assert "## By contrast" in text
+        assert "nan" not in text.lower()
+        assert "None" not in text
+
+    def test_disagreeing_images_are_named(self, pilot):
+        with_dice(pilot, 8, 0.02)
+        name = pilot.add("77", {"propseg": {"dice": 0.4}, "deepseg": {"dice": 0.9}}, dice_between=0.35)
+        d = pilot.decide()
+        assert d["agreement"][0]["images_below_0.7"] == [name]
+        assert name in write_report(d)
+
+    def test_left_out_images_are_listed(self, pilot, tmp_path):
+        with_dice(pilot, 6, 0.02)
+        pilot.metrics.append(pilot.metrics[0] | {"image_id": "sub-90_T2w", "subject": "90"})
+        pilot.write()
+        table = tmp_path / "images.tsv"
+        table.write_text("image_id\tincluded\treason\nsub-91_T2w\tfalse\tunknown suffix\n")
+        config = {"methods": ["propseg", "deepseg"], "decision": FAST}
+        d = decide_from_files(tmp_path / "metrics.tsv", table=table, config=config)
+        assert [(row["image_id"], row["reason"]) for row in d["excluded"]] == [
+            ("sub-91_T2w", "unknown suffix"),
+            ("sub-90_T2w", "no result by deepseg"),
+        ]
+
+
+class TestInputs:
+    @pytest.mark.parametrize(
+        ("section", "words"),
+        [
+            ({"max_fails": 0.1}, "max_fails"),
+            ({"max_fail": 2}, "max_fail"),
+            ({"primary": "size"}, "primary"),
+            ({"seed": "one"}, "seed"),
+            ({"rope_dice": True}, "rope_dice"),
+            ({"one_method_for_all": 1}, "one_method_for_all"),
+            ({"n_bootstrap": 1.5}, "n_bootstrap"),
+        ],
+    )
+    def test_wrong_settings(self, section, words):
+        with pytest.raises(InputError, match=words):
+            params_from_config(section)
+
+    def test_settings(self):
+        assert params_from_config(None) == DecisionParams()
+        assert params_from_config({"max_fail": 0}).max_fail == 0.0
+        assert params_from_config({"training_subjects": [1, "02"]}).training_subjects == ("1", "02")
+
+    def test_wrong_tables(self, pilot, tmp_path):
+        with_dice(pilot, 3, 0.02)
+        with pytest.raises(InputError, match="no row for method third"):
+            pilot.decide(methods=["propseg", "third"])
+        with pytest.raises(InputError, match="prefer"):
+            pilot.decide(prefer="third")
+        pilot.metrics.append(pilot.metrics[0])
+        with pytest.raises(InputError, match="two rows"):
+            pilot.decide()
+        (tmp_path / "bad.tsv").write_text("image_id\tmethod\n1\ta\n")
+        with pytest.raises(InputError, match="column subject"):
+            decide_from_files(tmp_path / "bad.tsv")
+        with pytest.raises(InputError, match="no such table"):
+            decide_from_files(tmp_path / "none.tsv")
+
+    def test_command_line_errors_are_one_line(self, pilot, tmp_path, capsys):
+        metrics = with_dice(pilot, 3, 0.02).write()
+        bad = tmp_path / "bad.yaml"
+        bad.write_text("decision: {nothing: 1}")
+        assert main(["decide", "-metrics", str(metrics), "-config", str(bad), "-o", str(tmp_path / "d.json")]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+        assert not (tmp_path / "d.json").exists()
+        bad.write_text("[1, 2")
+        assert main(["decide", "-metrics", str(metrics), "-config", str(bad)]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
