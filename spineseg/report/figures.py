@@ -266,14 +266,15 @@ def draw_failures(study: StudyTables) -> Figure | None:
 
 def draw_cost(study: StudyTables) -> Figure | None:
     """Draw seconds and peak memory per image, by method."""
+    finished = study.metrics[study.metrics["status"] != "failed"] if len(study.metrics) else study.metrics
     panels = [("seconds", "seconds per image"), ("peak_mb", "peak memory, MB")]
-    panels = [(name, label) for name, label in panels if (column(study.metrics, name) > 0).any()]
+    panels = [(name, label) for name, label in panels if (column(finished, name) > 0).any()]
     if not panels:
         return None
     figure, axes = _new(4.2 * len(panels), 0.9 + 0.62 * len(study.methods), len(panels))
     rng = np.random.default_rng(0)
     for panel, (name, label) in zip(axes, panels, strict=True):
-        done = study.metrics[(column(study.metrics, name) > 0) & (study.metrics["status"] != "failed")]
+        done = finished[column(finished, name) > 0]
         palette = {method: print_color_of(method, number) for number, method in enumerate(study.methods)}
         sns.boxplot(done, x=name, y="method", hue="method", order=study.methods, hue_order=study.methods,
                     palette=palette, ax=panel, fill=False, width=0.55, fliersize=0, linewidth=1.2,
@@ -289,7 +290,7 @@ def draw_cost(study: StudyTables) -> Figure | None:
 
 FIGURES: dict[str, tuple[str, Callable[[StudyTables], Figure | None]]] = {
     "failures": ("Images by status, method and contrast.", draw_failures),
-    "dice": ("Overlap by contrast. Boxes: quartiles; every point is an image.", draw_dice),
+    "dice": ("Overlap by contrast. Boxes: quartiles; every point is an image; a missing mask counts as 0.", draw_dice),
     "bland_altman": ("Difference of CSA between the methods, per image, on the slices that both segmented.",
                      draw_bland_altman),
     "csa_along_cord": ("CSA along the cord: median (line) and interquartile range (band) of all images.",
@@ -313,6 +314,9 @@ def draw_figures(study: StudyTables, folder: Path) -> dict[str, bytes]:
     with mpl.rc_context(RC):
         for name, (_, draw) in FIGURES.items():
             figure = draw(study)
+            if figure is not None:
+                figure.draw_without_rendering()
+                figure.set_layout_engine("none")  # arranged once, not again for each file
             for ending in ("png", "svg"):
                 path = folder / f"{name}.{ending}"
                 if figure is None:

@@ -9,8 +9,8 @@ from itertools import pairwise
 
 from spineseg.report.review import MethodResult, ReviewImage
 
-BAD, LOOK, NOTE = 3, 2, 1
-"""Severities: a result is missing or wrong; a person should look; good to know."""
+FAILED, BAD, LOOK, NOTE = 4, 3, 2, 1
+"""Severities: there is no result; a result is wrong; a person should look; good to know."""
 
 DICE_FAILED = 0.70
 """Between two methods, below it at least one has failed (as HippUnfold's check of its masks)."""
@@ -36,7 +36,7 @@ LARGEST_FRACTION = 0.99
 
 @dataclass(frozen=True)
 class Flag:
-    """One warning: `severity` (BAD, LOOK or NOTE), the method it is about or "", and one line."""
+    """One warning: `severity` (FAILED to NOTE), the method it is about or "", and one line."""
 
     severity: int
     method: str
@@ -46,12 +46,20 @@ class Flag:
 def find_flags(review: ReviewImage, problems: Sequence[str] = ()) -> list[Flag]:
     """Return the warnings of an image, the worst first; `problems` are files that could not be shown."""
     said = {result.message for result in review.methods}
-    flags = [Flag(BAD, "", problem) for problem in problems if problem not in said]
+    flags = [Flag(FAILED, "", problem) for problem in problems if problem not in said]
     flags += [flag for result in review.methods for flag in _method_flags(result)]
     flags += [flag for pair in review.agreement for flag in _pair_flags(pair)]
     if not review.methods:
-        flags.append(Flag(BAD, "", "no method has a result for this image"))
-    return sorted(flags, key=lambda flag: -flag.severity)
+        flags.append(Flag(FAILED, "", "no method has a result for this image"))
+    return sorted(_join_equal(flags), key=lambda flag: -flag.severity)
+
+
+def _join_equal(flags: list[Flag]) -> list[Flag]:
+    """Join warnings that say the same of several methods."""
+    methods: dict[tuple[int, str], list[str]] = {}
+    for flag in flags:
+        methods.setdefault((flag.severity, flag.text), []).append(flag.method)
+    return [Flag(severity, " and ".join(filter(None, names)), text) for (severity, text), names in methods.items()]
 
 
 def badness(flags: list[Flag]) -> float:
@@ -65,9 +73,9 @@ def _method_flags(result: MethodResult) -> list[Flag]:
     """Return the warnings about one mask."""
     name, metrics = result.name, result.metrics
     if result.status == "failed":
-        return [Flag(BAD, name, f"failed: {result.message or 'no mask was written'}")]
+        return [Flag(FAILED, name, f"failed: {result.message or 'no mask was written'}")]
     if result.status == "empty":
-        return [Flag(BAD, name, "found no cord: the mask is empty")]
+        return [Flag(FAILED, name, "found no cord: the mask is empty")]
     flags = []
     coverage = metrics.get("coverage")
     if result.status == "partial":

@@ -115,7 +115,6 @@ def write_report(paths: ReportPaths, stage: str) -> Path:
         "excluded": list_excluded(paths.results, decision),
         "advice": advise(decision, images, stage, _relative(paths.qc, paths.page)),
         "qc": f"{_relative(paths.qc, paths.page)}/index.html",
-        "failed_severity": BAD,
     }
     write_text(paths.page, template_environment().get_template("report.html").render(context))
     return paths.page
@@ -209,7 +208,7 @@ def _quartiles(values: pd.Series, decimals: int) -> str:
     """Return median and quartiles as text."""
     if not len(values):
         return NONE
-    low, middle, high = np.percentile(values, [25, 50, 75])
+    low, middle, high = np.round(np.percentile(values, [25, 50, 75]), decimals) + 0.0  # no minus zero
     return f"{middle:.{decimals}f} ({low:.{decimals}f} to {high:.{decimals}f})"
 
 

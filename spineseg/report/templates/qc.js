@@ -100,7 +100,7 @@ function passes(e) {
   if (contrast && e.contrast !== contrast) return false;
   const all = Object.values(marks[e.id] || {}).map((m) => m.mark);
   if (!wanted) return true;
-  if (wanted === "bad") return severity(e) === 3;
+  if (wanted === "bad") return severity(e) >= 3;
   if (wanted === "look") return severity(e) === 2;
   if (wanted === "clean") return severity(e) < 2;
   return wanted === "unmarked" ? all.length === 0 : all.includes(wanted);
@@ -114,7 +114,7 @@ function filterList() {
 }
 function drawCounts() {
   const count = (test) => data.entries.filter(test).length;
-  const bad = count((e) => severity(e) === 3), look = count((e) => severity(e) === 2), done = count((e) => Object.keys(marks[e.id] || {}).length);
+  const bad = count((e) => severity(e) >= 3), look = count((e) => severity(e) === 2), done = count((e) => Object.keys(marks[e.id] || {}).length);
   const part = shown.length === data.entries.length ? "" : `${shown.length} of `;
   $("counts").textContent = `${part}${data.entries.length} images · ${bad} failed or wrong · ${look} to look at · ${done} marked · made ${data.built}`;
 }
@@ -189,7 +189,7 @@ function drawHeading() {
     make("b", {}, `${pair.method_a} – ${pair.method_b}`),
     make("span", { class: "numbers" }, `Dice ${fixed(pair.dice, 3)} · CSA difference ${fixed(pair.csa_difference_mm2, 1)} mm²`))));
   $("flags").replaceChildren(...e.flags.map((f) => make("li", { class: `sev${f.severity}` },
-    { 3: "✕ ", 2: "⚠ ", 1: "ⓘ " }[f.severity], f.method ? `${f.method}: ` : "", f.text)));
+    { 4: "✕ ", 3: "✕ ", 2: "⚠ ", 1: "ⓘ " }[f.severity], f.method ? `${f.method}: ` : "", f.text)));
 }
 function drawCard(m) {
   const numbers = [];

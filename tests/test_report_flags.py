@@ -1,0 +1,73 @@
+"""Warnings: what is wrong comes first, and what is fine raises none."""
+
+import pytest
+
+from spineseg.report.flags import BAD, FAILED, LOOK, badness, find_flags
+from spineseg.report.review import MethodResult, ReviewImage
+
+FINE = {"coverage": 1.0, "n_gaps": 0, "n_components": 1, "dice": 0.93, "plausible": 1.0}
+AREAS = dict.fromkeys(range(20), 75.0)
+
+
+def review(*methods, agreement=()):
+    return ReviewImage({"image_id": "sub-01_T2w"}, methods, tuple(agreement))
+
+
+def fine(name="propseg", **changes):
+    values = {"status": "ok", "metrics": FINE, "csa_mm2": AREAS} | changes
+    return MethodResult(name, **values)
+
+
+def test_fine_image_has_no_warning():
+    pair = {"method_a": "propseg", "method_b": "deepseg", "dice": 0.92}
+    flags = find_flags(review(fine(), fine("deepseg"), agreement=[pair]))
+    assert flags == []
+    assert badness(flags) == 0
+
+
+@pytest.mark.parametrize(
+    ("result", "severity", "text"),
+    [
+        (MethodResult("propseg", "failed", "x.nii: no such file"), FAILED, "no such file"),
+        (MethodResult("propseg", "empty"), FAILED, "found no cord"),
+        (fine(status="partial", message="slices 3-9 only"), LOOK, "slices 3-9 only"),
+        (fine(metrics=FINE | {"coverage": 0.5}), LOOK, "50%"),
+        (fine(metrics=FINE | {"n_gaps": 2, "longest_gap_mm": 12}), LOOK, "2 gaps along the cord, the longest 12 mm"),
+        (fine(metrics=FINE | {"n_components": 3, "largest_fraction": 0.8}), LOOK, "3 separate pieces"),
+        (fine(metrics=FINE | {"dice": 0.4}), BAD, "Dice 0.40"),
+        (fine(metrics=FINE | {"dice": 0.8}), LOOK, "Dice 0.80"),
+        (fine(metrics=FINE | {"plausible": 0.6}), LOOK, "40%"),
+        (fine(csa_mm2=AREAS | {7: 300.0, 8: 300.0}), LOOK, "2 slices with an area outside"),
+        (fine(csa_mm2=AREAS | {7: 120.0}), LOOK, "2 jumps of area"),
+    ],
+)
+def test_each_warning(result, severity, text):
+    flags = find_flags(review(result))
+    assert flags[0].severity == severity
+    assert any(text in flag.text for flag in flags)
+
+
+def test_end_slices_may_be_cut():
+    assert find_flags(review(fine(csa_mm2=AREAS | {0: 8.0, 19: 10.0}))) == []
+
+
+def test_zero_and_missing_areas_do_not_crash():
+    assert find_flags(review(fine(csa_mm2={}))) == []
+    assert find_flags(review(fine(csa_mm2=AREAS | {5: 0.0}))) == []
+
+
+def test_disagreement_and_missing_results():
+    pair = {"method_a": "a", "method_b": "b", "dice": 0.3}
+    assert find_flags(review(fine("a"), fine("b"), agreement=[pair]))[0].severity == BAD
+    assert find_flags(review())[0].text == "no method has a result for this image"
+
+
+def test_same_words_of_both_methods_are_said_once():
+    flags = find_flags(review(MethodResult("propseg", "failed", "bad"), MethodResult("deepseg", "failed", "bad")))
+    assert [(flag.method, flag.text) for flag in flags] == [("propseg and deepseg", "failed: bad")]
+
+
+def test_failures_sort_before_everything_else():
+    failed = find_flags(review(MethodResult("propseg", "failed", "bad")))
+    many = find_flags(review(fine(metrics=FINE | {"dice": 0.1, "coverage": 0.2, "n_gaps": 9, "plausible": 0.1})))
+    assert badness(failed) > badness(many)
