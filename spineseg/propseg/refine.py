@@ -23,12 +23,12 @@ Floats = NDArray[np.float64]
 REACH_MM = (3.0, 2.0, 1.5, 1.5)
 """Search on either side in each round; the original's 3 mm, then less, so that no ray leaves the edge it has."""
 
-ALPHA = 25.0
+ALPHA = 50.0
 """Stiffness of the refinement, whatever the user's ``alpha``, as in the original."""
 
-STRAY_MM = 1.0
-SMOOTH_MM = 4.0
-SMOOTH_ANGLE = 1.0
+STRAY_MM = 0.5
+SMOOTH_MM = 8.0
+SMOOTH_ANGLE = 1.5
 
 
 @dataclass(frozen=True)
