@@ -17,6 +17,7 @@ PATCH = 88
 
 MAX_ROTATION_DEG = 25.0  # heads are tilted; more than this a technician puts right
 SCALE_SD = 0.13  # log; cords of children and of the lumbar region, and 1 mm pixels that are not quite
+MAX_TILT_DEG = 40.0  # cord against slice normal, in the sagittal plane: an axial cut is longer from back to front
 NEAR_MM = 24.0  # patches about the cord are centred up to this far off it, so that it is anywhere in the patch
 FAR_FRACTION = 0.35  # of the patches are centred anywhere in the slice: jaw, shoulders, air
 CORD_VISIBLE_MM = 4.0  # beyond the field of view by more than a cord's radius there is no cord to learn
@@ -80,6 +81,7 @@ def draw_changes(
     anchor = np.where(far[:, None], rng.random((n, 2)) * shape, anchor + rng.uniform(-NEAR_MM, NEAR_MM, (n, 2)))
     angle = np.radians(rng.uniform(-MAX_ROTATION_DEG, MAX_ROTATION_DEG, n))
     scale = np.exp(rng.normal(scale=SCALE_SD, size=(n, 1)) + rng.normal(scale=SCALE_SD / 2, size=(n, 2)))
+    scale[:, 0] *= np.cos(np.radians(rng.uniform(0, MAX_TILT_DEG, n)))  # rows run from back to front
     turn = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], axis=1).reshape(n, 2, 2)
     mirror = np.where(rng.random(n) < 0.5, -1.0, 1.0)  # left and right of a neck look alike
     matrix = turn * scale[:, None, :] * np.stack([np.ones(n), mirror], axis=1)[:, None, :]

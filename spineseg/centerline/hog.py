@@ -130,26 +130,28 @@ def compute_blocks(slices: NDArray[np.float32], stride: int = 1) -> NDArray[np.f
     return blocks.reshape(n, N_CHANNELS, rows, columns)
 
 
-def normalise_blocks(blocks: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Apply L2-Hys in place, but for the last division.
+def describe_slices(slices: NDArray, stride: int = 1) -> NDArray[np.float32]:
+    """Compute the normalised histogram of every block of mirrored slices.
 
     Parameters
     ----------
-    blocks : (n, 36, Y, X) ndarray of float32
-        Overwritten.
+    slices : (n, Y, X) ndarray, 0 to 255
+        Pixels of 1 mm.
+    stride : {1, 2, 4, 8}, default 1
 
     Returns
     -------
-    blocks : (n, 36, Y, X) ndarray of float32
-        Normalised once and clipped.
-    scale : (n, 1, Y, X) ndarray of float32
-        What the blocks are still to be multiplied by; left to the caller, who has fewer channels by then.
+    (n, 36, Y', X') ndarray of float32
+        The window centred on pixel (y, x) begins at block (y, x) / stride; its 16 blocks are 8 / stride
+        apart.
     """
-    norm = np.sqrt(np.einsum("ncyx,ncyx->nyx", blocks, blocks))[:, None]
-    blocks *= 1 / (norm + np.float32(HYS_EPSILON))
-    np.minimum(blocks, np.float32(HYS_CLIP), out=blocks)
-    norm = np.sqrt(np.einsum("ncyx,ncyx->nyx", blocks, blocks))[:, None]
-    return blocks, 1 / (norm + np.float32(HYS_EPSILON_2))
+    blocks = compute_blocks(pad_windows(slices), stride)
+    for epsilon, clip in ((HYS_EPSILON, HYS_CLIP), (HYS_EPSILON_2, None)):  # L2-Hys: norm, clip, norm
+        norm = np.sqrt(np.einsum("ncyx,ncyx->nyx", blocks, blocks))[:, None]
+        blocks *= 1 / (norm + np.float32(epsilon))
+        if clip is not None:
+            np.minimum(blocks, np.float32(clip), out=blocks)
+    return blocks
 
 
 def window_weights(weights: NDArray) -> NDArray[np.float32]:
@@ -161,13 +163,66 @@ def window_weights(weights: NDArray) -> NDArray[np.float32]:
     return np.ascontiguousarray(w.transpose(0, 1, 3, 2).reshape(N_BLOCKS**2, N_CHANNELS))
 
 
+def score_blocks(
+    blocks: NDArray[np.float32], weights: NDArray, bias: float, shape: tuple[int, int], stride: int = 1
+) -> NDArray[np.float32]:
+    """Score windows with a linear model from the result of `describe_slices`.
+
+    Parameters
+    ----------
+    blocks : (n, 36, Y', X') ndarray of float32
+    weights : (576,) ndarray
+        In OpenCV's order.
+    bias : float
+    shape : (2,) ints
+        Rows and columns of the slices.
+    stride : {1, 2, 4, 8}, default 1
+        As given to `describe_slices`.
+
+    Returns
+    -------
+    (n, ceil(Y / stride), ceil(X / stride)) ndarray of float32
+    """
+    n, channels, height, width = blocks.shape
+    rows, columns = (-(-size // stride) for size in shape)
+    step = BLOCK // stride
+    votes = (window_weights(weights) @ blocks.reshape(n, channels, -1)).reshape(n, -1, height, width)
+    score = np.full((n, rows, columns), bias, dtype=np.float32)
+    for block in range(N_BLOCKS**2):
+        y, x = step * (block % N_BLOCKS), step * (block // N_BLOCKS)
+        score += votes[:, block, y : y + rows, x : x + columns]
+    return score
+
+
+def gather_descriptors(
+    blocks: NDArray[np.float32], index: NDArray[np.intp], y: NDArray[np.intp], x: NDArray[np.intp]
+) -> NDArray[np.float32]:
+    """Return the descriptors of windows centred on given pixels, in OpenCV's order.
+
+    Parameters
+    ----------
+    blocks : (n, 36, Y', X') ndarray of float32
+        Of `describe_slices` with stride 1.
+    index, y, x : (m,) ndarrays of int
+        Slice, row and column of each window's centre.
+
+    Returns
+    -------
+    (m, 576) ndarray of float32
+    """
+    offset_x, offset_y = (o.ravel() * BLOCK for o in np.meshgrid(*[np.arange(N_BLOCKS)] * 2, indexing="ij"))
+    values = blocks[index[:, None], :, y[:, None] + offset_y, x[:, None] + offset_x]
+    values = values.reshape(-1, N_BLOCKS**2, 2, N_BINS, 2)
+    return values.transpose(0, 1, 2, 4, 3).reshape(-1, N_FEATURES)
+
+
 def score_slices(slices: NDArray, weights: NDArray, bias: float, stride: int = 1) -> NDArray[np.float32]:
-    """Score the window around every pixel with a linear model.
+    """Score the window around every pixel with a linear model, chunk by chunk.
 
     Parameters
     ----------
     slices : (n, Y, X) ndarray, 0 to 255
-        Pixels of 1 mm; borders are mirrored, so any size from 2 x 2 on works.
+        Pixels of 1 mm; borders are mirrored, so any size works.
     weights : (576,) ndarray
         In OpenCV's order.
     bias : float
@@ -178,55 +233,10 @@ def score_slices(slices: NDArray, weights: NDArray, bias: float, stride: int = 1
     -------
     (n, ceil(Y / stride), ceil(X / stride)) ndarray of float32
     """
-    matrix = window_weights(weights)
     n, height, width = slices.shape
-    rows, columns = (-(-size // stride) for size in (height, width))
-    score = np.full((n, rows, columns), bias, dtype=np.float32)
-    per_slice = N_CHANNELS * (height + WINDOW) * (width + WINDOW) // stride**2
-    step = BLOCK // stride
-    for part in _chunks(n, per_slice):
-        blocks, scale = normalise_blocks(compute_blocks(pad_windows(slices[part]), stride))
-        size, _, block_rows, block_columns = blocks.shape
-        votes = (matrix @ blocks.reshape(size, N_CHANNELS, -1)).reshape(size, -1, block_rows, block_columns)
-        votes *= scale
-        for block in range(N_BLOCKS**2):
-            y, x = step * (block % N_BLOCKS), step * (block // N_BLOCKS)
-            score[part] += votes[:, block, y : y + rows, x : x + columns]
-    return score
-
-
-def extract_descriptors(
-    slices: NDArray, index: NDArray[np.intp], y: NDArray[np.intp], x: NDArray[np.intp]
-) -> NDArray[np.float32]:
-    """Return the descriptors of windows centred on given pixels, in OpenCV's order.
-
-    Parameters
-    ----------
-    slices : (n, Y, X) ndarray, 0 to 255
-    index, y, x : (m,) ndarrays of int
-        Slice, row and column of each window's centre; `index` must not decrease.
-
-    Returns
-    -------
-    (m, 576) ndarray of float32
-    """
-    found = np.empty((len(index), N_FEATURES), dtype=np.float32)
-    per_slice = N_CHANNELS * (slices.shape[1] + WINDOW) * (slices.shape[2] + WINDOW)
-    offset_x, offset_y = (o.ravel() * BLOCK for o in np.meshgrid(*[np.arange(N_BLOCKS)] * 2, indexing="ij"))
-    for part in _chunks(len(slices), per_slice):
-        own = slice(*np.searchsorted(index, [part.start, part.stop]))
-        if own.start == own.stop:
-            continue
-        blocks, scale = normalise_blocks(compute_blocks(pad_windows(slices[part])))
-        blocks *= scale
-        where = (index[own, None] - part.start, slice(None), y[own, None] + offset_y, x[own, None] + offset_x)
-        values = blocks[where].reshape(-1, N_BLOCKS**2, 2, N_BINS, 2)
-        found[own] = values.transpose(0, 1, 2, 4, 3).reshape(-1, N_FEATURES)
-    return found
-
-
-def _chunks(n: int, floats_each: int) -> Iterator[slice]:
-    """Ranges of slices whose maps stay within the memory allowance."""
+    floats_each = N_CHANNELS * (height + WINDOW) * (width + WINDOW) // stride**2
     size = max(1, CHUNK_FLOATS // floats_each)
-    for start in range(0, n, size):
-        yield slice(start, min(start + size, n))
+    parts = [slices[start : start + size] for start in range(0, n, size)]
+    return np.concatenate(
+        [score_blocks(describe_slices(p, stride), weights, bias, (height, width), stride) for p in parts]
+    )

@@ -7,7 +7,7 @@ fluid) and weigh less.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,7 +23,7 @@ from spineseg.centerline.augmentation import (
 )
 from spineseg.centerline.curve import centerline_from_mask, extend_centerline
 from spineseg.centerline.detector import PERCENTILES, SLAB_MM, Detector
-from spineseg.centerline.hog import extract_descriptors, score_slices
+from spineseg.centerline.hog import describe_slices, gather_descriptors, score_blocks
 from spineseg.centerline.slabs import make_slabs
 from spineseg.contrasts import CORD_DARKER
 from spineseg.training_data import LabelledImage
@@ -47,30 +47,29 @@ class TrainingParams:
     seed : int
     """
 
-    n_own: int = 1200
-    n_mapped: int = 1200
+    n_own: int = 600
+    n_mapped: int = 600
     n_rounds: int = 3
     penalty: float = 1e-4
     seed: int = 0
 
 
 PEAK_SD_MM = 1.8  # soft target exp(-d^2 / 2 sd^2): half at 2.1 mm, under 0.05 beyond the cord's edge (4.4 mm)
-NEAR_PER_PATCH, FAR_PER_PATCH, HARD_PER_PATCH = 8, 8, 6  # windows kept of each patch; 8 near ones fix the peak's shape
-HARD_DISTANCE_MM = 6.0  # what scores high further off than this is another structure, not the cord's slope
+THRESHOLD = -1.5  # log-odds along the curve: labelled slices of people left out reach -1.4, cauda equina and brain fall to -2 to -4
+NEAR_MM = 6.0  # windows about the cord: the whole flank of the peak
+NEAR_PER_PATCH, FAR_PER_PATCH, HARD_PER_PATCH = 12, 12, 8  # windows of each patch; 12 fix the peak's shape
+HARD_MM = 6.0  # what scores high further off than this is another structure, not the flank of the peak
 HARD_APART = 5  # pixels between two hard negatives of one patch: neighbours say the same
+HARD_SCORE = -4.0  # below it the loss of a negative is under 0.02 already
+BATCH = 16  # patches described at once: 32 MB of histograms
 
 
 @dataclass
 class Examples:
-    """Windows to learn from: descriptors (m, 576), targets 0 to 1, weights."""
+    """Windows to learn from: descriptors (m, 576) and targets (m,), 0 to 1, in pieces."""
 
     descriptors: list[NDArray[np.float32]] = field(default_factory=list)
     targets: list[NDArray[np.float32]] = field(default_factory=list)
-
-    def add(self, patches: NDArray, windows: tuple[NDArray, NDArray, NDArray], targets: NDArray) -> None:
-        """Add the windows (patch, row, column; sorted by patch) of some patches."""
-        self.descriptors.append(extract_descriptors(patches, *windows))
-        self.targets.append(targets.astype(np.float32))
 
 
 def load_slices(item: LabelledImage) -> LabelledSlices:
@@ -137,28 +136,32 @@ def train_detector(
     Returns
     -------
     Detector
-        Its threshold is 0 still; see `spineseg.centerline.estimate`.
     """
     rng = np.random.default_rng([params.seed, sorted(CORD_DARKER).index(contrast)])
     examples, weights, bias = Examples(), None, 0.0
     for number in range(params.n_rounds):
         for patches, centres, inside in _draw_patches(sources, contrast, params, rng):
-            _add_windows(examples, patches, centres, inside, rng)
-            if weights is not None:
-                _add_hard_negatives(examples, patches, centres, inside, weights, bias)
+            blocks, distance = describe_slices(patches), _distance(centres)
+            score = None if weights is None else score_blocks(blocks, weights, bias, (PATCH, PATCH))
+            index, y, x = _choose_windows(distance, inside, score, rng)
+            examples.descriptors.append(gather_descriptors(blocks, index, y, x))
+            examples.targets.append(np.exp(-(distance[index, y, x] ** 2) / (2 * PEAK_SD_MM**2)))
         weights, bias, loss = _fit(examples, params.penalty, weights, bias)
         log(f"{contrast} round {number + 1}: {sum(map(len, examples.targets))} windows, loss {loss:.4f}")
-    return Detector(weights=weights.astype(np.float32), bias=bias, contrast=contrast)
+    return Detector(weights=weights.astype(np.float32), bias=bias, contrast=contrast, threshold=THRESHOLD)
 
 
-def _draw_patches(sources, contrast, params, rng):
-    """Yield patches image by image: the contrast's own as they are, and all of them with mapped intensities."""
+def _draw_patches(
+    sources: Sequence[LabelledSlices], contrast: str, params: TrainingParams, rng: np.random.Generator
+) -> Iterator[tuple[NDArray, NDArray, NDArray]]:
+    """Yield patches, few at a time: the contrast's own as they are, and all of them with mapped intensities."""
     own = [s for s in sources if s.contrast == contrast]
     for group, total, mapped in ((own, params.n_own, False), (sources, params.n_mapped, True)):
+        bright = (not CORD_DARKER[contrast]) if mapped else None
         for source in group:
-            n = -(-total // len(group))
-            bright = (not CORD_DARKER[contrast]) if mapped else None
-            yield make_patches(source, draw_changes(source, n, rng, bright_cord=bright))
+            for start in range(0, -(-total // len(group)), BATCH):
+                n = min(BATCH, -(-total // len(group)) - start)
+                yield make_patches(source, draw_changes(source, n, rng, bright_cord=bright))
 
 
 def _distance(centres: NDArray) -> NDArray[np.float64]:
@@ -168,39 +171,33 @@ def _distance(centres: NDArray) -> NDArray[np.float64]:
     return np.where(np.isfinite(distance), distance, np.inf)
 
 
-def _add_windows(examples: Examples, patches, centres, inside, rng) -> None:
-    """Add windows near the cord, with soft targets, and windows anywhere."""
-    distance = _distance(centres)
-    near = (distance < 6.0) & inside
-    chance = rng.random(patches.shape)
-    for allowed, count in ((near, NEAR_PER_PATCH), (inside & (distance >= 3.0), FAR_PER_PATCH)):
-        order = np.argsort(np.where(allowed, chance, 2.0).reshape(len(patches), -1), axis=1)[:, :count]
-        index = np.repeat(np.arange(len(patches)), count)
-        flat = order.ravel()
-        kept = allowed.reshape(len(patches), -1)[index, flat]
-        index, (y, x) = index[kept], np.unravel_index(flat[kept], (PATCH, PATCH))
-        target = np.exp(-(distance[index, y, x] ** 2) / (2 * PEAK_SD_MM**2))
-        examples.add(patches, (index, y, x), target)
-
-
-def _add_hard_negatives(examples: Examples, patches, centres, inside, weights, bias) -> None:
-    """Add the local maxima of the score that lie away from the cord, the highest of each patch."""
-    score = score_slices(patches, weights, bias)
-    peak = score == ndi.maximum_filter(score, size=(1, 2 * HARD_APART + 1, 2 * HARD_APART + 1))
-    allowed = peak & inside & (_distance(centres) > HARD_DISTANCE_MM)
-    ranked = np.where(allowed, score, -np.inf).reshape(len(patches), -1)
-    order = np.argsort(-ranked, axis=1)[:, :HARD_PER_PATCH]
-    index = np.repeat(np.arange(len(patches)), HARD_PER_PATCH)
-    flat = order.ravel()
-    kept = np.isfinite(ranked[index, flat]) & (ranked[index, flat] > -4.0)  # below it the loss is 0.02 already
-    y, x = np.unravel_index(flat[kept], (PATCH, PATCH))
-    examples.add(patches, (index[kept], y, x), np.zeros(int(kept.sum())))
+def _choose_windows(
+    distance: NDArray, inside: NDArray, score: NDArray | None, rng: np.random.Generator
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Choose windows (patch, row, column) near the cord, anywhere, and where the score is wrong."""
+    chance = rng.random(distance.shape)
+    wishes = [
+        (np.where((distance < NEAR_MM) & inside, chance, -np.inf), NEAR_PER_PATCH),
+        (np.where((distance >= NEAR_MM / 2) & inside, chance, -np.inf), FAR_PER_PATCH),
+    ]
+    if score is not None:
+        size = 2 * HARD_APART + 1
+        peak = (score == ndi.maximum_filter(score, size=(1, size, size))) & (score > HARD_SCORE)
+        wishes.append((np.where(peak & inside & (distance > HARD_MM), score, -np.inf), HARD_PER_PATCH))
+    found = []
+    for rank, count in wishes:
+        flat_rank = rank.reshape(len(rank), -1)
+        best = np.argpartition(-flat_rank, count, axis=1)[:, :count]
+        index = np.repeat(np.arange(len(rank)), count)
+        kept = np.isfinite(flat_rank[index, best.ravel()])
+        found.append((index[kept], *np.unravel_index(best.ravel()[kept], distance.shape[1:])))
+    return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
 
 
 def _fit(examples: Examples, penalty: float, weights, bias) -> tuple[NDArray, float, float]:
     """Minimise the mean logistic loss plus the penalty by L-BFGS from the last round's weights."""
     x = np.concatenate(examples.descriptors)
-    t = np.concatenate(examples.targets)
+    t = np.concatenate(examples.targets).astype(np.float32)
     start = np.zeros(x.shape[1] + 1) if weights is None else np.append(weights, bias)
 
     def loss_and_gradient(w: NDArray) -> tuple[float, NDArray]:

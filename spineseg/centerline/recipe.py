@@ -1,0 +1,58 @@
+"""From tables of labelled images to the detectors' files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from spineseg.centerline.detector import save_detector
+from spineseg.centerline.training import TrainingParams, load_slices, train_detector
+from spineseg.errors import InputError
+from spineseg.training_data import LabelledImage, load_manifest
+
+
+def load_items(tables: Sequence[Path], exclude: Sequence[str] = ()) -> list[LabelledImage]:
+    """Read tables of labelled images, each image once, without the people left out.
+
+    Raises
+    ------
+    InputError
+        If a table cannot be read, a person to leave out is in none, or nothing is left.
+    """
+    items = list({item.image.resolve(): item for table in tables for item in load_manifest(table)}.values())
+    unknown = sorted(set(exclude) - {item.subject for item in items})
+    if unknown:
+        raise InputError(f"-exclude: expected people of the tables, found {', '.join(unknown)}")
+    kept = [item for item in items if item.subject not in set(exclude)]
+    if not kept:
+        raise InputError(f"{tables[0]}: expected labelled images, found none to learn from")
+    return kept
+
+
+def train_detectors(
+    tables: Sequence[Path],
+    folder: Path,
+    *,
+    contrasts: Sequence[str],
+    exclude: Sequence[str] = (),
+    seed: int = 0,
+    log: Callable[[str], None] = lambda line: None,
+) -> list[Path]:
+    """Train the detectors of some contrasts and write ``optic_<contrast>.safetensors``.
+
+    The same tables, people left out and seed give the same bytes on the same machine.
+
+    Returns
+    -------
+    list of Path
+        The files.
+    """
+    items = load_items(tables, exclude)
+    sources = [load_slices(item) for item in items]
+    files = []
+    for contrast in contrasts:
+        detector = train_detector(sources, contrast, TrainingParams(seed=seed), log=log)
+        about = {"people": sorted({item.subject for item in items}), "images": len(items), "seed": seed}
+        files.append(Path(folder) / f"optic_{contrast}.safetensors")
+        save_detector(files[-1], detector, about)
+    return files

@@ -1,0 +1,163 @@
+"""``spineseg centerline``: options and files; the work is in `spineseg.centerline`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spineseg.cli.segment_images import parse_contrast
+from spineseg.errors import InputError
+
+if TYPE_CHECKING:
+    from spineseg.centerline.curve import Centerline
+    from spineseg.centerline.detector import Detector
+
+SUMMARY = "Find the centerline of the cord in an image (optic), or take it from a segmentation (fitseg)."
+
+SUFFIXES = (".nii.gz", ".nii", ".csv")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument("-i", nargs="+", required=True, type=Path, metavar="IMG", help="one or more NIfTI images")
+    parser.add_argument(
+        "-c", type=parse_contrast, metavar="CONTRAST", help="t1, t2, t2s or dwi; needed by -method optic"
+    )
+    parser.add_argument(
+        "-method",
+        choices=("optic", "fitseg"),
+        default="optic",
+        help="optic: detect the cord (default); fitseg: -i are masks, whose middle is taken slice by slice",
+    )
+    parser.add_argument(
+        "-o",
+        type=Path,
+        metavar="FILE",
+        help="file to write, extension optional; one image only; default <img>_centerline.nii.gz and .csv here",
+    )
+    parser.add_argument("-ofolder", type=Path, metavar="DIR", help="folder to write to, made where missing")
+    parser.add_argument(
+        "-detector", type=Path, metavar="FILE", help="another detector: .safetensors, or OptiC's OpenCV *_model.yml"
+    )
+    parser.add_argument(
+        "-smooth",
+        type=float,
+        metavar="MM",
+        help="fitseg: waves of the curve shorter than this are smoothed away, mm; default 20, 0 for none",
+    )
+    parser.add_argument(
+        "-extrapolation",
+        type=int,
+        choices=(0, 1),
+        default=0,
+        metavar="0|1",
+        help="1: go on in straight lines to the first and last slice of the image; default 0",
+    )
+    parser.add_argument("-bval", type=Path, metavar="FILE", help="b-values of a 4-D series; default: beside the image")
+    parser.add_argument("-v", type=int, choices=(0, 1, 2), default=1, metavar="0|1|2", help="0: silent; default 1")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the centerline of each image; 2 when an image could not be used, others are done all the same."""
+    _check_options(args)
+    detector = _load_detector(args)
+    results = []
+    for image in args.i:
+        try:
+            results.append(_process_image(image, args, detector))
+        except InputError as error:
+            print(f"spineseg centerline: error: {error}", file=sys.stderr)
+            results.append({"image": str(image), "status": "failed", "message": str(error), "files": []})
+            continue
+        if args.v and not args.json:
+            _print_result(image, results[-1])
+    if args.json:
+        print(json.dumps(results, indent=2))
+    return 2 if any(result["status"] == "failed" for result in results) else 0
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    """Refuse options that contradict each other."""
+    if args.method == "optic" and args.c is None:
+        raise InputError("-c: expected t1, t2, t2s or dwi for -method optic, found none")
+    if args.o is not None and len(args.i) > 1:
+        raise InputError(f"-o {args.o}: names one file, found {len(args.i)} images; use -ofolder")
+    stems = [output_stem(image, args) for image in args.i]
+    for position, stem in enumerate(stems):
+        if stem in stems[:position]:
+            raise InputError(f"{stem}: two of the images would be written there; write them to two folders")
+
+
+def output_stem(image: Path, args: argparse.Namespace) -> Path:
+    """Return the path of the output without extension."""
+    if args.o is None:
+        name = image.name.removesuffix(".gz").removesuffix(".nii")
+        return (args.ofolder or Path()) / f"{name}_centerline"
+    name = args.o.name
+    for suffix in SUFFIXES:
+        name = name.removesuffix(suffix)
+    path = args.o.with_name(name)
+    return args.ofolder / path if args.ofolder and not path.is_absolute() else path
+
+
+def _load_detector(args: argparse.Namespace) -> Detector | None:
+    from spineseg.centerline.detector import load_detector
+
+    return load_detector(args.c, args.detector) if args.method == "optic" else None
+
+
+def _process_image(image: Path, args: argparse.Namespace, detector: Detector | None) -> dict[str, Any]:
+    """Find and write one centerline; return what happened."""
+    import numpy as np
+
+    from spineseg.centerline.curve import extend_centerline, save_centerline, save_centerline_csv
+    from spineseg.volume import to_canonical
+
+    line, grid = _find_centerline(image, args, detector)
+    n_slices = to_canonical(np.zeros(grid.shape3, dtype=np.uint8), grid.affine).shape[2]
+    slices = [int(k) for k in line.slices]
+    score = line.score[np.isfinite(line.score)]
+    if args.extrapolation and not line.is_empty:
+        zooms = np.linalg.norm(to_canonical(np.zeros(grid.shape3, dtype=np.uint8), grid.affine).affine[:3, :3], axis=0)
+        line = extend_centerline(line, zooms, np.arange(n_slices))
+    stem = output_stem(image, args)
+    files = [stem.with_name(f"{stem.name}.nii.gz"), stem.with_name(f"{stem.name}.csv")]
+    save_centerline(files[0], line, grid)
+    save_centerline_csv(files[1], line, grid)
+    return {
+        "image": str(image),
+        "status": "empty" if line.is_empty else "ok" if len(slices) == n_slices else "partial",
+        "slices": [slices[0], slices[-1]] if slices else [],
+        "n_slices": n_slices,
+        "score_median": round(float(np.median(score)), 3) if len(score) else None,
+        "files": [str(file) for file in files],
+    }
+
+
+def _find_centerline(image: Path, args: argparse.Namespace, detector: Detector | None) -> tuple[Centerline, Any]:
+    """Detect the cord, or take the middle of a mask; also return the image's grid."""
+    from spineseg.centerline.curve import SMOOTHING_MM, centerline_from_mask
+    from spineseg.centerline.estimate import estimate_centerline
+    from spineseg.volume import load_image, load_mask
+
+    if args.method == "optic":
+        volume, grid = load_image(image, contrast=args.c, bval=args.bval)
+        return estimate_centerline(volume, args.c, detector=detector), grid
+    mask, grid = load_mask(image)
+    smoothing = SMOOTHING_MM if args.smooth is None else args.smooth
+    return centerline_from_mask(mask.data, mask.zooms, smoothing_mm=smoothing), grid
+
+
+def _print_result(image: Path, result: dict[str, Any]) -> None:
+    """Print what was found, where it lies and how to see it."""
+    if result["status"] == "empty":
+        print(f"spineseg: warning: {image}: no cord found, the centerline is empty", file=sys.stderr)
+    elif result["status"] == "partial":
+        first, last = result["slices"]
+        print(f"  cord in slices {first} to {last} of 0 to {result['n_slices'] - 1} (from below)")
+    print(f"{image.name}: {result['status']}; wrote " + ", ".join(result["files"]))
+    print(f"fsleyes {image} -cm greyscale {result['files'][0]} -cm red -a 70.0 &")
