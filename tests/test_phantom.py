@@ -274,3 +274,14 @@ def test_command_refuses_wrong_options(tmp_path, capsys, options, named):
 def test_unknown_contrast_is_named(tmp_path):
     with pytest.raises(InputError, match="PDw"):
         dataset.write_dataset(tmp_path, 1, seed=0, contrasts=["PDw"])
+
+
+def test_lesions_stay_inside_the_cord(person):
+    rng = np.random.default_rng(4)
+    injured = replace(person, lesions=tuple(anatomy.draw_lesion(rng) for _ in range(5)))
+    points = np.concatenate(
+        [anatomy.curve_mm(person, [lesion.s_mm])[0] + rng.uniform(-9, 9, (4000, 3)) for lesion in injured.lesions]
+    )
+    labels = anatomy.label_points(injured, points)
+    assert (labels == Tissue.LESION).any()
+    np.testing.assert_array_equal(np.isin(labels, CORD_TISSUES), anatomy.is_cord_at(person, points))

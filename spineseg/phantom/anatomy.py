@@ -15,7 +15,7 @@ from scipy.ndimage import binary_dilation
 from spineseg.phantom.body import paint_body
 from spineseg.phantom.canal import cord_area_mm2, is_cord, paint_canal
 from spineseg.phantom.course import CONUS_S_MM, LEVEL_S_MM, curve_mm, to_cord_frame
-from spineseg.phantom.params import AnatomyParams, Compression, draw, draw_compression
+from spineseg.phantom.params import AnatomyParams, Compression, Lesion, draw, draw_compression, draw_lesion
 from spineseg.phantom.tissues import CORD_TISSUES, N_TISSUES, Tissue
 
 __all__ = [
@@ -24,12 +24,14 @@ __all__ = [
     "N_TISSUES",
     "AnatomyParams",
     "Compression",
+    "Lesion",
     "Tissue",
     "cord_area_mm2",
     "curve_mm",
     "draw",
     "draw_compression",
     "draw_label_slices",
+    "draw_lesion",
     "is_cord_at",
     "label_frame",
     "label_points",
@@ -105,7 +107,8 @@ def draw_label_slices(rng: np.random.Generator, n: int, size_px: int, zoom_mm: f
     -----
     About 60 % of the slices are cervical, 8 % brain or brainstem, 22 % thoracic, 10 % lumbar (half of these
     hold no cord). The plane is tilted by some degrees, turned in plane and shifted, so that the cord lies
-    anywhere in the inner part of the slice. Every tenth person has a compressed cord.
+    anywhere in the inner part of the slice. Every tenth person has a compressed cord, every tenth
+    lesions.
     """
     labels = np.empty((n, size_px, size_px), dtype=np.uint8)
     fraction = np.zeros((n, size_px, size_px), dtype=np.float32)
@@ -119,9 +122,13 @@ def draw_label_slices(rng: np.random.Generator, n: int, size_px: int, zoom_mm: f
 
 
 def _draw_person(rng: np.random.Generator) -> AnatomyParams:
-    """Draw a person; one in ten with a compressed cord."""
-    params = draw(rng)
-    return replace(params, compressions=(draw_compression(rng),)) if rng.random() < 0.1 else params
+    """Draw a person; one in ten with a compressed cord, one in ten with lesions."""
+    params, kind = draw(rng), rng.random()
+    if kind < 0.1:
+        return replace(params, compressions=(draw_compression(rng),))
+    if kind < 0.2:
+        return replace(params, lesions=tuple(draw_lesion(rng) for _ in range(4)))
+    return params
 
 
 def _draw_plane(rng: np.random.Generator, params: AnatomyParams, width_mm: float) -> tuple[np.ndarray, np.ndarray]:

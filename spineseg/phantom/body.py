@@ -123,7 +123,10 @@ def _paint_muscles(labels, params, u, v, s) -> None:
     gap = map_coordinates(_septum_map(params), where, order=1, mode="nearest", output=np.float32)
     # Septa are thick in places and almost vanish in others.
     width = params.septum_mm * (0.85 + 0.5 * np.sin(0.16 * u + 0.07 * s) + 0.5 * np.sin(0.13 * v - 0.09 * s))
-    labels[:] = np.where(gap < np.maximum(width, 0.3), Tissue.FAT, Tissue.MUSCLE)
+    streak = np.abs(np.sin(0.55 * wu + 1.8 * np.sin(0.31 * wv + 0.04 * s)))
+    thickness = 0.09 * params.marbling * (1 + np.sin(0.23 * wv + 0.19 * wu + 0.06 * s))
+    is_fat = (gap < np.maximum(width, 0.3)) | (streak < thickness)
+    labels[:] = np.where(is_fat, Tissue.FAT, Tissue.MUSCLE)
 
 
 def _front(tab: Profiles, index: np.ndarray) -> np.ndarray:

@@ -155,8 +155,12 @@ def paint_canal(labels: np.ndarray, params: AnatomyParams, u: np.ndarray, v: np.
     inside = np.flatnonzero(cord_ratio(params, u, v, s) < 1)
     sac, u, v, s, index = sac[inside], u[inside], v[inside], s[inside], index[inside]
     cord, stem = has_cord(params, s), s > FORAMEN_MAGNUM_S_MM
-    grey = is_grey_matter(params, u / tab.cord_a[index], v / tab.cord_b[index])
-    labels[sac[cord]] = np.where(grey[cord], Tissue.GREY_MATTER, Tissue.WHITE_MATTER)
+    p, q = u / tab.cord_a[index], v / tab.cord_b[index]
+    tissue = np.where(is_grey_matter(params, p, q), Tissue.GREY_MATTER, Tissue.WHITE_MATTER)
+    for lesion in params.lesions:
+        across = ((p - lesion.p) ** 2 + (q - lesion.q) ** 2) / lesion.size**2
+        tissue[across + ((s - lesion.s_mm) / lesion.length_mm) ** 2 < 1] = Tissue.LESION
+    labels[sac[cord]] = tissue[cord]
     labels[sac[stem]] = Tissue.BRAINSTEM
 
 

@@ -34,6 +34,27 @@ class Compression:
 
 
 @dataclass(frozen=True)
+class Lesion:
+    """An ellipsoid of altered tissue in the cord.
+
+    Parameters
+    ----------
+    s_mm, length_mm : float, mm
+        Position along the cord and half-length.
+    p, q : float, -1 to 1
+        Centre in the cross-section, relative to the cord's half-diameters (right, front).
+    size : float, 0 to 1
+        Radius in the cross-section, relative to the cord's half-diameters.
+    """
+
+    s_mm: float
+    length_mm: float
+    p: float
+    q: float
+    size: float
+
+
+@dataclass(frozen=True)
 class AnatomyParams:
     """The anatomy of one synthetic person; all lengths in mm, world RAS+.
 
@@ -77,7 +98,11 @@ class AnatomyParams:
         Harmonics of the skin outline.
     muscle_jitter : tuple of float
         Displacement of each muscle's centre, right and left side, x then y, mm.
+    marbling : float, 0 to 1
+        Streaks of fat inside the muscles.
     compressions : tuple of Compression
+        Empty in healthy people.
+    lesions : tuple of Lesion
         Empty in healthy people.
     texture_seed : int
         Seed of the texture of the tissues.
@@ -105,7 +130,9 @@ class AnatomyParams:
     airway: float
     outline: tuple[float, ...]
     muscle_jitter: tuple[float, ...]
+    marbling: float
     compressions: tuple[Compression, ...]
+    lesions: tuple[Lesion, ...]
     texture_seed: int
 
 
@@ -152,7 +179,9 @@ def draw(rng: np.random.Generator) -> AnatomyParams:
         airway=float(uniform(0.7, 1.3)),
         outline=tuple(float(x) for x in (*normal(0, 0.02, N_WAVES), *uniform(0, 2 * np.pi, N_WAVES))),
         muscle_jitter=tuple(float(x) for x in normal(0, 1.6, 4 * N_MUSCLE_CENTRES)),
+        marbling=float(uniform(0.1, 1.0)),
         compressions=(),
+        lesions=(),
         texture_seed=int(rng.integers(2**31)),
     )
 
@@ -174,4 +203,28 @@ def draw_compression(rng: np.random.Generator) -> Compression:
         s_mm=float(rng.uniform(-110, -59)),
         length_mm=float(rng.uniform(4, 8)),
         depth=float(rng.uniform(0.25, 0.5)),
+    )
+
+
+def draw_lesion(rng: np.random.Generator) -> Lesion:
+    """Draw one lesion of the cervical or upper thoracic cord.
+
+    Parameters
+    ----------
+    rng : np.random.Generator
+        Source of chance.
+
+    Returns
+    -------
+    Lesion
+        Like those of multiple sclerosis: shorter than two vertebrae, less than half the cross-section, most
+        often at the side or behind.
+    """
+    angle = rng.uniform(-np.pi, np.pi / 4)
+    return Lesion(
+        s_mm=float(rng.uniform(-180, -20)),
+        length_mm=float(rng.uniform(3, 16)),
+        p=float(0.6 * np.cos(angle)),
+        q=float(0.6 * np.sin(angle)),
+        size=float(rng.uniform(0.2, 0.45)),
     )
