@@ -107,10 +107,10 @@ def get_chunk_names(wildcards):
 
 
 def get_decision(wildcards):
-    """The decision, where a stage depends on it."""
+    """The decision, where a stage depends on it; only through the method, so its time does not count."""
     if "study/" not in (wildcards.get("stage"), wildcards.get("compared")):
         return []
-    return checkpoints.decide.get(dataset=wildcards.dataset).output.decision
+    return ancient(checkpoints.decide.get(dataset=wildcards.dataset).output.decision)
 
 
 def get_methods(wildcards):

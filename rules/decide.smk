@@ -9,9 +9,10 @@ checkpoint decide:
     """Decide which method the dataset keeps."""
     input:
         config=ancient("results/{dataset}/study.json"),
-        table=ancient("results/{dataset}/images.tsv"),
+        table="results/{dataset}/images.tsv",
         metrics="results/{dataset}/pilot/tables/metrics.tsv",
         agreement="results/{dataset}/pilot/tables/agreement.tsv",
+        slices="results/{dataset}/pilot/tables/slices.tsv.gz",
     output:
         decision="results/{dataset}/decision.json",
         text="results/{dataset}/decision.md",
@@ -28,8 +29,8 @@ checkpoint decide:
         settings={key: STUDY[key] for key in DECISION_KEYS},
         version=__version__,
     shell:
-        "spineseg decide -metrics {input.metrics} -agreement {input.agreement}"
-        " -config {input.config} -o {output.decision} > {log} 2>&1"
+        "spineseg decide -metrics {input.metrics} -agreement {input.agreement} -slices {input.slices}"
+        " -table {input.table} -config {input.config} -o {output.decision} > {log} 2>&1"
 
 
 rule keep_masks:

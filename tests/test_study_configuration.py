@@ -71,6 +71,12 @@ def test_the_demo_takes_the_place_of_a_missing_source_only():
         ({"pilot": {"subjects": ["9"]}}, "config key 'pilot.subjects': no subject '9'"),
         ({"pilot": None}, "config key 'pilot': expected"),
         ({"decision": 3}, "config key 'decision': expected"),
+        ({"decision": {"max_fial": 0.3}}, "config key decision.max_fial: no such key"),
+        ({"decision": {"max_fail": "much"}}, "config key decision.max_fail: expected a value like 0.2"),
+        (
+            {"methods": ["propseg"], "decision": {"prefer": "deepseg"}},
+            "config key 'decision.prefer': expected one of methods",
+        ),
         ({"override": {"method": "propseg"}}, "config key 'override': expected null, or {method, reason, by}"),
         (
             {"methods": ["propseg"], "override": {"method": "deepseg", "reason": "r", "by": "me"}},

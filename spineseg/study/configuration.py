@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from spineseg.contrasts import CONTRASTS, SUFFIX_CONTRAST
+from spineseg.decision.params import params_from_config
 from spineseg.errors import InputError
 from spineseg.study.exclusion import read_exclusions
 from spineseg.study.index import DEFAULT_SUFFIXES, list_subjects, reference_folder
@@ -92,9 +93,8 @@ def check_sources(config: dict[str, Any]) -> None:
     if config["bids_dir"] and config["images"]:
         raise InputError("config keys 'bids_dir' and 'images': expected one of them, found both; set one to null")
     _check_contrasts(config["contrasts"])
+    _check_decision(config)
     read_exclusions(config["excluded"])
-    if config["override"] and config["override"]["method"] not in config["methods"]:
-        raise InputError(f"config key 'override.method': expected one of methods, found {config['override']['method']}")
     subjects = _check_images(config)
     pilot = config["pilot"]["subjects"]
     for key, names in (("subjects", config["subjects"]), ("pilot.subjects", pilot)):
@@ -104,6 +104,20 @@ def check_sources(config: dict[str, Any]) -> None:
                 raise InputError(
                     f"config key '{key}': no subject {name!r} in {config['bids_dir'] or config['images']}{hint}"
                 )
+
+
+def _check_decision(config: dict[str, Any]) -> None:
+    """Check the settings of the decision rule and that the methods they name are compared."""
+    try:
+        params = params_from_config(config["decision"])
+    except InputError as error:
+        raise InputError(f"config key {error}") from error
+    for key, method in (
+        ("decision.prefer", params.prefer),
+        ("override.method", (config["override"] or {}).get("method")),
+    ):
+        if method is not None and method not in config["methods"]:
+            raise InputError(f"config key '{key}': expected one of methods, found {method!r}")
 
 
 def _check_images(config: dict[str, Any]) -> set[str]:

@@ -1,0 +1,118 @@
+"""What snakemake would run: stages, chunk sizes, sessions; and that mistakes stop it before the first job."""
+
+from pathlib import Path
+
+import pytest
+from conftest import Study, chunk_option
+
+SUBJECTS = [f"{n:02d}" for n in range(1, 7)]
+
+
+def make_names(root: Path, sessions: tuple[str, ...]) -> str:
+    """Write empty files: the index reads names only. Three images per subject and session."""
+    for subject in SUBJECTS:
+        for session in sessions:
+            stem = f"sub-{subject}" + (f"_ses-{session}" if session else "")
+            folder = root / f"sub-{subject}" / (f"ses-{session}" if session else "") / "anat"
+            folder.mkdir(parents=True)
+            for suffix in ("T1w", "run-1_T2w", "run-2_T2w"):
+                (folder / f"{stem}_{suffix}.nii.gz").touch()
+    return str(root)
+
+
+@pytest.mark.parametrize("chunk_size", [1, 25])
+@pytest.mark.parametrize("sessions", [("",), ("1", "2")])
+def test_jobs_of_each_stage(tmp_path, make_study, sessions, chunk_size):
+    study: Study = make_study(bids_dir=make_names(tmp_path / "bids", sessions), pilot={"subjects": ["01", "02"]})
+    rows = study.index(chunk_size)
+    n_images, n_pilot = 18 * len(sessions), 6 * len(sessions)
+    assert [row["included"] for row in rows] == ["true"] * n_images
+    chunks = {"pilot": -(-n_pilot // chunk_size), "rest": -(-(n_images - n_pilot) // chunk_size)}
+    every = sum(chunks.values())
+    assert study.plan() == {
+        "segment_chunk": 2 * every,
+        "measure_chunk": every,
+        "draw_chunk": every,
+        "gather_tables": 2,
+        "decide": 1,
+        "keep_masks": 1,
+        "index_qc": 1,
+        "write_report": 1,
+        "all": 1,
+    }
+    pilot = study.plan("pilot")
+    assert pilot["segment_chunk"] == 2 * chunks["pilot"]
+    assert pilot["gather_tables"] == pilot["decide"] == 1
+    assert "draw_chunk" not in pilot
+    # which method the study takes is known after the pilot only
+    assert study.plan("study")["segment_chunk"] == 2 * chunks["pilot"]
+
+
+def test_added_images_are_noticed_and_move_no_other(tmp_path, make_study):
+    study = make_study(bids_dir=make_names(tmp_path / "bids", ("",)), pilot={"subjects": {"n": 2}})
+    before = {row["image_id"]: row["chunk"] for row in study.index(4)}
+    assert "index_images" not in study.plan()
+    for subject in ("00", "03b"):
+        folder = tmp_path / "bids" / f"sub-{subject}" / "anat"
+        folder.mkdir(parents=True)
+        (folder / f"sub-{subject}_T2w.nii.gz").touch()
+    assert study.plan()["index_images"] == 1
+    after = {row["image_id"]: row["chunk"] for row in study.index(4)}
+    assert {image: after[image] for image in before} == before
+    assert len(after) == len(before) + 2
+    assert "index_images" not in study.plan()
+
+
+def test_a_removed_image_is_noticed(tmp_path, make_study):
+    study = make_study(bids_dir=make_names(tmp_path / "bids", ("",)))
+    study.index()
+    (tmp_path / "bids" / "sub-01" / "anat" / "sub-01_T1w.nii.gz").unlink()
+    study.plan()
+    assert len(study.index()) == 17
+
+
+def test_settings_of_the_decision_do_not_index_anew(tmp_path, make_study):
+    study = make_study(bids_dir=make_names(tmp_path / "bids", ("",)))
+    study.index(25)
+    study.config["decision"] = {"max_fail": 0.3}
+    plan = study.plan(options=chunk_option(1))
+    assert "index_images" not in plan
+    assert plan["write_configuration"] == 1
+
+
+def test_both_snakefiles_plan_the_same(tmp_path, make_study):
+    study = make_study(bids_dir=make_names(tmp_path / "bids", ("",)))
+    study.index()
+    command = study.command(options=("--dry-run", "--quiet", "rules"))
+    other = [part.replace("/Snakefile", "/workflow/Snakefile") for part in command]
+    import subprocess
+
+    from conftest import clean_environment, count_jobs
+
+    done = subprocess.run(other, cwd=study.folder, env=clean_environment(), capture_output=True, text=True, check=False)
+    assert count_jobs(done.stdout + done.stderr) == study.plan()
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"metods": ["propseg"]}, "config key 'metods': no such key; did you mean 'methods'?"),
+        ({"contrasts": ["T9w"]}, "config key 'contrasts': unknown contrast 'T9w'"),
+        ({"bids_dir": "nowhere"}, "config key 'bids_dir': expected a folder, found none at nowhere"),
+        ({"bids_dir": None, "images": "images.tsv"}, "images.tsv, rows 2 and 3: two rows for one image"),
+    ],
+)
+def test_mistakes_stop_before_the_first_job(tmp_path, make_study, keys, message):
+    study = make_study(**({"bids_dir": make_names(tmp_path / "bids", ("",))} | keys))
+    image = tmp_path / "bids" / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
+    study.folder.mkdir()
+    row = f"01\tt1\t{image}\n"
+    (study.folder / "images.tsv").write_text("subject\tcontrast\tpath\n" + row + row)
+    done = study.call()
+    assert done.returncode == 2
+    # the first line is snakemake's, about its profile
+    lines = [line for line in done.stdout.splitlines() if not line.startswith("Using workflow specific profile")]
+    assert len(lines) == 1, done.stdout
+    assert message in lines[0]
+    assert "Traceback" not in done.stdout
+    assert not study.results.exists()
