@@ -34,7 +34,7 @@ def report(results, *options):
 
 def test_decision_comes_first_with_probability_and_doubt(study):
     text = text_of(study / "report.html")
-    assert text.index("Undecided. Keep deepseg for now.") < text.index("probability that deepseg is better is 83 %")
+    assert text.index("Keep deepseg: not settled.") < text.index("mean advantage of deepseg +0.031")
     assert text.index("83 %") < text.index("What to do next") < text.index("Median (quartiles)")
 
 
@@ -114,9 +114,8 @@ def test_markup_in_the_tables_stays_text(tmp_path):
     [
         (None, "No decision"),
         ({"verdict": "clear", "method": "propseg"}, "Keep propseg."),
-        ({"verdict": "equivalent", "method": "propseg"}, "the methods are equivalent"),
-        ({"verdict": "undecided", "method": "propseg"}, "Undecided. Keep propseg for now."),
-        ({"verdict": "undecided", "method": "propseg", "methods": ["propseg"]}, "nothing was compared"),
+        ({"verdict": "equivalent", "method": "propseg"}, "Keep propseg: equally good"),
+        ({"verdict": "undecided", "method": "propseg"}, "Keep propseg: not settled."),
         ({"verdict": "none", "method": None}, "Keep neither"),
         ({"verdict": "override", "method": "x", "override": {"by": "A", "reason": "r"}}, "chosen by A, because r."),
     ],
@@ -125,10 +124,21 @@ def test_headlines(decision, headline):
     assert headline in word_verdict(decision).headline
 
 
-def test_probability_is_never_certain():
+def test_shares_put_equivalence_between_the_methods():
     words = word_verdict({"method": "a", "verdict": "clear", "probability": {"a": 1.0, "b": 0.0, "equivalent": 0.0}})
-    assert "over 99 %" in words.reason
     assert [share.key for share in words.shares] == ["a", "equivalent", "b"]
+
+
+def test_report_of_a_real_decision(study, tmp_path):
+    """decision.json as spineseg decide writes it."""
+    tables, decision = study / "tables", tmp_path / "decision.json"
+    options = ["-agreement", str(tables / "agreement.tsv"), "-slices", str(tables / "slices.tsv.gz")]
+    assert main(["decide", "-metrics", str(tables / "metrics.tsv"), *options, "-o", str(decision)]) == 0
+    page = tmp_path / "report.html"
+    assert main(["report", "-results", str(study), "-o", str(page), "-decision", str(decision)]) == 0
+    content = json.loads(decision.read_text())
+    assert f"Keep {content['method']}" in text_of(page)
+    assert "never give a verdict" in text_of(page)  # three participants are too few, and the report says so
 
 
 def test_tables_with_one_row_draw_what_they_can(tmp_path):

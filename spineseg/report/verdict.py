@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from spineseg.decision.report_text import verdict_sentence
+
 EQUIVALENT = "equivalent"
 
 
@@ -58,53 +60,40 @@ def word_verdict(decision: dict[str, Any] | None) -> Verdict:
 
 
 def _headline(decision: dict[str, Any], tone: str) -> str:
-    """Return the sentence that says what to keep."""
+    """Return the sentence that says what to keep, the decision's own where it is whole."""
+    if "computed" in decision:
+        return verdict_sentence(decision)
     method = decision.get("method")
     if tone == "override":
         override = decision.get("override") or {}
-        by, why = override.get("by"), override.get("reason")
-        return f"Keep {method}: chosen{f' by {by}' if by else ' by hand'}{f', because {why}' if why else ''}."
+        return f"Keep {method}: chosen by {override.get('by', 'hand')}, because {override.get('reason', '?')}."
     if method is None:
         return "Keep neither method: segment or correct by hand."
-    if tone == "equivalent":
-        return f"Keep {method}: the methods are equivalent on this dataset."
-    if tone == "undecided":
-        if len(decision.get("methods") or (0, 0)) == 1:
-            return f"Keep {method}: it was the only method, so nothing was compared."
-        return f"Undecided. Keep {method} for now."
-    return f"Keep {method}."
+    words = {"equivalent": "equally good in practice", "undecided": "not settled"}.get(tone)
+    return f"Keep {method}: {words}." if words else f"Keep {method}."
 
 
 def _reason(decision: dict[str, Any]) -> str:
-    """Return what the verdict rests on, in one or two sentences."""
-    best, rival = decision.get("best") or decision.get("method"), decision.get("runner_up")
-    shares = decision.get("probability") or {}
-    parts = []
-    if decision.get("endpoint") == "failure_rate" and best:
-        parts.append(f"{best} alone fails rarely enough.")
-    elif best and shares.get(best) is not None:
-        words = decision.get("endpoint_words") or _words(decision.get("endpoint"))
-        than = f" than {rival}" if rival else ""
-        parts.append(f"The probability that {best} is better{than} is {_percent(shares[best])}, judged by {words}.")
+    """Return the difference that the verdict rests on, in a sentence."""
     gap, interval = decision.get("difference"), decision.get("ci95") or [None, None]
-    if gap is not None:
-        unit = f" {decision['unit']}" if decision.get("unit") else ""
-        between = "" if None in interval else f" (95 % interval {interval[0]:+.3g} to {interval[1]:+.3g})"
-        parts.append(f"Mean advantage {gap:+.3g}{unit}{between}, {decision.get('n_participants', '?')} participants.")
-    computed = (decision.get("computed") or {}).get("method")
-    if decision.get("verdict") == "override" and computed:
-        parts.append(f"By itself the rule gave {computed} ({decision['computed'].get('verdict')}).")
-    return " ".join(parts)
+    if gap is None:
+        return ""
+    best = decision.get("best") or decision.get("method")
+    words = decision.get("endpoint_words") or _words(decision.get("endpoint"))
+    unit = f" {decision['unit']}" if decision.get("unit") else ""
+    n = decision.get("n_compared", decision.get("n_participants", "?"))
+    between = "" if None in interval else f" (95 % interval {interval[0]:+.3g} to {interval[1]:+.3g})"
+    text = f"Judged by {words} in {n} participants: mean advantage of {best} {gap:+.3g}{unit}{between}"
+    return (
+        f"{text}; differences up to {decision['rope']:g}{unit} count as none." if decision.get("rope") else f"{text}."
+    )
 
 
 def _words(endpoint: str | None) -> str:
     """Return an endpoint's name in words."""
     known = {
+        "failure_rate": "failures",
         "dice": "overlap with the reference masks (Dice)",
-        "nsd": "surface agreement with the reference masks (NSD)",
-        "scan_rescan_cov": "how well repeated scans agree",
-        "inter_contrast_sd": "how well the contrasts of one person agree",
-        "composite": "a composite of measures that need no reference",
     }
     return known.get(endpoint or "", (endpoint or "the endpoint").replace("_", " "))
 
@@ -137,8 +126,3 @@ def _shares(decision: dict[str, Any]) -> tuple[Share, ...]:
     methods = [name for name in shares if name != EQUIVALENT]
     keys = [*methods[:1], *([EQUIVALENT] if EQUIVALENT in shares else []), *methods[1:]]
     return tuple(Share("no real difference" if k == EQUIVALENT else f"{k} better", shares[k], k) for k in keys)
-
-
-def _percent(share: float) -> str:
-    """Return a probability in per cent, never as certain."""
-    return "over 99 %" if share > 0.995 else "under 1 %" if share < 0.005 else f"{100 * share:.0f} %"

@@ -111,6 +111,7 @@ function filterList() {
   $("rows").style.height = `${shown.length * ROW}px`;
   drawRows();
   drawCounts();
+  if (state.view === "wall") drawWall();
 }
 function drawCounts() {
   const count = (test) => data.entries.filter(test).length;
@@ -182,9 +183,8 @@ function drawHeading() {
   $("name").textContent = `${title(e)} · ${e.suffix || e.contrast}`;
   const facts = [e.dataset, e.contrast, e.file];
   if (e.picture) facts.push(`${e.picture.slices} slices, voxels ${e.picture.zooms.map((z) => +z.toFixed(2)).join(" × ")} mm`);
-  facts.push(`spineseg ${e.version}`);
   $("facts").textContent = facts.filter(Boolean).join(" · ");
-  $("facts").title = [e.path, e.command].filter(Boolean).join("\n");
+  $("facts").title = [e.path, e.command, `spineseg ${e.version}`].filter(Boolean).join("\n");
   $("methods").replaceChildren(...e.methods.map(drawCard), ...e.agreement.map((pair) => make("div", { class: "card" },
     make("b", {}, `${pair.method_a} – ${pair.method_b}`),
     make("span", { class: "numbers" }, `Dice ${fixed(pair.dice, 3)} · CSA difference ${fixed(pair.csa_difference_mm2, 1)} mm²`))));
@@ -243,7 +243,7 @@ function drawLayers() {
   const rules = names.map((name, n) => {
     const { color, dash } = style(name), visible = now === "all" || now === name;
     return `.curve-${n}{stroke:${color};fill:${color};stroke-width:1.6px;opacity:${visible ? 1 : 0.45};stroke-dasharray:${dash || "none"}}` + `.layer-${n}{display:${visible ? "inline" : "none"};stroke:${color};stroke-dasharray:${dash || "none"};` +
-      `stroke-width:1.3px;stroke-opacity:${Math.min(1, opacity + 0.15)};fill:${color};fill-opacity:${state.fill ? opacity * 0.5 : 0}}` +
+      `stroke-width:1.3px;stroke-opacity:${Math.min(1, opacity + 0.15)};fill:${color};fill-opacity:${state.fill && name !== "reference" ? opacity * 0.5 : 0}}` +
       `.single .layer-${n}{stroke-width:2.4px}`;
   });
   $("layer-style").textContent = rules.join("\n");
@@ -273,8 +273,10 @@ function makeTile(e, detail, k, size, isFirst) {
 }
 function drawStage() {
   const e = state.entry, detail = detailNow(), canvas = $("canvas");
+  $("side").hidden = state.view === "wall" || !detail;
+  if (state.view === "wall") { drawWall(); return; }
   document.body.classList.toggle("sharp", state.sharp);
-  for (const button of document.querySelectorAll("[data-view]")) button.setAttribute("aria-pressed", String(button.dataset.view === state.view));
+  drawViewButtons();
   $("size-label").hidden = state.view !== "mosaic";
   if (!detail) {
     const text = e.picture ? `The pictures of this image are missing (${e.picture.detail}). Run spineseg qc again.` : "There is no picture: the image could not be read. The warning above says why.";
@@ -284,6 +286,7 @@ function drawStage() {
   }
   const [low, high] = sliceRange(detail);
   state.k = state.view === "mosaic" ? state.k : clamp(state.k, 0, detail.tiles.centres.length - 1);
+  drawSide(e, detail, low, high);       // first, for it takes width from the tiles
   if (state.view === "slice") drawSingle(e, detail);
   else {
     const size = state.size || fitSize(high - low + 1, canvas), tiles = [];
@@ -291,8 +294,25 @@ function drawStage() {
     canvas.replaceChildren(make("div", { class: "mosaic", style: `--tile:${size}px` }, ...tiles));
     $("size").value = size;
   }
-  drawSide(e, detail, low, high);
   drawReadout();
+}
+function drawViewButtons() {
+  for (const button of document.querySelectorAll("[data-view]")) button.setAttribute("aria-pressed", String(button.dataset.view === state.view));
+}
+function drawWall() {                 // every image of the list at a glance
+  drawViewButtons();
+  $("readout").textContent = `${shown.length} images, as in the list`;
+  $("canvas").replaceChildren(make("div", { class: "wall" }, ...shown.map((e) => {
+    const item = make("button", { type: "button", class: e === state.entry ? "here" : null });
+    if (e.picture) item.append(make("img", { src: encodeURI(e.picture.preview), alt: "", loading: "lazy" }));
+    const worst = e.flags[0];
+    item.append(make("span", { class: "caption" }, `${title(e)} · ${e.suffix || e.contrast}`),
+      make("span", { class: worst ? `sev${worst.severity}` : "" }, worst ? `${worst.method} ${worst.text}`.trim() : "no warning"));
+    item.addEventListener("click", () => { state.view = "mosaic"; open(e); });
+    return item;
+  })));
+  const here = $("canvas").querySelector(".here");
+  if (here) here.scrollIntoView({ block: "center" });
 }
 function fitSize(count, canvas) {     // the largest tile with which all slices fit the window, within reason
   const width = canvas.clientWidth - 20, height = canvas.clientHeight - 6;
@@ -308,7 +328,7 @@ function drawSingle(e, detail) {
 }
 function goTo(k, announce = true) {
   const detail = detailNow();
-  if (!detail) return;
+  if (!detail || state.view === "wall") return;
   state.k = clamp(k, 0, detail.tiles.centres.length - 1);
   if (state.view === "slice") drawSingle(state.entry, detail);
   else {
@@ -319,15 +339,20 @@ function goTo(k, announce = true) {
     if (tile) { tile.classList.add("current"); tile.scrollIntoView({ block: "nearest" }); }
   }
   moveCursor(); drawReadout();
-  if (announce) say(`slice ${state.k}`);
+  if (announce) say(`slice ${state.k}, ${areasHere(detail).join(", ")}`);
 }
-function setView(view) { state.view = view; drawStage(); if (view === "mosaic") goTo(state.k, false); say(view === "slice" ? `slice ${state.k}` : "all slices"); }
+function setView(view) {
+  state.view = view;
+  drawStage();
+  if (view === "mosaic") goTo(state.k, false);
+  say({ slice: `slice ${state.k}`, mosaic: "all slices", wall: "all images" }[view]);
+}
+const areasHere = (detail) => detail.layers.map((l) => `${l.name} ${l.csa[state.k] === null ? "no cord" : `${l.csa[state.k].toFixed(1)} mm²`}`);
 function drawReadout() {
   const detail = detailNow();
   if (!detail || state.k === null) { $("readout").textContent = ""; return; }
   const count = detail.tiles.centres.length, native = detail.native.flipped ? count - 1 - state.k : state.k;
-  const areas = detail.layers.map((l) => `${l.name} ${l.csa[state.k] === null ? "no cord" : `${l.csa[state.k].toFixed(1)} mm²`}`);
-  $("readout").replaceChildren(`Slice ${state.k} of ${count}`, make("span", { class: "dim" }, `  (0 is the lowest; index ${native} on axis ${detail.native.axis} of the file)   `), areas.join(" · "));
+  $("readout").replaceChildren(`Slice ${state.k} of ${count}`, make("span", { class: "dim" }, `  (0 is the lowest; index ${native} on axis ${detail.native.axis} of the file)   `), areasHere(detail).join(" · "));
 }
 
 // ------------------------------------------------------------------ sagittal strip and area, one axis for both
@@ -336,7 +361,7 @@ function drawSide(e, detail, low, high) {
   const side = $("side"), strip = detail.sagittal, count = detail.tiles.centres.length;
   const height = $("canvas").clientHeight - 2, top = 34, bottom = 26;
   const span = high - low + 1, mm = span * strip.zooms[1];
-  const perMm = Math.min((height - top - bottom) / mm, 210 / (strip.columns * strip.zooms[0]));
+  const perMm = Math.min((height - top - bottom) / mm, clamp(window.innerWidth * 0.17, 150, 330) / (strip.columns * strip.zooms[0]));
   const body = mm * perMm, width = strip.columns * strip.zooms[0] * perMm, chart = 150, left = width + 40;
   axis = { top, low, high, rowPx: strip.zooms[1] * perMm };
   const svg = make("svg:svg", { width: left + chart + 14, height: Math.max(top + body + bottom, 140), role: "img",
@@ -403,7 +428,7 @@ const KEYS = {
   ArrowDown: () => step(1), ArrowUp: () => step(-1), ArrowRight: () => cycle(1), ArrowLeft: () => cycle(-1),
   ",": () => goTo(state.k + 1), ".": () => goTo(state.k - 1), k: () => goTo(state.k + 1), j: () => goTo(state.k - 1),
   PageUp: () => goTo(state.k + 10), PageDown: () => goTo(state.k - 10),
-  Enter: () => setView("slice"), Escape: () => setView("mosaic"),
+  Enter: () => setView("slice"), Escape: () => setView("mosaic"), w: () => setView(state.view === "wall" ? "mosaic" : "wall"), v: showCommand,
   o: toggleFill, d: toggleFit, f: () => cycleMark(), m: nextTarget, a: () => show("all"), 0: () => show("none"),
   "/": () => { $("search").focus(); $("search").select(); }, "?": () => $("help").showModal(),
 };
@@ -413,13 +438,21 @@ function cycleMark() {
   const e = state.entry, target = targetOf(e);
   setMark(e, target, MARKS[(MARKS.indexOf(markOf(e, target)) + 1) % MARKS.length]);
 }
+function showCommand() {
+  const e = state.entry, maps = ["red", "blue-lightblue", "green", "yellow"];
+  const quoted = (path) => (/^[\w./:-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`);
+  const masks = e.methods.filter((m) => m.mask).map((m, n) => ` ${quoted(m.mask)} -cm ${maps[n % maps.length]} -a 70.0`);
+  $("command").value = `fsleyes ${quoted(e.path)} -cm greyscale${masks.join("")} &`;
+  $("command-box").showModal();
+  $("command").select();
+}
 function nextTarget() {
   const names = state.entry.methods.map((m) => m.name);
   state.target = names[(names.indexOf(targetOf(state.entry)) + 1) % names.length] || null;
   drawMarks(); say(`mark is about ${state.target}`);
 }
 function onKey(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || $("help").open) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   const field = event.target.matches("input[type=search], select");
   if (field) {
     if (event.key === "Escape" || event.key === "Enter") event.target.blur();
@@ -465,6 +498,7 @@ function connect() {
   $("save-all").addEventListener("click", () => download("qc_marks.json", JSON.stringify({ report: data.report, marks }, null, 1)));
   $("load").addEventListener("change", loadMarks);
   $("load-label").addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); $("load").click(); } });
+  $("command-open").addEventListener("click", showCommand);
   $("help-open").addEventListener("click", () => $("help").showModal());
   window.addEventListener("resize", () => { drawRows(); if (state.entry) drawStage(); });
 }
