@@ -141,6 +141,8 @@ class TestVerdict:
         assert low == pytest.approx(0.254, abs=1e-3)
         assert high == pytest.approx(0.746, abs=1e-3)
         assert d["mcnemar_p"] == pytest.approx(2 / 64)
+        assert d["difference"] == 0.5
+        assert d["ci95"][0] > 0.1
         assert "propseg" in " ".join(d["notes"])
 
     def test_one_fails_often_in_few(self, pilot):
@@ -246,6 +248,11 @@ class TestEndpoints:
         d = pilot.decide()
         assert (d["endpoint"], d["method"]) == ("scan_rescan_cov", "deepseg")
         assert d["difference"] > 0
+        reliability = d["reliability"]["propseg"]
+        assert reliability["n_repeated"] == 10
+        assert reliability["icc"] < 0.5
+        assert reliability["minimal_detectable_change_mm2"] == pytest.approx(1.96 * 2**0.5 * 2, rel=0.5)
+        assert "How each method repeats itself" in write_report(d)
 
     def test_scan_rescan_value(self, pilot):
         for run, area in (("1", 70.0), ("2", 72.0)):

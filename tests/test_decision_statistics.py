@@ -13,6 +13,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
+from spineseg.decision.reliability import intraclass_correlation
 from spineseg.decision.statistics import (
     bayes_signed_rank,
     bland_altman,
@@ -41,6 +42,14 @@ def test_wilson_of_nothing():
 @pytest.mark.parametrize(("b", "c"), [(0, 0), (1, 0), (3, 1), (10, 2), (6, 6)])
 def test_mcnemar(b, c):
     assert mcnemar_exact(b, c) == pytest.approx(mcnemar([[5, b], [c, 7]], exact=True).pvalue)
+
+
+def test_intraclass_correlation():
+    """The example of Shrout and Fleiss 1979, table 2: ICC(2,1) = 0.29, 95 % interval 0.02 to 0.76."""
+    ratings = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]
+    assert intraclass_correlation(ratings) == pytest.approx((0.2898, 0.0188, 0.7611), abs=1e-3)
+    assert np.isnan(intraclass_correlation([[1, 2], [3, 4]])).all()
+    assert np.isnan(intraclass_correlation(np.ones((5, 2)))).all()
 
 
 class TestWilcoxon:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from spineseg.decision.endpoints import KINDS, Endpoint, compute_endpoint
 from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams
+from spineseg.decision.reliability import summarise_reliability
 from spineseg.decision.rule import (
     STAGE_BOOTSTRAP,
     STAGE_CONTRAST,
@@ -93,17 +94,18 @@ def build_decision(evidence: Evidence, params: DecisionParams, context: Context)
         "methods": list(methods),
         "endpoint": _endpoint_name(judgement, endpoint),
         "endpoint_words": KINDS[endpoint.kind.key].words if judgement.basis == "endpoint" else None,
-        "unit": endpoint.kind.unit,
-        "rope": endpoint.rope,
-        **_comparison(judgement, endpoint, params, methods),
+        "unit": "" if judgement.basis == "failures" else endpoint.kind.unit,
+        "rope": endpoint.rope if judgement.basis == "endpoint" else None,
+        **_comparison(evidence, judgement, endpoint, params),
         "n_participants": int(evidence.people.size),
         "n_images": int(evidence.image_id.size),
         "failures": _failures(evidence),
         "mcnemar_p": _mcnemar(evidence, judgement),
         "per_contrast": _per_contrast(evidence, endpoint, judgement, params),
-        "secondary": compare_secondary(evidence, judgement),
+        "secondary": compare_secondary(evidence, judgement, endpoint.kind.key),
         "summary": summarise_methods(evidence, endpoint),
         "agreement": summarise_agreement(evidence),
+        "reliability": summarise_reliability(evidence),
         "proxies_against_truth": proxy_truth(evidence),
         "stability": leave_one_out(evidence, endpoint, params),
         "pilots": _pilots(judgement, endpoint, params),
@@ -154,14 +156,16 @@ def _endpoint_name(judgement: Judgement, endpoint: Endpoint) -> str | None:
     return endpoint.kind.key if judgement.basis == "endpoint" else None
 
 
-def _comparison(
-    judgement: Judgement, endpoint: Endpoint, params: DecisionParams, methods: tuple[str, ...]
-) -> dict[str, Any]:
+def _comparison(evidence: Evidence, judgement: Judgement, endpoint: Endpoint, params: DecisionParams) -> dict[str, Any]:
     """Probabilities, difference, interval and p of the best method against its runner-up."""
     empty: dict[str, Any] = {"best": None, "runner_up": None, "probability": None, "difference": None, "ci95": None}
     if judgement.rival is None:
         return empty | {"p_wilcoxon": None, "n_compared": judgement.n}
+    methods = evidence.methods
     advantage = endpoint.advantage(judgement.best, judgement.rival)
+    if judgement.basis == "failures":  # the share of a person's images that fail more by the rival
+        failed = evidence.person_mean(evidence.failed[:, [judgement.rival, judgement.best]].astype(float))
+        advantage = failed[:, 0] - failed[:, 1]
     low, high = bootstrap_mean(advantage, stream(params, STAGE_BOOTSTRAP), params.n_bootstrap)
     return {
         "best": methods[judgement.best],
@@ -303,7 +307,9 @@ def _general_notes(evidence: Evidence, judgement: Judgement, params: DecisionPar
     notes = []
     dropped = [m for i, m in enumerate(evidence.methods) if i not in judgement.eligible]
     if dropped and judgement.eligible:
-        notes.append(f"dropped for failing in more than {params.max_fail:.0%} of the images: {', '.join(dropped)}")
+        notes.append(
+            f"dropped for failing in more than {100 * params.max_fail:g} % of the images: {', '.join(dropped)}"
+        )
     if judgement.basis == "failures":
         only, rival = discordant_people(evidence, judgement.best, judgement.rival)
         notes.append(

@@ -2,8 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
+
+from spineseg.decision.report_tables import (
+    contrast_section,
+    left_out_section,
+    reliability_section,
+    secondary_section,
+)
+from spineseg.decision.wording import (
+    METRIC_WORDS,
+    format_list,
+    format_number,
+    format_p,
+    format_share,
+    format_signed,
+    format_table,
+    name_some,
+    percent,
+)
 
 VERDICT_WORDS = {
     "clear": "clear",
@@ -11,20 +29,6 @@ VERDICT_WORDS = {
     "undecided": "not settled",
     "none": "no method passes",
     "override": "chosen by a person",
-}
-
-METRIC_WORDS = {
-    "dice": "Dice with the reference",
-    "nsd": "surface within tolerance of the reference",
-    "hd95_mm": "95 % surface distance to the reference, mm",
-    "assd_mm": "mean surface distance to the reference, mm",
-    "csa_error_abs_pct": "size of the area error, %",
-    "coverage": "share of the cord's slices found",
-    "plausible": "share of slices with a plausible shape",
-    "n_components": "separate pieces",
-    "csa_roughness": "roughness of the area along the cord, 1/mm²",
-    "centre_roughness": "roughness of the centre line, mm",
-    "seconds": "seconds per image",
 }
 
 
@@ -47,12 +51,13 @@ def write_report(d: Mapping[str, Any]) -> str:
         "## The numbers",
         *_numbers(d),
         "## What to do next",
-        _bullets(_next_steps(d)),
+        format_list(_next_steps(d)),
         "## How far to trust this",
-        _bullets(_trust(d)),
-        *_contrasts(d),
-        *_secondary(d),
-        *_left_out(d),
+        format_list(_trust(d)),
+        *contrast_section(d),
+        *secondary_section(d),
+        *reliability_section(d),
+        *left_out_section(d),
         "## How it was decided",
         _method_of_decision(d),
     ]
@@ -78,7 +83,7 @@ def _computed_sentence(d: Mapping[str, Any], method: str | None, verdict: str, b
         if not d["n_images"]:
             return "Keep no method yet: there are no images to judge by."
         return (
-            f"Keep no method as it is: every method failed in more than {_percent(d['parameters']['max_fail'])} of the "
+            f"Keep no method as it is: every method failed in more than {percent(d['parameters']['max_fail'])} of the "
             "images, so correct the masks by hand or change the acquisition or the settings."
         )
     if basis == "single":
@@ -86,7 +91,7 @@ def _computed_sentence(d: Mapping[str, Any], method: str | None, verdict: str, b
     best, rival = d["best"], d["runner_up"]
     probability = d["probability"]
     if basis == "failures":
-        sure = _percent(probability[best])
+        sure = percent(probability[best])
         return (
             f"Keep {method}: it is the only method that worked in enough images "
             f"({'' if verdict == 'clear' else 'not settled: '}the probability that {rival} fails in more people "
@@ -95,21 +100,21 @@ def _computed_sentence(d: Mapping[str, Any], method: str | None, verdict: str, b
     if verdict == "clear":
         return (
             f"Keep {method}: it is better than {rival} by {d['endpoint_words']}, and the evidence is clear "
-            f"(probability {_percent(probability[best])})."
+            f"(probability {percent(probability[best])})."
         )
     if verdict == "equivalent":
         why = "it is preferred in the configuration" if d["parameters"]["prefer"] == method else "it is the faster one"
         return (
             f"Keep {method}: {best} and {rival} are equally good in practice (probability "
-            f"{_percent(probability['equivalent'])}), and {why}."
+            f"{percent(probability['equivalent'])}), and {why}."
         )
     if not d["n_compared"]:
         return f"Keep {method} for now: the methods could not be compared in any participant."
     why = "it is preferred in the configuration" if d["parameters"]["prefer"] == method else "it did better so far"
     return (
         f"Keep {method} for now, because {why}, but the evidence does not settle the choice: better is {best} with "
-        f"probability {_percent(probability[best])}, {rival} with {_percent(probability[rival])}, neither with "
-        f"{_percent(probability['equivalent'])}."
+        f"probability {percent(probability[best])}, {rival} with {percent(probability[rival])}, neither with "
+        f"{percent(probability['equivalent'])}."
     )
 
 
@@ -136,15 +141,15 @@ def _numbers(d: Mapping[str, Any]) -> list[str]:
         row = [
             method + (" (kept)" if method == d["method"] else ""),
             f"{failures['n_failed']} of {failures['n_images']}",
-            _share(summary["coverage"]),
-            _number(summary["csa_mean_mm2"], 1),
-            _number(d["seconds_per_image"][method], 1),
+            format_share(summary["coverage"]),
+            format_number(summary["csa_mean_mm2"], 1),
+            format_number(d["seconds_per_image"][method], 1),
         ]
         if has_dice:
-            row.insert(2, _number(summary["dice"], 3))
+            row.insert(2, format_number(summary["dice"], 3))
         rows.append(row)
     counted = f"{d['n_images']} images of {d['n_participants']} participants. Means are over participants."
-    return [_table(header, rows), counted, _comparison(d), _agreement(d)]
+    return [format_table(header, rows), counted, _comparison(d), _agreement(d)]
 
 
 def _comparison(d: Mapping[str, Any]) -> str:
@@ -155,13 +160,13 @@ def _comparison(d: Mapping[str, Any]) -> str:
     probability, best, rival = d["probability"], d["best"], d["runner_up"]
     interval = ""
     if d["ci95"][0] is not None:
-        interval = f" (95 % interval {_signed(d['ci95'][0])} to {_signed(d['ci95'][1])})"
+        interval = f" (95 % interval {format_signed(d['ci95'][0])} to {format_signed(d['ci95'][1])})"
     return (
         f"Judged by {d['endpoint_words']}, in {d['n_compared']} participants: {best} is better than {rival} by "
-        f"{_signed(d['difference'])}{unit} on average{interval}; differences up to {d['rope']:g}{unit} count as none. "
-        f"Probability that {best} is better: {_percent(probability[best])}; that the difference does not matter: "
-        f"{_percent(probability['equivalent'])}; that {rival} is better: {_percent(probability[rival])}. "
-        f"Wilcoxon signed-rank test: p = {_p(d['p_wilcoxon'])}."
+        f"{format_signed(d['difference'])}{unit} on average{interval}; differences up to {d['rope']:g}{unit} count as "
+        f"none. Probability that {best} is better: {percent(probability[best])}; that the difference does not matter: "
+        f"{percent(probability['equivalent'])}; that {rival} is better: {percent(probability[rival])}. "
+        f"Wilcoxon signed-rank test: p {_equals(d['p_wilcoxon'])}."
     )
 
 
@@ -172,7 +177,7 @@ def _agreement(d: Mapping[str, Any]) -> str:
         if row["dice"] is None:
             continue
         csa = row["csa_difference_mm2"]
-        text = f"{row['method_a']} and {row['method_b']} overlap with a mean Dice of {_number(row['dice'], 3)}"
+        text = f"{row['method_a']} and {row['method_b']} overlap with a mean Dice of {format_number(row['dice'], 3)}"
         if csa["bias"] is not None:
             is_a = csa["bias"] >= 0
             larger = row["method_a"] if is_a else row["method_b"]
@@ -192,15 +197,15 @@ def _next_steps(d: Mapping[str, Any]) -> list[str]:
     low = sorted({image for row in d["agreement"] for image in row["images_below_0.7"]})
     if d["method"] is None:
         if failed:
-            steps.append(f"Look at the failed images in the QC page first: {_some(failed)}.")
+            steps.append(f"Look at the failed images in the QC page first: {name_some(failed)}.")
         steps.append("To go on with a method nevertheless, set `override` in the config with a reason and your name.")
         return steps
     steps.append(f"Use {d['method']} for every image of this study; mixing methods shifts the measured areas.")
     if kept_failed:
-        steps.append(f"Correct or exclude the images in which {d['method']} failed: {_some(kept_failed)}.")
+        steps.append(f"Correct or exclude the images in which {d['method']} failed: {name_some(kept_failed)}.")
     if low:
         steps.append(
-            f"Look at the images on which methods disagree (Dice below 0.7; one of them failed): {_some(low)}."
+            f"Look at the images on which methods disagree (Dice below 0.7; one of them failed): {name_some(low)}."
         )
     steps += _more_pilots(d)
     if d["endpoint"] in ("composite", "scan_rescan_cov", "inter_contrast_sd"):
@@ -221,7 +226,7 @@ def _more_pilots(d: Mapping[str, Any]) -> list[str]:
     if pilots["further_needed"]:
         return [
             f"To settle the choice, add about {pilots['further_needed']} participants to the pilot "
-            f"({_percent(d['parameters']['power'])} chance of a verdict, if they are like the present ones)."
+            f"({percent(d['parameters']['power'])} chance of a verdict, if they are like the present ones)."
         ]
     if pilots["searched_up_to"] and d["n_compared"] >= 2:
         return [
@@ -244,7 +249,9 @@ def _trust(d: Mapping[str, Any]) -> list[str]:
         )
         lines.append(f"Leaving out one participant at a time {changed}.")
     if d["mcnemar_p"] is not None and any(row["n_failed"] for row in d["failures"].values()):
-        lines.append(f"Failures of the two methods differ with p = {_p(d['mcnemar_p'])} (exact McNemar, participants).")
+        lines.append(
+            f"Failures of the two methods differ with p {_equals(d['mcnemar_p'])} (exact McNemar, participants)."
+        )
     proxies = {k: v for k, v in d["proxies_against_truth"].items() if v["spearman"] is not None}
     if proxies:
         listed = ", ".join(f"{METRIC_WORDS[k]} {v['spearman']:+.2f}" for k, v in proxies.items())
@@ -254,110 +261,20 @@ def _trust(d: Mapping[str, Any]) -> list[str]:
     return lines + list(d["cautions"])
 
 
-def _contrasts(d: Mapping[str, Any]) -> list[str]:
-    """Table by contrast."""
-    if not d["per_contrast"]:
-        return []
-    rows = []
-    for contrast, row in d["per_contrast"].items():
-        interval = row["ci95"]
-        difference = "-" if row["difference"] is None else _signed(row["difference"])
-        if interval and interval[0] is not None:
-            difference += f" ({_signed(interval[0])} to {_signed(interval[1])})"
-        failed = ", ".join(f"{m} {n}" for m, n in row["n_failed"].items())
-        rows.append([contrast, str(row["n_images"]), failed, row["endpoint"], difference, _p(row["p_holm"])])
-    pair = f"{d['best']} minus {d['runner_up']}" if d["runner_up"] else "Difference"
-    header = ["Contrast", "Images", "Failed", "Judged by", f"Advantage ({pair})", "p (Holm)"]
-    return ["## By contrast", _table(header, rows)]
-
-
-def _secondary(d: Mapping[str, Any]) -> list[str]:
-    """Table of the further metrics of the pair."""
-    if not d["secondary"]:
-        return []
-    best, rival = d["best"], d["runner_up"]
-    rows = [
-        [
-            METRIC_WORDS[name],
-            _number(r["means"][best], 3),
-            _number(r["means"][rival], 3),
-            r["better"] or "-",
-            _p(r["p_holm"]),
-        ]
-        for name, r in d["secondary"].items()
-    ]
-    header = ["Measure (mean over participants)", best, rival, "Better", "p (Holm)"]
-    return ["## Further measures (they do not decide)", _table(header, rows)]
-
-
-def _left_out(d: Mapping[str, Any]) -> list[str]:
-    """List of what did not take part."""
-    if not d["excluded"]:
-        return []
-    by_reason: dict[str, list[str]] = {}
-    for row in d["excluded"]:
-        by_reason.setdefault(row["reason"], []).append(row.get("image_id") or row.get("participant", ""))
-    lines = [f"{reason[0].upper()}{reason[1:]}: {_some(names)}." for reason, names in by_reason.items()]
-    return ["## Left out", _bullets(lines)]
-
-
 def _method_of_decision(d: Mapping[str, Any]) -> str:
     """The rule in a paragraph, with its thresholds."""
     p = d["parameters"]
     return (
-        f"A method that fails (no mask, an empty one, or less than {_percent(p['coverage_limit'])} of the cord) in "
-        f"more than {_percent(p['max_fail'])} of the images is dropped. The others are compared participant by "
+        f"A method that fails (no mask, an empty one, or less than {percent(p['coverage_limit'])} of the cord) in "
+        f"more than {percent(p['max_fail'])} of the images is dropped. The others are compared participant by "
         "participant, runs, sessions and contrasts averaged first. The verdict needs a posterior probability of "
-        f"{_percent(p['min_probability'])} (Bayesian signed-rank test) and at least {p['min_participants']} people. "
+        f"{percent(p['min_probability'])} (Bayesian signed-rank test) and at least {p['min_participants']} people. "
         f"Intervals: BCa bootstrap, {p['n_bootstrap']} resamples, seed {d['seed']}. spineseg "
         f"{d['versions'].get('spineseg', '')}, configuration {d['config_sha256'][:12]}. All numbers: `decision.json`."
     )
 
 
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    """Format a Markdown table."""
-    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
-
-
-def _bullets(lines: Iterable[str]) -> str:
-    """Format a list."""
-    return "\n".join(f"- {line}" for line in lines)
-
-
-def _some(names: list[str], limit: int = 8) -> str:
-    """List names, the first few of many."""
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
-
-
-def _percent(share: float | None) -> str:
-    """Format a share; certainty is never printed, for no sample gives it."""
-    if share is None:
-        return "unknown"
-    if share >= 0.995:
-        return "over 99 %"
-    return "under 1 %" if share < 0.005 else f"{share:.0%}".replace("%", " %")
-
-
-def _share(value: float | None) -> str:
-    """Format a measured share in percent."""
-    return "-" if value is None else f"{100 * value:.1f} %"
-
-
-def _number(value: float | None, digits: int) -> str:
-    """Format a number; small ones keep two digits."""
-    if value is None:
-        return "-"
-    return f"{value:.{digits}f}" if value == 0 or abs(value) >= 10**-digits else f"{value:.2g}"
-
-
-def _signed(value: float) -> str:
-    """Format a difference with its sign."""
-    return f"{value:+.3f}" if abs(value) < 10 else f"{value:+.1f}"
-
-
-def _p(value: float | None) -> str:
-    """Format a p value."""
-    if value is None:
-        return "-"
-    return "below 0.001" if value < 0.001 else f"{value:.3f}"
+def _equals(p: float | None) -> str:
+    """Return a p value with its sign of relation."""
+    text = format_p(p)
+    return text if text.startswith("<") else f"= {text}"

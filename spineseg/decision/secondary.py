@@ -33,14 +33,16 @@ PROXIES = ("coverage", "csa_roughness", "n_components", "plausible", "centre_rou
 
 
 def metric_values(evidence: Evidence, name: str) -> NDArray[np.float64]:
-    """Values of a metric, (N, M); ``csa_error_abs_pct`` is the size of the signed error."""
+    """Values of a metric, (N, M): the size of the signed area error, and no pieces of an empty mask."""
+    if name == "n_components":
+        return np.where(evidence.values[name] > 0, evidence.values[name], np.nan)
     if name == "csa_error_abs_pct":
         return np.abs(evidence.values["csa_error_pct"])
     return evidence.values[name]
 
 
-def compare_secondary(evidence: Evidence, judgement: Judgement) -> dict[str, Any]:
-    """Compare the best method with its runner-up in each further metric, Holm-adjusted.
+def compare_secondary(evidence: Evidence, judgement: Judgement, endpoint: str) -> dict[str, Any]:
+    """Compare the best method with its runner-up in each metric but the endpoint, Holm-adjusted.
 
     Returns
     -------
@@ -54,6 +56,8 @@ def compare_secondary(evidence: Evidence, judgement: Judgement) -> dict[str, Any
     names = [evidence.methods[m] for m in pair]
     rows: dict[str, Any] = {}
     for metric, higher_is_better in SECONDARY.items():
+        if metric == endpoint and judgement.basis == "endpoint":
+            continue
         means = evidence.person_mean(metric_values(evidence, metric)[:, pair])
         means = means[np.isfinite(means).all(axis=1)]
         if not len(means):

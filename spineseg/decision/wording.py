@@ -1,0 +1,68 @@
+"""How numbers, lists and tables look in decision.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+METRIC_WORDS = {
+    "dice": "Dice with the reference",
+    "nsd": "surface within tolerance of the reference",
+    "hd95_mm": "95 % surface distance to the reference, mm",
+    "assd_mm": "mean surface distance to the reference, mm",
+    "csa_error_abs_pct": "size of the area error, %",
+    "coverage": "share of the cord's slices found",
+    "plausible": "share of slices with a plausible shape",
+    "n_components": "separate pieces",
+    "csa_roughness": "roughness of the area along the cord, 1/mm²",
+    "centre_roughness": "roughness of the centre line, mm",
+    "seconds": "seconds per image",
+}
+
+
+def format_table(header: list[str], rows: list[list[str]]) -> str:
+    """Format a Markdown table."""
+    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def format_list(lines: Iterable[str]) -> str:
+    """Format a list."""
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def name_some(names: list[str], limit: int = 8) -> str:
+    """List names, the first few of many."""
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def percent(share: float | None) -> str:
+    """Format a share; certainty is never printed, for no sample gives it."""
+    if share is None:
+        return "unknown"
+    if share >= 0.995:
+        return "over 99 %"
+    return "under 1 %" if share < 0.005 else f"{share:.0%}".replace("%", " %")
+
+
+def format_share(value: float | None) -> str:
+    """Format a measured share in percent."""
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def format_number(value: float | None, digits: int) -> str:
+    """Format a number; small ones keep two digits."""
+    if value is None:
+        return "-"
+    return f"{value:.{digits}f}" if value == 0 or abs(value) >= 10**-digits else f"{value:.2g}"
+
+
+def format_signed(value: float) -> str:
+    """Format a difference with its sign."""
+    return f"{value:+.3f}" if abs(value) < 10 else f"{value:+.1f}"
+
+
+def format_p(value: float | None) -> str:
+    """Format a p value."""
+    if value is None:
+        return "-"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
