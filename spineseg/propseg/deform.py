@@ -49,6 +49,10 @@ PATH_PRICE = 3.0
 BLUR_MM = 0.4
 """What lies nearer than this is not yet priced: half the blur of a 1 mm voxel, so that a clean step stays put."""
 
+NOISE_PRICE = 0.5
+"""Price (1/mm) per standard deviation of the cord's own intensity: noise and grey matter make edges of about this
+height, which must not outweigh the shape of the cord."""
+
 FIXED = 1e6
 """Pull that holds a ring in place: thousands of times any edge's weight."""
 
@@ -142,7 +146,8 @@ def price_path(scene: Scene, slices: NDArray[np.intp], rings: Floats, rays: Rays
     -------
     (R, K, S) ndarray, 1/mm
         PATH_PRICE times the integral, from the inner end of the ray, of how much the intensity differs from that of the
-        cord beyond the tolerance: a share of the contrast at the ring, and no less than the cord's own spread.
+        cord beyond the tolerance (a share of the contrast at the ring, and no less than the cord's own spread), and
+        NOISE_PRICE times that spread.
     """
     level, spread = measure_cord(scene, slices, rings)
     outside = np.abs(rays.steps - OUTSIDE_MM).argmin()
@@ -151,7 +156,8 @@ def price_path(scene: Scene, slices: NDArray[np.intp], rings: Floats, rays: Rays
     excess = np.maximum(np.abs(rays.values - level[:, None, None]) - tolerance, 0.0)
     cost = PATH_PRICE * STEP_MM * np.cumsum(excess, axis=2)
     delay = round(BLUR_MM / STEP_MM)
-    return np.concatenate([np.zeros_like(cost[..., :delay]), cost[..., :-delay]], axis=2)
+    cost = np.concatenate([np.zeros_like(cost[..., :delay]), cost[..., :-delay]], axis=2)
+    return cost + NOISE_PRICE * spread[:, None, None]
 
 
 def measure_cord(scene: Scene, slices: NDArray[np.intp], rings: Floats) -> tuple[Floats, Floats]:

@@ -9,11 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spineseg.propseg.contrast import measure_contrast
-from spineseg.propseg.deform import deform_bands
-from spineseg.propseg.surface import Tube, compute_areas, make_rings, recenter
+from spineseg.propseg.deform import deform_bands, sample_rays
+from spineseg.propseg.parameters import STEP_MM
+from spineseg.propseg.surface import Tube, compute_areas, compute_normals, recenter, unit_circle
 
 if TYPE_CHECKING:
     from spineseg.propseg.scene import Scene
+
+Floats = NDArray[np.float64]
 
 INITIAL_ITERATIONS = 8
 INITIAL_TOLERANCE_MM = 0.05  # both as in the original
@@ -26,6 +29,11 @@ MIN_AREA_MM2 = 12.0
 
 MIN_SUPPORT = 0.5
 """Least share of vertices with an edge for a cord to be there."""
+
+
+STRETCHES = (1.0, 1.3, 1.6)
+"""Width over depth of the ellipses that are tried: thoracic, lumbar and cervical cord; the original's Hough search
+stretches likewise. The depth is twice the radius."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,7 @@ class InitialTube:
 
 
 def place_initial_tube(scene: Scene, starts: NDArray[np.intp]) -> InitialTube:
-    """Deform a circular tube at each of several starts, all at once, and return the first that shows a cord.
+    """Deform elliptical tubes at each of several starts, all at once, and return the best of the first that is a cord.
 
     Parameters
     ----------
@@ -59,16 +67,12 @@ def place_initial_tube(scene: Scene, starts: NDArray[np.intp]) -> InitialTube:
     -------
     InitialTube
     """
-    course, params = scene.course, scene.params
-    reach = round(INITIAL_REACH_MM / (course.ring_step * scene.slice_mm))
-    stack = starts[:, None] + course.ring_step * np.arange(-reach, reach + 1)
-    groups, _ = np.nonzero(course.holds(stack))
-    slices = stack[course.holds(stack)]
-    circles = np.full((len(slices), scene.model.n_vertices), params.radius_mm)
+    params, n_shapes = scene.params, len(STRETCHES)
+    slices, template, groups = _stack_ellipses(scene, starts)
     rings, edges = deform_bands(
         scene,
         slices,
-        make_rings(course.at(slices), circles),
+        template,
         groups,
         distance_weight=np.full(len(slices), scene.distance_weight(scene.model.prior_contrast)),
         held=np.zeros(len(slices), bool),
@@ -76,12 +80,34 @@ def place_initial_tube(scene: Scene, starts: NDArray[np.intp]) -> InitialTube:
         tolerance_mm=INITIAL_TOLERANCE_MM,
     )
     centers, radii = recenter(rings)
-    measured = ((edges.weight > 0).mean(1), measure_contrast(scene, slices, centers).mean(1), compute_areas(rings))
-    support, contrast, area = (np.bincount(groups, value) / np.bincount(groups) for value in measured)
+    contrast = measure_contrast(scene, slices, centers).mean(1)
+    measured = ((edges.weight > 0).mean(1), contrast, compute_areas(rings), measure_flux(scene, slices, rings))
+    count = np.bincount(groups)
+    support, contrast, area, flux = (np.bincount(groups, value) / count for value in measured)
     good = (support >= MIN_SUPPORT) & (contrast > params.min_contrast)
     good &= (area >= MIN_AREA_MM2) & (area < 1.2 * params.max_area_mm2)
     if not good.any():
         return InitialTube(None, float(contrast.max()), float(support.max()))
-    first = int(np.flatnonzero(good)[0])
-    own = groups == first
-    return InitialTube(Tube(slices[own], centers[own], radii[own]), float(contrast[first]), float(support[first]))
+    start = int(np.flatnonzero(good)[0]) // n_shapes  # the shapes of one start are consecutive groups
+    shapes = np.arange(start * n_shapes, (start + 1) * n_shapes)
+    chosen = int(shapes[np.where(good, flux, -np.inf)[shapes].argmax()])
+    own = groups == chosen
+    return InitialTube(Tube(slices[own], centers[own], radii[own]), float(contrast[chosen]), float(support[chosen]))
+
+
+def _stack_ellipses(scene: Scene, starts: NDArray[np.intp]) -> tuple[NDArray[np.intp], Floats, NDArray[np.intp]]:
+    """Return slices (R,), rings (R, K, 2) and groups (R,) of tubes at all starts and in all shapes."""
+    course, radius = scene.course, scene.params.radius_mm
+    reach = round(INITIAL_REACH_MM / (course.ring_step * scene.slice_mm))
+    first = np.repeat(starts, len(STRETCHES))
+    stack = first[:, None] + course.ring_step * np.arange(-reach, reach + 1)
+    groups, _ = np.nonzero(course.holds(stack))
+    slices = stack[course.holds(stack)]
+    axes = np.column_stack([np.tile(STRETCHES, len(starts)), np.ones(len(first))]) * radius
+    return slices, course.at(slices)[:, None] + axes[groups][:, None] * unit_circle(scene.model.n_vertices), groups
+
+
+def measure_flux(scene: Scene, slices: NDArray[np.intp], rings: Floats) -> Floats:
+    """Measure the mean rise of intensity through each ring, (R,), 1/mm; negative where it falls outwards."""
+    rays = sample_rays(scene, slices, rings, compute_normals(rings), STEP_MM)
+    return np.where(rays.known, rays.slope, 0.0)[..., rays.steps.size // 2].mean(1)
