@@ -159,13 +159,15 @@ def _read_part(path: Path) -> tuple[str, dict[str, list[str]]]:
     """Return the heading of a chunk's table and its lines by image."""
     if not path.is_file():
         raise InputError(f"{path}: no such table; run spineseg measure for its chunk")
-    raw = path.read_bytes()
-    text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
-    heading, *lines = text.splitlines(keepends=True)
-    column = heading.rstrip("\n").split("\t").index("image_id")
-    by_image: dict[str, list[str]] = {}
-    for line in lines:
-        by_image.setdefault(line.rstrip("\n").split("\t")[column], []).append(line)
+    try:
+        raw = path.read_bytes()
+        heading, *lines = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode().splitlines(keepends=True)
+        column = heading.rstrip("\n").split("\t").index("image_id")
+        by_image: dict[str, list[str]] = {}
+        for line in lines:
+            by_image.setdefault(line.rstrip("\n").split("\t")[column], []).append(line)
+    except (OSError, EOFError, ValueError, IndexError) as error:
+        raise InputError(f"{path}: not a whole table; delete it and run the same snakemake command") from error
     return heading, by_image
 
 

@@ -1,0 +1,178 @@
+"""Whole studies on two synthetic people: bad files, additions, faults, stages."""
+
+import gzip
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from conftest import Study, clean_environment
+
+BAD = {
+    "sub-90": ("failed", "not NIfTI"),
+    "sub-91": ("failed", "empty file"),
+    "sub-92": ("failed", "truncated"),
+    "sub-93": ("failed", "all zero"),
+    "sub-94": ("ok", "has NaN"),
+}
+
+
+def add_bad_files(root: Path) -> None:
+    """Files as a careless download or conversion leaves them."""
+    good = next(root.glob("sub-01/anat/*_T2star.nii.gz"))
+    content = gzip.decompress(good.read_bytes())
+    image = nib.load(good)
+    data = np.asarray(image.dataobj, dtype=np.float32)
+    with_nan = data.copy()
+    with_nan[:3] = np.nan
+    for subject in BAD:
+        (root / subject / "anat").mkdir(parents=True)
+    paths = {subject: root / subject / "anat" / f"{subject}_T2star.nii.gz" for subject in BAD}
+    paths["sub-90"].write_bytes(gzip.compress(b"this is a text file, whatever its name says\n" * 20))
+    paths["sub-91"].write_bytes(b"")
+    paths["sub-92"].write_bytes(gzip.compress(content[: len(content) // 2]))
+    nib.save(nib.Nifti1Image(np.zeros_like(data), image.affine), paths["sub-93"])
+    nib.save(nib.Nifti1Image(with_nan, image.affine), paths["sub-94"])
+
+
+@pytest.fixture(scope="module")
+def finished(people, tmp_path_factory) -> Study:
+    """A finished study of the two people and the bad files; tests below go on from it in order."""
+    folder = tmp_path_factory.mktemp("run")
+    shutil.copytree(people, folder / "bids")
+    add_bad_files(folder / "bids")
+    study = Study(folder / "work", bids_dir=str(folder / "bids"), contrasts=["T2w", "T2star"])
+    study.printed = study.run()
+    return study
+
+
+def test_every_image_has_a_result_and_bad_files_their_status(finished):
+    rows = finished.table("metrics.tsv")
+    assert len(rows) == 2 * 9
+    for row in rows:
+        expected, why = BAD.get(f"sub-{row['subject']}", ("ok", "a good image"))
+        assert row["status"] == expected or (expected == "ok" and row["status"] == "partial"), (why, row)
+        assert (row["message"] != "n/a") == (row["status"] != "ok")
+    masks = list(finished.results.glob("sub-*/**/*_desc-*_label-SC_seg.nii.gz"))
+    assert len(masks) == 2 * 5
+
+
+def test_what_a_finished_study_holds(finished):
+    expected = (
+        "images.tsv decision.json decision.md report.html qc/index.html dataset_description.json README"
+        " tables/metrics.tsv tables/agreement.tsv tables/slices.tsv.gz tables/kept.tsv"
+    )
+    assert not [name for name in expected.split() if not (finished.results / name).is_file()]
+    assert list((finished.results / "figures").glob("*.svg"))
+    decision = json.loads((finished.results / "decision.json").read_text())
+    assert decision["verdict"] != "clear"  # never below six participants
+    kept = finished.table("kept.tsv")
+    assert [row["status"] for row in kept].count("failed") == 4
+    if decision["method"]:
+        for row in kept:
+            assert row["mask"] == "n/a" or (finished.results / row["mask"]).is_file()
+
+
+def test_nothing_is_left_to_do(finished):
+    assert finished.plan() == {}
+    assert finished.plan("pilot") == {}
+
+
+def test_masks_lie_on_the_images_grid(finished):
+    for row in finished.table("metrics.tsv"):
+        if row["status"] == "failed":
+            continue
+        stem = row["image_id"]
+        image = nib.load(finished.folder.parent / "bids" / f"sub-{row['subject']}" / "anat" / f"{stem}.nii.gz")
+        mask = nib.load(
+            finished.results / f"sub-{row['subject']}" / "anat" / f"{stem}_desc-{row['method']}_label-SC_seg.nii.gz"
+        )
+        assert mask.shape == image.shape[:3]
+        np.testing.assert_array_equal(mask.affine, image.affine)
+
+
+def test_a_deleted_mask_is_found_and_mended(finished):
+    mask = next(finished.results.glob("sub-01/anat/*_T2star_desc-propseg_label-SC_seg.nii.gz"))
+    content = mask.read_bytes()
+    mask.unlink()
+    (finished.results / "tables" / "metrics.tsv").unlink()
+    done = finished.call()
+    assert done.returncode != 0
+    line = next(line for line in done.stdout.splitlines() if line.startswith("spineseg gather: error:"))
+    assert mask.name in line
+    manifest = line.split("rm ", 1)[1].split(",")[0]
+    (finished.folder / manifest).unlink()
+    finished.run()
+    assert mask.read_bytes() == content
+
+
+def test_the_study_takes_the_decided_method_and_redoes_no_image(finished):
+    decision = json.loads((finished.results / "decision.json").read_text())
+    if decision["method"] is None:
+        finished.config["override"] = {"method": "deepseg", "reason": "a test", "by": "the test"}
+    before = {path: path.stat().st_mtime_ns for path in finished.results.glob("sub-*/**/*.nii.gz")}
+    printed = finished.run("study")
+    assert "rule segment_chunk" not in printed
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    rows = finished.table("metrics.tsv", "study")
+    assert len(rows) == 9
+    assert len({row["method"] for row in rows}) == 1
+    assert (finished.results / "study" / "report.html").is_file()
+    assert (finished.results / "study" / "qc" / "index.html").is_file()
+
+
+def test_an_added_image_runs_alone(finished):
+    bids = finished.folder.parent / "bids"
+    new = bids / "sub-95" / "anat" / "sub-95_T2star.nii.gz"
+    new.parent.mkdir(parents=True)
+    shutil.copy2(next(bids.glob("sub-02/anat/*_T2star.nii.gz")), new)  # as old as its source
+    before = {path: path.stat().st_mtime_ns for path in finished.results.glob("sub-*/**/*.nii.gz")}
+    finished.run()
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert {row["subject"] for row in finished.table("metrics.tsv")} >= {"95"}
+    assert finished.plan() == {}
+
+
+def test_an_excluded_image_leaves_the_tables(finished):
+    finished.config["excluded"] = {"sub-95": "a copy"}
+    finished.run()
+    assert "95" not in {row["subject"] for row in finished.table("metrics.tsv")}
+    decision = json.loads((finished.results / "decision.json").read_text())
+    assert "a copy" in json.dumps(decision["excluded"])
+
+
+def test_kill_and_resume(people, tmp_path):
+    """A killed study goes on, and its finished images are not done again."""
+    study = Study(tmp_path, bids_dir=str(people), contrasts=["T2w", "T2star"], methods=["propseg"])
+    process = subprocess.Popen(
+        study.command(),
+        cwd=tmp_path,
+        env=clean_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 300
+    while not (done := sidecars(study)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)  # snakemake and its jobs, as a reboot would
+    process.wait()
+    assert done, "no image was finished in five minutes"
+    before = {path: path.stat().st_mtime_ns for path in sidecars(study)}
+    assert not (study.results / "report.html").exists()
+    study.run(options=("--unlock",))
+    study.run()
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert (study.results / "report.html").is_file()
+    assert not list(study.results.rglob(".*.tmp"))
+
+
+def sidecars(study: Study) -> list[Path]:
+    """Sidecars of finished images; a mask's sidecar is written last."""
+    return sorted(study.results.glob("sub-*/**/*_desc-*_label-SC_seg.json"))
