@@ -53,6 +53,7 @@ def test_intraclass_correlation():
 
 
 class TestWilcoxon:
+    @settings(deadline=None)
     @given(st.lists(st.integers(-8, 8), min_size=1, max_size=9))
     def test_every_sign_flip(self, values):
         """Ties and zeros (Pratt) against all 2^n sign flips, one by one."""
@@ -119,7 +120,7 @@ class TestBayes:
         assert bayes_signed_rank([0.1 + 0.2] * 8, 0.3, rng(), 2000).equivalent == 1
         assert bayes_signed_rank([0.3001] * 8, 0.3, rng(), 2000).better > 0.9
 
-    @settings(max_examples=25)
+    @settings(max_examples=25, deadline=None)
     @given(st.lists(st.floats(-1, 1), min_size=1, max_size=12), st.floats(0, 0.5))
     def test_sums_to_one_and_mirrors(self, d, rope):
         p = bayes_signed_rank(d, rope, rng(), 2000)

@@ -89,6 +89,7 @@ class TestOverlap:
         with pytest.raises(GeometryError, match="shapes"):
             compute_dice(np.ones((2, 2, 2)), np.ones((2, 2, 3)))
 
+    @settings(deadline=None)
     @given(masks, masks)
     def test_properties(self, a, b):
         dice = compute_dice(a, b)
@@ -155,7 +156,7 @@ class TestSurfaceDistance:
         assert choose_tolerance((0.3, 0.3, 5)) == 0.5
         assert choose_tolerance((0.3, 0.9, 5)) == 0.9
 
-    @settings(max_examples=60)
+    @settings(max_examples=60, deadline=None)
     @given(masks, masks, zoom, zoom, zoom)
     def test_properties(self, a, b, x, y, z):
         got = compute_surface_distance(a, b, (x, y, z))
@@ -336,6 +337,7 @@ class TestSolidity:
         assert 0.7 < solidity[1] < 0.9
         assert np.isnan(solidity[2])
 
+    @settings(deadline=None)
     @given(hnp.arrays(bool, (7, 7, 1), elements=st.booleans()))
     def test_same_as_counting_inside_the_hull(self, mask):
         from scipy.spatial import Delaunay, QhullError

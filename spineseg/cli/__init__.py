@@ -27,6 +27,7 @@ COMMANDS = {
     "gather": ("spineseg.cli.gather", "study: join the chunks' tables and check every file"),
     "decide": ("spineseg.cli.decide", "study: decide which method the dataset keeps"),
     "keep": ("spineseg.cli.keep", "study: put the kept masks where other tools look for them"),
+    "drift": ("spineseg.cli.drift", "study: compare two runs of one study"),
     "report": ("spineseg.cli.report", "study: write the report and its figures"),
 }
 """Sub-command to module and summary; the summary stands here so that help imports nothing."""

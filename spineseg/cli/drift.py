@@ -1,0 +1,57 @@
+"""``spineseg drift``: compare two runs of one study."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+SUMMARY = """Compare two runs of one study: Dice of every image, bias and limits of agreement of the area.
+
+Differences are RUN_B minus RUN_A. A change of version, weights or parameters is named."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("run_a", type=Path, metavar="RUN_A", help="results folder of the first run")
+    parser.add_argument("run_b", type=Path, metavar="RUN_B", help="results folder of the second run")
+    parser.add_argument("-methods", nargs="+", metavar="NAME", help="default: all that both runs have")
+    parser.add_argument("-o", type=Path, metavar="TSV", help="write one row per image and method")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare the runs, print the summary, write the table."""
+    from spineseg.decision.document import jsonable
+    from spineseg.study.drift import DRIFT_COLUMNS, compare_runs, summarise_drift
+    from spineseg.study.measure import format_table
+    from spineseg.writing import write_text
+
+    rows = compare_runs(args.run_a, args.run_b, args.methods)
+    summary = jsonable(summarise_drift(rows))
+    print(json.dumps(summary, indent=2) if args.json else "\n".join(_lines(summary)))
+    if args.o:
+        write_text(args.o, format_table(DRIFT_COLUMNS, rows))
+    return 0
+
+
+def _lines(summary: dict[str, Any]) -> list[str]:
+    """Put the summary into a few lines per method."""
+    lines = []
+    for method, s in summary.items():
+        lines.append(f"{method}: {s['n_images']} images in both runs, {s['n_identical']} identical")
+        if s["dice_mean"] is not None:
+            lines.append(f"  Dice {s['dice_mean']:.4f} on average, lowest {s['dice_min']:.4f} ({s['dice_min_image']})")
+        area, percent = s["csa_difference_mm2"], s["csa_difference_pct"]
+        if area["bias"] is not None:
+            lines.append(f"  area {area['bias']:+.2f} mm2 ({percent['bias']:+.2f} %) on average over participants")
+        if area["loa_low"] is not None:
+            lines.append(f"  95 % limits of agreement {area['loa_low']:+.2f} to {area['loa_high']:+.2f} mm2")
+        if s["n_status_changed"] or s["n_only_a"] or s["n_only_b"]:
+            lines.append(
+                f"  {s['n_status_changed']} changed status, {s['n_only_a']} in the first run only, "
+                f"{s['n_only_b']} in the second only"
+            )
+        lines.append(f"  changed between the runs: {', '.join(s['changed']) or 'nothing'}")
+    return lines

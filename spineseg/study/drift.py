@@ -1,0 +1,163 @@
+"""Compare two runs of one study: has the measure moved between versions, machines or settings?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spineseg.bids import derivative_path, sidecar_path
+from spineseg.decision.statistics import bland_altman
+from spineseg.errors import InputError
+from spineseg.metrics.compare import compare_masks
+from spineseg.metrics.shape import compute_shape
+from spineseg.study.segment import read_images
+from spineseg.volume import load_mask
+
+DRIFT_COLUMNS = (
+    *("image_id", "subject", "contrast", "method", "status_a", "status_b", "dice", "hd95_mm", "assd_mm"),
+    *("csa_a_mm2", "csa_b_mm2", "csa_difference_mm2", "csa_difference_pct", "changed", "message"),
+)
+
+Row = dict[str, Any]
+
+
+def compare_runs(run_a: str | Path, run_b: str | Path, methods: Sequence[str] | None = None) -> list[Row]:
+    """Compare the masks of two results folders, image by image.
+
+    Parameters
+    ----------
+    run_a, run_b : path
+        Results folders of one study, each with images.tsv.
+    methods : sequence of str, optional
+        By default every method of which a sidecar lies in both runs.
+
+    Returns
+    -------
+    list of dict
+        One row per image and method, keys `DRIFT_COLUMNS`; differences are b minus a, over the slices
+        where both have cord. ``changed`` names what made the difference possible: version, weights,
+        parameters, or nothing. An image of one run only has a row that says so.
+
+    Raises
+    ------
+    InputError
+        If a folder has no images.tsv, or the runs share no result.
+    """
+    run_a, run_b = Path(run_a), Path(run_b)
+    images_a, images_b = ({row["image_id"]: row for row in read_images(run / "images.tsv")} for run in (run_a, run_b))
+    methods = list(methods or sorted(find_methods(run_a) & find_methods(run_b)))
+    rows = []
+    for image_id in sorted(images_a.keys() | images_b.keys()):
+        image = images_a.get(image_id) or images_b[image_id]
+        rows += [_compare_image(image, method, run_a, run_b) for method in methods]
+    rows = [row for row in rows if row["status_a"] or row["status_b"]]
+    if not any(row["status_a"] and row["status_b"] for row in rows):
+        raise InputError(f"{run_b}: expected results of the images of {run_a}, found none; give two runs of one study")
+    return rows
+
+
+def find_methods(run: Path) -> set[str]:
+    """Return the methods of which the run has results."""
+    return {
+        path.name.partition("_desc-")[2].partition("_label-")[0]
+        for path in run.glob("sub-*/**/*_desc-*_label-SC_seg.json")
+    }
+
+
+def summarise_drift(rows: Sequence[Row]) -> dict[str, Row]:
+    """Summarise the rows by method.
+
+    Returns
+    -------
+    dict
+        By method: n_images (in both runs), n_identical, n_status_changed, dice_mean, dice_min and its
+        image, bias of the area (mm², %) with its 95 % interval and limits of agreement, by participant.
+    """
+    summary = {}
+    for method in dict.fromkeys(row["method"] for row in rows):
+        mine = [row for row in rows if row["method"] == method]
+        both = [row for row in mine if row["status_a"] and row["status_b"]]
+        scored = [row for row in both if np.isfinite(row["dice"])]
+        worst = min(scored, key=lambda row: (row["dice"], row["image_id"]), default=None)
+        summary[method] = {
+            "n_images": len(both),
+            "n_only_a": sum(not row["status_b"] for row in mine),
+            "n_only_b": sum(not row["status_a"] for row in mine),
+            "n_identical": sum(row["dice"] == 1 for row in scored),
+            "n_status_changed": sum(row["status_a"] != row["status_b"] for row in both),
+            "dice_mean": float(np.mean([row["dice"] for row in scored])) if scored else float("nan"),
+            "dice_min": worst["dice"] if worst else float("nan"),
+            "dice_min_image": worst["image_id"] if worst else "",
+            "csa_difference_mm2": bland_altman(_by_participant(both, "csa_difference_mm2")),
+            "csa_difference_pct": bland_altman(_by_participant(both, "csa_difference_pct")),
+            "changed": sorted({what for row in both for what in row["changed"].split(", ") if what}),
+        }
+    return summary
+
+
+def _by_participant(rows: Sequence[Row], column: str) -> list[float]:
+    """Average a column within each participant."""
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        if np.isfinite(row[column]):
+            values.setdefault(row["subject"], []).append(row[column])
+    return [float(np.mean(v)) for v in values.values()]
+
+
+def _compare_image(image: Row, method: str, run_a: Path, run_b: Path) -> Row:
+    """Compare one method's masks of one image in both runs."""
+    masks = [run / derivative_path(image, method) for run in (run_a, run_b)]
+    sidecars = [_read_sidecar(mask) for mask in masks]
+    row: Row = {name: image.get(name, "") for name in ("image_id", "subject", "contrast")}
+    row |= {"method": method, "status_a": sidecars[0].get("Status", ""), "status_b": sidecars[1].get("Status", "")}
+    row |= dict.fromkeys(DRIFT_COLUMNS[6:13], float("nan"))
+    row |= {"changed": ", ".join(_what_changed(*sidecars)), "message": ""}
+    if not all(mask.is_file() for mask in masks):
+        missing = [str(mask) for mask in masks if not mask.is_file()]
+        return row | {"message": f"no mask: {', '.join(missing)}"}
+    try:
+        a, b = (load_mask(mask)[0] for mask in masks)
+        if a.shape != b.shape or not np.allclose(a.affine, b.affine, atol=1e-2):
+            return row | {"message": "the two masks lie on different grids"}
+    except InputError as error:
+        return row | {"message": str(error)}
+    return row | _numbers(a.data, b.data, a.zooms)
+
+
+def _numbers(a: np.ndarray, b: np.ndarray, zooms: np.ndarray) -> Row:
+    """Distances and areas of two masks; areas over the slices where both have cord."""
+    shapes = [compute_shape(mask, zooms) for mask in (a, b)]
+    pair = compare_masks(b >= 0.5, shapes[1], a >= 0.5, shapes[0], zooms)
+    both = np.isfinite(shapes[0].csa_mm2) & np.isfinite(shapes[1].csa_mm2)
+    mean_a, mean_b = (float(s.csa_mm2[both].mean()) if both.any() else float("nan") for s in shapes)
+    return {
+        **{name: pair[name] for name in ("dice", "hd95_mm", "assd_mm", "csa_difference_mm2")},
+        "csa_a_mm2": mean_a,
+        "csa_b_mm2": mean_b,
+        "csa_difference_pct": 100.0 * (mean_b / mean_a - 1.0) if mean_a else float("nan"),
+    }
+
+
+def _read_sidecar(mask: Path) -> Row:
+    """Read the JSON beside a mask; empty where there is none."""
+    try:
+        return json.loads(sidecar_path(mask).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _what_changed(a: Row, b: Row) -> list[str]:
+    """Name what differs between the two sidecars: version, weights, parameters."""
+    if not (a and b):
+        return []
+    made = [(s.get("GeneratedBy") or [{}])[0] for s in (a, b)]
+    pairs = {
+        "version": [m.get("Version") for m in made],
+        "weights": [m.get("Weights") for m in made],
+        "parameters": [s.get("Parameters") for s in (a, b)],
+    }
+    return [name for name, (one, two) in pairs.items() if one != two]

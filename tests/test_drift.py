@@ -1,0 +1,90 @@
+"""Two runs of one study compared."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from spineseg.bids import derivative_path, sidecar_path
+from spineseg.cli import main
+from spineseg.errors import InputError
+from spineseg.study.drift import compare_runs, summarise_drift
+from spineseg.study.measure import format_table
+
+AFFINE = np.diag([-0.5, 0.5, 2.0, 1.0])
+COLUMNS = ("image_id", "subject", "session", "datatype", "contrast")
+
+
+def cord(radius):
+    i, j, _ = np.indices((40, 40, 10))
+    return np.hypot(i - 19.5, j - 19.5) < radius
+
+
+def write_run(folder, masks, version="1", affine=AFFINE):
+    """`masks`: subject to mask, None for a failed image."""
+    rows = []
+    for subject, mask in masks.items():
+        row = {
+            "image_id": f"sub-{subject}_T2w",
+            "subject": subject,
+            "session": "",
+            "datatype": "anat",
+            "contrast": "t2",
+        }
+        rows.append(row)
+        path = folder / derivative_path(row, "deepseg")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sidecar = {
+            "Status": "failed" if mask is None else "ok",
+            "GeneratedBy": [{"Version": version}],
+            "Parameters": {},
+        }
+        sidecar_path(path).write_text(json.dumps(sidecar))
+        if mask is not None:
+            nib.save(nib.Nifti1Image(mask.astype(np.uint8), affine), path)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "images.tsv").write_text(format_table(COLUMNS, rows))
+    return folder
+
+
+def test_same_run(tmp_path):
+    a, b = (write_run(tmp_path / n, {"01": cord(8), "02": cord(9)}) for n in "ab")
+    summary = summarise_drift(compare_runs(a, b))["deepseg"]
+    assert (summary["n_images"], summary["n_identical"], summary["dice_min"]) == (2, 2, 1)
+    assert summary["csa_difference_mm2"]["bias"] == 0
+    assert summary["changed"] == []
+
+
+def test_growth_is_found_with_its_cause(tmp_path, capsys):
+    a = write_run(tmp_path / "a", {"01": cord(8), "02": cord(9), "03": None, "04": cord(8)})
+    b = write_run(tmp_path / "b", {"01": cord(8.8), "02": cord(9.9), "03": cord(8), "05": cord(8)}, version="2")
+    out = tmp_path / "drift.tsv"
+    assert main(["drift", str(a), str(b), "-o", str(out), "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)["deepseg"]
+    assert summary["csa_difference_pct"]["bias"] == pytest.approx(21, abs=3)
+    assert (summary["n_images"], summary["n_only_a"], summary["n_only_b"], summary["n_status_changed"]) == (3, 1, 1, 1)
+    assert summary["changed"] == ["version"]
+    with out.open() as stream:
+        rows = {row["subject"]: row for row in csv.DictReader(stream, delimiter="\t")}
+    assert float(rows["01"]["csa_a_mm2"]) == pytest.approx(np.pi * 16, rel=0.05)
+    assert "no mask" in rows["03"]["message"]
+    assert main(["drift", str(a), str(b)]) == 0
+    assert "changed between the runs: version" in capsys.readouterr().out
+
+
+def test_other_grid_is_said(tmp_path):
+    a = write_run(tmp_path / "a", {"01": cord(8), "02": cord(8)})
+    b = write_run(tmp_path / "b", {"01": cord(8), "02": cord(8)}, affine=np.diag([-0.5, 0.5, 3.0, 1.0]))
+    assert [row["message"] for row in compare_runs(a, b)] == ["the two masks lie on different grids"] * 2
+
+
+def test_nothing_in_common(tmp_path):
+    a, b = write_run(tmp_path / "a", {"01": cord(8)}), write_run(tmp_path / "b", {"02": cord(8)})
+    with pytest.raises(InputError, match="found none"):
+        compare_runs(a, b)
+    with pytest.raises(InputError, match="images"):
+        compare_runs(a, tmp_path / "c")
