@@ -12,13 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-PATCH = 88
-"""Pixels (mm) of a training patch: the window of 32 in the middle and 28 on each side for other places."""
+PATCH = 120
+"""Pixels (mm) of a training patch."""
+
+MARGIN = 24
+"""Pixels at its rim that no window is centred on: those of 32 see nothing mirrored, those of 64 little."""
 
 MAX_ROTATION_DEG = 25.0  # heads are tilted; more than this a technician puts right
 SCALE_SD = 0.13  # log; cords of children and of the lumbar region, and 1 mm pixels that are not quite
 MAX_TILT_DEG = 40.0  # cord against slice normal, in the sagittal plane: an axial cut is longer from back to front
-NEAR_MM = 24.0  # patches about the cord are centred up to this far off it, so that it is anywhere in the patch
+NEAR_MM = 24.0  # patches about the cord are centred up to this far off it
 FAR_FRACTION = 0.35  # of the patches are centred anywhere in the slice: jaw, shoulders, air
 CORD_VISIBLE_MM = 4.0  # beyond the field of view by more than a cord's radius there is no cord to learn
 
@@ -130,12 +133,12 @@ def make_patches(
 
     Returns
     -------
-    patches : (n, 88, 88) ndarray of float32, 0 to 255
+    patches : (n, PATCH, PATCH) ndarray of float32, 0 to 255
         Beyond the field of view mirrored, as the detector sees it.
     centres : (n, 2) ndarray of float64
         Row and column of the cord in each patch, NaN without one; may lie outside the patch.
-    inside : (n, 88, 88) ndarray of bool
-        Pixels within the field of view, the only ones to learn from.
+    inside : (n, PATCH, PATCH) ndarray of bool
+        Pixels to learn from: within the field of view, and not at the rim of the patch.
     """
     n, half = len(changes.index), (PATCH - 1) / 2
     grid = np.stack(np.meshgrid(*[np.arange(PATCH) - half] * 2, indexing="ij")).reshape(2, -1)
@@ -153,7 +156,10 @@ def make_patches(
     centres = np.linalg.solve(changes.matrix, offset[:, :, None])[:, :, 0] + half
     beyond = np.maximum(low[:, :, 0] - source.centres[changes.index], source.centres[changes.index] - high[:, :, 0])
     centres[(beyond > CORD_VISIBLE_MM).any(axis=1)] = np.nan
-    return patches, centres, inside.reshape(n, PATCH, PATCH)
+    inside = inside.reshape(n, PATCH, PATCH)
+    rim = np.ones((PATCH, PATCH), dtype=bool)
+    rim[MARGIN:-MARGIN, MARGIN:-MARGIN] = False
+    return patches, centres, inside & ~rim
 
 
 def _change_intensities(patches: NDArray, changes: Changes) -> NDArray[np.float32]:

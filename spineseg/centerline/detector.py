@@ -1,4 +1,7 @@
-"""The detector: a linear model on the HOG descriptor of each window, one per contrast.
+"""The detector: a linear model on HOG descriptors of the surroundings, one per contrast.
+
+Ours look at 32 x 32 mm in pixels of 1 mm (the cord and its canal) and 64 x 64 mm in pixels of 2 mm (where in
+the neck it is).
 
 Ours are trained by `spineseg train optic` and shipped as safetensors. A user's own OptiC model (OpenCV's
 ``*_model.yml``) works in their place.
@@ -16,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from spineseg.centerline.hog import N_FEATURES, score_slices
+from spineseg.centerline.hog import N_FEATURES, double_scores, halve_slices, score_slices
 from spineseg.centerline.slabs import Slabs, make_slabs
 from spineseg.contrasts import CONTRASTS
 from spineseg.errors import InputError, ModelError
@@ -50,14 +53,16 @@ OPENCV_LAYOUT = {
 
 @dataclass(frozen=True)
 class Detector:
-    """A linear model of what a cord looks like in a 32 x 32 mm window.
+    """A linear model of what a cord looks like in its surroundings.
 
     Parameters
     ----------
     weights : (576,) ndarray of float32
-        In OpenCV's order of the descriptor.
+        Of the window of 32 x 32 mm, in OpenCV's order of the descriptor.
     bias : float
         Scores above 0 speak for a cord.
+    wide_weights : (576,) ndarray of float32 or None
+        Of the window of 64 x 64 mm, on pixels of 2 mm; None for a model of one window.
     contrast : str or None
         What it was trained for; None for a user's model, which does not say.
     threshold : float
@@ -68,6 +73,7 @@ class Detector:
 
     weights: NDArray[np.float32]
     bias: float
+    wide_weights: NDArray[np.float32] | None = None
     contrast: str | None = None
     threshold: float = 0.0
     percentiles: tuple[float, float] = PERCENTILES
@@ -80,7 +86,11 @@ class Detector:
 
     def score(self, slices: NDArray, stride: int = 1) -> NDArray[np.float32]:
         """Score every stride-th pixel of slices (n, Y, X) of 1 mm pixels, 0 to 255."""
-        return score_slices(slices, self.weights, self.bias, stride)
+        score = score_slices(slices, self.weights, self.bias, stride)
+        if self.wide_weights is None:
+            return score
+        wide = score_slices(halve_slices(slices), self.wide_weights, 0.0, max(1, stride // 2))
+        return score + (double_scores(wide, slices.shape[1:]) if stride == 1 else wide)
 
 
 def load_detector(contrast: str, path: str | Path | None = None) -> Detector:
@@ -109,13 +119,15 @@ def load_detector(contrast: str, path: str | Path | None = None) -> Detector:
     try:
         with safe_open(file, framework="numpy") as stream:
             about = json.loads((stream.metadata() or {}).get("about", "{}"))
-            weights = stream.get_tensor("weights") if "weights" in stream.keys() else None  # noqa: SIM118  # no dict
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118  # no dict
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"{file}: expected safetensors, found damage ({error}); train or copy it again") from error
-    if about.get("format") != FORMAT or weights is None or weights.shape != (N_FEATURES,):
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    if about.get("format") != FORMAT or set(shapes.values()) != {(N_FEATURES,)} or "weights" not in shapes:
         raise ModelError(f"{file}: expected a model of format {FORMAT}, found {about.get('format')!r}")
     return Detector(
-        weights=weights.astype(np.float32),
+        weights=tensors["weights"],
+        wide_weights=tensors.get("wide_weights"),
         bias=float(about["bias"]),
         contrast=about["contrast"],
         threshold=float(about["threshold"]),
@@ -129,7 +141,10 @@ def save_detector(path: str | Path, detector: Detector, about: dict | None = Non
     """Write a detector as safetensors; `about` (JSON-able) is stored with it: data, seed, scores."""
     fields = {name: getattr(detector, name) for name in ("bias", "contrast", "threshold", "slab_mm", "smooth")}
     meta = {"format": FORMAT, **fields, "percentiles": list(detector.percentiles), **(about or {})}
-    tensors = {"weights": np.ascontiguousarray(detector.weights, dtype=np.float32)}
+    tensors = {"weights": detector.weights, "wide_weights": detector.wide_weights}
+    tensors = {
+        name: np.ascontiguousarray(tensor, dtype=np.float32) for name, tensor in tensors.items() if tensor is not None
+    }
     write_bytes(path, save(tensors, metadata={"about": json.dumps(meta, sort_keys=True)}))
 
 

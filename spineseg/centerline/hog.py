@@ -130,8 +130,8 @@ def compute_blocks(slices: NDArray[np.float32], stride: int = 1) -> NDArray[np.f
     return blocks.reshape(n, N_CHANNELS, rows, columns)
 
 
-def describe_slices(slices: NDArray, stride: int = 1) -> NDArray[np.float32]:
-    """Compute the normalised histogram of every block of mirrored slices.
+def describe_slices(slices: NDArray, stride: int = 1, *, mirror: bool = True) -> NDArray[np.float32]:
+    """Compute the normalised histogram of every block of slices.
 
     Parameters
     ----------
@@ -197,14 +197,14 @@ def score_blocks(
 def gather_descriptors(
     blocks: NDArray[np.float32], index: NDArray[np.intp], y: NDArray[np.intp], x: NDArray[np.intp]
 ) -> NDArray[np.float32]:
-    """Return the descriptors of windows centred on given pixels, in OpenCV's order.
+    """Return the descriptors of windows, in OpenCV's order.
 
     Parameters
     ----------
     blocks : (n, 36, Y', X') ndarray of float32
         Of `describe_slices` with stride 1.
     index, y, x : (m,) ndarrays of int
-        Slice, row and column of each window's centre.
+        Slice, row and column of the block that each window begins with (its centre, for mirrored slices).
 
     Returns
     -------
@@ -240,3 +240,22 @@ def score_slices(slices: NDArray, weights: NDArray, bias: float, stride: int = 1
     return np.concatenate(
         [score_blocks(describe_slices(p, stride), weights, bias, (height, width), stride) for p in parts]
     )
+
+
+def halve_slices(slices: NDArray) -> NDArray[np.float32]:
+    """Average squares of 2 x 2 pixels of (n, Y, X); an odd last row or column is repeated."""
+    even = np.pad(slices, ((0, 0), (0, slices.shape[1] % 2), (0, slices.shape[2] % 2)), mode="edge")
+    return 0.25 * (even[:, ::2, ::2] + even[:, 1::2, ::2] + even[:, ::2, 1::2] + even[:, 1::2, 1::2])
+
+
+def double_scores(score: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Interpolate scores of halved slices, (n, Y', X'), linearly to the pixels of the slices, (n, Y, X).
+
+    A window's middle lies half a pixel before its centre pixel, so pixel 2c and halved pixel c see the same
+    middle.
+    """
+    for axis in (1, 2):
+        after = np.concatenate([score.take(range(1, score.shape[axis]), axis), score.take([-1], axis)], axis)
+        score = np.stack([score, (score + after) / 2], axis + 1)
+        score = score.reshape(*score.shape[:axis], -1, *score.shape[axis + 2 :])
+    return score[:, : shape[0], : shape[1]]

@@ -23,7 +23,15 @@ from spineseg.centerline.augmentation import (
 )
 from spineseg.centerline.curve import centerline_from_mask, extend_centerline
 from spineseg.centerline.detector import PERCENTILES, SLAB_MM, Detector
-from spineseg.centerline.hog import describe_slices, gather_descriptors, score_blocks
+from spineseg.centerline.hog import (
+    N_FEATURES,
+    WINDOW,
+    describe_slices,
+    double_scores,
+    gather_descriptors,
+    halve_slices,
+    score_blocks,
+)
 from spineseg.centerline.slabs import make_slabs
 from spineseg.contrasts import CORD_DARKER
 from spineseg.training_data import LabelledImage
@@ -55,7 +63,7 @@ class TrainingParams:
 
 
 PEAK_SD_MM = 1.8  # soft target exp(-d^2 / 2 sd^2): half at 2.1 mm, under 0.05 beyond the cord's edge (4.4 mm)
-THRESHOLD = -1.5  # log-odds along the curve: labelled slices of people left out reach -1.4, cauda equina and brain fall to -2 to -4
+THRESHOLD = -1.5  # log-odds along the curve: labelled slices of people left out reach -1.4, brain falls to -2 to -4
 NEAR_MM = 6.0  # windows about the cord: the whole flank of the peak
 NEAR_PER_PATCH, FAR_PER_PATCH, HARD_PER_PATCH = 12, 12, 8  # windows of each patch; 12 fix the peak's shape
 HARD_MM = 6.0  # what scores high further off than this is another structure, not the flank of the peak
@@ -66,10 +74,32 @@ BATCH = 16  # patches described at once: 32 MB of histograms
 
 @dataclass
 class Examples:
-    """Windows to learn from: descriptors (m, 576) and targets (m,), 0 to 1, in pieces."""
+    """Windows to learn from: descriptors (m, 1152) and targets (m,), 0 to 1, in pieces."""
 
     descriptors: list[NDArray[np.float32]] = field(default_factory=list)
     targets: list[NDArray[np.float32]] = field(default_factory=list)
+
+
+class DenseDescriptors:
+    """The descriptors of every window of some patches (n, PATCH, PATCH), narrow and wide."""
+
+    def __init__(self, patches: NDArray):
+        self._narrow = describe_slices(patches, mirror=False)
+        self._wide = describe_slices(halve_slices(patches))
+
+    def score(self, weights: NDArray, bias: float) -> NDArray[np.float32]:
+        """Score every pixel, -inf where a window would leave the patch; weights (1152,)."""
+        narrow, wide = weights.reshape(2, N_FEATURES)
+        size = PATCH - WINDOW + 1
+        inner = slice(WINDOW // 2, WINDOW // 2 + size)
+        score = np.full((len(self._narrow), PATCH, PATCH), -np.inf, dtype=np.float32)
+        score[:, inner, inner] = score_blocks(self._narrow, narrow, bias, (size, size))
+        return score + double_scores(score_blocks(self._wide, wide, 0.0, (PATCH // 2, PATCH // 2)), (PATCH, PATCH))
+
+    def gather(self, index: NDArray, y: NDArray, x: NDArray) -> NDArray[np.float32]:
+        """Return the descriptors (m, 1152) of windows centred on pixels."""
+        narrow = gather_descriptors(self._narrow, index, y - WINDOW // 2, x - WINDOW // 2)
+        return np.concatenate([narrow, gather_descriptors(self._wide, index, y // 2, x // 2)], axis=1)
 
 
 def load_slices(item: LabelledImage) -> LabelledSlices:
@@ -141,14 +171,15 @@ def train_detector(
     examples, weights, bias = Examples(), None, 0.0
     for number in range(params.n_rounds):
         for patches, centres, inside in _draw_patches(sources, contrast, params, rng):
-            blocks, distance = describe_slices(patches), _distance(centres)
-            score = None if weights is None else score_blocks(blocks, weights, bias, (PATCH, PATCH))
+            dense, distance = DenseDescriptors(patches), _distance(centres)
+            score = None if weights is None else dense.score(weights, bias)
             index, y, x = _choose_windows(distance, inside, score, rng)
-            examples.descriptors.append(gather_descriptors(blocks, index, y, x))
+            examples.descriptors.append(dense.gather(index, y, x))
             examples.targets.append(np.exp(-(distance[index, y, x] ** 2) / (2 * PEAK_SD_MM**2)))
         weights, bias, loss = _fit(examples, params.penalty, weights, bias)
         log(f"{contrast} round {number + 1}: {sum(map(len, examples.targets))} windows, loss {loss:.4f}")
-    return Detector(weights=weights.astype(np.float32), bias=bias, contrast=contrast, threshold=THRESHOLD)
+    narrow, wide = weights.astype(np.float32).reshape(2, N_FEATURES)
+    return Detector(narrow, bias, wide, contrast=contrast, threshold=THRESHOLD)
 
 
 def _draw_patches(
