@@ -15,7 +15,7 @@ from typing import Any
 
 from spineseg import __version__
 from spineseg.bids import derivative_path
-from spineseg.errors import InputError
+from spineseg.errors import InputError, ModelError
 from spineseg.methods import ImageResult, PreparedMethod, segment_file, sidecar_path
 from spineseg.progress import Progress
 from spineseg.provenance import build_sidecar, sha256_file, sha256_json
@@ -98,7 +98,7 @@ def _segment_row(row: dict[str, str], results: Path, method: PreparedMethod, pro
         result = segment_file(
             row["path"], mask, method, row["contrast"], bval=row.get("bval") or None, key=key, progress=progress
         )
-    except MemoryError:
+    except (MemoryError, ModelError):
         raise
     except Exception as error:  # one image must not stop the study; the line and the log say why
         progress.end_image("failed")
