@@ -64,6 +64,11 @@ SEGMENT = UNetConfig("segment", (16, 32, 64, 96), (), 0.5, 64)
 """0.5 mm and 32 mm, as in Gros et al. 2019: the widest cord is 15 mm, canal and vertebral arch fit in."""
 
 
+RARE_LOGIT = -4.6
+"""Start of the detector's output: 1 % of a slice's pixels are cord. From 50 % training first unlearns the rest of the
+slice for hundreds of steps and then finds nothing."""
+
+
 class ConvBlock(nn.Sequential):
     """3 x 3 convolution, batch norm, ReLU; the size stays."""
 
@@ -93,6 +98,8 @@ class UNet(nn.Module):
             nn.Sequential(ConvBlock(2 * fine, fine), ConvBlock(fine, fine)) for _, fine in pairs
         )
         self.head = nn.Conv2d(widths[0], 1, 1)
+        if config.stage == "detect":
+            nn.init.constant_(self.head.bias, RARE_LOGIT)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits (N, 1, H, W) of standardised slices (N, 1, H, W); H, W multiples of the divisor."""

@@ -187,19 +187,26 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         batch = draw_batch(self.shards, self.params.batch, self.params, self.rng)
-        image, cord, valid = augment_batch(batch, self.config, self.params, self.rng)
-        image = image.to(self.device, memory_format=torch.channels_last)
+        loss = self.learn(augment_batch(batch, self.config, self.params, self.rng))
+        self.state.step += 1
+        self._update_average()
+        return loss
+
+    def learn(self, batch: tuple[Tensor, Tensor, Tensor]) -> float:
+        """Move the weights by one batch of input, target and valid pixels; return the loss before."""
         self.model.train()
-        with torch.autocast(self.device.type, torch.bfloat16):  # 1.7 times faster here, same loss
-            logits = self.model(image)
-        loss = soft_dice_bce(logits.float(), cord.to(self.device), valid.to(self.device))
+        loss = self._loss(batch)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimiser.step()
-        self.state.step += 1
-        self._update_average()
         return float(loss.detach())
+
+    def _loss(self, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        image, cord, valid = (x.to(self.device) for x in batch)
+        with torch.autocast(self.device.type, torch.bfloat16):  # 1.7 times faster here, same loss
+            logits = self.model(image.contiguous(memory_format=torch.channels_last))
+        return soft_dice_bce(logits.float(), cord, valid)
 
     def _update_average(self) -> None:
         memory = min(self.params.ema, (1 + self.state.step) / (10 + self.state.step))

@@ -1,0 +1,282 @@
+"""deepseg from a volume to a mask: geometry of preprocessing, weights files, inference, clean-up."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from analytic import cord_image, tube
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spineseg.centerline.curve import Centerline
+from spineseg.deepseg import inference, preprocess
+from spineseg.deepseg.cleanup import clean_mask
+from spineseg.deepseg.model import (
+    DETECT,
+    SEGMENT,
+    UNet,
+    UNetConfig,
+    fold_batch_norm,
+    load_model,
+    load_models,
+    save_model,
+)
+from spineseg.deepseg.segment import DeepsegParams, segment_cord
+from spineseg.errors import InputError, ModelError
+from spineseg.volume import Volume
+
+TINY = UNetConfig("segment", (4, 8), (2,), 0.5, 16)
+ZOOMS = np.array([0.7, 0.9, 2.0])
+
+
+def overlap(mask, reference):
+    return 2 * (mask & reference).sum() / (mask.sum() + reference.sum())
+
+
+@pytest.fixture(scope="module")
+def models():
+    torch.set_num_threads(1)
+    return load_models(None, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def easy():
+    """A cord of 5 mm radius in a ring of fluid in a round neck, 1 x 1 x 4 mm."""
+    cord = tube(radius_mm=5.0, shape=(64, 64, 12), zooms=(1.0, 1.0, 4.0), tilt_deg=5.0)
+    image = cord_image(cord, ring_mm=4.0)
+    i, j = np.indices((64, 64)) - 31.5
+    image.data[np.hypot(i, j) > 29] = 20.0  # air
+    return Volume(image.data, image.affine), cord.data >= 0.5
+
+
+def smooth_blob(shape, seed=0):
+    from scipy import ndimage as ndi
+
+    return ndi.gaussian_filter(np.random.default_rng(seed).random(shape), (2, 2, 0)).astype(np.float32)
+
+
+# preprocessing
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    zooms=st.tuples(*[st.floats(0.3, 1.5)] * 2),
+    centre=st.tuples(*[st.floats(18, 22)] * 2),
+)
+def test_pasting_undoes_extracting(zooms, centre):
+    zooms = np.array([*zooms, 3.0])
+    i, j = np.indices((40, 40)).astype(np.float32)
+    data = np.stack([0.01 * i + 0.02 * j, 1 - 0.01 * i], axis=2)  # linear, so interpolation is exact
+    place = (zooms, np.array([centre, centre]), np.array([0, 1]), 0.5)
+    back = preprocess.paste_patches(preprocess.extract_patches(data, *place, 32), data.shape, *place)
+    half_width = 32 * 0.5 / 2 - 2 * zooms[:2]  # away from the patch's rim
+    near = (np.abs(i - centre[0]) * zooms[0] < half_width[0]) & (np.abs(j - centre[1]) * zooms[1] < half_width[1])
+    assert near.any()
+    np.testing.assert_allclose(back[near], data[near], atol=1e-4)
+
+
+def test_patch_axes_follow_the_volume():
+    data = np.zeros((20, 30, 2), np.float32)
+    data[12, 20, 1] = 1
+    patch = preprocess.extract_patches(data, np.ones(3), np.array([[10.0, 20.0]]), np.array([1]), 1.0, 9)
+    assert np.argwhere(patch[0, 0].numpy() == 1).tolist() == [[6, 4]]
+
+
+@pytest.mark.parametrize(("gain", "offset"), [(1e-3, 0.0), (3.0, 50.0), (1e4, -2e4)])
+def test_standardising_forgets_units(gain, offset):
+    image = torch.from_numpy(smooth_blob((3, 40, 48)))[:, None] + 1
+    other = image * gain + offset
+    np.testing.assert_allclose(preprocess.standardise_patch(other), preprocess.standardise_patch(image), atol=2e-2)
+    valid = torch.ones_like(image)
+    np.testing.assert_allclose(
+        preprocess.standardise_local(other, valid, 1.5), preprocess.standardise_local(image, valid, 1.5), atol=2e-2
+    )
+
+
+def test_constant_slices_become_zero():
+    image = torch.full((2, 1, 32, 32), 7.0)
+    assert not preprocess.standardise_patch(image).any()
+    assert not preprocess.standardise_local(image, torch.ones_like(image), 1.5).any()
+
+
+def test_padding_does_not_change_the_slice():
+    image = torch.from_numpy(smooth_blob((2, 33, 41)))[:, None]
+    padded, valid = preprocess.pad_to(image, 8, 32)
+    assert padded.shape[2:] == (40, 48)
+    inner = preprocess.standardise_local(padded, valid, 1.5)[:, :, :33, :41]
+    alone = preprocess.standardise_local(image, torch.ones_like(image), 1.5)
+    np.testing.assert_allclose(inner, alone, atol=1e-5)
+
+
+# weights
+
+
+def test_weights_survive_the_file(tmp_path):
+    model = UNet(TINY).eval()
+    save_model(tmp_path / "w.safetensors", model, {"people": ["a"], "seed": 3})
+    again, provenance = load_model(tmp_path / "w.safetensors")
+    image = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert again.config == TINY
+    assert provenance == {"people": ["a"], "seed": 3}
+    assert torch.equal(model(image), again(image))
+
+
+def test_folding_batch_norm_changes_nothing():
+    torch.manual_seed(0)
+    model = UNet(TINY)
+    model(torch.randn(8, 1, 16, 16))  # so that the running statistics are not 0 and 1
+    model.eval()
+    image = torch.randn(2, 1, 16, 16)
+    before = model(image)
+    np.testing.assert_allclose(fold_batch_norm(model)(image).detach(), before.detach(), atol=1e-5)
+
+
+def test_bad_weights_are_named(tmp_path):
+    with pytest.raises(ModelError, match=r"none\.safetensors: no such"):
+        load_model(tmp_path / "none.safetensors")
+    (tmp_path / "text.safetensors").write_text("no weights")
+    with pytest.raises(ModelError, match=r"text\.safetensors"):
+        load_model(tmp_path / "text.safetensors")
+    from safetensors.torch import save_file
+
+    save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match="format"):
+        load_model(tmp_path / "other.safetensors")
+
+
+def test_a_single_file_replaces_its_stage(tmp_path):
+    save_model(tmp_path / "w.safetensors", UNet(TINY), {})
+    mixed = load_models(tmp_path / "w.safetensors", device="cpu")
+    assert mixed.segment.config == TINY
+    assert mixed.detect.config == DETECT
+
+
+def test_shipped_weights_say_who_was_seen(models):
+    from spineseg.deepseg.model import default_weights
+
+    for stage, path in default_weights().items():
+        model, provenance = load_model(path)
+        assert model.config.stage == stage
+        assert provenance["people"]
+        assert len(provenance["data_sha256"]) == 64
+        assert path.stat().st_size < 1.5e6
+    assert models.segment.config == SEGMENT
+
+
+# inference
+
+
+def test_an_easy_cord_is_outlined(models, easy):
+    volume, reference = easy
+    before = volume.data.copy()
+    result = segment_cord(volume, "t2", models=models)
+    assert result.status == "ok"
+    assert overlap(result.cord_mask, reference) > 0.85
+    assert result.cord_prob.dtype == np.float32
+    assert result.cord_prob.min() >= 0
+    assert result.cord_prob.max() <= 1
+    assert len(result.centerline.slices) == 12
+    np.testing.assert_array_equal(volume.data, before)
+
+
+def test_inverted_contrast_gives_the_same_cord(models, easy):
+    volume, reference = easy
+    result = segment_cord(Volume(1000 - volume.data, volume.affine), "t1", models=models)
+    assert overlap(result.cord_mask, reference) > 0.85
+
+
+def test_the_mask_depends_on_neither_batch_nor_threads(models, easy):
+    volume, _ = easy
+    masks = []
+    for threads, batch in ((1, 32), (2, 5), (1, 1)):
+        torch.set_num_threads(threads)
+        masks.append(segment_cord(volume, "t2", DeepsegParams(batch=batch), models=models).cord_mask.tobytes())
+    torch.set_num_threads(1)
+    assert masks[0] == masks[1] == masks[2]
+
+
+@pytest.mark.parametrize("shape", [(64, 64, 6), (20, 30, 4), (9, 7, 1)])
+def test_noise_holds_no_cord(models, shape):
+    noise = np.random.default_rng(1).normal(100, 10, shape).astype(np.float32)
+    result = segment_cord(Volume(noise, np.diag([-1.0, 1, 3, 1])), "t2", models=models)
+    assert result.status == "empty"
+    assert result.notes
+    assert not result.cord_mask.any()
+
+
+def test_a_given_centerline_is_followed(models, easy):
+    volume, reference = easy
+    points = np.array([[31.5, 31.5, k] for k in range(4, 8)])
+    result = segment_cord(volume, "t2", centerline=Centerline(points), models=models)
+    assert np.flatnonzero(result.cord_mask.any(axis=(0, 1))).tolist() == [4, 5, 6, 7]
+    assert result.status == "partial"
+    assert any("4-7" in note for note in result.notes)
+    assert overlap(result.cord_mask[:, :, 4:8], reference[:, :, 4:8]) > 0.85
+    with pytest.raises(InputError, match="outside"):
+        segment_cord(volume, "t2", centerline=Centerline(np.array([[90.0, 3, 4]])), models=models)
+
+
+def test_one_slice_is_enough(models, easy):
+    volume, reference = easy
+    one = Volume(volume.data[:, :, 5:6], volume.affine)
+    assert overlap(segment_cord(one, "t2", models=models).cord_mask, reference[:, :, 5:6]) > 0.8
+
+
+@pytest.mark.parametrize("wrong", [{"thr": 1.2}, {"thr": -0.1}, {"kernel": "3d"}, {"batch": 0}])
+def test_wrong_parameters_are_refused(wrong):
+    with pytest.raises(InputError):
+        DeepsegParams(**wrong)
+
+
+def test_runs_are_joined_and_short_ones_dropped():
+    score = np.zeros(60)
+    score[10:20] = score[26:45] = 0.6  # a gap of 6 slices
+    score[55:58] = 0.4
+    kept = inference.select_run(score, 0.25, 2.0)
+    assert np.flatnonzero(kept).tolist() == list(range(10, 45))
+    assert not inference.select_run(np.zeros(5), 0.25, 2.0).any()
+    assert inference.select_run(np.array([0.0, 0.5, 0.0]), 0.25, 1.0).tolist() == [False, True, False]
+
+
+def test_smoothing_leaves_thick_slices_alone():
+    prob = torch.rand((6, 1, 8, 8), generator=torch.Generator().manual_seed(0))
+    assert inference.smooth_along(prob, 5.0) is prob
+    smooth = inference.smooth_along(prob, 1.0)
+    assert smooth.shape == prob.shape
+    assert smooth.std() < prob.std()
+
+
+# clean-up
+
+
+def disc(shape, centre, radius):
+    i, j = np.indices(shape)
+    return np.hypot(i - centre[0], j - centre[1]) <= radius
+
+
+def test_clean_up_keeps_the_central_piece_and_fills():
+    prob = np.zeros((40, 40, 9), np.float32)
+    prob[disc((40, 40), (20, 20), 5)] = 0.9
+    prob[20, 20] = 0.1  # a hole
+    prob[disc((40, 40), (34, 20), 6)] = 0.8  # larger, but far from the curve
+    prob[:, :, 4] = 0  # a gap
+    centres, slices = np.full((9, 2), 20.0), np.arange(9)
+    mask, soft, notes = clean_mask(prob, 0.5, centres, slices, np.array([1.0, 1, 3]))
+    expected = np.repeat(disc((40, 40), (20, 20), 5)[:, :, None], 9, axis=2)
+    np.testing.assert_array_equal(mask, expected)
+    assert notes == ["slices 4 bridged from their neighbours"]
+    assert not soft[34, 20].any()
+    assert (soft[:, :, 4][mask[:, :, 4]] >= 0.5).all()
+
+
+def test_clean_up_reports_long_gaps_and_weak_ends():
+    prob = np.zeros((40, 40, 20), np.float32)
+    prob[disc((40, 40), (20, 20), 6)] = 0.9
+    prob[:, :, 8:14] = 0
+    prob[:, :, 19] *= disc((40, 40), (20, 20), 2)
+    mask, _, notes = clean_mask(prob, 0.5, np.full((20, 2), 20.0), np.arange(20), np.array([1.0, 1, 5]))
+    found = np.flatnonzero(mask.any(axis=(0, 1)))
+    assert found.tolist() == [*range(8), *range(14, 19)]
+    assert any("8-13" in note for note in notes)
+    assert any("end slice 19" in note for note in notes)
