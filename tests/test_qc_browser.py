@@ -42,11 +42,11 @@ class Browser:
         self.url += f"/session/{session['sessionId']}"
 
     def _wait_for_driver(self):
-        for _ in range(100):
+        for _ in range(600):
             try:
                 self.call("GET", "/status")
             except urllib.error.URLError:
-                time.sleep(0.1)
+                time.sleep(0.2)
             else:
                 return
         raise TimeoutError("chromedriver did not start")
@@ -54,7 +54,7 @@ class Browser:
     def call(self, method, path, body=None):
         data = json.dumps(body or {}).encode() if method == "POST" else None
         request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"}, method=method)
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=300) as answer:
             return json.load(answer)["value"]
 
     def open(self, page, fragment=""):
@@ -65,7 +65,7 @@ class Browser:
     def run(self, script):
         return self.call("POST", "/execute/sync", {"script": script, "args": []})
 
-    def wait(self, script, seconds=20):
+    def wait(self, script, seconds=120):
         end = time.monotonic() + seconds
         while not self.run(script):
             assert time.monotonic() < end, f"never true: {script}"

@@ -82,6 +82,11 @@ def test_chunks_and_index_by_command_line(study, tmp_path):
     assert len(page_data(qc / "index.html")["entries"]) == 4  # an image that left the study leaves the page
 
 
+def test_index_says_what_is_not_drawn(study, tmp_path, capsys):
+    assert main(["qc", "-results", str(study), "-o", str(tmp_path), "-index"]) == 0
+    assert "4 images are not drawn yet: sub-01_T2w" in capsys.readouterr().err
+
+
 def test_report_identity_survives_a_new_page(study):
     before = page_data(study / "qc" / "index.html")["report"]
     assert page_data(build_index(study / "qc"))["report"] == before

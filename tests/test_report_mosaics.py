@@ -130,6 +130,23 @@ def test_tiny_images_are_drawn(shape):
     assert draw_preview(tiles, plan, {"a": trace_outlines(data > 0.9)}, [0, shape[2] - 1]).startswith(b"RIFF")
 
 
+@pytest.mark.parametrize(("zoom", "pixels"), [(1.0, 88), (0.5, 88), (0.4, 110), (0.1, 150)])
+def test_fine_voxels_get_larger_tiles(zoom, pixels):
+    shape = (int(50 / zoom), int(50 / zoom), 2)
+    mask = np.zeros(shape, bool)
+    mask[shape[0] // 2, shape[1] // 2] = True
+    plan = plan_tiles(shape, (zoom, zoom, 5.0), [mask])
+    assert plan.size_px == pixels
+    assert plan.size_px * plan.pixel_mm == pytest.approx(44, rel=0.01)
+
+
+def test_thousands_of_slices_fit_one_sheet():
+    plan = plan_tiles((40, 40, 6000), (1.0, 1.0, 0.1), [np.ones((40, 40, 6000), bool)])
+    assert plan.rows * plan.columns >= 6000
+    assert plan.rows * plan.size_px < 16383
+    assert plan.columns * plan.size_px < 16383
+
+
 def test_sagittal_strip_follows_the_cord():
     """The cord leans from right to left; the strip passes through its middle in every slice."""
     data = np.zeros((60, 50, 20), np.float32)

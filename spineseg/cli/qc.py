@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 SUMMARY = """Make the quality-control page.
@@ -48,7 +49,10 @@ def run(args: argparse.Namespace) -> int:
         folder = args.o or args.results / "qc"
         if not args.index:
             qc.render_study(args.results, folder, stage=args.stage, command=args.command_line)
-        page = qc.index_study(args.results, folder, stage=args.stage)
+        page, missing = qc.index_study(args.results, folder, stage=args.stage)
+        if missing:
+            listed = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
+            print(f"spineseg qc: warning: {len(missing)} images are not drawn yet: {listed}", file=sys.stderr)
     print(f"xdg-open {page}")
     return 0
 

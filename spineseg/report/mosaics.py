@@ -24,10 +24,8 @@ CROP_MM = 44.0
 OVERVIEW_CROP_MM = 160.0
 """Side of a tile where no mask says where the cord is: most of the neck."""
 
-PIXEL_MM = 0.5
-"""Usual in-plane voxel size of cord imaging; finer images keep their own, down to `FINEST_MM`."""
-
-FINEST_MM = 0.3
+TILE_PX, MAX_TILE_PX = 88, 150
+"""Side of a tile: 0.5 mm a pixel, the usual in-plane voxel of cord imaging; more where voxels are smaller."""
 
 MAX_PIXELS = 36_000_000
 """Of one sheet of tiles; beyond it browsers decode slowly. 4600 tiles of 88 x 88 fit."""
@@ -91,7 +89,7 @@ def plan_tiles(shape: tuple[int, int, int], zooms: NDArray, masks: list[NDArray[
     centres = cord_centres(shape, masks)
     crop_mm = CROP_MM if any(mask.any() for mask in masks) else OVERVIEW_CROP_MM
     crop_mm = min(crop_mm, 1.2 * float((np.array(shape[:2]) * zooms[:2]).max()))
-    pixel_mm = min(PIXEL_MM, max(FINEST_MM, float(zooms[:2].min()))) * max(1.0, crop_mm / CROP_MM)
+    pixel_mm = min(max(float(zooms[:2].min()), crop_mm / MAX_TILE_PX), crop_mm / TILE_PX)
     pixel_mm = max(pixel_mm, crop_mm / math.sqrt(MAX_PIXELS / shape[2]))
     size = max(8, round(crop_mm / pixel_mm))
     columns = min(shape[2], max(20, math.ceil(shape[2] * size / MAX_SIDE)))

@@ -17,6 +17,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
+import traceback
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,6 +64,11 @@ def write_entry(qc_dir: Path, review: ReviewImage, *, dataset: str, stage: str =
         picture, problems = pictures.draw_image(review, qc_dir, name)
     except InputError as error:
         picture, problems = None, [str(error)]
+    except MemoryError:
+        raise
+    except Exception as error:  # one image must not cost the page of all others
+        traceback.print_exc(file=sys.stderr)
+        picture, problems = None, [f"the pictures could not be drawn ({type(error).__name__}: {error})"]
     flags = find_flags(review, problems)
     entry = {
         "schema": SCHEMA,
@@ -208,10 +215,18 @@ def _folder(path: Path, levels: int) -> str:
     return parents[levels - 1].name if levels <= len(parents) else ""
 
 
-def index_study(results: Path, qc_dir: Path, *, stage: str = "all") -> Path:
-    """Build the page of a study from the entries of its images; entries of former images are left out."""
-    names = {entry_name(row["image_id"]) for row in select_rows(results, stage)}
-    return build_index(qc_dir, title=results.resolve().name, only=names)
+def index_study(results: Path, qc_dir: Path, *, stage: str = "all") -> tuple[Path, list[str]]:
+    """Build the page of a study from the entries of its images; entries of former images are left out.
+
+    Returns
+    -------
+    page : Path
+    missing : list of str
+        Images that have not been drawn yet.
+    """
+    names = {entry_name(row["image_id"]): row["image_id"] for row in select_rows(results, stage)}
+    page = build_index(qc_dir, title=results.resolve().name, only=set(names))
+    return page, [image for name, image in names.items() if not (qc_dir / "entries" / f"{name}.json").is_file()]
 
 
 def build_index(qc_dir: str | Path, *, title: str | None = None, only: set[str] | None = None) -> Path:

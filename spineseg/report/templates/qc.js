@@ -139,7 +139,8 @@ function drawRow(e, position) {
   const worst = e.flags[0];
   const why = worst ? make("div", { class: `why sev${worst.severity}`, title: e.flags.map((f) => `${f.method} ${f.text}`.trim()).join("\n") },
     worst.method ? `${worst.method} ` : "", worst.text) : make("div", { class: "why" }, "no warning");
-  row.append(make("div", { class: "title" }, make("span", { title: e.image_id }, `${title(e)} · ${e.suffix || e.contrast}`), glyphs), why);
+  const alone = e.methods.length === 1 && data.methods.length > 2 ? ` · ${e.methods[0].name}` : "";  // reference counts as one
+  row.append(make("div", { class: "title" }, make("span", { title: e.image_id }, `${title(e)} · ${e.suffix || e.contrast}${alone}`), glyphs), why);
   row.addEventListener("click", () => open(e));
   return row;
 }
