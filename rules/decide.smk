@@ -3,6 +3,7 @@
 
 localrules:
     decide,
+    keep_masks,
 
 
 checkpoint decide:

@@ -1,6 +1,11 @@
 """Numbers: what each mask measures, how it agrees with its reference and with the other methods' masks."""
 
 
+# reading and joining files: too short to wait in a queue for
+localrules:
+    gather_tables,
+
+
 rule measure_chunk:
     """Measure a chunk's masks and compare them."""
     input:

@@ -1,6 +1,10 @@
 """What people look at: every image slice by slice, and the study on one page."""
 
 
+localrules:
+    index_qc,
+
+
 rule draw_chunk:
     """Draw a chunk's images for the QC page."""
     input:

@@ -1,9 +1,10 @@
 """What snakemake would run: stages, chunk sizes, sessions; and that mistakes stop it before the first job."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import Study, chunk_option
+from run_workflow import Study, chunk_option, clean_environment, count_jobs
 
 SUBJECTS = [f"{n:02d}" for n in range(1, 7)]
 
@@ -85,10 +86,6 @@ def test_both_snakefiles_plan_the_same(tmp_path, make_study):
     study.index()
     command = study.command(options=("--dry-run", "--quiet", "rules"))
     other = [part.replace("/Snakefile", "/workflow/Snakefile") for part in command]
-    import subprocess
-
-    from conftest import clean_environment, count_jobs
-
     done = subprocess.run(other, cwd=study.folder, env=clean_environment(), capture_output=True, text=True, check=False)
     assert count_jobs(done.stdout + done.stderr) == study.plan()
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import DATA
+from run_workflow import DATA
 
 pytestmark = [
     pytest.mark.slow,

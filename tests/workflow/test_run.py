@@ -12,7 +12,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import Study, clean_environment
+from run_workflow import Study, clean_environment
 
 BAD = {
     "sub-90": ("failed", "not NIfTI"),
