@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spineseg import __version__
 from spineseg.errors import InputError
-from spineseg.provenance import PeakMemory, build_sidecar, sha256_file, weights_of
-from spineseg.volume import NativeGrid, file_stem, load_image, load_mask, save_volume
-from spineseg.writing import write_json, write_text
+from spineseg.provenance import PeakMemory, sha256_file, weights_of
+from spineseg.volume import NativeGrid, Volume, load_image, load_mask, save_volume
+from spineseg.writing import file_stem, write_json, write_text
 
 if TYPE_CHECKING:
     from spineseg.progress import Progress
@@ -48,6 +49,40 @@ class PreparedMethod:
     weights: dict[str, str]
     device: str = "cpu"
     threads: int = 1
+
+
+@dataclass(frozen=True)
+class ImageTask:
+    """One image to segment, and the mask to write.
+
+    Parameters
+    ----------
+    image, output : Path
+        Input image; output mask. The sidecar has the mask's name with ``.json``.
+    contrast : {"t1", "t2", "t2s", "dwi"}
+    bval : Path, optional
+        b-values of a diffusion series.
+    centerline : Path, optional
+        Curve to follow instead of detecting one, NIfTI or CSV.
+    masks : dict
+        Other drawings of the user on the image's grid: name of the method's option to file.
+    soft : bool
+        Write probabilities as float32 in place of the binary mask.
+    source : str, optional
+        How the sidecar names the image; the path by default.
+    key : str, optional
+        Kept in the sidecar so that a later run can tell whether the result is still good.
+    """
+
+    image: Path
+    output: Path
+    contrast: str
+    bval: Path | None = None
+    centerline: Path | None = None
+    masks: dict[str, Path] = field(default_factory=dict)
+    soft: bool = False
+    source: str | None = None
+    key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -142,91 +177,83 @@ def prepare_method(
     return PreparedMethod(name, segment, **common, device=models.device)
 
 
-def segment_file(
-    image: str | Path,
-    output: str | Path,
-    method: PreparedMethod,
-    contrast: str,
-    *,
-    bval: str | Path | None = None,
-    centerline: str | Path | None = None,
-    masks: dict[str, Path] | None = None,
-    soft: bool = False,
-    source: str | None = None,
-    key: str | None = None,
-    progress: Progress,
-) -> ImageResult:
+def segment_file(task: ImageTask, method: PreparedMethod, progress: Progress) -> ImageResult:
     """Segment one image file and write the mask, its by-products and its sidecar, sidecar last.
-
-    Parameters
-    ----------
-    image, output : path
-        Input image; output mask. The sidecar has the mask's name with ``.json``.
-    method : PreparedMethod
-    contrast : {"t1", "t2", "t2s", "dwi"}
-    bval : path, optional
-        b-values of a diffusion series.
-    centerline : path, optional
-        Curve to follow instead of detecting one, NIfTI or CSV.
-    masks : dict, optional
-        Other drawings of the user on the image's grid: name of the method's option to file.
-    soft : bool
-        Write probabilities as float32 in place of the binary mask.
-    source : str, optional
-        How the sidecar names the image; the path by default.
-    key : str, optional
-        Kept in the sidecar so that a later run can tell whether the result is still good.
-    progress : Progress
 
     Raises
     ------
     InputError
-        If the image or the centerline cannot be used. Nothing has been written then.
+        If the image or one of the user's drawings cannot be used. Nothing has been written then.
     """
-    image, output = Path(image), Path(output)
     peak = PeakMemory()
-    progress.start_image(image.name)
+    progress.start_image(task.image.name)
     progress.stage("reading")
-    volume, grid = load_image(image, contrast=contrast, bval=bval)
-    options: dict[str, Any] = {"progress": progress}
-    if centerline is not None:
-        from spineseg.centerline.curve import load_centerline
-
-        options["centerline"] = load_centerline(centerline, grid)
-    for name, path in (masks or {}).items():
-        options[name] = load_mask(path, like=grid)[0].data
-    result = method.segment(volume, contrast, **options)
+    volume, grid, drawings = _read_inputs(task)
+    result = method.segment(volume, task.contrast, progress=progress, **drawings)
     progress.stage("writing")
-    files = _write_result(output, result, grid, image, soft=soft)
+    files = _write_result(task, result, grid)
     progress.end_image(result.status)
     notes = (*grid.notes, *result.notes)
-    sidecar = build_sidecar(
-        sources=[source or str(image)],
-        method=method.name,
-        contrast=contrast,
-        status=result.status,
-        notes=notes,
-        parameters=method.parameters | result.parameters,
-        weights=method.weights,
-        seconds=progress.seconds,
-        peak_mib=peak.mib(),
-        device=method.device,
-        threads=method.threads,
-    )
-    digest = sha256_file(output)
-    sidecar |= {"MaskSHA256": digest} | ({"ContentKey": key} if key else {})
-    write_json(sidecar_path(output), sidecar)
+    sidecar = describe_result(task, method, result.status, notes, parameters=result.parameters)
+    sidecar |= {"MaskSHA256": sha256_file(task.output), "PeakMB": round(peak.mib(), 1)}
+    sidecar |= {"Seconds": round(sum(progress.seconds.values()), 3), "StageSeconds": _rounded(progress.seconds)}
+    write_json(sidecar_path(task.output), sidecar)
+    return result_from_sidecar(task, sidecar, (*files, sidecar_path(task.output)))
+
+
+def describe_result(
+    task: ImageTask, method: PreparedMethod, status: str, notes: tuple[str, ...], *, parameters: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the JSON that lies beside a mask: what made it, from what, and how it went."""
+    drawings = {"centerline": task.centerline, **task.masks}
+    sources = [task.source or str(task.image), *(str(path) for path in drawings.values() if path)]
+    weights = [{"File": name, "SHA256": digest} for name, digest in method.weights.items()]
+    return {
+        "Sources": sources,
+        "SpatialReference": "orig",
+        "GeneratedBy": [{"Name": "spineseg", "Version": __version__, "Weights": weights}],
+        "Method": method.name,
+        "Contrast": task.contrast,
+        "Status": status,
+        "Notes": list(notes),
+        "Parameters": method.parameters | parameters,
+        "Seconds": 0.0,
+        "PeakMB": 0.0,
+        "Device": method.device,
+        "Threads": method.threads,
+    } | ({"ContentKey": task.key} if task.key else {})
+
+
+def result_from_sidecar(task: ImageTask, sidecar: dict[str, Any], files: tuple[Path, ...] = ()) -> ImageResult:
+    """Return what a sidecar tells of its image."""
+    notes, status = tuple(sidecar["Notes"]), sidecar["Status"]
     return ImageResult(
-        image,
-        result.status,
-        notes[-1] if notes and result.status != "ok" else "",
-        output,
-        digest,
+        task.image,
+        status,
+        notes[-1] if notes and status != "ok" else "",
+        None if status == "failed" else task.output,
+        sidecar.get("MaskSHA256"),
         sidecar["Seconds"],
         sidecar["PeakMB"],
         notes,
-        (*files, sidecar_path(output)),
+        files,
     )
+
+
+def _rounded(seconds: dict[str, float]) -> dict[str, float]:
+    """Milliseconds are enough."""
+    return {name: round(value, 3) for name, value in seconds.items()}
+
+
+def _read_inputs(task: ImageTask) -> tuple[Volume, NativeGrid, dict[str, Any]]:
+    """Read the image and what the user drew on it."""
+    volume, grid = load_image(task.image, contrast=task.contrast, bval=task.bval)
+    drawings: dict[str, Any] = {name: load_mask(path, like=grid)[0].data for name, path in task.masks.items()}
+    if task.centerline is not None:
+        from spineseg.centerline.curve import load_centerline
+
+        drawings["centerline"] = load_centerline(task.centerline, grid)
+    return volume, grid, drawings
 
 
 def sidecar_path(mask: str | Path) -> Path:
@@ -234,15 +261,15 @@ def sidecar_path(mask: str | Path) -> Path:
     return Path(mask).with_name(file_stem(mask) + ".json")
 
 
-def _write_result(output: Path, result: Segmentation, grid: NativeGrid, image: Path, *, soft: bool) -> tuple[Path, ...]:
+def _write_result(task: ImageTask, result: Segmentation, grid: NativeGrid) -> tuple[Path, ...]:
     """Write the mask (or probabilities) and the by-products; return the files."""
-    if soft:
-        save_volume(output, result.cord_prob.clip(0, 1), grid, np.float32)
+    if task.soft:
+        save_volume(task.output, result.cord_prob.clip(0, 1), grid, np.float32)
     else:
-        save_volume(output, result.cord_mask, grid, np.uint8)
-    files = [output]
+        save_volume(task.output, result.cord_mask, grid, np.uint8)
+    files = [task.output]
     for ending, content in result.extra.items():
-        path = output.with_name(file_stem(image) + ending)
+        path = task.output.with_name(file_stem(task.image) + ending)
         if isinstance(content, np.ndarray):
             save_volume(path, content, grid, np.uint8 if content.dtype == bool else content.dtype.type)
         else:

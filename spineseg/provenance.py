@@ -1,4 +1,4 @@
-"""Where a result came from: versions, weights, checksums, memory."""
+"""Where a result came from: weights, checksums, memory."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import json
 import resource
 from pathlib import Path
 from typing import Any
-
-from spineseg import __version__
 
 WEIGHTS_DIR = Path(__file__).parent / "weights"
 METHOD_WEIGHTS = {"propseg": "optic*.safetensors", "deepseg": "deepseg_*.safetensors"}
@@ -60,41 +58,3 @@ class PeakMemory:
                 if line.startswith("VmHWM:"):
                     return int(line.split()[1]) / 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def build_sidecar(
-    *,
-    sources: list[str],
-    method: str,
-    contrast: str,
-    status: str,
-    notes: tuple[str, ...],
-    parameters: dict[str, Any],
-    weights: dict[str, str],
-    seconds: dict[str, float],
-    peak_mib: float,
-    device: str,
-    threads: int,
-) -> dict[str, Any]:
-    """Return the JSON that lies beside a mask: what made it, from what, and how it went."""
-    return {
-        "Sources": sources,
-        "SpatialReference": "orig",
-        "GeneratedBy": [
-            {
-                "Name": "spineseg",
-                "Version": __version__,
-                "Weights": [{"File": name, "SHA256": digest} for name, digest in weights.items()],
-            }
-        ],
-        "Method": method,
-        "Contrast": contrast,
-        "Status": status,
-        "Notes": list(notes),
-        "Parameters": parameters,
-        "Seconds": round(sum(seconds.values()), 3),
-        "StageSeconds": {name: round(value, 3) for name, value in seconds.items()},
-        "PeakMB": round(peak_mib, 1),
-        "Device": device,
-        "Threads": threads,
-    }

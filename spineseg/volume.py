@@ -17,12 +17,10 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from spineseg.errors import GeometryError, InputError
+from spineseg.series import average_series
 from spineseg.writing import compress, write_bytes
 
 CANONICAL_AXCODES = ("L", "A", "S")
-
-B_VALUE_WEIGHTED = 50.0
-"""s/mm²; above it a volume counts as diffusion weighted. Scanners write 5-50 for nominal b = 0."""
 
 AFFINE_TOLERANCE_MM = 1e-2
 """Largest difference of two affines' entries that still means one grid (float32 headers round)."""
@@ -133,7 +131,7 @@ def load_image(
     image, data = _read(path)
     notes: list[str] = []
     if data.ndim > 3 and int(np.prod(data.shape[3:])) > 1:
-        data = _average_series(data, path, contrast, bval, notes)
+        data = average_series(data, path, contrast, bval, notes)
     data = data.reshape((*data.shape[:3], 1, 1)[:3])
     finite = np.isfinite(data)
     if not finite.any():
@@ -223,41 +221,6 @@ def _grid_of(image: nib.spatialimages.SpatialImage, path: Path, notes: tuple[str
     else:
         header = nib.Nifti1Image(np.zeros(shape, np.uint8), affine).header
     return NativeGrid(shape, affine, header, notes)
-
-
-def _average_series(
-    data: NDArray, path: Path, contrast: str | None, bval: str | Path | None, notes: list[str]
-) -> NDArray[np.float32]:
-    """Average a 4-D series over time, diffusion over its weighted volumes only."""
-    data = data.reshape((*data.shape[:3], -1))
-    weighted = _weighted_volumes(path, data.shape[3], bval) if contrast == "dwi" else None
-    if weighted is None:
-        notes.append(f"mean of {data.shape[3]} volumes")
-        return data.mean(axis=3, dtype=np.float64).astype(np.float32)
-    notes.append(f"mean of {int(weighted.sum())} of {data.shape[3]} volumes (b > {B_VALUE_WEIGHTED:g} s/mm²)")
-    return data[..., weighted].mean(axis=3, dtype=np.float64).astype(np.float32)
-
-
-def _weighted_volumes(path: Path, n_volumes: int, bval: str | Path | None) -> NDArray[np.bool_] | None:
-    """Return which volumes are diffusion weighted, None where no b-values tell."""
-    file = Path(bval) if bval else path.with_name(file_stem(path) + ".bval")
-    if not file.is_file():
-        if bval:
-            raise InputError(f"{file}: no such b-values file")
-        return None
-    try:
-        values = np.array(file.read_text().split(), dtype=float)
-    except ValueError as error:
-        raise InputError(f"{file}: expected b-values (numbers), found other text") from error
-    if values.size != n_volumes:
-        raise InputError(f"{file}: expected {n_volumes} b-values for {path.name}, found {values.size}")
-    weighted = values > B_VALUE_WEIGHTED
-    return weighted if weighted.any() else None
-
-
-def file_stem(path: str | Path) -> str:
-    """Return the file's name without folder and without ``.nii`` or ``.nii.gz``."""
-    return Path(path).name.removesuffix(".gz").removesuffix(".nii")
 
 
 def save_volume(path: str | Path, data: NDArray, grid: NativeGrid, dtype: type[np.generic] = np.uint8) -> None:

@@ -1,4 +1,4 @@
-"""Write files so that they appear only when whole."""
+"""Name files, and write them so that they appear only when whole."""
 
 from __future__ import annotations
 
@@ -57,3 +57,8 @@ def write_json(path: str | Path, content: Any) -> None:
 def compress(content: bytes) -> bytes:
     """Gzip without name or time, so that equal content gives equal bytes."""
     return gzip.compress(content, compresslevel=6, mtime=0)
+
+
+def file_stem(path: str | Path) -> str:
+    """Return the file's name without folder and without ``.nii`` or ``.nii.gz``."""
+    return Path(path).name.removesuffix(".gz").removesuffix(".nii")

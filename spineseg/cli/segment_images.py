@@ -7,10 +7,15 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spineseg.contrasts import CONTRASTS, SUFFIX_CONTRAST
-from spineseg.errors import InputError
+from spineseg.errors import InputError, SpinesegError
+from spineseg.writing import file_stem
+
+if TYPE_CHECKING:
+    from spineseg.methods import ImageTask, PreparedMethod
+    from spineseg.progress import Progress
 
 
 def parse_contrast(text: str) -> str:
@@ -68,8 +73,7 @@ def available_threads(asked: int) -> int:
 def output_path(image: Path, args: argparse.Namespace) -> Path:
     """Return the mask's path: -o, or <img>_seg.nii.gz in -ofolder or the current folder."""
     if args.o is None:
-        name = image.name.removesuffix(".gz").removesuffix(".nii")
-        return (args.ofolder or Path()) / f"{name}_seg.nii.gz"
+        return (args.ofolder or Path()) / f"{file_stem(image)}_seg.nii.gz"
     path = args.o if args.o.name.endswith((".nii", ".nii.gz")) else args.o.with_name(f"{args.o.name}.nii.gz")
     return args.ofolder / path if args.ofolder and not path.is_absolute() else path
 
@@ -91,7 +95,7 @@ def segment_images(
     int
         0, or 2 when an image could not be used; the other images are done all the same.
     """
-    from spineseg.methods import prepare_method, segment_file
+    from spineseg.methods import ImageTask, prepare_method
     from spineseg.progress import Progress
 
     outputs = [output_path(image, args) for image in args.i]
@@ -105,42 +109,40 @@ def segment_images(
         threads=available_threads(args.threads),
     )
     progress = Progress(len(args.i), verbosity=args.v)
-    results = []
-    for image, output in zip(args.i, outputs, strict=True):
-        try:
-            result = segment_file(
-                image,
-                output,
-                method,
-                args.c,
-                bval=args.bval,
-                centerline=centerline,
-                masks=masks,
-                soft=bool(args.soft),
-                progress=progress,
-            )
-        except InputError as error:
-            progress.end_image("failed")
-            print(f"spineseg {name}: error: {error}", file=sys.stderr)
-            results.append({"image": str(image), "status": "failed", "message": str(error), "files": []})
-            continue
-        page = _add_to_qc(args, result, name) if args.qc else None
-        results.append(
-            {
-                "image": str(image),
-                "status": result.status,
-                "message": result.message,
-                "warnings": list(result.warnings),
-                "files": [str(file) for file in result.files],
-                "seconds": result.seconds,
-                "qc": str(page) if page else None,
-            }
-        )
-        if not args.json:
-            _print_result(args, result, page)
+    drawn = {"centerline": centerline, "masks": masks or {}, "soft": bool(args.soft)}
+    tasks = [
+        ImageTask(image, output, args.c, bval=args.bval, **drawn) for image, output in zip(args.i, outputs, strict=True)
+    ]
+    results = [_segment_one(args, task, method, progress) for task in tasks]
     if args.json:
         print(json.dumps(results, indent=2))
     return 2 if any(result["status"] == "failed" for result in results) else 0
+
+
+def _segment_one(
+    args: argparse.Namespace, task: ImageTask, method: PreparedMethod, progress: Progress
+) -> dict[str, Any]:
+    """Segment one image, print what became of it and return it ready for JSON."""
+    from spineseg.methods import segment_file
+
+    try:
+        result = segment_file(task, method, progress)
+    except SpinesegError as error:
+        progress.end_image("failed")
+        print(f"spineseg {method.name}: error: {error}", file=sys.stderr)
+        return {"image": str(task.image), "status": "failed", "message": str(error), "files": []}
+    page = _add_to_qc(args, result, method.name) if args.qc else None
+    if not args.json:
+        _print_result(args, result, page)
+    return {
+        "image": str(task.image),
+        "status": result.status,
+        "message": result.message,
+        "warnings": list(result.warnings),
+        "files": [str(file) for file in result.files],
+        "seconds": result.seconds,
+        "qc": str(page) if page else None,
+    }
 
 
 def _check_outputs(args: argparse.Namespace, outputs: list[Path]) -> None:

@@ -33,8 +33,8 @@ from spineseg.provenance import sha256_file
 from spineseg.report import palette, pictures, tables
 from spineseg.report.flags import badness, find_flags
 from spineseg.report.review import MethodResult, ReviewImage, collect_reviews, select_rows
-from spineseg.volume import file_stem, load_image, load_mask
-from spineseg.writing import write_bytes, write_json, write_text
+from spineseg.volume import load_image, load_mask
+from spineseg.writing import file_stem, write_bytes, write_json, write_text
 
 SCHEMA = 1
 """Version of the entries; the index skips entries of another."""

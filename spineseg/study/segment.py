@@ -16,9 +16,17 @@ from typing import Any
 from spineseg import __version__
 from spineseg.bids import derivative_path
 from spineseg.errors import InputError, ModelError
-from spineseg.methods import ImageResult, PreparedMethod, segment_file, sidecar_path
+from spineseg.methods import (
+    ImageResult,
+    ImageTask,
+    PreparedMethod,
+    describe_result,
+    result_from_sidecar,
+    segment_file,
+    sidecar_path,
+)
 from spineseg.progress import Progress
-from spineseg.provenance import build_sidecar, sha256_file, sha256_json
+from spineseg.provenance import sha256_file, sha256_json
 from spineseg.writing import write_json
 
 
@@ -89,15 +97,15 @@ def _segment_row(row: dict[str, str], results: Path, method: PreparedMethod, pro
     """Segment one image, or reuse its finished result; return its manifest entry."""
     mask = results / derivative_path(row, method.name)
     key = content_key(row, method)
-    finished = _finished_entry(row, mask, key, results)
-    if finished is not None:
+    bval = Path(row["bval"]) if row.get("bval") else None
+    task = ImageTask(Path(row["path"]), mask, row["contrast"], bval=bval, key=key)
+    result = _finished_result(task)
+    if result is not None:
         progress.start_image(row["image_id"])
-        progress.end_image(f"{finished['status']}, already done")
-        return finished
+        progress.end_image(f"{result.status}, already done")
+        return _entry(row, result, mask, results)
     try:
-        result = segment_file(
-            row["path"], mask, method, row["contrast"], bval=row.get("bval") or None, key=key, progress=progress
-        )
+        result = segment_file(task, method, progress)
     except (MemoryError, ModelError):
         raise
     except Exception as error:  # one image must not stop the study; the line and the log say why
@@ -105,55 +113,31 @@ def _segment_row(row: dict[str, str], results: Path, method: PreparedMethod, pro
         if not isinstance(error, InputError):
             traceback.print_exc(file=sys.stderr)
         message = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-        result = ImageResult(Path(row["path"]), "failed", " ".join(message.split()))
-        _write_failure(result, row, mask, method, key)
+        result = _write_failure(task, method, " ".join(message.split()))
     return _entry(row, result, mask, results)
 
 
-def _write_failure(
-    result: ImageResult, row: dict[str, str], mask: Path, method: PreparedMethod, key: str | None
-) -> None:
+def _write_failure(task: ImageTask, method: PreparedMethod, message: str) -> ImageResult:
     """Leave a sidecar without a mask, so that a rerun knows and a reader sees why."""
-    mask.unlink(missing_ok=True)
-    sidecar = build_sidecar(
-        sources=[row["path"]],
-        method=method.name,
-        contrast=row["contrast"],
-        status="failed",
-        notes=(result.message,),
-        parameters=method.parameters,
-        weights=method.weights,
-        seconds={},
-        peak_mib=0.0,
-        device=method.device,
-        threads=method.threads,
-    )
-    write_json(sidecar_path(mask), sidecar | {"ContentKey": key})
+    task.output.unlink(missing_ok=True)
+    sidecar = describe_result(task, method, "failed", (message,), parameters={})
+    write_json(sidecar_path(task.output), sidecar)
+    return result_from_sidecar(task, sidecar)
 
 
-def _finished_entry(row: dict[str, str], mask: Path, key: str | None, results: Path) -> dict[str, Any] | None:
-    """Return the manifest entry of a result that is whole and still good, else None."""
+def _finished_result(task: ImageTask) -> ImageResult | None:
+    """Return a result that is whole and still good, else None."""
     try:
-        sidecar = json.loads(sidecar_path(mask).read_text())
+        sidecar = json.loads(sidecar_path(task.output).read_text())
     except (OSError, ValueError):
         return None
-    if key is None or sidecar.get("ContentKey") != key:
+    if task.key is None or sidecar.get("ContentKey") != task.key:
         return None
-    failed = sidecar["Status"] == "failed"
-    if not failed and (not mask.is_file() or sha256_file(mask) != sidecar.get("MaskSHA256")):
+    if sidecar["Status"] != "failed" and (
+        not task.output.is_file() or sha256_file(task.output) != sidecar.get("MaskSHA256")
+    ):
         return None
-    notes = tuple(sidecar["Notes"])
-    result = ImageResult(
-        Path(row["path"]),
-        sidecar["Status"],
-        notes[-1] if notes and sidecar["Status"] != "ok" else "",
-        None if failed else mask,
-        None if failed else sidecar["MaskSHA256"],
-        sidecar["Seconds"],
-        sidecar["PeakMB"],
-        notes,
-    )
-    return _entry(row, result, mask, results)
+    return result_from_sidecar(task, sidecar)
 
 
 def _entry(row: dict[str, str], result: ImageResult, mask: Path, results: Path) -> dict[str, Any]:
