@@ -4,8 +4,8 @@ import json
 import subprocess
 
 import pytest
-from run_workflow import ROOT
 from one_node_slurm import OneNodeSlurm, why_not
+from run_workflow import ROOT
 
 pytestmark = [pytest.mark.slurm, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 
