@@ -297,10 +297,41 @@ class TestEndpoints:
         np.testing.assert_allclose(endpoint.differences[1, 0], [3 / 5, 1.0])
         np.testing.assert_allclose(endpoint.differences[0, 1], [-3 / 5, -1.0])
 
-    def test_one_proxy_alone_does_not_decide(self, pilot):
+    def test_smoothness_alone_does_not_decide(self, pilot):
         for s in range(12):
-            pilot.add(f"{s:02d}", {"propseg": {"csa_roughness": 0.005}, "deepseg": {}})
-        assert pilot.decide()["verdict"] != "clear"
+            smooth = {"csa_roughness": 0.005, "centre_roughness": 0.01}
+            pilot.add(f"{s:02d}", {"propseg": smooth, "deepseg": {}})
+        d = pilot.decide()
+        assert d["probability"]["propseg"] > 0.9
+        assert d["verdict"] == "undecided"
+        assert any("only smoothness" in note for note in d["notes"])
+        assert d["pilots"]["further_needed"] is None
+
+    @pytest.mark.parametrize(
+        ("dice_between", "verdict"), [(0.95, "equivalent"), (0.85, "undecided"), ("", "undecided")]
+    )
+    def test_equal_proxies_mean_equal_methods_only_if_masks_agree(self, pilot, dice_between, verdict):
+        for s in range(10):
+            pilot.add(f"{s:02d}", {"propseg": {}, "deepseg": {}}, dice_between=dice_between)
+        d = pilot.decide()
+        assert (d["endpoint"], d["verdict"]) == ("composite", verdict)
+        assert ("blind to size" in " ".join(d["notes"])) == (verdict == "undecided")
+        assert write_report(d)
+
+    def test_unreadable_images_are_nobodys_failure(self, pilot):
+        with_dice(pilot, 8, 0.03)
+        broken = {"status": "failed", "message": "x.nii.gz: damaged", "dice": ""}
+        name = pilot.add("70", {"propseg": broken, "deepseg": broken})
+        pilot.add("71", {"propseg": broken | {"message": "MemoryError"}, "deepseg": broken})
+        d = pilot.decide()
+        assert {"image_id": name, "reason": "x.nii.gz: damaged"} in d["excluded"]
+        assert d["failures"]["propseg"]["n_failed"] == d["failures"]["deepseg"]["n_failed"] == 1
+
+    def test_repeats_with_a_failure(self, pilot):
+        for run, area in (("1", 70.0), ("2", 72.0), ("3", "")):
+            pilot.add("01", {"propseg": {"csa_mean_mm2": area}, "deepseg": {"csa_mean_mm2": 50.0}}, run=run)
+        evidence = load_evidence(pilot.write(), ["propseg", "deepseg"], coverage_limit=0.8)
+        np.testing.assert_allclose(scan_rescan_cov(evidence), [[100 * 2**0.5 / 71, 0]])
 
 
 class TestDocument:

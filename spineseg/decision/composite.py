@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,14 +20,21 @@ COMPONENTS = {
 """Metric to (name of its band in the settings, whether the band is relative, whether higher is better).
 How well the edge fits is not among them: propseg optimises just that."""
 
+WITHOUT_SMOOTHNESS = ("coverage", "n_components", "plausible")
+"""Proxies that no method meets just by smoothing."""
 
-def composite_differences(evidence: Evidence, params: DecisionParams) -> NDArray[np.float64]:
+
+def composite_differences(
+    evidence: Evidence, params: DecisionParams, components: Sequence[str] = tuple(COMPONENTS)
+) -> NDArray[np.float64]:
     """Score each pair of methods in each participant by the signs of the proxies' differences.
 
     Parameters
     ----------
     evidence : Evidence
     params : DecisionParams
+    components : sequence of str
+        Proxies to count.
 
     Returns
     -------
@@ -38,7 +47,7 @@ def composite_differences(evidence: Evidence, params: DecisionParams) -> NDArray
     scores = np.zeros((n_methods, n_methods, n_people))
     for a in range(n_methods):
         for b in range(a):
-            signs = np.stack([_signs(evidence, name, a, b, params) for name in COMPONENTS])
+            signs = np.stack([_signs(evidence, name, a, b, params) for name in components])
             counted = np.isfinite(signs).sum(axis=0)
             total = np.nansum(signs, axis=0)
             score = np.divide(total, counted, out=np.full(n_people, np.nan), where=counted > 0)

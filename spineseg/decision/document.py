@@ -111,7 +111,7 @@ def build_decision(evidence: Evidence, params: DecisionParams, context: Context)
         "pilots": _pilots(judgement, endpoint, params),
         "seconds_per_image": dict(zip(methods, median_seconds(evidence).tolist(), strict=True)),
         "cautions": _cautions(judgement, endpoint),
-        "notes": notes + _general_notes(evidence, judgement, params),
+        "notes": notes + _general_notes(evidence, endpoint, judgement, params),
         "excluded": [*evidence.excluded, *_uncompared(judgement, endpoint)],
         "parameters": asdict(params),
         "versions": dict(context.versions),
@@ -274,7 +274,11 @@ def _method_means(endpoint: Endpoint, methods: tuple[str, ...]) -> dict[str, flo
 
 def _pilots(judgement: Judgement, endpoint: Endpoint, params: DecisionParams) -> dict[str, Any]:
     """How many further participants a verdict would need; nulls where there is a verdict or no pair."""
-    if judgement.verdict != "undecided" or judgement.basis != "endpoint":
+    is_sure = judgement.n >= params.min_participants and (
+        max(asdict(judgement.posterior).values()) >= params.min_probability if judgement.posterior else False
+    )
+    # where the probability suffices, something else than their number keeps it from being a verdict
+    if judgement.verdict != "undecided" or judgement.basis != "endpoint" or is_sure:
         return {"total_needed": None, "further_needed": None, "searched_up_to": None}
     advantage = endpoint.advantage(judgement.best, judgement.rival)
     total = pilots_for_verdict(
@@ -302,7 +306,22 @@ def _cautions(judgement: Judgement, endpoint: Endpoint) -> list[str]:
     ]
 
 
-def _general_notes(evidence: Evidence, judgement: Judgement, params: DecisionParams) -> list[str]:
+def _why_undecided(evidence: Evidence, endpoint: Endpoint, judgement: Judgement, params: DecisionParams) -> list[str]:
+    """Say what kept a high probability from being a verdict."""
+    best, rival = (evidence.methods[m] for m in (judgement.best, judgement.rival))
+    if judgement.posterior.better >= params.min_probability and not endpoint.is_backed(judgement.best, judgement.rival):
+        return [f"only smoothness favours {best}, which some methods have by construction; that is no verdict"]
+    if judgement.posterior.equivalent < params.min_probability or endpoint.kind.is_truth:
+        return []
+    dice = evidence.pair_dice(judgement.best, judgement.rival)
+    found = "is not known" if math.isnan(dice) else f"is {dice:.2f}"
+    return [
+        f"the measures used see no difference between {best} and {rival}, but the Dice between their masks {found}; "
+        f"they count as equal from {params.min_agreement:g} on, because these measures are blind to size and place"
+    ]
+
+
+def _general_notes(evidence: Evidence, endpoint: Endpoint, judgement: Judgement, params: DecisionParams) -> list[str]:
     """What a reader must know about how the verdict came about."""
     notes = []
     dropped = [m for i, m in enumerate(evidence.methods) if i not in judgement.eligible]
@@ -316,6 +335,8 @@ def _general_notes(evidence: Evidence, judgement: Judgement, params: DecisionPar
             f"{evidence.methods[judgement.rival]} alone failed in {rival} participants, "
             f"{evidence.methods[judgement.best]} alone in {only}"
         )
+    if judgement.basis == "endpoint" and judgement.verdict == "undecided":
+        notes += _why_undecided(evidence, endpoint, judgement, params)
     if judgement.basis == "endpoint" and judgement.n < params.min_participants:
         notes.append(
             f"{judgement.n} participants could be compared; fewer than {params.min_participants} never give a verdict"

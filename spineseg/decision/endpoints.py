@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from spineseg.decision.composite import composite_differences
+from spineseg.decision.composite import WITHOUT_SMOOTHNESS, composite_differences
 from spineseg.decision.contrast_spread import inter_contrast_sd
 from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams
@@ -23,6 +23,8 @@ class EndpointKind:
     ----------
     key, words, unit : str
     higher_is_better : bool
+    is_truth : bool
+        Whether it compares with reference masks.
     caution : str
         Whom it may favour, and what it cannot see.
     """
@@ -31,6 +33,7 @@ class EndpointKind:
     words: str
     unit: str
     higher_is_better: bool
+    is_truth: bool
     caution: str
 
 
@@ -42,6 +45,7 @@ KINDS = {
             "Dice overlap with the reference masks",
             "",
             True,
+            True,
             "A method trained on masks of the same style, or a reference drawn by a similar rule, is favoured; Dice "
             "hides a bias of the area.",
         ),
@@ -50,12 +54,14 @@ KINDS = {
             "share of the surface within the tolerance of the reference",
             "",
             True,
+            True,
             "A method trained on masks of the same style is favoured.",
         ),
         EndpointKind(
             "scan_rescan_cov",
             "change of the mean cord area between repeated scans of a person",
             "%",
+            False,
             False,
             "Measures precision, not truth: a method that is wrong the same way each time looks good, and smoothing "
             "methods are favoured.",
@@ -65,6 +71,7 @@ KINDS = {
             "spread of the cord area between contrasts of a person",
             "mm²",
             False,
+            False,
             "Measures consistency, not truth; smoothing methods are favoured.",
         ),
         EndpointKind(
@@ -72,6 +79,7 @@ KINDS = {
             "composite score of coverage, smoothness, components and plausibility",
             "",
             True,
+            False,
             "Made of proxies, no truth: smoothness favours methods that smooth by construction (propseg's surface), "
             "coverage favours methods that go on where no cord is seen.",
         ),
@@ -97,6 +105,8 @@ class Endpoint:
         Per participant in the endpoint's unit; for the composite, the mean score against the others.
     differences : (M, M, P) ndarray
         ``differences[a, b]``: advantage of method a over b, positive where a is better; NaN where unknown.
+    guard : (M, M, P) ndarray, optional
+        Differences in the proxies without smoothness, which must favour the method that wins clearly.
     """
 
     kind: EndpointKind
@@ -104,6 +114,7 @@ class Endpoint:
     people: NDArray[np.str_]
     means: NDArray[np.float64]
     differences: NDArray[np.float64]
+    guard: NDArray[np.float64] | None = None
 
     def advantage(self, a: int, b: int) -> NDArray[np.float64]:
         """Known advantages of method a over b, one per participant, (n,)."""
@@ -118,7 +129,20 @@ class Endpoint:
     def without(self, person: str) -> Endpoint:
         """Return the endpoint without one participant; values of the others do not depend on that one."""
         keep = self.people != person
-        return replace(self, people=self.people[keep], means=self.means[keep], differences=self.differences[:, :, keep])
+        return replace(
+            self,
+            people=self.people[keep],
+            means=self.means[keep],
+            differences=self.differences[:, :, keep],
+            guard=None if self.guard is None else self.guard[:, :, keep],
+        )
+
+    def is_backed(self, a: int, b: int) -> bool:
+        """Whether more than smoothness favours method a over b; True where nothing guards."""
+        if self.guard is None:
+            return True
+        known = self.guard[a, b][np.isfinite(self.guard[a, b])]
+        return bool(known.size and known.mean() > 1e-12)
 
 
 def compute_endpoint(evidence: Evidence, key: str, params: DecisionParams) -> Endpoint:
@@ -136,9 +160,10 @@ def compute_endpoint(evidence: Evidence, key: str, params: DecisionParams) -> En
     Endpoint
         With NaN in participants for whom the endpoint is not defined.
     """
-    kind = KINDS[key]
+    kind, guard = KINDS[key], None
     if key == "composite":
         differences = composite_differences(evidence, params)
+        guard = composite_differences(evidence, params, WITHOUT_SMOOTHNESS)
         n_methods = len(evidence.methods)
         with np.errstate(invalid="ignore"):
             means = (differences.sum(axis=1) / max(1, n_methods - 1)).T
@@ -146,7 +171,7 @@ def compute_endpoint(evidence: Evidence, key: str, params: DecisionParams) -> En
         means = _scalar_means(evidence, key)
         sign = 1.0 if kind.higher_is_better else -1.0
         differences = sign * (means.T[:, None, :] - means.T[None, :, :])
-    return Endpoint(kind, getattr(params, f"rope_{key}"), evidence.people, means, differences)
+    return Endpoint(kind, getattr(params, f"rope_{key}"), evidence.people, means, differences, guard)
 
 
 def choose_endpoint(evidence: Evidence, params: DecisionParams, eligible: Sequence[int]) -> tuple[Endpoint, list[str]]:
@@ -193,17 +218,17 @@ def _scalar_means(evidence: Evidence, key: str) -> NDArray[np.float64]:
 def scan_rescan_cov(evidence: Evidence) -> NDArray[np.float64]:
     """Compute the scan-rescan coefficient of variation per participant, (P, M), percent.
 
-    Images that differ in session and run only repeat each other. The variance of the mean CSA within each
-    set of repeats, over its squared mean, is averaged over a participant's sets; then the root is taken.
-    NaN without repeats, and where a method failed on one of them.
+    Images that differ in session and run only repeat each other; those count that every method has an area
+    of. The variance of the mean CSA within each set of repeats, over its squared mean, is averaged over a
+    participant's sets; then the root is taken. NaN with fewer than two such images.
     """
     people, index = np.unique(evidence.subject, return_inverse=True)
     _, group = np.unique(evidence.repeat_key, return_inverse=True)
     csa = evidence.values["csa_mean_mm2"]
     squares, count = np.zeros((people.size, csa.shape[1])), np.zeros(people.size)
     for members in (np.flatnonzero(group == g) for g in range(group.max(initial=-1) + 1)):
-        values = csa[members]
-        if len(members) < 2 or not np.isfinite(values).all():
+        values = csa[members][np.isfinite(csa[members]).all(axis=1)]
+        if len(values) < 2:
             continue
         squares[index[members[0]]] += values.var(axis=0, ddof=1) / values.mean(axis=0) ** 2
         count[index[members[0]]] += 1

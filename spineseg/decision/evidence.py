@@ -76,6 +76,18 @@ class Evidence:
             values={key: value[keep] for key, value in self.values.items()},
         )
 
+    def pair_dice(self, a: int, b: int) -> float:
+        """Mean Dice between the masks of two methods over participants; NaN where it is not known."""
+        pair = {self.methods[a], self.methods[b]}
+        found = {
+            row["image_id"]: _number(row["dice"])
+            for row in self.agreement
+            if {row["method_a"], row["method_b"]} == pair
+        }
+        dice = np.array([found.get(name, np.nan) for name in self.image_id.tolist()], np.float64)
+        means = self.person_mean(dice[:, None])
+        return float(np.nanmean(means)) if np.isfinite(means).any() else float("nan")
+
     def person_mean(self, values: NDArray) -> NDArray[np.float64]:
         """Average (N, m) values within each participant, (P, m).
 
@@ -183,13 +195,27 @@ def _choose_images(
     for image_id in sorted(table):
         missing = [method for method in methods if method not in table[image_id]]
         subject = next(iter(table[image_id].values()))["subject"]
+        fault = _image_fault([table[image_id][method] for method in methods if method in table[image_id]])
         if missing:
             excluded.append({"image_id": image_id, "reason": f"no result by {', '.join(missing)}"})
         elif subject.removeprefix("sub-") in training:
             excluded.append({"image_id": image_id, "reason": "a method was trained on this person"})
+        elif fault:
+            excluded.append({"image_id": image_id, "reason": fault})
         else:
             kept.append(image_id)
     return kept, excluded
+
+
+def _image_fault(rows: list[dict[str, str]]) -> str:
+    """Return why no method could use an image, or nothing where that may be a method's failure.
+
+    A file that cannot be read fails with the same words by every method; it says nothing about them.
+    """
+    messages = {row.get("message", "") for row in rows}
+    if len(rows) > 1 and len(messages) == 1 and all(row["status"] == "failed" for row in rows):
+        return messages.pop()
+    return ""
 
 
 def _is_failed(row: dict[str, str], coverage_limit: float) -> bool:

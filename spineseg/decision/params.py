@@ -43,6 +43,10 @@ class DecisionParams:
     """People with references from which on references decide instead of proxies."""
     min_repeats: int = 6
     """People with repeats or several contrasts from which on these decide: as `min_participants`."""
+    min_agreement: float = 0.90
+    """Mean Dice between two methods that "equivalent" needs where no reference decides: proxies do not see a mask
+    that is too large or shifted, so methods count as equal only if their masks are. Above 0.9 the choice hardly
+    matters."""
     min_probability: float = 0.90
     """Posterior probability that a verdict needs."""
     rope_dice: float = 0.01
@@ -81,7 +85,7 @@ class DecisionParams:
     def __post_init__(self) -> None:
         if self.primary not in PRIMARY_CHOICES:
             raise InputError(f"decision.primary: expected one of {', '.join(PRIMARY_CHOICES)}, found {self.primary!r}")
-        for name in ("max_fail", "coverage_limit", "min_probability", "power"):
+        for name in ("max_fail", "coverage_limit", "min_agreement", "min_probability", "power"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"decision.{name}: expected a number from 0 to 1, found {getattr(self, name)!r}")
 

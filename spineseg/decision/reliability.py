@@ -93,8 +93,9 @@ def repeat_pairs(evidence: Evidence, method: int) -> NDArray[np.float64]:
     csa = evidence.values["csa_mean_mm2"][:, method]
     key = evidence.repeat_key
     pairs = {}
+    known = np.isfinite(evidence.values["csa_mean_mm2"]).all(axis=1)  # the same images for every method
     for name in np.unique(key):
-        members = np.flatnonzero((key == name) & np.isfinite(csa))
+        members = np.flatnonzero((key == name) & known)
         if len(members) >= 2:
             pairs.setdefault(str(evidence.subject[members[0]]), csa[members[:2]])
     return np.array(list(pairs.values()), np.float64).reshape(-1, 2)

@@ -233,6 +233,8 @@ def _more_pilots(d: Mapping[str, Any]) -> list[str]:
             f"Not even {pilots['searched_up_to']} participants would settle the choice, if they are like the present "
             "ones: the difference lies at the limit of what matters. Choose by cost, or by what your field uses."
         ]
+    if d["n_compared"] >= needed and d["computed"]["basis"] == "endpoint":
+        return []  # their number is not what is missing; the notes say what is
     further = max(1, needed - d["n_compared"])
     return [f"To settle the choice, add at least {further} participants to the pilot."]
 

@@ -92,7 +92,8 @@ def judge(
     -------
     Judgement
         "clear" needs at least `min_participants` and the probability `min_probability` against every
-        other eligible method; "equivalent" needs the same number and probability.
+        other eligible method, and by the composite more than smoothness. "equivalent" needs the same number
+        and probability, and without a reference that the methods' masks agree (`min_agreement`).
     """
     n_methods = len(evidence.methods)
     eligible = eligible_methods(evidence, params)
@@ -111,14 +112,23 @@ def judge(
     }
     n = endpoint.advantage(best, rival).size
     verdict = "undecided"
+    peers = [m for m in eligible if m == best or _are_equal(evidence, endpoint, posteriors[m], best, m, params)]
     if n >= params.min_participants:
-        if all(p.better >= params.min_probability for p in posteriors.values()):
+        if all(p.better >= params.min_probability and endpoint.is_backed(best, m) for m, p in posteriors.items()):
             verdict = "clear"
-        elif posteriors[rival].equivalent >= params.min_probability:
+        elif rival in peers:
             verdict = "equivalent"
-    peers = [m for m in eligible if m == best or posteriors[m].equivalent >= params.min_probability]
     method = _choose(evidence, verdict, best, peers, eligible, params)
     return Judgement(method, verdict, "endpoint", best, rival, posteriors[rival], eligible, n)
+
+
+def _are_equal(
+    evidence: Evidence, endpoint: Endpoint, posterior: Posterior, a: int, b: int, params: DecisionParams
+) -> bool:
+    """Whether two methods are equally good: by the endpoint, and without a reference by their masks too."""
+    if posterior.equivalent < params.min_probability:
+        return False
+    return endpoint.kind.is_truth or evidence.pair_dice(a, b) >= params.min_agreement
 
 
 def _rank(endpoint: Endpoint, eligible: tuple[int, ...]) -> tuple[int, int]:
