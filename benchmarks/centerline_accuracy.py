@@ -77,12 +77,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-data", type=Path, required=True, help="labelled images to score and to learn from")
     parser.add_argument("-extra", type=Path, nargs="*", default=[], help="more images to learn from, never scored")
+    parser.add_argument("-add", nargs=3, action="append", default=[], help="one more: image, mask, contrast")
     parser.add_argument("-subjects", nargs="*", help="people to score; default all")
     parser.add_argument("-shipped", action="store_true", help="use the package's detectors")
     parser.add_argument("-o", type=Path, help="write the table here too")
     args = parser.parse_args()
     scored = load_manifest(args.data)
-    pool = load_items([args.data, *args.extra])
+    pool = load_items([args.data, *args.extra], added=args.add)
     sources = {} if args.shipped else {item.image: load_slices(item) for item in pool}
     results = []
     for subject in args.subjects or sorted({item.subject for item in scored}):

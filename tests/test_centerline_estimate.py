@@ -7,7 +7,7 @@ import pytest
 
 from spineseg.centerline.curve import centerline_from_mask
 from spineseg.centerline.detector import PERCENTILES, load_detector, save_detector
-from spineseg.centerline.estimate import estimate_centerline, find_extent
+from spineseg.centerline.estimate import estimate_centerline, estimate_with_polarity, find_extent
 from spineseg.centerline.hog import N_FEATURES
 from spineseg.centerline.slabs import make_slabs
 from spineseg.contrasts import CONTRASTS, CORD_DARKER
@@ -92,6 +92,15 @@ def test_no_cord_gives_an_empty_centerline():
     noise = np.random.default_rng(2).rayleigh(50, size=(60, 60, 20)).astype(np.float32)
     detector = replace(load_detector("t2"), threshold=1e3)
     assert estimate_centerline(Volume(noise, np.eye(4)), "t2", detector=detector).is_empty
+
+
+def test_cord_brighter_than_fluid_in_a_t2star():
+    volume, centre = make_neck("t1")  # bright cord, dark fluid
+    line, darker = estimate_with_polarity(volume, "t2s")
+    assert not darker
+    assert line.slices.tolist() == list(range(40))
+    assert errors_mm(line, centre, volume.zooms).max() < 1.5
+    assert estimate_with_polarity(make_neck("t2s")[0], "t2s")[1]
 
 
 def test_input_is_not_changed():

@@ -20,10 +20,27 @@ from spineseg.centerline.detector import Detector, load_detector
 from spineseg.centerline.path import SMOOTHING_MM, find_path, refine_path
 from spineseg.centerline.slabs import PIXEL_MM, Slabs
 from spineseg.centerline.spline import cutoff_to_lam, evaluate_spline, fit_spline
+from spineseg.contrasts import CORD_DARKER
 from spineseg.volume import Volume
 
 MAX_FULL_PIXELS = 2_000_000
 """Pixels scored one by one, in half a second; of larger volumes every second pixel in plane is scored."""
+
+MAX_EVIDENCE = 3.0
+"""Most that one slab says for or against a cord (log-odds): a slice of artefact must not outvote its neighbours."""
+
+OPPOSITE = {"t1": "t2s", "dwi": "t2", "t2": "t1", "t2s": "t1"}
+"""Model of the other polarity, for images whose cord is bright where it should be dark, or the reverse."""
+
+WEAK_SCORE = 0.5
+"""Median score along the curve below which the other polarity is tried; labelled images have medians above 0.6."""
+
+POLARITY_PENALTY = 0.5
+"""By how much (log-odds) the other polarity's score must be higher in a pixel to count."""
+
+POLARITY_GAIN = 0.7
+"""Rise of the mean score that makes the other polarity credible: T2* without fluid contrast rise by 1.5 and
+more, ordinary images with an unlucky slice by less than 0.3."""
 
 MIN_TRUST = 0.05
 """Least weight of a slab in the smoothing, so that the curve through a bad stretch is still bound to something."""
@@ -55,15 +72,57 @@ def estimate_centerline(volume: Volume, contrast: str, *, detector: Detector | N
     ModelError
         If the detector cannot be loaded.
     """
+    return estimate_with_polarity(volume, contrast, detector=detector)[0]
+
+
+def estimate_with_polarity(
+    volume: Volume, contrast: str, *, detector: Detector | None = None
+) -> tuple[Centerline, bool]:
+    """Find the centerline, and whether the cord is darker than the fluid around it.
+
+    Some T2* and MT images show the cord as bright as the fluid or brighter. Where the contrast's own model
+    is unsure, the model of the other polarity is asked as well, and both may vote slice by slice.
+
+    Parameters
+    ----------
+    volume, contrast, detector :
+        As for `estimate_centerline`; a user's detector (of unknown contrast) is never mixed with others.
+
+    Returns
+    -------
+    line : Centerline
+    darker : bool
+        As `CORD_DARKER` says for the contrast, unless most slices speak for the other polarity.
+    """
     detector = detector or load_detector(contrast)
     slabs = detector.prepare(volume)
-    path, score = _find_curve(slabs, detector, volume.zooms[2])
-    extent = find_extent(score - detector.threshold)
+    stride = 1 if slabs.slices.size <= MAX_FULL_PIXELS else 2
+    dz_mm = float(np.diff(slabs.positions).mean() * volume.zooms[2]) if len(slabs.positions) > 1 else 1.0
+    maps = detector.score(slabs.slices, stride).transpose(0, 2, 1)
+    path, score = _find_curve(maps, stride, dz_mm)
+    darker = CORD_DARKER[contrast]
+    if detector.contrast is not None and np.median(score) < WEAK_SCORE:
+        other = load_detector(OPPOSITE[detector.contrast]).score(slabs.slices, stride).transpose(0, 2, 1)
+        mixed_path, mixed_score = _find_curve(np.maximum(maps, other - POLARITY_PENALTY), stride, dz_mm)
+        if np.mean(mixed_score) - np.mean(score) > POLARITY_GAIN:
+            i, j = np.rint(mixed_path / stride).astype(int).T
+            number = np.arange(len(maps))
+            flipped = other[number, i, j] - POLARITY_PENALTY > maps[number, i, j]
+            path, score, darker = mixed_path, mixed_score, darker != (flipped.mean() > 0.5)
+    return _build_centerline(volume, slabs, detector, path, score), darker
+
+
+def _build_centerline(
+    volume: Volume, slabs: Slabs, detector: Detector, path: NDArray[np.float64], score: NDArray[np.float64]
+) -> Centerline:
+    """Keep the slabs with cord, smooth the path (x, y), and give every slice its point."""
+    evidence = (score - detector.threshold).clip(-MAX_EVIDENCE, MAX_EVIDENCE)
+    extent = find_extent(evidence)
     if extent is None:
         return empty_centerline()
     kept = slice(extent[0], extent[1] + 1)
     positions_mm = slabs.positions[kept] * volume.zooms[2]
-    trust = np.maximum(MIN_TRUST, 1 / (1 + np.exp(-(score[kept] - detector.threshold).clip(-9, 9))))
+    trust = np.maximum(MIN_TRUST, 1 / (1 + np.exp(-evidence[kept])))
     lam = cutoff_to_lam(SMOOTHING_MM, float(np.diff(positions_mm).mean()) if len(positions_mm) > 1 else 1.0)
     smooth = fit_spline(positions_mm, path[kept] * PIXEL_MM, lam, trust) / PIXEL_MM
     low, high = slabs.bounds[extent[0]], slabs.bounds[extent[1] + 1]
@@ -73,12 +132,11 @@ def estimate_centerline(volume: Volume, contrast: str, *, detector: Detector | N
     return Centerline(np.column_stack([points, slices]), np.interp(slices, slabs.positions[kept], score[kept]))
 
 
-def _find_curve(slabs: Slabs, detector: Detector, dz_mm: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the best curve, (n, 2) sub-pixel (x, y), and its score in each slab, (n,)."""
-    stride = 1 if slabs.slices.size <= MAX_FULL_PIXELS else 2
-    maps = detector.score(slabs.slices, stride).transpose(0, 2, 1)
-    spacing = float(np.diff(slabs.positions).mean()) * dz_mm if len(maps) > 1 else 1.0
-    zooms = (stride * PIXEL_MM, stride * PIXEL_MM, spacing)
+def _find_curve(
+    maps: NDArray[np.float32], stride: int, dz_mm: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the best curve through maps (n, X, Y), (n, 2) sub-pixel (x, y), and its score in each slab, (n,)."""
+    zooms = (stride * PIXEL_MM, stride * PIXEL_MM, dz_mm)
     path = find_path(maps, zooms)
     score = maps[np.arange(len(maps)), path[:, 0], path[:, 1]].astype(np.float64)
     return stride * refine_path(maps, path, zooms), score

@@ -7,12 +7,25 @@ from pathlib import Path
 
 from spineseg.centerline.detector import save_detector
 from spineseg.centerline.training import TrainingParams, load_slices, train_detector
+from spineseg.contrasts import CONTRASTS
 from spineseg.errors import InputError
 from spineseg.training_data import LabelledImage, load_manifest
+from spineseg.volume import file_stem
 
 
-def load_items(tables: Sequence[Path], exclude: Sequence[str] = ()) -> list[LabelledImage]:
+def load_items(
+    tables: Sequence[Path], exclude: Sequence[str] = (), added: Sequence[Sequence[str]] = ()
+) -> list[LabelledImage]:
     """Read tables of labelled images, each image once, without the people left out.
+
+    Parameters
+    ----------
+    tables : sequence of Path
+        See `spineseg.training_data.load_manifest`.
+    exclude : sequence of str
+        People to leave out.
+    added : sequence of (image, mask, contrast)
+        More images, each of a person (or template) of its own.
 
     Raises
     ------
@@ -20,6 +33,10 @@ def load_items(tables: Sequence[Path], exclude: Sequence[str] = ()) -> list[Labe
         If a table cannot be read, a person to leave out is in none, or nothing is left.
     """
     items = list({item.image.resolve(): item for table in tables for item in load_manifest(table)}.values())
+    for image, mask, contrast in added:
+        if contrast not in CONTRASTS:
+            raise InputError(f"-add {image}: expected one of {', '.join(CONTRASTS)}, found {contrast!r}")
+        items.append(LabelledImage(Path(image), Path(mask), contrast, file_stem(image)))
     unknown = sorted(set(exclude) - {item.subject for item in items})
     if unknown:
         raise InputError(f"-exclude: expected people of the tables, found {', '.join(unknown)}")
@@ -35,6 +52,7 @@ def train_detectors(
     *,
     contrasts: Sequence[str],
     exclude: Sequence[str] = (),
+    added: Sequence[Sequence[str]] = (),
     seed: int = 0,
     log: Callable[[str], None] = lambda line: None,
 ) -> list[Path]:
@@ -47,7 +65,7 @@ def train_detectors(
     list of Path
         The files.
     """
-    items = load_items(tables, exclude)
+    items = load_items(tables, exclude, added)
     sources = [load_slices(item) for item in items]
     files = []
     for contrast in contrasts:

@@ -27,6 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TSV",
         help="more such tables; images named before are not taken twice",
     )
+    parser.add_argument(
+        "-add",
+        nargs=3,
+        action="append",
+        default=[],
+        metavar=("IMG", "MASK", "CONTRAST"),
+        help="one more labelled image, such as a template; its slices without mask must hold no cord; repeatable",
+    )
     parser.add_argument("-c", nargs="+", choices=CONTRASTS, default=list(CONTRASTS), help="contrasts; default all")
     parser.add_argument("-exclude", nargs="+", default=[], metavar="SUBJECT", help="people to leave out")
     parser.add_argument(
@@ -47,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     files = train_detectors(
         [args.data, *args.extra],
         args.ofolder,
+        added=args.add,
         contrasts=args.c,
         exclude=args.exclude,
         seed=args.seed,
