@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from spineseg.phantom.course import CONUS_S_MM, S_BOTTOM_MM, S_STEP_MM, Profiles, build_profiles, table_index
+from spineseg.phantom.course import CONUS_S_MM, Profiles, build_profiles, table_index
 from spineseg.phantom.params import AnatomyParams
 from spineseg.phantom.tissues import Tissue, capsule_distance, radial_distance
 
@@ -162,8 +162,3 @@ def paint_canal(labels: np.ndarray, params: AnatomyParams, u: np.ndarray, v: np.
         tissue[across + ((s - lesion.s_mm) / lesion.length_mm) ** 2 < 1] = Tissue.LESION
     labels[sac[cord]] = tissue[cord]
     labels[sac[stem]] = Tissue.BRAINSTEM
-
-
-def cord_bottom_s_mm(params: AnatomyParams) -> float:
-    """Position of the tip of the conus of one person, mm."""
-    return max(CONUS_S_MM * params.height, S_BOTTOM_MM + S_STEP_MM)
