@@ -12,6 +12,7 @@ from report_study import SHAPE, make_study, write_cord_image
 from spineseg.cli import main
 from spineseg.errors import InputError
 from spineseg.report.qc import add_image_to_qc, build_index, entry_name, render_study
+from spineseg.report.tables import list_methods
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +71,12 @@ def test_failed_method_has_no_layer_and_empty_one_has_no_outline(study):
 
 
 def test_chunks_and_index_by_command_line(study, tmp_path):
-    qc, manifest = tmp_path / "qc", tmp_path / "drawn.json"
+    qc, manifest = tmp_path / "qc", study / "chunks" / "drawn" / "pilot-0000.json"
     chunk = ["-results", str(study), "-o", str(qc)]
     assert main(["qc", *chunk, "-chunk", "pilot-0000", "-manifest", str(manifest)]) == 0
     assert not (qc / "index.html").exists()
     entries = json.loads(manifest.read_text())["entries"]
+    assert list_methods(study) == ["propseg", "deepseg"]  # what was drawn is no method
     assert sorted(entries) == sorted(f"entries/{p.name}" for p in (qc / "entries").iterdir())
     stale = json.loads((qc / "entries" / "sub-01_T2w.json").read_text()) | {"id": "sub-99_T2w"}
     (qc / "entries" / "sub-99_T2w.json").write_text(json.dumps(stale))

@@ -133,16 +133,19 @@ def _layer(
     volume: Volume,
 ) -> dict[str, Any]:
     """Return one mask's outlines, in the order of the tiles, and its area by canonical slice."""
-    areas = next((r.csa_mm2 for r in review.methods if r.name == layer), {})
-    if areas:
-        csa = [areas.get(k) for k in range(mask.shape[2])]
-    else:  # no table: what the slice shows, without correction for the cord's angle
-        shown = mask.sum(axis=(0, 1)) * float(volume.zooms[0] * volume.zooms[1])
-        csa = [float(area) or None for area in shown]
+    result = next((r for r in review.methods if r.name == layer and r.csa_mm2), None)
+    areas = result.csa_mm2 if result else axial_areas(mask, volume.zooms)
     return {
         "name": layer,
         "paths": [path_data(slice_loops) for slice_loops in reversed(loops)],
         "sagittal": path_data(trace_outlines(strip.cut(mask)[:, :, None])[0]),
-        "csa": [None if area is None else round(area, 1) for area in csa],
-        "corrected": bool(areas),
+        "csa": [round(areas[k], 1) if k in areas else None for k in range(mask.shape[2])],
+        "corrected": bool(result and result.csa_corrected),
     }
+
+
+def axial_areas(mask: NDArray[np.bool_], zooms: NDArray) -> dict[int, float]:
+    """Return the area that each slice with mask shows, mm², without correction for the cord's angle."""
+    counts = mask.sum(axis=(0, 1))
+    pixel_mm2 = float(zooms[0] * zooms[1])
+    return {int(k): float(counts[k]) * pixel_mm2 for k in np.flatnonzero(counts)}

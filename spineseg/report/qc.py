@@ -167,13 +167,20 @@ def add_image_to_qc(
     qc_dir, image_path, seg_path = Path(qc_dir), Path(image_path), Path(seg_path)
     _, grid = load_image(image_path, contrast=contrast, bval=bval)
     mask, _ = load_mask(seg_path, like=grid)
-    status, warnings = _status_of(seg_path, bool((mask.data >= 0.5).any()), status)
+    cord = mask.data >= pictures.MASK_THRESHOLD
+    status, warnings = _status_of(seg_path, bool(cord.any()), status)
     stem = file_stem(image_path)
     place = hashlib.sha256(str(image_path.resolve()).encode()).hexdigest()[:8]
     result = MethodResult(
-        method, status, warnings[-1] if warnings and status != "ok" else "", seg_path, sha256_file(seg_path),
+        method,
+        status,
+        warnings[-1] if warnings and status != "ok" else "",
+        seg_path,
+        sha256_file(seg_path),
         warnings=warnings,
-    )  # fmt: skip
+        csa_mm2=pictures.axial_areas(cord, mask.zooms),
+        csa_corrected=False,
+    )
     row = {
         "image_id": stem,
         "subject": subject or _entity(stem, "sub") or _folder(image_path, 2),

@@ -33,6 +33,8 @@ class MethodResult:
         Columns of metrics.tsv to numbers.
     csa_mm2 : dict
         Canonical slice to cross-sectional area; empty when no table tells.
+    csa_corrected : bool
+        Whether the areas are corrected for the cord's angle, as the study's tables are.
     """
 
     name: str
@@ -45,6 +47,7 @@ class MethodResult:
     warnings: tuple[str, ...] = ()
     metrics: dict[str, float] = field(default_factory=dict)
     csa_mm2: dict[int, float] = field(default_factory=dict)
+    csa_corrected: bool = True
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from spineseg.errors import InputError
 STAGES = ("all", "pilot", "study")
 TABLE_FOLDERS = {"all": "tables", "pilot": "pilot/tables", "study": "study/tables"}
 MEASURES = "measures"
-"""Folder in ``chunks/`` that holds measures, where every other folder is a method's."""
+"""Folder in ``chunks/`` that holds the chunks' tables."""
 
 KNOWN_ORDER = ("propseg", "deepseg")
 """Shown in this order, so that a method keeps its colour and number in every study."""
@@ -72,9 +72,14 @@ def read_measures(results: Path, stage: str, name: str, chunk: str | None = None
 
 def list_methods(results: Path) -> list[str]:
     """Return the methods that have manifests, the known ones first."""
-    folder = results / "chunks"
-    names = {p.name for p in folder.iterdir() if p.is_dir() and p.name != MEASURES} if folder.is_dir() else set()
-    return sort_methods(name for name in names if any((folder / name).rglob("*.json")))
+    folders = [path for path in (results / "chunks").glob("*") if path.is_dir()]
+    return sort_methods(path.name for path in folders if _holds_manifests(path))
+
+
+def _holds_manifests(folder: Path) -> bool:
+    """Whether a folder is a method's; workflows keep other notes of their chunks beside them."""
+    first = min(folder.rglob("*.json"), default=None)
+    return first is not None and json.loads(first.read_text()).get("method") == folder.name
 
 
 def sort_methods(names: Iterable[str]) -> list[str]:

@@ -190,7 +190,7 @@ function drawHeading() {
     make("b", {}, `${pair.method_a} – ${pair.method_b}`),
     make("span", { class: "numbers" }, `Dice ${fixed(pair.dice, 3)} · CSA difference ${fixed(pair.csa_difference_mm2, 1)} mm²`))));
   $("flags").replaceChildren(...e.flags.map((f) => make("li", { class: `sev${f.severity}` },
-    { 4: "✕ ", 3: "✕ ", 2: "⚠ ", 1: "ⓘ " }[f.severity], f.method ? `${f.method}: ` : "", f.text)));
+    { 4: "✕ ", 3: "✕ ", 2: "⚠ ", 1: "• " }[f.severity], f.method ? `${f.method}: ` : "", f.text)));
 }
 function drawCard(m) {
   const numbers = [];
