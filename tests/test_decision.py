@@ -407,6 +407,24 @@ class TestDocument:
             ("sub-90_T2w", "no result by deepseg"),
         ]
 
+    def test_weights_are_those_of_the_masks(self, pilot, tmp_path):
+        with_dice(pilot, 6, 0.02).write()
+        (tmp_path / "images.tsv").write_text(
+            "image_id\tincluded\tpilot\tchunk\n"
+            + "".join(f"i{n}\ttrue\t{p}\tc{n}\n" for n, p in enumerate(["true", "true", "false"]))
+        )
+        for method, hashes in (("propseg", "aab"), ("deepseg", "xyz")):
+            for n, digest in enumerate(hashes):
+                path = tmp_path / "chunks" / method / f"c{n}.json"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(json.dumps({"version": "1", "weights": {"w": digest}, "images": []}))
+        config = {"methods": ["propseg", "deepseg"], "decision": FAST}
+        d = decide_from_files(tmp_path / "metrics.tsv", table=tmp_path / "images.tsv", config=config)
+        assert d["weights_sha256"] == {"propseg": {"w": "a"}, "deepseg": {"w": "x"}}
+        mixed = [note for note in d["notes"] if "several versions" in note]
+        assert len(mixed) == 1
+        assert "deepseg" in mixed[0]
+
 
 class TestInputs:
     @pytest.mark.parametrize(
@@ -418,6 +436,7 @@ class TestInputs:
             ({"seed": "one"}, "seed"),
             ({"rope_dice": True}, "rope_dice"),
             ({"one_method_for_all": 1}, "one_method_for_all"),
+            ({"one_method_for_all": False}, "one study per contrast"),
             ({"n_bootstrap": 1.5}, "n_bootstrap"),
         ],
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -61,16 +62,42 @@ def decide_from_files(
         slices=slices,
         training_subjects=params.training_subjects,
     )
+    weights, mixed = _weights_of_masks(table, methods)
     context = Context(
         dataset=str(config["dataset"] or Path(metrics).resolve().parent.name),
         override=config["override"],
         versions={"spineseg": __version__, "numpy": version("numpy"), "scipy": version("scipy")},
-        weights_sha256=config["weights_sha256"] or {method: weights_of(method) for method in methods},
+        weights_sha256=config["weights_sha256"] or weights,
         config_sha256=sha256_json(config),
     )
     decision = build_decision(evidence, params, context)
     decision["excluded"] = _not_included(table) + decision["excluded"]
+    decision["notes"] += [
+        f"masks by {m} come from several versions, parameters or weights; segment anew" for m in mixed
+    ]
     return decision
+
+
+def _weights_of_masks(table: str | Path | None, methods: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Weights by method as the pilot's manifests beside images.tsv name them, else the shipped ones.
+
+    Also returns the methods whose chunks were not all made alike.
+    """
+    weights: dict[str, Any] = {method: weights_of(method) for method in methods}
+    mixed: list[str] = []
+    if table is None:
+        return weights, mixed
+    rows = [row for row in read_rows(table) if row.get("included") == "true" and row.get("pilot") != "false"]
+    chunks = sorted({row["chunk"] for row in rows if row.get("chunk")})
+    for method in methods:
+        paths = [Path(table).parent / "chunks" / method / f"{chunk}.json" for chunk in chunks]
+        manifests = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
+        found = [m["weights"] for m in manifests if m.get("weights") is not None]
+        if found:
+            weights[method] = found[0]
+        if len({sha256_json([m.get(k) for k in ("version", "parameters_sha256", "weights")]) for m in manifests}) > 1:
+            mixed.append(method)
+    return weights, mixed
 
 
 def _method_names(methods: Any) -> list[str]:

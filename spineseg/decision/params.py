@@ -23,8 +23,8 @@ class DecisionParams:
     prefer : str, optional
         Method to take when the evidence does not tell the methods apart.
     one_method_for_all : bool
-        One method for all contrasts. Methods differ in CSA by several percent, so mixing them biases
-        contrasts against each other.
+        Always true. Methods differ in CSA by several percent, so mixing them biases contrasts against each
+        other; ``per_contrast`` of the decision tells how each contrast would be judged alone.
     training_subjects : tuple of str
         People on whom a method was trained; they never enter the decision.
     """
@@ -85,6 +85,11 @@ class DecisionParams:
     def __post_init__(self) -> None:
         if self.primary not in PRIMARY_CHOICES:
             raise InputError(f"decision.primary: expected one of {', '.join(PRIMARY_CHOICES)}, found {self.primary!r}")
+        if not self.one_method_for_all:
+            raise InputError(
+                "decision.one_method_for_all: expected true, found false; a study keeps one method, so make one study "
+                "per contrast (contrasts: [T2w] and so on) to choose for each"
+            )
         for name in ("max_fail", "coverage_limit", "min_agreement", "min_probability", "power"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"decision.{name}: expected a number from 0 to 1, found {getattr(self, name)!r}")
