@@ -100,3 +100,10 @@ def test_halved_slices_and_doubled_scores_share_their_middles():
     doubled = hog.double_scores(np.arange(4, dtype=np.float32)[None, :, None] * np.ones((1, 1, 3), np.float32), (7, 5))
     np.testing.assert_allclose(doubled[0, :, 0], [0, 0.5, 1, 1.5, 2, 2.5, 3])
     assert doubled.shape == (1, 7, 5)
+
+
+def test_unmirrored_windows_begin_16_pixels_before_their_centre(slices):
+    mirrored, plain = hog.describe_slices(slices), hog.describe_slices(slices, mirror=False)
+    index, y, x = np.array([0, 2]), np.array([20, 18]), np.array([21, 25])
+    expected = hog.gather_descriptors(mirrored, index, y, x)
+    np.testing.assert_allclose(hog.gather_descriptors(plain, index, y - 16, x - 16), expected, atol=1e-6)

@@ -138,14 +138,16 @@ def describe_slices(slices: NDArray, stride: int = 1, *, mirror: bool = True) ->
     slices : (n, Y, X) ndarray, 0 to 255
         Pixels of 1 mm.
     stride : {1, 2, 4, 8}, default 1
+    mirror : bool, default True
+        Mirror the slices at their borders, so that every pixel has a whole window.
 
     Returns
     -------
     (n, 36, Y', X') ndarray of float32
-        The window centred on pixel (y, x) begins at block (y, x) / stride; its 16 blocks are 8 / stride
-        apart.
+        With `mirror` the window centred on pixel (y, x) begins at block (y, x) / stride, without it 16 pixels
+        before; its 16 blocks are 8 / stride apart.
     """
-    blocks = compute_blocks(pad_windows(slices), stride)
+    blocks = compute_blocks(pad_windows(slices) if mirror else np.asarray(slices, dtype=np.float32), stride)
     for epsilon, clip in ((HYS_EPSILON, HYS_CLIP), (HYS_EPSILON_2, None)):  # L2-Hys: norm, clip, norm
         norm = np.sqrt(np.einsum("ncyx,ncyx->nyx", blocks, blocks))[:, None]
         blocks *= 1 / (norm + np.float32(epsilon))
