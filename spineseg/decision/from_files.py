@@ -64,7 +64,7 @@ def decide_from_files(
     )
     weights, mixed = _weights_of_masks(table, methods)
     context = Context(
-        dataset=str(config["dataset"] or Path(metrics).resolve().parent.name),
+        dataset=str(config["dataset"] or _folder_name(metrics)),
         override=config["override"],
         versions={"spineseg": __version__, "numpy": version("numpy"), "scipy": version("scipy")},
         weights_sha256=config["weights_sha256"] or weights,
@@ -98,6 +98,12 @@ def _weights_of_masks(table: str | Path | None, methods: Sequence[str]) -> tuple
         if len({sha256_json([m.get(k) for k in ("version", "parameters_sha256", "weights")]) for m in manifests}) > 1:
             mixed.append(method)
     return weights, mixed
+
+
+def _folder_name(metrics: str | Path) -> str:
+    """Name of the results folder in which the tables lie."""
+    folders = [name for name in Path(metrics).resolve().parent.parts if name not in ("tables", "pilot", "study")]
+    return folders[-1]
 
 
 def _method_names(methods: Any) -> list[str]:
