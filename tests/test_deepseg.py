@@ -72,6 +72,8 @@ def test_pasting_undoes_extracting(zooms, centre):
     back = preprocess.paste_patches(preprocess.extract_patches(data, *place, 32), data.shape, *place)
     half_width = 32 * 0.5 / 2 - 2 * zooms[:2]  # away from the patch's rim
     near = (np.abs(i - centre[0]) * zooms[0] < half_width[0]) & (np.abs(j - centre[1]) * zooms[1] < half_width[1])
+    rim = [0, 1, -2, -1]  # beyond the image its border repeats
+    near[rim] = near[:, rim] = False
     assert near.any()
     np.testing.assert_allclose(back[near], data[near], atol=1e-4)
 
@@ -232,7 +234,7 @@ def test_wrong_parameters_are_refused(wrong):
 def test_runs_are_joined_and_short_ones_dropped():
     score = np.zeros(60)
     score[10:20] = score[26:45] = 0.6  # a gap of 6 slices
-    score[55:58] = 0.4
+    score[57:60] = 0.4
     kept = inference.select_run(score, 0.25, 2.0)
     assert np.flatnonzero(kept).tolist() == list(range(10, 45))
     assert not inference.select_run(np.zeros(5), 0.25, 2.0).any()

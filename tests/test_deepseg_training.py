@@ -200,3 +200,6 @@ def test_the_command_writes_weights_with_their_provenance(tmp_path):
     assert provenance["held_out"] == ["t1crop"]
     assert (tmp_path / "w.csv").read_text().startswith("step,")
     assert not (tmp_path / "w.ckpt").exists()
+    before = out.read_bytes()
+    train_network("segment", data=table, out=out, resume=True)  # nothing left to do
+    assert out.read_bytes() == before

@@ -103,15 +103,18 @@ def train_network(
         Fields of `TrainingParams` that differ from the default.
     device : str
     resume : bool
-        Go on from the checkpoint if there is one.
+        Go on from the checkpoint if there is one; do nothing where the weights are there already.
     """
+    checkpoint = out.with_suffix(".ckpt")
+    going_on = resume and checkpoint.is_file()
+    if resume and out.is_file() and not going_on:
+        print(f"{out}: is there already; remove it to train anew", flush=True)
+        return
     config, params = CONFIGS[stage], TrainingParams(**(settings or {}))
     images, held_out = choose_images(data, extra, fold, list(exclude))
     shards = build_shards(images, config, masks, n_phantoms, params.seed)
     trainer = Trainer(config, params, shards, [build_shard(item, config) for item in held_out], device)
     out.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint = out.with_suffix(".ckpt")
-    going_on = resume and checkpoint.is_file()
     if going_on:
         trainer.load(checkpoint)
     n_slices = sum(len(s.image) for s in shards)

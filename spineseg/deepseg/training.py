@@ -54,7 +54,7 @@ class TrainingParams:
         Memory of the running average, in steps 1 / (1 - ema).
     """
 
-    steps: int = 6000
+    steps: int = 2000
     minutes: float | None = None
     batch: int = 32
     seed: int = 1
