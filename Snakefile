@@ -21,7 +21,7 @@ rule all:
     default_target: True
     input:
         decision=f"results/{DATASET}/decision.json",
-        kept=f"results/{DATASET}/tables/kept.tsv",
+        tables=multiext(f"results/{DATASET}/tables/", *TABLES),
         qc=f"results/{DATASET}/qc/index.html",
         report=f"results/{DATASET}/report.html",
 
@@ -36,6 +36,6 @@ rule study:
     """Every image by the decided method alone."""
     input:
         decision=f"results/{DATASET}/decision.json",
-        kept=f"results/{DATASET}/study/tables/kept.tsv",
+        tables=multiext(f"results/{DATASET}/study/tables/", *TABLES),
         qc=f"results/{DATASET}/study/qc/index.html",
         report=f"results/{DATASET}/study/report.html",

@@ -41,6 +41,7 @@ except InputError as error:
 
 DATASET = STUDY["dataset"]
 METHODS = STUDY["methods"]
+TABLES = ["metrics.tsv", "agreement.tsv", "slices.tsv.gz", "kept.tsv"]
 STAGES = {"": "all", "pilot/": "pilot", "study/": "study"}
 
 
