@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from spineseg.centerline.curve import Centerline
 from spineseg.propseg.byproducts import make_byproducts
 from spineseg.propseg.csf import grow_csf, subtract_cord
-from spineseg.propseg.initial import InitialTube, place_initial_tube
+from spineseg.propseg.initial import InitialTube, choose_polarity
 from spineseg.propseg.parameters import PropsegParams, get_contrast_model
 from spineseg.propseg.propagate import Propagation, propagate, settle_bridges
 from spineseg.propseg.rasterise import rasterise
@@ -101,14 +101,14 @@ def segment_cord(
         return _empty(volume, params, "no cord: the centerline is empty")
     stage("propagation")
     scene = build_scene(scaled, line, model, params, free=init_mask is not None, correction=correction)
-    initial = place_initial_tube(scene, order_starts(line, scene, start))
+    scene, initial, turned = choose_polarity(scene, order_starts(line, scene, start))
     if initial.tube is None:
         why = f"no cord: edges on {100 * initial.support:.0f} % of the initial tube, contrast {initial.contrast:.0f}"
         return _empty(volume, params, why)
     grown = settle_bridges(propagate(scene, initial), MAX_GAP_MM, scene.slice_mm)
     stage("refinement")
     surface = refine(scene, fill_slices(grown, scene), grown.contrast)
-    notes = _describe_stops(grown)
+    notes = _describe_polarity(scene, turned) + _describe_stops(grown)
     if params.correct_seg:
         surface, repaired, dropped = repair_surface(surface, scene, MAX_GAP_MM)
         notes += _note("repaired from their neighbours", repaired) + _note("dropped as incoherent", dropped)
@@ -181,6 +181,12 @@ def _judge_extent(cord_mask: NDArray[np.bool_], line: Centerline) -> tuple[str, 
     gaps = (missing > extent[0]) & (missing < extent[-1])
     partial = gaps.any() or len(missing) > (1 - COMPLETE) * len(line.slices)
     return ("partial" if partial else "ok"), _note("on the centerline but without cord", tuple(missing.tolist()))
+
+
+def _describe_polarity(scene: Scene, turned: bool) -> tuple[str, ...]:
+    """Say that the image contradicts the contrast."""
+    shade = "darker" if scene.model.sign > 0 else "brighter"
+    return (f"the cord is {shade} than the fluid, against the contrast given; segmented as it looks",) if turned else ()
 
 
 def _describe_stops(grown: Propagation) -> tuple[str, ...]:
