@@ -13,6 +13,7 @@ import pytest
 from report_study import SHAPE, make_study
 
 from spineseg.report.qc import build_index, render_study
+from spineseg.study.exclusion import read_exclusions
 
 CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
 pytestmark = [
@@ -166,7 +167,7 @@ def test_click_on_the_area_curve_jumps_to_the_slice(browser, page):
     assert "Slice 13 of 14" in browser.text("#readout")
 
 
-def test_marks_survive_a_reload_and_are_exported(browser, page):
+def test_marks_survive_a_reload_and_are_exported(browser, page, tmp_path):
     browser.open(page, "#sub-01_T2w")
     browser.run("localStorage.clear()")
     browser.open(page, "#sub-01_T2w")
@@ -179,6 +180,8 @@ def test_marks_survive_a_reload_and_are_exported(browser, page):
         document.getElementById('save-fail').click();""")
     browser.wait("return window.saved !== null")
     assert browser.run("return window.saved") == "- sub-01_T2w.nii.gz  # propseg\n"
+    (tmp_path / "qc_fail.yml").write_text(browser.run("return window.saved"))
+    assert list(read_exclusions(str(tmp_path / "qc_fail.yml"))) == ["sub-01_T2w"]  # what the config takes
 
 
 def test_search_narrows_the_list(browser, page):
@@ -186,6 +189,25 @@ def test_search_narrows_the_list(browser, page):
     browser.press("/", *"sub-01 t1w")
     assert browser.run("return [...document.querySelectorAll('.row')].map(r => r.id)") == ["row-sub-01_T1w"]
     browser.press("Escape")
+
+
+def test_wall_shows_every_image_and_opens_one(browser, page):
+    browser.open(page)
+    browser.press("w")
+    assert browser.run("return document.querySelectorAll('.wall button').length") == 4
+    browser.run("document.querySelectorAll('.wall button')[3].click()")
+    browser.wait("return document.querySelectorAll('.tile').length > 0")
+    assert browser.run("return document.querySelectorAll('.row')[3].getAttribute('aria-selected')") == "true"
+
+
+def test_viewer_command_names_image_and_masks(browser, page):
+    browser.open(page, "#sub-01_T2w")
+    browser.press("v")
+    command = browser.run("return document.getElementById('command').value")
+    browser.press("Escape")
+    assert command.startswith("fsleyes ")
+    assert command.count("-a 70.0") == 2
+    assert "desc-propseg_label-SC_seg.nii.gz -cm red" in command
 
 
 def test_help_and_focus_are_reachable_by_keyboard(browser, page):

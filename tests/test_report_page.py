@@ -1,5 +1,6 @@
 """The report is written whatever the study lacks, and says what it lacks."""
 
+import gzip
 import json
 import re
 
@@ -11,6 +12,7 @@ from spineseg.cli import main
 from spineseg.report.figures import FIGURES, draw_figures
 from spineseg.report.frames import StudyTables, load_tables
 from spineseg.report.verdict import word_verdict
+from spineseg.writing import write_text
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +63,20 @@ def test_links_follow_the_page(study, tmp_path):
     page = study / "pilot" / "report.html"
     assert main(["report", "-results", str(study), "-o", str(page), "-qc", str(study / "qc")]) == 0
     assert 'href="../qc/index.html' in page.read_text()
+
+
+def test_study_stage_reads_its_own_tables(study, tmp_path):
+    """The decided method alone, and only its rows."""
+    target = study / "study" / "tables"
+    for table in (study / "tables").iterdir():
+        content = gzip.decompress(table.read_bytes()) if table.suffix == ".gz" else table.read_bytes()
+        lines = [line for line in content.decode().splitlines() if "propseg" not in line]
+        write_text(target / table.name, "\n".join(lines) + "\n")
+    page = tmp_path / "report.html"
+    assert main(["report", "-results", str(study), "-stage", "study", "-o", str(page)]) == 0
+    evidence = text_of(page).split("Median (quartiles)")[1].split("Images to look at first")[0]
+    assert "deepseg" in evidence
+    assert "propseg" not in evidence
 
 
 def test_one_method(tmp_path):

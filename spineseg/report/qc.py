@@ -78,7 +78,7 @@ def write_entry(qc_dir: Path, review: ReviewImage, *, dataset: str, stage: str =
         "command": command,
         "version": __version__,
         **{key: review.row.get(key) or "" for key in ("image_id", "subject", "session", "run", "suffix", "contrast")},
-        "file": Path(review.row["path"]).name,
+        "file": _file_name(review.row),
         "path": review.row["path"],
         "methods": [_method_entry(result) for result in review.methods],
         "agreement": list(review.agreement),
@@ -89,6 +89,12 @@ def write_entry(qc_dir: Path, review: ReviewImage, *, dataset: str, stage: str =
     path = qc_dir / "entries" / f"{name}.json"
     write_json(path, entry)
     return path
+
+
+def _file_name(row: dict[str, str]) -> str:
+    """Return the image's file name, or its name in the study where the file's own does not identify it."""
+    name = Path(row["path"]).name
+    return name if file_stem(name) == row["image_id"] else row["image_id"]
 
 
 def _method_entry(result: MethodResult) -> dict[str, Any]:
