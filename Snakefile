@@ -9,6 +9,7 @@ configfile: "config/config.yaml"
 
 
 include: "rules/common.smk"
+include: "rules/inputs.smk"
 include: "rules/index.smk"
 include: "rules/segment.smk"
 include: "rules/measure.smk"

@@ -77,8 +77,8 @@ def complete_configuration(config: dict[str, Any], *, demo_dir: str | None = Non
     return complete
 
 
-def check_sources(config: dict[str, Any]) -> None:
-    """Check what a schema cannot: that files exist and that names mean something.
+def check_meaning(config: dict[str, Any]) -> None:
+    """Check what a schema cannot and no image is needed for: contrasts, exclusions, the decision's settings.
 
     Parameters
     ----------
@@ -88,22 +88,36 @@ def check_sources(config: dict[str, Any]) -> None:
     Raises
     ------
     InputError
-        In one line that names the key, or the row of the table.
+        In one line that names the key.
     """
     if config["bids_dir"] and config["images"]:
         raise InputError("config keys 'bids_dir' and 'images': expected one of them, found both; set one to null")
     _check_contrasts(config["contrasts"])
     _check_decision(config)
     read_exclusions(config["excluded"])
+
+
+def check_sources(config: dict[str, Any]) -> None:
+    """Check that the images, subjects and references that the configuration names are there.
+
+    Parameters
+    ----------
+    config : dict
+        Complete configuration.
+
+    Raises
+    ------
+    InputError
+        In one line that names the key, or the row of the table; also for what `check_meaning` finds.
+    """
+    check_meaning(config)
     subjects = _check_images(config)
-    pilot = config["pilot"]["subjects"]
-    for key, names in (("subjects", config["subjects"]), ("pilot.subjects", pilot)):
+    for key, names in (("subjects", config["subjects"]), ("pilot.subjects", config["pilot"]["subjects"])):
         for name in names if isinstance(names, list) else ():
             if name.removeprefix("sub-") not in subjects:
                 hint = closest(name.removeprefix("sub-"), subjects)
-                raise InputError(
-                    f"config key '{key}': no subject {name!r} in {config['bids_dir'] or config['images']}{hint}"
-                )
+                where = config["bids_dir"] or config["images"]
+                raise InputError(f"config key '{key}': no subject {name!r} in {where}{hint}")
 
 
 def _check_decision(config: dict[str, Any]) -> None:
