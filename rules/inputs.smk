@@ -1,0 +1,129 @@
+"""The questions that rules ask: which images, chunks, methods and files."""
+
+from functools import cache
+
+from spineseg.provenance import sha256_json, weights_of
+from spineseg.study.images import read_included
+from spineseg.study.index import source_fingerprint
+from spineseg.study.keep import read_decided_method
+
+
+def get_fingerprint(wildcards):
+    """What changes when the source has other images."""
+    return f"{__version__} demo" if IS_DEMO else source_fingerprint(STUDY)
+
+
+@cache
+def read_rows(table, changed_ns):
+    """The included images; read once per state of the table."""
+    return read_included(table)
+
+
+def get_images(wildcards):
+    """The study's images, once they are indexed."""
+    table = checkpoints.index_images.get(dataset=wildcards.dataset).output.table
+    return read_rows(table, Path(table).stat().st_mtime_ns)
+
+
+def get_chunk(wildcards):
+    """The images of a chunk."""
+    return [row for row in get_images(wildcards) if row["chunk"] == wildcards.chunk]
+
+
+def get_chunk_files(wildcards):
+    """The files a chunk is made from; one that has gone is the segmentation's to report."""
+    named = [
+        row[key] for row in get_chunk(wildcards) for key in ("path", "bval") if row[key]
+    ]
+    return [path for path in named if Path(path).is_file()]
+
+
+def get_chunk_references(wildcards):
+    """The manual masks of a chunk's images."""
+    return [row["reference"] for row in get_chunk(wildcards) if row["reference"]]
+
+
+def get_chunk_facts(wildcards):
+    """What else a chunk's segmentation depends on: its images and the contrasts they are taken for."""
+    return sha256_json(
+        [(row["image_id"], row["contrast"]) for row in get_chunk(wildcards)]
+    )
+
+
+def get_chunk_names(wildcards):
+    """The chunks of a stage."""
+    pilot_only = wildcards.get("stage") == "pilot/"
+    return sorted(
+        {
+            row["chunk"]
+            for row in get_images(wildcards)
+            if row["pilot"] == "true" or not pilot_only
+        }
+    )
+
+
+def get_decision(wildcards):
+    """The decision, where a stage depends on it; only through the method, so its time does not count."""
+    if "study/" not in (wildcards.get("stage"), wildcards.get("compared")):
+        return []
+    return ancient(checkpoints.decide.get(dataset=wildcards.dataset).output.decision)
+
+
+def get_methods(wildcards):
+    """The methods of a stage: all of them, or the decided one."""
+    decision = get_decision(wildcards)
+    return [read_decided_method(decision)] if decision else METHODS
+
+
+def get_manifests(wildcards):
+    """The manifests of a chunk, or of all chunks of a stage."""
+    chunks = (
+        [wildcards.chunk] if "chunk" in wildcards.keys() else get_chunk_names(wildcards)
+    )
+    pattern = "results/{dataset}/chunks/{method}/{chunk}.json"
+    return expand(
+        pattern, dataset=wildcards.dataset, method=get_methods(wildcards), chunk=chunks
+    )
+
+
+def get_measures(wildcards):
+    """The tables of all chunks of a stage."""
+    return expand(
+        "results/{dataset}/chunks/measures/{compared}{chunk}.{table}",
+        dataset=wildcards.dataset,
+        compared="study/" if wildcards.stage == "study/" else "",
+        chunk=get_chunk_names(wildcards),
+        table=["metrics.tsv", "agreement.tsv", "slices.tsv.gz"],
+    )
+
+
+def get_drawn(wildcards):
+    """The lists of what was drawn, of all chunks of a stage."""
+    pattern = "results/{dataset}/{compared}qc/drawn/{chunk}.json"
+    return expand(pattern, **wildcards, chunk=get_chunk_names(wildcards))
+
+
+def get_stage(wildcards):
+    """The stage's name on the command line."""
+    return STAGES[wildcards.get("stage", wildcards.get("compared"))]
+
+
+@cache
+def digest_weights(method):
+    """The checksum of all weights of a method."""
+    return sha256_json(weights_of(method))
+
+
+def get_weights(wildcards):
+    """What changes when a method gets other weights, so that it runs anew."""
+    return digest_weights(wildcards.method)
+
+
+def get_memory(wildcards, attempt):
+    """MB for one process: a full field of view, its features and the networks; more after a kill."""
+    return 3000 * attempt
+
+
+def get_minutes(wildcards, input, attempt):
+    """Minutes for a chunk: start-up and three for each image, far above the usual, below what wedges a queue."""
+    return (10 + 3 * len(get_chunk(wildcards))) * attempt
