@@ -67,6 +67,7 @@ def test_area_of_the_reference_is_the_analytic_area(person, zooms):
     size_mm, z = 24.0, -np.arange(30.0, 110.0, 10.0)
     affine = np.diag([*zooms, 1.0])
     shape = (int(size_mm / zooms[0]), int(size_mm / zooms[1]), 1)
+    mask_errors = []
     for height in z:
         affine[:3, 3] = -size_mm / 2 + 0.13, -size_mm / 2 - 0.21, height
         fraction = sample_grid(params, shape, affine, CORD_COLUMN).means[:, 0]
@@ -74,8 +75,10 @@ def test_area_of_the_reference_is_the_analytic_area(person, zooms):
         inside = height + np.linspace(-0.5, 0.5, 101) * zooms[2]
         expected = anatomy.cord_area_mm2(params, inside).mean()
         assert fraction.sum() * pixel == pytest.approx(expected, rel=0.01)
-        # a mask of 1 mm pixels of a 70 mm² shape cannot do better than about one boundary pixel in thirty
-        assert (fraction >= 0.5).sum() * pixel == pytest.approx(expected, rel=0.045)
+        mask_errors.append((fraction >= 0.5).sum() * pixel / expected - 1)
+    # One slice of a mask of 1 mm pixels may be 5 % off (3 of 70 pixels); their mean may not.
+    assert abs(np.mean(mask_errors)) < 0.02
+    assert np.abs(mask_errors).max() < 0.05
 
 
 def test_volume_is_exact_on_oblique_grids_of_a_curved_cord(person):

@@ -120,6 +120,7 @@ def _at_border(labels: np.ndarray) -> np.ndarray:
 def _fine_offsets(affine: np.ndarray, zooms: np.ndarray) -> np.ndarray:
     """World offsets (m, 3) of the points inside one voxel of the canal."""
     counts = np.clip(np.ceil(zooms / SUBVOXEL_MM), 1, MAX_SUBVOXELS).astype(int)
+    counts |= 1  # odd: a voxel is never exactly half cord, which would make masks at one half too large
     axes = [(np.arange(c) + 0.5) / c - 0.5 for c in counts]
     inside = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     return (inside @ affine[:3, :3].T).astype(np.float32)
