@@ -18,6 +18,7 @@ doi:10.1109/CVPR.2005.177.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,11 +85,12 @@ def compute_orientations(slices: NDArray[np.float32]) -> NDArray[np.float32]:
     return maps.reshape(n, N_BINS, height, width)
 
 
-def _band(n_outputs: int, stride: int, kernel: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Matrix (n_outputs, inputs) that correlates a line with `kernel` at every stride-th position."""
+@lru_cache(maxsize=256)
+def _band(n_outputs: int, stride: int, cell: int) -> NDArray[np.float32]:
+    """Matrix (n_outputs, inputs) that correlates a line with the cell's kernel at every stride-th position."""
     matrix = np.zeros((n_outputs, stride * (n_outputs - 1) + BLOCK), dtype=np.float32)
     for row in range(n_outputs):
-        matrix[row, row * stride : row * stride + BLOCK] = kernel
+        matrix[row, row * stride : row * stride + BLOCK] = CELL_KERNELS[cell]
     return matrix
 
 
@@ -120,12 +122,12 @@ def compute_blocks(slices: NDArray[np.float32], stride: int = 1) -> NDArray[np.f
     along_y = np.empty((n, N_BINS, 2, rows, width), dtype=np.float32)
     for out, inp in _tiles(rows, stride):
         for cell in (0, 1):
-            kernel = _band(out.stop - out.start, stride, CELL_KERNELS[cell])
+            kernel = _band(out.stop - out.start, stride, cell)
             np.matmul(kernel, maps[:, :, inp], out=along_y[:, :, cell, out])
     blocks = np.empty((n, 2, N_BINS, 2, rows, columns), dtype=np.float32)
     for out, inp in _tiles(columns, stride):
         for cell in (0, 1):
-            kernel = _band(out.stop - out.start, stride, CELL_KERNELS[cell]).T
+            kernel = _band(out.stop - out.start, stride, cell).T
             np.matmul(along_y[..., inp], kernel, out=blocks[:, cell, ..., out])
     return blocks.reshape(n, N_CHANNELS, rows, columns)
 

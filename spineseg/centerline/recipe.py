@@ -10,7 +10,7 @@ from spineseg.centerline.training import TrainingParams, load_slices, train_dete
 from spineseg.contrasts import CONTRASTS
 from spineseg.errors import InputError
 from spineseg.training_data import LabelledImage, load_manifest
-from spineseg.volume import file_stem
+from spineseg.writing import file_stem
 
 
 def load_items(

@@ -65,10 +65,11 @@ class TrainingParams:
 PEAK_SD_MM = 1.8  # soft target exp(-d^2 / 2 sd^2): half at 2.1 mm, under 0.05 beyond the cord's edge (4.4 mm)
 THRESHOLD = -1.5  # log-odds along the curve: labelled slices of people left out reach -1.4, brain falls to -2 to -4
 NEAR_MM = 6.0  # windows about the cord: the whole flank of the peak
-NEAR_PER_PATCH, FAR_PER_PATCH, HARD_PER_PATCH = 12, 12, 8  # windows of each patch; 12 fix the peak's shape
+NEAR_PER_PATCH, FAR_PER_PATCH, HARD_PER_PATCH = 10, 8, 8  # windows of each patch; 10 fix the peak's shape
 HARD_MM = 6.0  # what scores high further off than this is another structure, not the flank of the peak
 HARD_APART = 5  # pixels between two hard negatives of one patch: neighbours say the same
 HARD_SCORE = -4.0  # below it the loss of a negative is under 0.02 already
+STEPS, LAST_STEPS = 50, 150  # of L-BFGS; rounds before the last only have to find hard negatives
 BATCH = 16  # patches described at once: 32 MB of histograms
 
 
@@ -176,7 +177,8 @@ def train_detector(
             index, y, x = _choose_windows(distance, inside, score, rng)
             examples.descriptors.append(dense.gather(index, y, x))
             examples.targets.append(np.exp(-(distance[index, y, x] ** 2) / (2 * PEAK_SD_MM**2)))
-        weights, bias, loss = _fit(examples, params.penalty, weights, bias)
+        last = number == params.n_rounds - 1
+        weights, bias, loss = _fit(examples, params.penalty, weights, bias, LAST_STEPS if last else STEPS)
         log(f"{contrast} round {number + 1}: {sum(map(len, examples.targets))} windows, loss {loss:.4f}")
     narrow, wide = weights.astype(np.float32).reshape(2, N_FEATURES)
     return Detector(narrow, bias, wide, contrast=contrast, threshold=THRESHOLD)
@@ -225,7 +227,9 @@ def _choose_windows(
     return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
 
 
-def _fit(examples: Examples, penalty: float, weights, bias) -> tuple[NDArray, float, float]:
+def _fit(
+    examples: Examples, penalty: float, weights: NDArray | None, bias: float, steps: int
+) -> tuple[NDArray, float, float]:
     """Minimise the mean logistic loss plus the penalty by L-BFGS from the last round's weights."""
     x = np.concatenate(examples.descriptors)
     t = np.concatenate(examples.targets).astype(np.float32)
@@ -238,5 +242,5 @@ def _fit(examples: Examples, penalty: float, weights, bias) -> tuple[NDArray, fl
         gradient = np.append(residual @ x / len(t) + 2 * penalty * w[:-1], residual.mean())
         return float(loss.mean(dtype=np.float64) + penalty * (w[:-1] ** 2).sum()), gradient.astype(np.float64)
 
-    result = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options={"maxiter": 200})
+    result = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options={"maxiter": steps})
     return result.x[:-1], float(result.x[-1]), float(result.fun)
