@@ -40,7 +40,8 @@ def get_chunk_files(wildcards):
 
 def get_chunk_references(wildcards):
     """The manual masks of a chunk's images."""
-    return [row["reference"] for row in get_chunk(wildcards) if row["reference"]]
+    named = [row["reference"] for row in get_chunk(wildcards) if row["reference"]]
+    return [path for path in named if Path(path).is_file()]
 
 
 def get_chunk_facts(wildcards):
