@@ -254,7 +254,7 @@ def draw_failures(study: StudyTables) -> Figure | None:
         labels = axes.bar_label(drawn, [f"{n:.0f}" if n else "" for n in width], label_type="center", fontsize=8,
                                 color="white" if status == "failed" else "#202020")  # fmt: skip
         for label in labels:
-            label.set_bbox({"facecolor": color, "edgecolor": "none", "pad": 1.5})  # legible on the hatching
+            label.set_bbox({"facecolor": color, "edgecolor": "none", "pad": 3})  # legible on the hatching
         start += width
     axes.set_yticks(range(len(bars)), [f"{contrast}  {method}" for contrast, method in bars])
     axes.invert_yaxis()

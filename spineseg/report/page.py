@@ -20,7 +20,7 @@ from spineseg.report.frames import StudyTables, column, contrasts_of, load_table
 from spineseg.report.palette import print_color_of
 from spineseg.report.qc import entry_name, template_environment
 from spineseg.report.review import ReviewImage, collect_reviews
-from spineseg.report.verdict import EQUIVALENT, word_verdict
+from spineseg.report.verdict import probability_shares, word_verdict
 from spineseg.writing import write_text
 
 NONE = "n/a"
@@ -250,10 +250,7 @@ def _contrast_cells(own: pd.DataFrame) -> dict[str, str]:
 
 def _better_in(numbers: dict[str, Any]) -> str:
     """Return the decision's probabilities within one contrast as text."""
-    shares = {name: value for name, value in (numbers.get("probability") or {}).items() if value is not None}
-    if not shares:
-        return ""
-    return ", ".join(f"{'no difference' if name == EQUIVALENT else name} {100 * v:.0f} %" for name, v in shares.items())
+    return ", ".join(f"{share.name} {share.text}" for share in probability_shares(numbers))
 
 
 def _figure(name: str, svg: bytes, folder: str) -> dict[str, str]:
@@ -283,9 +280,8 @@ def advise(decision: dict[str, Any] | None, images: list[dict[str, Any]], stage:
     bad = [image for image in images if image["severity"] >= BAD]
     advice = []
     if bad:
-        text = (
-            f"Look at the {len(bad)} failed or wrong {'image' if len(bad) == 1 else 'images'} in the quality control."
-        )
+        which = "image that" if len(bad) == 1 else f"{len(bad)} images that"
+        text = f"Look at the {which} failed or went wrong in the quality control."
         advice.append({"text": text, "link": f"{qc}/index.html"})
     elif images:
         advice.append({"text": "Review the masks in the quality control, slice by slice.", "link": f"{qc}/index.html"})
@@ -298,11 +294,15 @@ def advise(decision: dict[str, Any] | None, images: list[dict[str, Any]], stage:
         advice.append({"text": f"For a firmer verdict, add {more} participants to the pilot, or draw reference masks."})
     if verdict == "none":
         advice.append({"text": "Check contrast and orientation of the images; then correct masks by hand."})
-    elif stage != "study":
+    elif stage == "pilot":
         advice.append({"text": f"Run snakemake study to segment every image with {decision.get('method')} alone."})
-    advice.append(
-        {"text": "Correct a mask in derivatives/labels by hand where needed: corrected masks are never overwritten."}
-    )
+    else:
+        advice.append(
+            {"text": f"Use the masks in derivatives/labels: those of {decision.get('method')}, for all images."}
+        )
+    if decision.get("method"):
+        text = "Correct a mask in derivatives/labels by hand where needed: corrected masks are never overwritten."
+        advice.append({"text": text})
     advice.append(
         {"text": "To choose otherwise, set override (method, reason, by) in the config; the report will say so."}
     )

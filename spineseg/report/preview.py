@@ -50,7 +50,7 @@ def draw_preview(
         for number, layer in enumerate(loops):
             for points in loops[layer][int(k)]:
                 line = corner_pixels(points, plan, index) * SCALE + [column * size, 0]
-                draw.line([tuple(p) for p in np.vstack([line, line[:1]])], fill=rgb(color_of(layer, number)), width=1)
+                draw.line([tuple(p) for p in np.vstack([line, line[:1]])], fill=rgb(color_of(layer, number)), width=2)
         draw.text((column * size + 4, 2), str(k), fill="white", font=font, stroke_width=1, stroke_fill="black")
     letters = {
         "A": (size / 2, 2, "ma"),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spineseg.decision.report_text import verdict_sentence
+from spineseg.decision.wording import percent
 
 EQUIVALENT = "equivalent"
 
@@ -17,6 +18,11 @@ class Share:
     name: str
     probability: float
     key: str
+
+    @property
+    def text(self) -> str:
+        """The probability in per cent, never as certain."""
+        return percent(self.probability)
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,9 @@ def word_verdict(decision: dict[str, Any] | None) -> Verdict:
             "No decision has been made yet.", "spineseg decide writes decision.json from the pilot's tables."
         )
     tone = decision.get("verdict") or "missing"
-    return Verdict(_headline(decision, tone), _reason(decision), tuple(_doubts(decision)), _shares(decision), tone)
+    return Verdict(
+        _headline(decision, tone), _reason(decision), tuple(_doubts(decision)), probability_shares(decision), tone
+    )
 
 
 def _headline(decision: dict[str, Any], tone: str) -> str:
@@ -120,9 +128,9 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
-def _shares(decision: dict[str, Any]) -> tuple[Share, ...]:
-    """Return the probabilities, the methods in the decision's order with equivalence between them."""
-    shares = {name: value for name, value in (decision.get("probability") or {}).items() if value is not None}
+def probability_shares(numbers: dict[str, Any]) -> tuple[Share, ...]:
+    """Return a comparison's probabilities, the methods in its order with equivalence between them."""
+    shares = {name: value for name, value in (numbers.get("probability") or {}).items() if value is not None}
     methods = [name for name in shares if name != EQUIVALENT]
     keys = [*methods[:1], *([EQUIVALENT] if EQUIVALENT in shares else []), *methods[1:]]
     return tuple(Share("no real difference" if k == EQUIVALENT else f"{k} better", shares[k], k) for k in keys)
