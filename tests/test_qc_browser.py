@@ -130,6 +130,11 @@ def test_right_arrow_toggles_the_overlay(browser, page):
     assert "overlay: none" in browser.text("#live")
     browser.press("2")
     assert browser.shown_layers() == ["deepseg"]
+    browser.open(page, "#sub-02_T1w")  # propseg failed here; deepseg keeps its number
+    browser.press("2")
+    assert browser.shown_layers() == ["deepseg"]
+    browser.press("1")
+    assert "no mask by propseg" in browser.text("#live")
     browser.press("a")
 
 

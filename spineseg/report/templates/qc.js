@@ -186,7 +186,7 @@ function drawHeading() {
   if (e.picture) facts.push(`${e.picture.slices} slices, voxels ${e.picture.zooms.map((z) => +z.toFixed(2)).join(" × ")} mm`);
   $("facts").textContent = facts.filter(Boolean).join(" · ");
   $("facts").title = [e.path, e.command, `spineseg ${e.version}`].filter(Boolean).join("\n");
-  $("methods").replaceChildren(...e.methods.map(drawCard), ...e.agreement.map((pair) => make("div", { class: "card" },
+  $("methods").replaceChildren(...e.methods.map(drawCard), ...e.agreement.filter((pair) => pair.dice !== null).map((pair) => make("div", { class: "card" },
     make("b", {}, `${pair.method_a} – ${pair.method_b}`),
     make("span", { class: "numbers" }, `Dice ${fixed(pair.dice, 3)} · CSA difference ${fixed(pair.csa_difference_mm2, 1)} mm²`))));
   $("flags").replaceChildren(...e.flags.map((f) => make("li", { class: `sev${f.severity}` },
@@ -234,7 +234,7 @@ function drawLayers() {
   const now = showNow(), names = layerNames();
   $("layers").replaceChildren(...choices().map((choice) => {
     const button = make("button", { type: "button", "aria-pressed": String(choice === now), "data-show": choice });
-    if (names.includes(choice)) button.append(swatch(choice), `${choice} ${names.indexOf(choice) + 1}`);
+    if (names.includes(choice)) button.append(swatch(choice), `${choice} ${data.methods.findIndex((m) => m.name === choice) + 1}`);
     else button.append(choice === "all" ? "All" : "None");
     button.addEventListener("click", () => show(choice));
     return button;
@@ -462,9 +462,10 @@ function onKey(event) {
   const onButton = event.target.matches("button, label, input");
   if (onButton && (event.key === "Enter" || event.key === " " || (event.target.type === "range" && event.key.startsWith("Arrow")))) return;
   const name = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  const digit = /^[1-9]$/.test(name) ? layerNames()[Number(name) - 1] : null;
+  const digit = /^[1-9]$/.test(name) ? (data.methods[Number(name) - 1] || {}).name : null;  // the same in every image
   if (!state.entry && name !== "/" && name !== "?") return;
-  if (digit) show(digit);
+  if (digit && layerNames().includes(digit)) show(digit);
+  else if (digit) say(`no mask by ${digit}`);
   else if (KEYS[name]) KEYS[name]();
   else return;
   event.preventDefault();
