@@ -88,14 +88,17 @@ def main() -> None:
         rows.append(row | {"status": result.status, "seconds": seconds})
         if args.keep:
             save_volume(args.keep / item.image.name, result.cord_mask, grid)
-        print("; ".join(result.notes) and f"{row['image']}: {'; '.join(result.notes)}", flush=True)
+        for note in result.notes:
+            print(f"{row['image']}: {note}", flush=True)
     table = pd.DataFrame(rows)
+    if args.out:
+        table.to_csv(args.out, sep="\t", index=False, float_format="%.4f")
     print(table.round(3).to_string(index=False))
+    table[["csa_err", "soft_csa_err"]] = table[["csa_err", "soft_csa_err"]].abs()
+    print("means (area errors without sign)")
     numbers = ["dice", "hd95", "csa_err", "soft_csa_err", "missed", "seconds"]
     print(table.groupby("contrast")[numbers].mean().round(3).to_string())
     print(table[numbers].mean().round(3).to_frame("mean").T.to_string())
-    if args.out:
-        table.to_csv(args.out, sep="\t", index=False, float_format="%.4f")
 
 
 if __name__ == "__main__":

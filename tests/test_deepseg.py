@@ -236,9 +236,9 @@ def test_runs_are_joined_and_short_ones_dropped():
     score[10:20] = score[26:45] = 0.6  # a gap of 6 slices
     score[57:60] = 0.4
     kept = inference.select_run(score, 0.25, 2.0)
-    assert np.flatnonzero(kept).tolist() == list(range(10, 45))
+    assert np.flatnonzero(kept).tolist() == list(range(9, 46))  # one slice of 2 mm more at each end
     assert not inference.select_run(np.zeros(5), 0.25, 2.0).any()
-    assert inference.select_run(np.array([0.0, 0.5, 0.0]), 0.25, 1.0).tolist() == [False, True, False]
+    assert inference.select_run(np.array([0.0, 0.5, 0.0]), 0.25, 4.0).tolist() == [False, True, False]
 
 
 def test_smoothing_leaves_thick_slices_alone():

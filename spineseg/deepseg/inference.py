@@ -110,6 +110,10 @@ def trace_cord(
 MAX_GAP_MM = 20.0
 """Doubtful slices between sure ones are bridged up to here, about the height of a vertebra with its disc."""
 
+END_MM = 2.0
+"""Added at the ends of what the detector is sure of: the outermost 1 mm slices of a slab are often spoilt, and the
+second network judges them better."""
+
 MIN_RUN_MM = 8.0
 """Shorter runs beside the main one are vessels or noise."""
 
@@ -119,7 +123,7 @@ def select_run(score: NDArray[np.float64], least: float, dz: float) -> NDArray[n
 
     Runs are joined over gaps of at most `MAX_GAP_MM`, then runs shorter than `MIN_RUN_MM` are dropped unless
     nothing else is left. Of the runs that remain the one with the largest total score counts, with every other
-    that is at least half as long.
+    that is at least half as long. What is kept grows by `END_MM` at each end.
     """
     sure = score >= least
     if not sure.any():
@@ -130,7 +134,9 @@ def select_run(score: NDArray[np.float64], least: float, dz: float) -> NDArray[n
     length = np.bincount(runs)[1:] * dz
     total = np.bincount(runs, score)[1:]
     kept = (length >= np.maximum(MIN_RUN_MM, length[total.argmax()] / 2)) | (np.arange(n_runs) == total.argmax())
-    return kept[runs - 1] & joined
+    chosen = kept[runs - 1] & joined
+    n_end = int(END_MM / dz)
+    return ndi.binary_dilation(chosen, iterations=n_end) if n_end else chosen
 
 
 @torch.inference_mode()
