@@ -318,6 +318,17 @@ class TestEndpoints:
         assert ("blind to size" in " ".join(d["notes"])) == (verdict == "undecided")
         assert write_report(d)
 
+    def test_other_size_cannot_be_clear_without_reference(self, pilot):
+        for s in range(12):
+            short = {"coverage": 0.85, "plausible": 0.7}
+            pilot.add(f"{s:02d}", {"propseg": short, "deepseg": {}})
+        assert pilot.decide()["verdict"] == "clear"
+        for row in pilot.agreement:
+            row["csa_difference_mm2"] = -14.0
+        d = pilot.decide()
+        assert (d["method"], d["verdict"]) == ("deepseg", "undecided")
+        assert any("differ by 20 %" in note for note in d["notes"])
+
     def test_unreadable_images_are_nobodys_failure(self, pilot):
         with_dice(pilot, 8, 0.03)
         broken = {"status": "failed", "message": "x.nii.gz: damaged", "dice": ""}

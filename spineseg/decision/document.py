@@ -21,6 +21,7 @@ from spineseg.decision.rule import (
     Judgement,
     decide_by_endpoint,
     discordant_people,
+    doubt_of_proxies,
     failing_people,
     judge,
     leave_one_out,
@@ -309,8 +310,9 @@ def _cautions(judgement: Judgement, endpoint: Endpoint) -> list[str]:
 def _why_undecided(evidence: Evidence, endpoint: Endpoint, judgement: Judgement, params: DecisionParams) -> list[str]:
     """Say what kept a high probability from being a verdict."""
     best, rival = (evidence.methods[m] for m in (judgement.best, judgement.rival))
-    if judgement.posterior.better >= params.min_probability and not endpoint.is_backed(judgement.best, judgement.rival):
-        return [f"only smoothness favours {best}, which some methods have by construction; that is no verdict"]
+    doubt = doubt_of_proxies(evidence, endpoint, judgement.best, judgement.rival, params)
+    if judgement.posterior.better >= params.min_probability:
+        return [doubt] if doubt else []
     if judgement.posterior.equivalent < params.min_probability or endpoint.kind.is_truth:
         return []
     dice = evidence.pair_dice(judgement.best, judgement.rival)

@@ -88,6 +88,15 @@ class Evidence:
         means = self.person_mean(dice[:, None])
         return float(np.nanmean(means)) if np.isfinite(means).any() else float("nan")
 
+    def area_gap(self, a: int, b: int) -> float:
+        """Mean over participants of how much two methods' areas differ, relative to them; NaN if unknown."""
+        pair = {self.methods[a], self.methods[b]}
+        rows = [row for row in self.agreement if {row["method_a"], row["method_b"]} == pair]
+        found = {row["image_id"]: abs(_number(row.get("csa_difference_mm2", ""))) for row in rows}
+        gap = np.array([found.get(name, np.nan) for name in self.image_id.tolist()], np.float64)
+        means = self.person_mean((gap / self.values["csa_mean_mm2"][:, [a, b]].mean(axis=1))[:, None])
+        return float(np.nanmean(means)) if np.isfinite(means).any() else float("nan")
+
     def person_mean(self, values: NDArray) -> NDArray[np.float64]:
         """Average (N, m) values within each participant, (P, m).
 

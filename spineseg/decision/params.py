@@ -47,6 +47,9 @@ class DecisionParams:
     """Mean Dice between two methods that "equivalent" needs where no reference decides: proxies do not see a mask
     that is too large or shifted, so methods count as equal only if their masks are. Above 0.9 the choice hardly
     matters."""
+    max_area_gap: float = 0.10
+    """Relative; where two methods' areas differ more, proxies cannot be clear: one mask is the wrong size and they do
+    not see which. A voxel all round is about 0.2; the field's methods differ by up to 0.07."""
     min_probability: float = 0.90
     """Posterior probability that a verdict needs."""
     rope_dice: float = 0.01

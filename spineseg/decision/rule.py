@@ -114,12 +114,28 @@ def judge(
     verdict = "undecided"
     peers = [m for m in eligible if m == best or _are_equal(evidence, endpoint, posteriors[m], best, m, params)]
     if n >= params.min_participants:
-        if all(p.better >= params.min_probability and endpoint.is_backed(best, m) for m, p in posteriors.items()):
+        if all(
+            p.better >= params.min_probability and not doubt_of_proxies(evidence, endpoint, best, m, params)
+            for m, p in posteriors.items()
+        ):
             verdict = "clear"
         elif rival in peers:
             verdict = "equivalent"
     method = _choose(evidence, verdict, best, peers, eligible, params)
     return Judgement(method, verdict, "endpoint", best, rival, posteriors[rival], eligible, n)
+
+
+def doubt_of_proxies(evidence: Evidence, endpoint: Endpoint, a: int, b: int, params: DecisionParams) -> str:
+    """Say why proxies cannot be clear that method a is better than b; empty where they can."""
+    if endpoint.kind.key != "composite":
+        return ""
+    if not endpoint.is_backed(a, b):
+        name = evidence.methods[a]
+        return f"only smoothness favours {name}, which some methods have by construction; that is no verdict"
+    gap = evidence.area_gap(a, b)
+    if gap > params.max_area_gap:
+        return f"the methods' areas differ by {100 * gap:.0f} %, and only references can tell which size is right"
+    return ""
 
 
 def _are_equal(
