@@ -163,13 +163,10 @@ def prepare_method(
 
         return PreparedMethod(name, segment, **common)
 
-    import torch
-
     from spineseg.deepseg import segment as deepseg
     from spineseg.deepseg.model import load_models
 
-    torch.set_num_threads(threads)
-    models = load_models(weights, device=device)
+    models = load_models(weights, device=device, threads=threads)
 
     def segment(volume, contrast, **options):
         return deepseg.segment_cord(volume, contrast, params, models=models, **options)

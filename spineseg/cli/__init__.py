@@ -70,6 +70,12 @@ def build_parser(command: str) -> CommandParser:
     return parser
 
 
+def limit_threads(threads: int) -> None:
+    """Hold numerical libraries to `threads`; they read this when they are first imported."""
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = str(threads)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a command; return 0 when done, 2 for bad usage or input, 1 for a bug."""
     argv = sys.argv[1:] if argv is None else argv
@@ -83,6 +89,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"spineseg: error: no command {command!r}; expected one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     args = build_parser(command).parse_args(rest)
+    if getattr(args, "threads", 0) > 0:
+        limit_threads(args.threads)
     args.command_line = f"spineseg {' '.join(argv)}"
     try:
         return args.run(args)

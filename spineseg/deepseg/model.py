@@ -192,7 +192,7 @@ def default_weights() -> dict[str, Path]:
 
 
 @lru_cache(maxsize=4)
-def load_models(weights: str | Path | None = None, device: str = "auto") -> Models:
+def load_models(weights: str | Path | None = None, device: str = "auto", threads: int | None = None) -> Models:
     """Load both networks once per process.
 
     Parameters
@@ -202,12 +202,16 @@ def load_models(weights: str | Path | None = None, device: str = "auto") -> Mode
         shipped network of its stage. Default: the shipped weights.
     device : {"auto", "cpu", "cuda"}
         auto takes a GPU where torch can use one.
+    threads : int, optional
+        CPU threads that torch may use from now on in this process.
 
     Raises
     ------
     ModelError
         If a file is missing, damaged or not ours, or the device is not there.
     """
+    if threads:
+        torch.set_num_threads(threads)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
