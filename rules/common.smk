@@ -16,8 +16,6 @@ os.environ |= {
 from spineseg import __version__
 from spineseg.errors import InputError
 from spineseg.study.configuration import (
-    DECISION_KEYS,
-    INDEX_KEYS,
     check_meaning,
     check_sources,
     complete_configuration,

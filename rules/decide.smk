@@ -9,7 +9,7 @@ localrules:
 checkpoint decide:
     """Decide which method the dataset keeps."""
     input:
-        config=ancient("results/{dataset}/study.json"),
+        config="results/{dataset}/study.json",
         table="results/{dataset}/images.tsv",
         metrics="results/{dataset}/pilot/tables/metrics.tsv",
         agreement="results/{dataset}/pilot/tables/agreement.tsv",
@@ -27,7 +27,6 @@ checkpoint decide:
         mem_mb=1000,
         runtime=30,
     params:
-        settings={key: STUDY[key] for key in DECISION_KEYS},
         version=__version__,
     shell:
         "spineseg decide -metrics {input.metrics} -agreement {input.agreement} -slices {input.slices}"

@@ -43,7 +43,7 @@ rule write_configuration:
 checkpoint index_images:
     """List every image, included or with the reason why not; deal them to chunks."""
     input:
-        config=ancient("results/{dataset}/study.json"),
+        config="results/{dataset}/study.json",
         demo=rules.make_demo.output.description if IS_DEMO else [],
     output:
         table="results/{dataset}/images.tsv",
@@ -59,8 +59,8 @@ checkpoint index_images:
     resources:
         chunk_images=10,
     params:
-        settings={key: STUDY[key] for key in INDEX_KEYS},
         source=get_fingerprint,
+        version=__version__,
     shell:
         "spineseg index -config {input.config} -o {output.table}"
         " -chunk-size {resources.chunk_images} > {log} 2>&1"

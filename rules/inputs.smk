@@ -3,6 +3,7 @@
 from functools import cache
 
 from spineseg.provenance import sha256_json, weights_of
+from spineseg.study.chunks import PILOT
 from spineseg.study.images import read_included
 from spineseg.study.index import source_fingerprint
 from spineseg.study.keep import read_decided_method
@@ -10,24 +11,27 @@ from spineseg.study.keep import read_decided_method
 
 def get_fingerprint(wildcards):
     """What changes when the source has other images."""
-    return f"{__version__} demo" if IS_DEMO else source_fingerprint(STUDY)
+    return "demo" if IS_DEMO else source_fingerprint(STUDY)
 
 
 @cache
-def read_rows(table, changed_ns):
-    """The included images; read once per state of the table."""
-    return read_included(table)
+def read_chunks(table, changed_ns):
+    """Chunk to its images; read once per state of the table."""
+    chunks = {}
+    for row in read_included(table):
+        chunks.setdefault(row["chunk"], []).append(row)
+    return chunks
 
 
-def get_images(wildcards):
-    """The study's images, once they are indexed."""
+def get_chunks(wildcards):
+    """Chunk to its images, once they are indexed."""
     table = checkpoints.index_images.get(dataset=wildcards.dataset).output.table
-    return read_rows(table, Path(table).stat().st_mtime_ns)
+    return read_chunks(table, Path(table).stat().st_mtime_ns)
 
 
 def get_chunk(wildcards):
     """The images of a chunk."""
-    return [row for row in get_images(wildcards) if row["chunk"] == wildcards.chunk]
+    return get_chunks(wildcards).get(wildcards.chunk, [])
 
 
 def get_chunk_files(wildcards):
@@ -53,14 +57,8 @@ def get_chunk_facts(wildcards):
 
 def get_chunk_names(wildcards):
     """The chunks of a stage."""
-    pilot_only = wildcards.get("stage") == "pilot/"
-    return sorted(
-        {
-            row["chunk"]
-            for row in get_images(wildcards)
-            if row["pilot"] == "true" or not pilot_only
-        }
-    )
+    first = PILOT if wildcards.get("stage") == "pilot/" else ""
+    return sorted(chunk for chunk in get_chunks(wildcards) if chunk.startswith(first))
 
 
 def get_decision(wildcards):

@@ -60,7 +60,6 @@ rule write_report:
     """Write the report and its figures."""
     input:
         table="results/{dataset}/images.tsv",
-        config=ancient("results/{dataset}/study.json"),
         decision="results/{dataset}/decision.json",
         metrics="results/{dataset}/{compared}tables/metrics.tsv",
         agreement="results/{dataset}/{compared}tables/agreement.tsv",

@@ -20,12 +20,6 @@ from spineseg.study.spelling import closest
 
 SCHEMA = Path(__file__).parent / "schemas" / "config.schema.yaml"
 
-INDEX_KEYS = ("bids_dir", "images", "subjects", "excluded", "contrasts", "references", "pilot")
-"""What the table of images depends on."""
-
-DECISION_KEYS = ("dataset", "methods", "decision", "override")
-"""What the decision depends on beside the tables."""
-
 
 @cache
 def load_schema() -> dict[str, Any]:

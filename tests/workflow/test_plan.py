@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from run_workflow import Study, chunk_option, clean_environment, count_jobs
+from run_workflow import Study, clean_environment, count_jobs
 
 SUBJECTS = [f"{n:02d}" for n in range(1, 7)]
 
@@ -70,15 +70,6 @@ def test_a_removed_image_is_noticed(tmp_path, make_study):
     (tmp_path / "bids" / "sub-01" / "anat" / "sub-01_T1w.nii.gz").unlink()
     study.plan()
     assert len(study.index()) == 17
-
-
-def test_settings_of_the_decision_do_not_index_anew(tmp_path, make_study):
-    study = make_study(bids_dir=make_names(tmp_path / "bids", ("",)))
-    study.index(25)
-    study.config["decision"] = {"max_fail": 0.3}
-    plan = study.plan(options=chunk_option(1))
-    assert "index_images" not in plan
-    assert plan["write_configuration"] == 1
 
 
 def test_both_snakefiles_plan_the_same(tmp_path, make_study):

@@ -147,6 +147,15 @@ def test_an_excluded_image_leaves_the_tables(finished):
     assert "a copy" in json.dumps(decision["excluded"])
 
 
+def test_settings_of_the_decision_segment_and_measure_nothing(finished):
+    finished.config["decision"] = {"max_fail": 0.3}
+    printed = finished.run()
+    assert "rule segment_chunk" not in printed
+    assert "rule measure_chunk" not in printed
+    decision = json.loads((finished.results / "decision.json").read_text())
+    assert "0.3" in json.dumps(decision)
+
+
 def test_kill_and_resume(people, tmp_path):
     """A killed study goes on, and its finished images are not done again."""
     study = Study(tmp_path, bids_dir=str(people), contrasts=["T2w", "T2star"], methods=["propseg"])
