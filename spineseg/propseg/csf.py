@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spineseg.propseg.initial import place_initial_tube
+from spineseg.propseg.parameters import FLUID_CORE
 from spineseg.propseg.propagate import propagate, settle_bridges
 from spineseg.propseg.refine import Surface, fill_slices, refine
 from spineseg.propseg.scene import Course, Scene
@@ -59,7 +60,8 @@ def _outer_scene(scene: Scene, cord: Surface) -> Scene:
     slices = np.arange(cord.tube.slices[0], cord.tube.slices[-1] + 1)
     centers = np.column_stack([np.interp(slices, cord.tube.slices, cord.tube.centers[:, a]) for a in (0, 1)])
     course = Course(slices, centers, scene.course.zooms)
-    return replace(scene, course=course, params=params, model=replace(scene.model, sign=-scene.model.sign))
+    model = replace(scene.model, sign=-scene.model.sign, core=FLUID_CORE)
+    return replace(scene, course=course, params=params, model=model)
 
 
 def _keep_outside(surface: Surface, cord: Surface) -> Surface:

@@ -31,9 +31,6 @@ CORRECTION_SEARCH_MM = 3.0
 CORRECTION_WEIGHT = 1000.0
 """Weight of such a point, above that of any edge, as in the original."""
 
-CORE = (0.15, 0.3, 0.45, 0.6)
-"""Shares of the radius where the cord's own intensity is measured: cord even where the tube is half a radius off."""
-
 OUTSIDE_MM = 1.0
 """Distance from the ring at which the contrast with its surroundings is measured: past the blur, within thin fluid."""
 
@@ -161,9 +158,9 @@ def price_path(scene: Scene, slices: NDArray[np.intp], rings: Floats, rays: Rays
 
 
 def measure_cord(scene: Scene, slices: NDArray[np.intp], rings: Floats) -> tuple[Floats, Floats]:
-    """Measure the median intensity inside each ring and its robust spread (standard deviation), (R,) each."""
+    """Measure the median intensity in the core of each ring and its robust standard deviation, (R,) each."""
     center = rings.mean(axis=1, keepdims=True)
-    parts = np.array(CORE)[:, None, None]
+    parts = np.array(scene.model.core)[:, None, None]
     points = (center + parts[:, None] * (rings - center)).swapaxes(0, 1)  # (R, shares, K, 2)
     values = scene.image.sample(slices, points.reshape(len(rings), -1, 2))[0]
     level = np.median(values, axis=1)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from spineseg.propseg.contrast import measure_contrast
 from spineseg.propseg.deform import deform_bands, measure_cord, sample_rays
 from spineseg.propseg.parameters import STEP_MM
-from spineseg.propseg.surface import Tube, compute_areas, compute_normals, recenter, unit_circle
+from spineseg.propseg.surface import Tube, compute_areas, compute_normals, make_rings, recenter, unit_circle
 
 if TYPE_CHECKING:
     from spineseg.propseg.scene import Scene
@@ -31,9 +31,9 @@ MIN_SUPPORT = 0.5
 """Least share of vertices with an edge for a cord to be there."""
 
 
-MIN_FLUX = 1.1
+MIN_FLUX = 1.0
 """Least mean rise (1/mm) through the surface, in standard deviations of the cord: the best tube through pure noise
-reaches 0.9, through real images 4 and more."""
+reaches 0.9, through real images 4 and more, with as much noise added as a tenth of their range 1.1."""
 
 CLOSED_SHARE = 0.8
 """Share of the surface that must show an edge for it to count as closed; the rest may touch something alike."""
@@ -104,11 +104,13 @@ def place_initial_tube(scene: Scene, starts: NDArray[np.intp]) -> InitialTube:
     )
     centers, radii = recenter(rings)
     contrast = measure_contrast(scene, slices, centers).mean(1)
-    rise = measure_rise(scene, slices, rings)
+    # between the vertices that sought it out, an edge of noise is no edge
+    rise = measure_rise(scene, slices, make_rings(centers, radii))
     spread = measure_cord(scene, slices, rings)[1]
     measured = ((edges.weight > 0).mean(1), contrast, compute_areas(rings), rise.mean(1), spread)
     count = np.bincount(groups)
     support, contrast, area, flux, spread = (np.bincount(groups, value) / count for value in measured)
+    spread = np.repeat(spread.reshape(-1, n_shapes).max(axis=1), n_shapes)  # a quiet spot in noise is no cord
     good = (support >= MIN_SUPPORT) & (contrast > params.min_contrast) & (flux > MIN_FLUX * spread)
     good &= (area >= MIN_AREA_MM2) & (area < 1.2 * params.max_area_mm2)
     if not good.any():

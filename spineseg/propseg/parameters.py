@@ -17,6 +17,13 @@ RING_MM = 2.0
 """Distance between rings during propagation; thicker slices have one ring each."""
 
 
+CORD_CORE = (0.15, 0.3, 0.45, 0.6)
+"""Where the cord's own intensity is measured: cord even where the tube is half a radius off."""
+
+FLUID_CORE = (0.7, 0.78, 0.86)
+"""Where the fluid's is, in a tube around it: outside the cord, inside the surface."""
+
+
 @dataclass(frozen=True)
 class PropsegParams:
     """What a user may change; the defaults are SCT's.
@@ -99,11 +106,14 @@ class ContrastModel:
         Vertices per ring during propagation; twice as many in the refinement.
     prior_contrast : float, 0 to 1000
         Contrast that seeds the running mean, from the original's training images.
+    core : tuple of float
+        Shares of the radius at which the intensity of what the tube encloses is measured.
     """
 
     sign: int
     n_vertices: int
     prior_contrast: float
+    core: tuple[float, ...] = CORD_CORE
 
 
 def get_contrast_model(contrast: str) -> ContrastModel:
