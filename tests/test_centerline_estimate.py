@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from spineseg.centerline import hog
 from spineseg.centerline.curve import centerline_from_mask
 from spineseg.centerline.detector import PERCENTILES, load_detector, save_detector
 from spineseg.centerline.estimate import estimate_centerline, estimate_with_polarity, find_extent
@@ -165,7 +166,10 @@ def test_shipped_detectors_load_and_round_trip(tmp_path, contrast):
     save_detector(tmp_path / "own.safetensors", detector, {"note": "copy"})
     again = load_detector(contrast, tmp_path / "own.safetensors")
     np.testing.assert_array_equal(again.weights, detector.weights)
-    assert replace(again, weights=None) == replace(detector, weights=None)
+    np.testing.assert_array_equal(again.wide_weights, detector.wide_weights)
+    assert replace(again, weights=None, wide_weights=None) == replace(detector, weights=None, wide_weights=None)
+    save_detector(tmp_path / "narrow.safetensors", replace(detector, wide_weights=None))
+    assert load_detector(contrast, tmp_path / "narrow.safetensors").wide_weights is None
 
 
 def test_unknown_contrast_and_damaged_models(tmp_path):
@@ -199,14 +203,19 @@ ps1: 1.
 
 
 def test_opencv_model_is_read_and_used(tmp_path):
-    shipped = load_detector("t2")
-    numbers = ", ".join(f"{value:.9e}" for value in [*shipped.weights, shipped.bias])
+    volume, centre = make_neck("t2", (60, 60, 10), (1.0, 1.0, 2.5))
+    slices = make_slabs(volume, percentiles=(0, 100)).slices
+    rng, n = np.random.default_rng(3), len(slices)
+    here = hog.gather_descriptors(hog.describe_slices(slices), np.arange(n), *np.rint(centre[:, ::-1]).astype(int).T)
+    there = hog.gather_descriptors(hog.describe_slices(slices), np.arange(n), *rng.integers(0, 60, (2, n)))
+    weights = here.mean(axis=0) - there.mean(axis=0)  # the simplest linear model there is
+    numbers = ", ".join(f"{value:.9e}" for value in [*weights, -1.25])
     (tmp_path / "t2_model.yml").write_text(OPENCV_MODEL.format(numbers=numbers))
     detector = load_detector("t2", tmp_path / "t2_model.yml")
-    np.testing.assert_allclose(detector.weights, shipped.weights, rtol=1e-6)
-    assert detector.bias == pytest.approx(shipped.bias)
+    np.testing.assert_allclose(detector.weights, weights, rtol=1e-6)
+    assert detector.bias == -1.25
+    assert detector.wide_weights is None
     assert detector.percentiles == (0.0, 100.0)
-    volume, centre = make_neck("t2", (60, 60, 10), (1.0, 1.0, 2.5))
     line = estimate_centerline(volume, "t2", detector=detector)
     assert errors_mm(line, centre, volume.zooms).max() < 1.5
 
