@@ -28,6 +28,9 @@ MAX_BEND_MM = 15.0
 MAX_LENGTH_MM = 800.0
 """Longer than any cord; both as in the original."""
 
+MAX_GROWTH = 1.4
+"""Area of a band over that of the two before it, or the inverse: the cord's enlargements change it by a tenth."""
+
 CENTER_MEMORY_MM = 20.0
 """Distance over which the tube's own centre gives way to the centerline's."""
 
@@ -201,6 +204,9 @@ def _judge(front: _Front, band: _Band, params: PropsegParams) -> str:
         return f"area {recent:.0f} mm² reaches 1.2 x {limit:g} mm²"
     if recent >= limit and abs(area - front.areas[-1]) >= limit / 7:
         return f"area jumps from {front.areas[-1]:.0f} to {area:.0f} mm², beyond {limit:g} mm²"
+    usual = float(np.mean(front.areas[-2:]))
+    if not usual / MAX_GROWTH < area < usual * MAX_GROWTH:
+        return f"area changes from {usual:.0f} to {area:.0f} mm² within a band"
     if area < MIN_AREA_MM2:
         return f"area {area:.0f} mm² is below {MIN_AREA_MM2:g} mm²"
     if band.support < MIN_SUPPORT:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from spineseg.propseg.deform import search_edges, solve_rings
+from spineseg.propseg.deform import CORRECTION_WEIGHT, search_edges, solve_rings
 from spineseg.propseg.parameters import compute_distance_weight
 from spineseg.propseg.scene import runs_of, smooth_runs
 from spineseg.propseg.surface import Tube, compute_normals, make_rings, recenter, resample_angles
@@ -90,5 +90,6 @@ def refine(scene: Scene, start: Surface, contrast: float) -> Surface:
         targets = rings + edges.offset[..., None] * normals
         stray = ((targets - memory) * normals).sum(-1)
         weight = edges.weight / (1 + (stray / STRAY_MM) ** 2)
+        weight = np.where(start.bridged[:, None] & (edges.weight < CORRECTION_WEIGHT), 0.0, weight)
         rings = solve_rings(memory, targets, normals, weight, alpha=ALPHA, link=link)
     return Surface(Tube(tube.slices, *recenter(rings)), start.bridged)
