@@ -63,7 +63,7 @@ class TrainingParams:
 
 
 PEAK_SD_MM = 1.8  # soft target exp(-d^2 / 2 sd^2): half at 2.1 mm, under 0.05 beyond the cord's edge (4.4 mm)
-THRESHOLD = -1.5  # log-odds along the curve: labelled slices of people left out reach -1.4, brain falls to -2 to -4
+THRESHOLD = -1.5  # log-odds along the curve: slices of people left out reach -1.1, brain falls to -2 to -5
 NEAR_MM = 6.0  # windows about the cord: the whole flank of the peak
 NEAR_PER_PATCH, FAR_PER_PATCH, HARD_PER_PATCH = 10, 8, 8  # windows of each patch; 10 fix the peak's shape
 HARD_MM = 6.0  # what scores high further off than this is another structure, not the flank of the peak
