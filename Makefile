@@ -38,7 +38,7 @@ check: setup
 	$(BIN)/snakemake --lint
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(CORES) --dist loadfile -rs
 
 clean:
 	rm -rf results logs resources/demo .snakemake
