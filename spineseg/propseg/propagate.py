@@ -235,12 +235,34 @@ def _append(front: _Front, plan: Tube, band: _Band, why: str, scene: Scene) -> N
     front.bridged.append(bool(why))
 
 
-def settle_bridges(result: Propagation, max_gap_mm: float, slice_mm: float) -> Propagation:
-    """Drop bridged runs at either end of the tube, and those inside it that are too long to be guessed."""
-    keep = np.ones(len(result.bridged), bool)
+def settle_bridges(
+    result: Propagation, max_gap_mm: float, slice_mm: float, trusted: tuple[int, int] | None = None
+) -> Propagation:
+    """Keep the bridged runs that may be guessed and drop the others.
+
+    Parameters
+    ----------
+    result : Propagation
+    max_gap_mm : float, mm
+        Longest run kept between believed parts.
+    slice_mm : float, mm
+    trusted : (int, int), optional
+        First and last slice where the centerline says that there is cord: a run at an end of the tube is kept within
+        them, as far as `max_gap_mm` from the believed part, and dropped beyond them or where None.
+
+    Returns
+    -------
+    Propagation
+    """
+    slices = result.tube.slices
+    keep = np.ones(len(slices), bool)
+    inside = np.zeros(len(slices), bool) if trusted is None else (slices >= trusted[0]) & (slices <= trusted[1])
     borders = np.flatnonzero(np.diff(np.concatenate([[False], result.bridged, [False]]).astype(int)))
     for first, after in borders.reshape(-1, 2):
-        length = (result.tube.slices[after - 1] - result.tube.slices[first] + 1) * slice_mm
-        if first == 0 or after == len(keep) or length > max_gap_mm:
-            keep[first:after] = False
+        run = np.arange(first, after)
+        if first == 0 or after == len(slices):
+            believed = slices[after] if first == 0 else slices[first - 1]
+            keep[run] = inside[run] & (np.abs(slices[run] - believed) * slice_mm <= max_gap_mm)
+        elif (slices[after] - slices[first - 1] - 1) * slice_mm > max_gap_mm:
+            keep[run] = False
     return replace(result, tube=result.tube.take(keep), bridged=result.bridged[keep])

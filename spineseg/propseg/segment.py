@@ -105,7 +105,8 @@ def segment_cord(
     if initial.tube is None:
         why = f"no cord: edges on {100 * initial.support:.0f} % of the initial tube, contrast {initial.contrast:.0f}"
         return _empty(volume, params, why)
-    grown = settle_bridges(propagate(scene, initial), MAX_GAP_MM, scene.slice_mm)
+    trusted = None if scene.course.free else (int(line.slices[0]), int(line.slices[-1]))
+    grown = settle_bridges(propagate(scene, initial), MAX_GAP_MM, scene.slice_mm, trusted)
     stage("refinement")
     surface = refine(scene, fill_slices(grown, scene), grown.contrast)
     notes = _describe_polarity(scene, turned) + _describe_stops(grown)
