@@ -8,9 +8,14 @@ import resource
 from pathlib import Path
 from typing import Any
 
+from spineseg.errors import ModelError
+
 WEIGHTS_DIR = Path(__file__).parent / "weights"
 METHOD_WEIGHTS = {"propseg": "optic*.safetensors", "deepseg": "deepseg_*.safetensors"}
 """Which shipped files each method reads."""
+
+WEIGHTS_SUFFIXES = (".safetensors", ".h5")
+"""Files of a user's folder that may be weights: ours, and Keras's."""
 
 
 def sha256_file(path: str | Path) -> str:
@@ -32,9 +37,17 @@ def weights_of(method: str, override: str | Path | None = None) -> dict[str, str
     method : str
     override : str or Path, optional
         The user's own weights, a file or a folder of files.
+
+    Raises
+    ------
+    ModelError
+        If there is no such file or folder.
     """
     if override:
-        files = sorted(Path(override).glob("*.safetensors")) if Path(override).is_dir() else [Path(override)]
+        path = Path(override)
+        if not path.exists():
+            raise ModelError(f"{path}: no such weights file or folder")
+        files = sorted(f for f in path.iterdir() if f.suffix in WEIGHTS_SUFFIXES) if path.is_dir() else [path]
     else:
         files = sorted(WEIGHTS_DIR.glob(METHOD_WEIGHTS.get(method, "-")))
     return {file.name: sha256_file(file) for file in files}

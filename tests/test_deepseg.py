@@ -225,7 +225,7 @@ def test_one_slice_is_enough(models, easy):
     assert overlap(segment_cord(one, "t2", models=models).cord_mask, reference[:, :, 5:6]) > 0.8
 
 
-@pytest.mark.parametrize("wrong", [{"thr": 1.2}, {"thr": -0.1}, {"kernel": "3d"}, {"batch": 0}])
+@pytest.mark.parametrize("wrong", [{"thr": 1.2}, {"thr": -0.1}, {"kernel": "4d"}, {"batch": 0}])
 def test_wrong_parameters_are_refused(wrong):
     with pytest.raises(InputError):
         DeepsegParams(**wrong)

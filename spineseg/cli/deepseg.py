@@ -22,11 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-centerline", type=Path, metavar="FILE", help="curve to follow (NIfTI or CSV) in place of a detected one"
     )
     group.add_argument(
-        "-thr", type=float, default=0.5, metavar="P", help="probability from which a voxel is cord; default 0.5"
+        "-thr", type=float, metavar="P", help="probability from which a voxel is cord; default 0.5 (SCT's: its own)"
     )
-    group.add_argument("-kernel", choices=("2d", "3d"), default="2d", help="kind of convolutions; default 2d")
+    group.add_argument("-kernel", choices=("2d", "3d"), default="2d", help="convolutions; 3d: SCT's weights only")
     group.add_argument("-flips", action="store_true", help="average over mirror images: slower, a little steadier")
-    group.add_argument("-weights", type=Path, metavar="FILE", help="other weights: a .safetensors file or a folder")
+    group.add_argument(
+        "-weights", type=Path, metavar="FILE", help="other weights: .safetensors, SCT's .h5, or a folder of either"
+    )
     group.add_argument("-device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto")
 
 

@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,6 +20,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from spineseg.errors import ModelError
 from spineseg.writing import write_bytes
+
+if TYPE_CHECKING:
+    from spineseg.deepseg.keras_weights import SctWeights
 
 STAGES = ("detect", "segment")
 WEIGHTS_DIR = Path(__file__).resolve().parent.parent / "weights"
@@ -120,6 +123,19 @@ class Models:
     detect: UNet
     segment: UNet
     device: str = "cpu"
+    notes: tuple[str, ...] = ()
+
+    def for_contrast(self, contrast: str, kernel: str = "2d") -> Models:
+        """Return the networks for images of a contrast: these, whichever it is.
+
+        Raises
+        ------
+        ModelError
+            If 3-D convolutions are asked for.
+        """
+        if kernel != "2d":
+            raise ModelError(f"-kernel {kernel}: spineseg's own networks are 2-D; give SCT's *_sc_3D.h5 by -weights")
+        return self
 
 
 def fold_batch_norm(model: UNet) -> UNet:
@@ -192,14 +208,17 @@ def default_weights() -> dict[str, Path]:
 
 
 @lru_cache(maxsize=4)
-def load_models(weights: str | Path | None = None, device: str = "auto", threads: int | None = None) -> Models:
+def load_models(
+    weights: str | Path | None = None, device: str = "auto", threads: int | None = None
+) -> Models | SctWeights:
     """Load both networks once per process.
 
     Parameters
     ----------
     weights : str or Path, optional
         A folder with ``deepseg_detect`` and ``deepseg_segment`` files, or one file, which replaces the
-        shipped network of its stage. Default: the shipped weights.
+        shipped network of its stage. Default: the shipped weights. SCT's Keras files (.h5) are read as well:
+        `spineseg.deepseg.keras_weights`.
     device : {"auto", "cpu", "cuda"}
         auto takes a GPU where torch can use one.
     threads : int, optional
@@ -217,6 +236,11 @@ def load_models(weights: str | Path | None = None, device: str = "auto", threads
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ModelError(f"-device {device}: torch {torch.__version__} finds no GPU; use cpu")
     files = default_weights()
+    if weights is not None:
+        from spineseg.deepseg.keras_weights import SctWeights, is_keras_weights
+
+        if is_keras_weights(Path(weights)):
+            return SctWeights(Path(weights), device)
     if weights is not None and Path(weights).is_dir():
         files = {stage: Path(weights) / f"deepseg_{stage}.safetensors" for stage in STAGES}
     elif weights is not None:

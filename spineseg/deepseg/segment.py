@@ -11,11 +11,14 @@ from spineseg.centerline.curve import Centerline
 from spineseg.deepseg.cleanup import clean_mask
 from spineseg.deepseg.inference import compute_heatmap, compute_probability, trace_cord
 from spineseg.deepseg.model import Models, load_models
+from spineseg.deepseg.sct_inference import compute_sct_coverage, compute_sct_heatmap
+from spineseg.deepseg.sct_models import THRESHOLDS, SctUNet
 from spineseg.errors import InputError
 from spineseg.segmentation import Segmentation
 from spineseg.volume import Volume
 
 if TYPE_CHECKING:
+    from spineseg.deepseg.keras_weights import SctWeights
     from spineseg.progress import Progress
 
 OK_COVERAGE = 0.9
@@ -28,10 +31,11 @@ class DeepsegParams:
 
     Parameters
     ----------
-    thr : float, 0 to 1
-        Probability from which a voxel is cord. The one threshold, applied on the image's own grid.
-    kernel : {"2d"}
-        Convolutions within slices.
+    thr : float, 0 to 1, optional
+        Probability from which a voxel is cord. The one threshold, applied on the image's own grid. Default: 0.5, or
+        that of SCT's network for the contrast.
+    kernel : {"2d", "3d"}
+        Convolutions within slices, or also across them; 3d with SCT's weights only.
     flips : bool
         Average over right-left mirror images; twice the time of the second stage.
     min_confidence : float
@@ -40,17 +44,17 @@ class DeepsegParams:
         Patches of one call; only speed and memory depend on it.
     """
 
-    thr: float = 0.5
+    thr: float | None = None
     kernel: str = "2d"
     flips: bool = False
     min_confidence: float = 0.25
     batch: int = 32
 
     def __post_init__(self) -> None:
-        if not 0 <= self.thr <= 1:
+        if self.thr is not None and not 0 <= self.thr <= 1:
             raise InputError(f"-thr {self.thr}: expected a number between 0 and 1")
-        if self.kernel != "2d":
-            raise InputError(f"-kernel {self.kernel}: only 2d is available in this version; use -kernel 2d")
+        if self.kernel not in ("2d", "3d"):
+            raise InputError(f"-kernel {self.kernel}: expected 2d or 3d")
         if self.batch < 1:
             raise InputError(f"batch {self.batch}: expected at least 1")
 
@@ -61,7 +65,7 @@ def segment_cord(
     params: DeepsegParams | None = None,
     *,
     centerline: Centerline | None = None,
-    models: Models | None = None,
+    models: Models | SctWeights | None = None,
     progress: Progress | None = None,
 ) -> Segmentation:
     """Segment the spinal cord.
@@ -70,11 +74,11 @@ def segment_cord(
     ----------
     volume : Volume, shape (I, J, K), canonical
     contrast : str
-        Recorded only: one model serves all contrasts.
+        One network of ours serves all; SCT's are chosen by it.
     params : DeepsegParams, optional
     centerline : Centerline, optional
         Followed in place of a detected one; only its slices are segmented.
-    models : Models, optional
+    models : Models or SctWeights, optional
         The shipped ones by default.
     progress : Progress, optional
 
@@ -90,26 +94,37 @@ def segment_cord(
        stages are theirs; networks, training, the curve on the heatmap and the clean-up are ours.
     """
     params = params or DeepsegParams()
-    models = models or load_models()
+    models = (models or load_models()).for_contrast(contrast, params.kernel)
     tell = progress.stage if progress else lambda name: None
     if centerline is None:
         tell("detection")
-        heat, zooms = compute_heatmap(volume, models)
+        find = compute_sct_heatmap if isinstance(models.detect, SctUNet) else compute_heatmap
+        heat, zooms = find(volume, models)
         tell("centerline")
         centerline = trace_cord(heat, zooms, volume.shape, params.min_confidence)
     else:
         _check_centerline(centerline, volume)
-    recorded = asdict(params)
+    thr = default_threshold(models) if params.thr is None else params.thr
+    recorded = asdict(params) | {"thr": thr}
     if centerline.is_empty:
         nothing = np.zeros(volume.shape, dtype=np.float32)
         note = "no slice looks like it holds spinal cord"
-        return Segmentation(nothing, nothing > 0, None, "empty", (note,), recorded)
+        return Segmentation(nothing, nothing > 0, None, "empty", (*models.notes, note), recorded)
     tell("segmentation")
-    prob = compute_probability(volume, centerline, models, batch=params.batch, flips=params.flips)
+    options = {"batch": params.batch, "flips": params.flips}
+    if isinstance(models.segment, SctUNet):
+        prob, thr = compute_sct_coverage(volume, centerline, models, thr, **options), 0.5
+    else:
+        prob = compute_probability(volume, centerline, models, **options)
     tell("clean-up")
-    mask, prob, notes = clean_mask(prob, params.thr, centerline.points_vox[:, :2], centerline.slices, volume.zooms)
+    mask, prob, notes = clean_mask(prob, thr, centerline.points_vox[:, :2], centerline.slices, volume.zooms)
     status, coverage_notes = _judge(mask)
-    return Segmentation(prob, mask, centerline, status, (*notes, *coverage_notes), recorded)
+    return Segmentation(prob, mask, centerline, status, (*models.notes, *notes, *coverage_notes), recorded)
+
+
+def default_threshold(models: Models) -> float:
+    """Return the threshold that belongs to the network which outlines: 0.5, or SCT's for its contrast."""
+    return THRESHOLDS[models.segment.config.contrast] if isinstance(models.segment, SctUNet) else 0.5
 
 
 def _check_centerline(centerline: Centerline, volume: Volume) -> None:

@@ -1,0 +1,276 @@
+"""Read the weights that SCT published for deepseg_sc, Keras HDF5 files, into torch networks.
+
+Only arrays are read: layer graphs, Lambda bytecode and optimiser states in the files are never looked at. What a
+network looks like follows from the shapes of its arrays.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spineseg.deepseg.model import Models, load_models
+from spineseg.deepseg.sct_models import SEGMENT_3D_MOMENTS, SctConfig, SctUNet, fold_sct_norm
+from spineseg.errors import ModelError
+
+if TYPE_CHECKING:
+    from h5py import Dataset
+
+Layers = list[dict[str, NDArray[np.float32]]]
+"""Layers of one kind in the order of their numbers, each its arrays by name."""
+
+FILE_NAME = re.compile(r"(t1|t2|t2s|dwi)_(ctr|sc|sc_3D)\.h5")
+KINDS = {"ctr": ("detect", "2d"), "sc": ("segment", "2d"), "sc_3D": ("segment", "3d")}
+"""Ending of a file's name to stage and kernel."""
+
+LAYER_NAME = re.compile(r"(conv2d_transpose|conv2d|conv3d|batch_normalization)(?:_(\d+))?")
+NORM_ARRAYS = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+"""Batch norm's arrays in Keras and in torch."""
+
+MAX_VALUES = 50_000_000
+"""More than 20 times the largest published network: such a file is something else, and is not read into memory."""
+
+
+def is_keras_weights(path: Path) -> bool:
+    """Tell whether `path` names Keras weights or a folder that holds some.
+
+    Raises
+    ------
+    ModelError
+        If `path` is an ONNX file, or a folder with nothing but such files.
+    """
+    files = list(path.iterdir()) if path.is_dir() else [path]
+    endings = {file.suffix.lower() for file in files}
+    if ".onnx" in endings and not endings & {".h5", ".safetensors"}:
+        raise ModelError(
+            f"{path}: ONNX files are not read (their input size is fixed); expected SCT's Keras files, such as t2_sc.h5"
+        )
+    return ".h5" in endings and ".safetensors" not in endings
+
+
+def load_keras_model(path: str | Path, contrast: str) -> SctUNet:
+    """Build a network of SCT from a Keras HDF5 file.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``<contrast>_ctr.h5``, ``<contrast>_sc.h5``, ``<contrast>_sc_3D.h5``, or any other name.
+    contrast : {"t1", "t2", "t2s", "dwi"}
+        Decides the constants where the file's name does not.
+
+    Returns
+    -------
+    SctUNet
+        Ready for inference, batch norm not folded.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, damaged, or its layers are none of the three networks.
+    """
+    path = Path(path)
+    named = FILE_NAME.fullmatch(path.name)
+    layers = read_layers(path)
+    config = infer_config(layers, named[1] if named else contrast, path)
+    if named and KINDS[named[2]] != _kind(config):
+        expected, found = (f"{kernel} network to {stage}" for stage, kernel in (KINDS[named[2]], _kind(config)))
+        raise ModelError(f"{path}: by its name a {expected}, by its layers a {found}; give it the right name")
+    model = SctUNet(config)
+    model.load_state_dict(_to_state(layers, model, path), strict=False)  # batches counted in training are not stored
+    return model.eval()
+
+
+def read_layers(path: Path) -> dict[str, Layers]:
+    """Return the arrays of a Keras file: kind of layer to layers, in the order of their numbers.
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be read, or holds no convolution.
+    """
+    import h5py  # slow to import, and only these files need it
+
+    if not path.is_file():
+        raise ModelError(f"{path}: no such weights file")
+    found: dict[tuple[str, int], dict[str, NDArray[np.float32]]] = {}
+
+    def collect(name: str, item: Dataset | h5py.Group) -> None:
+        parts = name.split("/")
+        named = LAYER_NAME.fullmatch(parts[0])
+        if named and isinstance(item, h5py.Dataset):
+            if item.size > MAX_VALUES or item.dtype.kind != "f":
+                raise ModelError(f"{path}: array {name} is no weights of SCT ({item.dtype}, {item.size} values)")
+            arrays = found.setdefault((named[1], int(named[2] or 0)), {})
+            arrays[parts[-1].split(":")[0]] = np.asarray(item[()], dtype=np.float32)
+
+    try:
+        with h5py.File(path, "r") as file:
+            file.get("model_weights", file).visititems(collect)  # follows no links to other files
+    except (OSError, KeyError, RuntimeError, ValueError, AttributeError) as error:
+        raise ModelError(f"{path}: expected Keras weights in HDF5 format ({str(error).splitlines()[0]})") from error
+    layers: dict[str, Layers] = {}
+    for kind, number in sorted(found):
+        layers.setdefault(kind, []).append(found[kind, number])
+    if not layers.keys() & {"conv2d", "conv3d"}:
+        raise ModelError(f"{path}: expected layers conv2d_1, ... or conv3d_1, ..., found none")
+    return layers
+
+
+def infer_config(layers: dict[str, Layers], contrast: str, path: Path) -> SctConfig:
+    """Return what network the layers make up.
+
+    Each pooling has two convolutions before it and two on the way back, and the last convolution is the head; what
+    is left lies in the middle.
+
+    Raises
+    ------
+    ModelError
+        If the numbers of layers fit none of SCT's networks.
+    """
+    n_norm = len(layers.get("batch_normalization", []))
+    if "conv3d" in layers:
+        n_conv = len(layers["conv3d"])
+        depth = (n_conv - 3) // 4
+        config = SctConfig("segment", "3d", contrast, _n_out(layers["conv3d"][0]), depth, n_conv - 4 * depth - 1)
+        if contrast not in SEGMENT_3D_MOMENTS:
+            raise ModelError(f"{path}: SCT has no 3-D network for {contrast}; use -kernel 2d with {contrast}_sc.h5")
+        fits = config.n_middle == 2 and not layers.keys() & {"conv2d", "conv2d_transpose"}
+    else:
+        n_conv, depth = len(layers["conv2d"]), len(layers.get("conv2d_transpose", []))
+        stage = "detect" if n_norm else "segment"
+        config = SctConfig(stage, "2d", contrast, _n_out(layers["conv2d"][0]), depth, n_conv - 4 * depth - 1)
+        fits = config.n_middle >= 1
+    if not fits or depth < 1 or n_norm != (n_conv - 1) * config.has_norm:
+        counts = ", ".join(f"{len(some)} {kind}" for kind, some in layers.items())
+        raise ModelError(f"{path}: its layers ({counts}) are none of SCT's networks")
+    return config
+
+
+def _kind(config: SctConfig) -> tuple[str, str]:
+    """Return stage and kernel."""
+    return config.stage, config.kernel
+
+
+def _n_out(conv: dict[str, NDArray]) -> int:
+    """Return the feature maps that a convolution makes, at least 1."""
+    kernel = conv.get("kernel")
+    return max(1, kernel.shape[-1]) if kernel is not None and kernel.ndim else 1
+
+
+def _to_state(layers: dict[str, Layers], model: SctUNet, path: Path) -> dict[str, Tensor]:
+    """Return the arrays under the names of torch's parameters, shapes checked."""
+    blocks = model.blocks()
+    names = {module: name for name, module in model.named_modules()}
+    convs = layers["conv3d" if model.config.kernel == "3d" else "conv2d"]
+    pairs = [(block[0], arrays) for block, arrays in zip(blocks, convs[:-1], strict=True)]
+    pairs.append((model.head, convs[-1]))
+    pairs += zip(model.up, layers.get("conv2d_transpose", []), strict=True) if model.config.kernel == "2d" else []
+    if model.config.has_norm:
+        pairs += [(block[1], arrays) for block, arrays in zip(blocks, layers["batch_normalization"], strict=True)]
+    expected = model.state_dict()
+    state = {}
+    for module, arrays in pairs:
+        for keras_name, array in arrays.items():
+            name = f"{names[module]}.{_TORCH_NAMES.get(keras_name, keras_name)}"
+            value = _to_torch(array) if keras_name == "kernel" else torch.from_numpy(array)
+            if name not in expected or value.shape != expected[name].shape or not value.isfinite().all():
+                shape = tuple(expected[name].shape) if name in expected else "no such array"
+                raise ModelError(
+                    f"{path}: array {keras_name} of {name} has shape {tuple(value.shape)}; expected {shape}, all finite"
+                )
+            state[name] = value
+    missing = [name for name in expected if name not in state and not name.endswith("num_batches_tracked")]
+    if missing:
+        raise ModelError(f"{path}: no values for {missing[0]}; is the file complete?")
+    return state
+
+
+_TORCH_NAMES = {"kernel": "weight", "bias": "bias", **NORM_ARRAYS}
+
+
+def _to_torch(kernel: NDArray[np.float32]) -> Tensor:
+    """Move a Keras kernel's two channel axes, last in Keras, to the front and swap them; nothing is flipped.
+
+    For convolutions (..., in, out) becomes (out, in, ...), for transposed ones (..., out, in) becomes (in, out, ...).
+    """
+    if kernel.ndim < 3:
+        return torch.from_numpy(kernel)
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(kernel, (-1, -2), (0, 1))))
+
+
+@dataclass(frozen=True)
+class SctWeights:
+    """SCT's files of one folder, or one of them, from which each contrast gets its networks.
+
+    Parameters
+    ----------
+    path : Path
+        A folder with files named as SCT names them, or one file, which replaces our network of its stage.
+    device : str
+    """
+
+    path: Path
+    device: str = "cpu"
+    _made: dict[tuple[str, str], Models] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.path.is_dir():
+            load_keras_model(self.path, "t2")  # a file that cannot be used is told before the first image
+        elif not any(FILE_NAME.fullmatch(file.name) for file in self.path.iterdir()):
+            raise ModelError(f"{self.path}: expected files named as by SCT, such as t2_ctr.h5 and t2_sc.h5, found none")
+
+    def for_contrast(self, contrast: str, kernel: str = "2d") -> Models:
+        """Return the networks for images of a contrast, read once.
+
+        Parameters
+        ----------
+        contrast : {"t1", "t2", "t2s", "dwi"}
+        kernel : {"2d", "3d"}
+            SCT has no 3-D network for dwi; the 2-D one is used then, with a note.
+
+        Raises
+        ------
+        ModelError
+            If a file is missing or cannot be used, or the one file is of the other kernel.
+        """
+        key = contrast, kernel
+        if key not in self._made:
+            self._made[key] = self._from_folder(*key) if self.path.is_dir() else self._from_file(*key)
+        return self._made[key]
+
+    def _from_file(self, contrast: str, kernel: str) -> Models:
+        """Put the one file in the place of our network of its stage."""
+        network = self._ready(self.path, contrast)
+        found = network.config
+        if found.kernel != kernel and (found.stage == "segment" or kernel == "3d"):
+            advice = "use -kernel 3d" if found.kernel == "3d" else f"use -kernel 2d, or give {contrast}_sc_3D.h5"
+            raise ModelError(f"{self.path}: a {found.kernel} network to {found.stage}, with -kernel {kernel}; {advice}")
+        own = load_models(None, self.device)
+        notes = () if found.contrast == contrast else (f"{self.path.name} was trained for {found.contrast} images",)
+        networks = {"detect": own.detect, "segment": own.segment, found.stage: network}
+        return Models(**networks, device=self.device, notes=notes)
+
+    def _from_folder(self, contrast: str, kernel: str) -> Models:
+        """Take the contrast's files; our own detection where SCT's is not in the folder."""
+        notes = []
+        if kernel == "3d" and contrast not in SEGMENT_3D_MOMENTS:
+            notes.append(f"SCT has no 3-D network for {contrast}: the 2-D one was used")
+            kernel = "2d"
+        ending = {"2d": "sc", "3d": "sc_3D"}[kernel]
+        segment = self._ready(self.path / f"{contrast}_{ending}.h5", contrast)
+        detection = self.path / f"{contrast}_ctr.h5"
+        if detection.is_file():
+            return Models(self._ready(detection, contrast), segment, self.device, tuple(notes))
+        notes.append(f"no {detection.name} in the folder: the cord was found by spineseg's own network")
+        return Models(load_models(None, self.device).detect, segment, self.device, tuple(notes))
+
+    def _ready(self, path: Path, contrast: str) -> SctUNet:
+        """Read a network and make it fast."""
+        return fold_sct_norm(load_keras_model(path, contrast)).to(self.device)
