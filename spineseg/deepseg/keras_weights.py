@@ -273,4 +273,5 @@ class SctWeights:
 
     def _ready(self, path: Path, contrast: str) -> SctUNet:
         """Read a network and make it fast."""
-        return fold_sct_norm(load_keras_model(path, contrast)).to(self.device)
+        network = fold_sct_norm(load_keras_model(path, contrast)).to(self.device)
+        return network if network.config.kernel == "3d" else network.to(memory_format=torch.channels_last)
