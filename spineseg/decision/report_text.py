@@ -51,7 +51,7 @@ def write_report(d: Mapping[str, Any]) -> str:
         "## The numbers",
         *_numbers(d),
         "## What to do next",
-        format_list(_next_steps(d)),
+        format_list(next_steps(d)),
         "## How far to trust this",
         format_list(_trust(d)),
         *contrast_section(d),
@@ -189,8 +189,8 @@ def _agreement(d: Mapping[str, Any]) -> str:
     return " ".join(lines)
 
 
-def _next_steps(d: Mapping[str, Any]) -> list[str]:
-    """What a reader can do now."""
+def next_steps(d: Mapping[str, Any]) -> list[str]:
+    """Return what a reader can do now, a sentence each."""
     steps = []
     failed = sorted({image for row in d["failures"].values() for image in row["images"]})
     kept_failed = d["failures"].get(d["method"], {}).get("images", [])

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from spineseg import __version__
+from spineseg.decision.report_text import next_steps
 from spineseg.report import tables
 from spineseg.report.figures import FIGURES, draw_figures
 from spineseg.report.flags import BAD, LOOK, badness, find_flags
@@ -287,19 +288,14 @@ def advise(decision: dict[str, Any] | None, images: list[dict[str, Any]], stage:
         advice.append({"text": "Review the masks in the quality control, slice by slice.", "link": f"{qc}/index.html"})
     if decision is None:
         return [*advice, {"text": "Run snakemake pilot to have the methods compared and a decision made."}]
-    verdict = decision.get("verdict")
-    if verdict == "undecided":
-        further = (decision.get("pilots") or {}).get("further_needed")
-        more = f"about {further} more" if further else "more"
-        advice.append({"text": f"For a firmer verdict, add {more} participants to the pilot, or draw reference masks."})
-    if verdict == "none":
+    if "computed" in decision:  # a whole decision words its own advice
+        advice += [{"text": text} for text in next_steps(decision) if "QC page" not in text]
+    if decision.get("verdict") == "none":
         advice.append({"text": "Check contrast and orientation of the images; then correct masks by hand."})
     elif stage == "pilot":
         advice.append({"text": f"Run snakemake study to segment every image with {decision.get('method')} alone."})
     else:
-        advice.append(
-            {"text": f"Use the masks in derivatives/labels: those of {decision.get('method')}, for all images."}
-        )
+        advice.append({"text": f"The masks by {decision.get('method')} are in derivatives/labels."})
     if decision.get("method"):
         text = "Correct a mask in derivatives/labels by hand where needed: corrected masks are never overwritten."
         advice.append({"text": text})

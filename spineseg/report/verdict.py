@@ -118,7 +118,8 @@ def _doubts(decision: dict[str, Any]) -> list[str]:
     stability = decision.get("stability") or {}
     if stability.get("n_flips"):
         n, total = stability["n_flips"], stability["n_drops"]
-        doubts.append(f"Leaving out one of {n} participants (of {total}) would change it: the evidence is thin.")
+        which = "one participant" if n == 1 else f"any one of {n} participants"
+        doubts.append(f"Leaving out {which} (of {total}) would change it: the evidence is thin.")
     doubts += [_sentence(text) for text in [*(decision.get("notes") or ()), *(decision.get("cautions") or ())]]
     return doubts
 
