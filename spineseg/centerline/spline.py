@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import CubicSpline
 from scipy.linalg import solveh_banded
 
 Floats = NDArray[np.float64]
@@ -47,29 +46,40 @@ def fit_spline(
 
     Examples
     --------
-    >>> fit_spline(np.arange(4.0), np.array([[0.0], [1.0], [2.0], [3.0]]),
-    lam=100.0).ravel().round(6).tolist() [0.0, 1.0, 2.0, 3.0]
+    >>> fit_spline(np.arange(4.0), np.array([[0.0], [1.0], [2.0], [3.0]]), lam=100.0).ravel().round(6).tolist()
+    [0.0, 1.0, 2.0, 3.0]
     """
     y = np.asarray(values, dtype=np.float64)
     if lam <= 0 or len(y) < 3:
         return y.copy()
-    h = np.diff(np.asarray(positions, dtype=np.float64))
+    positions = np.asarray(positions, dtype=np.float64)
     inv_w = np.ones(len(y)) if weights is None else 1.0 / np.asarray(weights, dtype=np.float64)
-    # row i of Q' holds the second divided difference of points i, i + 1, i + 2
-    q = np.stack([1 / h[:-1], -1 / h[:-1] - 1 / h[1:], 1 / h[1:]], axis=1)
+    q = _second_differences(positions)
+    g = _solve_curvature(positions, y, lam * inv_w)
+    correction = np.zeros_like(y)
+    for offset in range(3):
+        correction[offset : offset + len(q)] += q[:, offset : offset + 1] * g
+    return y - lam * inv_w[:, None] * correction
+
+
+def _second_differences(positions: Floats) -> Floats:
+    """Return Q', (n - 2, 3): row i holds the second divided difference of points i, i + 1, i + 2."""
+    h = np.diff(positions)
+    return np.stack([1 / h[:-1], -1 / h[:-1] - 1 / h[1:], 1 / h[1:]], axis=1)
+
+
+def _solve_curvature(positions: Floats, y: Floats, give: Floats) -> Floats:
+    """Solve for the second derivatives at the inner positions, (n - 2, d); `give` (n,) is lam / w, 0 to interpolate."""
+    h, q = np.diff(positions), _second_differences(positions)
     n = len(q)
     bands = np.zeros((3, n))  # lower form: diagonal, first and second band below it
     bands[0] = (h[:-1] + h[1:]) / 3
-    bands[0] += lam * (q**2 * np.stack([inv_w[:-2], inv_w[1:-1], inv_w[2:]], axis=1)).sum(axis=1)
+    bands[0] += (q**2 * np.stack([give[:-2], give[1:-1], give[2:]], axis=1)).sum(axis=1)
     bands[1, :-1] = h[1:-1] / 6
-    bands[1, :-1] += lam * (q[:-1, 1] * q[1:, 0] * inv_w[1:-2] + q[:-1, 2] * q[1:, 1] * inv_w[2:-1])
-    bands[2, :-2] = lam * q[:-2, 2] * q[2:, 0] * inv_w[2:-2]
+    bands[1, :-1] += q[:-1, 1] * q[1:, 0] * give[1:-2] + q[:-1, 2] * q[1:, 1] * give[2:-1]
+    bands[2, :-2] = q[:-2, 2] * q[2:, 0] * give[2:-2]
     second = q[:, :1] * y[:-2] + q[:, 1:2] * y[1:-1] + q[:, 2:] * y[2:]
-    g = solveh_banded(bands[: min(3, n)], second, lower=True)
-    correction = np.zeros_like(y)
-    for offset in range(3):
-        correction[offset : offset + n] += q[:, offset : offset + 1] * g
-    return y - lam * inv_w[:, None] * correction
+    return solveh_banded(bands[: min(3, n)], second, lower=True)
 
 
 def evaluate_spline(positions: Floats, values: Floats, at: Floats, derivative: int = 0) -> NDArray[np.float64]:
@@ -90,17 +100,29 @@ def evaluate_spline(positions: Floats, values: Floats, at: Floats, derivative: i
     -------
     (m, d) ndarray of float64
         With one point: that point (derivative 0), or zero slope.
+
+    Notes
+    -----
+    Written out because importing scipy.interpolate takes longer than segmenting a small image.
     """
     positions, at = np.asarray(positions, dtype=np.float64), np.asarray(at, dtype=np.float64)
     values = np.asarray(values, dtype=np.float64)
     if len(positions) == 1:
         return np.repeat(values if derivative == 0 else np.zeros_like(values), len(at), axis=0)
-    spline = CubicSpline(positions, values, bc_type="natural")
+    curvature = np.zeros_like(values)  # zero at both ends: the natural spline
+    if len(positions) > 2:
+        curvature[1:-1] = _solve_curvature(positions, values, np.zeros(len(positions)))
     inside = np.clip(at, positions[0], positions[-1])
-    slope = spline(inside, 1)
+    left = np.clip(np.searchsorted(positions, inside, side="right") - 1, 0, len(positions) - 2)
+    h = (positions[left + 1] - positions[left])[:, None]
+    b = (inside - positions[left])[:, None] / h
+    a = 1 - b
+    rise = (values[left + 1] - values[left]) / h
+    slope = rise + h / 6 * ((3 * b**2 - 1) * curvature[left + 1] - (3 * a**2 - 1) * curvature[left])
     if derivative == 1:
         return slope
-    return spline(inside) + (at - inside)[:, None] * slope
+    bend = h**2 / 6 * ((a**3 - a) * curvature[left] + (b**3 - b) * curvature[left + 1])
+    return a * values[left] + b * values[left + 1] + bend + (at - inside)[:, None] * slope
 
 
 def cutoff_to_lam(cutoff_mm: float, spacing_mm: float) -> float:
