@@ -209,6 +209,8 @@ DAMAGED = {
     "wrong shape": changed(BASE, "conv2d_4", "kernel", np.zeros((5, 5, 4, 4))),
     "flat kernel": changed(BASE, "conv2d_1", "kernel", np.zeros(3)),
     "scalar kernel": changed(BASE, "conv2d_1", "kernel", np.zeros(())),
+    "too wide": changed(BASE, "conv2d_1", "kernel", np.zeros((3, 3, 1, 5000))),
+    "too deep": sct_2d(1, 5, 2, False),
     "not finite": changed(BASE, "conv2d_4", "bias", np.full(4, np.nan)),
     "unknown array": changed(BASE, "conv2d_4", "spectral", np.zeros(4)),
     "no bias": BASE | {"conv2d_2": {"kernel": BASE["conv2d_2"]["kernel"]}},

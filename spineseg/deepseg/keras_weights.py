@@ -37,6 +37,9 @@ NORM_ARRAYS = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean",
 MAX_VALUES = 50_000_000
 """More than 20 times the largest published network: such a file is something else, and is not read into memory."""
 
+MAX_BASE, MAX_DEPTH = 64, 4
+"""The published networks have at most 32 feature maps at the top and 3 poolings; a damaged file must not ask for GB."""
+
 
 def is_keras_weights(path: Path) -> bool:
     """Tell whether `path` names Keras weights or a folder that holds some.
@@ -147,7 +150,8 @@ def infer_config(layers: dict[str, Layers], contrast: str, path: Path) -> SctCon
         stage = "detect" if n_norm else "segment"
         config = SctConfig(stage, "2d", contrast, _n_out(layers["conv2d"][0]), depth, n_conv - 4 * depth - 1)
         fits = config.n_middle >= 1
-    if not fits or depth < 1 or n_norm != (n_conv - 1) * config.has_norm:
+    fits &= 1 <= depth <= MAX_DEPTH and config.base <= MAX_BASE
+    if not fits or n_norm != (n_conv - 1) * config.has_norm:
         counts = ", ".join(f"{len(some)} {kind}" for kind, some in layers.items())
         raise ModelError(f"{path}: its layers ({counts}) are none of SCT's networks")
     return config
