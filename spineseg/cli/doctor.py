@@ -8,7 +8,7 @@ import platform
 
 SUMMARY = "Check the installation: versions, weights, cores, memory. Exit code 2 when something is missing."
 
-PACKAGES = ("numpy", "scipy", "nibabel", "pandas", "torch", "safetensors", "seaborn", "snakemake")
+PACKAGES = ("numpy", "scipy", "nibabel", "pandas", "torch", "safetensors", "h5py", "seaborn", "snakemake")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
