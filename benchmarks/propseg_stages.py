@@ -1,77 +1,123 @@
-"""Print what propseg costs by stage, how it grows with the number of slices, and what many images in one call save.
+"""Print what propseg costs: start-up, each stage, memory, ten images in one call, and growth with the number of slices.
 
-    python benchmarks/propseg_stages.py t2:IMAGE t2s:IMAGE ...
+    python benchmarks/propseg_stages.py t2:IMAGE t2s:IMAGE ... [-repeat N] [-ten]
 
-Wall seconds and peak memory of `spineseg propseg` as a user calls it (a fresh process each), its stages from the
-sidecar, then the method alone on 1, 2 and 4 copies of the image stacked along the cord, in CPU seconds.
+Each call is a fresh process of `spineseg propseg`, as a user starts it. Printed are the run with the least wall time
+(other work on the machine only adds) and, beside the wall time, user + system CPU seconds, which other work hardly
+changes. Start-up is the wall time of the process less its stages in the sidecar. Growth is the CPU time of the
+method on 1, 2 and 4 copies of the cord's slices, mirrored so that their ends meet.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+STAGES = ("start-up", "reading", "centerline", "propagation", "refinement", "rasterisation", "writing")
 
-def run_command(arguments: list[str]) -> float:
-    """Run spineseg in a fresh process and return wall seconds."""
+
+@dataclass(frozen=True)
+class Call:
+    """Wall and CPU seconds and peak MiB of a finished process, and seconds by stage of its (only) image."""
+
+    wall: float
+    cpu: float
+    peak_mib: float
+    stages: dict[str, float]
+
+
+def call_propseg(arguments: list[str], sidecar: Path | None = None) -> Call:
+    """Run ``spineseg propseg`` in a fresh process."""
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "spineseg", *arguments], check=True, capture_output=True)
-    return time.perf_counter() - start
+    command = [sys.executable, "-m", "spineseg", "propseg", *arguments, "-v", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    wall = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"failed with {process.returncode}: {' '.join(command)}")
+    stages = json.loads(sidecar.read_text())["StageSeconds"] if sidecar else {}
+    stages = {"start-up": wall - sum(stages.values())} | stages
+    return Call(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, stages)
 
 
-def measure_command(image: str, contrast: str) -> None:
-    """Print wall time, peak memory and stages of one call, and the time of ten images in one call."""
-    with tempfile.TemporaryDirectory() as folder:
-        mask = Path(folder) / "mask.nii.gz"
-        seconds = run_command(["propseg", "-i", image, "-c", contrast, "-o", str(mask), "-v", "0"])
-        sidecar = json.loads(mask.with_name("mask.json").read_text())
-        copies = [str(Path(folder) / f"copy{n}_{Path(image).name}") for n in range(10)]
-        for copy in copies:
-            shutil.copy(image, copy)
-        ten = run_command(["propseg", "-i", *copies, "-c", contrast, "-ofolder", folder, "-v", "0"])
-    print(f"{Path(image).name}: {seconds:.2f} s, peak {sidecar['PeakMB']:.0f} MiB; stages {sidecar['Seconds']}")
-    print(f"  ten images: {ten:.2f} s in one call, {10 * seconds:.2f} s in ten")
+def measure_calls(image: Path, contrast: str, repeat: int, ten: bool) -> list[str]:
+    """Return lines on one call, and on ten images in one call against ten calls."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        single = ["-i", str(image), "-c", contrast, "-o", str(folder / "mask.nii.gz")]
+        calls = [call_propseg(single, folder / "mask.json") for _ in range(repeat)]
+        best = min(calls, key=lambda call: call.wall)
+        cpu = min(call.cpu for call in calls)
+        lines = [f"{image.name} ({contrast}), least of {repeat} calls"]
+        lines += [f"  {stage:<14}{best.stages.get(stage, 0.0):6.2f} s" for stage in STAGES]
+        lines += [f"  whole command {best.wall:6.2f} s wall, {cpu:.2f} s CPU, peak {best.peak_mib:.0f} MiB"]
+        if ten:
+            copies = [folder / f"copy{n}_{image.name}" for n in range(10)]
+            for copy in copies:
+                shutil.copy(image, copy)
+            every = call_propseg(["-i", *map(str, copies), "-c", contrast, "-ofolder", name])
+            each = [
+                call_propseg(["-i", str(copy), "-c", contrast, "-o", str(folder / "mask.nii.gz")]) for copy in copies
+            ]
+            wall, cpu = sum(call.wall for call in each), sum(call.cpu for call in each)
+            lines += [f"  ten images    {every.wall:6.2f} s wall, {every.cpu:.2f} s CPU in one call"]
+            lines += [f"                {wall:6.2f} s wall, {cpu:.2f} s CPU in ten calls"]
+    return lines
 
 
-def measure_growth(image: str, contrast: str) -> None:
-    """Print CPU seconds of the method alone for 1, 2 and 4 times the slices."""
-    from spineseg.centerline.curve import Centerline
+def measure_growth(image: Path, contrast: str, repeat: int) -> list[str]:
+    """Return lines with the CPU seconds for 1, 2 and 4 times the slices."""
     from spineseg.centerline.estimate import estimate_centerline
     from spineseg.propseg.segment import segment_cord
     from spineseg.volume import Volume, load_image
 
     volume, _ = load_image(image, contrast=contrast)
-    line = estimate_centerline(volume, contrast)
-    first, last = line.slices[[0, -1]]
+    first, last = estimate_centerline(volume, contrast).slices[[0, -1]]
     cord = volume.data[:, :, first : last + 1]
+    lines = []
     for times in (1, 2, 4):
-        turned = [slice(None, None, -1 if n % 2 else 1) for n in range(times)]  # mirrored, so that ends meet
-        data = np.concatenate([cord[:, :, turn] for turn in turned], axis=2)
-        points = np.concatenate([line.points_vox[turn] for turn in turned])
-        points[:, 2] = np.arange(len(points))
-        start = time.process_time()
-        segment_cord(Volume(data, volume.affine), contrast, centerline=Centerline(points))
-        print(f"  {data.shape[2]} slices ({times}x): {time.process_time() - start:.2f} s CPU without centerline")
+        turned = [slice(None, None, -1 if n % 2 else 1) for n in range(times)]
+        stacked = Volume(np.concatenate([cord[:, :, turn] for turn in turned], axis=2), volume.affine)
+        cost = []
+        for _ in range(repeat):
+            start = time.process_time()
+            line = estimate_centerline(stacked, contrast)
+            middle = time.process_time()
+            segment_cord(stacked, contrast, centerline=line)
+            cost.append((middle - start, time.process_time() - middle))
+        found, rest = np.min(cost, axis=0)
+        each = 1000 * (found + rest) / stacked.shape[2]
+        lines += [f"  {stacked.shape[2]:4d} slices ({times}x): {found:.2f} s CPU centerline, {rest:.2f} s the rest, "]
+        lines[-1] += f"{each:.1f} ms per slice"
+    return lines
 
 
 def main() -> None:
     """Measure each image given as CONTRAST:IMAGE."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="+", metavar="CONTRAST:IMAGE")
-    for item in parser.parse_args().images:
-        contrast, _, image = item.partition(":")
-        measure_command(image, contrast)
-        measure_growth(image, contrast)
-    print(f"peak of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
+    parser.add_argument("-repeat", type=int, default=5, metavar="N", help="calls, of which the least counts; default 5")
+    parser.add_argument("-ten", action="store_true", help="also ten images in one call against ten calls")
+    args = parser.parse_args()
+    load = os.getloadavg()[0]
+    print(f"{len(os.sched_getaffinity(0))} cores, load {load:.1f} at the start")
+    images = [item.partition(":")[::2] for item in args.images]
+    for contrast, image in images:
+        print("\n".join(measure_calls(Path(image), contrast, args.repeat, args.ten)), flush=True)
+    for contrast, image in images:  # afterwards: Linux counts the parent's memory to a new process
+        print(f"{Path(image).name}, growth")
+        print("\n".join(measure_growth(Path(image), contrast, min(3, args.repeat))), flush=True)
 
 
 if __name__ == "__main__":

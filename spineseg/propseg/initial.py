@@ -68,6 +68,8 @@ class InitialTube:
         The rise of intensity that four fifths of the surface exceed: high where the edge goes all round.
     offset_mm : float, mm
         Mean distance of the tube's centre from the centerline.
+    start : int, slice
+        Where the tube was placed; -1 without a tube.
     """
 
     tube: Tube | None
@@ -75,10 +77,13 @@ class InitialTube:
     support: float
     closure: float = 0.0
     offset_mm: float = 0.0
+    start: int = -1
 
 
 def place_initial_tube(scene: Scene, starts: NDArray[np.intp]) -> InitialTube:
-    """Deform elliptical tubes at each of several starts, all at once, and return the best of the first that is a cord.
+    """Deform elliptical tubes at each of several starts and return the best of the first that is a cord.
+
+    The first start, which nearly always is one, is tried by itself, the others all at once.
 
     Parameters
     ----------
@@ -90,6 +95,17 @@ def place_initial_tube(scene: Scene, starts: NDArray[np.intp]) -> InitialTube:
     -------
     InitialTube
     """
+    first = _try_starts(scene, starts[:1])
+    if first.tube is not None or len(starts) == 1:
+        return first
+    others = _try_starts(scene, starts[1:])
+    if others.tube is not None:
+        return others
+    return InitialTube(None, max(first.contrast, others.contrast), max(first.support, others.support))
+
+
+def _try_starts(scene: Scene, starts: NDArray[np.intp]) -> InitialTube:
+    """Deform the tubes of all starts together; see `place_initial_tube`."""
     params, n_shapes = scene.params, len(STRETCHES)
     slices, template, groups = _stack_ellipses(scene, starts)
     rings, edges = deform_bands(
@@ -125,6 +141,7 @@ def place_initial_tube(scene: Scene, starts: NDArray[np.intp]) -> InitialTube:
         float(support[chosen]),
         float(np.percentile(rise[own], 100 * (1 - CLOSED_SHARE))),
         float(np.linalg.norm(centers[own] - scene.course.at(slices[own]), axis=1).mean()),
+        int(starts[start]),
     )
 
 
@@ -140,7 +157,9 @@ def choose_polarity(scene: Scene, starts: NDArray[np.intp]) -> tuple[Scene, Init
         Whether the cord is brighter than its fluid where it should be darker, or the other way round.
     """
     other = replace(scene, model=replace(scene.model, sign=-scene.model.sign))
-    usual, turned = place_initial_tube(scene, starts), place_initial_tube(other, starts)
+    usual = place_initial_tube(scene, starts)
+    # where the usual way shows a cord, the other way must show a better one in the same place
+    turned = place_initial_tube(other, starts if usual.tube is None else np.array([usual.start]))
     if turned.tube is None or turned.offset_mm > MAX_TURNED_OFFSET_MM:
         return scene, usual, False
     if usual.tube is not None and turned.closure <= TURN_FACTOR * max(usual.closure, MIN_CLOSURE):
