@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from spineseg.centerline.curve import Centerline
 from spineseg.propseg.byproducts import make_byproducts
 from spineseg.propseg.csf import grow_csf, subtract_cord
+from spineseg.propseg.doubt import MAX_DOUBT, find_doubtful, is_unsure
 from spineseg.propseg.initial import InitialTube, choose_polarity
 from spineseg.propseg.parameters import PropsegParams, get_contrast_model
 from spineseg.propseg.propagate import Propagation, propagate, settle_bridges
@@ -67,7 +68,8 @@ def segment_cord(
     -------
     Segmentation
         `cord_prob` is the share of each voxel inside the surface. Status "empty" where no cord shows; "partial" where
-        slices of the centerline are missing, which the notes name.
+        slices of the centerline are missing, more than a quarter of the slices show no clear edge or are carried
+        from their neighbours, or the centerline is uncertain; the notes name the slices.
 
     Raises
     ------
@@ -156,7 +158,9 @@ def _assemble(
         notes += fluid_notes
     status, missing = _judge_extent(cord_mask, line)
     notes += _note("bridged, with the shape of their neighbours", tuple(surface.tube.slices[surface.bridged].tolist()))
-    notes += missing
+    doubts, many = _describe_doubts(surface, scene, line)
+    status = "partial" if many else status
+    notes += missing + doubts
     points = np.column_stack([surface.tube.centers / zooms[:2], surface.tube.slices])
     return Segmentation(cord_prob, cord_mask, Centerline(points), status, notes, asdict(params), extra)
 
@@ -182,6 +186,16 @@ def _judge_extent(cord_mask: NDArray[np.bool_], line: Centerline) -> tuple[str, 
     gaps = (missing > extent[0]) & (missing < extent[-1])
     partial = gaps.any() or len(missing) > (1 - COMPLETE) * len(line.slices)
     return ("partial" if partial else "ok"), _note("on the centerline but without cord", tuple(missing.tolist()))
+
+
+def _describe_doubts(surface: Surface, scene: Scene, line: Centerline) -> tuple[tuple[str, ...], bool]:
+    """Say where the surface is a guess, and whether so much of it is that the result is not to be believed unseen."""
+    doubtful = find_doubtful(surface, scene)
+    notes = _note("uncertain, no clear edge all round", tuple(surface.tube.slices[doubtful].tolist()))
+    unsure = is_unsure(line)
+    if unsure:
+        notes += ("the centerline is uncertain: check it, or give one with -init-centerline",)
+    return notes, unsure or float(doubtful.mean()) > MAX_DOUBT
 
 
 def _describe_polarity(scene: Scene, turned: bool) -> tuple[str, ...]:
