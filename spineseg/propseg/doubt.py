@@ -18,10 +18,15 @@ if TYPE_CHECKING:
 
 LEAST_RISE = 0.7
 """Least rise (1/mm) through four fifths of a ring, in standard deviations of the cord. Labelled images have 1.9
-and more in the median, 1.0 with a tenth of their contrast where Dice stays 0.93; surfaces that went wrong have 0.8 and less."""
+and more in the median, 1.0 with a tenth of their contrast where Dice stays 0.93; surfaces that went wrong mostly have
+0.8 and less."""
 
 SMOOTH_MM = 9.0
 """The median over this length decides: one disc or vessel is no doubt."""
+
+MAX_OFFSET_MM = 1.3
+"""Distance of the surface's centre from OptiC's centerline: 0.6 mm and less in labelled images, 1.2 mm with a tenth of
+their contrast; where half a cord was caught at its grey matter, or fluid taken in on one side, 1.35 mm and more."""
 
 LEAST_NOISE = 1.0
 """Of the intensity range of 1000: keeps a cord without any noise from dividing by nothing."""
@@ -35,10 +40,11 @@ UNSURE_SCORE = -1.0
 have medians above 0. The unit is the log-odds of a cord."""
 
 
-def find_doubtful(surface: Surface, scene: Scene) -> NDArray[np.bool_]:
-    """Tell in which slices the surface is a guess: carried from neighbours, or without an edge around it.
+def find_doubtful(surface: Surface, scene: Scene, line: Centerline) -> NDArray[np.bool_]:
+    """Tell in which slices the surface is a guess: carried from neighbours, without an edge around it, or off its line.
 
-    Slices in which the user drew points of the surface are believed.
+    Slices in which the user drew points of the surface are believed. A line of the user may be rough: only one with
+    scores, which OptiC found, speaks against a surface.
 
     Returns
     -------
@@ -50,6 +56,9 @@ def find_doubtful(surface: Surface, scene: Scene) -> NDArray[np.bool_]:
     size = max(3, round(SMOOTH_MM / scene.slice_mm) | 1)
     doubtful = ndi.median_filter(rise / spread, size, mode="nearest") < LEAST_RISE
     doubtful |= surface.bridged
+    if np.isfinite(line.score).any():
+        off = np.linalg.norm(surface.tube.centers - scene.course.at(slices), axis=1)
+        doubtful |= ndi.median_filter(off, size, mode="nearest") > MAX_OFFSET_MM
     if scene.correction is not None:
         away = np.abs(slices[:, None] - scene.correction[:, 0]).min(axis=1) * scene.slice_mm
         doubtful &= away > CORRECTION_REACH_MM

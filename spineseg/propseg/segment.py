@@ -190,8 +190,10 @@ def _judge_extent(cord_mask: NDArray[np.bool_], line: Centerline) -> tuple[str, 
 
 def _describe_doubts(surface: Surface, scene: Scene, line: Centerline) -> tuple[tuple[str, ...], bool]:
     """Say where the surface is a guess, and whether so much of it is that the result is not to be believed unseen."""
-    doubtful = find_doubtful(surface, scene)
-    notes = _note("uncertain, no clear edge all round", tuple(surface.tube.slices[doubtful].tolist()))
+    doubtful = find_doubtful(surface, scene, line)
+    notes = _note(
+        "uncertain: no clear edge all round, or off the centerline", tuple(surface.tube.slices[doubtful].tolist())
+    )
     unsure = is_unsure(line)
     if unsure:
         notes += ("the centerline is uncertain: check it, or give one with -init-centerline",)
