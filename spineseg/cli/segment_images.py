@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -182,6 +183,7 @@ def _print_result(args: argparse.Namespace, result: Any, page: Path | None) -> N
         print(f"  {note}")
     print(f"{result.image.name}: {result.status}; wrote " + ", ".join(map(str, result.files)))
     color = "YlOrRd" if args.soft else "red"
-    print(f"fsleyes {result.image} -cm greyscale {result.mask} -cm {color} -a 70.0 &")
+    image, mask = (shlex.quote(str(path)) for path in (result.image, result.mask))
+    print(f"fsleyes {image} -cm greyscale {mask} -cm {color} -a 70.0 &")
     if page:
-        print(f"xdg-open {page}")
+        print(f"xdg-open {shlex.quote(str(page))}")
