@@ -111,14 +111,15 @@ def _row(entry: tuple[str, str, float, str]) -> str:
 
 def summarise(found: list[tuple[str, str, float, str]]) -> str:
     """Return a table with one row per change: images, Dice, how many say ok, how many are silent failures."""
-    rows = ["| change | images | median Dice | least Dice | at least 0.85 | below, and said | below, silent |"]
-    rows.append("|" + " --- |" * 7)
+    columns = ("change", "images", "median Dice", "least Dice", "at least 0.85", "of these not ok")
+    columns += ("below, and said", "below, silent")
+    rows = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
     for change in dict.fromkeys(entry[1] for entry in found):
         own = [entry for entry in found if entry[1] == change]
         dice = np.array([entry[2] for entry in own])
         ok = np.array([entry[3] == "ok" for entry in own])
         low = dice < ENOUGH
-        counts = f"{(~low).sum()} | {(low & ~ok).sum()} | {(low & ok).sum()}"
+        counts = f"{(~low).sum()} | {(~low & ~ok).sum()} | {(low & ~ok).sum()} | {(low & ok).sum()}"
         rows.append(f"| {change} | {len(own)} | {np.median(dice):.3f} | {dice.min():.3f} | {counts} |")
     return "\n".join(rows)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from propseg_tubes import make_tube
 
+from spineseg.centerline.detector import load_detector, save_detector
 from spineseg.cli import build_parser, main
 from spineseg.cli.propseg import params_from
 from spineseg.propseg.segment import PropsegParams
@@ -83,3 +84,99 @@ def test_a_mask_on_another_grid_is_refused(image, capsys):
     command = ["propseg", "-i", str(image), "-c", "t2", "-ofolder", str(image.parent), "-mask-correction", str(other)]
     assert main(command) == 2
     assert "grid" in capsys.readouterr().err
+
+
+def run_propseg(image, *options):
+    """Run the command silently and return the mask on the image's own grid and its sidecar."""
+    command = ["propseg", "-i", str(image), "-c", "t2", "-ofolder", str(image.parent), "-v", "0", *map(str, options)]
+    assert main(command) == 0
+    mask = np.asanyarray(nib.load(image.parent / "tube_seg.nii.gz").dataobj)
+    return mask, json.loads((image.parent / "tube_seg.json").read_text())
+
+
+@pytest.mark.parametrize(("name", "separator"), [("line.csv", ","), ("line.txt", " ")])
+def test_a_centerline_as_text_gives_the_mask_of_the_nifti(image, name, separator):
+    marked = np.argwhere(np.asanyarray(nib.load(image.parent / "line.nii.gz").dataobj))
+    (image.parent / name).write_text("".join(separator.join(map(str, point)) + "\n" for point in marked))
+    drawn, _ = run_propseg(image, "-init-centerline", image.parent / "line.nii.gz")
+    typed, sidecar = run_propseg(image, "-init-centerline", image.parent / name)
+    assert typed.any()
+    np.testing.assert_array_equal(typed, drawn)
+    assert str(image.parent / name) in sidecar["Sources"]
+
+
+def test_limits_hold_in_the_file(image):
+    line = image.parent / "line.nii.gz"
+    mask, _ = run_propseg(image, "-init-centerline", line, "-down", 5, "-up", 14)
+    assert np.flatnonzero(mask.any((0, 1))).tolist() == list(range(5, 15))
+
+
+def test_fluid_is_written_around_the_cord(image):
+    mask, _ = run_propseg(image, "-init-centerline", image.parent / "line.nii.gz", "-CSF")
+    fluid = np.asanyarray(nib.load(image.parent / "tube_CSF_seg.nii.gz").dataobj)
+    assert fluid.sum() > mask.sum()
+    assert not (fluid & mask).any()
+
+
+def test_soft_values_lie_between_0_and_1(image):
+    soft, _ = run_propseg(image, "-init-centerline", image.parent / "line.nii.gz", "-soft", 1)
+    assert soft.dtype == np.float32
+    assert soft.min() == 0
+    assert soft.max() == 1
+    assert ((soft > 0) & (soft < 1)).any()
+
+
+def test_a_correction_moves_the_surface(image):
+    line = image.parent / "line.nii.gz"
+    before, _ = run_propseg(image, "-init-centerline", line)
+    edge = np.zeros(before.shape, np.uint8)
+    rows = np.argwhere(before[:, :, 12])
+    i, j = rows[rows[:, 0] == round(rows[:, 0].mean())].max(axis=0)
+    edge[i, j + 2, 10:15] = 1  # the surface passes through it, so the voxel before it is inside
+    nib.save(nib.Nifti1Image(edge, np.eye(4)), image.parent / "edge.nii.gz")
+    after, _ = run_propseg(image, "-init-centerline", line, "-mask-correction", image.parent / "edge.nii.gz")
+    assert after[i, j + 1, 12]
+    assert not before[i, j + 1, 12]
+
+
+def test_rescale_doubles_the_size_inside(image):
+    line = image.parent / "line.nii.gz"
+    usual, _ = run_propseg(image, "-init-centerline", line)
+    scaled, sidecar = run_propseg(image, "-init-centerline", line, "-rescale", 1.1)
+    assert sidecar["Parameters"]["rescale"] == 1.1
+    assert 0.9 < scaled.sum() / usual.sum() < 1.1
+
+
+def test_a_detector_of_the_user_is_used_and_named(image):
+    own = image.parent / "mine.safetensors"
+    save_detector(own, load_detector("t2"))
+    _, shipped = run_propseg(image)
+    mask, sidecar = run_propseg(image, "-detector", own)
+    assert [weights["File"] for weights in sidecar["GeneratedBy"][0]["Weights"]] == ["mine.safetensors"]
+    assert sidecar["MaskSHA256"] == shipped["MaskSHA256"]
+    assert mask.any()
+
+
+def test_a_detector_that_is_missing_is_said(image, capsys):
+    command = [
+        "propseg",
+        "-i",
+        str(image),
+        "-c",
+        "t2",
+        "-ofolder",
+        str(image.parent),
+        "-detector",
+        "gone.yml",
+        "-v",
+        "0",
+    ]
+    assert main(command) != 0
+    assert "gone.yml" in capsys.readouterr().err
+
+
+def test_help_tells_the_default_of_every_number():
+    numbers = [action for action in build_parser("propseg")._actions if action.type in (int, float)]
+    assert len(numbers) >= 14
+    for action in numbers:
+        assert "default" in action.help or "silent" in action.help, action.option_strings
