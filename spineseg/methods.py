@@ -143,7 +143,7 @@ def prepare_method(
     Raises
     ------
     InputError
-        If the method is unknown.
+        If the method is unknown, or 3-D convolutions are asked of networks that have none.
     ModelError
         If the weights cannot be read.
     """
@@ -164,9 +164,11 @@ def prepare_method(
         return PreparedMethod(name, segment, **common)
 
     from spineseg.deepseg import segment as deepseg
-    from spineseg.deepseg.model import load_models
+    from spineseg.deepseg.model import Models, load_models
 
     models = load_models(weights, device=device, threads=threads)
+    if isinstance(models, Models) and params.kernel != "2d":  # SCT's answer by contrast, ours alike for every image
+        raise InputError(f"-kernel {params.kernel}: spineseg's own networks are 2-D; give SCT's *_sc_3D.h5 by -weights")
 
     def segment(volume, contrast, **options):
         return deepseg.segment_cord(volume, contrast, params, models=models, **options)

@@ -231,6 +231,18 @@ def test_wrong_parameters_are_refused(wrong):
         DeepsegParams(**wrong)
 
 
+def test_three_dimensions_are_refused_before_an_image_is_read(tmp_path, monkeypatch, capsys):
+    from spineseg import cli, methods
+
+    monkeypatch.setattr(methods, "load_image", lambda *_, **__: pytest.fail("an image was read"))
+    images = [str(tmp_path / name) for name in ("a.nii.gz", "b.nii.gz")]
+    command = ["deepseg", "-i", *images, "-c", "t2", "-kernel", "3d", "-ofolder", str(tmp_path), "-threads", "1"]
+    assert cli.main(command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "-kernel 3d" in line
+    assert "_sc_3D.h5" in line
+
+
 def test_runs_are_joined_and_short_ones_dropped():
     score = np.zeros(60)
     score[10:20] = score[26:45] = 0.6  # a gap of 6 slices

@@ -1,0 +1,205 @@
+"""Print what deepseg loses on changed copies of the labelled images.
+
+    python benchmarks/deepseg_robustness.py -data ../shared/data/labelled.tsv
+
+The content of each image is changed within its grid (the header does not follow), the reference alike, and the copy is
+segmented by the networks of the fold that held its person out. Printed is the Dice of the untouched image less that of
+the copy. Changes that interpolate also blur the reference's border, so the column "of masks" gives what they cost
+without any segmentation: the Dice lost by the untouched image's probabilities, changed like the reference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import pandas as pd
+from deepseg_crossval import FOLDS, score
+from scipy import ndimage as ndi
+
+from spineseg.volume import Volume, crop, resample_in_plane
+
+TARGET = 0.02
+"""Dice that a copy may lose."""
+
+CROP_MM, CROP_RIM_MM = 50.0, 8.0
+"""Width of the cropped field; where a bent cord needs more, this much stays around it."""
+
+Change = Callable[[Volume, np.ndarray], Volume]
+"""Changes a volume; the second argument is the untouched reference, which tells where the cord is."""
+
+
+def rotate(degrees: float) -> Change:
+    """Turn the axial slices around the cord's mean position; air comes in at the corners."""
+
+    def change(volume: Volume, reference: np.ndarray) -> Volume:
+        angle = np.deg2rad(degrees)
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        zooms = volume.zooms[:2]
+        matrix = np.eye(3)
+        matrix[:2, :2] = turn * zooms / zooms[:, None]  # turned in mm
+        centre = np.argwhere(reference).mean(axis=0)
+        air = float(volume.data.min())
+        data = ndi.affine_transform(volume.data, matrix, centre - matrix @ centre, order=1, cval=air)
+        return Volume(data, volume.affine)
+
+    return change
+
+
+def quarter_turn(volume: Volume, reference: np.ndarray) -> Volume:
+    """Turn the axial slices by 90 degrees, voxel for voxel."""
+    affine = volume.affine.copy()
+    affine[:3, :2] *= volume.zooms[[1, 0]] / volume.zooms[:2]
+    return Volume(np.rot90(volume.data).copy(), affine)
+
+
+def flip(axis: int) -> Change:
+    """Mirror along an axis."""
+    return lambda volume, reference: Volume(np.flip(volume.data, axis).copy(), volume.affine)
+
+
+def crop_field(volume: Volume, reference: np.ndarray) -> Volume:
+    """Keep a field of 50 mm around the cord in the axial plane."""
+    found = np.argwhere(reference)[:, :2]
+    low, high = found.min(axis=0), found.max(axis=0) + 1
+    half = np.maximum(CROP_MM / 2 / volume.zooms[:2], (high - low) / 2 + CROP_RIM_MM / volume.zooms[:2])
+    start = np.maximum(np.round((low + high) / 2 - half), 0).astype(int)
+    stop = np.round((low + high) / 2 + half).astype(int)
+    return crop(volume, (slice(start[0], stop[0]), slice(start[1], stop[1]), slice(None)))
+
+
+def resample(zoom_mm: float) -> Change:
+    """Sample the axial slices at another pixel size, the mean of what a larger pixel covers."""
+
+    def change(volume: Volume, reference: np.ndarray) -> Volume:
+        if np.allclose(volume.zooms[:2], zoom_mm, atol=0.01):
+            return volume
+        wider = np.maximum(zoom_mm / volume.zooms[:2], 1)
+        sigma = np.sqrt((wider**2 - 1) / 12)  # boxes of both widths have the variance of their width**2 / 12
+        blurred = ndi.gaussian_filter(volume.data, (*sigma, 0)) if sigma.any() else volume.data
+        return resample_in_plane(Volume(blurred, volume.affine), zoom_mm, order=1)
+
+    return change
+
+
+def average_slices(volume: Volume, reference: np.ndarray) -> Volume:
+    """Average neighbours to slices of 5 mm; slices of more than 3.3 mm stay as they are."""
+    n = round(5 / volume.zooms[2])
+    if n < 2:
+        return volume
+    whole = volume.shape[2] // n * n
+    data = volume.data[:, :, :whole].reshape(*volume.shape[:2], -1, n).mean(axis=3)
+    affine = volume.affine.copy()
+    affine[:3, 3] += affine[:3, 2] * (n - 1) / 2
+    affine[:3, 2] *= n
+    return Volume(data, affine)
+
+
+def invert(volume: Volume) -> Volume:
+    """Exchange bright and dark."""
+    return Volume(volume.data.max() + volume.data.min() - volume.data, volume.affine)
+
+
+def gamma(volume: Volume) -> Volume:
+    """Square the brightness, of 0 to 1."""
+    low, high = volume.data.min(), volume.data.max()
+    return Volume(((volume.data - low) / (high - low)) ** 2, volume.affine)
+
+
+def add_noise(volume: Volume) -> Volume:
+    """Add normal noise of 5 % of the 99th percentile."""
+    noise = np.random.default_rng(0).standard_normal(volume.shape, dtype=np.float32)
+    return Volume(volume.data + 0.05 * np.percentile(volume.data, 99) * noise, volume.affine)
+
+
+SHAPES: dict[str, Change] = {
+    "rotated 15 deg": rotate(15),
+    "rotated 90 deg": quarter_turn,
+    "flipped left-right": flip(0),
+    "flipped head-foot": flip(2),
+    "cropped to 50 mm": crop_field,
+    "resampled to 1 mm": resample(1.0),
+    "resampled to 0.35 mm": resample(0.35),
+    "slices of 5 mm": average_slices,
+}
+VALUES = {"inverted": invert, "gamma 2": gamma, "5 % noise": add_noise}
+
+
+def measure_image(item, models, fold: int) -> list[dict]:
+    """Return a row for each change of one image; changes that leave it as it is are left out."""
+    from spineseg.deepseg.segment import segment_cord
+    from spineseg.volume import load_image, load_mask
+
+    volume, grid = load_image(item.image, contrast=item.contrast)
+    truth = load_mask(item.reference, like=grid)[0].data > 0.5
+
+    def dice(image: Volume, reference: np.ndarray) -> tuple[float, Volume]:
+        result = segment_cord(image, item.contrast, models=models)
+        prob = np.where(result.cord_mask, np.maximum(result.cord_prob, 0.5), np.minimum(result.cord_prob, 0.49))
+        return score(result.cord_mask, prob, reference, image.zooms)["dice"], Volume(prob, image.affine)
+
+    untouched, prob = dice(volume, truth)
+    name = item.image.name.split(".")[0]
+    rows = []
+    for label, change in SHAPES.items():
+        copy = change(volume, truth)
+        if copy is volume:
+            continue
+        reference = change(Volume(truth.astype(np.float32), volume.affine), truth).data >= 0.5
+        masks = score(change(prob, truth).data >= 0.5, copy.data, reference, copy.zooms)["dice"]
+        lost = untouched - dice(copy, reference)[0]
+        rows.append({"image": name, "fold": fold, "change": label, "lost": lost, "masks": untouched - masks})
+    for label, alter in VALUES.items():
+        lost = untouched - dice(alter(volume), truth)[0]
+        rows.append({"image": name, "fold": fold, "change": label, "lost": lost, "masks": 0.0})
+    return [row | {"untouched": untouched} for row in rows]
+
+
+def summarise(table: pd.DataFrame) -> str:
+    """Return the table by change, as Markdown."""
+    lines = [
+        "| change | mean lost | worst lost | on | above 0.02 | of masks, mean |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for change, rows in table.groupby("change", sort=False):
+        worst = rows.loc[rows["lost"].idxmax()]
+        above = f"{(rows['lost'] > TARGET).sum()} of {len(rows)}"
+        numbers = f"{rows['lost'].mean():+.3f} | {worst['lost']:+.3f}"
+        lines.append(f"| {change} | {numbers} | {worst['image']} | {above} | {rows['masks'].mean():+.3f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print the Dice lost by image as it goes, then by change."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-data", type=Path, required=True, help="labelled.tsv")
+    parser.add_argument("-folds", type=Path, default=FOLDS, help="folder with fold0, fold1, ... of weights")
+    parser.add_argument("-out", type=Path, help="write every loss as TSV")
+    args = parser.parse_args()
+
+    from spineseg.deepseg.model import load_models
+    from spineseg.training_data import assign_folds, load_manifest
+
+    images = load_manifest(args.data)
+    folds = assign_folds(images)
+    rows = []
+    for item in images:
+        fold = folds[item.subject]
+        new = measure_image(item, load_models(args.folds / f"fold{fold}", device="cpu", threads=1), fold)
+        print(f"{new[0]['image']} (Dice {new[0]['untouched']:.3f}), Dice lost")
+        print(
+            "\n".join(f"  {row['change']:<22}{row['lost']:+.3f} (masks {row['masks']:+.3f})" for row in new), flush=True
+        )
+        rows += new
+        if args.out:
+            pd.DataFrame(rows).to_csv(args.out, sep="\t", index=False, float_format="%.4f")
+    print(summarise(pd.DataFrame(rows)))
+
+
+if __name__ == "__main__":
+    main()
