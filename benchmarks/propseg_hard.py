@@ -26,7 +26,7 @@ from spineseg.volume import Volume, load_image, load_mask
 from spineseg.writing import file_stem
 
 ENOUGH = 0.85
-"""Dice that the issue asks for; below it the status must say so."""
+"""Dice that we ask for; below it the status must say so."""
 
 CANAL_MM = 9.0
 """What lies within this of the cord is taken for canal: fluid, and some of its wall."""

@@ -35,7 +35,7 @@ def _add_start(group: argparse._ArgumentGroup) -> None:
         "-init-centerline",
         type=Path,
         metavar="FILE",
-        help="centerline to follow, NIfTI or CSV; default: found by OptiC",
+        help="centerline to follow: NIfTI, CSV or text with x y z per line (voxels); default: found by OptiC",
     )
     group.add_argument(
         "-init-mask",
@@ -59,7 +59,8 @@ def _add_start(group: argparse._ArgumentGroup) -> None:
         dest="weights",
         type=Path,
         metavar="FILE",
-        help="your own detector for OptiC, as *_model.yml (HOG and linear SVM); default: the one of the package",
+        help="your own detector for OptiC: a file of spineseg train optic, or a *_model.yml (HOG and linear SVM);"
+        " default: the one of the package",
     )
 
 
@@ -69,7 +70,7 @@ def _add_propagation(group: argparse._ArgumentGroup) -> None:
         "-max-deformation": (float, 2.5, "MM", "mean shift of a new band at which it is not believed, mm; default 2.5"),
         "-min-contrast": (float, 50.0, "C", "least contrast of cord and fluid, 0 to 1000 of the image; default 50"),
         "-d": (float, None, "D", "price of distance, 0 to 50 (more: stay near); default: by the local contrast"),
-        "-alpha": (float, 25.0, "A", "stiffness: how much the shape of the cord before is kept; default 25"),
+        "-alpha": (float, 25.0, "A", "stiffness, no unit: how much the shape of the cord before is kept; default 25"),
         "-distance-search": (int, 15, "N", "search for the edge on either side, steps of 0.2 mm; default 15 (3 mm)"),
         "-nbiter": (int, 200, "N", "most bands (6 mm each) per direction; default 200"),
         "-down": (int, None, "K", "lowest slice of the mask, 0-based from below; default: the first"),
