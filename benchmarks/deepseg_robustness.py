@@ -166,7 +166,8 @@ def summarise(table: pd.DataFrame) -> str:
         "| change | mean lost | worst lost | on | above 0.02 | of masks, mean |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for change, rows in table.groupby("change", sort=False):
+    for change in (*SHAPES, *VALUES):
+        rows = table[table["change"] == change]
         worst = rows.loc[rows["lost"].idxmax()]
         above = f"{(rows['lost'] > TARGET).sum()} of {len(rows)}"
         numbers = f"{rows['lost'].mean():+.3f} | {worst['lost']:+.3f}"

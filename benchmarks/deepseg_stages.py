@@ -74,7 +74,7 @@ def measure_image(image: Path, contrast: str, repeat: int, folder: Path) -> list
         one, two = (measured[n][0].stages.get(stage, 0.0) for n in (1, 2))
         lines.append(f"  {stage:<14}{one:6.2f} | {two:.2f} s")
     lines += [line for _, line in measured.values()]
-    lines.append(measure_ten(image, contrast, 2, folder, measured[2][0]))
+    lines += [measure_ten(image, contrast, threads, folder, best) for threads, (best, _) in measured.items()]
     same = masks[1].read_bytes() == masks[2].read_bytes()
     lines.append(f"  mask files by threads     1 and 2: {'equal' if same else 'DIFFERENT'}")
     return lines
