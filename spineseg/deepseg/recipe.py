@@ -131,5 +131,5 @@ def train_network(
         "steps_done": trainer.state.step,
         "synthetic": {"masks": masks is not None, "phantoms": n_phantoms},
     }
-    save_model(out, model.cpu(), provenance)
+    save_model(out, model.cpu(), provenance, half=True)
     checkpoint.unlink(missing_ok=True)
