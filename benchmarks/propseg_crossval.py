@@ -4,7 +4,8 @@
 
 People are dealt to three folds; the detectors of each fold are trained without its people (some minutes each, kept in
 DIR and reused) and its images are segmented with them. Propseg itself learns nothing. Scores are taken in the slices
-that the reference labels. The original's numbers are those of its C++ program, rebuilt from the toolbox's history, on the same images.
+that the reference labels. The original's numbers are those of its C++
+program, rebuilt from the toolbox's history, on the same images.
 """
 
 from __future__ import annotations
