@@ -86,3 +86,9 @@ def test_a_run_that_is_mostly_carried_is_partial_and_names_its_slices(tube):
     assert result.status == "partial"
     (note,) = [note for note in result.notes if "uncertain" in note]
     assert "23" in note
+
+
+def test_a_clear_edge_around_more_than_a_cord_is_doubted():
+    volume, line, _ = make_tube(n=N, radius=6.5, fluid=11.0)  # 133 mm², an edge all round
+    scene = build_scene(volume, line, get_contrast_model("t2"), PropsegParams())
+    assert find_doubtful(surface_of(line, radius=6.5), scene, line).all()

@@ -10,6 +10,7 @@ from scipy import ndimage as ndi
 
 from spineseg.propseg.deform import CORRECTION_REACH_MM, measure_cord
 from spineseg.propseg.initial import CLOSED_SHARE, measure_rise
+from spineseg.propseg.surface import compute_areas
 
 if TYPE_CHECKING:
     from spineseg.centerline.curve import Centerline
@@ -28,6 +29,10 @@ MAX_OFFSET_MM = 1.3
 """Distance of the surface's centre from OptiC's centerline: 0.6 mm and less in labelled images, 1.2 mm with a tenth of
 their contrast; where half a cord was caught at its grey matter, or fluid taken in on one side, 1.35 mm and more."""
 
+LARGEST_CORD_MM2 = 106.0
+"""Area beyond which fluid was more likely taken in than a large cord met: three standard deviations above the mean
+of men at C5, where the cord is thickest, 78.1 + 3 x 9.4 mm² (Kato 2012, 1211 people)."""
+
 LEAST_NOISE = 1.0
 """Of the intensity range of 1000: keeps a cord without any noise from dividing by nothing."""
 
@@ -41,7 +46,7 @@ have medians above 0. The unit is the log-odds of a cord."""
 
 
 def find_doubtful(surface: Surface, scene: Scene, line: Centerline) -> NDArray[np.bool_]:
-    """Tell in which slices the surface is a guess: carried from neighbours, without an edge around it, or off its line.
+    """Tell in which slices the surface is a guess: carried, without an edge all round, too large, or off its line.
 
     Slices in which the user drew points of the surface are believed. A line of the user may be rough: only one with
     scores, which OptiC found, speaks against a surface.
@@ -56,6 +61,7 @@ def find_doubtful(surface: Surface, scene: Scene, line: Centerline) -> NDArray[n
     size = max(3, round(SMOOTH_MM / scene.slice_mm) | 1)
     doubtful = ndi.median_filter(rise / spread, size, mode="nearest") < LEAST_RISE
     doubtful |= surface.bridged
+    doubtful |= ndi.median_filter(compute_areas(rings), size, mode="nearest") > LARGEST_CORD_MM2
     if np.isfinite(line.score).any():
         off = np.linalg.norm(surface.tube.centers - scene.course.at(slices), axis=1)
         doubtful |= ndi.median_filter(off, size, mode="nearest") > MAX_OFFSET_MM

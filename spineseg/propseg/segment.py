@@ -192,7 +192,8 @@ def _describe_doubts(surface: Surface, scene: Scene, line: Centerline) -> tuple[
     """Say where the surface is a guess, and whether so much of it is that the result is not to be believed unseen."""
     doubtful = find_doubtful(surface, scene, line)
     notes = _note(
-        "uncertain: no clear edge all round, or off the centerline", tuple(surface.tube.slices[doubtful].tolist())
+        "uncertain: no clear edge all round, larger than cords are, or off the centerline",
+        tuple(surface.tube.slices[doubtful].tolist()),
     )
     unsure = is_unsure(line)
     if unsure:
