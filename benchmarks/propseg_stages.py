@@ -11,44 +11,21 @@ method on 1, 2 and 4 copies of the cord's slices, mirrored so that their ends me
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from fresh_process import Call, call_spineseg
 
 STAGES = ("start-up", "reading", "centerline", "propagation", "refinement", "rasterisation", "writing")
 
 
-@dataclass(frozen=True)
-class Call:
-    """Wall and CPU seconds and peak MiB of a finished process, and seconds by stage of its (only) image."""
-
-    wall: float
-    cpu: float
-    peak_mib: float
-    stages: dict[str, float]
-
-
 def call_propseg(arguments: list[str], sidecar: Path | None = None) -> Call:
     """Run ``spineseg propseg`` in a fresh process."""
-    start = time.perf_counter()
-    command = [sys.executable, "-m", "spineseg", "propseg", *arguments, "-v", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"failed with {process.returncode}: {' '.join(command)}")
-    stages = json.loads(sidecar.read_text())["StageSeconds"] if sidecar else {}
-    stages = {"start-up": wall - sum(stages.values())} | stages
-    return Call(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, stages)
+    return call_spineseg(["propseg", *arguments], sidecar)
 
 
 def measure_calls(image: Path, contrast: str, repeat: int, ten: bool) -> list[str]:
