@@ -195,6 +195,7 @@ def segment_file(task: ImageTask, method: PreparedMethod, progress: Progress) ->
     notes = (*grid.notes, *result.notes)
     sidecar = describe_result(task, method, result.status, notes, parameters=result.parameters)
     sidecar |= {"MaskSHA256": sha256_file(task.output), "PeakMB": round(peak.mib(), 1)}
+    sidecar |= _slice_uncertainty(result)
     sidecar |= {"Seconds": round(sum(progress.seconds.values()), 3), "StageSeconds": _rounded(progress.seconds)}
     write_json(sidecar_path(task.output), sidecar)
     return result_from_sidecar(task, sidecar, (*files, sidecar_path(task.output)))
@@ -237,6 +238,14 @@ def result_from_sidecar(task: ImageTask, sidecar: dict[str, Any], files: tuple[P
         notes,
         files,
     )
+
+
+def _slice_uncertainty(result: Segmentation) -> dict[str, Any]:
+    """Return the method's doubt per slice of the canonical volume, from below; null where there is no mask."""
+    if result.uncertainty is None:
+        return {}
+    # three digits: more would differ between processors
+    return {"SliceUncertainty": [None if np.isnan(x) else round(float(x), 3) for x in result.uncertainty]}
 
 
 def _rounded(seconds: dict[str, float]) -> dict[str, float]:

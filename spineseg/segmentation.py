@@ -35,6 +35,8 @@ class Segmentation:
         By-products the user asked for, keyed by the ending of the file to write beside the mask:
         ``"_centerline.nii.gz"`` maps to an (I, J, K) ndarray on the canonical grid,
         ``"_mesh.vtk"`` or ``".txt"`` to a str. The file name is the image's stem plus that ending.
+    uncertainty : (K,) ndarray of float32, 0 to 1, optional
+        How unsure the method is of its own mask in each slice, from below: 0 sure, 1 a guess; nan in slices without mask.
     """
 
     cord_prob: np.ndarray
@@ -44,3 +46,4 @@ class Segmentation:
     notes: tuple[str, ...] = ()
     parameters: dict[str, Any] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
+    uncertainty: np.ndarray | None = None
