@@ -36,7 +36,7 @@ class Segmentation:
         ``"_centerline.nii.gz"`` maps to an (I, J, K) ndarray on the canonical grid,
         ``"_mesh.vtk"`` or ``".txt"`` to a str. The file name is the image's stem plus that ending.
     uncertainty : (K,) ndarray of float32, 0 to 1, optional
-        How unsure the method is of its own mask in each slice, from below: 0 sure, 1 a guess; nan in slices without mask.
+        How unsure the method is of its mask in each slice, from below: 0 sure, 1 a guess; nan where there is none.
     """
 
     cord_prob: np.ndarray
