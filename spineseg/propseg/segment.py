@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from spineseg.centerline.curve import Centerline
 from spineseg.propseg.byproducts import make_byproducts
+from spineseg.propseg.consensus import reach_consensus
 from spineseg.propseg.csf import grow_csf, subtract_cord
 from spineseg.propseg.doubt import MAX_DOUBT, find_doubtful, is_unsure
 from spineseg.propseg.initial import InitialTube, choose_polarity
@@ -111,6 +112,7 @@ def segment_cord(
     grown = settle_bridges(propagate(scene, initial), MAX_GAP_MM, scene.slice_mm, trusted)
     stage("refinement")
     surface = refine(scene, fill_slices(grown, scene), grown.contrast)
+    surface, shape = reach_consensus(scene, surface)
     notes = _describe_polarity(scene, turned) + _describe_stops(grown)
     if params.correct_seg:
         surface, repaired, dropped = repair_surface(surface, scene, MAX_GAP_MM)

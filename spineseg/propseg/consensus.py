@@ -1,0 +1,82 @@
+"""Put right what a surface made of a side without an edge, or with the edge of a neighbour, by the model of shape."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+
+from spineseg.propseg.deform import CORRECTION_REACH_MM
+from spineseg.propseg.initial import measure_rise
+from spineseg.propseg.refine import Surface
+from spineseg.propseg.shape import ShapeFit, fit_shape
+from spineseg.propseg.surface import Tube, fit_star, make_rings, recenter, resample_angles
+
+if TYPE_CHECKING:
+    from spineseg.propseg.scene import Scene
+
+Floats = NDArray[np.float64]
+
+AGREE_MM = 1.0
+"""Surface and model disagree where they are further apart: the model is 0.3 mm off where edges are clear."""
+
+SHARPNESS = 6
+"""How sharply agreement ends at that distance: at half of it nothing changes, at twice nothing is left."""
+
+CLEAR_RISE, FULL_RISE = 0.5, 0.75
+"""Share of the cord's usual rise from which, and at which wholly, an edge inside the model is believed against it: a
+dent or a compression has one, the grey matter at which a surface collapses less than half."""
+
+LOST_SHARE = 0.25
+"""A slice of which the model replaces this much is the model's as a whole: what is left of such a ring was bent by
+the rest."""
+
+SPREAD_MM, SPREAD_RAYS = 2.0, 1.5
+"""Width over which the hand-over from surface to model is smoothed, along the cord and around it."""
+
+
+def reach_consensus(scene: Scene, surface: Surface) -> tuple[Surface, ShapeFit]:
+    """Replace the parts of a surface that neither the model of shape nor a clear edge bears out.
+
+    Parameters
+    ----------
+    scene : Scene
+    surface : Surface
+
+    Returns
+    -------
+    surface : Surface
+        Further out than the model it gives way (a leak, whatever edge is there); further in only without a clear edge.
+    model : ShapeFit
+    """
+    tube = surface.tube
+    model = fit_shape(scene, surface)
+    own = fit_star(tube.vertices(), model.centers)
+    other = resample_angles(model.radii, own.shape[1])
+    rise = measure_rise(scene, tube.slices, tube.vertices()) / model.usual_rise[:, None]
+    keep = _weigh(own - other, rise, surface.bridged, scene.slice_mm)
+    keep[near_correction(scene, tube.slices)] = 1.0
+    rings = make_rings(model.centers, keep * own + (1 - keep) * other)
+    return Surface(Tube(tube.slices, *recenter(rings)), surface.bridged), model
+
+
+def near_correction(scene: Scene, slices: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Tell in which slices (R,) the user drew points of the surface, or within their reach."""
+    if scene.correction is None:
+        return np.zeros(len(slices), bool)
+    away = np.abs(slices[:, None] - scene.correction[:, 0]).min(axis=1) * scene.slice_mm
+    return away <= CORRECTION_REACH_MM
+
+
+def _weigh(away: Floats, rise: Floats, bridged: NDArray[np.bool_], slice_mm: float) -> Floats:
+    """Return how much of the surface to keep, (R, K), 0 to 1, from its distance to the model and its edge."""
+    keep = 1 / (1 + np.abs(away / AGREE_MM) ** SHARPNESS)
+    clear = np.clip((rise - CLEAR_RISE) / (FULL_RISE - CLEAR_RISE), 0.0, 1.0)
+    keep = np.where(away < 0, np.maximum(keep, clear), keep)
+    keep[bridged] = 0.0
+    lost = np.clip((1 - keep).mean(axis=1) / LOST_SHARE, 0.0, 1.0)
+    lost = ndi.gaussian_filter1d(lost, 2 * SPREAD_MM / slice_mm, mode="nearest")
+    keep *= (1 - lost * lost * (3 - 2 * lost))[:, None]  # smooth at both ends
+    return ndi.gaussian_filter(keep, (SPREAD_MM / slice_mm, SPREAD_RAYS), mode=("nearest", "wrap"))
