@@ -33,8 +33,14 @@ LOST_SHARE = 0.25
 """A slice of which the model replaces this much is the model's as a whole: what is left of such a ring was bent by
 the rest."""
 
-SPREAD_MM, SPREAD_RAYS = 2.0, 1.5
-"""Width over which the hand-over from surface to model is smoothed, along the cord and around it."""
+SPREAD_MM, SPREAD_TURN = 2.0, 1 / 24
+"""Width over which the hand-over from surface to model is smoothed, along the cord and around it (share of a turn)."""
+
+FINE_VERTICES = 3
+"""Times as many vertices while rings change their centre: what lies between vertices lies on a chord, inside."""
+
+UNCHANGED = 0.98
+"""A ring that keeps at least this much of every ray stays as it is."""
 
 
 def reach_consensus(scene: Scene, surface: Surface) -> tuple[Surface, ShapeFit]:
@@ -53,13 +59,23 @@ def reach_consensus(scene: Scene, surface: Surface) -> tuple[Surface, ShapeFit]:
     """
     tube = surface.tube
     model = fit_shape(scene, surface)
-    own = fit_star(tube.vertices(), model.centers)
-    other = resample_angles(model.radii, own.shape[1])
-    rise = measure_rise(scene, tube.slices, tube.vertices()) / model.usual_rise[:, None]
+    n = FINE_VERTICES * tube.radii.shape[1]
+    own = _turn_about(tube, model.centers, n)
+    other = resample_angles(model.radii, n)
+    rise = resample_angles(measure_rise(scene, tube.slices, tube.vertices()) / model.usual_rise[:, None], n)
     keep = _weigh(own - other, rise, surface.bridged, scene.slice_mm)
     keep[near_correction(scene, tube.slices)] = 1.0
-    rings = make_rings(model.centers, keep * own + (1 - keep) * other)
-    return Surface(Tube(tube.slices, *recenter(rings)), surface.bridged), model
+    changed = keep.min(axis=1) < UNCHANGED
+    rings = make_rings(model.centers, keep * own + (1 - keep) * other)[changed]
+    centers, radii = tube.centers.copy(), tube.radii.copy()
+    centers[changed], fine = recenter(rings)
+    radii[changed] = resample_angles(fine, radii.shape[1])
+    return Surface(Tube(tube.slices, centers, radii), surface.bridged), model
+
+
+def _turn_about(tube: Tube, centers: Floats, n_vertices: int) -> Floats:
+    """Describe a tube's rings by their radii about other centres, (R, n_vertices), mm."""
+    return fit_star(make_rings(tube.centers, resample_angles(tube.radii, n_vertices)), centers)
 
 
 def near_correction(scene: Scene, slices: NDArray[np.intp]) -> NDArray[np.bool_]:
@@ -79,4 +95,4 @@ def _weigh(away: Floats, rise: Floats, bridged: NDArray[np.bool_], slice_mm: flo
     lost = np.clip((1 - keep).mean(axis=1) / LOST_SHARE, 0.0, 1.0)
     lost = ndi.gaussian_filter1d(lost, 2 * SPREAD_MM / slice_mm, mode="nearest")
     keep *= (1 - lost * lost * (3 - 2 * lost))[:, None]  # smooth at both ends
-    return ndi.gaussian_filter(keep, (SPREAD_MM / slice_mm, SPREAD_RAYS), mode=("nearest", "wrap"))
+    return ndi.gaussian_filter(keep, (SPREAD_MM / slice_mm, SPREAD_TURN * keep.shape[1]), mode=("nearest", "wrap"))

@@ -37,7 +37,7 @@ def measure_contrast(scene: Scene, slices: NDArray[np.intp], centers: NDArray[np
     steps = np.arange(0.0, RAY_RADII * scene.params.radius_mm, RAY_STEP_MM)
     points = centers[:, None, None, :] + steps[:, None] * unit_circle(scene.model.n_vertices)[:, None, :]
     values, known = scene.image.sample(slices, points)
-    values = scene.model.sign * values
+    values = scene.sign(slices)[:, None, None] * values
     rise = np.where(known[..., 1:], np.diff(values, axis=2), -np.inf)
     step = rise.argmax(axis=2)[..., None]
     order = np.arange(len(steps))

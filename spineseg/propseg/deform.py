@@ -133,7 +133,12 @@ def sample_rays(scene: Scene, slices: NDArray[np.intp], rings: Floats, normals: 
     values, known = scene.image.sample(slices, rings[:, :, None, :] + steps[:, None] * normals[:, :, None, :])
     slope = ndi.gaussian_filter1d(values, DERIVATIVE_SIGMA_MM / STEP_MM, axis=2, order=1, mode="nearest")
     part = slice(half, half + 2 * n + 1)
-    return Rays(steps[part], values[..., part], slope[..., part] * (scene.model.sign / STEP_MM), known[..., part])
+    return Rays(
+        steps[part],
+        values[..., part],
+        slope[..., part] * (scene.sign(slices) / STEP_MM)[:, None, None],
+        known[..., part],
+    )
 
 
 def price_path(scene: Scene, slices: NDArray[np.intp], rings: Floats, rays: Rays) -> Floats:
@@ -148,7 +153,7 @@ def price_path(scene: Scene, slices: NDArray[np.intp], rings: Floats, rays: Rays
     """
     level, spread = measure_cord(scene, slices, rings)
     outside = np.abs(rays.steps - OUTSIDE_MM).argmin()
-    contrast = np.median(scene.model.sign * (rays.values[..., outside] - level[:, None]), axis=1)
+    contrast = scene.sign(slices) * np.median(rays.values[..., outside] - level[:, None], axis=1)
     tolerance = np.maximum(TOLERANCE * contrast, SPREADS * spread)[:, None, None]
     excess = np.maximum(np.abs(rays.values - level[:, None, None]) - tolerance, 0.0)
     cost = PATH_PRICE * STEP_MM * np.cumsum(excess, axis=2)

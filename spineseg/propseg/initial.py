@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,16 +37,6 @@ reaches 0.9, through real images 4 and more, with as much noise added as a tenth
 
 CLOSED_SHARE = 0.8
 """Share of the surface that must show an edge for it to count as closed; the rest may touch something alike."""
-
-TURN_FACTOR = 2.0
-"""The opposite polarity is believed when its closed edge is this many times stronger. On real images of all contrasts
-the wrong polarity reaches a fifth of the right one."""
-
-MIN_CLOSURE = 20.0
-"""A closed edge weaker than this (1/mm; a contrast of about 30 of 1000) decides nothing."""
-
-MAX_TURNED_OFFSET_MM = 1.5
-"""The opposite polarity also finds the canal or half of the fluid, whose centre is off the centerline."""
 
 STRETCHES = (1.0, 1.3, 1.6)
 """Width over depth of the ellipses that are tried: thoracic, lumbar and cervical cord; the original's Hough search
@@ -143,30 +133,6 @@ def _try_starts(scene: Scene, starts: NDArray[np.intp]) -> InitialTube:
         float(np.linalg.norm(centers[own] - scene.course.at(slices[own]), axis=1).mean()),
         int(starts[start]),
     )
-
-
-def choose_polarity(scene: Scene, starts: NDArray[np.intp]) -> tuple[Scene, InitialTube, bool]:
-    """Place the initial tube the way the contrast says, and the other way where only that shows a closed edge.
-
-    Returns
-    -------
-    scene : Scene
-        With the sign that was chosen.
-    initial : InitialTube
-    turned : bool
-        Whether the cord is brighter than its fluid where it should be darker, or the other way round.
-    """
-    other = replace(scene, model=replace(scene.model, sign=-scene.model.sign))
-    usual = place_initial_tube(scene, starts)
-    # where the usual way shows a cord, the other way must show a better one in the same place
-    turned = place_initial_tube(other, starts if usual.tube is None else np.array([usual.start]))
-    if turned.tube is None or turned.offset_mm > MAX_TURNED_OFFSET_MM:
-        return scene, usual, False
-    if usual.tube is not None and turned.closure <= TURN_FACTOR * max(usual.closure, MIN_CLOSURE):
-        return scene, usual, False
-    if turned.closure <= TURN_FACTOR * MIN_CLOSURE:
-        return scene, usual, False
-    return other, turned, True
 
 
 def _stack_ellipses(scene: Scene, starts: NDArray[np.intp]) -> tuple[NDArray[np.intp], Floats, NDArray[np.intp]]:

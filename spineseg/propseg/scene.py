@@ -78,6 +78,8 @@ class Scene:
     params : PropsegParams
     correction : (m, 3) ndarray, optional
         Slice number and in-plane position (mm) of points that the surface must pass through.
+    turned : (m,) ndarray of int, optional
+        Slices in which the sign is the opposite of the model's.
     """
 
     image: CordField
@@ -85,11 +87,18 @@ class Scene:
     model: ContrastModel
     params: PropsegParams
     correction: Floats | None = None
+    turned: NDArray[np.intp] | None = None
 
     @property
     def slice_mm(self) -> float:
         """Distance between two slices."""
         return float(self.course.zooms[2])
+
+    def sign(self, slices: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return +1 where fluid is brighter than cord and -1 where it is darker, (R,)."""
+        if self.turned is None:
+            return np.full(len(slices), self.model.sign)
+        return np.where(np.isin(slices, self.turned), -self.model.sign, self.model.sign)
 
     def distance_weight(self, contrast: float) -> float:
         """Return the user's price of distance, or the one that follows from the contrast."""

@@ -13,9 +13,10 @@ from spineseg.propseg.byproducts import make_byproducts
 from spineseg.propseg.consensus import reach_consensus
 from spineseg.propseg.csf import grow_csf, subtract_cord
 from spineseg.propseg.doubt import MAX_DOUBT, find_doubtful, is_unsure
-from spineseg.propseg.initial import InitialTube, choose_polarity
+from spineseg.propseg.initial import InitialTube
 from spineseg.propseg.parameters import PropsegParams, get_contrast_model
-from spineseg.propseg.propagate import Propagation, propagate, settle_bridges
+from spineseg.propseg.polarity import choose_polarity, grow_either_way
+from spineseg.propseg.propagate import Propagation, settle_bridges
 from spineseg.propseg.rasterise import rasterise
 from spineseg.propseg.refine import Surface, fill_slices, refine
 from spineseg.propseg.repair import repair_surface
@@ -109,7 +110,8 @@ def segment_cord(
         why = f"no cord: edges on {100 * initial.support:.0f} % of the initial tube, contrast {initial.contrast:.0f}"
         return _empty(volume, params, why)
     trusted = None if scene.course.free else (int(line.slices[0]), int(line.slices[-1]))
-    grown = settle_bridges(propagate(scene, initial), MAX_GAP_MM, scene.slice_mm, trusted)
+    scene, grown = grow_either_way(scene, initial)
+    grown = settle_bridges(grown, MAX_GAP_MM, scene.slice_mm, trusted)
     stage("refinement")
     surface = refine(scene, fill_slices(grown, scene), grown.contrast)
     surface, shape = reach_consensus(scene, surface)
@@ -205,8 +207,12 @@ def _describe_doubts(surface: Surface, scene: Scene, line: Centerline) -> tuple[
 
 def _describe_polarity(scene: Scene, turned: bool) -> tuple[str, ...]:
     """Say that the image contradicts the contrast."""
-    shade = "darker" if scene.model.sign > 0 else "brighter"
-    return (f"the cord is {shade} than the fluid, against the contrast given; segmented as it looks",) if turned else ()
+    shade = ("darker", "brighter") if scene.model.sign > 0 else ("brighter", "darker")
+    said = "than the fluid, against the contrast given; segmented as it looks"
+    notes = (f"the cord is {shade[0]} {said}",) if turned else ()
+    if scene.turned is not None:
+        notes += _note(f"the cord is {shade[1]} {said}", tuple(scene.turned.tolist()))
+    return notes
 
 
 def _describe_stops(grown: Propagation) -> tuple[str, ...]:

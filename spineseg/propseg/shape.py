@@ -47,12 +47,12 @@ MEAN_SHAPE = np.array([0.0, 0.0, 0.0, 0.255, 0.0, 0.0, 0.033, 0.043])
 """Mean of each term as a share of the mean radius, in the same masks."""
 
 SD_MM = np.array([np.nan, 1.0, 1.0, 0.45, 0.2, 0.08, 0.1, 0.09])
-"""Standard deviation of each term. Shift: OptiC is 0.5 mm off, and 2 mm where fluid looks like cord. The ellipse is wider
-than in the masks (0.3), for the round thoracic cord; the rest is theirs."""
+"""Standard deviation of each term. Shift: OptiC is 0.5 mm off, and 2 mm where fluid looks like cord. The ellipse is
+wider than in the masks (0.3), for the round thoracic cord; the rest is theirs."""
 
 WALK_MM = np.array([0.06, 0.35, 0.35, 0.12, 0.08, 0.04, 0.05, 0.04])
-"""Standard deviation of the change of each term over 10 mm of cord. The mean radius changes by 0.11 mm within one of the
-masks; the shift is that of OptiC, which wanders."""
+"""Standard deviation of the change of each term over 10 mm of cord. The mean radius changes by 0.11 mm within one of
+the masks; the shift is that of OptiC, which wanders."""
 
 EDGE_SD_MM = 0.5
 """How well an edge tells the place of the surface: half a voxel of most images."""
@@ -70,7 +70,7 @@ LEAST_RISE = 20.0
 """Usual rise (1/mm) below which nothing is an edge; a contrast of about 30 of 1000."""
 
 USUAL_PERCENTILE, USUAL_MM = 75.0, 30.0
-"""The usual rise is that of the better part of the ring (half of it may be lost), in the median over a vertebral level."""
+"""The usual rise is that of the better part of the ring (half of it may be lost), in the median over a vertebra."""
 
 COARSE_MM = 3.0
 """Slices are searched from the start at this distance; the shape hardly changes within it."""
@@ -82,7 +82,7 @@ EDGES_COUNT = 0.4
 """Logarithm of the odds that one ray with a full edge adds in the search for a start: neighbouring rays are alike."""
 
 GATES_MM = (1.5, 1.2, 1.0, 0.9, 0.9, 0.9)
-"""Reach around the model within which an edge counts, round by round: from the error of the start to that of the model."""
+"""Reach around the model within which an edge counts, round by round: from the error of the start to the model's."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,8 @@ def _sample_edges(scene: Scene, slices: NDArray[np.intp], origin: Floats, usual:
     points = unit * (origin[:, None, None, :] + steps[:, None] * unit_circle(N_RAYS)[:, None, :])
     values, known = scene.image.sample(slices, points)
     slope = ndi.gaussian_filter1d(values, DERIVATIVE_SIGMA_MM / RAY_STEP_MM, axis=2, order=1, mode="nearest")
-    slope = np.where(known, slope * scene.model.sign / (unit * RAY_STEP_MM), 0.0) / usual[:, None, None]
+    per_mm = scene.sign(slices) / (unit * RAY_STEP_MM * usual)
+    slope = np.where(known, slope * per_mm[:, None, None], 0.0)
     strength = np.clip((np.abs(slope) - LEAST_EDGE) / (1 - LEAST_EDGE), 0.0, 1.0)
     return np.where(slope > 0, strength, WALL_TRUST * strength)
 
