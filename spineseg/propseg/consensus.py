@@ -11,7 +11,7 @@ from scipy import ndimage as ndi
 from spineseg.propseg.deform import CORRECTION_REACH_MM
 from spineseg.propseg.initial import measure_rise
 from spineseg.propseg.refine import Surface
-from spineseg.propseg.shape import ShapeFit, fit_shape
+from spineseg.propseg.shape import fit_shape
 from spineseg.propseg.surface import Tube, fit_star, make_rings, recenter, resample_angles
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ UNCHANGED = 0.98
 """A ring that keeps at least this much of every ray stays as it is."""
 
 
-def reach_consensus(scene: Scene, surface: Surface) -> tuple[Surface, ShapeFit]:
+def reach_consensus(scene: Scene, surface: Surface) -> Surface:
     """Replace the parts of a surface that neither the model of shape nor a clear edge bears out.
 
     Parameters
@@ -53,9 +53,8 @@ def reach_consensus(scene: Scene, surface: Surface) -> tuple[Surface, ShapeFit]:
 
     Returns
     -------
-    surface : Surface
+    Surface
         Further out than the model it gives way (a leak, whatever edge is there); further in only without a clear edge.
-    model : ShapeFit
     """
     tube = surface.tube
     model = fit_shape(scene, surface)
@@ -70,7 +69,7 @@ def reach_consensus(scene: Scene, surface: Surface) -> tuple[Surface, ShapeFit]:
     centers, radii = tube.centers.copy(), tube.radii.copy()
     centers[changed], fine = recenter(rings)
     radii[changed] = resample_angles(fine, radii.shape[1])
-    return Surface(Tube(tube.slices, centers, radii), surface.bridged), model
+    return Surface(Tube(tube.slices, centers, radii), surface.bridged)
 
 
 def _turn_about(tube: Tube, centers: Floats, n_vertices: int) -> Floats:

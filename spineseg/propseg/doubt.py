@@ -1,4 +1,8 @@
-"""Which slices of a finished surface follow an edge that can be seen, and which are the method's guess."""
+"""How far each slice of a finished surface is a guess: 0 where an edge is seen all round, 1 where none is.
+
+Edges are measured against what the image itself offers: the edge that this cord usually has, and the rise that a ring
+finds in pure noise as strong as the cord's own spread.
+"""
 
 from __future__ import annotations
 
@@ -8,67 +12,93 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from spineseg.propseg.deform import CORRECTION_REACH_MM, measure_cord
-from spineseg.propseg.initial import CLOSED_SHARE, measure_rise
-from spineseg.propseg.surface import compute_areas
+from spineseg.propseg.consensus import near_correction
+from spineseg.propseg.deform import measure_cord, sample_rays
+from spineseg.propseg.parameters import STEP_MM
+from spineseg.propseg.shape import WALL_TRUST, measure_usual_rise
+from spineseg.propseg.surface import compute_areas, compute_normals
 
 if TYPE_CHECKING:
     from spineseg.centerline.curve import Centerline
     from spineseg.propseg.refine import Surface
     from spineseg.propseg.scene import Scene
 
-LEAST_RISE = 0.7
-"""Least rise (1/mm) through four fifths of a ring, in standard deviations of the cord. Labelled images have 1.9
-and more in the median, 1.0 with a tenth of their contrast where Dice stays 0.93; surfaces that went wrong mostly have
-0.8 and less."""
+Floats = NDArray[np.float64]
 
-SMOOTH_MM = 9.0
-"""The median over this length decides: one disc or vessel is no doubt."""
+NEAR_MM = 2 * STEP_MM
+"""An edge this far from the surface is the surface's: half a voxel of most images."""
 
-MAX_OFFSET_MM = 1.3
-"""Distance of the surface's centre from OptiC's centerline: 0.6 mm and less in labelled images, 1.2 mm with a tenth of
-their contrast; where half a cord was caught at its grey matter, or fluid taken in on one side, 1.35 mm and more."""
-
-LARGEST_CORD_MM2 = 106.0
-"""Area beyond which fluid was more likely taken in than a large cord met: three standard deviations above the mean
-of men at C5, where the cord is thickest, 78.1 + 3 x 9.4 mm² (Kato 2012, 1211 people)."""
+CHANCE = 1.5
+"""Usual rise (1/mm), in standard deviations of the cord, of a ring that was fitted to noise alone (1.3 to 1.8 in volumes
+of 0.5 to 1 mm)."""
 
 LEAST_NOISE = 1.0
 """Of the intensity range of 1000: keeps a cord without any noise from dividing by nothing."""
 
+CERTAIN_AREA_MM2, ABSURD_AREA_MM2 = 106.0, 116.0
+"""Three and four standard deviations above the mean of men at C5, where the cord is thickest, 78.1 +- 9.4 mm² (Kato
+2012, 1211 people): beyond, fluid was more likely taken in than a large cord met."""
+
+CERTAIN_OFFSET_MM, ABSURD_OFFSET_MM = 1.5, 3.5
+"""Distance of the surface's centre from OptiC's centerline, which is 0.5 mm off and 1.5 mm at most in the real images,
+2 mm where fluid looks like cord."""
+
+SMOOTH_MM = 9.0
+"""The median over this length decides: one disc or vessel is no doubt."""
+
+GUESS = 0.5
+"""A slice above this is more a guess than seen."""
+
 MAX_DOUBT = 0.25
-"""Share of doubtful slices above which a result is partial. Labelled images as they are reach 0.01; with Dice below
-0.85 for want of contrast or by noise, 0.42 and more."""
+"""Share of such slices above which a result is partial: more than a quarter cannot be believed unseen."""
 
 UNSURE_SCORE = -1.0
 """Median score of the centerline below which it may follow something else than a cord; people left out of the training
 have medians above 0. The unit is the log-odds of a cord."""
 
 
-def find_doubtful(surface: Surface, scene: Scene, line: Centerline) -> NDArray[np.bool_]:
-    """Tell in which slices the surface is a guess: carried, without an edge all round, too large, or off its line.
+def measure_uncertainty(surface: Surface, scene: Scene, line: Centerline) -> Floats:
+    """Measure how far each slice is a guess.
 
-    Slices in which the user drew points of the surface are believed. A line of the user may be rough: only one with
-    scores, which OptiC found, speaks against a surface.
+    Parameters
+    ----------
+    surface : Surface
+    scene : Scene
+    line : Centerline
+        One of the user may be rough: only one with scores, which OptiC found, speaks against a surface.
 
     Returns
     -------
-    (R,) ndarray of bool
+    (R,) ndarray, 0 to 1
+        The share of the ring without an edge, or more: 1 where the ring was carried from its neighbours, and rising to 1
+        where it is larger than cords are or its centre off the line. 0 where the user drew points of the surface.
     """
     slices, rings = surface.tube.slices, surface.tube.vertices()
-    rise = np.percentile(measure_rise(scene, slices, rings), 100 * (1 - CLOSED_SHARE), axis=1)
-    spread = np.maximum(measure_cord(scene, slices, rings)[1], LEAST_NOISE)
-    size = max(3, round(SMOOTH_MM / scene.slice_mm) | 1)
-    doubtful = ndi.median_filter(rise / spread, size, mode="nearest") < LEAST_RISE
-    doubtful |= surface.bridged
-    doubtful |= ndi.median_filter(compute_areas(rings), size, mode="nearest") > LARGEST_CORD_MM2
+    unseen = 1 - _measure_belief(scene, slices, rings)
+    large = _rise_between(compute_areas(rings), CERTAIN_AREA_MM2, ABSURD_AREA_MM2)
+    doubt = np.maximum(unseen, large)
     if np.isfinite(line.score).any():
-        off = np.linalg.norm(surface.tube.centers - scene.course.at(slices), axis=1)
-        doubtful |= ndi.median_filter(off, size, mode="nearest") > MAX_OFFSET_MM
-    if scene.correction is not None:
-        away = np.abs(slices[:, None] - scene.correction[:, 0]).min(axis=1) * scene.slice_mm
-        doubtful &= away > CORRECTION_REACH_MM
-    return doubtful
+        away = np.linalg.norm(surface.tube.centers - scene.course.at(slices), axis=1)
+        doubt = np.maximum(doubt, _rise_between(away, CERTAIN_OFFSET_MM, ABSURD_OFFSET_MM))
+    size = max(3, round(SMOOTH_MM / scene.slice_mm) | 1)
+    doubt = np.where(surface.bridged, 1.0, ndi.median_filter(doubt, size, mode="nearest"))
+    return np.where(near_correction(scene, slices), 0.0, doubt)
+
+
+def _measure_belief(scene: Scene, slices: NDArray[np.intp], rings: Floats) -> Floats:
+    """Measure the share of each ring on an edge, (R,), less where the cord's usual edge is little above chance."""
+    rays = sample_rays(scene, slices, rings, compute_normals(rings), NEAR_MM)
+    slope = np.where(rays.known, rays.slope, 0.0)
+    usual = measure_usual_rise(scene, slices, rings)
+    edge = np.maximum(slope.max(axis=2), WALL_TRUST * -slope.min(axis=2)) / usual[:, None]
+    spread = np.maximum(measure_cord(scene, slices, rings)[1], LEAST_NOISE)
+    beyond_chance = np.maximum(1 - (CHANCE * spread / usual) ** 2, 0.0)
+    return beyond_chance * np.clip(edge, 0.0, 1.0).mean(axis=1)
+
+
+def _rise_between(values: Floats, low: float, high: float) -> Floats:
+    """Map values to 0 up to `low`, to 1 from `high`, and straight between."""
+    return np.clip((values - low) / (high - low), 0.0, 1.0)
 
 
 def is_unsure(line: Centerline) -> bool:

@@ -12,7 +12,7 @@ from spineseg.centerline.curve import Centerline
 from spineseg.propseg.byproducts import make_byproducts
 from spineseg.propseg.consensus import reach_consensus
 from spineseg.propseg.csf import grow_csf, subtract_cord
-from spineseg.propseg.doubt import MAX_DOUBT, find_doubtful, is_unsure
+from spineseg.propseg.doubt import GUESS, MAX_DOUBT, is_unsure, measure_uncertainty
 from spineseg.propseg.initial import InitialTube
 from spineseg.propseg.parameters import PropsegParams, get_contrast_model
 from spineseg.propseg.polarity import choose_polarity, grow_either_way
@@ -114,7 +114,7 @@ def segment_cord(
     grown = settle_bridges(grown, MAX_GAP_MM, scene.slice_mm, trusted)
     stage("refinement")
     surface = refine(scene, fill_slices(grown, scene), grown.contrast)
-    surface, shape = reach_consensus(scene, surface)
+    surface = reach_consensus(scene, surface)
     notes = _describe_polarity(scene, turned) + _describe_stops(grown)
     if params.correct_seg:
         surface, repaired, dropped = repair_surface(surface, scene, MAX_GAP_MM)
@@ -194,7 +194,7 @@ def _judge_extent(cord_mask: NDArray[np.bool_], line: Centerline) -> tuple[str, 
 
 def _describe_doubts(surface: Surface, scene: Scene, line: Centerline) -> tuple[tuple[str, ...], bool]:
     """Say where the surface is a guess, and whether so much of it is that the result is not to be believed unseen."""
-    doubtful = find_doubtful(surface, scene, line)
+    doubtful = measure_uncertainty(surface, scene, line) > GUESS
     notes = _note(
         "uncertain: no clear edge all round, larger than cords are, or off the centerline",
         tuple(surface.tube.slices[doubtful].tolist()),

@@ -121,7 +121,7 @@ def fit_shape(scene: Scene, surface: Surface) -> ShapeFit:
     slices = surface.tube.slices
     unit = scene.params.radius_mm / USUAL_RADIUS_MM  # from here on, lengths are in this unit
     mm = scene.slice_mm / unit
-    usual = _measure_usual_rise(scene, slices, surface.tube.vertices())
+    usual = measure_usual_rise(scene, slices, surface.tube.vertices())
     base = _smooth(_find_base(scene, surface) / unit, 8.0, mm)  # OptiC's own smoothing is of about this length
     origin = base
     edges = _sample_edges(scene, slices, origin, usual, unit)
@@ -147,7 +147,7 @@ def _smooth(values: Floats, sigma_mm: float, slice_mm: float) -> Floats:
     return ndi.gaussian_filter1d(values, sigma_mm / slice_mm, axis=0, mode="nearest")
 
 
-def _measure_usual_rise(scene: Scene, slices: NDArray[np.intp], rings: Floats) -> Floats:
+def measure_usual_rise(scene: Scene, slices: NDArray[np.intp], rings: Floats) -> Floats:
     """Measure the rise of intensity through the better part of each ring, in the median along the cord, (R,), 1/mm."""
     rise = np.percentile(measure_rise(scene, slices, rings), USUAL_PERCENTILE, axis=1)
     size = max(3, round(USUAL_MM / scene.slice_mm) | 1)
