@@ -7,9 +7,9 @@ import pytest
 from propseg_tubes import make_tube
 
 from spineseg.centerline.curve import Centerline
-from spineseg.propseg.doubt import MAX_OFFSET_MM, UNSURE_SCORE, find_doubtful, is_unsure
+from spineseg.propseg.doubt import ABSURD_OFFSET_MM, ABSURD_SCORE, GUESS, is_unsure, measure_uncertainty
 from spineseg.propseg.parameters import get_contrast_model
-from spineseg.propseg.refine import Surface
+from spineseg.propseg.refine import Surface, refine
 from spineseg.propseg.scene import build_scene
 from spineseg.propseg.segment import PropsegParams, segment_cord
 from spineseg.propseg.surface import Tube
@@ -33,39 +33,39 @@ def doubts(tube, surface, score=np.nan, correction=None):
     volume, line = tube
     line = Centerline(line.points_vox, np.full(N, score))
     scene = build_scene(volume, line, get_contrast_model("t2"), PropsegParams(), correction=correction)
-    return find_doubtful(surface, scene, line)
+    return measure_uncertainty(surface, scene, line)
 
 
 def test_a_surface_on_the_edge_is_believed(tube):
-    assert not doubts(tube, surface_of(tube[1]), score=2.0).any()
+    assert doubts(tube, surface_of(tube[1]), score=2.0).max() < 0.1
 
 
 def test_a_surface_without_an_edge_is_a_guess(tube):
-    assert doubts(tube, surface_of(tube[1], radius=2.0)).all()
+    assert doubts(tube, surface_of(tube[1], radius=2.0)).min() > GUESS
 
 
 def test_a_carried_slice_is_a_guess(tube):
-    assert doubts(tube, surface_of(tube[1], bridged=True)).all()
+    assert (doubts(tube, surface_of(tube[1], bridged=True)) == 1).all()
 
 
 def test_slices_that_the_user_drew_are_believed(tube):
     drawn = np.zeros(tube[0].shape)
     drawn[20, 24, 10] = 1
     found = doubts(tube, surface_of(tube[1], bridged=True), correction=drawn)
-    assert np.flatnonzero(~found).tolist() == [8, 9, 10, 11, 12]
+    assert np.flatnonzero(found == 0).tolist() == [8, 9, 10, 11, 12]
 
 
 def test_only_a_line_with_scores_speaks_against_a_surface(tube):
     volume, line = tube
-    moved = Centerline(line.points_vox + np.array([MAX_OFFSET_MM + 0.2, 0, 0]))
+    moved = Centerline(line.points_vox + np.array([ABSURD_OFFSET_MM, 0, 0]))
     scene = build_scene(volume, moved, get_contrast_model("t2"), PropsegParams())
     surface = surface_of(line)
-    assert not find_doubtful(surface, scene, moved).any()
-    assert find_doubtful(surface, scene, replace(moved, score=np.ones(N))).all()
+    assert measure_uncertainty(surface, scene, moved).max() < GUESS
+    assert measure_uncertainty(surface, scene, replace(moved, score=np.ones(N))).min() == 1
 
 
 @pytest.mark.parametrize(
-    ("score", "unsure"), [(np.nan, False), (UNSURE_SCORE + 0.1, False), (UNSURE_SCORE - 0.1, True)]
+    ("score", "unsure"), [(np.nan, False), (ABSURD_SCORE / 2 + 0.1, False), (ABSURD_SCORE / 2 - 0.1, True)]
 )
 def test_a_weak_centerline_is_unsure(tube, score, unsure):
     assert is_unsure(Centerline(tube[1].points_vox, np.full(N, score))) is unsure
@@ -73,7 +73,7 @@ def test_a_weak_centerline_is_unsure(tube, score, unsure):
 
 def test_an_unsure_centerline_makes_the_result_partial(tube):
     volume, line = tube
-    result = segment_cord(volume, "t2", centerline=Centerline(line.points_vox, np.full(N, UNSURE_SCORE - 1)))
+    result = segment_cord(volume, "t2", centerline=Centerline(line.points_vox, np.full(N, ABSURD_SCORE)))
     assert result.status == "partial"
     assert any("centerline is uncertain" in note for note in result.notes)
 
@@ -91,4 +91,49 @@ def test_a_run_that_is_mostly_carried_is_partial_and_names_its_slices(tube):
 def test_a_clear_edge_around_more_than_a_cord_is_doubted():
     volume, line, _ = make_tube(n=N, radius=6.5, fluid=11.0)  # 133 mm², an edge all round
     scene = build_scene(volume, line, get_contrast_model("t2"), PropsegParams())
-    assert find_doubtful(surface_of(line, radius=6.5), scene, line).all()
+    assert measure_uncertainty(surface_of(line, radius=6.5), scene, line).min() == 1
+
+
+def test_a_wall_without_fluid_between_is_an_edge_but_half_as_good():
+    volume, line, _ = make_tube(n=N, radius=4.5, fluid=4.5)  # no fluid: the wall is darker than the cord
+    scene = build_scene(volume, line, get_contrast_model("t2"), PropsegParams())
+    unlike = measure_uncertainty(surface_of(line), scene, line)
+    assert np.isfinite(unlike).all()
+    seen = volume.data.copy()
+    _, j = np.rint(line.points_vox[0, :2]).astype(int)
+    full, _, _ = make_tube(n=N)
+    seen[:, j:] = full.data[:, j:]  # fluid in front, wall behind: as cords lie in T2*
+    half = build_scene(Volume(seen, volume.affine), line, get_contrast_model("t2"), PropsegParams())
+    assert measure_uncertainty(surface_of(line), half, line).max() < GUESS
+
+
+def test_a_ring_in_noise_is_a_guess_however_well_it_fits():
+    volume, line, _ = make_tube(n=N)
+    noise = np.random.default_rng(5).normal(500, 50, volume.shape).astype(np.float32)
+    scene = build_scene(Volume(noise, volume.affine), line, get_contrast_model("t2"), PropsegParams())
+    fitted = refine(scene, surface_of(line), 300.0)
+    assert measure_uncertainty(fitted, scene, line).min() > GUESS
+
+
+def test_doubt_grows_with_noise(tube):
+    volume, line = tube
+    shade = np.random.default_rng(2).normal(0, 1, volume.shape).astype(np.float32)
+    found = []
+    for strength in (0.0, 100.0, 250.0):
+        scene = build_scene(
+            Volume(volume.data + strength * shade, volume.affine), line, get_contrast_model("t2"), PropsegParams()
+        )
+        found.append(measure_uncertainty(surface_of(line), scene, line).mean())
+    assert found[0] < found[1] < found[2]
+
+
+def test_the_result_says_how_unsure_it_is_slice_by_slice(tube):
+    volume, line = tube
+    data = volume.data.copy()
+    data[:, :, 16:] = 500.0
+    result = segment_cord(Volume(data, volume.affine), "t2", centerline=Centerline(line.points_vox[:20]))
+    filled = result.cord_mask.any((0, 1))
+    assert result.uncertainty.shape == (N,)
+    assert np.array_equal(np.isfinite(result.uncertainty), filled)
+    assert np.nanmax(result.uncertainty[:12]) < 0.1
+    assert (result.uncertainty[filled][-3:] > GUESS).all()

@@ -29,8 +29,8 @@ NEAR_MM = 2 * STEP_MM
 """An edge this far from the surface is the surface's: half a voxel of most images."""
 
 CHANCE = 1.5
-"""Usual rise (1/mm), in standard deviations of the cord, of a ring that was fitted to noise alone (1.3 to 1.8 in volumes
-of 0.5 to 1 mm)."""
+"""Usual rise (1/mm), in standard deviations of the cord, of a ring that was fitted to noise alone (1.3 to 1.8 in
+volumes of 0.5 to 1 mm)."""
 
 LEAST_NOISE = 1.0
 """Of the intensity range of 1000: keeps a cord without any noise from dividing by nothing."""
@@ -52,9 +52,9 @@ GUESS = 0.5
 MAX_DOUBT = 0.25
 """Share of such slices above which a result is partial: more than a quarter cannot be believed unseen."""
 
-UNSURE_SCORE = -1.0
-"""Median score of the centerline below which it may follow something else than a cord; people left out of the training
-have medians above 0. The unit is the log-odds of a cord."""
+CERTAIN_SCORE, ABSURD_SCORE = 0.0, -2.0
+"""Median score of the centerline, log-odds of a cord: people left out of the training have medians above 0; below -1,
+half way, it may follow something else than a cord."""
 
 
 def measure_uncertainty(surface: Surface, scene: Scene, line: Centerline) -> Floats:
@@ -70,13 +70,14 @@ def measure_uncertainty(surface: Surface, scene: Scene, line: Centerline) -> Flo
     Returns
     -------
     (R,) ndarray, 0 to 1
-        The share of the ring without an edge, or more: 1 where the ring was carried from its neighbours, and rising to 1
-        where it is larger than cords are or its centre off the line. 0 where the user drew points of the surface.
+        The share of the ring without an edge, or more: 1 where the ring was carried from its neighbours, and rising to
+        1 where it is larger than cords are, its centre off the line, or the line itself hardly believed by the
+        detector. 0 where the user drew points of the surface.
     """
     slices, rings = surface.tube.slices, surface.tube.vertices()
     unseen = 1 - _measure_belief(scene, slices, rings)
     large = _rise_between(compute_areas(rings), CERTAIN_AREA_MM2, ABSURD_AREA_MM2)
-    doubt = np.maximum(unseen, large)
+    doubt = np.maximum(np.maximum(unseen, large), _doubt_line(line))
     if np.isfinite(line.score).any():
         away = np.linalg.norm(surface.tube.centers - scene.course.at(slices), axis=1)
         doubt = np.maximum(doubt, _rise_between(away, CERTAIN_OFFSET_MM, ABSURD_OFFSET_MM))
@@ -96,12 +97,17 @@ def _measure_belief(scene: Scene, slices: NDArray[np.intp], rings: Floats) -> Fl
     return beyond_chance * np.clip(edge, 0.0, 1.0).mean(axis=1)
 
 
-def _rise_between(values: Floats, low: float, high: float) -> Floats:
+def _rise_between(values: Floats | float, low: float, high: float) -> Floats:
     """Map values to 0 up to `low`, to 1 from `high`, and straight between."""
     return np.clip((values - low) / (high - low), 0.0, 1.0)
 
 
 def is_unsure(line: Centerline) -> bool:
-    """Tell whether the detector hardly believes its own centerline; a line of the user has no score and is believed."""
+    """Tell whether the detector hardly believes its own centerline."""
+    return _doubt_line(line) > GUESS
+
+
+def _doubt_line(line: Centerline) -> float:
+    """Measure the doubt about a centerline, 0 to 1; one of the user has no score and is believed."""
     known = line.score[np.isfinite(line.score)]
-    return bool(len(known)) and float(np.median(known)) < UNSURE_SCORE
+    return float(_rise_between(-np.median(known), -CERTAIN_SCORE, -ABSURD_SCORE)) if len(known) else 0.0

@@ -23,8 +23,8 @@ MIN_CLOSURE = 20.0
 """A closed edge weaker than this (1/mm; a contrast of about 30 of 1000) decides nothing."""
 
 MAX_OFFSET_MM = 1.5
-"""Either polarity also finds the canal, half of the fluid or a vessel, whose centre is off the centerline; the cord's is
-within 1.2 mm in the real images."""
+"""Either polarity also finds the canal, half of the fluid or a vessel, whose centre is off the centerline; the cord's
+is within 1.2 mm in the real images."""
 
 LEAST_LOST_MM = 12.0
 """A run of failed bands this long, two of them, may be of the other polarity; a shorter one is bridged well."""

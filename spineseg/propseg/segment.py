@@ -162,11 +162,15 @@ def _assemble(
         notes += fluid_notes
     status, missing = _judge_extent(cord_mask, line)
     notes += _note("bridged, with the shape of their neighbours", tuple(surface.tube.slices[surface.bridged].tolist()))
-    doubts, many = _describe_doubts(surface, scene, line)
-    status = "partial" if many else status
-    notes += missing + doubts
+    doubt = measure_uncertainty(surface, scene, line)
+    status = "partial" if (doubt > GUESS).mean() > MAX_DOUBT else status
+    notes += missing + _describe_doubts(surface.tube.slices[doubt > GUESS], line)
+    uncertainty = np.full(volume.shape[2], np.nan, np.float32)
+    uncertainty[surface.tube.slices] = doubt
+    uncertainty[~cord_mask.any(axis=(0, 1))] = np.nan
     points = np.column_stack([surface.tube.centers / zooms[:2], surface.tube.slices])
-    return Segmentation(cord_prob, cord_mask, Centerline(points), status, notes, asdict(params), extra)
+    followed = Centerline(points)
+    return Segmentation(cord_prob, cord_mask, followed, status, notes, asdict(params), extra, uncertainty)
 
 
 def _segment_fluid(
@@ -192,17 +196,14 @@ def _judge_extent(cord_mask: NDArray[np.bool_], line: Centerline) -> tuple[str, 
     return ("partial" if partial else "ok"), _note("on the centerline but without cord", tuple(missing.tolist()))
 
 
-def _describe_doubts(surface: Surface, scene: Scene, line: Centerline) -> tuple[tuple[str, ...], bool]:
-    """Say where the surface is a guess, and whether so much of it is that the result is not to be believed unseen."""
-    doubtful = measure_uncertainty(surface, scene, line) > GUESS
+def _describe_doubts(doubtful: NDArray[np.intp], line: Centerline) -> tuple[str, ...]:
+    """Say in which slices the surface is a guess, and whether the centerline is."""
     notes = _note(
-        "uncertain: no clear edge all round, larger than cords are, or off the centerline",
-        tuple(surface.tube.slices[doubtful].tolist()),
+        "uncertain: no clear edge all round, larger than cords are, or off the centerline", tuple(doubtful.tolist())
     )
-    unsure = is_unsure(line)
-    if unsure:
+    if is_unsure(line):
         notes += ("the centerline is uncertain: check it, or give one with -init-centerline",)
-    return notes, unsure or float(doubtful.mean()) > MAX_DOUBT
+    return notes
 
 
 def _describe_polarity(scene: Scene, turned: bool) -> tuple[str, ...]:
