@@ -15,6 +15,7 @@ os.environ |= {
 
 from spineseg import __version__
 from spineseg.errors import InputError
+from spineseg.study.declared import declared_methods
 from spineseg.study.configuration import (
     check_meaning,
     check_sources,
@@ -35,7 +36,7 @@ except InputError as error:
     sys.exit(2)
 
 DATASET = STUDY["dataset"]
-METHODS = STUDY["methods"]
+METHODS = declared_methods(STUDY)
 TABLES = ["metrics.tsv", "agreement.tsv", "slices.tsv.gz", "kept.tsv"]
 STAGES = {"": "all", "pilot/": "pilot", "study/": "study"}
 

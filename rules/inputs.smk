@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from spineseg.provenance import sha256_json, weights_of
+from spineseg.provenance import sha256_json
 from spineseg.study.chunks import PILOT
 from spineseg.study.images import read_included
 from spineseg.study.index import source_fingerprint
@@ -71,7 +71,7 @@ def get_decision(wildcards):
 def get_methods(wildcards):
     """The methods of a stage: all of them, or the decided one."""
     decision = get_decision(wildcards)
-    return [read_decided_method(decision)] if decision else METHODS
+    return [read_decided_method(decision)] if decision else list(METHODS)
 
 
 def get_manifests(wildcards):
@@ -108,14 +108,20 @@ def get_stage(wildcards):
 
 
 @cache
-def digest_weights(method):
-    """The checksum of all weights of a method."""
-    return sha256_json(weights_of(method))
+def digest_method(method):
+    """The checksum of a method's declaration and all its weights."""
+    return METHODS[method].digest()
 
 
-def get_weights(wildcards):
-    """What changes when a method gets other weights, so that it runs anew."""
-    return digest_weights(wildcards.method)
+def get_declaration(wildcards):
+    """What changes when a method gets other options or weights, so that it runs anew."""
+    return digest_method(wildcards.method)
+
+
+def get_chunk_masks(wildcards):
+    """The existing masks of a chunk's images, where the method is such."""
+    method = METHODS[wildcards.method]
+    return [path for row in get_chunk(wildcards) for path in method.find_masks(row)]
 
 
 def get_memory(wildcards, attempt):
@@ -125,4 +131,6 @@ def get_memory(wildcards, attempt):
 
 def get_minutes(wildcards, input, attempt):
     """Minutes for a chunk: start-up and three for each image, far above the usual, below what wedges a queue."""
-    return (10 + 3 * len(get_chunk(wildcards))) * attempt
+    method = METHODS.get(wildcards.get("method"))
+    each = method.timeout_min if method and method.kind == "command" else 3
+    return int(10 + each * len(get_chunk(wildcards))) * attempt

@@ -4,8 +4,10 @@
 rule segment_chunk:
     """Segment a chunk of images with one method; finished images are not done again."""
     input:
+        config=ancient("results/{dataset}/study.json"),
         table=ancient("results/{dataset}/images.tsv"),
         images=get_chunk_files,
+        masks=get_chunk_masks,
     output:
         manifest="results/{dataset}/chunks/{method}/{chunk}.json",
     log:
@@ -21,9 +23,9 @@ rule segment_chunk:
         runtime=get_minutes,
     params:
         facts=get_chunk_facts,
-        weights=get_weights,
+        declaration=get_declaration,
         version=__version__,
     shell:
-        "spineseg segment -table {input.table} -results results/{wildcards.dataset}"
+        "spineseg segment -config {input.config} -table {input.table} -results results/{wildcards.dataset}"
         " -method {wildcards.method} -chunk {wildcards.chunk} -manifest {output.manifest}"
         " -threads {threads} > {log} 2>&1"

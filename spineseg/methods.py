@@ -6,10 +6,11 @@ any number of images.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from spineseg.volume import NativeGrid, Volume, load_image, load_mask, save_volu
 from spineseg.writing import file_stem, write_json, write_text
 
 if TYPE_CHECKING:
+    from spineseg.foreign import ExistingMasks, Program
     from spineseg.progress import Progress
     from spineseg.segmentation import Segmentation
 
@@ -35,12 +37,15 @@ class PreparedMethod:
     name : str
     segment : callable
         ``segment(volume, contrast, centerline=..., progress=...)`` returns a Segmentation.
+        Of a method that is not ours: ``segment(image, names, volume, grid)``.
     parameters : dict
         As asked for, ready for JSON; part of the key that tells whether a result is still good.
     weights : dict
         File name to SHA-256.
     device : str
     threads : int
+    foreign : ExistingMasks or Program, optional
+        Where the masks come from, of a method that is not ours.
     """
 
     name: str
@@ -49,6 +54,7 @@ class PreparedMethod:
     weights: dict[str, str]
     device: str = "cpu"
     threads: int = 1
+    foreign: ExistingMasks | Program | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,8 @@ class ImageTask:
         How the sidecar names the image; the path by default.
     key : str, optional
         Kept in the sidecar so that a later run can tell whether the result is still good.
+    names : dict
+        What placeholders stand for (`spineseg.templates`), for methods that are not ours.
     """
 
     image: Path
@@ -83,6 +91,7 @@ class ImageTask:
     soft: bool = False
     source: str | None = None
     key: str | None = None
+    names: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,7 +103,7 @@ class ImageResult:
     message: str = ""
     mask: Path | None = None
     mask_sha256: str | None = None
-    seconds: float = 0.0
+    seconds: float | None = 0.0
     peak_mib: float = 0.0
     warnings: tuple[str, ...] = ()
     files: tuple[Path, ...] = field(default=())
@@ -113,24 +122,57 @@ def params_class(method: str) -> type:
     raise InputError(f"method {method!r}: expected one of {', '.join(METHODS)}")
 
 
-def params_from_dict(method: str, values: dict[str, Any]) -> Any:
-    """Build a method's parameters from names and values, refusing names it does not have."""
+_SPELLINGS = {"d": "distance_weight"}
+"""Flags of the command line that are not spelled like the parameter they set."""
+
+
+def params_from_options(method: str, options: dict[str, Any]) -> Any:
+    """Build a method's parameters from the flags of its command line, without the dash, and their values.
+
+    Examples
+    --------
+    >>> params = params_from_options("propseg", {"max-area": 150, "CSF": True})
+    >>> params.max_area_mm2, params.csf
+    (150, True)
+
+    Raises
+    ------
+    InputError
+        If there is no such option, or its value is of another kind or out of range.
+    """
     cls = params_class(method)
-    known = {f.name for f in fields(cls)}
-    for name in values:
-        if name not in known:
-            raise InputError(f"{method} parameter {name!r}: expected one of {', '.join(sorted(known))}")
+    kinds = get_type_hints(cls)
+    known = {re.sub(r"_mm2?$", "", name): name for name in kinds if name != "byproducts"}
+    values = {}
+    for option, value in options.items():
+        spelled = str(option).lstrip("-").lower().replace("-", "_")
+        name = known.get(_SPELLINGS.get(spelled, re.sub(r"_mm2?$", "", spelled)))
+        if name is None:
+            raise InputError(f"{method} has no option {option!r}; expected one of {', '.join(sorted(known))}")
+        allowed = get_args(kinds[name]) or (kinds[name],)
+        # a whole number is a number; true is neither
+        fits = isinstance(value, (*allowed, int) if float in allowed else allowed)
+        if not fits or (isinstance(value, bool) and bool not in allowed):
+            expected = " or ".join(kind.__name__.replace("NoneType", "null") for kind in allowed)
+            raise InputError(f"{method} option {option!r}: expected {expected}, found {value!r}")
+        values[name] = value
     return cls(**values)
 
 
 def prepare_method(
-    name: str, params: Any = None, *, weights: str | None = None, device: str = "auto", threads: int = 1
+    kind: str,
+    params: Any = None,
+    *,
+    weights: str | None = None,
+    device: str = "auto",
+    threads: int = 1,
+    name: str | None = None,
 ) -> PreparedMethod:
     """Make a method ready: import it, read its weights, set its threads.
 
     Parameters
     ----------
-    name : {"propseg", "deepseg"}
+    kind : {"propseg", "deepseg"}
     params : PropsegParams or DeepsegParams, optional
         The method's defaults where None.
     weights : str, optional
@@ -139,6 +181,8 @@ def prepare_method(
         deepseg only.
     threads : int
         CPU threads that the method may use.
+    name : str, optional
+        By which tables and files call it; `kind` by default.
 
     Raises
     ------
@@ -147,10 +191,11 @@ def prepare_method(
     ModelError
         If the weights cannot be read.
     """
-    params = params_class(name)() if params is None else params
-    digests = weights_of(name, weights)
+    params = params_class(kind)() if params is None else params
+    digests = weights_of(kind, weights)
     common = {"parameters": asdict(params), "weights": digests, "threads": threads}
-    if name == "propseg":
+    name = name or kind
+    if kind == "propseg":
         from spineseg.centerline.detector import load_detector
         from spineseg.propseg import segment as propseg
 
@@ -188,15 +233,22 @@ def segment_file(task: ImageTask, method: PreparedMethod, progress: Progress) ->
     progress.start_image(task.image.name)
     progress.stage("reading")
     volume, grid, drawings = _read_inputs(task)
-    result = method.segment(volume, task.contrast, progress=progress, **drawings)
+    if method.foreign is not None:
+        progress.stage("segmentation")
+        result = method.segment(task.image, task.names, volume, grid)
+    else:
+        result = method.segment(volume, task.contrast, progress=progress, **drawings)
     progress.stage("writing")
     files = _write_result(task, result, grid)
     progress.end_image(result.status)
     notes = (*grid.notes, *result.notes)
     sidecar = describe_result(task, method, result.status, notes, parameters=result.parameters)
-    sidecar |= {"MaskSHA256": sha256_file(task.output), "PeakMB": round(peak.mib(), 1)}
+    sidecar["Sources"] += result.sources
+    sidecar |= {"MaskSHA256": sha256_file(task.output), "PeakMB": round(result.peak_mib or peak.mib(), 1)}
     sidecar |= _slice_uncertainty(result)
     sidecar |= {"Seconds": round(sum(progress.seconds.values()), 3), "StageSeconds": _rounded(progress.seconds)}
+    if method.foreign is not None and not method.foreign.is_timed:  # reading a mask is not what it took to make it
+        sidecar |= {"Seconds": None, "StageSeconds": None, "PeakMB": None}
     write_json(sidecar_path(task.output), sidecar)
     return result_from_sidecar(task, sidecar, (*files, sidecar_path(task.output)))
 
@@ -208,10 +260,13 @@ def describe_result(
     drawings = {"centerline": task.centerline, **task.masks}
     sources = [task.source or str(task.image), *(str(path) for path in drawings.values() if path)]
     weights = [{"File": name, "SHA256": digest} for name, digest in method.weights.items()]
+    made_by = [{"Name": "spineseg", "Version": __version__, "Weights": weights}]
+    if method.foreign is not None:
+        made_by.append({"Name": method.name, "Version": method.parameters.get("version", "unknown")})
     return {
         "Sources": sources,
         "SpatialReference": "orig",
-        "GeneratedBy": [{"Name": "spineseg", "Version": __version__, "Weights": weights}],
+        "GeneratedBy": made_by,
         "Method": method.name,
         "Contrast": task.contrast,
         "Status": status,

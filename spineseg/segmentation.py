@@ -37,6 +37,10 @@ class Segmentation:
         ``"_mesh.vtk"`` or ``".txt"`` to a str. The file name is the image's stem plus that ending.
     uncertainty : (K,) ndarray of float32, 0 to 1, optional
         How unsure the method is of its mask in each slice, from below: 0 sure, 1 a guess; nan where there is none.
+    sources : tuple of str
+        Files beside the image that it was made from.
+    peak_mib : float, optional
+        Peak memory of a program that made it, MiB; None where this process made it.
     """
 
     cord_prob: np.ndarray
@@ -47,3 +51,5 @@ class Segmentation:
     parameters: dict[str, Any] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
     uncertainty: np.ndarray | None = None
+    sources: tuple[str, ...] = ()
+    peak_mib: float | None = None

@@ -11,7 +11,18 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "spineseg"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-BASE = {"errors", "contrasts", "volume", "bids", "writing", "progress", "provenance", "segmentation", "series"}
+BASE = {
+    "errors",
+    "contrasts",
+    "volume",
+    "bids",
+    "writing",
+    "progress",
+    "provenance",
+    "segmentation",
+    "series",
+    "templates",
+}
 ALLOWED = {
     **dict.fromkeys(BASE, BASE),
     "training_data": BASE,
@@ -21,9 +32,10 @@ ALLOWED = {
     "propseg": BASE | {"centerline"},
     "deepseg": BASE | {"centerline", "training_data", "phantom"},
     "decision": {"errors", "contrasts", "bids", "writing", "progress", "provenance"},
-    "methods": BASE | {"centerline", "propseg", "deepseg"},
+    "foreign": BASE,
+    "methods": BASE | {"foreign", "centerline", "propseg", "deepseg"},
     "report": BASE | {"metrics", "decision", "centerline"},
-    "study": BASE | {"metrics", "methods", "decision"},
+    "study": BASE | {"metrics", "methods", "foreign", "decision"},
     "__main__": {"cli"},
 }
 """Part of the package to the parts it may import; cli may import all, and nothing imports cli."""

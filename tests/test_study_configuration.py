@@ -64,7 +64,10 @@ def test_the_demo_takes_the_place_of_a_missing_source_only():
         ({"contrasts": {"T2w": "t3"}}, r"config key 'contrasts.T2w': unknown contrast 't3'"),
         ({"contrasts": "T2w"}, "config key 'contrasts': expected a list"),
         ({"references": "gone"}, "config key 'references': expected a folder"),
-        ({"methods": ["propsg"]}, r"config key 'methods.0': expected propseg or deepseg; found 'propsg'"),
+        (
+            {"methods": ["propsg"]},
+            r"config key 'methods.0': 'propsg' is none of propseg, deepseg; did you mean 'propseg'",
+        ),
         ({"methods": []}, "config key 'methods': expected a list"),
         ({"pilot": {"subjets": "all"}}, r"config key 'pilot.subjets': no such key; did you mean 'subjects'"),
         ({"pilot": {"subjects": {"n": 0}}}, "config key 'pilot.subjects': expected all, a list"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 
 import matplotlib as mpl
@@ -114,19 +115,38 @@ def _draw_groups(
     axes.legend(loc="lower left", fontsize=9)
 
 
+MAX_PAIRS = 6
+"""Pairs of methods drawn: all of four methods; more do not fit on a page."""
+
+
 def draw_bland_altman(study: StudyTables) -> Figure | None:
-    """Draw the difference of the two methods' CSA against its mean, with bias and limits of agreement."""
-    pairs = _csa_pairs(study)
-    if len(pairs) < 2:
+    """Draw the difference of two methods' CSA against its mean, with bias and limits of agreement, pair by pair."""
+    pairs = {(a, b): _csa_pairs(study, a, b) for a, b in combinations(study.methods, 2)}
+    drawn = [(pair, frame) for pair, frame in pairs.items() if len(frame) > 1][:MAX_PAIRS]
+    if not drawn:
         return None
-    first, second = study.methods[:2]
-    figure, (axes,) = _new(6.4, 4.2)
+    n_columns, n_rows = min(2, len(drawn)), -(-len(drawn) // 2)
+    figure = Figure(figsize=(6.4 if len(drawn) == 1 else 9.5, 4.2 if len(drawn) == 1 else 3.6 * n_rows),
+                    layout="constrained")  # fmt: skip
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    for axes, ((first, second), frame) in zip(panels, drawn, strict=False):
+        _draw_differences(axes, frame, first, second)
+    for axes in panels[len(drawn) :]:
+        axes.remove()
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=9, ncols=4, loc="outside lower center")
+    return figure
+
+
+def _draw_differences(axes: Axes, pairs: pd.DataFrame, first: str, second: str) -> None:
+    """Draw one pair of methods."""
+    from spineseg.decision.statistics import bland_altman
+
     for number, contrast in enumerate(contrasts_of(pairs)):
         part = pairs[pairs["contrast"] == contrast]
         axes.scatter(part["mean"], part["difference"], s=26, alpha=0.8, linewidths=0, label=contrast,
                      color=sns.color_palette("colorblind")[number], marker=MARKERS[number % len(MARKERS)])  # fmt: skip
-    from spineseg.decision.statistics import bland_altman
-
     limits = bland_altman(pairs["difference"].to_numpy())
     low, high = limits["loa_low"], limits["loa_high"]
     axes.axhline(0, color="#9AA5B1", linewidth=1)
@@ -135,26 +155,24 @@ def draw_bland_altman(study: StudyTables) -> Figure | None:
         axes.axhline(value, color="#3E4650", linewidth=1.2, linestyle="-" if name == "bias" else "--")
         axes.text(1.0, value, f" {value:+.1f}\n {name}", transform=axes.get_yaxis_transform(), va="center", fontsize=9)
     axes.set(xlabel="mean CSA of both methods, mm²", ylabel=f"{first} - {second}, mm²",
-             title=f"CSA per image: bias and 95 % limits of agreement (n = {len(pairs)})")  # fmt: skip
-    axes.legend(fontsize=9, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.13))
-    return figure
+             title=f"bias and 95 % limits of agreement (n = {len(pairs)})")  # fmt: skip
 
 
-def _csa_pairs(study: StudyTables) -> pd.DataFrame:
-    """Return mean and difference of the first two methods' CSA per image, on common slices where known."""
-    if len(study.methods) < 2 or "csa_mean_mm2" not in study.metrics:
+def _csa_pairs(study: StudyTables, first: str, second: str) -> pd.DataFrame:
+    """Return mean and difference of two methods' CSA per image, on common slices where known."""
+    if "csa_mean_mm2" not in study.metrics:
         return pd.DataFrame()
-    first, second = study.methods[:2]
     wide = study.metrics.pivot_table("csa_mean_mm2", ["image_id", "contrast"], "method").reset_index()
     if not {first, second} <= set(wide.columns):
         return pd.DataFrame()
     wide = wide.dropna(subset=[first, second])
     wide = wide.assign(mean=(wide[first] + wide[second]) / 2, difference=wide[first] - wide[second])
-    known = study.agreement
-    if len(known) and "csa_difference_mm2" in known:
-        known = known[(known["method_a"] == first) & (known["method_b"] == second)]
-        on_common = wide["image_id"].map(known.set_index("image_id")["csa_difference_mm2"])
-        wide["difference"] = on_common.fillna(wide["difference"])
+    for a, b, sign in ((first, second, 1), (second, first, -1)):
+        known = study.agreement
+        if len(known) and "csa_difference_mm2" in known:
+            known = known[(known["method_a"] == a) & (known["method_b"] == b)]
+            on_common = wide["image_id"].map(sign * known.set_index("image_id")["csa_difference_mm2"])
+            wide["difference"] = on_common.fillna(wide["difference"])
     return wide
 
 
@@ -291,7 +309,7 @@ def draw_cost(study: StudyTables) -> Figure | None:
 FIGURES: dict[str, tuple[str, Callable[[StudyTables], Figure | None]]] = {
     "failures": ("Images by status, method and contrast.", draw_failures),
     "dice": ("Overlap by contrast. Boxes: quartiles; every point is an image; a missing mask counts as 0.", draw_dice),
-    "bland_altman": ("Difference of CSA between the methods, per image, on the slices that both segmented.",
+    "bland_altman": ("Difference of CSA between methods, per image, on the slices that both segmented.",
                      draw_bland_altman),
     "csa_along_cord": ("CSA along the cord: median (line) and interquartile range (band) of all images.",
                        draw_csa_along_cord),

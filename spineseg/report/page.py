@@ -161,7 +161,7 @@ def describe_images(reviews: list[ReviewImage], qc: str) -> list[dict[str, Any]]
                 "severity": max((flag.severity for flag in flags), default=0),
                 "badness": badness(flags),
                 "methods": {result.name: result for result in review.methods},
-                "agreement": review.agreement[0]["dice"] if review.agreement else None,
+                "agreement": min((p["dice"] for p in review.agreement if p["dice"] is not None), default=None),
             }
         )
     return sorted(images, key=lambda image: (-image["badness"], image["id"]))
@@ -227,17 +227,26 @@ def summarise_contrasts(study: StudyTables, decision: dict[str, Any] | None) -> 
     for contrast in contrasts_of(study.metrics):
         part = study.metrics[study.metrics["contrast"] == contrast]
         numbers = compared.get(contrast) if isinstance(compared, dict) else None
-        between = study.agreement[study.agreement["contrast"] == contrast] if len(study.agreement) else study.agreement
+        pairs = study.agreement[study.agreement["contrast"] == contrast] if len(study.agreement) else study.agreement
         rows.append(
             {
                 "contrast": contrast,
                 "n": part["image_id"].nunique(),
                 "cells": {method: _contrast_cells(part[part["method"] == method]) for method in study.methods},
-                "between": _quartiles(column(between, "dice").dropna(), 3),
+                "between": _between(pairs),
                 "better": _better_in(numbers if isinstance(numbers, dict) else {}),
             }
         )
     return rows
+
+
+def _between(pairs: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return how the methods agree, one entry per pair: its name, empty where there is one pair only, and its Dice."""
+    if not len(pairs):
+        return [("", NONE)]
+    grouped = pairs.groupby(["method_a", "method_b"], sort=False)
+    rows = [(f"{a} and {b}", _quartiles(column(rows, "dice").dropna(), 3)) for (a, b), rows in grouped]
+    return rows if len(rows) > 1 else [("", rows[0][1])]
 
 
 def _contrast_cells(own: pd.DataFrame) -> dict[str, str]:

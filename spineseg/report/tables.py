@@ -71,9 +71,23 @@ def read_measures(results: Path, stage: str, name: str, chunk: str | None = None
 
 
 def list_methods(results: Path) -> list[str]:
-    """Return the methods that have manifests, the known ones first."""
+    """Return the study's methods that have manifests, the known ones first.
+
+    Methods that the configuration does not name any more are left out, though their masks are still there.
+    """
     folders = [path for path in (results / "chunks").glob("*") if path.is_dir()]
-    return sort_methods(path.name for path in folders if _holds_manifests(path))
+    found = {path.name for path in folders if _holds_manifests(path)}
+    configured = _configured_methods(results)
+    return sort_methods(found if configured is None else found & configured)
+
+
+def _configured_methods(results: Path) -> set[str] | None:
+    """Return the methods that the study's configuration names; None where it is not known."""
+    path = results / "study.json"
+    if not path.is_file():
+        return None
+    methods = json.loads(path.read_text())["methods"]
+    return {method if isinstance(method, str) else method["name"] for method in methods}
 
 
 def _holds_manifests(folder: Path) -> bool:

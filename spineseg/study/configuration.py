@@ -13,8 +13,9 @@ from jsonschema.exceptions import ValidationError
 from spineseg.contrasts import CONTRASTS, SUFFIX_CONTRAST
 from spineseg.decision.params import params_from_config
 from spineseg.errors import InputError
+from spineseg.study.declared import check_declared, declared_methods
 from spineseg.study.exclusion import read_exclusions
-from spineseg.study.index import DEFAULT_SUFFIXES, list_subjects, reference_folder
+from spineseg.study.index import DEFAULT_SUFFIXES, index_images, list_subjects, reference_folder
 from spineseg.study.sheet import read_sheet
 from spineseg.study.spelling import closest
 
@@ -72,7 +73,7 @@ def complete_configuration(config: dict[str, Any], *, demo_dir: str | None = Non
 
 
 def check_meaning(config: dict[str, Any]) -> None:
-    """Check what a schema cannot and no image is needed for: contrasts, exclusions, the decision's settings.
+    """Check what a schema cannot and no image is needed for: contrasts, methods, exclusions, the decision's settings.
 
     Parameters
     ----------
@@ -87,6 +88,7 @@ def check_meaning(config: dict[str, Any]) -> None:
     if config["bids_dir"] and config["images"]:
         raise InputError("config keys 'bids_dir' and 'images': expected one of them, found both; set one to null")
     _check_contrasts(config["contrasts"])
+    check_declared(declared_methods(config), None)
     _check_decision(config)
     read_exclusions(config["excluded"])
 
@@ -112,6 +114,10 @@ def check_sources(config: dict[str, Any]) -> None:
                 hint = closest(name.removeprefix("sub-"), subjects)
                 where = config["bids_dir"] or config["images"]
                 raise InputError(f"config key '{key}': no subject {name!r} in {where}{hint}")
+    methods = declared_methods(config)
+    if any(method.kind == "files" for method in methods.values()):
+        rows, _ = index_images(config, chunk_size=1)
+        check_declared(methods, [row for row in rows if row["included"] == "true"])
 
 
 def _check_decision(config: dict[str, Any]) -> None:
@@ -124,8 +130,9 @@ def _check_decision(config: dict[str, Any]) -> None:
         ("decision.prefer", params.prefer),
         ("override.method", (config["override"] or {}).get("method")),
     ):
-        if method is not None and method not in config["methods"]:
-            raise InputError(f"config key '{key}': expected one of methods, found {method!r}")
+        if method is not None and method not in (names := declared_methods(config)):
+            hint = closest(method, names) or f" ({', '.join(names)})"
+            raise InputError(f"config key '{key}': expected one of methods, found {method!r}{hint}")
 
 
 def _check_images(config: dict[str, Any]) -> set[str]:

@@ -27,6 +27,7 @@ from spineseg.methods import (
 )
 from spineseg.progress import Progress
 from spineseg.provenance import sha256_file, sha256_json
+from spineseg.templates import image_names
 from spineseg.writing import write_json
 
 
@@ -80,9 +81,11 @@ def content_key(row: dict[str, str], method: PreparedMethod) -> str | None:
     """Return a key that changes when the image, the method, its parameters or its weights do."""
     if not Path(row["path"]).is_file():
         return None
+    others = method.foreign.files(image_names(row)) if method.foreign else []
     return sha256_json(
         {
             "image": sha256_file(row["path"]),
+            **({"masks": [sha256_file(path) for path in others]} if others else {}),
             "bval": sha256_file(row["bval"]) if row.get("bval") and Path(row["bval"]).is_file() else None,
             "contrast": row["contrast"],
             "method": method.name,
@@ -98,7 +101,7 @@ def _segment_row(row: dict[str, str], results: Path, method: PreparedMethod, pro
     mask = results / derivative_path(row, method.name)
     key = content_key(row, method)
     bval = Path(row["bval"]) if row.get("bval") else None
-    task = ImageTask(Path(row["path"]), mask, row["contrast"], bval=bval, key=key)
+    task = ImageTask(Path(row["path"]), mask, row["contrast"], bval=bval, key=key, names=image_names(row))
     result = _finished_result(task)
     if result is not None:
         progress.start_image(row["image_id"])

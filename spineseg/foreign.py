@@ -1,0 +1,244 @@
+"""Methods that are not ours: masks that exist already, and programs that are run on each image.
+
+Whatever they deliver is checked to lie on the image's grid and enters the study as a binary mask,
+so that measures, decision and quality control treat it as they treat our own.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from spineseg.errors import GeometryError, InputError
+from spineseg.segmentation import Segmentation
+from spineseg.templates import fill_command, fill_path
+from spineseg.volume import AFFINE_TOLERANCE_MM, NativeGrid, Volume, load_mask
+from spineseg.writing import file_stem
+
+MAX_LABELS = 20
+"""Most distinct values above 1 of a mask: parcellations of the cord have fewer, images have hundreds."""
+
+MESSAGE_LENGTH = 300
+"""Characters of a program's last line that a table shows."""
+
+_COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+@dataclass(frozen=True)
+class ExistingMasks:
+    """Masks that were made before the study.
+
+    Parameters
+    ----------
+    template : str
+        Path with placeholders, see `spineseg.templates`.
+    roots : tuple of Path
+        Folders in which it is looked for, in this order.
+    """
+
+    template: str
+    roots: tuple[Path, ...]
+    is_timed = False
+
+    def find(self, names: Mapping[str, str]) -> Path:
+        """Return the mask of an image, or where it was expected."""
+        path = fill_path(self.template, names)
+        return next((root / path for root in self.roots if (root / path).is_file()), self.roots[0] / path)
+
+    def files(self, names: Mapping[str, str]) -> list[Path]:
+        """Return the files that a result depends on beside the image."""
+        path = self.find(names)
+        return [path] if path.is_file() else []
+
+    def segment(self, image: Path, names: Mapping[str, str], volume: Volume, grid: NativeGrid) -> Segmentation:
+        """Return the image's mask.
+
+        Raises
+        ------
+        InputError
+            If there is none, or it is no mask of this image.
+        """
+        path = self.find(names)
+        if not path.is_file():
+            raise InputError(f"{path}: expected the mask of {image.name}, found no such file")
+        mask, notes = read_mask(path, volume, grid)
+        return _as_segmentation(mask, notes, sources=(str(path),))
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that writes the mask of one image.
+
+    Parameters
+    ----------
+    template : str
+        Command for bash with placeholders, see `spineseg.templates`.
+    timeout_min : float, minutes
+        After it the program is ended and the image counts as failed.
+    threads : int
+    """
+
+    template: str
+    timeout_min: float
+    threads: int = 1
+    is_timed = True
+
+    def files(self, names: Mapping[str, str]) -> list[Path]:
+        """Return the files that a result depends on beside the image: none that we know."""
+        return []
+
+    def segment(self, image: Path, names: Mapping[str, str], volume: Volume, grid: NativeGrid) -> Segmentation:
+        """Run the program on an image and return the mask that it wrote.
+
+        Raises
+        ------
+        InputError
+            If it ends with an error, takes too long, or writes no mask of this image; with its last line.
+        """
+        with tempfile.TemporaryDirectory(prefix="spineseg-") as folder:
+            target = Path(folder) / f"{file_stem(image)}_seg.nii.gz"
+            known = {**names, "image": str(image), "mask": str(target), "folder": folder, "threads": str(self.threads)}
+            command = fill_command(self.template, known)
+            try:
+                peak_mib = run_program(command, self.timeout_min * 60, self.threads, Path(folder) / "stderr.txt")
+                mask, notes = read_mask(_find_written(target), volume, grid)
+            except InputError as error:  # the folder's name differs from run to run, tables must not
+                raise InputError(str(error).replace(f"{folder}/", "")) from error
+        return _as_segmentation(mask, notes, peak_mib=peak_mib)
+
+
+def run_program(command: str, seconds: float, threads: int, log: Path) -> float:
+    """Run a command by bash and wait for its end; what it prints also goes to our standard error.
+
+    Returns
+    -------
+    peak_mib : float, MiB
+        Its peak memory.
+
+    Raises
+    ------
+    InputError
+        With the program's last line where it fails, or where it takes longer than `seconds`.
+    """
+    counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"), str(threads))
+    shell = shutil.which("bash") or "sh"
+    with log.open("wb") as stream:
+        # a session of its own, so that what the program has started can be ended with it
+        process = subprocess.Popen(
+            [shell, "-c", command],
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            env=os.environ | counts,
+            start_new_session=True,
+        )
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            os.killpg(process.pid, signal.SIGKILL)
+
+        timer = threading.Timer(seconds, end)
+        timer.start()
+        try:
+            _, status, usage = os.wait4(process.pid, 0)  # unlike wait(), tells the memory of this process alone
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        finally:
+            timer.cancel()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    last = _last_line(log)
+    if late.is_set():
+        raise InputError(f"took longer than {seconds / 60:g} min and was ended{f'; last line: {last}' if last else ''}")
+    if process.returncode:
+        raise InputError(f"exit code {process.returncode}: {last or 'it printed nothing'}")
+    return usage.ru_maxrss / 1024
+
+
+def _last_line(log: Path) -> str:
+    """Return the last line that a program printed, without colours; the whole goes to our standard error."""
+    text = log.read_text(encoding="utf-8", errors="replace")
+    if text:
+        os.write(2, text.encode(errors="replace"))
+    # a progress bar ends its lines by carriage returns
+    lines = [line.strip() for line in re.split(r"[\r\n]+", _COLOUR_CODES.sub("", text)) if line.strip()]
+    return lines[-1][:MESSAGE_LENGTH] if lines else ""
+
+
+def _find_written(target: Path) -> Path:
+    """Return the mask that a program wrote: under the name it was given, or the only image in its folder."""
+    if target.is_file():
+        return target
+    others = sorted(path for path in target.parent.rglob("*") if path.name.endswith((".nii", ".nii.gz")))
+    if len(others) == 1:
+        return others[0]
+    found = f"{len(others)} images ({', '.join(path.name for path in others[:3])})" if others else "no image"
+    raise InputError(f"ended without an error, but wrote no mask: expected {{mask}} ({target.name}), found {found}")
+
+
+def read_mask(path: Path, volume: Volume, grid: NativeGrid) -> tuple[Volume, tuple[str, ...]]:
+    """Read a mask of an image, canonical, values 0 to 1, and what is odd about it.
+
+    Parameters
+    ----------
+    path : Path
+    volume, grid :
+        The image as `load_image` returns it.
+
+    Raises
+    ------
+    GeometryError
+        If it does not lie on the image's voxels. Other axes of the file are no obstacle.
+    InputError
+        If it cannot be read, or holds too many values for a mask.
+    """
+    mask, own_grid = load_mask(path)
+    notes = _odd_values(path)
+    if mask.shape != volume.shape:
+        raise GeometryError(
+            f"{path}: expected the image's grid {grid.shape3}, found {own_grid.shape3}; resample it to the image"
+        )
+    if not np.allclose(mask.affine, volume.affine, atol=AFFINE_TOLERANCE_MM):
+        gap = float(np.abs(mask.affine - volume.affine).max())
+        raise GeometryError(
+            f"{path}: expected the image's affine, found one that differs by up to {gap:.3g}; resample it to the image"
+        )
+    if own_grid.shape3 != grid.shape3 or not np.allclose(own_grid.affine, grid.affine, atol=AFFINE_TOLERANCE_MM):
+        notes = (*notes, f"{path.name} has other axes than the image; turned to the image's")
+    return mask, notes
+
+
+def _odd_values(path: Path) -> tuple[str, ...]:
+    """Say what a mask holds that is not 0 and 1, refusing what must be an image."""
+    import nibabel as nib
+
+    values = np.unique(np.nan_to_num(np.asarray(nib.load(path).dataobj, dtype=np.float32)))
+    if values[0] != 0 or (values[-1] > 1 and (len(values) > MAX_LABELS + 1 or (values % 1).any())):
+        raise InputError(
+            f"{path}: expected a mask (0 and 1, or 0 to 1), found {len(values)} values from {values[0]:g} to "
+            f"{values[-1]:g}; is it an image?"
+        )
+    if values[-1] > 1 and len(values) > 2:
+        return (f"{path.name} has the labels {', '.join(f'{v:g}' for v in values[values > 0])}; all count as cord",)
+    return (f"{path.name} is a soft mask; cut at 0.5",) if (values % 1).any() else ()
+
+
+def _as_segmentation(
+    mask: Volume, notes: Iterable[str], *, sources: tuple[str, ...] = (), peak_mib: float | None = None
+) -> Segmentation:
+    """Return a mask as a method's result."""
+    cord = mask.data >= 0.5
+    status = "ok" if cord.any() else "empty"
+    extra = () if cord.any() else ("the mask holds no cord",)
+    return Segmentation(mask.data, cord, None, status, (*notes, *extra), sources=sources, peak_mib=peak_mib)
