@@ -16,6 +16,7 @@ os.environ |= {
 from spineseg import __version__
 from spineseg.errors import InputError
 from spineseg.study.declared import declared_methods
+from spineseg.study.lock import check_study
 from spineseg.study.configuration import (
     check_meaning,
     check_sources,
@@ -30,9 +31,16 @@ try:
     if workflow.is_main_process:
         # the demo's images are made by the first job
         check_meaning(STUDY) if IS_DEMO else check_sources(STUDY)
+        results = f"results/{STUDY['dataset']}"
+        asked = [
+            word
+            for word in sys.argv[1:]
+            if word == "study" or word.startswith(f"{results}/study/")
+        ]
+        check_study(STUDY, results, to_study=bool(asked))
 except InputError as error:
     # one line and no traceback, which an exception would bring
-    print(f"Configuration: {error}", file=sys.stderr)
+    print(f"spineseg: error: {error}", file=sys.stderr)
     sys.exit(2)
 
 DATASET = STUDY["dataset"]

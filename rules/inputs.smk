@@ -4,6 +4,7 @@ from functools import cache
 
 from spineseg.provenance import sha256_json
 from spineseg.study.chunks import PILOT
+from spineseg.study.exceptions import exceptions_from
 from spineseg.study.images import read_included
 from spineseg.study.index import source_fingerprint
 from spineseg.study.keep import read_decided_method
@@ -61,17 +62,45 @@ def get_chunk_names(wildcards):
     return sorted(chunk for chunk in get_chunks(wildcards) if chunk.startswith(first))
 
 
-def get_decision(wildcards):
-    """The decision, where a stage depends on it; only through the method, so its time does not count."""
-    if "study/" not in (wildcards.get("stage"), wildcards.get("compared")):
+def is_of_study(wildcards):
+    """Whether a job belongs to the study by one method, not to the comparison."""
+    return "study/" in (wildcards.get("stage"), wildcards.get("compared"))
+
+
+def get_lock(wildcards):
+    """What the study was begun by; only through the method, so its time does not count."""
+    if not is_of_study(wildcards):
         return []
-    return ancient(checkpoints.decide.get(dataset=wildcards.dataset).output.decision)
+    return ancient(checkpoints.lock_study.get(dataset=wildcards.dataset).output.lock)
 
 
 def get_methods(wildcards):
-    """The methods of a stage: all of them, or the decided one."""
-    decision = get_decision(wildcards)
-    return [read_decided_method(decision)] if decision else list(METHODS)
+    """The methods of a stage: all of them, or the study's."""
+    lock = get_lock(wildcards)
+    return [read_decided_method(lock)] if lock else list(METHODS)
+
+
+def get_exceptions(wildcards):
+    """The masks of a study's images that are kept by another method, where the configuration names such."""
+    if not is_of_study(wildcards):
+        return []
+    excepted = exceptions_from(STUDY, get_methods(wildcards)[0])
+    return "results/{dataset}/study/exceptions.json" if excepted else []
+
+
+def flag_exceptions(wildcards, input):
+    """The option that names the exceptions, where there are any."""
+    return f"-exceptions {input.exceptions}" if input.exceptions else ""
+
+
+def get_excepted(wildcards):
+    """What the excepted images depend on."""
+    return sha256_json([STUDY["exceptions"], get_declarations(wildcards)])
+
+
+def get_declarations(wildcards):
+    """What changes when any method gets other options or weights."""
+    return {method: digest_method(method) for method in METHODS}
 
 
 def get_manifests(wildcards):
@@ -134,3 +163,17 @@ def get_minutes(wildcards, input, attempt):
     method = METHODS.get(wildcards.get("method"))
     each = method.timeout_min if method and method.kind == "command" else 3
     return int(10 + each * len(get_chunk(wildcards))) * attempt
+
+
+def get_exception_minutes(wildcards, attempt):
+    """Minutes for the excepted images, each by a method that may be a program."""
+    longest = max(
+        3,
+        *(
+            method.timeout_min
+            for method in METHODS.values()
+            if method.kind == "command"
+        ),
+        3,
+    )
+    return int(10 + longest * len(STUDY["exceptions"])) * attempt

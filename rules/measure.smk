@@ -10,7 +10,8 @@ rule measure_chunk:
     """Measure a chunk's masks and compare them."""
     input:
         table=ancient("results/{dataset}/images.tsv"),
-        decision=get_decision,
+        lock=get_lock,
+        exceptions=get_exceptions,
         manifests=get_manifests,
         references=get_chunk_references,
     output:
@@ -30,19 +31,21 @@ rule measure_chunk:
         runtime=get_minutes,
     params:
         methods=get_methods,
+        exceptions=flag_exceptions,
         version=__version__,
     shell:
         "spineseg measure -table {input.table} -results results/{wildcards.dataset}"
         " -chunk {wildcards.chunk} -methods {params.methods}"
         " -prefix results/{wildcards.dataset}/chunks/measures/{wildcards.compared}{wildcards.chunk}"
-        " > {log} 2>&1"
+        " {params.exceptions} > {log} 2>&1"
 
 
 rule gather_tables:
     """Join the chunks' tables of a stage, after checking every mask against its manifest."""
     input:
         table="results/{dataset}/images.tsv",
-        decision=get_decision,
+        lock=get_lock,
+        exceptions=get_exceptions,
         manifests=get_manifests,
         parts=get_measures,
     output:
@@ -61,7 +64,8 @@ rule gather_tables:
     params:
         stage=get_stage,
         methods=get_methods,
+        exceptions=flag_exceptions,
         version=__version__,
     shell:
         "spineseg gather -table {input.table} -results results/{wildcards.dataset}"
-        " -stage {params.stage} -methods {params.methods} > {log} 2>&1"
+        " -stage {params.stage} -methods {params.methods} {params.exceptions} > {log} 2>&1"

@@ -29,3 +29,30 @@ rule segment_chunk:
         "spineseg segment -config {input.config} -table {input.table} -results results/{wildcards.dataset}"
         " -method {wildcards.method} -chunk {wildcards.chunk} -manifest {output.manifest}"
         " -threads {threads} > {log} 2>&1"
+
+
+rule segment_exceptions:
+    """Segment the images of a study that are kept by another method."""
+    input:
+        config=ancient("results/{dataset}/study.json"),
+        table=ancient("results/{dataset}/images.tsv"),
+        lock=ancient("results/{dataset}/study/lock.json"),
+    output:
+        manifest="results/{dataset}/study/exceptions.json",
+    log:
+        "logs/{dataset}/segment/exceptions.log",
+    benchmark:
+        "logs/{dataset}/benchmarks/segment/exceptions.tsv"
+    retries: 1
+    conda:
+        "../envs/spineseg.yaml"
+    threads: 1
+    resources:
+        mem_mb=get_memory,
+        runtime=get_exception_minutes,
+    params:
+        excepted=get_excepted,
+        version=__version__,
+    shell:
+        "spineseg segment -exceptions -config {input.config} -decision {input.lock} -table {input.table}"
+        " -results results/{wildcards.dataset} -threads {threads} > {log} 2>&1"

@@ -202,7 +202,7 @@ def test_a_program_may_name_its_mask_itself(tmp_path, bids):
         ({"name": "a", "files": "x/{subject"}, "expected placeholders such as {subject}"),
         ({"name": "a", "files": "x.nii.gz"}, "expected a path with {image_id} or {subject}"),
         ({"name": "a", "files": "x/{image_id}.nii.gz"}, "expected masks of the study's images such as"),
-        ({"name": "a", "files": "x/{image_id}", "timeout": 3}, "timeout: has no meaning beside files"),
+        ({"name": "a", "files": "x/{image_id}", "timeout": 3}, "timeout': has no meaning beside files"),
         ({"name": "a", "command": "true {image}"}, "expected {image} and {mask} (or {folder}) in the command"),
         ({"name": "a", "command": "no-such-tool -i {image} -o {mask}"}, "no program 'no-such-tool' was found"),
         ({"name": "a", "command": "true '{image} {mask}"}, "not a command that a shell reads"),

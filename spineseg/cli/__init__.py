@@ -27,6 +27,7 @@ COMMANDS = {
     "measure": ("spineseg.cli.measure", "study: measure and compare the masks of a chunk"),
     "gather": ("spineseg.cli.gather", "study: join the chunks' tables and check every file"),
     "decide": ("spineseg.cli.decide", "study: decide which method the dataset keeps"),
+    "lock": ("spineseg.cli.lock", "study: hold the study to one method, version and weights"),
     "keep": ("spineseg.cli.keep", "study: put the kept masks where other tools look for them"),
     "drift": ("spineseg.cli.drift", "study: compare two runs of one study"),
     "report": ("spineseg.cli.report", "study: write the report and its figures"),

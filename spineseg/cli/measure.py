@@ -19,14 +19,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-bounds", type=Path, metavar="JSON", help="limits of a plausible cord, by name; default: human adults"
     )
+    parser.add_argument(
+        "-exceptions", type=Path, metavar="JSON", help="the study's exceptions.json: images kept by another method"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure the chunk and write its tables."""
+    from spineseg.study.exceptions import read_exceptions
     from spineseg.study.measure import measure_chunk, write_tables
 
     bounds = _read_bounds(args.bounds) if args.bounds else None
-    write_tables(measure_chunk(args.table, args.results, args.chunk, args.methods, bounds), args.prefix)
+    tables = measure_chunk(args.table, args.results, args.chunk, args.methods, bounds, read_exceptions(args.exceptions))
+    write_tables(tables, args.prefix)
     return 0
 
 

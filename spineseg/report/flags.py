@@ -49,6 +49,8 @@ def find_flags(review: ReviewImage, problems: Sequence[str] = ()) -> list[Flag]:
     flags = [Flag(FAILED, "", problem) for problem in problems if problem not in said]
     flags += [flag for result in review.methods for flag in _method_flags(result)]
     flags += [flag for pair in review.agreement for flag in _pair_flags(pair)]
+    if review.exception:
+        flags.append(Flag(LOOK, "", review.exception))
     if not review.methods:
         flags.append(Flag(FAILED, "", "no method has a result for this image"))
     return sorted(_join_equal(flags), key=lambda flag: -flag.severity)

@@ -104,6 +104,7 @@ def write_report(paths: ReportPaths, stage: str) -> Path:
         "stage": stage,
         "version": __version__,
         "verdict": word_verdict(decision),
+        "departures": list_departures(paths.results, reviews),
         "decision": decision or {},
         "colors": {name: print_color_of(name, number) for number, name in enumerate(study.methods)},
         "methods": study.methods or tables.sort_methods(r.name for review in reviews for r in review.methods),
@@ -119,6 +120,18 @@ def write_report(paths: ReportPaths, stage: str) -> Path:
     }
     write_text(paths.page, template_environment().get_template("report.html").render(context))
     return paths.page
+
+
+def list_departures(results: Path, reviews: list[ReviewImage]) -> list[str]:
+    """Return where the study departs from one method, one version, one set of weights throughout."""
+    excepted = [review.row["image_id"] for review in reviews if review.exception]
+    departures = tables.read_accepted(results)
+    if excepted:
+        verb = "is" if len(excepted) == 1 else "are"
+        departures.append(
+            f"{', '.join(excepted)} {verb} kept by another method (see the warnings): areas may not compare."
+        )
+    return departures
 
 
 def _relative(path: Path, page: Path) -> str:

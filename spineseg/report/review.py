@@ -61,11 +61,14 @@ class ReviewImage:
     methods : tuple of MethodResult
     agreement : tuple of dict
         ``method_a``, ``method_b`` and the numbers of agreement.tsv.
+    exception : str
+        Why another method's mask is kept than the study's; empty where it is not.
     """
 
     row: dict[str, str]
     methods: tuple[MethodResult, ...]
     agreement: tuple[dict[str, Any], ...] = ()
+    exception: str = ""
 
 
 def select_rows(results: Path, stage: str, chunks: list[str] | None = None) -> list[dict[str, str]]:
@@ -106,6 +109,12 @@ def collect_reviews(results: Path, stage: str, chunks: list[str] | None = None) 
     for row in _all_measures(results, stage, "agreement.tsv", chunks):
         agreement.setdefault(row["image_id"], []).append(_agreement(row))
     reviews = []
+    exceptions = tables.read_exceptions(results)
+    for name, image, entry in tables.read_excepted(results, stage):
+        # of a study by one method, an excepted image shows its own method's mask alone
+        for entries in manifests.values():
+            entries.pop(image, None)
+        manifests.setdefault(name, {})[image] = entry
     for row in rows:
         image = row["image_id"]
         made = [
@@ -114,7 +123,7 @@ def collect_reviews(results: Path, stage: str, chunks: list[str] | None = None) 
             if image in entries
         ]
         pairs = [p for p in agreement.get(image, []) if {p["method_a"], p["method_b"]} <= set(methods)]
-        reviews.append(ReviewImage(row, tuple(made), tuple(pairs)))
+        reviews.append(ReviewImage(row, tuple(made), tuple(pairs), exceptions.get(image, "")))
     return reviews
 
 

@@ -96,6 +96,36 @@ def _holds_manifests(folder: Path) -> bool:
     return first is not None and json.loads(first.read_text()).get("method") == folder.name
 
 
+def read_exceptions(results: Path) -> dict[str, str]:
+    """Return image to the words that say why another method's mask is kept than the study's."""
+    path, decision = results / "study.json", read_decision(results / "decision.json") or {}
+    chosen = json.loads(path.read_text()).get("exceptions", {}) if path.is_file() else {}
+    kept = decision.get("method")
+    return {
+        image: f"exception: kept by {e['method']} instead of {kept} ({e['reason']}; {e['by']})"
+        for image, e in chosen.items()
+        if kept and e["method"] != kept
+    }
+
+
+def read_accepted(results: Path) -> list[str]:
+    """Return the changes within the study that a person accepted, a sentence each."""
+    path = results / "study" / "lock.json"
+    accepted = json.loads(path.read_text())["accepted"] if path.is_file() else []
+    return [f"Changed within the study and accepted by {a['by']} ({a['reason']}): {', '.join(a['changes'])}."
+            for a in accepted]  # fmt: skip
+
+
+def read_excepted(results: Path, stage: str) -> list[tuple[str, str, dict[str, Any]]]:
+    """Return method, image and manifest entry of a study's excepted images; none in the other stages."""
+    path = results / "study" / "exceptions.json"
+    if stage != "study" or not path.is_file():
+        return []
+    named = read_exceptions(results)
+    entries = json.loads(path.read_text())["images"]
+    return [(e["method"], e["image_id"], e) for e in entries if e["image_id"] in named]
+
+
 def sort_methods(names: Iterable[str]) -> list[str]:
     """Return the distinct names, the known methods first, the rest by alphabet."""
     known = {name: position for position, name in enumerate(KNOWN_ORDER)}

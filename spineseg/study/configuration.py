@@ -14,6 +14,7 @@ from spineseg.contrasts import CONTRASTS, SUFFIX_CONTRAST
 from spineseg.decision.params import params_from_config
 from spineseg.errors import InputError
 from spineseg.study.declared import check_declared, declared_methods
+from spineseg.study.exceptions import check_exceptions
 from spineseg.study.exclusion import read_exclusions
 from spineseg.study.index import DEFAULT_SUFFIXES, index_images, list_subjects, reference_folder
 from spineseg.study.sheet import read_sheet
@@ -89,6 +90,7 @@ def check_meaning(config: dict[str, Any]) -> None:
         raise InputError("config keys 'bids_dir' and 'images': expected one of them, found both; set one to null")
     _check_contrasts(config["contrasts"])
     check_declared(declared_methods(config), None)
+    check_exceptions(config, None)
     _check_decision(config)
     read_exclusions(config["excluded"])
 
@@ -115,9 +117,10 @@ def check_sources(config: dict[str, Any]) -> None:
                 where = config["bids_dir"] or config["images"]
                 raise InputError(f"config key '{key}': no subject {name!r} in {where}{hint}")
     methods = declared_methods(config)
-    if any(method.kind == "files" for method in methods.values()):
-        rows, _ = index_images(config, chunk_size=1)
-        check_declared(methods, [row for row in rows if row["included"] == "true"])
+    if config["exceptions"] or any(method.kind == "files" for method in methods.values()):
+        rows = [row for row in index_images(config, chunk_size=1)[0] if row["included"] == "true"]
+        check_declared(methods, rows)
+        check_exceptions(config, [row["image_id"] for row in rows])
 
 
 def _check_decision(config: dict[str, Any]) -> None:

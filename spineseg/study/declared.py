@@ -69,6 +69,10 @@ class DeclaredMethod:
         value = self.options.get(WEIGHTS_OPTION.get(self.kind, ""))
         return str(value) if value else None
 
+    def foreign_parameters(self) -> dict[str, Any]:
+        """Return what masks that are not ours come from, as their sidecars say it."""
+        return {self.kind: self.template} | ({"version": self.version} if self.version else {})
+
     def digest(self) -> str:
         """Return what changes when the method's declaration or its weights do."""
         stated = asdict(self) | {"timeout_min": None}  # how long it may take changes no mask
@@ -93,7 +97,7 @@ def declared_methods(config: Mapping[str, Any]) -> dict[str, DeclaredMethod]:
     """
     methods: dict[str, DeclaredMethod] = {}
     for position, item in enumerate(config["methods"]):
-        method = _declare(item, f"config key 'methods.{position}'", config)
+        method = _declare(item, f"config key 'methods.{position}", config)
         if method.name.lower() in map(str.lower, methods):
             raise InputError(f"config key 'methods.{position}': a second method is named {method.name}; rename one")
         methods[method.name] = method
@@ -105,22 +109,22 @@ def _declare(item: str | Mapping[str, Any], where: str, config: Mapping[str, Any
     item = {"name": item} if isinstance(item, str) else item
     name = item["name"]
     if name in RESERVED:
-        raise InputError(f"{where}.name: {name!r} means something else in the tables; choose another name")
+        raise InputError(f"{where}.name': {name!r} means something else in the tables; choose another name")
     given = [key for key in ("files", "command", "method") if key in item]
     if len(given) > 1:
-        raise InputError(f"{where}: expected one of files, command, method; found {' and '.join(given)}")
+        raise InputError(f"{where}': expected one of files, command, method; found {' and '.join(given)}")
     kind = given[0] if given else "method"
     if kind == "method" and (own := item.get("method", name)) not in OWN:
         raise InputError(
-            f"{where}: {name!r} is none of {', '.join(OWN)}{closest(name, OWN)}; say where its masks come from: files "
+            f"{where}': {name!r} is none of {', '.join(OWN)}{closest(name, OWN)}; say where its masks come from: files "
             "(existing masks), command (a program), or method (ours, with other options)"
         )
     _check_keys(item, kind, where)
     if kind == "method":
         return DeclaredMethod(name, own, options=dict(item.get("options") or {}))
     if name in OWN:
-        raise InputError(f"{where}.name: {name} is a method of spineseg; choose another name for the {kind}")
-    _check_placeholders(item[kind], kind, f"{where}.{kind}")
+        raise InputError(f"{where}.name': {name} is a method of spineseg; choose another name for the {kind}")
+    _check_placeholders(item[kind], kind, f"{where}.{kind}'")
     roots = (config.get("bids_dir"), ".") if kind == "files" else ()
     return DeclaredMethod(
         name,
@@ -137,7 +141,7 @@ def _check_keys(item: Mapping[str, Any], kind: str, where: str) -> None:
     allowed = {"files": ("version",), "command": ("version", "timeout"), "method": ("options",)}[kind]
     for key in item:
         if key not in ("name", kind, *allowed):
-            raise InputError(f"{where}.{key}: has no meaning beside {kind}; expected {', '.join(allowed)}")
+            raise InputError(f"{where}.{key}': has no meaning beside {kind}; expected {', '.join(allowed)}")
 
 
 def _check_placeholders(template: str, kind: str, where: str) -> None:
@@ -246,5 +250,6 @@ def prepare_declared(method: DeclaredMethod, *, device: str = "auto", threads: i
         if method.kind == "files"
         else Program(method.template, method.timeout_min, threads)
     )
-    parameters = {method.kind: method.template} | ({"version": method.version} if method.version else {})
-    return PreparedMethod(method.name, foreign.segment, parameters, {}, threads=threads, foreign=foreign)
+    return PreparedMethod(
+        method.name, foreign.segment, method.foreign_parameters(), {}, threads=threads, foreign=foreign
+    )

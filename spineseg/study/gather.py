@@ -9,7 +9,7 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,13 @@ def part_path(results: Path, stage: str, chunk: str, name: str) -> Path:
     return results / "chunks" / "measures" / ("study" if stage == "study" else "") / f"{chunk}.{name}"
 
 
-def gather_tables(table: str | Path, results: str | Path, stage: str, methods: Sequence[str]) -> Path:
+def gather_tables(
+    table: str | Path,
+    results: str | Path,
+    stage: str,
+    methods: Sequence[str],
+    exceptions: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Path:
     """Write the tables of a stage, rows in the order of images.tsv.
 
     Parameters
@@ -47,6 +53,8 @@ def gather_tables(table: str | Path, results: str | Path, stage: str, methods: S
     stage : {"all", "pilot", "study"}
     methods : sequence of str
         Methods whose masks must be there.
+    exceptions : mapping, optional
+        Image to entry of exceptions.json.
 
     Returns
     -------
@@ -62,6 +70,7 @@ def gather_tables(table: str | Path, results: str | Path, stage: str, methods: S
     images = stage_images(table, stage)
     for method in methods:
         check_masks(results, method, images)
+        check_alike(results, method, images)
     folder = results / TABLE_FOLDER[stage]
     for name in TABLES:
         lines = _ordered_lines(images, results, stage, name)
@@ -69,8 +78,29 @@ def gather_tables(table: str | Path, results: str | Path, stage: str, methods: S
             _write_gzip(folder / name, lines)
         else:
             write_text(folder / name, "".join(lines))
-    _check_complete(folder / "metrics.tsv", results, images, methods)
+    _check_complete(folder / "metrics.tsv", results, images, methods, exceptions or {})
     return folder
+
+
+def check_alike(results: Path, method: str, images: Iterable[dict[str, str]]) -> None:
+    """Refuse chunks that were made by different versions, parameters or weights, as by a cluster's unequal nodes.
+
+    Raises
+    ------
+    InputError
+        Naming two chunks that differ, and in what.
+    """
+    first: tuple[Path, dict[str, Any]] | None = None
+    for chunk in dict.fromkeys(image["chunk"] for image in images):
+        path = results / "chunks" / method / f"{chunk}.json"
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        made_by = {key: manifest.get(key) for key in ("version", "parameters_sha256", "weights")}
+        first = first or (path, made_by)
+        if made_by != first[1]:
+            differ = ", ".join(key.partition("_")[0] for key in made_by if made_by[key] != first[1][key])
+            raise InputError(
+                f"{path}: was made by other {differ} than {first[0]}; such masks do not compare; {_mend(path)}"
+            )
 
 
 def read_manifest(results: Path, method: str, chunk: str) -> dict[str, dict[str, Any]]:
@@ -171,11 +201,19 @@ def _read_part(path: Path) -> tuple[str, dict[str, list[str]]]:
     return heading, by_image
 
 
-def _check_complete(table: Path, results: Path, images: list[dict[str, str]], methods: Sequence[str]) -> None:
+def _check_complete(
+    table: Path,
+    results: Path,
+    images: list[dict[str, str]],
+    methods: Sequence[str],
+    exceptions: Mapping[str, Mapping[str, Any]],
+) -> None:
     """Refuse a table that lacks an image by a method, or has one twice."""
     with table.open(newline="", encoding="utf-8") as stream:
         found = Counter((row["image_id"], row["method"]) for row in csv.DictReader(stream, delimiter="\t"))
-    expected = Counter((image["image_id"], method) for image in images for method in methods)
+    names = [image["image_id"] for image in images]
+    expected = Counter((name, method) for name in names if name not in exceptions for method in methods)
+    expected.update((name, exceptions[name]["method"]) for name in names if name in exceptions)
     odd = sorted((expected - found) + (found - expected))
     if odd:
         image, method = odd[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from spineseg import __version__
 from spineseg.bids import derivative_path, sidecar_path
 from spineseg.errors import InputError
 from spineseg.provenance import sha256_file
+from spineseg.study.exceptions import EXCEPTIONS, exceptions_from, read_exceptions, word_exception
 from spineseg.study.gather import TABLE_FOLDER, check_masks, stage_images
+from spineseg.study.lock import check_kept
 from spineseg.writing import write_bytes, write_json, write_text
 
 LABELS = Path("derivatives") / "labels"
@@ -19,7 +22,13 @@ CORRECTED = "corrected"
 """Status of a kept mask that a person has changed since."""
 
 
-def keep_masks(table: str | Path, results: str | Path, stage: str, decision_file: str | Path) -> list[dict[str, str]]:
+def keep_masks(
+    table: str | Path,
+    results: str | Path,
+    stage: str,
+    decision_file: str | Path,
+    config: Mapping[str, Any] | None = None,
+) -> list[dict[str, str]]:
     """Copy the decided method's masks to ``derivatives/labels``.
 
     A kept mask that a person has changed is not overwritten: it has another checksum than its sidecar
@@ -34,6 +43,8 @@ def keep_masks(table: str | Path, results: str | Path, stage: str, decision_file
     stage : {"all", "study"}
     decision_file : path
         decision.json.
+    config : dict, optional
+        The study's configuration, whose exceptions are kept by another method.
 
     Returns
     -------
@@ -49,14 +60,32 @@ def keep_masks(table: str | Path, results: str | Path, stage: str, decision_file
     images = stage_images(table, stage)
     decision = json.loads(Path(decision_file).read_text(encoding="utf-8"))
     method = decision["method"]
+    check_kept(results, method)
     if method is None:
         rows = [_row(image, "", "none", message="no method was good enough to be kept") for image in images]
     else:
         entries = check_masks(results, method, images)
+        entries |= _exceptions(config, results, stage, method, images)
         rows = [_keep(image, entries[image["image_id"]], results, method, decision) for image in images]
     _remove_stale(results, {row["mask"] for row in rows})
     _describe(results, method)
     return rows
+
+
+def _exceptions(
+    config: Mapping[str, Any] | None, results: Path, stage: str, method: str, images: list[dict[str, str]]
+) -> dict[str, dict[str, Any]]:
+    """Return the entries of images that another method's mask is kept of, with that method and why."""
+    chosen = exceptions_from(config, method) if config else {}
+    if stage == "study":
+        return read_exceptions(results / EXCEPTIONS) if chosen else {}
+    entries = {}
+    for image in images:
+        if exception := chosen.get(image["image_id"]):
+            found = check_masks(results, exception["method"], [image])[image["image_id"]]
+            words = word_exception(exception, method)
+            entries[image["image_id"]] = {**found, "method": exception["method"], "exception": words}
+    return entries
 
 
 def read_decided_method(decision_file: str | Path) -> str:
@@ -95,7 +124,8 @@ def _keep(
     """Copy one mask and its sidecar, unless a person's correction is in its place."""
     kept = LABELS / derivative_path(image)
     target = results / kept
-    message = " ".join((entry["message"] or "").split())
+    method = entry.get("method", method)  # an exception's own
+    message = "; ".join(" ".join(text.split()) for text in (entry.get("exception"), entry["message"]) if text)
     if _is_corrected(target):
         return _row(
             image, "", CORRECTED, mask=str(kept), sha256=sha256_file(target), message="changed by hand; left alone"
@@ -110,7 +140,7 @@ def _keep(
         "MaskSHA256": entry["mask_sha256"],
         "KeptFrom": entry["mask"],
         "Decision": {key: decision.get(key) for key in ("method", "verdict", "override")},
-    }
+    } | ({"Exception": entry["exception"]} if "exception" in entry else {})
     write_json(sidecar_path(target), sidecar)
     return _row(
         image,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
@@ -79,6 +79,7 @@ def measure_chunk(
     chunk: str,
     methods: Sequence[str],
     bounds: PlausibleBounds | None = None,
+    exceptions: Mapping[str, Row] | None = None,
 ) -> ChunkTables:
     """Measure every image of a chunk by every method.
 
@@ -92,6 +93,8 @@ def measure_chunk(
     methods : sequence of str
         Their order is the order of rows and of pairs.
     bounds : PlausibleBounds, optional
+    exceptions : mapping, optional
+        Image to entry of exceptions.json: measured by that entry's method in place of `methods`.
 
     Returns
     -------
@@ -110,6 +113,8 @@ def measure_chunk(
     tables = ChunkTables([], [], [])
     for image_id in next(iter(manifests.values()), {}):
         entries = {method: manifest[image_id] for method, manifest in manifests.items()}
+        if exceptions and image_id in exceptions:
+            entries = {exceptions[image_id]["method"]: exceptions[image_id]}
         _measure_image(rows[image_id], entries, results, bounds or PlausibleBounds(), tables)
     return tables
 
@@ -242,7 +247,7 @@ def _metrics_row(
 ) -> Row:
     """Return the columns of metrics.tsv that belong to one image and method."""
     entry = measured.entry
-    messages = (entry.get("message"), measured.problem, problem)
+    messages = (entry.get("exception"), entry.get("message"), measured.problem, problem)
     row: Row = {
         "method": method,
         "status": measured.status,

@@ -10,6 +10,7 @@ import csv
 import json
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from spineseg.methods import (
 )
 from spineseg.progress import Progress
 from spineseg.provenance import sha256_file, sha256_json
+from spineseg.study.declared import declared_methods, prepare_declared
+from spineseg.study.exceptions import EXCEPTIONS, exceptions_from, word_exception
 from spineseg.templates import image_names
 from spineseg.writing import write_json
 
@@ -61,20 +64,59 @@ def segment_chunk(
     Returns
     -------
     manifest : dict
-        dataset, method, chunk, version, parameters_sha256 and one entry per image.
+        dataset, method, chunk, version, parameters, weights and one entry per image.
     """
     results = Path(results)
     rows = [r for r in read_images(table) if r["included"] == "true" and r["chunk"] == chunk]
-    progress = progress or Progress(len(rows))
     return {
         "dataset": results.name,
         "method": method.name,
         "chunk": chunk,
         "version": __version__,
+        "parameters": method.parameters,
         "parameters_sha256": sha256_json(method.parameters),
         "weights": method.weights,
-        "images": [_segment_row(row, results, method, progress) for row in rows],
+        "images": segment_images(rows, results, method, progress),
     }
+
+
+def segment_images(
+    rows: list[dict[str, str]], results: Path, method: PreparedMethod, progress: Progress | None = None
+) -> list[dict[str, Any]]:
+    """Segment images given by their rows of images.tsv; return one entry each. Finished ones are not done again."""
+    progress = progress or Progress(len(rows))
+    return [_segment_row(row, results, method, progress) for row in rows]
+
+
+def segment_exceptions(
+    config: Mapping[str, Any], table: str | Path, results: str | Path, method: str, *, threads: int = 1
+) -> None:
+    """Segment the excepted images by their methods and write ``study/exceptions.json``.
+
+    Finished images are not done again. Each entry is that of a chunk's manifest, with the method
+    and the words that flag it.
+
+    Parameters
+    ----------
+    config : dict
+        Complete configuration.
+    table : path
+        images.tsv.
+    results : path
+    method : str
+        The study's method.
+    threads : int
+    """
+    chosen = exceptions_from(config, method)
+    declared = declared_methods(config)
+    rows = [row for row in read_images(table) if row["included"] == "true" and row["image_id"] in chosen]
+    entries = []
+    for name in dict.fromkeys(chosen[row["image_id"]]["method"] for row in rows):
+        own = [row for row in rows if chosen[row["image_id"]]["method"] == name]
+        for entry in segment_images(own, Path(results), prepare_declared(declared[name], threads=threads)):
+            words = word_exception(chosen[entry["image_id"]], method)
+            entries.append({**entry, "method": name, "exception": words})
+    write_json(Path(results) / EXCEPTIONS, {"instead_of": method, "images": entries})
 
 
 def content_key(row: dict[str, str], method: PreparedMethod) -> str | None:

@@ -1,0 +1,102 @@
+"""From pilot to study: one method throughout, nothing mixed, exceptions flagged."""
+
+import json
+import re
+import shutil
+
+import pytest
+from run_workflow import Study
+
+EXCEPTED = "sub-02_T2star"
+MASKS = "derivatives/labels/{subject}/anat/{image_id}_label-SC_seg.nii.gz"
+
+
+@pytest.fixture(scope="module")
+def study(people, tmp_path_factory) -> Study:
+    """A pilot of one of two people, by propseg and by existing masks; the tests go on from it in order."""
+    folder = tmp_path_factory.mktemp("study")
+    shutil.copytree(people, folder / "bids")
+    study = Study(
+        folder / "work",
+        bids_dir=str(folder / "bids"),
+        contrasts=["T2w", "T2star"],
+        methods=["propseg", {"name": "drawn", "files": MASKS, "version": "1"}],
+        pilot={"subjects": ["01"]},
+        override={"method": "drawn", "reason": "a test", "by": "the test"},
+        exceptions={EXCEPTED: {"method": "propseg", "reason": "drawn too large", "by": "the test"}},
+    )
+    study.run("pilot")
+    return study
+
+
+def refused(study: Study, *targets: str) -> str:
+    """The one line with which snakemake stops before the first job."""
+    before = {path: path.stat().st_mtime_ns for path in study.results.rglob("*") if path.is_file()}
+    done = study.call(*targets)
+    assert done.returncode == 2, done.stdout[-3000:]
+    lines = [line for line in done.stdout.splitlines() if line.startswith("spineseg: error:")]
+    assert len(lines) == 1
+    assert "Traceback" not in done.stdout
+    assert before == {path: path.stat().st_mtime_ns for path in study.results.rglob("*") if path.is_file()}
+    return lines[0]
+
+
+def test_a_study_by_other_masks_than_its_pilot_is_refused(study):
+    study.config["methods"][1]["version"] = "2"
+    line = refused(study, "study")
+    assert 'the pilot was not made by what is here now (drawn: version "1", now "2")' in line
+    assert "accept_changes: {to: " in line
+    assert study.plan("pilot")  # a pilot may change as it likes
+    study.config["methods"][1]["version"] = "1"
+
+
+def test_the_study_runs_one_method_and_flags_its_exception(study):
+    printed = study.run("study")
+    assert printed.count("rule segment_chunk:") == 1  # the rest, by drawn; the pilot is reused
+    assert printed.count("rule segment_exceptions:") == 1
+    rows = {row["image_id"]: row for row in study.table("metrics.tsv", "study")}
+    assert {image: row["method"] for image, row in rows.items()} == dict.fromkeys(rows, "drawn") | {EXCEPTED: "propseg"}
+    words = "exception: propseg instead of drawn (drawn too large; the test)"
+    assert rows[EXCEPTED]["message"].startswith(words)
+    kept = {row["image_id"]: row for row in study.table("kept.tsv", "study")}
+    assert kept[EXCEPTED]["method"] == "propseg"
+    assert kept[EXCEPTED]["message"].startswith(words)
+    mask = study.results / "sub-02" / "anat" / f"{EXCEPTED}_desc-propseg_label-SC_seg.nii.gz"
+    assert (study.results / kept[EXCEPTED]["mask"]).read_bytes() == mask.read_bytes()
+    assert not list(study.results.glob("sub-02/anat/*T2w*_desc-propseg_*"))
+    entry = json.loads((study.results / "study" / "qc" / "entries" / f"{EXCEPTED}.json").read_text())
+    assert [method["name"] for method in entry["methods"]] == ["propseg"]
+    assert any("exception: kept by propseg instead of drawn" in flag["text"] for flag in entry["flags"])
+    report = (study.results / "study" / "report.html").read_text()
+    assert f"{EXCEPTED} is kept by another method" in report
+    assert study.plan("study") == {}
+
+
+def test_a_begun_study_refuses_another_method_and_other_masks(study):
+    study.config["override"]["method"] = "propseg"
+    line = refused(study, "study")
+    assert "lock.json: the study was begun otherwise (method drawn, now propseg)" in line
+    refused(study)  # any target would replace what is kept
+    study.config["override"]["method"] = "drawn"
+    study.config["methods"][1]["version"] = "2"
+    assert 'version "1", now "2"' in refused(study, "study")
+
+
+def test_an_accepted_change_is_recorded_and_covers_no_other(study):
+    token = re.search(r"to: (\w+)", refused(study, "study"))[1]
+    study.config["accept_changes"] = {"to": token, "reason": "better masks", "by": "the test"}
+    study.run("study")
+    lock = json.loads((study.results / "study" / "lock.json").read_text())
+    changes = ['version "1", now "2"']
+    assert lock["accepted"] == [{"changes": changes, "reason": "better masks", "by": "the test"}]
+    assert "accepted by the test (better masks)" in (study.results / "study" / "report.html").read_text()
+    study.config["methods"][1]["version"] = "3"
+    assert 'version "2", now "3"' in refused(study, "study")
+
+
+def test_an_exception_for_no_image_is_refused(study):
+    study.config["methods"][1]["version"] = "2"
+    study.config["exceptions"] = {"sub-02_T2sta": study.config["exceptions"][EXCEPTED]}
+    assert f"config key 'exceptions.sub-02_T2sta': the study has no such image; did you mean '{EXCEPTED}'?" in refused(
+        study
+    )
