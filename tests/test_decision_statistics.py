@@ -167,6 +167,15 @@ def test_bland_altman():
     assert (got["bias_low"], got["bias_high"]) == pytest.approx((interval.low, interval.high))
     assert got["loa_high"] - got["loa_low"] == pytest.approx(2 * 1.96 * d.std(ddof=1))
     assert np.isnan(bland_altman([1.0])["sd"])
+    assert got["n"] == 30
+
+
+def test_intervals_of_the_limits_of_agreement_cover_them():
+    draws = rng(4).normal(1.5, 2, (400, 8))
+    limits = [bland_altman(d) for d in draws]
+    for side, true in (("loa_low", 1.5 - 1.96 * 2), ("loa_high", 1.5 + 1.96 * 2)):
+        covered = np.mean([one[f"{side}_low"] <= true <= one[f"{side}_high"] for one in limits])
+        assert covered == pytest.approx(0.95, abs=0.033)  # three standard errors of 400 draws
 
 
 LIMITS = {"probability": 0.9, "power": 0.8, "n_min": 6, "n_max": 100, "n_simulations": 60}

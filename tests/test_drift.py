@@ -67,13 +67,38 @@ def test_growth_is_found_with_its_cause(tmp_path, capsys):
     summary = json.loads(capsys.readouterr().out)["deepseg"]
     assert summary["csa_difference_pct"]["bias"] == pytest.approx(21, abs=3)
     assert (summary["n_images"], summary["n_only_a"], summary["n_only_b"], summary["n_status_changed"]) == (3, 1, 1, 1)
-    assert summary["changed"] == ["version"]
+    assert summary["changed"] == ["version 1, now 2"]
     with out.open() as stream:
         rows = {row["subject"]: row for row in csv.DictReader(stream, delimiter="\t")}
     assert float(rows["01"]["csa_a_mm2"]) == pytest.approx(np.pi * 16, rel=0.05)
     assert "no mask" in rows["03"]["message"]
+    assert rows["01"]["identical"] == "false"
     assert main(["drift", str(a), str(b)]) == 0
-    assert "changed between the runs: version" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "changed between the runs: version 1, now 2" in printed
+    assert "area, %: bias +" in printed
+    assert "limits of agreement" in printed
+    assert "sub-03_T2w: failed, now ok; no mask: " in printed
+    assert main(["drift", str(a), str(b), "-methods", "propseg"]) == 2
+    assert "both runs have results (deepseg), found propseg" in capsys.readouterr().err
+
+
+def test_what_changed_is_named_with_both_values(tmp_path, capsys):
+    a, b = (write_run(tmp_path / n, {"01": cord(8), "02": cord(9)}) for n in "ab")
+    for run, thr, digest in ((a, 0.5, "1" * 64), (b, 0.4, "2" * 64)):
+        for path in run.rglob("*_label-SC_seg.json"):
+            content = json.loads(path.read_text())
+            content["GeneratedBy"][0]["Weights"] = [{"File": "net.safetensors", "SHA256": digest}]
+            path.write_text(json.dumps(content | {"Parameters": {"thr": thr, "flips": False}}))
+    assert main(["drift", str(a), str(b)]) == 0
+    text = "thr 0.5, now 0.4; weights net.safetensors 111111111111, now 222222222222"
+    assert f"changed between the runs: {text}" in capsys.readouterr().out
+
+
+def test_failed_in_both_runs_is_no_difference(tmp_path):
+    a, b = (write_run(tmp_path / n, {"01": cord(8), "02": None}) for n in "ab")
+    summary = summarise_drift(compare_runs(a, b))["deepseg"]
+    assert (summary["n_images"], summary["n_identical"], summary["images"]) == (2, 2, [])
 
 
 def test_other_grid_is_said(tmp_path):

@@ -9,7 +9,8 @@ from typing import Any
 
 SUMMARY = """Compare two runs of one study: Dice of every image, bias and limits of agreement of the area.
 
-Differences are RUN_B minus RUN_A. A change of version, weights or parameters is named."""
+Differences are RUN_B minus RUN_A, areas on the slices where both have cord, averaged within participants. What
+changed between the runs is named: version, parameters, weights. The exit code is 0 however much differs."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,17 +42,46 @@ def _lines(summary: dict[str, Any]) -> list[str]:
     lines = []
     for method, s in summary.items():
         lines.append(f"{method}: {s['n_images']} images in both runs, {s['n_identical']} identical")
-        if s["dice_mean"] is not None:
-            lines.append(f"  Dice {s['dice_mean']:.4f} on average, lowest {s['dice_min']:.4f} ({s['dice_min_image']})")
-        area, percent = s["csa_difference_mm2"], s["csa_difference_pct"]
-        if area["bias"] is not None:
-            lines.append(f"  area {area['bias']:+.2f} mm2 ({percent['bias']:+.2f} %) on average over participants")
-        if area["loa_low"] is not None:
-            lines.append(f"  95 % limits of agreement {area['loa_low']:+.2f} to {area['loa_high']:+.2f} mm2")
+        lines.append(f"  changed between the runs: {'; '.join(s['changed']) or 'nothing that the sidecars tell'}")
         if s["n_status_changed"] or s["n_only_a"] or s["n_only_b"]:
             lines.append(
                 f"  {s['n_status_changed']} changed status, {s['n_only_a']} in the first run only, "
                 f"{s['n_only_b']} in the second only"
             )
-        lines.append(f"  changed between the runs: {', '.join(s['changed']) or 'nothing'}")
+        if s["dice_mean"] is not None:
+            lines.append(f"  Dice {s['dice_mean']:.4f} on average, lowest {s['dice_min']:.4f} ({s['dice_min_image']})")
+        lines += _area_lines(s)
+        lines += [_image_line(image) for image in s["images"]]
     return lines
+
+
+def _area_lines(summary: dict[str, Any]) -> list[str]:
+    """Say how the areas moved: bias and limits of agreement, each with its interval."""
+    lines = []
+    for key, unit in (("csa_difference_mm2", "mm2"), ("csa_difference_pct", "%")):
+        area = summary[key]
+        if area["bias"] is None:
+            continue
+        people = "1 participant" if area["n"] == 1 else f"{area['n']} participants"
+        text = f"  area, {unit}: bias {area['bias']:+.2f} in {people}"
+        if area["loa_low"] is not None:
+            text += (
+                f" (95 % interval {area['bias_low']:+.2f} to {area['bias_high']:+.2f}); limits of agreement "
+                f"{area['loa_low']:+.2f} ({area['loa_low_low']:+.2f} to {area['loa_low_high']:+.2f}) and "
+                f"{area['loa_high']:+.2f} ({area['loa_high_low']:+.2f} to {area['loa_high_high']:+.2f})"
+            )
+        lines.append(text)
+    return lines
+
+
+def _image_line(image: dict[str, Any]) -> str:
+    """Say how one image differs."""
+    status = image["status_b"]
+    if image["status_a"] != image["status_b"]:
+        status = f"{image['status_a']}, now {image['status_b']}"
+    if image["dice"] is None:
+        return f"  {image['image_id']}: {status}; {image['message']}"
+    area = image["csa_difference_mm2"]
+    return f"  {image['image_id']}: {status}; Dice {image['dice']:.4f}" + (
+        "" if area is None else f", area {area:+.2f} mm2"
+    )

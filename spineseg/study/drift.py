@@ -14,13 +14,18 @@ from spineseg.decision.statistics import bland_altman
 from spineseg.errors import InputError
 from spineseg.metrics.compare import compare_masks
 from spineseg.metrics.shape import compute_shape
+from spineseg.study.lock import describe_changes
 from spineseg.study.segment import read_images
 from spineseg.volume import load_mask
 
 DRIFT_COLUMNS = (
     *("image_id", "subject", "contrast", "method", "status_a", "status_b", "dice", "hd95_mm", "assd_mm"),
-    *("csa_a_mm2", "csa_b_mm2", "csa_difference_mm2", "csa_difference_pct", "changed", "message"),
+    *("csa_a_mm2", "csa_b_mm2", "csa_difference_mm2", "csa_difference_pct", "identical", "changed", "message"),
 )
+_NUMBERS = DRIFT_COLUMNS[6:13]
+
+N_SHOWN = 10
+"""Images that a summary lists; the table has all."""
 
 Row = dict[str, Any]
 
@@ -39,8 +44,9 @@ def compare_runs(run_a: str | Path, run_b: str | Path, methods: Sequence[str] | 
     -------
     list of dict
         One row per image and method, keys `DRIFT_COLUMNS`; differences are b minus a, over the slices
-        where both have cord. ``changed`` names what made the difference possible: version, weights,
-        parameters, or nothing. An image of one run only has a row that says so.
+        where both have cord. ``identical`` tells whether the masks are equal voxel by voxel. ``changed`` names
+        what made a difference possible, with both values: version, parameters, weights, contrast. An image of
+        one run only has a row that says so.
 
     Raises
     ------
@@ -49,7 +55,11 @@ def compare_runs(run_a: str | Path, run_b: str | Path, methods: Sequence[str] | 
     """
     run_a, run_b = Path(run_a), Path(run_b)
     images_a, images_b = ({row["image_id"]: row for row in read_images(run / "images.tsv")} for run in (run_a, run_b))
-    methods = list(methods or sorted(find_methods(run_a) & find_methods(run_b)))
+    shared = find_methods(run_a) & find_methods(run_b)
+    if methods and (missing := [name for name in methods if name not in shared]):
+        listed = ", ".join(sorted(shared)) or "none"
+        raise InputError(f"-methods: expected methods of which both runs have results ({listed}), found {missing[0]}")
+    methods = list(methods or sorted(shared))
     rows = []
     for image_id in sorted(images_a.keys() | images_b.keys()):
         image = images_a.get(image_id) or images_b[image_id]
@@ -75,7 +85,8 @@ def summarise_drift(rows: Sequence[Row]) -> dict[str, Row]:
     -------
     dict
         By method: n_images (in both runs), n_identical, n_status_changed, dice_mean, dice_min and its
-        image, bias of the area (mm², %) with its 95 % interval and limits of agreement, by participant.
+        image, bias and limits of agreement of the area (mm², %), each with its 95 % interval, by participant;
+        changed (what differs between the runs); images (the ten that differ most, lowest Dice first).
     """
     summary = {}
     for method in dict.fromkeys(row["method"] for row in rows):
@@ -87,16 +98,25 @@ def summarise_drift(rows: Sequence[Row]) -> dict[str, Row]:
             "n_images": len(both),
             "n_only_a": sum(not row["status_b"] for row in mine),
             "n_only_b": sum(not row["status_a"] for row in mine),
-            "n_identical": sum(row["dice"] == 1 for row in scored),
+            "n_identical": sum(row["identical"] == "true" for row in both),
             "n_status_changed": sum(row["status_a"] != row["status_b"] for row in both),
             "dice_mean": float(np.mean([row["dice"] for row in scored])) if scored else float("nan"),
             "dice_min": worst["dice"] if worst else float("nan"),
             "dice_min_image": worst["image_id"] if worst else "",
             "csa_difference_mm2": bland_altman(_by_participant(both, "csa_difference_mm2")),
             "csa_difference_pct": bland_altman(_by_participant(both, "csa_difference_pct")),
-            "changed": sorted({what for row in both for what in row["changed"].split(", ") if what}),
+            "changed": sorted({what for row in both for what in row["changed"].split("; ") if what}),
+            "images": _most_different(both),
         }
     return summary
+
+
+def _most_different(rows: Sequence[Row]) -> list[Row]:
+    """Return the images whose masks differ, those without a common measure first, then by Dice."""
+    differ = [row for row in rows if row["identical"] != "true" and (np.isfinite(row["dice"]) or row["message"])]
+    differ.sort(key=lambda row: (row["dice"] if np.isfinite(row["dice"]) else -1, row["image_id"]))
+    names = ("image_id", "status_a", "status_b", "dice", "csa_difference_mm2", "message")
+    return [{name: row[name] for name in names} for row in differ[:N_SHOWN]]
 
 
 def _by_participant(rows: Sequence[Row], column: str) -> list[float]:
@@ -114,9 +134,11 @@ def _compare_image(image: Row, method: str, run_a: Path, run_b: Path) -> Row:
     sidecars = [_read_sidecar(mask) for mask in masks]
     row: Row = {name: image.get(name, "") for name in ("image_id", "subject", "contrast")}
     row |= {"method": method, "status_a": sidecars[0].get("Status", ""), "status_b": sidecars[1].get("Status", "")}
-    row |= dict.fromkeys(DRIFT_COLUMNS[6:13], float("nan"))
-    row |= {"changed": ", ".join(_what_changed(*sidecars)), "message": ""}
+    row |= dict.fromkeys(_NUMBERS, float("nan"))
+    row |= {"identical": "", "changed": "; ".join(_what_changed(*sidecars)), "message": ""}
     if not all(mask.is_file() for mask in masks):
+        if row["status_a"] == row["status_b"] == "failed":
+            return row | {"identical": "true", "message": "failed in both runs"}
         missing = [str(mask) for mask in masks if not mask.is_file()]
         return row | {"message": f"no mask: {', '.join(missing)}"}
     try:
@@ -125,7 +147,8 @@ def _compare_image(image: Row, method: str, run_a: Path, run_b: Path) -> Row:
             return row | {"message": "the two masks lie on different grids"}
     except InputError as error:
         return row | {"message": str(error)}
-    return row | _numbers(a.data, b.data, a.zooms)
+    same = "true" if np.array_equal(a.data, b.data) else "false"
+    return row | _numbers(a.data, b.data, a.zooms) | {"identical": same}
 
 
 def _numbers(a: np.ndarray, b: np.ndarray, zooms: np.ndarray) -> Row:
@@ -151,13 +174,19 @@ def _read_sidecar(mask: Path) -> Row:
 
 
 def _what_changed(a: Row, b: Row) -> list[str]:
-    """Name what differs between the two sidecars: version, weights, parameters."""
+    """Name what differs between the two sidecars, with both values."""
     if not (a and b):
         return []
-    made = [(s.get("GeneratedBy") or [{}])[0] for s in (a, b)]
-    pairs = {
-        "version": [m.get("Version") for m in made],
-        "weights": [m.get("Weights") for m in made],
-        "parameters": [s.get("Parameters") for s in (a, b)],
+    contrasts = [sidecar.get("Contrast") for sidecar in (a, b)]
+    other = [] if contrasts[0] == contrasts[1] else [f"contrast {contrasts[0]}, now {contrasts[1]}"]
+    return describe_changes(_facts(a), _facts(b)) + other
+
+
+def _facts(sidecar: Row) -> Row:
+    """Return what made a mask: version, parameters, weights; of a foreign method its own version as well."""
+    makers = sidecar.get("GeneratedBy") or [{}]
+    return {
+        "version": " with ".join(str(maker.get("Version")) for maker in makers),
+        "parameters": sidecar.get("Parameters") or {},
+        "weights": {weights["File"]: weights["SHA256"] for weights in makers[0].get("Weights") or ()},
     }
-    return [name for name, (one, two) in pairs.items() if one != two]
