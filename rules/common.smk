@@ -14,6 +14,7 @@ os.environ |= {
 }
 
 from spineseg import __version__
+from spineseg.decision.params import params_from_config
 from spineseg.errors import InputError
 from spineseg.study.declared import declared_methods
 from spineseg.study.lock import check_study
@@ -45,6 +46,7 @@ except InputError as error:
 
 DATASET = STUDY["dataset"]
 METHODS = declared_methods(STUDY)
+PERTURBATIONS = params_from_config(STUDY["decision"]).perturbations
 TABLES = ["metrics.tsv", "agreement.tsv", "slices.tsv.gz", "kept.tsv"]
 STAGES = {"": "all", "pilot/": "pilot", "study/": "study"}
 

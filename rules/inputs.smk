@@ -114,6 +114,17 @@ def get_manifests(wildcards):
     )
 
 
+def get_perturbed(wildcards):
+    """How far each method of a pilot's chunk agrees with itself on changed images."""
+    if not PERTURBATIONS or not wildcards.chunk.startswith(PILOT):
+        return []
+    pattern = "results/{dataset}/chunks/perturbed/{method}/{chunk}.json"
+    again = [m for m in get_methods(wildcards) if METHODS[m].kind != "files"]
+    return expand(
+        pattern, dataset=wildcards.dataset, method=again, chunk=wildcards.chunk
+    )
+
+
 def get_measures(wildcards):
     """The tables of all chunks of a stage."""
     return expand(
@@ -163,6 +174,11 @@ def get_minutes(wildcards, input, attempt):
     method = METHODS.get(wildcards.get("method"))
     each = method.timeout_min if method and method.kind == "command" else 3
     return int(10 + each * len(get_chunk(wildcards))) * attempt
+
+
+def get_perturbation_minutes(wildcards, input, attempt):
+    """Minutes for a chunk's changed copies."""
+    return get_minutes(wildcards, input, attempt) * PERTURBATIONS
 
 
 def get_exception_minutes(wildcards, attempt):

@@ -6,6 +6,34 @@ localrules:
     gather_tables,
 
 
+rule perturb_chunk:
+    """Run a method again on slightly changed copies of a chunk's images; finished images are not done again."""
+    input:
+        config=ancient("results/{dataset}/study.json"),
+        table=ancient("results/{dataset}/images.tsv"),
+        manifest="results/{dataset}/chunks/{method}/{chunk}.json",
+    output:
+        manifest="results/{dataset}/chunks/perturbed/{method}/{chunk}.json",
+    log:
+        "logs/{dataset}/perturb/{method}/{chunk}.log",
+    benchmark:
+        "logs/{dataset}/benchmarks/perturb/{method}/{chunk}.tsv"
+    retries: 1
+    conda:
+        "../envs/spineseg.yaml"
+    threads: 1
+    resources:
+        mem_mb=get_memory,
+        runtime=get_perturbation_minutes,
+    params:
+        n=PERTURBATIONS,
+        version=__version__,
+    shell:
+        "spineseg perturb -config {input.config} -table {input.table} -results results/{wildcards.dataset}"
+        " -method {wildcards.method} -chunk {wildcards.chunk} -n {params.n} -manifest {output.manifest}"
+        " -threads {threads} > {log} 2>&1"
+
+
 rule measure_chunk:
     """Measure a chunk's masks and compare them."""
     input:
@@ -14,6 +42,7 @@ rule measure_chunk:
         exceptions=get_exceptions,
         manifests=get_manifests,
         references=get_chunk_references,
+        perturbed=get_perturbed,
     output:
         metrics="results/{dataset}/chunks/measures/{compared}{chunk}.metrics.tsv",
         agreement="results/{dataset}/chunks/measures/{compared}{chunk}.agreement.tsv",
@@ -37,7 +66,7 @@ rule measure_chunk:
         "spineseg measure -table {input.table} -results results/{wildcards.dataset}"
         " -chunk {wildcards.chunk} -methods {params.methods}"
         " -prefix results/{wildcards.dataset}/chunks/measures/{wildcards.compared}{wildcards.chunk}"
-        " {params.exceptions} > {log} 2>&1"
+        " -perturbed {input.perturbed} {params.exceptions} > {log} 2>&1"
 
 
 rule gather_tables:

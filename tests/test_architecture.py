@@ -33,9 +33,10 @@ ALLOWED = {
     "deepseg": BASE | {"centerline", "training_data", "phantom"},
     "decision": {"errors", "contrasts", "bids", "writing", "progress", "provenance"},
     "foreign": BASE,
+    "perturbation": BASE,
     "methods": BASE | {"foreign", "centerline", "propseg", "deepseg"},
     "report": BASE | {"metrics", "decision", "centerline"},
-    "study": BASE | {"metrics", "methods", "foreign", "decision"},
+    "study": BASE | {"centerline", "metrics", "methods", "foreign", "perturbation", "decision"},
     "__main__": {"cli"},
 }
 """Part of the package to the parts it may import; cli may import all, and nothing imports cli."""

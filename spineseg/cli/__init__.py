@@ -24,6 +24,7 @@ COMMANDS = {
     "doctor": ("spineseg.cli.doctor", "check the installation"),
     "index": ("spineseg.cli.index", "study: list the images of a dataset"),
     "segment": ("spineseg.cli.segment_chunk", "study: segment a chunk of images with one method"),
+    "perturb": ("spineseg.cli.perturb", "study: run a method again on slightly changed images"),
     "measure": ("spineseg.cli.measure", "study: measure and compare the masks of a chunk"),
     "gather": ("spineseg.cli.gather", "study: join the chunks' tables and check every file"),
     "decide": ("spineseg.cli.decide", "study: decide which method the dataset keeps"),

@@ -22,15 +22,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-exceptions", type=Path, metavar="JSON", help="the study's exceptions.json: images kept by another method"
     )
+    parser.add_argument(
+        "-perturbed", type=Path, nargs="*", default=[], metavar="JSON", help="what spineseg perturb wrote of the chunk"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure the chunk and write its tables."""
     from spineseg.study.exceptions import read_exceptions
     from spineseg.study.measure import measure_chunk, write_tables
+    from spineseg.study.perturb import read_perturbed
 
     bounds = _read_bounds(args.bounds) if args.bounds else None
-    tables = measure_chunk(args.table, args.results, args.chunk, args.methods, bounds, read_exceptions(args.exceptions))
+    exceptions, perturbed = read_exceptions(args.exceptions), read_perturbed(args.perturbed)
+    tables = measure_chunk(args.table, args.results, args.chunk, args.methods, bounds, exceptions, perturbed)
     write_tables(tables, args.prefix)
     return 0
 

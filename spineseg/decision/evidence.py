@@ -17,7 +17,7 @@ FAILED_STATUSES = ("failed", "empty", "crash", "timeout")
 
 VALUE_COLUMNS = (
     *("n_slices", "coverage", "n_components", "csa_mean_mm2", "csa_roughness", "centre_roughness", "plausible"),
-    *("seconds", "peak_mb", "dice", "nsd", "hd95_mm", "assd_mm", "csa_error_pct"),
+    *("seconds", "peak_mb", "dice", "nsd", "hd95_mm", "assd_mm", "csa_error_pct", "perturb_dice", "perturb_csa_cv"),
 )
 """Columns of metrics.tsv that are numbers."""
 

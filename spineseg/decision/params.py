@@ -22,6 +22,8 @@ class DecisionParams:
         contrasts, then the composite.
     prefer : str, optional
         Method to take when the evidence does not tell the methods apart.
+    perturbations : int
+        Slightly changed copies of each image of the pilot on which every method runs again; 0 for none.
     one_method_for_all : bool
         Always true. Methods differ in CSA by several percent, so mixing them biases contrasts against each
         other; ``per_contrast`` of the decision tells how each contrast would be judged alone.
@@ -33,6 +35,9 @@ class DecisionParams:
     prefer: str | None = None
     one_method_for_all: bool = True
     training_subjects: tuple[str, ...] = ()
+    perturbations: int = 3
+    """Each costs another segmentation of the pilot; the CoV of four areas is known to about 40 %, and averages over
+    people."""
     max_fail: float = 0.20
     """Share of failed images above which a method is dropped: one in five is more than a person corrects by hand."""
     coverage_limit: float = 0.80

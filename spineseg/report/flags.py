@@ -49,6 +49,8 @@ def find_flags(review: ReviewImage, problems: Sequence[str] = ()) -> list[Flag]:
     flags = [Flag(FAILED, "", problem) for problem in problems if problem not in said]
     flags += [flag for result in review.methods for flag in _method_flags(result)]
     flags += [flag for pair in review.agreement for flag in _pair_flags(pair)]
+    if review.contrast_doubt:
+        flags.append(Flag(LOOK, "", review.contrast_doubt))
     if review.exception:
         flags.append(Flag(LOOK, "", review.exception))
     if not review.methods:

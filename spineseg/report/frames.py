@@ -32,7 +32,7 @@ class StudyTables:
 
 TEXT_COLUMNS = {
     *("image_id", "subject", "session", "run", "suffix", "contrast", "method", "status", "message"),
-    *("method_a", "method_b"),
+    *("method_a", "method_b", "guessed_contrast", "contrast_doubt"),
 }
 
 

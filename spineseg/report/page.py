@@ -43,6 +43,8 @@ EVIDENCE = (
     ("n_components", "separate pieces", "", 1, False),
     ("csa_roughness", "roughness of the CSA", "", 3, False),
     ("centre_roughness", "roughness of the centre line", "mm", 3, False),
+    ("perturb_dice", "agreement with itself on changed images (Dice)", "", 3, True),
+    ("perturb_csa_cv", "CoV of the CSA over changed images", "%", 2, False),
     ("seconds", "time per image", "s", 1, False),
     ("peak_mb", "peak memory", "MB", 0, False),
 )

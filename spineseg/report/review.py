@@ -11,7 +11,7 @@ from spineseg.report import tables
 METRIC_COLUMNS = (
     "n_slices", "coverage", "n_gaps", "longest_gap_mm", "n_components", "largest_fraction", "csa_mean_mm2",
     "csa_sd_mm2", "csa_roughness", "centre_roughness", "plausible", "dice", "hd95_mm", "assd_mm", "nsd",
-    "csa_error_pct",
+    "csa_error_pct", "perturb_dice", "perturb_csa_cv",
 )  # fmt: skip
 AGREEMENT_COLUMNS = ("dice", "hd95_mm", "assd_mm", "csa_difference_mm2", "min_slice_dice")
 
@@ -63,12 +63,15 @@ class ReviewImage:
         ``method_a``, ``method_b`` and the numbers of agreement.tsv.
     exception : str
         Why another method's mask is kept than the study's; empty where it is not.
+    contrast_doubt : str
+        Why the image seems to have another contrast than it is taken for; empty where it does not.
     """
 
     row: dict[str, str]
     methods: tuple[MethodResult, ...]
     agreement: tuple[dict[str, Any], ...] = ()
     exception: str = ""
+    contrast_doubt: str = ""
 
 
 def select_rows(results: Path, stage: str, chunks: list[str] | None = None) -> list[dict[str, str]]:
@@ -123,7 +126,10 @@ def collect_reviews(results: Path, stage: str, chunks: list[str] | None = None) 
             if image in entries
         ]
         pairs = [p for p in agreement.get(image, []) if {p["method_a"], p["method_b"]} <= set(methods)]
-        reviews.append(ReviewImage(row, tuple(made), tuple(pairs), exceptions.get(image, "")))
+        doubts = [measured[image, name].get("contrast_doubt", "") for name in manifests if (image, name) in measured]
+        reviews.append(
+            ReviewImage(row, tuple(made), tuple(pairs), exceptions.get(image, ""), next(filter(None, doubts), ""))
+        )
     return reviews
 
 

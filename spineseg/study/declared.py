@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from spineseg.methods import PreparedMethod
 
 OWN = ("propseg", "deepseg")
-RESERVED = ("equivalent", "reference", "none", "measures")
+RESERVED = ("equivalent", "reference", "none", "measures", "perturbed")
 """Names that mean something else in tables, on pages or among the folders of a study."""
 
 TIMEOUT_MIN = 30.0

@@ -18,6 +18,7 @@ from spineseg.metrics.compare import compare_masks, compare_with_reference
 from spineseg.metrics.quality import PlausibleBounds, compute_quality, slice_hull
 from spineseg.metrics.shape import SliceShape, compute_shape
 from spineseg.provenance import sha256_file
+from spineseg.study.contrast_guard import CONTRAST_COLUMNS, guess_contrast
 from spineseg.study.segment import read_images
 from spineseg.volume import NativeGrid, Volume, load_mask
 from spineseg.writing import write_text
@@ -27,7 +28,9 @@ METRICS_COLUMNS = (
     *IDENTITY,
     *("method", "status", "n_slices", "coverage", "n_gaps", "longest_gap_mm", "n_components", "largest_fraction"),
     *("csa_mean_mm2", "csa_sd_mm2", "csa_roughness", "centre_roughness", "plausible", "seconds", "peak_mb"),
-    *("dice", "hd95_mm", "assd_mm", "nsd", "csa_error_pct", "message"),
+    *("dice", "hd95_mm", "assd_mm", "nsd", "csa_error_pct", "perturb_dice", "perturb_csa_cv"),
+    *CONTRAST_COLUMNS,
+    "message",
 )
 AGREEMENT_COLUMNS = (
     *IDENTITY,
@@ -80,6 +83,7 @@ def measure_chunk(
     methods: Sequence[str],
     bounds: PlausibleBounds | None = None,
     exceptions: Mapping[str, Row] | None = None,
+    perturbed: Mapping[tuple[str, str], Row] | None = None,
 ) -> ChunkTables:
     """Measure every image of a chunk by every method.
 
@@ -95,6 +99,8 @@ def measure_chunk(
     bounds : PlausibleBounds, optional
     exceptions : mapping, optional
         Image to entry of exceptions.json: measured by that entry's method in place of `methods`.
+    perturbed : mapping, optional
+        Image and method to how far the method agrees with itself, see `spineseg.study.perturb`.
 
     Returns
     -------
@@ -116,6 +122,8 @@ def measure_chunk(
         if exceptions and image_id in exceptions:
             entries = {exceptions[image_id]["method"]: exceptions[image_id]}
         _measure_image(rows[image_id], entries, results, bounds or PlausibleBounds(), tables)
+    for row in tables.metrics:
+        row |= (perturbed or {}).get((row["image_id"], row["method"]), {})
     return tables
 
 
@@ -187,8 +195,9 @@ def _measure_image(
     hulls = [slice_hull(m.mask) for m in masks.values() if m.mask is not None]
     common = np.logical_or.reduce(hulls) if hulls else None
     identity = {key: row.get(key, "") for key in IDENTITY}
+    shown = guess_contrast(row)
     for method, measured in masks.items():
-        tables.metrics.append(identity | _metrics_row(method, measured, common, bounds, reference, problem))
+        tables.metrics.append(identity | shown | _metrics_row(method, measured, common, bounds, reference, problem))
         tables.slices.extend(_slice_rows(row["image_id"], method, measured))
     for a, b in combinations(masks, 2):
         tables.agreement.append(identity | {"method_a": a, "method_b": b} | _agreement(masks[a], masks[b]))

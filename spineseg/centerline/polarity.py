@@ -1,0 +1,120 @@
+"""Does an image show a dark cord in bright fluid, or the reverse? The four detectors' scores and the edge tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spineseg.centerline.detector import Detector, load_detector
+from spineseg.centerline.path import find_path
+from spineseg.centerline.slabs import PIXEL_MM
+from spineseg.contrasts import CONTRASTS, CORD_DARKER
+from spineseg.volume import Volume
+
+STRIDE = 2
+"""Every second pixel is scored: where the cord is to 2 mm is enough here, at a quarter of the work."""
+
+INNER_MM, RING_MM = 2.0, (6.0, 9.0)
+"""Middle of the cord, inside the smallest; and the fluid around it, beyond the half width of 5 to 7 mm."""
+
+MARGIN = 0.5
+"""By how much (log-odds, median along the cord) the best detector of the other polarity must outdo the best of the
+own before an image is doubted."""
+
+
+@dataclass(frozen=True)
+class ContrastEvidence:
+    """What an image looks like.
+
+    Parameters
+    ----------
+    scores : dict of str to float
+        Contrast to the median score, log-odds, of its detector along the curve that it finds.
+    darker_share : float, 0 to 1
+        Share of slices in which the middle of the cord is darker than the ring around it.
+    """
+
+    scores: dict[str, float]
+    darker_share: float
+
+    def best(self, darker: bool) -> str:
+        """Return the contrast of one polarity whose detector scores best."""
+        return max((c for c in CONTRASTS if CORD_DARKER[c] is darker), key=lambda c: self.scores[c])
+
+    @property
+    def lead(self) -> float:
+        """By how much the detectors of dark cords outdo those of bright ones; negative the other way round."""
+        return self.scores[self.best(True)] - self.scores[self.best(False)]
+
+    @property
+    def guess(self) -> str:
+        """The contrasts that the image may have: ``t2/t2s``, ``t1/dwi``, or nothing where the scores are close.
+
+        Within each pair the cord looks alike, so that the scores do not tell them apart.
+        """
+        if abs(self.lead) < MARGIN:
+            return ""
+        return "/".join(c for c in CONTRASTS if CORD_DARKER[c] is (self.lead > 0))
+
+
+def weigh_contrasts(volume: Volume, load: Callable[[str], Detector] = load_detector) -> ContrastEvidence:
+    """Score an image by the four detectors and compare the cord with its surroundings.
+
+    Parameters
+    ----------
+    volume : Volume
+        Canonical.
+    load : callable
+        Contrast to detector; the shipped ones, which all look at the same slabs.
+
+    Returns
+    -------
+    ContrastEvidence
+    """
+    detectors = {contrast: load(contrast) for contrast in CONTRASTS}
+    slabs = detectors[CONTRASTS[0]].prepare(volume)
+    dz_mm = float(np.diff(slabs.positions).mean() * volume.zooms[2]) if len(slabs.positions) > 1 else 1.0
+    scores, paths = {}, {}
+    for contrast, detector in detectors.items():
+        maps = detector.score(slabs.slices, STRIDE).transpose(0, 2, 1)
+        path = find_path(maps, (STRIDE * PIXEL_MM, STRIDE * PIXEL_MM, dz_mm))
+        scores[contrast] = float(np.median(maps[np.arange(len(maps)), path[:, 0], path[:, 1]]))
+        paths[contrast] = STRIDE * path
+    best = max(CONTRASTS, key=lambda c: scores[c])
+    return ContrastEvidence(scores, _darker_share(slabs.slices, paths[best]))
+
+
+def _darker_share(slices: NDArray[np.float32], path: NDArray[np.intp]) -> float:
+    """Share of slices (n, Y, X) in which pixels round the path, (n, 2) as (x, y), are darker than the ring."""
+    reach = int(np.ceil(RING_MM[1] / PIXEL_MM))
+    dy, dx = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1)
+    distance_mm = PIXEL_MM * np.hypot(dx, dy)
+    y = np.clip(path[:, 1, None] + dy, 0, slices.shape[1] - 1)
+    x = np.clip(path[:, 0, None] + dx, 0, slices.shape[2] - 1)
+    around = slices[np.arange(len(path))[:, None], y, x]
+    inner = np.median(around[:, distance_mm <= INNER_MM], axis=1)
+    ring = np.median(around[:, (distance_mm >= RING_MM[0]) & (distance_mm <= RING_MM[1])], axis=1)
+    return float(np.mean(inner < ring))
+
+
+def doubt_contrast(evidence: ContrastEvidence, contrast: str) -> str:
+    """Say that an image looks like another contrast than it is taken for, with the evidence; empty where it does not.
+
+    Examples
+    --------
+    >>> evidence = ContrastEvidence({"t1": 2.0, "t2": -0.9, "t2s": -1.4, "dwi": 1.7}, 0.0)
+    >>> doubt_contrast(evidence, "dwi")
+    ''
+    >>> doubt_contrast(evidence, "t2").partition(";")[0]
+    'looks like t1/dwi, not t2: detector scores t1 2.0, t2 -0.9, t2s -1.4, dwi 1.7'
+    """
+    if not evidence.guess or contrast in evidence.guess.split("/"):
+        return ""
+    scores = ", ".join(f"{name} {score:.1f}" for name, score in evidence.scores.items())
+    return (
+        f"looks like {evidence.guess}, not {contrast}: detector scores {scores};"
+        f" cord darker than its ring in {100 * evidence.darker_share:.0f} % of the slices"
+    )

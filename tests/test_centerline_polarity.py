@@ -1,0 +1,58 @@
+"""An image that shows another contrast than it is taken for."""
+
+import numpy as np
+import pytest
+
+from spineseg.centerline.polarity import ContrastEvidence, doubt_contrast, weigh_contrasts
+from spineseg.contrasts import CONTRASTS, CORD_DARKER
+from spineseg.phantom.dataset import write_dataset
+from spineseg.study.contrast_guard import guess_contrast
+from spineseg.volume import Volume, load_image
+
+AFFINE = np.diag([-1.0, 1.0, 3.0, 1.0])
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """One synthetic person without difficulties in every contrast."""
+    root = tmp_path_factory.mktemp("phantom") / "bids"
+    write_dataset(root, 1, 3, hard="none")
+    names = {"T1w": "t1", "T2w": "t2", "T2star": "t2s", "dwi": "dwi"}
+    found = {contrast: next(root.glob(f"sub-01/*/*_{suffix}.nii.gz")) for suffix, contrast in names.items()}
+    return {contrast: {"path": str(path), "bval": ""} for contrast, path in found.items()}
+
+
+@pytest.mark.parametrize("contrast", CONTRASTS)
+def test_each_contrast_looks_like_itself_and_not_like_the_other_polarity(images, contrast):
+    row = guess_contrast(images[contrast] | {"contrast": contrast})
+    assert contrast in row["guessed_contrast"].split("/")
+    assert row["contrast_doubt"] == ""
+    evidence = weigh_contrasts(load_image(images[contrast]["path"], contrast=contrast)[0])
+    assert (evidence.darker_share > 0.5) is CORD_DARKER[contrast]
+    for taken_for in CONTRASTS:
+        doubt = doubt_contrast(evidence, taken_for)
+        if CORD_DARKER[taken_for] is CORD_DARKER[contrast]:
+            assert doubt == ""
+        else:
+            assert f", not {taken_for}: detector scores t1 " in doubt
+            assert "% of the slices" in doubt
+
+
+def test_an_image_without_a_cord_is_not_guessed():
+    noise = np.random.default_rng(0).normal(100, 10, (60, 60, 12)).astype(np.float32)
+    evidence = weigh_contrasts(Volume(noise, AFFINE))
+    assert evidence.guess == ""
+    assert not any(doubt_contrast(evidence, contrast) for contrast in CONTRASTS)
+
+
+def test_one_slice_and_a_tiny_field_of_view():
+    evidence = weigh_contrasts(Volume(np.random.default_rng(0).random((9, 8, 1), dtype=np.float32), AFFINE))
+    assert 0 <= evidence.darker_share <= 1
+
+
+def test_a_missing_image_says_nothing():
+    assert guess_contrast({"path": "gone.nii.gz", "contrast": "t2", "bval": ""}) == {}
+
+
+def test_close_scores_are_no_guess():
+    assert ContrastEvidence({"t1": 1.0, "t2": 1.3, "t2s": 0.2, "dwi": 0.1}, 1.0).guess == ""
