@@ -75,6 +75,15 @@ KINDS = {
             "Measures consistency, not truth; smoothing methods are favoured.",
         ),
         EndpointKind(
+            "perturb_csa_cv",
+            "change of the mean cord area when the image is changed slightly",
+            "%",
+            False,
+            False,
+            "Measures precision, not truth: a method that is wrong the same way each time looks good, smoothing "
+            "methods are favoured, and so are networks trained on images changed in these ways.",
+        ),
+        EndpointKind(
             "composite",
             "composite score of coverage, smoothness, components and plausibility",
             "",
@@ -210,6 +219,8 @@ def _scalar_means(evidence: Evidence, key: str) -> NDArray[np.float64]:
         has_reference = np.isfinite(values).any(axis=1, keepdims=True)
         # a method that failed where a reference exists has found none of it
         return evidence.person_mean(np.where(has_reference & np.isnan(values) & evidence.failed, 0.0, values))
+    if key == "perturb_csa_cv":
+        return evidence.person_mean(evidence.values[key])
     if key == "scan_rescan_cov":
         return scan_rescan_cov(evidence)
     return inter_contrast_sd(evidence)

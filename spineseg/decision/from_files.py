@@ -12,6 +12,7 @@ from spineseg import __version__
 from spineseg.decision.document import Context, build_decision
 from spineseg.decision.evidence import load_evidence, read_rows
 from spineseg.decision.params import params_from_config
+from spineseg.decision.wording import name_some
 from spineseg.errors import InputError
 from spineseg.provenance import sha256_json, weights_of
 
@@ -75,7 +76,20 @@ def decide_from_files(
     decision["notes"] += [
         f"masks by {m} come from several versions, parameters or weights; segment anew" for m in mixed
     ]
+    decision["notes"] += _doubted_contrasts(read_rows(metrics))
     return decision
+
+
+def _doubted_contrasts(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Say which images look like another contrast than they were segmented as."""
+    doubted = sorted({row["image_id"] for row in rows if row.get("contrast_doubt")})
+    if not doubted:
+        return []
+    verb = "looks" if len(doubted) == 1 else "look"
+    return [
+        f"{name_some(doubted)} {verb} like another contrast than taken for (column contrast_doubt of metrics.tsv);"
+        " check the config key contrasts, for a method that is told a wrong contrast cannot be judged by it"
+    ]
 
 
 def _weights_of_masks(table: str | Path | None, methods: Sequence[str]) -> tuple[dict[str, Any], list[str]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from spineseg.errors import InputError
 
-PRIMARY_CHOICES = ("auto", "dice", "nsd", "scan_rescan_cov", "inter_contrast_sd", "composite")
+PRIMARY_CHOICES = ("auto", "dice", "nsd", "scan_rescan_cov", "inter_contrast_sd", "perturb_csa_cv", "composite")
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class DecisionParams:
     ----------
     primary : str
         Endpoint; ``"auto"`` takes the first that the data allow: references, then repeats, then
-        contrasts, then the composite.
+        contrasts, then the composite. "perturb_csa_cv" decides only where it is asked for.
     prefer : str, optional
         Method to take when the evidence does not tell the methods apart.
     perturbations : int
@@ -65,6 +65,8 @@ class DecisionParams:
     """Percentage points; scanners alone give a CoV of 1 % (Lukas 2021)."""
     rope_inter_contrast_sd: float = 1.0
     """mm²; about 1.3 % of a healthy cord's area."""
+    rope_perturb_csa_cv: float = 0.5
+    """Percentage points, as `rope_scan_rescan_cov`."""
     rope_composite: float = 0.2
     """Score -1 to 1; one of five proxies moves it by 0.2, and one proxy alone shall not decide."""
     band_coverage: float = 0.01

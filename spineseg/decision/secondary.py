@@ -25,11 +25,13 @@ SECONDARY = {
     "n_components": False,
     "csa_roughness": False,
     "centre_roughness": False,
+    "perturb_dice": True,
+    "perturb_csa_cv": False,
     "seconds": False,
 }
 """Metric to whether higher is better."""
 
-PROXIES = ("coverage", "csa_roughness", "n_components", "plausible", "centre_roughness")
+PROXIES = ("coverage", "csa_roughness", "n_components", "plausible", "centre_roughness", "perturb_dice")
 
 
 def metric_values(evidence: Evidence, name: str) -> NDArray[np.float64]:

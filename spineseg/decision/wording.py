@@ -15,6 +15,8 @@ METRIC_WORDS = {
     "n_components": "separate pieces",
     "csa_roughness": "roughness of the area along the cord, 1/mm²",
     "centre_roughness": "roughness of the centre line, mm",
+    "perturb_dice": "Dice with itself on slightly changed images",
+    "perturb_csa_cv": "CoV of the area over slightly changed images, %",
     "seconds": "seconds per image",
 }
 
