@@ -34,9 +34,10 @@ ALLOWED = {
     "decision": {"errors", "contrasts", "bids", "writing", "progress", "provenance"},
     "foreign": BASE,
     "perturbation": BASE,
-    "methods": BASE | {"foreign", "centerline", "propseg", "deepseg"},
+    "options": BASE | {"propseg", "deepseg"},
+    "methods": BASE | {"foreign", "options", "centerline", "propseg", "deepseg"},
     "report": BASE | {"metrics", "decision", "centerline"},
-    "study": BASE | {"centerline", "metrics", "methods", "foreign", "perturbation", "decision"},
+    "study": BASE | {"centerline", "metrics", "methods", "options", "foreign", "perturbation", "decision"},
     "__main__": {"cli"},
 }
 """Part of the package to the parts it may import; cli may import all, and nothing imports cli."""

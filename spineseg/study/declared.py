@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spineseg.errors import InputError
+from spineseg.options import OWN_METHODS
 from spineseg.provenance import sha256_json, weights_of
 from spineseg.study.spelling import closest
 from spineseg.templates import COMMAND_NAMES, IMAGE_NAMES, fill_path, image_names, placeholders
@@ -18,7 +19,6 @@ from spineseg.templates import COMMAND_NAMES, IMAGE_NAMES, fill_path, image_name
 if TYPE_CHECKING:
     from spineseg.methods import PreparedMethod
 
-OWN = ("propseg", "deepseg")
 RESERVED = ("equivalent", "reference", "none", "measures", "perturbed")
 """Names that mean something else in tables, on pages or among the folders of a study."""
 
@@ -61,7 +61,7 @@ class DeclaredMethod:
     @property
     def is_own(self) -> bool:
         """Whether it is propseg or deepseg."""
-        return self.kind in OWN
+        return self.kind in OWN_METHODS
 
     @property
     def weights(self) -> str | None:
@@ -114,15 +114,15 @@ def _declare(item: str | Mapping[str, Any], where: str, config: Mapping[str, Any
     if len(given) > 1:
         raise InputError(f"{where}': expected one of files, command, method; found {' and '.join(given)}")
     kind = given[0] if given else "method"
-    if kind == "method" and (own := item.get("method", name)) not in OWN:
+    if kind == "method" and (own := item.get("method", name)) not in OWN_METHODS:
         raise InputError(
-            f"{where}': {name!r} is none of {', '.join(OWN)}{closest(name, OWN)}; say where its masks come from: files "
+            f"{where}': {name!r} is none of {', '.join(OWN_METHODS)}{closest(name, OWN_METHODS)}; say where its masks come from: files "
             "(existing masks), command (a program), or method (ours, with other options)"
         )
     _check_keys(item, kind, where)
     if kind == "method":
         return DeclaredMethod(name, own, options=dict(item.get("options") or {}))
-    if name in OWN:
+    if name in OWN_METHODS:
         raise InputError(f"{where}.name': {name} is a method of spineseg; choose another name for the {kind}")
     _check_placeholders(item[kind], kind, f"{where}.{kind}'")
     roots = (config.get("bids_dir"), ".") if kind == "files" else ()
@@ -219,7 +219,7 @@ def own_parameters(method: DeclaredMethod) -> Any:
     InputError
         If an option is unknown or its value cannot be used.
     """
-    from spineseg.methods import params_from_options
+    from spineseg.options import params_from_options
 
     options = {k: v for k, v in method.options.items() if k != WEIGHTS_OPTION[method.kind]}
     return params_from_options(method.kind, options)
