@@ -35,9 +35,9 @@ class DecisionParams:
     prefer: str | None = None
     one_method_for_all: bool = True
     training_subjects: tuple[str, ...] = ()
-    perturbations: int = 3
-    """Each costs another segmentation of the pilot; the CoV of four areas is known to about 40 %, and averages over
-    people."""
+    perturbations: int = 0
+    """Off: three copies quadruple the pilot's segmentation, whole datasets are pilots by default, and nothing decides
+    by them unless `primary` says so."""
     max_fail: float = 0.20
     """Share of failed images above which a method is dropped: one in five is more than a person corrects by hand."""
     coverage_limit: float = 0.80

@@ -32,7 +32,6 @@ def test_jobs_of_each_stage(tmp_path, make_study, sessions, chunk_size):
     every = sum(chunks.values())
     assert study.plan() == {
         "segment_chunk": 2 * every,
-        "perturb_chunk": 2 * chunks["pilot"],
         "measure_chunk": every,
         "draw_chunk": every,
         "gather_tables": 2,

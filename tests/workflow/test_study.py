@@ -22,6 +22,7 @@ def study(people, tmp_path_factory) -> Study:
         contrasts=["T2w", "T2star"],
         methods=["propseg", {"name": "drawn", "files": MASKS, "version": "1"}],
         pilot={"subjects": ["01"]},
+        decision={"perturbations": 1},
         override={"method": "drawn", "reason": "a test", "by": "the test"},
         exceptions={EXCEPTED: {"method": "propseg", "reason": "drawn too large", "by": "the test"}},
     )
@@ -48,6 +49,18 @@ def test_a_study_by_other_masks_than_its_pilot_is_refused(study):
     assert "accept_changes: {to: " in line
     assert study.plan("pilot")  # a pilot may change as it likes
     study.config["methods"][1]["version"] = "1"
+
+
+def test_the_pilot_tells_how_far_a_method_agrees_with_itself(study):
+    for row in study.table("metrics.tsv", "pilot"):
+        if row["method"] == "propseg":
+            assert 0.8 < float(row["perturb_dice"]) < 1
+            assert 0 < float(row["perturb_csa_cv"]) < 10
+        else:  # existing masks cannot be made again
+            assert row["perturb_dice"] == row["perturb_csa_cv"] == "n/a"
+        assert row["guessed_contrast"] == "t2/t2s"
+        assert row["contrast_doubt"] == "n/a"
+    assert len(list((study.results / "chunks" / "perturbed").rglob("*.json"))) == 3
 
 
 def test_the_study_runs_one_method_and_flags_its_exception(study):
