@@ -116,8 +116,8 @@ def _declare(item: str | Mapping[str, Any], where: str, config: Mapping[str, Any
     kind = given[0] if given else "method"
     if kind == "method" and (own := item.get("method", name)) not in OWN_METHODS:
         raise InputError(
-            f"{where}': {name!r} is none of {', '.join(OWN_METHODS)}{closest(name, OWN_METHODS)}; say where its masks come"
-            " from: files (existing masks), command (a program), or method (ours, with other options)"
+            f"{where}': {name!r} is none of {', '.join(OWN_METHODS)}{closest(name, OWN_METHODS)}; say where its masks"
+            " come from: files (existing masks), command (a program), or method (ours, with other options)"
         )
     _check_keys(item, kind, where)
     if kind == "method":
