@@ -38,7 +38,8 @@ try:
             for word in sys.argv[1:]
             if word == "study" or word.startswith(f"{results}/study/")
         ]
-        check_study(STUDY, results, to_study=bool(asked))
+        if "--unlock" not in sys.argv:
+            check_study(STUDY, results, to_study=bool(asked))
 except InputError as error:
     # one line and no traceback, which an exception would bring
     print(f"spineseg: error: {error}", file=sys.stderr)

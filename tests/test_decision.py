@@ -485,3 +485,27 @@ class TestInputs:
         bad.write_text("[1, 2")
         assert main(["decide", "-metrics", str(metrics), "-config", str(bad)]) == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_self_agreement_decides_where_it_is_asked_for_only(pilot):
+    rng = np.random.default_rng(5)
+    for person in range(8):
+        shaky, steady = 3 + rng.random(), 0.5 + 0.2 * rng.random()
+        pilot.add(f"{person:02d}", {"propseg": {"perturb_csa_cv": shaky}, "deepseg": {"perturb_csa_cv": steady}})
+    usual = pilot.decide()
+    assert usual["endpoint"] == "composite"
+    assert usual["secondary"]["perturb_csa_cv"]["better"] == "deepseg"
+    asked = pilot.decide(primary="perturb_csa_cv")
+    assert (asked["endpoint"], asked["verdict"], asked["method"]) == ("perturb_csa_cv", "clear", "deepseg")
+    assert asked["unit"] == "%"
+    assert "Measures precision, not truth" in write_report(asked)
+
+
+def test_images_that_look_like_another_contrast_are_named(pilot):
+    for person in range(6):
+        doubt = {"contrast_doubt": "looks like t1/dwi, not t2: ..."} if person == 3 else {}
+        pilot.add(f"{person:02d}", {"propseg": doubt, "deepseg": doubt})
+    decision = pilot.decide()
+    words = "1 image looks like another contrast than taken for: sub-03_T2w"
+    assert any(note.startswith(words) for note in decision["notes"])
+    assert words in write_report(decision)

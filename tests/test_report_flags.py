@@ -71,3 +71,10 @@ def test_failures_sort_before_everything_else():
     failed = find_flags(review(MethodResult("propseg", "failed", "bad")))
     many = find_flags(review(fine(metrics=FINE | {"dice": 0.1, "coverage": 0.2, "n_gaps": 9, "plausible": 0.1})))
     assert badness(failed) > badness(many)
+
+
+def test_a_doubted_contrast_and_an_exception_are_flagged():
+    row = {"image_id": "sub-01_T2w"}
+    doubt, exception = "looks like t1/dwi, not t2: ...", "exception: kept by propseg instead of deepseg (r; me)"
+    flags = find_flags(ReviewImage(row, (fine(),), exception=exception, contrast_doubt=doubt))
+    assert [(flag.severity, flag.method, flag.text) for flag in flags] == [(LOOK, "", doubt), (LOOK, "", exception)]

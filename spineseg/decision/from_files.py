@@ -85,9 +85,9 @@ def _doubted_contrasts(rows: Sequence[Mapping[str, str]]) -> list[str]:
     doubted = sorted({row["image_id"] for row in rows if row.get("contrast_doubt")})
     if not doubted:
         return []
-    verb = "looks" if len(doubted) == 1 else "look"
+    count = "1 image looks" if len(doubted) == 1 else f"{len(doubted)} images look"
     return [
-        f"{name_some(doubted)} {verb} like another contrast than taken for (column contrast_doubt of metrics.tsv);"
+        f"{count} like another contrast than taken for: {name_some(doubted)} (column contrast_doubt of metrics.tsv);"
         " check the config key contrasts, for a method that is told a wrong contrast cannot be judged by it"
     ]
 
