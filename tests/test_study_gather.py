@@ -222,6 +222,26 @@ def test_masks_of_images_that_left_the_study_go_unless_corrected(study):
     assert kept_mask(study, "sub-3_T2w").read_bytes() == b"by hand"
 
 
+def test_what_a_study_was_begun_by_is_kept_whatever_is_decided_later(study):
+    lock = {"method": "deepseg", "facts": {}, "accepted": []}
+    (study / "study").mkdir()
+    (study / "study" / "lock.json").write_text(json.dumps(lock))
+    (study / "decision.json").write_text(json.dumps({"method": "propseg", "verdict": "undecided"}))
+    rows = keep(study)
+    assert kept_mask(study).read_bytes() == b"sub-1_T2w deepseg"
+    assert rows["sub-1_T2w"]["message"] == "the study was begun by deepseg; the decision would now keep propseg"
+    (study / "study" / "lock.json").write_text("{")
+    with pytest.raises(InputError, match="expected what the study was begun by"):
+        keep(study)
+
+
+def test_chunks_that_were_not_made_alike_are_refused(study):
+    path = study / "chunks" / "deepseg" / "rest-0001.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"weights": {"a": "2"}}))
+    with pytest.raises(InputError, match=r"was made by other weights than .*pilot-0001.json; such masks"):
+        gather(study)
+
+
 def test_a_decision_for_none_keeps_none(study):
     keep(study)
     (study / "decision.json").write_text(json.dumps({"method": None, "verdict": "none"}))

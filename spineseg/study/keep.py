@@ -13,7 +13,7 @@ from spineseg.errors import InputError
 from spineseg.provenance import sha256_file
 from spineseg.study.exceptions import EXCEPTIONS, exceptions_from, read_exceptions, word_exception
 from spineseg.study.gather import TABLE_FOLDER, check_masks, stage_images
-from spineseg.study.lock import check_kept
+from spineseg.study.lock import read_lock
 from spineseg.writing import write_bytes, write_json, write_text
 
 LABELS = Path("derivatives") / "labels"
@@ -29,7 +29,7 @@ def keep_masks(
     decision_file: str | Path,
     config: Mapping[str, Any] | None = None,
 ) -> list[dict[str, str]]:
-    """Copy the decided method's masks to ``derivatives/labels``.
+    """Copy the decided method's masks to ``derivatives/labels``, or those of the method that the study was begun by.
 
     A kept mask that a person has changed is not overwritten: it has another checksum than its sidecar
     says. Kept masks of images that are no longer in the study are removed unless they were changed.
@@ -59,14 +59,18 @@ def keep_masks(
     results = Path(results)
     images = stage_images(table, stage)
     decision = json.loads(Path(decision_file).read_text(encoding="utf-8"))
-    method = decision["method"]
-    check_kept(results, method)
+    decided, lock = decision["method"], read_lock(results)
+    # what a study was begun by is not replaced in passing
+    method = lock["method"] if lock else decided
     if method is None:
         rows = [_row(image, "", "none", message="no method was good enough to be kept") for image in images]
     else:
         entries = check_masks(results, method, images)
         entries |= _exceptions(config, results, stage, method, images)
         rows = [_keep(image, entries[image["image_id"]], results, method, decision) for image in images]
+        if decided != method:
+            words = f"the study was begun by {method}; the decision would now keep {decided or 'no method'}"
+            rows = [row | {"message": "; ".join(filter(None, (words, row["message"])))} for row in rows]
     _remove_stale(results, {row["mask"] for row in rows})
     _describe(results, method)
     return rows

@@ -89,7 +89,9 @@ def check_study(config: Mapping[str, Any], results: str | Path, *, to_study: boo
     methods = declared_methods(config)
     lock = read_lock(results)
     if lock is not None:
-        _refuse(config, results, lock, _planned_method(config, results) or lock["method"], methods)
+        # other targets leave the study's method alone, whatever they decide
+        method = _planned_method(config, results) if to_study else None
+        _refuse(config, results, lock, method or lock["method"], methods)
     elif to_study:
         before = {name: facts for name in methods if (facts := pilot_facts(results, name))}
         now = {name: current_facts(method) for name, method in methods.items()}
@@ -127,22 +129,6 @@ def lock_study(config: Mapping[str, Any], results: str | Path, method: str) -> d
     lock = now | {"accepted": accepted}
     write_json(results / LOCK, lock)
     return lock
-
-
-def check_kept(results: str | Path, method: str | None) -> None:
-    """Refuse to replace the kept masks of a study that was begun by another method.
-
-    Raises
-    ------
-    InputError
-        With what to do.
-    """
-    lock = read_lock(results)
-    if lock is not None and lock["method"] != method:
-        raise InputError(
-            f"{Path(results) / LOCK}: the study was begun by {lock['method']}, but the decision now keeps {method};"
-            " read decision.md, set override to go on as begun, or run snakemake study, which says how to accept it"
-        )
 
 
 def read_lock(results: str | Path) -> dict[str, Any] | None:

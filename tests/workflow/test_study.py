@@ -89,7 +89,6 @@ def test_a_begun_study_refuses_another_method_and_other_masks(study):
     study.config["override"]["method"] = "propseg"
     line = refused(study, "study")
     assert "lock.json: the study was begun otherwise (method drawn, now propseg)" in line
-    refused(study)  # any target would replace what is kept
     study.config["override"]["method"] = "drawn"
     study.config["methods"][1]["version"] = "2"
     assert 'version "1", now "2"' in refused(study, "study")
