@@ -47,12 +47,10 @@ def find_flags(review: ReviewImage, problems: Sequence[str] = ()) -> list[Flag]:
     """Return the warnings of an image, the worst first; `problems` are files that could not be shown."""
     said = {result.message for result in review.methods}
     flags = [Flag(FAILED, "", problem) for problem in problems if problem not in said]
+    # what is said of the image comes before what is said of its masks
+    flags += [Flag(LOOK, "", text) for text in (review.contrast_doubt, review.exception) if text]
     flags += [flag for result in review.methods for flag in _method_flags(result)]
     flags += [flag for pair in review.agreement for flag in _pair_flags(pair)]
-    if review.contrast_doubt:
-        flags.append(Flag(LOOK, "", review.contrast_doubt))
-    if review.exception:
-        flags.append(Flag(LOOK, "", review.exception))
     if not review.methods:
         flags.append(Flag(FAILED, "", "no method has a result for this image"))
     return sorted(_join_equal(flags), key=lambda flag: -flag.severity)

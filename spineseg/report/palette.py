@@ -5,8 +5,9 @@ from __future__ import annotations
 METHOD_COLORS = {"propseg": "#E69F00", "deepseg": "#56B4E9", "reference": "#F0E442"}
 """Orange, sky blue and yellow of Okabe and Ito's palette (https://jfly.uni-koeln.de/color/)."""
 
-OTHER_COLORS = ("#CC79A7", "#009E73", "#D55E00", "#0072B2")
-"""The palette's other colours, for masks of other methods."""
+OTHER_COLORS = ("#D55E00", "#0072B2", "#CC79A7", "#009E73")
+"""The palette's other colours, for masks of other methods. After propseg and deepseg come purple and green: the first
+two are too like theirs."""
 
 PRINT_COLORS = {"propseg": "#B97A00", "deepseg": "#2A7FB8", "reference": "#6B6B6B"}
 """The same hues, dark enough for lines on white paper (3:1 contrast at least)."""
