@@ -31,13 +31,14 @@ ALLOWED = {
     "phantom": BASE,
     "propseg": BASE | {"centerline"},
     "deepseg": BASE | {"centerline", "training_data", "phantom"},
+    "quality": BASE | {"centerline", "metrics", "deepseg", "propseg", "phantom", "training_data"},
     "decision": {"errors", "contrasts", "bids", "writing", "progress", "provenance"},
     "foreign": BASE,
     "perturbation": BASE,
     "options": BASE | {"propseg", "deepseg"},
     "methods": BASE | {"foreign", "options", "centerline", "propseg", "deepseg"},
     "report": BASE | {"metrics", "decision", "centerline"},
-    "study": BASE | {"centerline", "metrics", "methods", "options", "foreign", "perturbation", "decision"},
+    "study": BASE | {"centerline", "metrics", "methods", "options", "foreign", "perturbation", "decision", "quality"},
     "__main__": {"cli"},
 }
 """Part of the package to the parts it may import; cli may import all, and nothing imports cli."""

@@ -345,6 +345,66 @@ class TestEndpoints:
         np.testing.assert_allclose(scan_rescan_cov(evidence), [[100 * 2**0.5 / 71, 0]])
 
 
+class TestPredictedDice:
+    def add(self, pilot, n, a, b, **rest):
+        rng = np.random.default_rng(0)
+        for s in range(n):
+            noise = 0.005 * rng.standard_normal(2)
+            rows = {
+                method: {
+                    "predicted_dice": value + e,
+                    "predicted_dice_low": 0.7,
+                    "predicted_dice_high": 0.99,
+                    "flagged": 0,
+                }
+                for method, value, e in zip(("propseg", "deepseg"), (a, b), noise, strict=True)
+            }
+            pilot.add(f"{s:02d}", {m: row | rest.get(m, {}) for m, row in rows.items()})
+        return pilot
+
+    def test_comes_after_references_and_before_the_other_proxies(self, pilot):
+        self.add(pilot, 12, 0.90, 0.96)
+        d = pilot.decide()
+        assert (d["endpoint"], d["method"], d["verdict"]) == ("predicted_dice", "deepseg", "clear")
+        assert d["difference"] == pytest.approx(0.06, abs=0.005)
+        assert any("edges favour propseg" in text for text in d["cautions"])
+        assert pilot.decide(primary="composite")["endpoint"] == "composite"
+        for row in pilot.metrics[:10]:
+            row["dice"] = 0.9
+        assert pilot.decide()["endpoint"] == "dice"
+
+    def test_an_error_that_a_method_shares_keeps_small_differences_from_being_clear(self, pilot):
+        self.add(pilot, 12, 0.95, 0.965)
+        assert pilot.decide(systematic_predicted_dice=0.0)["verdict"] == "clear"
+        d = pilot.decide(systematic_predicted_dice=0.03)
+        assert (d["verdict"], d["method"]) == ("undecided", "deepseg")
+        assert d["pilots"]["further_needed"] is None  # more people do not help against it
+        assert 0.4 < d["probability"]["deepseg"] < 0.8
+
+    def test_rare_failures_are_no_equivalence(self, pilot):
+        self.add(pilot, 11, 0.95, 0.95)
+        pilot.add("99", {"propseg": {"predicted_dice": 0.0, "status": "empty"}, "deepseg": {"predicted_dice": 0.95}})
+        d = pilot.decide(systematic_predicted_dice=0.0, max_fail=0.5)
+        assert (d["verdict"], d["method"]) == ("undecided", "deepseg")
+
+    def test_flagged_images_are_named_and_the_prediction_is_checked_where_it_can_be(self, pilot):
+        self.add(pilot, 8, 0.90, 0.96)
+        for n, row in enumerate(pilot.metrics[:6]):
+            row["dice"] = row["predicted_dice"] - (0.02 if row["method"] == "propseg" else 0.0)
+            row["predicted_dice_low"] = 0.95 if n == 0 else 0.5
+        pilot.metrics[1] |= {"flagged": 1}
+        d = pilot.decide()
+        assert d["flagged"] == {"propseg": [], "deepseg": ["sub-00_T2w"]}
+        check = d["prediction_against_truth"]
+        assert (check["n"], check["covered"]) == (6, pytest.approx(5 / 6))
+        assert check["bias"] == {"propseg": pytest.approx(0.02), "deepseg": pytest.approx(0)}
+        assert check["mean_abs_error"] == pytest.approx(0.01)
+        text = write_report(d)
+        assert "Look first at the images on which the mask of deepseg is probably wrong" in text
+        assert "Predicted against measured Dice, 6 masks" in text
+        assert d["proxies_against_truth"]["predicted_dice"]["spearman"] > 0.5
+
+
 class TestDocument:
     KEYS = (
         *("dataset", "method", "verdict", "endpoint", "probability", "difference", "ci95", "n_participants"),

@@ -111,6 +111,13 @@ class TestBayes:
         expected = stats.beta.cdf(np.sqrt(0.5), 0.5, 1)
         assert bayes_signed_rank([1.0], 0.01, rng(), 200_000).better == pytest.approx(expected, abs=0.005)
 
+    def test_shared_error(self):
+        # far from the region only the shared error is left: P(0.05 + e > 0.01), e normal
+        expected = stats.norm.sf(0.01, loc=0.05, scale=0.04)
+        got = bayes_signed_rank(np.full(40, 0.05), 0.01, rng(), 20_000, systematic_sd=0.04)
+        assert got.better == pytest.approx(expected, abs=0.03)
+        assert got.better + got.equivalent + got.worse == pytest.approx(1)
+
     def test_clear_cases(self):
         assert bayes_signed_rank(np.full(10, 0.1), 0.01, rng()).better > 0.999
         assert bayes_signed_rank(np.zeros(10), 0.01, rng()).equivalent == 1

@@ -53,7 +53,12 @@ class Study:
         nib.save(nib.Nifti1Image(mask.astype(np.uint8), affine), path)
         return path
 
-    def add(self, subject, masks, reference=None, affines=None):
+    def save_image(self, name, data):
+        path = self.results / f"{name}.nii.gz"
+        nib.save(nib.Nifti1Image(data.astype(np.float32), AFFINE), path)
+        return path
+
+    def add(self, subject, masks, reference=None, affines=None, image=None, uncertainty=None):
         image_id = f"sub-{subject}_T2w"
         row = {
             "image_id": image_id,
@@ -63,6 +68,7 @@ class Study:
             "session": "n/a",
             "run": "n/a",
         }
+        row["path"] = "n/a" if image is None else str(self.save_image(image_id, image))
         row["reference"] = "n/a" if reference is None else str(self.save(f"{image_id}_ref", reference))
         self.rows.append(row)
         for method, mask in masks.items():
@@ -72,6 +78,9 @@ class Study:
                 path = self.save(f"{image_id}_{method}", mask, (affines or {}).get(method, AFFINE))
                 entry |= {"mask": path.name, "mask_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
                 entry |= {"status": "ok" if mask.any() else "empty", "message": ""}
+                sidecar = path.with_name(f"{image_id}_{method}.json")
+                sidecar.write_text(json.dumps({"SliceUncertainty": uncertainty} if uncertainty else {}))
+                entry["sidecar"] = sidecar.name
             self.manifests.setdefault(method, []).append(entry)
 
     def write(self, chunk="c1"):
@@ -223,3 +232,57 @@ def test_empty_chunk(study, tmp_path):
     tables = study.measure(["a"])
     write_tables(tables, tmp_path / "empty")
     assert (tmp_path / "empty.metrics.tsv").read_text() == "\t".join(METRICS_COLUMNS) + "\n"
+
+
+def picture(radius=8.0):
+    """A cord of 4 mm in fluid in tissue, on a grid with room around it."""
+    shape = (96, 96, 12)
+    i, j, _ = np.indices(shape)
+    away = np.hypot(i - 47.5, j - 47.5)
+    image = np.where(away < radius, 100.0, np.where(away < 15, 300.0, 180.0))
+    return image + np.random.default_rng(0).normal(0, 5, shape), away < radius
+
+
+def test_predicted_dice_needs_the_image_and_sees_size(study):
+    image, mask = picture()
+    large = picture(12.0)[1]
+    study.add("01", {"a": mask, "b": large}, image=image)
+    study.add("02", {"a": mask, "b": mask & False}, image=image)
+    study.add("03", {"a": cord(), "b": None})
+    rows = {(r["subject"], r["method"]): r for r in study.measure().metrics}
+    good, bad = rows["01", "a"], rows["01", "b"]
+    assert bad["predicted_dice"] < good["predicted_dice"] - 0.1
+    assert bad["edge_offset_mm"] == pytest.approx(-2.0, abs=0.3)
+    assert bad["flagged"] == 1
+    for row in (good, bad):
+        assert 0 <= row["predicted_dice_low"] <= row["predicted_dice"] <= row["predicted_dice_high"] <= 1
+    assert (rows["02", "b"]["predicted_dice"], rows["02", "b"]["flagged"]) == (0.0, 1)
+    assert (rows["03", "b"]["predicted_dice"], rows["03", "b"]["flagged"]) == (0.0, 1)
+    assert "predicted_dice" not in rows["03", "a"]  # the table names no image
+    again = {(r["subject"], r["method"]): r for r in study.measure(("b", "a")).metrics}
+    assert again["01", "a"]["predicted_dice"] == good["predicted_dice"]  # whatever else ran
+
+
+def test_an_image_that_cannot_be_read_costs_the_prediction_only(study):
+    image, mask = picture()
+    study.add("01", {"a": mask, "b": mask}, reference=mask, image=image)
+    study.add("02", {"a": mask, "b": mask}, image=image[:, :, :5])
+    (study.results / "sub-01_T2w.nii.gz").write_bytes(b"")
+    for row in study.measure().metrics:
+        assert "predicted_dice" not in row
+        assert "quality not predicted" in row["message"]
+        assert row["n_slices"] == 12
+
+
+def test_the_methods_own_doubt(study):
+    doubt = [None, 0.1, 0.2, *[0.3] * 9]
+    study.add("01", {"a": cord(1), "b": cord()}, uncertainty=doubt)
+    study.add("02", {"a": cord(), "b": cord()}, uncertainty=doubt[:5])  # of another image
+    study.add("03", {"a": cord(), "b": cord()})
+    tables = study.measure()
+    rows = {(r["subject"], r["method"]): r for r in tables.metrics}
+    assert rows["01", "a"]["uncertainty"] == pytest.approx(np.mean(doubt[1:]))
+    assert "uncertainty" not in rows["02", "a"]
+    assert "uncertainty" not in rows["03", "a"]
+    slices = [r for r in tables.slices if r["image_id"] == "sub-01_T2w" and r["method"] == "a"]
+    assert [r["uncertainty"] for r in slices] == doubt[1:]

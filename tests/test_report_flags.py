@@ -6,6 +6,7 @@ from spineseg.report.flags import BAD, FAILED, LOOK, badness, find_flags
 from spineseg.report.review import MethodResult, ReviewImage
 
 FINE = {"coverage": 1.0, "n_gaps": 0, "n_components": 1, "dice": 0.93, "plausible": 1.0}
+PREDICTED = {"predicted_dice": 0.62, "predicted_dice_low": 0.4, "predicted_dice_high": 0.81, "flagged": 1}
 AREAS = dict.fromkeys(range(20), 75.0)
 
 
@@ -37,6 +38,7 @@ def test_fine_image_has_no_warning():
         (fine(metrics=FINE | {"dice": 0.4}), BAD, "Dice 0.40"),
         (fine(metrics=FINE | {"dice": 0.8}), LOOK, "Dice 0.80"),
         (fine(metrics=FINE | {"plausible": 0.6}), LOOK, "40%"),
+        (fine(metrics=FINE | PREDICTED), BAD, "predicted Dice 0.62 (90 %: 0.40 to 0.81)"),
         (fine(csa_mm2=AREAS | {7: 300.0, 8: 300.0}), LOOK, "2 slices with an area outside"),
         (fine(csa_mm2=AREAS | {7: 120.0}), LOOK, "2 jumps of area"),
     ],
@@ -45,6 +47,10 @@ def test_each_warning(result, severity, text):
     flags = find_flags(review(result))
     assert flags[0].severity == severity
     assert any(text in flag.text for flag in flags)
+
+
+def test_a_predicted_dice_that_is_not_flagged_is_no_warning():
+    assert find_flags(review(fine(metrics=FINE | PREDICTED | {"flagged": 0}))) == []
 
 
 def test_end_slices_may_be_cut():

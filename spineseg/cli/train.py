@@ -11,6 +11,7 @@ TRAINERS = {
     "optic": "spineseg.cli.train_optic",
     "detect": "spineseg.cli.train_deepseg",
     "segment": "spineseg.cli.train_deepseg",
+    "quality": "spineseg.cli.train_quality",
 }
 """What can be trained, and the module that does it."""
 

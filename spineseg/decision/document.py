@@ -29,10 +29,15 @@ from spineseg.decision.rule import (
     median_seconds,
     stream,
 )
-from spineseg.decision.secondary import compare_secondary, proxy_truth, summarise_agreement, summarise_methods
+from spineseg.decision.secondary import (
+    check_prediction,
+    compare_secondary,
+    proxy_truth,
+    summarise_agreement,
+    summarise_methods,
+)
 from spineseg.decision.statistics import (
     Posterior,
-    bayes_signed_rank,
     bootstrap_mean,
     holm,
     pilots_for_verdict,
@@ -108,6 +113,8 @@ def build_decision(evidence: Evidence, params: DecisionParams, context: Context)
         "agreement": summarise_agreement(evidence),
         "reliability": summarise_reliability(evidence),
         "proxies_against_truth": proxy_truth(evidence),
+        "prediction_against_truth": check_prediction(evidence),
+        "flagged": _flagged(evidence),
         "stability": leave_one_out(evidence, endpoint, params),
         "pilots": _pilots(judgement, endpoint, params),
         "seconds_per_image": dict(zip(methods, median_seconds(evidence).tolist(), strict=True)),
@@ -208,6 +215,15 @@ def _failures(evidence: Evidence) -> dict[str, Any]:
     }
 
 
+def _flagged(evidence: Evidence) -> dict[str, list[str]]:
+    """Images by method whose predicted Dice asks for a look, the lowest first."""
+    flagged, dice = evidence.values["flagged"], evidence.values["predicted_dice"]
+    return {
+        method: [str(evidence.image_id[n]) for n in np.argsort(dice[:, m], kind="stable") if flagged[n, m] == 1]
+        for m, method in enumerate(evidence.methods)
+    }
+
+
 def _mcnemar(evidence: Evidence, judgement: Judgement) -> float | None:
     """Exact McNemar p of the pair's failures; it informs and does not gate."""
     if judgement.rival is None or not len(evidence.image_id):
@@ -256,7 +272,7 @@ def _one_contrast(
         return row
     advantage = inner.advantage(judgement.best, judgement.rival)
     rng = stream(params, STAGE_CONTRAST, number, 1)
-    posterior = bayes_signed_rank(advantage, inner.rope, rng, params.n_posterior, params.prior_strength)
+    posterior = inner.compare(judgement.best, judgement.rival, params, rng)
     return row | {
         "difference": float(advantage.mean()) if advantage.size else None,
         "ci95": list(bootstrap_mean(advantage, rng, params.n_bootstrap)),
@@ -291,6 +307,7 @@ def _pilots(judgement: Judgement, endpoint: Endpoint, params: DecisionParams) ->
         n_min=params.min_participants,
         n_max=max(params.max_pilots, params.min_participants),
         n_simulations=params.n_simulations,
+        systematic_sd=endpoint.systematic_sd,
     )
     further = None if total is None else max(1, total - judgement.n)
     return {"total_needed": total, "further_needed": further, "searched_up_to": params.max_pilots}
@@ -300,9 +317,10 @@ def _cautions(judgement: Judgement, endpoint: Endpoint) -> list[str]:
     """Conflicts of interest of what was used, and of what was deliberately not."""
     if judgement.basis != "endpoint":
         return []
+    edges = "The fit to image edges is not used: propseg optimises it."
     return [
         endpoint.kind.caution,
-        "Fit to image edges is not used at all: propseg optimises it.",
+        *([] if endpoint.kind.is_truth or endpoint.kind.key == "predicted_dice" else [edges]),
         "The pilot chose the method: do not test the method's quality on the same people again.",
     ]
 

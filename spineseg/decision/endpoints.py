@@ -13,6 +13,7 @@ from spineseg.decision.composite import WITHOUT_SMOOTHNESS, composite_difference
 from spineseg.decision.contrast_spread import inter_contrast_sd
 from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams
+from spineseg.decision.statistics import Posterior, bayes_signed_rank
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,16 @@ KINDS = {
             "A method trained on masks of the same style is favoured.",
         ),
         EndpointKind(
+            "predicted_dice",
+            "Dice overlap as predicted from masks and images without references",
+            "",
+            True,
+            False,
+            "Predicted, not measured: image edges favour propseg, which follows them, and the network that judges "
+            "favours deepseg, whose network it is; the prediction was learned on masks of both so that neither gains, "
+            "and what is left counts as an error that all masks of a method share.",
+        ),
+        EndpointKind(
             "scan_rescan_cov",
             "change of the mean cord area between repeated scans of a person",
             "%",
@@ -96,8 +107,9 @@ KINDS = {
 }
 """In the order in which `choose_endpoint` tries them."""
 
-ORDER = ("dice", "scan_rescan_cov", "inter_contrast_sd", "composite")
-"""Endpoints of ``primary: auto``: truth first, then consistency in the cord's own unit, then proxies."""
+ORDER = ("dice", "predicted_dice", "scan_rescan_cov", "inter_contrast_sd", "composite")
+"""Endpoints of ``primary: auto``: truth first, then its prediction, then consistency in the cord's own unit (a method
+that is wrong in the same way each time is consistent), then proxies that do not see the image."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +128,8 @@ class Endpoint:
         ``differences[a, b]``: advantage of method a over b, positive where a is better; NaN where unknown.
     guard : (M, M, P) ndarray, optional
         Differences in the proxies without smoothness, which must favour the method that wins clearly.
+    systematic_sd : float
+        SD of the error that all of a pair's differences share; 0 where there is none.
     """
 
     kind: EndpointKind
@@ -124,6 +138,7 @@ class Endpoint:
     means: NDArray[np.float64]
     differences: NDArray[np.float64]
     guard: NDArray[np.float64] | None = None
+    systematic_sd: float = 0.0
 
     def advantage(self, a: int, b: int) -> NDArray[np.float64]:
         """Known advantages of method a over b, one per participant, (n,)."""
@@ -144,6 +159,15 @@ class Endpoint:
             means=self.means[keep],
             differences=self.differences[:, :, keep],
             guard=None if self.guard is None else self.guard[:, :, keep],
+        )
+
+    def compare(
+        self, a: int, b: int, params: DecisionParams, rng: np.random.Generator, n_samples: int | None = None
+    ) -> Posterior:
+        """Return the probabilities that method a is better than b, equal in practice, or worse."""
+        n_samples = n_samples or params.n_posterior
+        return bayes_signed_rank(
+            self.advantage(a, b), self.rope, rng, n_samples, params.prior_strength, self.systematic_sd
         )
 
     def is_backed(self, a: int, b: int) -> bool:
@@ -180,7 +204,8 @@ def compute_endpoint(evidence: Evidence, key: str, params: DecisionParams) -> En
         means = _scalar_means(evidence, key)
         sign = 1.0 if kind.higher_is_better else -1.0
         differences = sign * (means.T[:, None, :] - means.T[None, :, :])
-    return Endpoint(kind, getattr(params, f"rope_{key}"), evidence.people, means, differences, guard)
+    systematic = params.systematic_predicted_dice if key == "predicted_dice" else 0.0
+    return Endpoint(kind, getattr(params, f"rope_{key}"), evidence.people, means, differences, guard, systematic)
 
 
 def choose_endpoint(evidence: Evidence, params: DecisionParams, eligible: Sequence[int]) -> tuple[Endpoint, list[str]]:
@@ -209,12 +234,14 @@ def _needed(key: str, params: DecisionParams) -> int:
     """Participants from which on an endpoint decides; the composite always can."""
     if key in ("dice", "nsd"):
         return max(1, params.min_references)
+    if key == "predicted_dice":
+        return 1  # with fewer than a verdict needs it is still the best that is known
     return 0 if key == "composite" else max(1, params.min_repeats)
 
 
 def _scalar_means(evidence: Evidence, key: str) -> NDArray[np.float64]:
     """Values per participant and method in the endpoint's own unit, (P, M)."""
-    if key in ("dice", "nsd"):
+    if key in ("dice", "nsd", "predicted_dice"):
         values = evidence.values[key]
         has_reference = np.isfinite(values).any(axis=1, keepdims=True)
         # a method that failed where a reference exists has found none of it

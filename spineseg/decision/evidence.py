@@ -18,8 +18,9 @@ FAILED_STATUSES = ("failed", "empty", "crash", "timeout")
 VALUE_COLUMNS = (
     *("n_slices", "coverage", "n_components", "csa_mean_mm2", "csa_roughness", "centre_roughness", "plausible"),
     *("seconds", "peak_mb", "dice", "nsd", "hd95_mm", "assd_mm", "csa_error_pct", "perturb_dice", "perturb_csa_cv"),
+    *("predicted_dice", "predicted_dice_low", "predicted_dice_high", "flagged", "uncertainty"),
 )
-"""Columns of metrics.tsv that are numbers."""
+"""Columns of metrics.tsv that are numbers; tables of older versions may lack the last."""
 
 _REPEAT_ENTITIES = re.compile(r"_(ses|run)-[^_]+")
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from spineseg.errors import InputError
 
-PRIMARY_CHOICES = ("auto", "dice", "nsd", "scan_rescan_cov", "inter_contrast_sd", "perturb_csa_cv", "composite")
+PRIMARY_CHOICES = (
+    *("auto", "dice", "nsd", "predicted_dice", "scan_rescan_cov", "inter_contrast_sd", "perturb_csa_cv", "composite"),
+)
 
 
 @dataclass(frozen=True)
@@ -18,8 +20,9 @@ class DecisionParams:
     Parameters
     ----------
     primary : str
-        Endpoint; ``"auto"`` takes the first that the data allow: references, then repeats, then
-        contrasts, then the composite. "perturb_csa_cv" decides only where it is asked for.
+        Endpoint; ``"auto"`` takes the first that the data allow: references, then the
+        Dice predicted from masks and images, then repeats, then contrasts, then the composite.
+        "perturb_csa_cv" decides only where it is asked for.
     prefer : str, optional
         Method to take when the evidence does not tell the methods apart.
     perturbations : int
@@ -61,6 +64,11 @@ class DecisionParams:
     """Differences within count as none. Two drawings of one person differ by more than 0.01 Dice."""
     rope_nsd: float = 0.02
     """The same for the NSD, which spreads about twice as wide as Dice."""
+    rope_predicted_dice: float = 0.01
+    """As `rope_dice`, which it predicts."""
+    systematic_predicted_dice: float = 0.02
+    """SD of the part of a method's prediction error that all its masks share, which more participants do not average
+    out; measured by `benchmarks/decision_validation.py`."""
     rope_scan_rescan_cov: float = 0.5
     """Percentage points; scanners alone give a CoV of 1 % (Lukas 2021)."""
     rope_inter_contrast_sd: float = 1.0

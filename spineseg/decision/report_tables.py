@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from spineseg.decision.wording import (
+    ENDPOINT_WORDS,
     METRIC_WORDS,
     format_list,
     format_number,
@@ -27,7 +28,16 @@ def contrast_section(d: Mapping[str, Any]) -> list[str]:
         if interval and interval[0] is not None:
             difference += f" ({format_signed(interval[0])} to {format_signed(interval[1])})"
         failed = ", ".join(f"{m} {n}" for m, n in row["n_failed"].items())
-        rows.append([contrast, str(row["n_images"]), failed, row["endpoint"], difference, format_p(row["p_holm"])])
+        rows.append(
+            [
+                contrast,
+                str(row["n_images"]),
+                failed,
+                ENDPOINT_WORDS[row["endpoint"]],
+                difference,
+                format_p(row["p_holm"]),
+            ]
+        )
     pair = f"{d['best']} minus {d['runner_up']}" if d["runner_up"] else "Difference"
     header = ["Contrast", "Images", "Failed", "Judged by", f"Advantage ({pair})", "p (Holm)"]
     return ["## By contrast", format_table(header, rows)]

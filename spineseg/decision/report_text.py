@@ -111,10 +111,13 @@ def _computed_sentence(d: Mapping[str, Any], method: str | None, verdict: str, b
     if not d["n_compared"]:
         return f"Keep {method} for now: the methods could not be compared in any participant."
     why = "it is preferred in the configuration" if d["parameters"]["prefer"] == method else "it did better so far"
+    doubt = "the evidence does not settle the choice"
+    if probability["equivalent"] > max(probability[best], probability[rival]):
+        doubt = "the difference probably does not matter, though that is not settled"
     return (
-        f"Keep {method} for now, because {why}, but the evidence does not settle the choice: better is {best} with "
-        f"probability {percent(probability[best])}, {rival} with {percent(probability[rival])}, neither with "
-        f"{percent(probability['equivalent'])}."
+        f"Keep {method} for now: {why}, but {doubt} (probability that {best} is better "
+        f"{percent(probability[best])}, that {rival} is better {percent(probability[rival])}, that it does not matter "
+        f"{percent(probability['equivalent'])})."
     )
 
 
@@ -135,6 +138,9 @@ def _numbers(d: Mapping[str, Any]) -> list[str]:
     header = ["Method", "Failed images", "Slices found", "Mean area, mm²", "Seconds per image"]
     if has_dice:
         header.insert(2, "Dice with reference")
+    has_prediction = any(row["predicted_dice"] is not None for row in d["summary"].values())
+    if has_prediction:
+        header[2:2] = ["Predicted Dice", "To look at"]
     rows = []
     for method in d["methods"]:
         failures, summary = d["failures"][method], d["summary"][method]
@@ -147,8 +153,14 @@ def _numbers(d: Mapping[str, Any]) -> list[str]:
         ]
         if has_dice:
             row.insert(2, format_number(summary["dice"], 3))
+        if has_prediction:
+            row[2:2] = [format_number(summary["predicted_dice"], 3), str(len(d["flagged"][method]))]
         rows.append(row)
     counted = f"{d['n_images']} images of {d['n_participants']} participants. Means are over participants."
+    if has_dice or has_prediction:
+        counted += " Dice is the overlap with a mask drawn by a person: 1 is perfect, below 0.7 a mask is useless."
+    if has_prediction:
+        counted += " Where nobody has drawn one it is predicted from mask and image."
     return [format_table(header, rows), counted, _comparison(d), _agreement(d)]
 
 
@@ -203,12 +215,18 @@ def next_steps(d: Mapping[str, Any]) -> list[str]:
     steps.append(f"Use {d['method']} for every image of this study; mixing methods shifts the measured areas.")
     if kept_failed:
         steps.append(f"Correct or exclude the images in which {d['method']} failed: {name_some(kept_failed)}.")
+    flagged = [image for image in d["flagged"].get(d["method"], []) if image not in kept_failed]
+    if flagged:
+        steps.append(
+            f"Look first at the images on which the mask of {d['method']} is probably wrong (low predicted Dice): "
+            f"{name_some(flagged)}."
+        )
     if low:
         steps.append(
             f"Look at the images on which methods disagree (Dice below 0.7; one of them failed): {name_some(low)}."
         )
     steps += _more_pilots(d)
-    if d["endpoint"] in ("composite", "scan_rescan_cov", "inter_contrast_sd"):
+    if d["endpoint"] in ("predicted_dice", "composite", "scan_rescan_cov", "inter_contrast_sd"):
         needed = d["parameters"]["min_references"]
         steps.append(
             f"Draw reference masks in at least {needed} participants (better {d['parameters']['min_participants']}): "
@@ -227,6 +245,11 @@ def _more_pilots(d: Mapping[str, Any]) -> list[str]:
         return [
             f"To settle the choice, add about {pilots['further_needed']} participants to the pilot "
             f"({percent(d['parameters']['power'])} chance of a verdict, if they are like the present ones)."
+        ]
+    if pilots["searched_up_to"] and d["endpoint"] == "predicted_dice" and d["n_compared"] >= needed:
+        return [
+            "More participants alone would not settle the choice: a prediction may err in the same way for all masks "
+            "of a method. Reference masks would."
         ]
     if pilots["searched_up_to"] and d["n_compared"] >= 2:
         return [
@@ -259,6 +282,14 @@ def _trust(d: Mapping[str, Any]) -> list[str]:
         listed = ", ".join(f"{METRIC_WORDS[k]} {v['spearman']:+.2f}" for k, v in proxies.items())
         lines.append(
             f"How the indirect measures rank the masks compared with Dice (Spearman, 1 or -1 is best): {listed}."
+        )
+    check = d["prediction_against_truth"]
+    if check:
+        bias = ", ".join(f"{m} {format_signed(b)}" for m, b in check["bias"].items() if b is not None)
+        lines.append(
+            f"Predicted against measured Dice, {check['n']} masks: off by {format_number(check['mean_abs_error'], 3)} "
+            f"on average; predicted minus measured by method: {bias}; {percent(check['covered'])} lie in their 90 % "
+            "interval."
         )
     return lines + list(d["cautions"])
 

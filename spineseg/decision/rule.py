@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from spineseg.decision.endpoints import Endpoint, choose_endpoint
 from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams
-from spineseg.decision.statistics import Posterior, bayes_signed_rank, mcnemar_exact
+from spineseg.decision.statistics import Posterior, mcnemar_exact
 
 STAGE_JUDGE, STAGE_BOOTSTRAP, STAGE_PILOTS, STAGE_LEAVE_OUT, STAGE_CONTRAST = range(5)
 """Each stage draws from its own stream of random numbers, so that none shifts another's."""
@@ -104,12 +104,7 @@ def judge(
     if len(eligible) == 1:
         return _judge_by_failures(evidence, eligible[0], params)
     best, rival = _rank(endpoint, eligible)
-    n_samples = n_samples or params.n_posterior
-    posteriors = {
-        other: bayes_signed_rank(endpoint.advantage(best, other), endpoint.rope, rng, n_samples, params.prior_strength)
-        for other in eligible
-        if other != best
-    }
+    posteriors = {other: endpoint.compare(best, other, params, rng, n_samples) for other in eligible if other != best}
     n = endpoint.advantage(best, rival).size
     verdict = "undecided"
     peers = [m for m in eligible if m == best or _are_equal(evidence, endpoint, posteriors[m], best, m, params)]
@@ -142,7 +137,9 @@ def _are_equal(
     evidence: Evidence, endpoint: Endpoint, posterior: Posterior, a: int, b: int, params: DecisionParams
 ) -> bool:
     """Whether two methods are equally good: by the endpoint, and without a reference by their masks too."""
-    if posterior.equivalent < params.min_probability:
+    # few failures move the mean and not the ranks that the probability is made of
+    mean = np.mean(endpoint.advantage(a, b)) if endpoint.advantage(a, b).size else 0.0
+    if posterior.equivalent < params.min_probability or abs(mean) > endpoint.rope:
         return False
     return endpoint.kind.is_truth or evidence.pair_dice(a, b) >= params.min_agreement
 

@@ -20,6 +20,8 @@ SECONDARY = {
     "hd95_mm": False,
     "assd_mm": False,
     "csa_error_abs_pct": False,
+    "predicted_dice": True,
+    "flagged": False,
     "coverage": True,
     "plausible": True,
     "n_components": False,
@@ -31,7 +33,10 @@ SECONDARY = {
 }
 """Metric to whether higher is better."""
 
-PROXIES = ("coverage", "csa_roughness", "n_components", "plausible", "centre_roughness", "perturb_dice")
+PROXIES = (
+    *("predicted_dice", "coverage", "csa_roughness", "n_components", "plausible", "centre_roughness"),
+    *("perturb_dice", "uncertainty"),
+)
 
 
 def metric_values(evidence: Evidence, name: str) -> NDArray[np.float64]:
@@ -85,7 +90,16 @@ def summarise_methods(evidence: Evidence, endpoint: Endpoint) -> dict[str, Any]:
     summary = {}
     for m, method in enumerate(evidence.methods):
         row = {endpoint.kind.key: _mean(endpoint.means[:, m])}
-        for metric in ("dice", "nsd", "hd95_mm", "csa_error_pct", "coverage", "csa_mean_mm2", "plausible"):
+        for metric in (
+            "dice",
+            "nsd",
+            "hd95_mm",
+            "csa_error_pct",
+            "predicted_dice",
+            "coverage",
+            "csa_mean_mm2",
+            "plausible",
+        ):
             row[metric] = _mean(evidence.person_mean(evidence.values[metric][:, [m]])[:, 0])
         summary[method] = row
     return summary
@@ -138,6 +152,29 @@ def proxy_truth(evidence: Evidence) -> dict[str, Any]:
             continue
         result[name] = {"spearman": float(spearmanr(values[known], dice[known]).statistic), "n": int(known.sum())}
     return result
+
+
+def check_prediction(evidence: Evidence) -> dict[str, Any] | None:
+    """Compare the predicted Dice with the measured one where references exist.
+
+    Returns
+    -------
+    dict or None
+        n (masks), bias by method (mean of predicted minus measured), mean_abs_error, covered (share of masks whose
+        measured Dice lies in the 90 % interval); None where nothing can be compared.
+    """
+    dice, predicted = evidence.values["dice"], evidence.values["predicted_dice"]
+    known = np.isfinite(dice) & np.isfinite(predicted)
+    if not known.any():
+        return None
+    error = np.where(known, predicted - dice, np.nan)
+    low, high = evidence.values["predicted_dice_low"], evidence.values["predicted_dice_high"]
+    return {
+        "n": int(known.sum()),
+        "bias": {method: _mean(error[:, m]) for m, method in enumerate(evidence.methods)},
+        "mean_abs_error": _mean(np.abs(error).ravel()),
+        "covered": float(((dice >= low) & (dice <= high))[known].mean()),
+    }
 
 
 def _column(rows: list[dict[str, str]], name: str) -> NDArray[np.float64]:

@@ -15,6 +15,10 @@ DIGITS = 12
 """Decimals to which sums are rounded before they are compared with a limit: sums of tenths differ in the 16th."""
 
 
+N_ERRORS = 20
+"""Sizes at which an error that all differences share is tried: the outermost stand for 5 %."""
+
+
 @dataclass(frozen=True)
 class Posterior:
     """Probabilities that the difference is practically positive, none, negative; they sum to 1."""
@@ -122,6 +126,7 @@ def bayes_signed_rank(
     rng: np.random.Generator,
     n_samples: int = 50_000,
     prior_strength: float = 0.5,
+    systematic_sd: float = 0.0,
 ) -> Posterior:
     """Compute the Bayesian signed-rank test with a region of practical equivalence.
 
@@ -136,6 +141,8 @@ def bayes_signed_rank(
         Draws from the posterior.
     prior_strength : float
         Weight of a pseudo-observation at zero; a participant weighs 1.
+    systematic_sd : float
+        SD of an unknown error that all differences share; the probabilities are averaged over it.
 
     Returns
     -------
@@ -153,6 +160,8 @@ def bayes_signed_rank(
     .. [1] Benavoli et al. 2014, A Bayesian Wilcoxon signed-rank test based on the Dirichlet process, ICML.
     .. [2] Benavoli et al. 2017, Time for a change, JMLR 18(77).
     """
+    if systematic_sd > 0:
+        return _average_over_error(differences, rope, rng, n_samples, prior_strength, systematic_sd)
     values = np.concatenate([[0.0], np.asarray(differences, np.float64)])
     right, left = _pair_matrices(values, rope)
     wins = np.zeros(3, np.int64)
@@ -167,6 +176,20 @@ def bayes_signed_rank(
         wins += np.bincount(shares.argmax(axis=0), minlength=3)
     better, equivalent, worse = (wins / n_samples).tolist()
     return Posterior(better, equivalent, worse)
+
+
+def _average_over_error(
+    differences: ArrayLike, rope: float, rng: np.random.Generator, n_samples: int, prior_strength: float, sd: float
+) -> Posterior:
+    """Average `bayes_signed_rank` over a normal error that all differences share, at equally probable sizes."""
+    from scipy.stats import norm
+
+    values = np.asarray(differences, np.float64)
+    errors = sd * norm.ppf((np.arange(N_ERRORS) + 0.5) / N_ERRORS)
+    n_each = max(1, n_samples // N_ERRORS)
+    parts = [bayes_signed_rank(values - error, rope, rng, n_each, prior_strength) for error in errors]
+    means = [float(np.mean([getattr(p, name) for p in parts])) for name in ("better", "equivalent", "worse")]
+    return Posterior(*means)
 
 
 def _pair_matrices(values: NDArray, rope: float) -> tuple[NDArray, NDArray]:
@@ -254,6 +277,7 @@ def pilots_for_verdict(
     n_min: int,
     n_max: int,
     n_simulations: int,
+    systematic_sd: float = 0.0,
 ) -> int | None:
     """Find the smallest number of participants that would reach a verdict, by simulation.
 
@@ -269,6 +293,8 @@ def pilots_for_verdict(
     n_min, n_max : int
         Range to search, by doubling and bisection.
     n_simulations : int
+    systematic_sd : float
+        As for `bayes_signed_rank`.
 
     Returns
     -------
@@ -285,7 +311,7 @@ def pilots_for_verdict(
         misses_left = n_simulations - hits_left
         while hits_left > 0 and misses_left >= 0:
             # 300 draws: one probability is known to 0.02, little beside the spread between pilots
-            p = bayes_signed_rank(rng.choice(values, n), rope, rng, 300)
+            p = bayes_signed_rank(rng.choice(values, n), rope, rng, 300, systematic_sd=systematic_sd)
             is_hit = max(p.better, p.equivalent, p.worse) >= probability
             hits_left, misses_left = hits_left - is_hit, misses_left - (not is_hit)
         return hits_left <= 0

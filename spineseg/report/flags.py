@@ -91,6 +91,7 @@ def _method_flags(result: MethodResult) -> list[Flag]:
     if metrics.get("n_components", 1) > 1 and metrics.get("largest_fraction", 0) < LARGEST_FRACTION:
         flags.append(Flag(LOOK, name, f"in {metrics['n_components']:.0f} separate pieces"))
     flags += _dice_flags(name, metrics.get("dice"), "the reference")
+    flags += _prediction_flags(name, metrics)
     if (share := metrics.get("plausible")) is not None and share < PLAUSIBLE_SHARE:
         flags.append(Flag(LOOK, name, f"{1 - share:.0%} of the slices have an unlikely size or shape"))
     flags += _area_flags(name, result.csa_mm2)
@@ -105,6 +106,14 @@ def _dice_flags(name: str, dice: float | None, other: str) -> list[Flag]:
         return []
     severity = BAD if dice < DICE_FAILED else LOOK
     return [Flag(severity, name, f"low overlap with {other}: Dice {dice:.2f}")]
+
+
+def _prediction_flags(name: str, metrics: dict[str, float]) -> list[Flag]:
+    """Return a warning where the mask is probably bad, as its predicted Dice says."""
+    if not metrics.get("flagged") or metrics.get("predicted_dice") is None:
+        return []
+    interval = f"{metrics.get('predicted_dice_low', 0):.2f} to {metrics.get('predicted_dice_high', 1):.2f}"
+    return [Flag(BAD, name, f"probably wrong: predicted Dice {metrics['predicted_dice']:.2f} (90 %: {interval})")]
 
 
 def _pair_flags(pair: dict) -> list[Flag]:

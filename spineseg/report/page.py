@@ -37,6 +37,7 @@ EVIDENCE = (
     ("nsd", "surface agreement with the reference (NSD)", "", 3, True),
     ("hd95_mm", "largest distance to the reference (HD95)", "mm", 2, False),
     ("csa_error_pct", "CSA error against the reference", "%", 1, None),
+    ("predicted_dice", "predicted Dice", "", 3, True),
     ("csa_mean_mm2", "mean CSA", "mm²", 1, None),
     ("coverage", "coverage of the cord", "", 3, True),
     ("plausible", "share of plausible slices", "", 3, True),
@@ -187,7 +188,7 @@ def summarise_evidence(study: StudyTables) -> list[dict[str, Any]]:
     if not len(study.metrics):
         return []
     done = study.metrics[study.metrics["status"] != "failed"]  # the time to give up is no measure of a method
-    rows = [_failure_row(study)]
+    rows = [_failure_row(study), *_flag_row(study)]
     for name, words, unit, decimals, higher in EVIDENCE:
         values = {m: column(done[done["method"] == m], name).dropna() for m in study.methods}
         if not any(len(v) for v in values.values()):
@@ -218,6 +219,23 @@ def _failure_row(study: StudyTables) -> dict[str, Any]:
         "best": _best(failed, False),
         "hint": "lower is better",
     }
+
+
+def _flag_row(study: StudyTables) -> list[dict[str, Any]]:
+    """Return the row that counts masks flagged by their predicted Dice; none where the table lacks it."""
+    if not column(study.metrics, "flagged").notna().any():
+        return []
+    flags = {m: column(study.metrics[study.metrics["method"] == m], "flagged").dropna() for m in study.methods}
+    counts = {m: int(values.sum()) for m, values in flags.items()}
+    return [
+        {
+            "words": "masks flagged for a look (low predicted Dice)",
+            "unit": "",
+            "cells": {m: f"{counts[m]} of {len(values)}" for m, values in flags.items()},
+            "best": _best(counts, False),
+            "hint": "lower is better",
+        }
+    ]
 
 
 def _quartiles(values: pd.Series, decimals: int) -> str:

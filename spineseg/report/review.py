@@ -12,6 +12,7 @@ METRIC_COLUMNS = (
     "n_slices", "coverage", "n_gaps", "longest_gap_mm", "n_components", "largest_fraction", "csa_mean_mm2",
     "csa_sd_mm2", "csa_roughness", "centre_roughness", "plausible", "dice", "hd95_mm", "assd_mm", "nsd",
     "csa_error_pct", "perturb_dice", "perturb_csa_cv",
+    "predicted_dice", "predicted_dice_low", "predicted_dice_high", "flagged", "uncertainty",
 )  # fmt: skip
 AGREEMENT_COLUMNS = ("dice", "hd95_mm", "assd_mm", "csa_difference_mm2", "min_slice_dice")
 

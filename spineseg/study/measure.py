@@ -18,7 +18,9 @@ from spineseg.metrics.compare import compare_masks, compare_with_reference
 from spineseg.metrics.quality import PlausibleBounds, compute_quality, slice_hull
 from spineseg.metrics.shape import SliceShape, compute_shape
 from spineseg.provenance import sha256_file
+from spineseg.quality.evidence import JudgedImage
 from spineseg.study.contrast_guard import CONTRAST_COLUMNS, guess_contrast
+from spineseg.study.predict import EVIDENCE_COLUMNS, PREDICTED_COLUMNS, missing_row, open_image, predict_row
 from spineseg.study.segment import read_images
 from spineseg.volume import NativeGrid, Volume, load_mask
 from spineseg.writing import write_text
@@ -28,7 +30,9 @@ METRICS_COLUMNS = (
     *IDENTITY,
     *("method", "status", "n_slices", "coverage", "n_gaps", "longest_gap_mm", "n_components", "largest_fraction"),
     *("csa_mean_mm2", "csa_sd_mm2", "csa_roughness", "centre_roughness", "plausible", "seconds", "peak_mb"),
-    *("dice", "hd95_mm", "assd_mm", "nsd", "csa_error_pct", "perturb_dice", "perturb_csa_cv"),
+    *("dice", "hd95_mm", "assd_mm", "nsd", "csa_error_pct", "perturb_dice", "perturb_csa_cv", "uncertainty"),
+    *PREDICTED_COLUMNS,
+    *EVIDENCE_COLUMNS,
     *CONTRAST_COLUMNS,
     "message",
 )
@@ -44,7 +48,7 @@ SLICE_SHAPE_COLUMNS = (
 SLICES_COLUMNS = (
     *("image_id", "method", "slice", "position_mm"),
     *SLICE_SHAPE_COLUMNS,
-    *("centroid_x_mm", "centroid_y_mm", "centroid_z_mm"),
+    *("centroid_x_mm", "centroid_y_mm", "centroid_z_mm", "uncertainty"),
 )
 
 Row = dict[str, Any]
@@ -52,7 +56,10 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class MeasuredMask:
-    """A method's mask of one image as the manifest promised it; `mask` is None where there is none."""
+    """A method's mask of one image as the manifest promised it; `mask` is None where there is none.
+
+    `uncertainty` is the method's own doubt by slice, (K,), 0 sure to 1 a guess; None where it tells none.
+    """
 
     entry: Row
     grid: NativeGrid | None = None
@@ -60,6 +67,7 @@ class MeasuredMask:
     mask: NDArray[np.bool_] | None = None
     shape: SliceShape | None = None
     problem: str = ""
+    uncertainty: NDArray[np.float64] | None = None
 
     @property
     def status(self) -> str:
@@ -194,10 +202,13 @@ def _measure_image(
     reference, problem = _load_reference(row, masks)
     hulls = [slice_hull(m.mask) for m in masks.values() if m.mask is not None]
     common = np.logical_or.reduce(hulls) if hulls else None
+    image, trouble = open_image(row, next((m.grid for m in masks.values() if m.grid is not None), None))
+    problem = "; ".join(text for text in (problem, trouble) if text)
     identity = {key: row.get(key, "") for key in IDENTITY}
     shown = guess_contrast(row)
     for method, measured in masks.items():
-        tables.metrics.append(identity | shown | _metrics_row(method, measured, common, bounds, reference, problem))
+        own = _metrics_row(method, measured, common, bounds, reference, problem, image)
+        tables.metrics.append(identity | shown | own)
         tables.slices.extend(_slice_rows(row["image_id"], method, measured))
     for a, b in combinations(masks, 2):
         tables.agreement.append(identity | {"method_a": a, "method_b": b} | _agreement(masks[a], masks[b]))
@@ -228,9 +239,25 @@ def load_masks(entries: dict[str, Row], results: Path) -> dict[str, MeasuredMask
             continue
         grid = grid or own_grid
         masks[method] = MeasuredMask(
-            entry, own_grid, volume, volume.data >= 0.5, compute_shape(volume.data, volume.zooms)
+            entry,
+            own_grid,
+            volume,
+            volume.data >= 0.5,
+            compute_shape(volume.data, volume.zooms),
+            uncertainty=_read_uncertainty(results / str(entry.get("sidecar")), volume.shape[2]),
         )
     return masks
+
+
+def _read_uncertainty(sidecar: Path, n_slices: int) -> NDArray[np.float64] | None:
+    """Read the method's own doubt by slice; None where the mask's sidecar tells none, or of another image."""
+    try:
+        values = json.loads(sidecar.read_text(encoding="utf-8")).get("SliceUncertainty")
+    except (OSError, ValueError, AttributeError):
+        return None
+    if not isinstance(values, list) or len(values) != n_slices:
+        return None
+    return np.array([np.nan if value is None else float(value) for value in values])
 
 
 def _load_reference(row: Row, masks: dict[str, MeasuredMask]) -> tuple[NDArray | None, str]:
@@ -253,6 +280,7 @@ def _metrics_row(
     bounds: PlausibleBounds,
     reference: NDArray | None,
     problem: str,
+    image: JudgedImage | None,
 ) -> Row:
     """Return the columns of metrics.tsv that belong to one image and method."""
     entry = measured.entry
@@ -267,9 +295,13 @@ def _metrics_row(
     if measured.mask is None:
         # no mask at all: what it missed is known, what it looks like is not
         missed = {"dice": 0.0, "nsd": 0.0} if reference is not None else {}
-        return row | {"n_slices": 0, "coverage": 0.0 if common is not None and common.any() else None} | missed
+        missed |= {"coverage": 0.0 if common is not None and common.any() else None}
+        return row | {"n_slices": 0} | missed | missing_row()
     zooms = measured.volume.zooms
-    row |= asdict(compute_quality(measured.mask, zooms, measured.shape, common, bounds))
+    quality = compute_quality(measured.mask, zooms, measured.shape, common, bounds)
+    row |= asdict(quality) | predict_row(image, measured.mask, measured.shape, quality)
+    if measured.uncertainty is not None and np.isfinite(measured.uncertainty).any():
+        row["uncertainty"] = float(np.nanmean(measured.uncertainty))
     csa = measured.shape.csa_mm2[np.isfinite(measured.shape.csa_mm2)]
     if csa.size:
         row |= {"csa_mean_mm2": float(csa.mean()), "csa_sd_mm2": float(csa.std())}
@@ -308,6 +340,7 @@ def _slice_rows(image_id: str, method: str, measured: MeasuredMask) -> list[Row]
             "position_mm": k * zoom,
             **{name: float(getattr(shape, name)[k]) for name in SLICE_SHAPE_COLUMNS},
             **{f"centroid_{axis}_mm": float(world[k, n]) for n, axis in enumerate("xyz")},
+            "uncertainty": None if measured.uncertainty is None else float(measured.uncertainty[k]),
         }
         for k in range(int(found[0]), int(found[-1]) + 1)
     ]

@@ -195,6 +195,7 @@ function drawHeading() {
 function drawCard(m) {
   const numbers = [];
   if (m.metrics.csa_mean_mm2 !== undefined) numbers.push(`CSA ${m.metrics.csa_mean_mm2.toFixed(1)} mm²`);
+  if (m.metrics.predicted_dice !== undefined) numbers.push(`predicted Dice ${m.metrics.predicted_dice.toFixed(2)}`);
   if (m.metrics.dice !== undefined) numbers.push(`reference Dice ${m.metrics.dice.toFixed(3)}`);
   if (m.seconds !== null) numbers.push(`${m.seconds.toFixed(1)} s`);
   return make("div", { class: "card" }, swatch(m.name), make("b", {}, m.name),

@@ -1,0 +1,393 @@
+"""How good the prediction of Dice and the decision without references are, on people and phantoms not learned from.
+
+    python benchmarks/decision_validation.py [-data TSV] [-work DIR] [-jobs 2] [-figures docs/images]
+
+Masks: every labelled image and 48 new phantoms, as they are and in harder copies, by propseg and by deepseg (networks
+of the fold that has not seen the person), and references with made faults. Their evidence is kept in -work. The
+prediction for a real person is by a model fitted without the person; phantoms are judged by the shipped model, which
+has seen none of them.
+
+Datasets: two methods on 6 to 20 people drawn from these, references hidden; the decision is compared with the truth.
+A method is propseg or deepseg, or one of them with a fault of its own in a share of the people. Three families: real
+people with faults, real people as the methods are, phantoms (both ways).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from spineseg.decision.evidence import VALUE_COLUMNS, Evidence
+from spineseg.decision.params import DecisionParams
+from spineseg.decision.rule import decide_by_endpoint
+from spineseg.quality.fitting import as_cases, fit_quality_model
+from spineseg.quality.model import load_quality_model
+from spineseg.quality.recipe import collect_cases, describe_origin, load_cases, save_cases, weigh_cases
+
+FOLDS = Path(__file__).parent / "folds"
+PHANTOM_SEED, N_PHANTOMS = 202, 48
+"""Not the seed of the phantoms that the model learned from."""
+
+ROPE, TOLERANCE = 0.01, 0.005
+"""True differences above the first count; a choice that loses no more than the second is right."""
+
+OWN = ("propseg", "deepseg")
+VERDICTS = ("clear", "equivalent", "undecided")
+FAMILIES = ("real, faults", "real, as they are", "phantoms, faults", "phantoms, as they are")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Masks of one source with their true and predicted Dice.
+
+    Parameters
+    ----------
+    rows : list of dict
+    dice, predicted, low, high : (n,) ndarray
+    flagged : (n,) ndarray of bool
+    """
+
+    rows: list[dict]
+    dice: NDArray
+    predicted: NDArray
+    low: NDArray
+    high: NDArray
+    flagged: NDArray
+
+    def __post_init__(self) -> None:
+        index: dict[tuple[str, str], dict[str, list[int]]] = {}
+        for number, row in enumerate(self.rows):
+            index.setdefault((row["image"], row["variant"]), {}).setdefault(row["kind"], []).append(number)
+        whole = {key: kinds for key, kinds in index.items() if set(OWN) <= set(kinds)}
+        object.__setattr__(self, "index", whole)
+
+
+def predict(rows: list[dict], train: list[dict] | None) -> Pool:
+    """Predict masks by the shipped model, or by models fitted on `train` without each mask's person."""
+    n = len(rows)
+    out = {name: np.zeros(n) for name in ("predicted", "low", "high")} | {"flagged": np.ones(n, bool)}
+    known = np.array([row["status"] == "ok" for row in rows])
+    people = np.array([row["person"] for row in rows])
+    for person in np.unique(people) if train else [None]:
+        mine = known if person is None else known & (people == person)
+        if not mine.any():
+            continue
+        model = load_quality_model()
+        if train:
+            rest = [row for row in train if row["person"] != person and row["status"] == "ok"]
+            model = fit_quality_model(as_cases(rest, weigh_cases(rest)), {})
+        cases = as_cases([row for row, keep in zip(rows, mine, strict=True) if keep], np.ones(mine.sum()))
+        dice = model.predict_dice(cases.evidence)
+        out["predicted"][mine], out["flagged"][mine] = dice, dice < model.flag_below
+        out["low"][mine], out["high"][mine] = model.interval(dice)
+    return Pool(rows, np.array([float(row["dice"]) for row in rows]), **out)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of a made dataset: its own masks, and in a share of the people a fault of some kind."""
+
+    own: str
+    fault: str | None
+    share: float
+
+    def candidates(self, kinds: dict[str, list[int]]) -> list[int]:
+        """Faulty masks that it may give for an image."""
+        if self.fault == "any":
+            return [n for kind, numbers in kinds.items() if kind not in (*OWN, "reference") for n in numbers]
+        return kinds.get(self.fault or "", [])
+
+
+def draw_methods(family: str, faults: list[str], rng: np.random.Generator) -> tuple[Method, Method]:
+    """Draw two methods."""
+    if "as they are" in family:
+        return Method("propseg", None, 0.0), Method("deepseg", None, 0.0)
+
+    def one() -> Method:
+        kind = str(rng.choice([*faults, "any"])) if rng.random() < 0.8 else None
+        return Method(str(rng.choice(OWN)), kind, float(rng.choice([1.0, rng.uniform(0.1, 1.0)])) if kind else 0.0)
+
+    first, second = one(), one()
+    while first == second:
+        second = one()
+    return first, second
+
+
+def draw_dataset(pool: Pool, family: str, rng: np.random.Generator) -> tuple[Evidence, NDArray, NDArray]:
+    """Draw people and two methods.
+
+    Returns
+    -------
+    evidence : Evidence
+        Without truth.
+    truth : (P, 2) ndarray
+        True Dice of the same people.
+    expected : (2,) ndarray
+        Mean Dice of the methods over all people that could have been drawn.
+    """
+    names = sorted(pool.index)
+    groups = sorted({group_of(pool, name) for name in names})
+    favour = dict(zip(groups, rng.dirichlet(np.full(len(groups), 0.5)), strict=True))
+    weight = np.array([favour[group_of(pool, name)] for name in names]) + 1e-3
+    weight /= weight.sum()
+    faults = sorted({row["kind"] for row in pool.rows} - {*OWN, "reference"})
+    methods = draw_methods(family, faults, rng)
+    n = int(rng.integers(6, 21))
+    chosen = np.zeros((n, 2), int)
+    for p, number in enumerate(rng.choice(len(names), n, p=weight)):
+        kinds = pool.index[names[number]]
+        for m, method in enumerate(methods):
+            faulty = method.candidates(kinds)
+            wrong = bool(faulty) and rng.random() < method.share
+            chosen[p, m] = rng.choice(faulty) if wrong else kinds[method.own][0]
+    expected = np.array([_expected_dice(pool, names, weight, method) for method in methods])
+    return _evidence(pool, chosen), pool.dice[chosen], expected
+
+
+def group_of(pool: Pool, name: tuple[str, str]) -> str:
+    """Images of a group are alike: contrast and copy, and of phantoms what makes them hard."""
+    row = pool.rows[pool.index[name]["propseg"][0]]
+    hard = row["image"].split("_")[1] if row["source"] == "phantom" else ""
+    return f"{row['contrast']} {row['variant']} {hard}"
+
+
+def _expected_dice(pool: Pool, names: list, weight: NDArray, method: Method) -> float:
+    """Mean Dice of a method over the images, as often as they are drawn."""
+    means = []
+    for name in names:
+        kinds = pool.index[name]
+        faulty, own = method.candidates(kinds), pool.dice[kinds[method.own][0]]
+        means.append((1 - method.share) * own + method.share * pool.dice[faulty].mean() if faulty else own)
+    return float(np.average(means, weights=weight))
+
+
+def _evidence(pool: Pool, chosen: NDArray) -> Evidence:
+    """Tables of a pilot, as arrays, with the references hidden."""
+    n = len(chosen)
+    values = {column: np.full((n, 2), np.nan) for column in VALUE_COLUMNS}
+    values |= {"predicted_dice": pool.predicted[chosen], "predicted_dice_low": pool.low[chosen]}
+    values |= {"predicted_dice_high": pool.high[chosen], "flagged": pool.flagged[chosen].astype(float)}
+    failed = np.array([[pool.rows[number]["status"] == "empty" for number in pair] for pair in chosen])
+    ids = np.array([f"{p:02d}" for p in range(n)])
+    # the masks' agreement is not known here; that they are alike is left to the prediction
+    agreement = tuple(
+        {"image_id": i, "method_a": "a", "method_b": "b", "dice": "1", "csa_difference_mm2": ""} for i in ids
+    )
+    empty = np.full(n, "")
+    return Evidence(("a", "b"), ids, ids, empty, empty, failed, values, agreement)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One dataset: family, verdict, kept method, probabilities (a better, equal, b better), truths (a minus b)."""
+
+    family: str
+    verdict: str
+    method: int
+    probability: NDArray
+    gap: float
+    expected_gap: float
+
+    def lost(self, expected: bool = False) -> float:
+        """Dice that the kept method is worse than the better one."""
+        gap = self.expected_gap if expected else self.gap
+        return max(0.0, -gap if self.method == 0 else gap)
+
+    def lost_by_references(self) -> float:
+        """The same for all people, had the references of the people drawn been shown."""
+        return max(0.0, -self.expected_gap if self.gap >= 0 else self.expected_gap)
+
+
+def decide(pool: Pool, family: str, params: DecisionParams, rng: np.random.Generator) -> Outcome | None:
+    """Draw a dataset and decide without references; None where every method failed."""
+    evidence, truth, expected = draw_dataset(pool, family, rng)
+    judgement, _, _ = decide_by_endpoint(evidence, params)
+    if judgement.method is None:
+        return None
+    p = judgement.posterior
+    probability = np.array([p.better, p.equivalent, p.worse])
+    if judgement.best == 1:
+        probability = probability[::-1]
+    mean = truth.mean(axis=0)
+    gap, wide = float(mean[0] - mean[1]), float(expected[0] - expected[1])
+    return Outcome(family, judgement.verdict, judgement.method, probability, gap, wide)
+
+
+def calibration(outcomes: list[Outcome], n_bins: int = 10) -> tuple[float, NDArray]:
+    """Expected calibration error of the three probabilities, and by bin: mean probability, share true, count."""
+    probability = np.concatenate([o.probability for o in outcomes])
+    gaps = np.array([o.expected_gap for o in outcomes])
+    true = np.stack([gaps > ROPE, np.abs(gaps) <= ROPE, gaps < -ROPE], axis=1).ravel()
+    number = np.minimum((probability * n_bins).astype(int), n_bins - 1)
+    rows = []
+    for k in np.unique(number):
+        inside = number == k
+        rows.append((probability[inside].mean(), true[inside].mean(), inside.sum()))
+    table = np.array(rows)
+    return float((np.abs(table[:, 0] - table[:, 1]) * table[:, 2]).sum() / table[:, 2].sum()), table
+
+
+def summarise(outcomes: list[Outcome]) -> str:
+    """Return the table by family."""
+    lines = [
+        "| datasets | n | true difference above 0.01 | right of these | right for all people | so by references "
+        "| clear | wrong of these | equivalent | wrong of these | calibration error |",
+        "|" + " --- |" * 11,
+    ]
+    for family in (*FAMILIES, "all"):
+        mine = [o for o in outcomes if family in (o.family, "all")]
+        wide = [o for o in mine if abs(o.gap) > ROPE]
+        wider = [o for o in mine if abs(o.expected_gap) > ROPE]
+        by = {v: [o for o in mine if o.verdict == v] for v in VERDICTS}
+        wrong = {v: _share([o.lost() > TOLERANCE for o in by[v]]) for v in VERDICTS}
+        cells = [family, str(len(mine)), str(len(wide)), _share([o.lost() <= TOLERANCE for o in wide])]
+        cells += [_share([o.lost(True) <= TOLERANCE for o in wider])]
+        cells += [_share([o.lost_by_references() <= TOLERANCE for o in wider])]
+        for verdict in ("clear", "equivalent"):
+            cells += [_share([o.verdict == verdict for o in mine]), wrong[verdict]]
+        lines.append("| " + " | ".join([*cells, f"{calibration(mine)[0]:.3f}"]) + " |")
+    return "\n".join(lines)
+
+
+def _share(flags: list[bool]) -> str:
+    """A share in percent."""
+    return f"{100 * np.mean(flags):.1f} %" if flags else "-"
+
+
+def summarise_prediction(pools: dict[str, Pool]) -> str:
+    """Return the table of the predicted Dice by source."""
+    lines = [
+        "| masks | n | Spearman | mean error | mean size of the error | 90 % interval covers | below 0.7: flagged "
+        "| above 0.9: flagged | bias of propseg | of deepseg |",
+        "|" + " --- |" * 10,
+    ]
+    for name, p in (pools | {"both": _join(list(pools.values()))}).items():
+        seen = np.array([row["status"] == "ok" for row in p.rows])
+        error = p.predicted - p.dice
+        bad, good = p.dice < 0.7, p.dice > 0.9
+        cells = [name, str(seen.sum()), f"{spearmanr(p.predicted[seen], p.dice[seen]).statistic:.3f}"]
+        cells += [f"{error[seen].mean():+.3f}", f"{np.abs(error[seen]).mean():.3f}"]
+        cells += [_share(((p.dice >= p.low) & (p.dice <= p.high))[seen].tolist())]
+        cells += [f"{(bad & p.flagged).sum()} of {bad.sum()}", _share(p.flagged[good].tolist())]
+        for kind in OWN:
+            mine = seen & np.array([row["kind"] == kind for row in p.rows])
+            cells.append(f"{error[mine].mean():+.3f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _join(pools: list[Pool]) -> Pool:
+    """Put pools together."""
+    arrays = {
+        n: np.concatenate([getattr(p, n) for p in pools]) for n in ("dice", "predicted", "low", "high", "flagged")
+    }
+    return Pool([row for p in pools for row in p.rows], **arrays)
+
+
+def draw_figures(folder: Path, pools: dict[str, Pool], outcomes: list[Outcome]) -> None:
+    """Draw predicted against true Dice, and how often decisions are right and probabilities true."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
+    figure, panels = plt.subplots(1, len(pools), figsize=(8, 4), sharey=True, layout="constrained")
+    colors = {"propseg": "#B97A00", "deepseg": "#2A7FB8", "made faults": "#8A8F98"}
+    for axes, (name, p) in zip(panels, pools.items(), strict=True):
+        kinds = np.array([row["kind"] if row["kind"] in OWN else "made faults" for row in p.rows])
+        axes.plot([0, 1], [0, 1], color="#9AA5B1", linewidth=1)
+        order = np.argsort(p.predicted)
+        axes.fill_between(p.predicted[order], p.low[order], p.high[order], color="#5F6B7A", alpha=0.12, linewidth=0)
+        for kind in ("made faults", *OWN):
+            mine = kinds == kind
+            axes.scatter(p.predicted[mine], p.dice[mine], s=9, alpha=0.6, linewidths=0, color=colors[kind], label=kind)
+        axes.set(title=f"{name} ({len(p.rows)} masks)", xlabel="predicted Dice", xlim=(0, 1), ylim=(0, 1))
+    panels[0].set_ylabel("true Dice")
+    panels[0].legend(frameon=False, loc="upper left", markerscale=2)
+    figure.savefig(folder / "predicted_dice.png", dpi=110)
+    figure, panels = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained")
+    error, table = calibration(outcomes)
+    panels[0].plot([0, 1], [0, 1], color="#9AA5B1", linewidth=1)
+    panels[0].scatter(table[:, 0], table[:, 1], s=12 + 120 * table[:, 2] / table[:, 2].max(), color="#2A7FB8")
+    panels[0].set(title=f"probabilities: error {error:.3f}", xlabel="stated", ylabel="true in")
+    edges = np.array([0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 1.0])
+    for family, color in zip(FAMILIES, ("#2A7FB8", "#B97A00", "#009E73", "#CC79A7"), strict=True):
+        mine = [o for o in outcomes if o.family == family and abs(o.gap) > ROPE]
+        gap, right = np.array([abs(o.gap) for o in mine]), np.array([o.lost() <= TOLERANCE for o in mine])
+        bins = np.digitize(gap, edges) - 1
+        shown = [k for k in range(len(edges) - 1) if (bins == k).sum() >= 5]
+        share = [100 * right[bins == k].mean() for k in shown]
+        panels[1].plot(shown, share, marker="o", color=color, label=family)
+    labels = [f"{a:g}-{b:g}" for a, b in pairwise(edges)]
+    panels[1].set_xticks(range(len(labels)), labels)
+    panels[1].set(title="kept the better method, %", xlabel="true difference in mean Dice", ylim=(0, 103))
+    panels[1].legend(frameon=False, fontsize=8, loc="lower right")
+    figure.savefig(folder / "decision_validation.png", dpi=110)
+
+
+def load_rows(args: argparse.Namespace) -> tuple[list[dict], list[dict]]:
+    """Make or read the cases: what the shipped model learned from, and new phantoms."""
+    learned = args.cases or args.work / "learned.tsv"
+    origin = load_quality_model().provenance
+    n, seed = origin["phantoms"]["n"], origin["seed"]
+    wanted = describe_origin(args.data, FOLDS, n, seed)
+    rows = load_cases(learned, wanted)
+    if rows is None:
+        rows = collect_cases(args.data, FOLDS, n, seed, args.jobs, print)
+        save_cases(learned, rows, wanted)
+    new = args.work / "new_phantoms.tsv"
+    wanted = describe_origin(args.data, FOLDS, N_PHANTOMS, seed) | {"phantom_seed": PHANTOM_SEED}
+    phantoms = load_cases(new, wanted)
+    if phantoms is None:
+        phantoms = collect_cases(None, FOLDS, N_PHANTOMS, seed, args.jobs, print, phantom_seed=PHANTOM_SEED)
+        save_cases(new, phantoms, wanted)
+    return rows, phantoms
+
+
+def main() -> None:
+    """Predict, decide, print the tables and draw the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-data", type=Path, default=Path("../shared/data/labelled.tsv"))
+    parser.add_argument(
+        "-work", type=Path, default=Path("build/decision_validation"), help="masks' evidence is kept there"
+    )
+    parser.add_argument("-cases", type=Path, help="cases kept by spineseg train quality -cases")
+    parser.add_argument("-jobs", type=int, default=2)
+    parser.add_argument("-datasets", type=int, default=500, help="of each family")
+    parser.add_argument("-figures", type=Path, help="folder for the figures")
+    parser.add_argument("-systematic", type=float, help="another SD of the error that a method's masks share")
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    learned, phantoms = load_rows(args)
+    real = [row for row in learned if row["source"] == "real"]
+    pools = {"real people": predict(real, learned), "phantoms": predict(phantoms, None)}
+    print(summarise_prediction(pools), flush=True)
+    params = DecisionParams(n_posterior=4000)
+    if args.systematic is not None:
+        params = replace(params, systematic_predicted_dice=args.systematic)
+    rng = np.random.default_rng(1)
+    outcomes = []
+    for family in FAMILIES:
+        pool = pools["real people" if family.startswith("real") else "phantoms"]
+        found = [decide(pool, family, params, rng) for _ in range(args.datasets)]
+        outcomes += [o for o in found if o is not None]
+    print(summarise(outcomes))
+    _, table = calibration(outcomes)
+    print("| stated | true in | n |\n| --- | --- | --- |")
+    print("\n".join(f"| {p:.2f} | {t:.2f} | {n:.0f} |" for p, t, n in table))
+    if args.figures:
+        draw_figures(args.figures, pools, outcomes)
+
+
+if __name__ == "__main__":
+    main()

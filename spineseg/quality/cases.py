@@ -1,0 +1,207 @@
+"""Masks with known Dice and their evidence: what the prediction of quality learns from and is scored on.
+
+Real images: the labelled ones as they are, with less contrast and with noise, each segmented by both methods with
+networks that have not seen the person, and the references with faults. Phantoms: the same with exact references.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+
+from spineseg.contrasts import CORD_DARKER, SUFFIX_CONTRAST
+from spineseg.metrics.overlap import compute_dice, labelled_slices
+from spineseg.metrics.shape import compute_shape
+from spineseg.phantom.dataset import CONTRASTS, HARD_CASES, make_image
+from spineseg.quality.degrade import FAULTS, apply_fault
+from spineseg.quality.evidence import JudgedImage, measure_evidence, prepare_image
+from spineseg.training_data import N_FOLDS, LabelledImage
+from spineseg.volume import Volume, load_image, load_mask, to_canonical
+
+if TYPE_CHECKING:
+    from spineseg.deepseg.model import Models
+
+Case = dict[str, Any]
+Mask = NDArray[np.bool_]
+Segmenters = dict[str, Callable[[Volume, str], Mask]]
+
+CANAL_MM, FADE_MM = 9.0, 3.0
+"""What lies within the first of the cord is taken for canal; over the second a change of contrast fades out."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One image with its reference, and the networks that have not seen the person.
+
+    Parameters
+    ----------
+    source : {"real", "phantom"}
+    person, name, contrast : str
+    fold : int
+    volume : Volume
+    reference : (I, J, K) ndarray of bool
+    """
+
+    source: str
+    person: str
+    name: str
+    contrast: str
+    fold: int
+    volume: Volume
+    reference: Mask
+
+
+def read_subject(item: LabelledImage, fold: int) -> Subject:
+    """Read one labelled image."""
+    volume, grid = load_image(item.image, contrast=item.contrast)
+    reference = load_mask(item.reference, like=grid)[0].data >= 0.5
+    return Subject("real", item.subject, item.image.name.split(".")[0], item.contrast, fold, volume, reference)
+
+
+def make_phantom(seed: int, index: int) -> Subject:
+    """Make the phantom of an index: contrasts and difficulties in turn."""
+    suffix = CONTRASTS[index % len(CONTRASTS)]
+    hard = ("none", *HARD_CASES)[(index // len(CONTRASTS)) % (len(HARD_CASES) + 1)]
+    image = make_image(seed, index, suffix, hard=hard)
+    data = image.data.astype(np.float32)
+    if data.ndim == 4:
+        from spineseg.phantom.contrast import B_VALUES
+
+        data = data[..., np.array(B_VALUES) > 50].mean(axis=3)
+    volume = to_canonical(data, image.acquisition.affine)
+    reference = to_canonical(image.cord_fraction >= 0.5, image.acquisition.affine).data
+    name = f"phantom-{seed}-{index:03d}_{hard}_{suffix}"
+    return Subject("phantom", name, name, SUFFIX_CONTRAST[suffix], index % N_FOLDS, volume, reference)
+
+
+def lower_contrast(subject: Subject, factor: float) -> Volume:
+    """Scale what the fluid's side of the surroundings differs from the cord's median by a factor."""
+    data = subject.volume.data.astype(np.float64)
+    weight = np.clip((CANAL_MM + FADE_MM - _distance(subject.reference, subject.volume.zooms)) / FADE_MM, 0, 1)
+    difference = data - np.median(data[subject.reference])
+    fluid = difference > 0 if CORD_DARKER[subject.contrast] else difference < 0
+    changed = data + np.where(fluid, difference * weight * (factor - 1), 0.0)
+    return Volume(changed.astype(np.float32), subject.volume.affine)
+
+
+def _distance(mask: Mask, zooms: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distance to a mask, mm, as far as the change of contrast reaches; infinite beyond."""
+    room = np.ceil((CANAL_MM + FADE_MM) / zooms).astype(int)
+    found = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    box = tuple(slice(max(0, int(i[0]) - n), int(i[-1]) + n + 1) for i, n in zip(found, room, strict=True))
+    away = np.full(mask.shape, np.inf)
+    away[box] = ndi.distance_transform_edt(~mask[box], sampling=zooms)
+    return away
+
+
+def add_noise(subject: Subject, share: float, rng: np.random.Generator) -> Volume:
+    """Add normal noise whose SD is a share of the difference between cord and its surroundings."""
+    data = subject.volume.data
+    near = ndi.binary_dilation(subject.reference, iterations=3) & ~subject.reference
+    span = abs(float(np.percentile(data[near], 90 if CORD_DARKER[subject.contrast] else 10)))
+    span = abs(span - float(np.median(data[subject.reference])))
+    return Volume((data + rng.normal(0, share * span, data.shape)).astype(np.float32), subject.volume.affine)
+
+
+VARIANTS = ("low contrast", "noise", "both")
+"""Harder copies of an image."""
+
+
+def vary_image(subject: Subject, variant: str, rng: np.random.Generator) -> Volume:
+    """Return a harder copy of an image, of a random degree; `variant` is one of `VARIANTS`."""
+    if variant == "low contrast":
+        return lower_contrast(subject, rng.uniform(0.15, 0.5))
+    if variant == "noise":
+        return add_noise(subject, rng.uniform(0.2, 0.8), rng)
+    paler = replace(subject, volume=lower_contrast(subject, rng.uniform(0.2, 0.6)))
+    return add_noise(paler, rng.uniform(0.2, 0.6), rng)
+
+
+def score_dice(mask: Mask, reference: Mask) -> float:
+    """Dice in the slices that the reference labels, as metrics.tsv has it."""
+    labelled = labelled_slices(reference)
+    return compute_dice(mask[:, :, labelled], reference[:, :, labelled])
+
+
+def whole_cord(reference: Mask, mask: Mask) -> Mask:
+    """Join the reference with a method's mask in the slices beyond it.
+
+    Dice judges labelled slices only; a reference that ends early would otherwise look like a mask that ends early.
+    """
+    labelled = labelled_slices(reference)
+    return np.where(labelled, reference, mask) if labelled.any() else reference
+
+
+def segment_both(volume: Volume, contrast: str, models: Models) -> dict[str, Mask]:
+    """Segment with propseg and with deepseg by the given networks."""
+    from spineseg.deepseg import segment as deepseg
+    from spineseg.propseg import segment as propseg
+
+    return {
+        "propseg": propseg.segment_cord(volume, contrast).cord_mask,
+        "deepseg": deepseg.segment_cord(volume, contrast, models=models).cord_mask,
+    }
+
+
+def make_cases(
+    subject: Subject, models: Models, rng: np.random.Generator, n_faults: int, n_variants: int
+) -> list[Case]:
+    """Make the cases of one image: both methods on it and on harder copies, and faulty references.
+
+    Parameters
+    ----------
+    subject : Subject
+    models : Models
+        Networks that have not seen the person: deepseg's own and the judge's.
+    rng : numpy.random.Generator
+    n_faults : int
+        Faulty masks, of as many kinds as possible.
+    n_variants : int
+        Harder copies, up to three.
+    """
+    cases = []
+    masks = segment_both(subject.volume, subject.contrast, models)
+    image = prepare_image(subject.volume, subject.contrast, models)
+    for name, mask in masks.items():
+        cases.append(describe_case(subject, image, "original", name, mask))
+    good = whole_cord(subject.reference, masks["deepseg"])
+    kinds = list(FAULTS)
+    for number in range(n_faults):
+        kind = kinds[number % len(kinds)] if n_faults >= len(kinds) else kinds[rng.integers(len(kinds))]
+        base = good if rng.random() < 0.7 or not masks["propseg"].any() else masks["propseg"]
+        faulty = apply_fault(kind, base, subject.volume.zooms, rng)
+        cases.append(describe_case(subject, image, "original", kind, faulty))
+    cases.append(describe_case(subject, image, "original", "reference", good))
+    for variant in rng.permutation(VARIANTS)[:n_variants]:
+        volume = vary_image(subject, str(variant), rng)
+        image = prepare_image(volume, subject.contrast, models)
+        for name, mask in segment_both(volume, subject.contrast, models).items():
+            cases.append(describe_case(subject, image, str(variant), name, mask))
+        kind = kinds[rng.integers(len(kinds))]
+        faulty = apply_fault(kind, good, volume.zooms, rng)
+        cases.append(describe_case(subject, image, str(variant), kind, faulty))
+    return cases
+
+
+def describe_case(subject: Subject, image: JudgedImage, variant: str, kind: str, mask: Mask) -> Case:
+    """Return one mask's identity, Dice and evidence; of an empty mask (status) there is none."""
+    is_empty = not mask.any()
+    identity = {
+        "source": subject.source,
+        "person": subject.person,
+        "image": subject.name,
+        "contrast": subject.contrast,
+        "fold": subject.fold,
+        "variant": variant,
+        "kind": kind,
+        "status": "empty" if is_empty else "ok",
+        "dice": score_dice(mask, subject.reference),
+    }
+    if is_empty:
+        return identity
+    return identity | measure_evidence(image, mask, compute_shape(mask, image.volume.zooms))

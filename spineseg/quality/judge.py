@@ -1,0 +1,204 @@
+"""What an independent judge sees: deepseg's network around the mask's own centre, and where OptiC finds the cord.
+
+The network judges masks of every method, its own among them; which method that favours is corrected by learning on
+real masks of both (see `spineseg.quality.model`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spineseg.centerline.curve import Centerline
+from spineseg.centerline.estimate import estimate_centerline
+from spineseg.volume import Volume
+
+if TYPE_CHECKING:
+    from spineseg.deepseg.model import Models
+
+Floats = NDArray[np.float64]
+
+LINE_SLICES = 16
+"""Slices of an image on which OptiC looks for the cord: one in 14 mm of the largest field of view, where a cord bends
+by less than its width; in a quarter of a second."""
+
+SEEN_MM2 = 10.0
+"""Area that the judge must see in a slice to see a cord there: half of the smallest plausible one."""
+
+END_MM = 12.0
+END_SLICES = 3
+"""Beyond either end of a mask the judge looks for more cord over so far, in at most so many slices: less than a
+vertebra, where the line goes straight on."""
+
+AWAY_MM = 5.0
+"""A centre farther than this from OptiC's line lies outside the cord."""
+
+
+@dataclass(frozen=True)
+class JudgeEvidence:
+    """What the judge thinks of a mask; NaN where nothing can be said.
+
+    Parameters
+    ----------
+    judge_dice : float, 0 to 1
+        Expected Dice of the mask, the judge's probabilities taken for the truth.
+    judge_overlap : float, 0 to 1
+        Dice with the judge's own mask, its probabilities cut at one half.
+    judge_ceiling : float, 0 to 1
+        The expected Dice of the judge's own mask: how certain the judge is.
+    judge_area : float
+        Natural logarithm of the mask's volume over that of the judge's own.
+    judge_worst : float, 0 to 1
+        Tenth percentile over slices of the expected Dice.
+    judge_sees : float, 0 to 1
+        Share of slices in which the judge sees a cord.
+    extent : float, 0 to 1
+        Share of the cord's length that the mask covers, as far as the judge sees: slices with mask over those, the
+        gaps, and the slices up to the image's border at an end beyond which the judge sees cord go on.
+    line_distance_mm : float, mm
+        Median distance between the mask's centres and OptiC's line.
+    line_away : float, 0 to 1
+        Share of slices farther than 5 mm from it, or beyond its ends.
+    line_coverage : float, 0 to 1
+        Share of the slices of OptiC's line that hold mask.
+    """
+
+    judge_dice: float = np.nan
+    judge_overlap: float = np.nan
+    judge_ceiling: float = np.nan
+    judge_area: float = np.nan
+    judge_worst: float = np.nan
+    judge_sees: float = np.nan
+    extent: float = np.nan
+    line_distance_mm: float = np.nan
+    line_away: float = np.nan
+    line_coverage: float = np.nan
+
+
+def find_line(volume: Volume, contrast: str) -> Centerline:
+    """Find the cord's centerline on at most `LINE_SLICES` slices; points in the volume's voxels, empty if none."""
+    n_slices = volume.shape[2]
+    chosen = np.unique(np.linspace(0, n_slices - 1, min(n_slices, LINE_SLICES)).round().astype(int))
+    line = estimate_centerline(take_slices(volume, chosen), contrast)
+    if line.is_empty:
+        return line
+    points = line.points_vox.copy()
+    points[:, 2] = chosen[line.slices]
+    return Centerline(points, line.score)
+
+
+def take_slices(volume: Volume, chosen: NDArray[np.intp]) -> Volume:
+    """Return some slices as a volume of its own, thick enough to lie side by side."""
+    affine = volume.affine.copy()
+    affine[:3, 2] *= np.diff(chosen).mean() if len(chosen) > 1 else 1.0
+    return Volume(np.ascontiguousarray(volume.data[:, :, chosen]), affine)
+
+
+def measure_judge(
+    volume: Volume, mask: NDArray[np.bool_], chosen: NDArray[np.intp], centres: Floats, judge: Models
+) -> dict[str, float]:
+    """Let the judge look at some slices of a mask, and beyond its ends.
+
+    Parameters
+    ----------
+    volume : Volume, shape (I, J, K)
+    mask : (I, J, K) ndarray of bool
+    chosen : (n,) ndarray of int
+        Slices within the mask's extent, gaps included.
+    centres : (n, 2) ndarray, voxels
+        The mask's centres there.
+    judge : Models
+
+    Returns
+    -------
+    dict of float
+        The columns ``judge_*`` and ``extent`` of `JudgeEvidence`.
+    """
+    from spineseg.deepseg.inference import compute_probability
+
+    ends, end_centres, is_upper = _beyond_ends(chosen, centres, volume)
+    slices = np.concatenate([ends[~is_upper], chosen, ends[is_upper]])
+    points = np.concatenate([end_centres[~is_upper], centres, end_centres[is_upper]])
+    points = points.clip(0, np.array(volume.shape[:2]) - 1)
+    # in the mirror, which is as good a view of a cord and not the one that deepseg's own mask was made from
+    points[:, 0] = volume.shape[0] - 1 - points[:, 0]
+    line = Centerline(np.column_stack([points, np.arange(len(slices))]))
+    part = take_slices(volume, slices)
+    mirrored = Volume(np.ascontiguousarray(part.data[::-1]), part.affine)
+    prob = compute_probability(mirrored, line, judge)[::-1].astype(np.float64)
+    pixel = float(np.prod(volume.zooms[:2]))
+    area = pixel * prob.sum(axis=(0, 1))
+    n_low = int((~is_upper).sum())
+    inner = slice(n_low, n_low + len(chosen))
+    held = mask[:, :, chosen].any(axis=(0, 1))  # gaps count by the extent, not twice
+    found = _expected_dice(prob[:, :, inner][:, :, held], mask[:, :, chosen[held]])
+    filled = np.flatnonzero(mask.any(axis=(0, 1)))
+    mask_area = pixel * float(mask.sum()) / len(filled)
+    below, above = _seen_beyond(area, n_low, len(chosen), mask_area)
+    missed = below * filled[0] + above * (volume.shape[2] - 1 - filled[-1])
+    return found | {
+        "judge_sees": float((area[inner][held] >= SEEN_MM2).mean()),
+        "extent": float(len(filled) / (filled[-1] - filled[0] + 1 + missed)),
+    }
+
+
+def _seen_beyond(area: Floats, n_low: int, n_inner: int, mask_area: float) -> tuple[float, float]:
+    """Cord that the judge sees beyond the lower and the upper end, as shares of the mask's mean area, at most 1."""
+    parts = area[:n_low], area[n_low + n_inner :]
+    low, high = (min(1.0, float(part.mean()) / mask_area) if part.size else 0.0 for part in parts)
+    return low, high
+
+
+def _expected_dice(prob: Floats, mask: NDArray[np.bool_]) -> dict[str, float]:
+    """Expected Dice of the mask and of the judge's own mask, their areas and the worst slices."""
+    both, seen, own = (prob * mask).sum((0, 1)), prob.sum((0, 1)), mask.sum((0, 1))
+    best = prob >= 0.5
+    by_slice = 2 * both / np.maximum(seen + own, 1e-9)
+    return {
+        "judge_dice": float(2 * both.sum() / max(seen.sum() + own.sum(), 1e-9)),
+        "judge_overlap": float(2 * (mask & best).sum() / max(own.sum() + best.sum(), 1)),
+        "judge_ceiling": float(2 * (prob * best).sum() / max(seen.sum() + best.sum(), 1e-9)),
+        "judge_area": float(np.log(max(own.sum(), 1.0) / max(best.sum(), 1.0))),
+        "judge_worst": float(np.quantile(by_slice, 0.1)),
+    }
+
+
+def _beyond_ends(chosen: NDArray, centres: Floats, volume: Volume) -> tuple[NDArray, Floats, NDArray[np.bool_]]:
+    """Slices beyond the ends, where the line through the centres goes straight on, and which are at the upper end."""
+    reach = max(1, int(END_MM / volume.zooms[2]))
+    slices, points, upper = [], [], []
+    for sign, end in ((-1, 0), (1, -1)):
+        last = chosen[end]
+        limit = 0 if sign < 0 else volume.shape[2] - 1
+        n = min(reach, abs(int(limit - last)))
+        steps = np.unique(np.linspace(1, n, min(n, END_SLICES)).round().astype(int)) if n else np.zeros(0, int)
+        steps = steps[::-1] if sign < 0 else steps
+        near = np.abs(chosen - last) <= max(2 * reach, 1)
+        slope = np.zeros(2)
+        if near.sum() > 1:
+            slope = np.polyfit(chosen[near], centres[near], 1)[0]
+        slices.append(last + sign * steps)
+        points.append(centres[end] + slope * (sign * steps)[:, None])
+        upper.append(np.full(len(steps), sign > 0))
+    return np.concatenate(slices).astype(int), np.concatenate(points), np.concatenate(upper)
+
+
+def measure_place(mask: NDArray[np.bool_], centroids: Floats, zooms: Floats, line: Centerline) -> dict[str, float]:
+    """Compare a mask's centres, (K, 2) voxels, with OptiC's line; the columns ``line_*`` of `JudgeEvidence`."""
+    filled = mask.any(axis=(0, 1))
+    if line.is_empty:
+        return {"line_distance_mm": np.nan, "line_away": float(filled.any()), "line_coverage": np.nan}
+    points, heights = line.points_vox, np.flatnonzero(filled)
+    low, high = points[0, 2], points[-1, 2]
+    on_line = np.column_stack([np.interp(heights, points[:, 2], points[:, axis]) for axis in (0, 1)])
+    distance = np.linalg.norm((centroids[heights] - on_line) * zooms[:2], axis=1)
+    step = (high - low) / max(1, len(points) - 1)
+    beyond = (heights < low - step) | (heights > high + step)
+    return {
+        "line_distance_mm": float(np.median(distance[~beyond])) if (~beyond).any() else np.nan,
+        "line_away": float(((distance > AWAY_MM) | beyond).mean()) if heights.size else np.nan,
+        "line_coverage": float(filled[int(low) : int(high) + 1].mean()),
+    }

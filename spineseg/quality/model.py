@@ -1,0 +1,200 @@
+"""The prediction of a mask's Dice from its evidence: a monotone additive model with conformal intervals.
+
+Every piece of evidence adds to a score (minus the logarithm of what is missing) along a broken line that only rises
+or only falls, as it should; a curve turns the score into the Dice along the mask; and a mask that is too short has
+what a perfect mask of its extent would have of that. All are numbers in one JSON file: `quality.json` beside the
+networks' weights.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spineseg.errors import ModelError
+
+Floats = NDArray[np.float64]
+
+WEIGHTS = Path(__file__).resolve().parent.parent / "weights" / "quality.json"
+FORMAT = "spineseg-quality-1"
+"""Written into the file; another value means other evidence or another model."""
+
+BEST = 0.03
+"""What even the best Dice is short of 1: two drawings of one cord. Differences far below it count little, and between
+masks that are bad anyway too."""
+
+TRANSFORMS = {
+    "plain": lambda x: x,
+    "log": lambda x: np.log(np.maximum(x, 1e-3)),
+    "loss": lambda x: -np.log(1 + BEST - np.clip(x, 0.0, 1.0)),
+    "above": lambda x: np.maximum(x, 0.0),
+    "below": lambda x: np.maximum(-x, 0.0),
+}
+"""What is done to a number before its line is looked up; above and below are its sizes on either side of 0."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """What one piece of evidence adds to the score.
+
+    Parameters
+    ----------
+    evidence : str
+        Its name.
+    transform : str
+        A name of `TRANSFORMS`.
+    knots, values : (k,) ndarray
+        Broken line; it is flat beyond its ends.
+    missing : float
+        Added where the evidence is not known.
+    """
+
+    evidence: str
+    transform: str
+    knots: Floats
+    values: Floats
+    missing: float
+
+    def contribute(self, values: Floats) -> Floats:
+        """Return what given values add, (n,)."""
+        known = np.isfinite(values)
+        x = TRANSFORMS[self.transform](np.where(known, values, 0.0))
+        return np.where(known, np.interp(x, self.knots, self.values), self.missing)
+
+
+def extent_factor(evidence: Mapping[str, Floats]) -> Floats:
+    """Return the Dice of masks that are perfect but too short, (n,): 2 e / (1 + e) for an extent e, 1 where unknown."""
+    extent = np.asarray(evidence["extent"], float)
+    return np.where(np.isfinite(extent), 2 * extent / (1 + extent), 1.0)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The Dice that a mask would have with a reference, with its 90 % interval, and whether to look at it."""
+
+    predicted_dice: float
+    predicted_dice_low: float
+    predicted_dice_high: float
+    flagged: bool
+
+
+@dataclass(frozen=True)
+class QualityModel:
+    """The fitted model.
+
+    Parameters
+    ----------
+    terms : tuple of Term
+    intercept : float
+    curve : (2, k) ndarray
+        Score to Dice along the mask, a rising broken line.
+    spread : (2, k) ndarray
+        Predicted Dice to the typical size of its error.
+    low, high : float
+        Error over spread at the ends of the 90 % interval, from split conformal prediction.
+    flag_below : float
+        A mask is flagged where its predicted Dice is below.
+    provenance : dict
+    """
+
+    terms: tuple[Term, ...]
+    intercept: float
+    curve: Floats
+    spread: Floats
+    low: float
+    high: float
+    flag_below: float
+    provenance: Mapping[str, Any]
+
+    def score(self, evidence: Mapping[str, Floats]) -> Floats:
+        """Return the score of masks from columns of evidence, (n,)."""
+        return self.intercept + sum(term.contribute(np.asarray(evidence[term.evidence], float)) for term in self.terms)
+
+    def predict_dice(self, evidence: Mapping[str, Floats]) -> Floats:
+        """Return the predicted Dice of masks from columns of evidence, (n,)."""
+        return extent_factor(evidence) * np.interp(self.score(evidence), *self.curve)
+
+    def interval(self, dice: Floats) -> tuple[Floats, Floats]:
+        """Return the ends of the 90 % intervals of predicted Dice, (n,) each."""
+        size = np.interp(dice, *self.spread)
+        return np.clip(dice + self.low * size, 0, 1), np.clip(dice + self.high * size, 0, 1)
+
+    def predict(self, evidence: Mapping[str, float]) -> Prediction:
+        """Predict one mask's Dice; an empty mask (no evidence) has Dice 0 for certain."""
+        if not evidence:
+            return Prediction(0.0, 0.0, 0.0, True)
+        dice = self.predict_dice({name: np.array([value], float) for name, value in evidence.items()})
+        low, high = self.interval(dice)
+        return Prediction(float(dice[0]), float(low[0]), float(high[0]), bool(dice[0] < self.flag_below))
+
+
+def to_json(model: QualityModel) -> dict[str, Any]:
+    """Return the model ready for JSON, six significant digits."""
+    return {
+        "format": FORMAT,
+        "intercept": _rounded(model.intercept),
+        "terms": [
+            {
+                "evidence": t.evidence,
+                "transform": t.transform,
+                "knots": _rounded(t.knots),
+                "values": _rounded(t.values),
+                "missing": _rounded(t.missing),
+            }
+            for t in model.terms
+        ],
+        "curve": _rounded(model.curve),
+        "spread": _rounded(model.spread),
+        "low": _rounded(model.low),
+        "high": _rounded(model.high),
+        "flag_below": _rounded(model.flag_below),
+        "provenance": dict(model.provenance),
+    }
+
+
+def _rounded(value: float | Floats | Sequence[float]) -> Any:
+    """Six significant digits: the fit knows fewer, and the file stays readable."""
+    array = np.asarray(value, np.float64)
+    if array.ndim:
+        return [_rounded(item) for item in array]
+    return float(f"{float(array):.6g}")
+
+
+def from_json(content: Mapping[str, Any]) -> QualityModel:
+    """Return the model from its JSON content."""
+    terms = tuple(
+        Term(t["evidence"], t["transform"], np.array(t["knots"]), np.array(t["values"]), t["missing"])
+        for t in content["terms"]
+    )
+    scalars = {name: content[name] for name in ("intercept", "low", "high", "flag_below", "provenance")}
+    return QualityModel(terms, curve=np.array(content["curve"]), spread=np.array(content["spread"]), **scalars)
+
+
+@lru_cache(maxsize=2)
+def load_quality_model(path: str | Path = WEIGHTS) -> QualityModel:
+    """Read a model, once per process.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, damaged or of another format.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        found = content.get("format")
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"{path}: expected a quality model in JSON ({error})") from error
+    if found != FORMAT:
+        raise ModelError(f"{path}: expected a quality model of format {FORMAT}, found {found}; train it anew")
+    try:
+        return from_json(content)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: expected a whole quality model, {error!r} is wrong; train it anew") from error

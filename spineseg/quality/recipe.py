@@ -1,0 +1,201 @@
+"""From labelled images and phantoms to the quality model that the package ships."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spineseg import __version__
+from spineseg.errors import InputError
+from spineseg.provenance import sha256_file
+from spineseg.quality.cases import Case, make_cases, make_phantom, read_subject
+from spineseg.quality.fitting import OWN_KINDS, Cases, as_cases, fit_quality_model, predict_held_out, shared_error
+from spineseg.quality.model import QualityModel, to_json
+from spineseg.training_data import N_FOLDS, assign_folds, load_manifest
+from spineseg.writing import write_json, write_text
+
+PHANTOM_SEED = 101
+"""Seed of the phantoms learned from; the validation draws others."""
+
+REAL_FAULTS, PHANTOM_FAULTS = 20, 6
+"""Faulty masks of each image: with few real people many of each, with many phantoms few."""
+
+REAL_VARIANTS, PHANTOM_VARIANTS = 3, 1
+"""Harder copies of each image, alike."""
+
+OWN_WEIGHT = 2.0
+"""Weight of a method's own mask beside a made fault: these are what the model will be asked about."""
+
+
+def train_quality(
+    data: Path,
+    folds: Path,
+    out: Path,
+    *,
+    n_phantoms: int,
+    seed: int,
+    jobs: int = 1,
+    cases_file: Path | None = None,
+    log: Callable[[str], None] = print,
+) -> QualityModel:
+    """Make cases, fit the model and write it with its provenance.
+
+    Parameters
+    ----------
+    data : Path
+        Labelled images.
+    folds : Path
+        Folder with fold0, fold1, ...: deepseg's networks, each without the people of its fold.
+    out : Path
+        The model to write (.json).
+    n_phantoms, seed : int
+    jobs : int
+        Images worked on at once; the result does not depend on it.
+    cases_file : Path, optional
+        The cases are kept there (.tsv), and read from there where they have been made from the same images and weights.
+    log : callable
+    """
+    origin = describe_origin(data, folds, n_phantoms, seed)
+    rows = load_cases(cases_file, origin) if cases_file else None
+    if rows is None:
+        rows = collect_cases(data, folds, n_phantoms, seed, jobs, log)
+        if cases_file:
+            save_cases(cases_file, rows, origin)
+    rows = [row for row in rows if row["status"] == "ok"]  # an empty mask has Dice 0 without a model
+    cases = as_cases(rows, weigh_cases(rows))
+    model = fit_quality_model(cases, origin | {"n_cases": len(rows), "held_out": describe_errors(rows, cases)})
+    write_json(out, to_json(model))
+    return model
+
+
+def describe_errors(rows: Sequence[Case], cases: Cases) -> dict[str, Any]:
+    """Return how well people that were not fitted are predicted, and what error a method's masks share.
+
+    Returns
+    -------
+    dict
+        spearman, mean_abs_error; bias by method (mean of predicted minus true over its own masks); shared_error (SD, of
+        the difference between propseg and deepseg, over images of one contrast, copy and difficulty).
+    """
+    from scipy.stats import spearmanr
+
+    dice, _ = predict_held_out(cases)
+    error = dice - cases.dice
+    own = {method: np.array([row["kind"] == method for row in rows]) for method in OWN_KINDS}
+    pairs: dict[tuple[str, ...], dict[str, float]] = {}
+    for row, e in zip(rows, error, strict=True):
+        if row["kind"] in OWN_KINDS:
+            # of a phantom's name, the middle says what makes it hard
+            alike = row["image"].split("_")[1] if row["source"] == "phantom" else "real"
+            key = (row["contrast"], row["variant"], alike, row["image"])
+            pairs.setdefault(key, {})[row["kind"]] = float(e)
+    whole = {key: pair["propseg"] - pair["deepseg"] for key, pair in pairs.items() if len(pair) == len(OWN_KINDS)}
+    _, group = np.unique([" ".join(key[:3]) for key in whole], return_inverse=True)
+    return {
+        "spearman": round(float(spearmanr(dice, cases.dice).statistic), 3),
+        "mean_abs_error": round(float(np.abs(error).mean()), 4),
+        "bias": {method: round(float(error[mine].mean()), 4) for method, mine in own.items()},
+        "shared_error": round(shared_error(np.array(list(whole.values())), group), 4),
+    }
+
+
+def describe_origin(data: Path, folds: Path, n_phantoms: int, seed: int) -> dict[str, Any]:
+    """Return what the cases are made from: people, images, phantoms, and the networks' checksums.
+
+    Raises
+    ------
+    InputError
+        If a fold's networks are missing.
+    """
+    images = load_manifest(data)
+    files = [
+        folds / f"fold{n}" / f"deepseg_{stage}.safetensors" for n in range(N_FOLDS) for stage in ("detect", "segment")
+    ]
+    for file in files:
+        if not file.is_file():
+            raise InputError(f"{file}: no such weights; train the folds first (benchmarks/deepseg_train_folds.sh)")
+    return {
+        "version": __version__,
+        "people": sorted({item.subject for item in images}),
+        "images": [item.image.name for item in images],
+        "phantoms": {"seed": PHANTOM_SEED, "n": n_phantoms},
+        "seed": seed,
+        "networks": {f"{file.parent.name}/{file.name}": sha256_file(file) for file in files},
+    }
+
+
+def collect_cases(
+    data: Path | None,
+    folds: Path,
+    n_phantoms: int,
+    seed: int,
+    jobs: int,
+    log: Callable[[str], None],
+    *,
+    phantom_seed: int = PHANTOM_SEED,
+) -> list[Case]:
+    """Make the cases of all labelled images (where given) and phantoms, in order."""
+    images = load_manifest(data) if data else []
+    fold = assign_folds(images)
+    tasks = [
+        (item, fold[item.subject], folds, [seed, n], (REAL_FAULTS, REAL_VARIANTS)) for n, item in enumerate(images)
+    ]
+    tasks += [
+        ((phantom_seed, n), n % N_FOLDS, folds, [seed, n, phantom_seed], (PHANTOM_FAULTS, PHANTOM_VARIANTS))
+        for n in range(n_phantoms)
+    ]
+    rows: list[Case] = []
+    with ProcessPoolExecutor(jobs) as pool:
+        for name, cases in pool.map(_work, tasks):
+            rows += cases
+            log(f"{name}: {len(cases)} masks")
+    return rows
+
+
+def _work(task: tuple[Any, int, Path, list[int], tuple[int, int]]) -> tuple[str, list[Case]]:
+    """Make the cases of one image, in a process of its own."""
+    from spineseg.deepseg.model import load_models
+
+    item, fold, folds, seed, (n_faults, n_variants) = task
+    subject = make_phantom(*item) if isinstance(item, tuple) else read_subject(item, fold)
+    models = load_models(folds / f"fold{fold}", device="cpu", threads=1)
+    return subject.name, make_cases(subject, models, np.random.default_rng(seed), n_faults, n_variants)
+
+
+def weigh_cases(rows: Sequence[Case]) -> NDArray[np.float64]:
+    """Weigh cases: images alike, real ones together as much as phantoms, methods' own masks more than made faults."""
+    names, image = np.unique([row["image"] for row in rows], return_inverse=True)
+    own = np.array([OWN_WEIGHT if row["kind"] in OWN_KINDS else 1.0 for row in rows])
+    weight = own / np.bincount(image, own, names.size)[image]
+    is_real = np.array([row["source"] == "real" for row in rows])
+    if is_real.any() and not is_real.all():
+        weight[is_real] *= weight[~is_real].sum() / weight[is_real].sum()
+    return weight / weight.mean()
+
+
+def save_cases(path: Path, rows: Sequence[Case], origin: dict[str, Any]) -> None:
+    """Write cases as TSV, and what they are made from beside them (.json)."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, columns, delimiter="\t", lineterminator="\n", restval="nan")
+    writer.writeheader()
+    writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    write_text(path, stream.getvalue())
+    write_json(path.with_suffix(".json"), origin)
+
+
+def load_cases(path: Path, origin: dict[str, Any] | None = None) -> list[Case] | None:
+    """Read cases; None where there are none, or they are made from something else than `origin`."""
+    import json
+
+    if not path.is_file() or (origin and json.loads(path.with_suffix(".json").read_text()) != origin):
+        return None
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream, delimiter="\t"))

@@ -1,0 +1,320 @@
+"""Evidence about a mask in its image, and the Dice predicted from it, on cords whose answer is known."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from analytic import cord_image, tube
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage as ndi
+
+from spineseg.centerline.curve import Centerline
+from spineseg.errors import ModelError
+from spineseg.metrics.overlap import compute_dice
+from spineseg.metrics.shape import compute_shape
+from spineseg.quality import judge
+from spineseg.quality.contour import measure_contour
+from spineseg.quality.degrade import FAULTS, apply_fault, resize
+from spineseg.quality.evidence import JudgedImage, measure_evidence
+from spineseg.quality.fitting import EVIDENCE, as_cases, conformal_limits, fit_quality_model, shared_error
+from spineseg.quality.model import TRANSFORMS, from_json, load_quality_model, to_json
+
+ZOOMS = np.array([0.5, 0.5, 4.0])
+RADIUS = 5.0
+
+
+def disc(radius, shape=(80, 80, 9), centre=(39.5, 39.5)):
+    i, j, _ = np.indices(shape)
+    return np.hypot((i - centre[0]) * ZOOMS[0], (j - centre[1]) * ZOOMS[1]) < radius
+
+
+def picture(radius=RADIUS, cord=100.0, fluid=300.0, noise=5.0):
+    """A cord in fluid (to 9 mm) in tissue, blurred by half a millimetre."""
+    image = np.where(disc(radius), cord, np.where(disc(9.0), fluid, 180.0))
+    image = ndi.gaussian_filter(image, (1, 1, 0))
+    return image + np.random.default_rng(0).normal(0, noise, image.shape)
+
+
+def contour_of(image, mask, *, darker=True, centre=(39.5, 39.5)):
+    return measure_contour(image, mask, ZOOMS[:2], np.tile(centre, (mask.shape[2], 1)), darker)
+
+
+class TestContour:
+    @pytest.mark.parametrize("radius", [4.0, 4.5, 5.0, 5.5, 6.5])
+    @pytest.mark.parametrize("darker", [True, False])
+    def test_offset_and_overlap_are_those_of_the_circles(self, radius, darker):
+        image = picture() if darker else -picture()
+        found = contour_of(image, disc(radius), darker=darker)
+        assert found.edge_offset_mm == pytest.approx(RADIUS - radius, abs=0.2)
+        inner, outer = sorted((radius, RADIUS))
+        assert found.edge_dice == pytest.approx(2 * inner**2 / (inner**2 + outer**2), abs=0.03)
+        assert found.polarity == (1 if darker else -1)
+        assert found.edge_spread_mm < 0.15
+        assert found.edge_share == (1.0 if abs(RADIUS - radius) < 0.6 else 0.0)
+
+    def test_the_image_may_contradict_the_contrast(self):
+        assert contour_of(-picture(), disc(RADIUS), darker=True).polarity == -1
+
+    def test_half_of_the_contour_off_the_edge(self):
+        mask = disc(RADIUS)
+        mask[:40] = disc(2.5)[:40]
+        found = contour_of(picture(), mask)
+        assert found.edge_share == pytest.approx(0.5, abs=0.1)
+        assert found.edge_dice < 0.9
+
+    def test_symmetry_and_steadiness(self):
+        found = contour_of(picture(), disc(RADIUS))
+        assert found.symmetry == pytest.approx(1, abs=0.01)
+        assert found.steadiness == pytest.approx(1, abs=0.01)
+        half = disc(RADIUS)
+        half[40:] = disc(2.5)[40:]
+        # 2 x overlap over both: pi/2 (2.5² + 2.5²) of pi (5² + 2.5²) / 2
+        assert contour_of(picture(), half).symmetry == pytest.approx(2 * 6.25 / 31.25, abs=0.07)
+        half[:, :, ::2] = half[::-1, :, ::2]
+        assert contour_of(picture(), half).steadiness == pytest.approx(2 * 6.25 / 31.25, abs=0.07)
+
+    def test_contrast_over_noise(self):
+        found = contour_of(picture(noise=20.0), disc(RADIUS))
+        # inside 100, ring 300, noise 20, of which sampling between pixels averages a part away
+        assert 10 < found.contrast_to_noise < 20
+        assert contour_of(picture(noise=40.0), disc(RADIUS)).contrast_to_noise == pytest.approx(
+            found.contrast_to_noise / 2, rel=0.1
+        )
+        assert found.contrast_consistency == 1.0
+        image = picture(noise=20.0)
+        image[:, :, ::2] = 400 - image[:, :, ::2]
+        assert contour_of(image, disc(RADIUS)).contrast_consistency == pytest.approx(0.5, abs=0.1)
+
+    def test_a_mask_in_noise_is_on_no_edge(self):
+        image = np.random.default_rng(1).normal(0, 10, disc(1).shape)
+        found = contour_of(image, disc(RADIUS))
+        assert found.edge_share < 0.6
+        assert found.contrast_to_noise < 0.5
+
+    def test_nothing_without_a_mask(self):
+        assert np.isnan(contour_of(picture(), disc(RADIUS) & False).edge_dice)
+
+
+@pytest.fixture
+def sees_disc(monkeypatch):
+    """A judge that sees a disc of 5 mm in chosen slices of the image; the test sets which."""
+    seen = {"slices": None}
+
+    def compute_probability(volume, line, models, **options):
+        shape = volume.shape
+        prob = np.zeros(shape, np.float32)
+        for n, point in enumerate(line.points_vox):
+            # the slices that the judge was given are told by their values
+            if seen["slices"] is None or round(float(volume.data[0, 0, n])) in seen["slices"]:
+                prob[:, :, n] = disc(RADIUS, shape)[:, :, n]
+            assert np.isfinite(point).all()
+        return prob
+
+    monkeypatch.setattr("spineseg.deepseg.inference.compute_probability", compute_probability)
+    return seen
+
+
+def judged(mask, n_slices=9):
+    from spineseg.volume import Volume
+
+    data = np.broadcast_to(np.arange(n_slices, dtype=np.float32), mask.shape).copy()  # each slice says its number
+    volume = Volume(data, np.diag([-0.5, 0.5, 4.0, 1.0]))
+    chosen = np.flatnonzero(mask.any((0, 1)))
+    chosen = np.arange(chosen[0], chosen[-1] + 1)
+    centres = np.tile([39.5, 39.5], (len(chosen), 1))
+    return judge.measure_judge(volume, mask, chosen, centres, None)
+
+
+class TestJudge:
+    def test_the_judges_own_mask_is_perfect(self, sees_disc):
+        found = judged(disc(RADIUS))
+        assert found["judge_dice"] == found["judge_overlap"] == found["judge_ceiling"] == found["judge_worst"] == 1
+        assert found["judge_area"] == 0
+        assert found["judge_sees"] == found["extent"] == 1
+
+    def test_too_large(self, sees_disc):
+        found = judged(disc(6.0))
+        assert found["judge_dice"] == pytest.approx(2 * 25 / (25 + 36), abs=0.01)
+        assert found["judge_area"] == pytest.approx(np.log(36 / 25), abs=0.02)
+
+    def test_cord_beyond_the_ends_and_in_gaps_shortens_the_extent(self, sees_disc):
+        mask = disc(RADIUS)
+        mask[:, :, 6:] = False
+        assert judged(mask)["extent"] == pytest.approx(6 / 9)
+        mask[:, :, 2] = False
+        assert judged(mask)["extent"] == pytest.approx(5 / 9)
+        sees_disc["slices"] = set(range(6))  # the cord ends where the mask ends
+        assert judged(mask)["extent"] == pytest.approx(5 / 6)
+
+    def test_a_structure_that_is_no_cord(self, sees_disc):
+        sees_disc["slices"] = set()
+        found = judged(disc(RADIUS))
+        assert found["judge_dice"] == found["judge_sees"] == 0
+        assert found["extent"] == 1
+
+    def test_distance_to_the_line(self):
+        line = Centerline(np.column_stack([np.full(9, 39.5), np.full(9, 39.5), np.arange(9)]))
+        for shift, away in ((0.0, 0.0), (3.0, 0.0), (6.0, 1.0)):
+            mask = disc(2.0, centre=(39.5 + 2 * shift, 39.5))
+            centroids = compute_shape(mask, ZOOMS).centroid_vox[:, :2]
+            found = judge.measure_place(mask, centroids, ZOOMS, line)
+            assert found["line_distance_mm"] == pytest.approx(shift, abs=1e-6)
+            assert (found["line_away"], found["line_coverage"]) == (away, 1.0)
+        half = disc(2.0)
+        half[:, :, 4:] = False
+        assert judge.measure_place(half, centroids, ZOOMS, line)["line_coverage"] == pytest.approx(4 / 9)
+
+    def test_without_a_line_nothing_is_in_place(self):
+        found = judge.measure_place(disc(2.0), np.full((9, 2), 39.5), ZOOMS, Centerline(np.zeros((0, 3))))
+        assert found["line_away"] == 1
+        assert np.isnan(found["line_distance_mm"])
+
+
+class TestFaults:
+    @pytest.mark.parametrize("mm", [-1.0, -0.3, 0.0, 0.4, 1.5])
+    def test_resize_moves_the_contour(self, mm):
+        area = resize(disc(RADIUS), ZOOMS, mm).sum() / disc(RADIUS).sum()
+        assert area == pytest.approx((RADIUS + mm) ** 2 / RADIUS**2, rel=0.08)
+
+    @pytest.mark.parametrize("name", FAULTS)
+    def test_faults_are_faults_and_repeatable(self, name):
+        mask = disc(RADIUS)
+        rng = np.random.default_rng
+        dice = [compute_dice(apply_fault(name, mask, ZOOMS, rng(seed)), mask) for seed in range(8)]
+        assert min(dice) < 1
+        assert len(set(dice)) > 1
+        np.testing.assert_array_equal(*(apply_fault(name, mask, ZOOMS, rng(3)) for _ in range(2)))
+
+
+def made_cases(n=600, seed=0, people=20):
+    """Cases whose Dice follows from two pieces of evidence, with noise; the others say nothing."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for number in range(n):
+        row = {name: float(rng.uniform(0, 1)) for name, _, _ in EVIDENCE} | {"extent": 1.0}
+        row |= {"judge_overlap": rng.beta(3, 1), "extent": rng.choice([1.0, rng.uniform(0.3, 1)])}
+        loss = np.exp(-0.8 * TRANSFORMS["loss"](row["judge_overlap"]) + 0.1 * rng.standard_normal())
+        dice = max(0.0, 1 - loss) * 2 * row["extent"] / (1 + row["extent"])
+        image = f"{number // 6}"
+        rows.append(
+            row | {"person": f"{number % people}", "image": image, "variant": "a", "kind": "made", "dice": float(dice)}
+        )
+    return rows
+
+
+class TestModel:
+    def test_learns_what_there_is_to_learn_and_its_intervals_hold_on_other_cases(self):
+        from scipy.stats import spearmanr
+
+        rows, new = made_cases(), made_cases(seed=5)
+        model = fit_quality_model(as_cases(rows, np.ones(len(rows))), {})
+        cases = as_cases(new, np.ones(len(new)))
+        dice = model.predict_dice(cases.evidence)
+        assert spearmanr(dice, cases.dice).statistic > 0.9
+        assert np.mean(dice - cases.dice) == pytest.approx(0, abs=0.015)
+        low, high = model.interval(dice)
+        assert 0.85 < np.mean((cases.dice >= low) & (cases.dice <= high)) < 0.95
+
+    def test_shared_error_is_the_groups_not_the_images(self):
+        rng = np.random.default_rng(0)
+        group = np.repeat(np.arange(200), 5)
+        noise = rng.normal(0, 0.03, group.size)
+        assert shared_error(rng.normal(0, 0.02, 200)[group] + noise, group) == pytest.approx(0.02, rel=0.2)
+        assert shared_error(noise, group) < 0.006
+        assert shared_error(noise[:3], np.arange(3)) == 0
+
+    def test_conformal_limits_are_quantiles(self):
+        error = np.random.default_rng(0).normal(size=4000)
+        assert conformal_limits(error, np.ones(4000)) == pytest.approx(np.quantile(error, [0.05, 0.95]), abs=0.02)
+
+    @settings(max_examples=60, deadline=None)
+    @given(data=st.data())
+    def test_better_evidence_never_lowers_the_shipped_prediction(self, data):
+        model = load_quality_model()
+        base = {name: data.draw(st.floats(0, 1.5), label=name) for name, _, _ in EVIDENCE}
+        name, transform, sign = data.draw(st.sampled_from(EVIDENCE))
+        if transform in ("above", "below"):
+            change = {name: 0.0}  # no deviation is the best
+        else:
+            change = {name: base[name] + sign * data.draw(st.floats(0, 1))}
+        columns = {key: np.array([base[key], (base | change)[key]]) for key in base}
+        before, after = model.score(columns)
+        assert after >= before - 1e-9
+
+    def test_missing_evidence_is_no_obstacle(self):
+        prediction = load_quality_model().predict({"extent": np.nan} | {name: np.nan for name, _, _ in EVIDENCE})
+        assert 0 < prediction.predicted_dice < 1
+
+    def test_an_empty_mask_is_zero_and_flagged(self):
+        prediction = load_quality_model().predict({})
+        assert (prediction.predicted_dice, prediction.flagged) == (0.0, True)
+
+    def test_round_trip_through_json(self):
+        model = load_quality_model()
+        again = from_json(json.loads(json.dumps(to_json(model))))
+        columns = as_cases(made_cases(50), np.ones(50)).evidence
+        np.testing.assert_allclose(again.predict_dice(columns), model.predict_dice(columns), atol=1e-4)
+        assert model.provenance["people"]
+
+    @pytest.mark.parametrize("content", ["", "{}", '{"format": "spineseg-quality-1"}'])
+    def test_files_that_are_no_model(self, tmp_path, content):
+        path = tmp_path / "quality.json"
+        path.write_text(content)
+        with pytest.raises(ModelError, match=r"quality\.json"):
+            load_quality_model(path)
+        with pytest.raises(ModelError, match="nothing"):
+            load_quality_model(tmp_path / "nothing.json")
+
+
+@pytest.fixture(scope="module")
+def phantom():
+    from spineseg.quality.cases import make_phantom
+
+    return make_phantom(seed=303, index=2)  # T2*, no difficulty
+
+
+@pytest.fixture(scope="module")
+def image(phantom):
+    from spineseg.quality.evidence import prepare_image
+
+    return prepare_image(phantom.volume, phantom.contrast)
+
+
+class TestWhole:
+    def predict(self, image: JudgedImage, mask):
+        return load_quality_model().predict(measure_evidence(image, mask, compute_shape(mask, image.volume.zooms)))
+
+    def test_the_true_mask_is_good_and_faulty_ones_are_worse(self, phantom, image):
+        good = self.predict(image, phantom.reference)
+        assert good.predicted_dice > 0.93
+        assert not good.flagged
+        assert good.predicted_dice_low <= good.predicted_dice <= good.predicted_dice_high
+        rng = np.random.default_rng(0)
+        for name in ("elsewhere", "truncated", "too small", "too large", "half cord"):
+            masks = [apply_fault(name, phantom.reference, phantom.volume.zooms, rng) for _ in range(3)]
+            mask = min(masks, key=lambda m: compute_dice(m, phantom.reference))
+            bad = self.predict(image, mask)
+            assert bad.predicted_dice < good.predicted_dice - 0.02, name
+            if compute_dice(mask, phantom.reference) < 0.7:
+                assert bad.flagged, name
+
+    def test_evidence_is_repeatable_and_finite(self, phantom, image):
+        first, second = (
+            measure_evidence(image, phantom.reference, compute_shape(phantom.reference, image.volume.zooms))
+            for _ in range(2)
+        )
+        assert first == second
+        assert np.isfinite(list(first.values())).all()
+        assert {name for name, _, _ in EVIDENCE} | {"extent"} <= set(first)
+
+    def test_one_slice_and_a_mask_at_the_border(self):
+        from spineseg.quality.evidence import prepare_image
+
+        cord = tube(shape=(24, 24, 1), zooms=(1, 1, 5))
+        image = prepare_image(cord_image(cord), "t2")
+        for mask in (cord.data >= 0.5, np.roll(cord.data >= 0.5, 8, axis=0)):
+            prediction = self.predict(image, mask)
+            assert 0 <= prediction.predicted_dice_low <= prediction.predicted_dice <= 1
