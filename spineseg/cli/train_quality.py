@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", required=True, type=Path, metavar="FILE", help="model to write (.json)")
     parser.add_argument(
-        "-phantoms", type=int, default=96, metavar="N", help="synthetic images to learn from; default 96"
+        "-phantoms", type=int, default=48, metavar="N", help="synthetic images to learn from; default 48"
     )
     parser.add_argument("-cases", type=Path, metavar="TSV", help="keep the cases there, and use them where still good")
     parser.add_argument("-seed", type=int, default=1, help="of all random draws; default 1")

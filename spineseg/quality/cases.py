@@ -6,7 +6,6 @@ networks that have not seen the person, and the references with faults. Phantoms
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,21 +27,21 @@ if TYPE_CHECKING:
 
 Case = dict[str, Any]
 Mask = NDArray[np.bool_]
-Segmenters = dict[str, Callable[[Volume, str], Mask]]
 
 CANAL_MM, FADE_MM = 9.0, 3.0
 """What lies within the first of the cord is taken for canal; over the second a change of contrast fades out."""
 
 
 @dataclass(frozen=True)
-class Subject:
-    """One image with its reference, and the networks that have not seen the person.
+class KnownImage:
+    """An image whose cord is known.
 
     Parameters
     ----------
     source : {"real", "phantom"}
     person, name, contrast : str
     fold : int
+        Whose networks have not seen the person.
     volume : Volume
     reference : (I, J, K) ndarray of bool
     """
@@ -56,14 +55,14 @@ class Subject:
     reference: Mask
 
 
-def read_subject(item: LabelledImage, fold: int) -> Subject:
+def read_known(item: LabelledImage, fold: int) -> KnownImage:
     """Read one labelled image."""
     volume, grid = load_image(item.image, contrast=item.contrast)
     reference = load_mask(item.reference, like=grid)[0].data >= 0.5
-    return Subject("real", item.subject, item.image.name.split(".")[0], item.contrast, fold, volume, reference)
+    return KnownImage("real", item.subject, item.image.name.split(".")[0], item.contrast, fold, volume, reference)
 
 
-def make_phantom(seed: int, index: int) -> Subject:
+def make_phantom(seed: int, index: int) -> KnownImage:
     """Make the phantom of an index: contrasts and difficulties in turn."""
     suffix = CONTRASTS[index % len(CONTRASTS)]
     hard = ("none", *HARD_CASES)[(index // len(CONTRASTS)) % (len(HARD_CASES) + 1)]
@@ -76,17 +75,17 @@ def make_phantom(seed: int, index: int) -> Subject:
     volume = to_canonical(data, image.acquisition.affine)
     reference = to_canonical(image.cord_fraction >= 0.5, image.acquisition.affine).data
     name = f"phantom-{seed}-{index:03d}_{hard}_{suffix}"
-    return Subject("phantom", name, name, SUFFIX_CONTRAST[suffix], index % N_FOLDS, volume, reference)
+    return KnownImage("phantom", name, name, SUFFIX_CONTRAST[suffix], index % N_FOLDS, volume, reference)
 
 
-def lower_contrast(subject: Subject, factor: float) -> Volume:
+def lower_contrast(known: KnownImage, factor: float) -> Volume:
     """Scale what the fluid's side of the surroundings differs from the cord's median by a factor."""
-    data = subject.volume.data.astype(np.float64)
-    weight = np.clip((CANAL_MM + FADE_MM - _distance(subject.reference, subject.volume.zooms)) / FADE_MM, 0, 1)
-    difference = data - np.median(data[subject.reference])
-    fluid = difference > 0 if CORD_DARKER[subject.contrast] else difference < 0
+    data = known.volume.data.astype(np.float64)
+    weight = np.clip((CANAL_MM + FADE_MM - _distance(known.reference, known.volume.zooms)) / FADE_MM, 0, 1)
+    difference = data - np.median(data[known.reference])
+    fluid = difference > 0 if CORD_DARKER[known.contrast] else difference < 0
     changed = data + np.where(fluid, difference * weight * (factor - 1), 0.0)
-    return Volume(changed.astype(np.float32), subject.volume.affine)
+    return Volume(changed.astype(np.float32), known.volume.affine)
 
 
 def _distance(mask: Mask, zooms: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -99,26 +98,26 @@ def _distance(mask: Mask, zooms: NDArray[np.float64]) -> NDArray[np.float64]:
     return away
 
 
-def add_noise(subject: Subject, share: float, rng: np.random.Generator) -> Volume:
+def add_noise(known: KnownImage, share: float, rng: np.random.Generator) -> Volume:
     """Add normal noise whose SD is a share of the difference between cord and its surroundings."""
-    data = subject.volume.data
-    near = ndi.binary_dilation(subject.reference, iterations=3) & ~subject.reference
-    span = abs(float(np.percentile(data[near], 90 if CORD_DARKER[subject.contrast] else 10)))
-    span = abs(span - float(np.median(data[subject.reference])))
-    return Volume((data + rng.normal(0, share * span, data.shape)).astype(np.float32), subject.volume.affine)
+    data = known.volume.data
+    near = ndi.binary_dilation(known.reference, iterations=3) & ~known.reference
+    around = np.percentile(data[near], 90 if CORD_DARKER[known.contrast] else 10)
+    span = abs(float(around) - float(np.median(data[known.reference])))
+    return Volume((data + rng.normal(0, share * span, data.shape)).astype(np.float32), known.volume.affine)
 
 
 VARIANTS = ("low contrast", "noise", "both")
 """Harder copies of an image."""
 
 
-def vary_image(subject: Subject, variant: str, rng: np.random.Generator) -> Volume:
+def vary_image(known: KnownImage, variant: str, rng: np.random.Generator) -> Volume:
     """Return a harder copy of an image, of a random degree; `variant` is one of `VARIANTS`."""
     if variant == "low contrast":
-        return lower_contrast(subject, rng.uniform(0.15, 0.5))
+        return lower_contrast(known, rng.uniform(0.15, 0.5))
     if variant == "noise":
-        return add_noise(subject, rng.uniform(0.2, 0.8), rng)
-    paler = replace(subject, volume=lower_contrast(subject, rng.uniform(0.2, 0.6)))
+        return add_noise(known, rng.uniform(0.2, 0.8), rng)
+    paler = replace(known, volume=lower_contrast(known, rng.uniform(0.2, 0.6)))
     return add_noise(paler, rng.uniform(0.2, 0.6), rng)
 
 
@@ -149,13 +148,13 @@ def segment_both(volume: Volume, contrast: str, models: Models) -> dict[str, Mas
 
 
 def make_cases(
-    subject: Subject, models: Models, rng: np.random.Generator, n_faults: int, n_variants: int
+    known: KnownImage, models: Models, rng: np.random.Generator, n_faults: int, n_variants: int
 ) -> list[Case]:
     """Make the cases of one image: both methods on it and on harder copies, and faulty references.
 
     Parameters
     ----------
-    subject : Subject
+    known : KnownImage
     models : Models
         Networks that have not seen the person: deepseg's own and the judge's.
     rng : numpy.random.Generator
@@ -165,42 +164,42 @@ def make_cases(
         Harder copies, up to three.
     """
     cases = []
-    masks = segment_both(subject.volume, subject.contrast, models)
-    image = prepare_image(subject.volume, subject.contrast, models)
+    masks = segment_both(known.volume, known.contrast, models)
+    image = prepare_image(known.volume, known.contrast, models)
     for name, mask in masks.items():
-        cases.append(describe_case(subject, image, "original", name, mask))
-    good = whole_cord(subject.reference, masks["deepseg"])
+        cases.append(describe_case(known, image, "original", name, mask))
+    good = whole_cord(known.reference, masks["deepseg"])
     kinds = list(FAULTS)
     for number in range(n_faults):
         kind = kinds[number % len(kinds)] if n_faults >= len(kinds) else kinds[rng.integers(len(kinds))]
         base = good if rng.random() < 0.7 or not masks["propseg"].any() else masks["propseg"]
-        faulty = apply_fault(kind, base, subject.volume.zooms, rng)
-        cases.append(describe_case(subject, image, "original", kind, faulty))
-    cases.append(describe_case(subject, image, "original", "reference", good))
+        faulty = apply_fault(kind, base, known.volume.zooms, rng)
+        cases.append(describe_case(known, image, "original", kind, faulty))
+    cases.append(describe_case(known, image, "original", "reference", good))
     for variant in rng.permutation(VARIANTS)[:n_variants]:
-        volume = vary_image(subject, str(variant), rng)
-        image = prepare_image(volume, subject.contrast, models)
-        for name, mask in segment_both(volume, subject.contrast, models).items():
-            cases.append(describe_case(subject, image, str(variant), name, mask))
+        volume = vary_image(known, str(variant), rng)
+        image = prepare_image(volume, known.contrast, models)
+        for name, mask in segment_both(volume, known.contrast, models).items():
+            cases.append(describe_case(known, image, str(variant), name, mask))
         kind = kinds[rng.integers(len(kinds))]
         faulty = apply_fault(kind, good, volume.zooms, rng)
-        cases.append(describe_case(subject, image, str(variant), kind, faulty))
+        cases.append(describe_case(known, image, str(variant), kind, faulty))
     return cases
 
 
-def describe_case(subject: Subject, image: JudgedImage, variant: str, kind: str, mask: Mask) -> Case:
+def describe_case(known: KnownImage, image: JudgedImage, variant: str, kind: str, mask: Mask) -> Case:
     """Return one mask's identity, Dice and evidence; of an empty mask (status) there is none."""
     is_empty = not mask.any()
     identity = {
-        "source": subject.source,
-        "person": subject.person,
-        "image": subject.name,
-        "contrast": subject.contrast,
-        "fold": subject.fold,
+        "source": known.source,
+        "person": known.person,
+        "image": known.name,
+        "contrast": known.contrast,
+        "fold": known.fold,
         "variant": variant,
         "kind": kind,
         "status": "empty" if is_empty else "ok",
-        "dice": score_dice(mask, subject.reference),
+        "dice": score_dice(mask, known.reference),
     }
     if is_empty:
         return identity

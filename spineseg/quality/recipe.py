@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from spineseg import __version__
 from spineseg.errors import InputError
 from spineseg.provenance import sha256_file
-from spineseg.quality.cases import Case, make_cases, make_phantom, read_subject
+from spineseg.quality.cases import Case, make_cases, make_phantom, read_known
 from spineseg.quality.fitting import OWN_KINDS, Cases, as_cases, fit_quality_model, predict_held_out, shared_error
 from spineseg.quality.model import QualityModel, to_json
 from spineseg.training_data import N_FOLDS, assign_folds, load_manifest
@@ -164,9 +164,9 @@ def _work(task: tuple[Any, int, Path, list[int], tuple[int, int]]) -> tuple[str,
     from spineseg.deepseg.model import load_models
 
     item, fold, folds, seed, (n_faults, n_variants) = task
-    subject = make_phantom(*item) if isinstance(item, tuple) else read_subject(item, fold)
+    known = make_phantom(*item) if isinstance(item, tuple) else read_known(item, fold)
     models = load_models(folds / f"fold{fold}", device="cpu", threads=1)
-    return subject.name, make_cases(subject, models, np.random.default_rng(seed), n_faults, n_variants)
+    return known.name, make_cases(known, models, np.random.default_rng(seed), n_faults, n_variants)
 
 
 def weigh_cases(rows: Sequence[Case]) -> NDArray[np.float64]:
