@@ -1,20 +1,34 @@
 #!/bin/sh
-# Train the networks that the cross-validation needs and those that the package ships: about 1.5 h of two idle cores.
+# Train the networks that the cross-validation needs and those that the package ships: about 2.5 h of one idle core.
 #     sh benchmarks/deepseg_train_folds.sh ../shared/data weights
 # The same steps and seed on one thread give the same weights on the same machine; a killed run goes on where it was.
+# Name stages to do only these, such as two cores working beside each other: ... weights detect & ... weights segment
 set -eu
 data=$1
 out=$2
+stages=${3:-detect segment segment_3d}
 export OMP_NUM_THREADS=1
-train() {  # folder, then options
-    folder=$1
-    shift
-    spineseg train detect -data "$data/labelled.tsv" -extra "$data/images.tsv" "$@" \
-        -batch 24 -phantoms 1500 -steps 1200 -threads 1 -resume -o "$folder/deepseg_detect.safetensors"
-    spineseg train segment -data "$data/labelled.tsv" -masks "$data/geometry" "$@" \
-        -phantoms 1500 -steps 2000 -threads 1 -resume -o "$folder/deepseg_segment.safetensors"
+
+train() {  # stage, folder, then options
+    stage=$1
+    folder=$2
+    shift 2
+    set -- -data "$data/labelled.tsv" -template "$data/template" -phantoms 1500 -cordless 500 -threads 1 -resume "$@"
+    case $stage in
+    detect)
+        spineseg train detect "$@" -extra "$data/images.tsv" -batch 24 -steps 1600 \
+            -o "$folder/deepseg_detect.safetensors" ;;
+    segment)
+        spineseg train segment "$@" -masks "$data/geometry" -steps 2200 -o "$folder/deepseg_segment.safetensors" ;;
+    segment_3d)  # from the 2-D network, whose weights it takes over
+        spineseg train segment "$@" -masks "$data/geometry" -kernel 3d -start "$folder/deepseg_segment.safetensors" \
+            -steps 400 -rate 5e-4 -o "$folder/deepseg_segment_3d.safetensors" ;;
+    esac
 }
-for fold in 0 1 2; do
-    train "$out/fold$fold" -fold "$fold/3"
+
+for stage in $stages; do
+    for fold in 0 1 2; do
+        train "$stage" "$out/fold$fold" -fold "$fold/3"
+    done
+    train "$stage" "$out"
 done
-train "$out"

@@ -7,6 +7,7 @@ convolutions at the bottom. What differs is in `UNetConfig`, which travels insid
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -45,6 +46,8 @@ class UNetConfig:
         In-plane pixel size of the network's input.
     patch_px : int
         Side of the square input: of the patch (segment) or of the training crop (detect).
+    kernel : {"2d", "3d"}
+        Slices alone, or with their neighbours along the cord (`AlongCord`).
     """
 
     stage: str
@@ -52,6 +55,12 @@ class UNetConfig:
     dilations: tuple[int, ...]
     zoom_mm: float
     patch_px: int
+    kernel: str = "2d"
+
+    @property
+    def reach(self) -> int:
+        """How many slices to each side the result of a slice depends on."""
+        return len(self.channels) if self.kernel == "3d" else 0
 
     @property
     def divisor(self) -> int:
@@ -83,6 +92,57 @@ class ConvBlock(nn.Sequential):
         )
 
 
+NEAR_MM = 3.0
+"""Distance at which a neighbour counts 1/e of one that touches: cords change shape over a disc's height, 5 mm."""
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Which samples of a batch lie next to each other along the cord.
+
+    Parameters
+    ----------
+    below, above : (N,) tensor of int
+        Index of the neighbour; a sample's own where it has none.
+    weight : (N,) tensor, 0 to 1
+        By the distance between slices, see `NEAR_MM`.
+    """
+
+    below: Tensor
+    above: Tensor
+    weight: Tensor
+
+    def to(self, device: torch.device | str) -> Neighbours:
+        """Move to a device."""
+        return Neighbours(self.below.to(device), self.above.to(device), self.weight.to(device))
+
+
+def neighbours_in_stack(n: int, slice_mm: float) -> Neighbours:
+    """Return the neighbours of n consecutive slices."""
+    index = torch.arange(n)
+    weight = torch.full((n,), math.exp(-slice_mm / NEAR_MM))
+    return Neighbours((index - 1).clamp_min(0), (index + 1).clamp_max(n - 1), weight)
+
+
+class AlongCord(nn.Module):
+    """Add what the slices below and above tell: a convolution along the cord that starts as nothing.
+
+    It sees the mean of both neighbours less the slice itself and the size of their difference, so it is the same from
+    head to foot as from foot to head, and a slice without neighbours is treated as by the 2-D network.
+    """
+
+    def __init__(self, n_features: int):
+        super().__init__()
+        self.mix = nn.Conv2d(2 * n_features, n_features, 1, bias=False)
+        nn.init.zeros_(self.mix.weight)
+
+    def forward(self, features: Tensor, near: Neighbours) -> Tensor:
+        """Return features (N, C, H, W)."""
+        below, above = features[near.below], features[near.above]
+        change = torch.cat([(below + above) / 2 - features, (below - above).abs()], dim=1)
+        return features + self.mix(change * near.weight[:, None, None, None].to(change.dtype))
+
+
 class UNet(nn.Module):
     """U-Net with one logit per pixel."""
 
@@ -100,15 +160,21 @@ class UNet(nn.Module):
         self.decode = nn.ModuleList(
             nn.Sequential(ConvBlock(2 * fine, fine), ConvBlock(fine, fine)) for _, fine in pairs
         )
+        self.along = nn.ModuleList(AlongCord(n) for n in (widths if config.kernel == "3d" else ()))
         self.head = nn.Conv2d(widths[0], 1, 1)
         if config.stage == "detect":
             nn.init.constant_(self.head.bias, RARE_LOGIT)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Return logits (N, 1, H, W) of standardised slices (N, 1, H, W); H, W multiples of the divisor."""
+    def forward(self, image: Tensor, near: Neighbours | None = None) -> Tensor:
+        """Return logits (N, 1, H, W) of standardised slices (N, 1, H, W); H, W multiples of the divisor.
+
+        A 3-D network without `near` treats slices as if they had no neighbours.
+        """
         skips: list[Tensor] = []
         for level, block in enumerate(self.encode):
             image = block(image if level == 0 else nn.functional.max_pool2d(image, 2))
+            if self.along and near is not None:
+                image = self.along[level](image, near)
             skips.append(image)
         image = self.bottom(skips.pop())
         for up, block in zip(self.up, self.decode, strict=True):

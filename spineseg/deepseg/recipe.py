@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spineseg.deepseg.model import DETECT, SEGMENT, UNetConfig, save_model
-from spineseg.deepseg.shards import Shard, build_mask_shard, build_phantom_shard, build_shard
+from spineseg.deepseg.model import DETECT, SEGMENT, UNetConfig, load_model, save_model
+from spineseg.deepseg.shards import (
+    Shard,
+    build_cordless_shard,
+    build_mask_shard,
+    build_phantom_shard,
+    build_shard,
+    build_template_shard,
+)
 from spineseg.deepseg.training import CsvLog, Trainer, TrainingParams
 from spineseg.errors import InputError
 from spineseg.provenance import sha256_file
 from spineseg.training_data import LabelledImage, load_manifest, split_people
 
-CONFIGS = {"detect": DETECT, "segment": SEGMENT}
+CONFIGS = {
+    ("detect", "2d"): DETECT,
+    ("segment", "2d"): SEGMENT,
+    ("segment", "3d"): replace(SEGMENT, kernel="3d"),
+}
+
+CORDLESS_WEIGHT = {"detect": 0.5, "segment": 0.15}
+"""How often slices without spine are drawn, of those painted from phantoms: the detector meets whole images without
+one, the other network only what the detector took for a cord."""
+
+TEMPLATE_FACTOR = 0.6
+"""A template is an average of people: sharper than any, without noise, and worth less than one of them."""
 
 
 def parse_fold(text: str) -> tuple[int, int]:
@@ -55,16 +73,44 @@ def choose_images(
     return [item for item in kept + more if item.subject not in away], held_out
 
 
-def build_shards(
-    images: list[LabelledImage], config: UNetConfig, masks: Path | None, n_phantoms: int, seed: int
-) -> list[Shard]:
+@dataclass(frozen=True)
+class Sources:
+    """What there is to learn from besides the images of the table.
+
+    Parameters
+    ----------
+    extra : Path, optional
+        Table of more labelled images, never held out.
+    masks : Path, optional
+        Folder of masks without images.
+    template : Path, optional
+        Folder of a template, see `shards.build_template_shard`.
+    n_phantoms, n_cordless : int
+        Synthetic label slices with and without a spine.
+    """
+
+    extra: Path | None = None
+    masks: Path | None = None
+    template: Path | None = None
+    n_phantoms: int = 2000
+    n_cordless: int = 500
+
+
+def build_shards(images: list[LabelledImage], config: UNetConfig, sources: Sources, seed: int) -> list[Shard]:
     """Load the images and make the label slices; synthetic ones depend on the seed alone."""
     rng = np.random.default_rng(seed)
-    shards = [build_shard(item, config) for item in images]
-    if masks is not None and config.stage == "segment":
-        shards.append(build_mask_shard(masks, config, rng, weight=1.0))
-    if n_phantoms:
-        shards.append(build_phantom_shard(n_phantoms, config, rng, weight=1.0))
+    shards: list[Shard | None] = [build_shard(item, config) for item in images]
+    if sources.template is not None:
+        shard = build_template_shard(sources.template, config)
+        if shard is None:
+            raise InputError(f"-template {sources.template}: expected *_t2.nii.gz and *_cord.nii.gz, found neither")
+        shards.append(replace(shard, weight=TEMPLATE_FACTOR * shard.weight))
+    if sources.masks is not None and config.stage == "segment":
+        shards.append(build_mask_shard(sources.masks, config, rng, weight=1.0))
+    if sources.n_phantoms:
+        shards.append(build_phantom_shard(sources.n_phantoms, config, rng, weight=1.0))
+    if sources.n_cordless:
+        shards.append(build_cordless_shard(sources.n_cordless, config, rng, weight=CORDLESS_WEIGHT[config.stage]))
     return [shard for shard in shards if shard is not None]
 
 
@@ -73,9 +119,9 @@ def train_network(
     *,
     data: Path,
     out: Path,
-    extra: Path | None = None,
-    masks: Path | None = None,
-    n_phantoms: int = 2000,
+    sources: Sources = Sources(),
+    kernel: str = "2d",
+    start: Path | None = None,
     fold: str | None = None,
     exclude: list[str] | tuple[str, ...] = (),
     settings: dict[str, Any] | None = None,
@@ -91,12 +137,10 @@ def train_network(
         Table of labelled images.
     out : Path
         Weights file; ``.csv`` and ``.ckpt`` are written beside it under the same stem.
-    extra : Path, optional
-        Table of more labelled images.
-    masks : Path, optional
-        Folder of masks without images.
-    n_phantoms : int
-        Synthetic label slices.
+    sources : Sources
+    kernel : {"2d", "3d"}
+    start : Path, optional
+        Weights to go on from; those of the 2-D network for a 3-D one.
     fold, exclude
         Who is held out, see `choose_images`.
     settings : dict, optional
@@ -110,10 +154,13 @@ def train_network(
     if resume and out.is_file() and not going_on:
         print(f"{out}: is there already; remove it to train anew", flush=True)
         return
-    config, params = CONFIGS[stage], TrainingParams(**(settings or {}))
-    images, held_out = choose_images(data, extra, fold, list(exclude))
-    shards = build_shards(images, config, masks, n_phantoms, params.seed)
-    trainer = Trainer(config, params, shards, [build_shard(item, config) for item in held_out], device)
+    if (stage, kernel) not in CONFIGS:
+        raise InputError(f"-kernel {kernel}: only the network that outlines (segment) comes in 3d")
+    config, params = CONFIGS[stage, kernel], TrainingParams(**(settings or {}))
+    images, held_out = choose_images(data, sources.extra, fold, list(exclude))
+    shards = build_shards(images, config, sources, params.seed)
+    first = load_model(start)[0] if start else None
+    trainer = Trainer(config, params, shards, [build_shard(item, config) for item in held_out], device, first)
     out.parent.mkdir(parents=True, exist_ok=True)
     if going_on:
         trainer.load(checkpoint)
@@ -129,7 +176,13 @@ def train_network(
         "fold": fold,
         "params": asdict(params),
         "steps_done": trainer.state.step,
-        "synthetic": {"masks": masks is not None, "phantoms": n_phantoms},
+        "start_sha256": sha256_file(start) if start else None,
+        "synthetic": {
+            "masks": sources.masks is not None,
+            "template": sources.template is not None,
+            "phantoms": sources.n_phantoms,
+            "cordless": sources.n_cordless,
+        },
     }
     save_model(out, model.cpu(), provenance, half=True)
     checkpoint.unlink(missing_ok=True)

@@ -17,9 +17,9 @@ from torch.nn import functional as F
 
 from spineseg.deepseg.model import UNetConfig
 from spineseg.deepseg.preprocess import extract_patches
-from spineseg.deepseg.synthetic import draw_mask_slice
+from spineseg.deepseg.synthetic import draw_cordless_slice, draw_mask_slice
 from spineseg.training_data import LabelledImage
-from spineseg.volume import NativeGrid, Volume, load_image, load_mask
+from spineseg.volume import NativeGrid, Volume, crop, load_image, load_mask
 
 MARGIN = 1.6
 """Shard side over input side: the diagonal of the turned input and a shift still fit."""
@@ -47,6 +47,10 @@ class Shard:
     name, subject : str
     weight : float
         How often it is drawn, relative to the others.
+    stack : (n,) tensor of int
+        Consecutive slices of one acquisition share a number; slices that have no neighbours have their own.
+    slice_mm : (n,) tensor, mm
+        Distance to the next slice of the stack.
     painted : bool
         Whether `image` holds labels that are painted anew whenever drawn.
     """
@@ -57,6 +61,8 @@ class Shard:
     name: str
     subject: str
     weight: float
+    stack: Tensor
+    slice_mm: Tensor
     painted: bool = False
 
 
@@ -64,14 +70,49 @@ def build_shard(item: LabelledImage, config: UNetConfig) -> Shard:
     """Load a labelled image and cut its labelled slices out around the cord."""
     volume, grid = load_image(item.image, contrast=item.contrast)
     mask, _ = load_mask(item.reference, like=grid)
-    parts = [_cut(volume, mask, config)]
+    stacks = [(volume, mask)]
     dz = float(volume.zooms[2])
     if config.stage == "segment" and dz < THIN_MM:
-        parts += [_cut(*_merge_slices(volume, mask, round(t / dz)), config) for t in MERGED_MM]
+        stacks += [_merge_slices(volume, mask, round(t / dz)) for t in MERGED_MM]
+    return _join(stacks, config, item.image.name.split(".")[0], item.subject)
+
+
+def build_template_shard(folder: Path, config: UNetConfig) -> Shard | None:
+    """Load a template with its cord: the only real image that goes on below the conus, where roots look like cord.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``*_t2.nii.gz`` and ``*_cord.nii.gz``. The template belongs to no person, so no fold leaves it out.
+    config : UNetConfig
+
+    Returns
+    -------
+    Shard or None
+        Cord and what lies below it; None where the folder holds no such files.
+    """
+    images, masks = (sorted(folder.glob(f"*_{kind}.nii.gz")) for kind in ("t2", "cord"))
+    if not images or not masks:
+        return None
+    volume, grid = load_image(images[0], contrast="t2")
+    mask, _ = load_mask(masks[0], like=grid)
+    top = int(np.flatnonzero(mask.data.any(axis=(0, 1)))[-1])
+    box = (slice(None), slice(None), slice(0, top + 1))  # above it the brainstem begins, a matter of definition
+    return _join([(crop(volume, box), crop(mask, box))], config, "template", "", empty=True)
+
+
+def _join(
+    stacks: list[tuple[Volume, Volume]], config: UNetConfig, name: str, subject: str, *, empty: bool = False
+) -> Shard:
+    """Make one shard of several versions of an image; it counts by the slices of the first."""
+    parts = [_cut(*stack, config, empty=empty) for stack in stacks]
     image, cord, valid = (torch.cat(x) for x in zip(*parts, strict=True))
-    n_own = parts[0][0].shape[0]
+    counts = torch.tensor([len(part[0]) for part in parts])
+    gaps = torch.tensor([float(volume.zooms[2]) for volume, _ in stacks])
     # an image counts by the root of its slices: 200 neighbours teach more than 20, not ten times as much
-    return Shard(image, cord, valid, item.image.name.split(".")[0], item.subject, float(np.sqrt(min(n_own, 60))))
+    weight = float(np.sqrt(min(len(parts[0][0]), 60)))
+    number = torch.arange(len(parts)).repeat_interleave(counts)
+    return Shard(image, cord, valid, name, subject, weight, number, gaps[number])
 
 
 def _merge_slices(volume: Volume, mask: Volume, width: int) -> tuple[Volume, Volume]:
@@ -83,9 +124,13 @@ def _merge_slices(volume: Volume, mask: Volume, width: int) -> tuple[Volume, Vol
     return Volume(merged[0], affine), Volume(merged[1], affine)
 
 
-def _cut(volume: Volume, mask: Volume, config: UNetConfig) -> tuple[Tensor, Tensor, Tensor]:
-    """Cut squares around the cord's centroid out of every slice that holds cord."""
+def _cut(volume: Volume, mask: Volume, config: UNetConfig, *, empty: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Cut squares around the cord's centroid out of every slice that holds cord; with `empty` out of all slices."""
     centres, slices = _centroids(mask)
+    if empty:  # where there is no cord, around the place of the nearest one
+        everywhere = np.arange(volume.shape[2])
+        centres = np.stack([np.interp(everywhere, slices, centres[:, axis]) for axis in (0, 1)], axis=1)
+        slices = everywhere
     image = _squares(volume, centres, slices, config)
     cord = _squares(mask, centres, slices, config)
     valid = _inside(volume, centres, config.zoom_mm, shard_px(config))
@@ -167,10 +212,18 @@ def build_phantom_shard(n: int, config: UNetConfig, rng: np.random.Generator, we
     return _painted(labels, cords, "phantom", weight)
 
 
+def build_cordless_shard(n: int, config: UNetConfig, rng: np.random.Generator, weight: float) -> Shard:
+    """Make label slices of anything but a spine."""
+    labels = [draw_cordless_slice(rng, shard_px(config), config.zoom_mm) for _ in range(n)]
+    return _painted(labels, np.zeros((n, *labels[0].shape), np.float32), "cordless", weight)
+
+
 def _painted(labels: list | np.ndarray, cords: list | np.ndarray, name: str, weight: float) -> Shard:
     image = torch.from_numpy(np.asarray(labels, dtype=np.uint8))[:, None]
     cord = torch.from_numpy(np.asarray(cords, dtype=np.float32))[:, None].half()
-    return Shard(image, cord, torch.ones_like(image), name, "", weight, painted=True)
+    n = len(image)
+    # drawn apart from each other: no slice is another's neighbour
+    return Shard(image, cord, torch.ones_like(image), name, "", weight, torch.arange(n), torch.ones(n), painted=True)
 
 
 def centre_crop(stack: Tensor, size: int) -> Tensor:

@@ -66,6 +66,47 @@ def draw_mask_slice(
     return labels, cord.astype(np.float32)
 
 
+def draw_cordless_slice(rng: np.random.Generator, size_px: int, zoom_mm: float) -> NDArray[np.uint8]:
+    """Build a label slice without spine: a knee, an arm, a head, a bottle, or nothing.
+
+    A body of one to three rounded parts in air, filled with nameless tissue or evenly; in it some bones with a dark
+    rim.
+
+    Returns
+    -------
+    (size_px, size_px) ndarray of uint8
+    """
+    labels = np.full((size_px, size_px), Tissue.AIR, dtype=np.uint8)
+    kind, side = rng.random(), size_px * zoom_mm
+    if kind < 0.1:  # air and noise
+        return labels
+    body = np.zeros(labels.shape, dtype=bool)
+    for _ in range(rng.integers(1, 4)):
+        body |= _draw_ellipse(rng, labels.shape, zoom_mm, (0.15 * side, 0.6 * side)) < 1
+    if kind < 0.25:  # a bottle
+        labels[body] = Tissue.CSF
+        return labels
+    labels[body] = _draw_surroundings(rng, labels.shape)[body]
+    for _ in range(rng.integers(0, 5)):
+        width = rng.uniform(8, 60)
+        radius = _draw_ellipse(rng, labels.shape, zoom_mm, (width / 3, width / 2))
+        labels[(radius < 1) & body] = Tissue.CORTICAL_BONE
+        labels[(radius < 1 - min(0.5, rng.uniform(1, 4) * 2 / width)) & body] = Tissue.MARROW
+    return labels
+
+
+def _draw_ellipse(
+    rng: np.random.Generator, shape: tuple[int, int], zoom_mm: float, half_mm: tuple[float, float]
+) -> NDArray[np.float64]:
+    """Draw an ellipse anywhere in a slice: the distance from its centre in units of its radius."""
+    rows, columns = np.indices(shape)
+    centre = rng.uniform(0.1, 0.9, 2) * shape
+    half, turn = rng.uniform(*half_mm, 2) / zoom_mm, rng.uniform(0, np.pi)
+    along = (rows - centre[0]) * np.cos(turn) + (columns - centre[1]) * np.sin(turn)
+    across = (columns - centre[1]) * np.cos(turn) - (rows - centre[0]) * np.sin(turn)
+    return np.hypot(along / half[0], across / half[1])
+
+
 def _draw_canal(rng: np.random.Generator, cord: NDArray[np.bool_], zoom_mm: float) -> NDArray[np.bool_]:
     """Widen the cord by 0 to 5 mm, more on some sides than on others, as fluid does around a shifted cord."""
     distance = ndi.distance_transform_edt(~cord) * zoom_mm
