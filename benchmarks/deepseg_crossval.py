@@ -61,7 +61,8 @@ def main() -> None:
     parser.add_argument("-only", type=int, help="one fold")
     parser.add_argument("-keep", type=Path, help="write the masks there")
     parser.add_argument("-thr", type=float, default=0.5)
-    parser.add_argument("-flips", action="store_true")
+    parser.add_argument("-kernel", choices=("2d", "3d"), default="2d")
+    parser.add_argument("-mirror", type=int, choices=(0, 1), default=1)
     parser.add_argument("-out", type=Path, help="write the table as TSV")
     args = parser.parse_args()
 
@@ -81,7 +82,8 @@ def main() -> None:
         volume, grid = load_image(item.image, contrast=item.contrast)
         reference = load_mask(item.reference, like=grid)[0].data > 0.5
         start = time.perf_counter()
-        result = segment_cord(volume, item.contrast, DeepsegParams(thr=args.thr, flips=args.flips), models=models)
+        params = DeepsegParams(thr=args.thr, kernel=args.kernel, mirror=bool(args.mirror))
+        result = segment_cord(volume, item.contrast, params, models=models)
         seconds = time.perf_counter() - start
         row = {"image": item.image.name.split(".")[0], "contrast": item.contrast, "fold": fold}
         row |= score(result.cord_mask, result.cord_prob, reference, volume.zooms)

@@ -135,9 +135,9 @@ def prepare_method(
     Raises
     ------
     InputError
-        If the method is unknown, or 3-D convolutions are asked of networks that have none.
+        If the method is unknown.
     ModelError
-        If the weights cannot be read.
+        If the weights cannot be read, or 3-D convolutions are asked of networks that have none.
     """
     params = params_class(kind)() if params is None else params
     digests = weights_of(kind, weights)
@@ -160,8 +160,8 @@ def prepare_method(
     from spineseg.deepseg.model import Models, load_models
 
     models = load_models(weights, device=device, threads=threads)
-    if isinstance(models, Models) and params.kernel != "2d":  # SCT's answer by contrast, ours alike for every image
-        raise InputError(f"-kernel {params.kernel}: spineseg's own networks are 2-D; give SCT's *_sc_3D.h5 by -weights")
+    if isinstance(models, Models):  # SCT's answer by contrast, ours alike for every image
+        models = models.for_contrast("any", params.kernel)
 
     def segment(volume, contrast, **options):
         return deepseg.segment_cord(volume, contrast, params, models=models, **options)

@@ -376,10 +376,10 @@ def test_a_cord_is_outlined_with_the_users_networks(thresholds_folder, bright, k
     assert dice > 0.97
     assert ((result.cord_prob >= 0.5) == result.cord_mask).all()
     np.testing.assert_array_equal(volume.data, before)
-    for batch, flips in ((1, False), (5, True)):
-        params = DeepsegParams(kernel=kernel, batch=batch, flips=flips)
+    for batch, mirror in ((1, False), (5, True)):
+        params = DeepsegParams(kernel=kernel, batch=batch, mirror=mirror)
         again = segment_cord(volume, "t2", params, centerline=result.centerline, models=weights).cord_mask
-        assert (again == result.cord_mask).mean() > (0.999 if flips else 0.9999999)
+        assert (again == result.cord_mask).mean() > (0.999 if mirror else 0.9999999)
 
 
 def test_no_bright_pixel_no_cord(thresholds_folder):

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from spineseg.deepseg import augment
-from spineseg.deepseg.model import UNetConfig, load_model
-from spineseg.deepseg.recipe import choose_images, parse_fold, train_network
-from spineseg.deepseg.shards import Shard, build_mask_shard, build_phantom_shard, build_shard, shard_px
+from spineseg.deepseg import augment, look
+from spineseg.deepseg.batches import draw_slices, generator_of, make_batch, vary_slices
+from spineseg.deepseg.model import UNet, UNetConfig, load_model
+from spineseg.deepseg.recipe import Sources, choose_images, parse_fold, train_network
+from spineseg.deepseg.shards import (
+    Shard,
+    build_cordless_shard,
+    build_mask_shard,
+    build_phantom_shard,
+    build_shard,
+    build_template_shard,
+    shard_px,
+)
 from spineseg.deepseg.synthetic import draw_mask_slice, paint
-from spineseg.deepseg.training import Trainer, TrainingParams, augment_batch, draw_batch
+from spineseg.deepseg.training import Trainer, TrainingParams
 from spineseg.errors import InputError, ModelError
 from spineseg.training_data import LabelledImage
 
 TINY = UNetConfig("segment", (6, 12), (), 0.5, 32)
+TINY_3D = replace(TINY, kernel="3d")
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="labelled images are not at ../shared/data")
 
@@ -35,7 +46,8 @@ def disc_shard(seed=0, n=12, painted=False):
     drawn = [draw_mask_slice(rng, c.astype(np.float32), None, None, 0.5) for c in cords]
     labels, cord = (torch.from_numpy(np.stack(x))[:, None] for x in zip(*drawn, strict=True))
     image = labels if painted else paint(labels, cord, torch.Generator().manual_seed(seed)).half()
-    return Shard(image, cord.half(), torch.ones_like(labels), "discs", "s", 1.0, painted)
+    stack = torch.arange(n) if painted else torch.arange(n) // 5
+    return Shard(image, cord.half(), torch.ones_like(labels), "discs", "s", 1.0, stack, torch.full((n,), 2.0), painted)
 
 
 def test_label_slices_replay_from_their_seed():
@@ -75,7 +87,7 @@ def test_image_and_label_move_together():
 
 def test_no_change_of_shape_is_a_centred_crop():
     stack = torch.rand((2, 1, 20, 20), generator=torch.Generator().manual_seed(0))
-    still = augment.ShapeRanges(0, 0, 0, 0, 0, 0, 0, 0)
+    still = augment.ShapeRanges(0, 0, 0, 0, 0, 0, 0, 0, 0)
     shape = augment.draw_shape(2, 12, still, torch.Generator().manual_seed(0))
     moved, inside = augment.apply_shape(stack, shape, 12)
     crop = stack[:, :, 4:16, 4:16]
@@ -86,33 +98,105 @@ def test_no_change_of_shape_is_a_centred_crop():
 
 
 def test_curves_pass_through_their_knots():
-    curves = torch.rand((1, augment.LUT_KNOTS))
-    knots = torch.linspace(0, 1, augment.LUT_KNOTS)[None, None, None]
-    np.testing.assert_allclose(augment.apply_curves(knots, curves).flatten(), curves.flatten(), atol=1e-5)
+    curves = torch.rand((1, look.LUT_KNOTS))
+    knots = torch.linspace(0, 1, look.LUT_KNOTS)[None, None, None]
+    np.testing.assert_allclose(look.apply_curves(knots, curves).flatten(), curves.flatten(), atol=1e-5)
 
 
-@pytest.mark.parametrize("stage", ["segment", "detect"])
-def test_batches_are_finite_and_standardised(stage):
-    config = UNetConfig(stage, (4, 8), (), 0.5, 32)
-    params = TrainingParams(batch=12)
-    rng = torch.Generator().manual_seed(0)
-    stack = draw_batch([disc_shard(), disc_shard(painted=True)], 12, params, rng)
-    image, cord, valid = augment_batch(stack, config, params, rng)
-    assert image.shape == cord.shape == valid.shape == (12, 1, 32, 32)
-    assert torch.isfinite(image).all()
-    assert image.abs().max() <= 4
-    assert cord.min() >= 0
-    assert cord.max() <= 1
+def test_any_angle_is_among_the_turned():
+    shape = augment.draw_shape(400, 32, augment.ShapeRanges(p_turned=0.5), torch.Generator().manual_seed(0))
+    angle = torch.atan2(shape.matrix[:, 1, 1], shape.matrix[:, 0, 1]) - torch.pi / 2  # of the image of axis 1
+    turned = torch.cos(angle) < np.cos(np.deg2rad(40))
+    assert (
+        0.3 < turned.float().mean() < 0.5
+    )  # half are turned by any angle, 100 of 360 degrees of these by less than 50
+
+
+def test_a_ghost_is_the_image_again_elsewhere():
+    image = torch.zeros(2, 1, 20, 20)
+    image[:, 0, 4, 7] = 1
+    ghosts = look.apply_ghost(image, torch.tensor([[0.25, 0.5, 1.0], [0.25, 0.25, 0.0]]))
+    assert ghosts[0, 0, 4, 7] == pytest.approx(0.8)
+    assert ghosts[0, 0, 14, 7] == pytest.approx(0.2)  # wrapped by half the side along axis 0
+    assert ghosts[1, 0, 4, 2] == pytest.approx(0.2)
+
+
+def test_a_void_takes_the_signal_away_inside_only():
+    image = torch.ones(1, 1, 40, 40)
+    spoilt = look.apply_void(image, torch.tensor([[0.5, 0.5, 0.2, 0.2, 1.0]]))
+    assert spoilt[0, 0, 20, 20] < 0.01
+    assert spoilt[0, 0, 0, 0] == pytest.approx(1, abs=1e-3)
+    assert torch.equal(look.apply_void(image, torch.tensor([[0.5, 0.5, 0.2, 0.2, 0.0]])), image)
+
+
+def test_recorded_air_is_part_of_the_image_and_padding_is_not():
+    drawn = look.draw_look(8, look.LookRanges(p_air=0.5), torch.Generator().manual_seed(3))
+    air = ~drawn.air.flatten().isnan()
+    assert 0 < air.sum() < 8
+    image, inside = torch.rand(8, 1, 16, 16), torch.zeros(8, 1, 16, 16)
+    inside[..., :9] = 1
+    changed, valid = look.apply_look(image, torch.zeros_like(image), inside, drawn)
+    assert valid[air].all()
+    assert torch.equal(valid[~air], inside[~air])
+    assert (changed[air][..., 9:] == drawn.air[air]).all()
+
+
+@pytest.mark.parametrize("config", [TINY, TINY_3D, UNetConfig("detect", (4, 8), (), 0.5, 32)])
+def test_batches_are_finite_standardised_and_can_be_made_again(config):
+    shards = [disc_shard(), disc_shard(painted=True)]
+    wanted = {"n": 24, "painted_fraction": 0.35, "seed": 1}
+    first, again, next_one = (make_batch(shards, config, step=k, **wanted) for k in (7, 7, 8))
+    assert first.image.shape == first.cord.shape == first.valid.shape == (24, 1, 32, 32)
+    assert torch.isfinite(first.image).all()
+    assert first.image.abs().max() <= 4
+    assert first.cord.min() >= 0
+    assert first.cord.max() <= 1
+    assert torch.equal(first.image, again.image)
+    assert not torch.equal(first.image, next_one.image)
+
+
+def test_slices_of_a_run_lie_beside_each_other_in_one_stack():
+    shard = disc_shard()
+    number = torch.arange(12, dtype=torch.float16)[:, None, None, None]
+    shard = replace(shard, image=number.expand_as(shard.image).contiguous())
+    slices = draw_slices([shard, disc_shard(painted=True)], 32, 0.3, 8, generator_of(0, 0))
+    near = slices.neighbours()
+    real = 16
+    index = slices.image[:, 0, 0, 0].long()
+    for k in range(real):
+        for other in (near.below[k], near.above[k]):
+            assert abs(index[k] - index[other]) <= 1
+            assert shard.stack[index[k]] == shard.stack[index[other]]
+    assert (slices.run[:8] == 0).all()
+    assert torch.equal(near.below[real:], torch.arange(real, 32))  # painted slices have no neighbours
+    assert torch.equal(near.above[real:], torch.arange(real, 32))
+    batch = vary_slices(slices, TINY_3D, generator_of(0, 1))
+    assert batch.near.weight.max() <= 1
 
 
 def test_training_lowers_the_loss():
-    shard, rng = disc_shard(), torch.Generator().manual_seed(0)
-    params = TrainingParams(steps=40, batch=8)
-    trainer = Trainer(TINY, params, [shard])
+    shard = disc_shard()
+    trainer = Trainer(TINY, TrainingParams(steps=40, batch=8), [shard])
     # always the same batch, so that the loss does not hang on what was drawn
-    batch = augment_batch(draw_batch([shard], 8, params, rng), TINY, params, rng)
+    batch = make_batch([shard], TINY, n=8, painted_fraction=0.0, seed=0, step=0)
     losses = [trainer.learn(batch) for _ in range(40)]
     assert losses[-1] < 0.7 * losses[0]
+
+
+def test_a_3d_network_starts_as_its_2d_one(tmp_path):
+    torch.manual_seed(0)
+    flat = UNet(TINY).eval()
+    trainer = Trainer(TINY_3D, TrainingParams(batch=16, steps=2), [disc_shard()], start=flat)
+    batch = make_batch([disc_shard()], TINY_3D, n=16, painted_fraction=0.0, seed=0, step=0)
+    before = trainer.average(batch.image, batch.near)
+    torch.testing.assert_close(before, flat(batch.image))
+    trainer.run()
+    after = trainer.average(batch.image, batch.near)
+    alone = trainer.average(batch.image)
+    assert not torch.allclose(after, before)
+    assert not torch.allclose(after, alone)  # neighbours matter now
+    with pytest.raises(ModelError, match="same stage"):
+        Trainer(UNetConfig("segment", (4, 8), (), 0.5, 32), TrainingParams(), [disc_shard()], start=flat)
 
 
 def test_a_run_reports_and_ends():
@@ -177,6 +261,25 @@ def test_shards_hold_the_cord_in_their_middle():
     assert ((area > 50) & (area < 110)).all()
 
 
+def test_cordless_slices_hold_no_cord():
+    shard = build_cordless_shard(30, TINY, np.random.default_rng(0), 1.0)
+    assert not shard.cord.any()
+    assert len({float(image.float().mean()) for image in shard.image}) > 20
+    again = build_cordless_shard(30, TINY, np.random.default_rng(0), 1.0)
+    assert torch.equal(shard.image, again.image)
+
+
+@needs_data
+def test_the_template_teaches_cord_and_what_lies_below_it():
+    shard = build_template_shard(DATA / "template", TINY)
+    holds = shard.cord.amax((1, 2, 3)) > 0.5
+    first = int(holds.int().argmax())
+    assert 20 < first < 60  # below the conus
+    assert holds[first:].all()
+    assert shard.image.shape[0] == int(holds.sum()) + first
+    assert build_template_shard(DATA / "geometry" / "none", TINY) is None
+
+
 @needs_data
 def test_mask_shard_is_made_of_real_shapes(tmp_path):
     for file in (DATA / "geometry").glob("sub-cardiff03_T2w*"):
@@ -194,7 +297,9 @@ def test_the_command_writes_weights_with_their_provenance(tmp_path):
     table = tmp_path / "two.tsv"
     table.write_text("\n".join(keep).replace("bids/", f"{DATA}/bids/"))
     out = tmp_path / "w.safetensors"
-    train_network("segment", data=table, out=out, n_phantoms=4, exclude=["t1crop"], settings={"steps": 2, "batch": 4})
+    few = Sources(n_phantoms=4, n_cordless=2)
+    settings = {"steps": 2, "batch": 4}
+    train_network("segment", data=table, out=out, sources=few, exclude=["t1crop"], settings=settings)
     _, provenance = load_model(out)
     assert provenance["people"] == ["sct017"]
     assert provenance["held_out"] == ["t1crop"]
@@ -203,3 +308,11 @@ def test_the_command_writes_weights_with_their_provenance(tmp_path):
     before = out.read_bytes()
     train_network("segment", data=table, out=out, resume=True)  # nothing left to do
     assert out.read_bytes() == before
+    deep = tmp_path / "w3.safetensors"
+    more = {"sources": few, "settings": {"steps": 1, "batch": 8}}
+    train_network("segment", data=table, out=deep, kernel="3d", start=out, exclude=["t1crop"], **more)
+    model, provenance = load_model(deep)
+    assert model.config.kernel == "3d"
+    assert provenance["start_sha256"]
+    with pytest.raises(InputError, match="kernel"):
+        train_network("detect", data=table, out=deep, kernel="3d", **more)

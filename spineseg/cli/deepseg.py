@@ -24,8 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "-thr", type=float, metavar="P", help="probability from which a voxel is cord; default 0.5 (SCT's: its own)"
     )
-    group.add_argument("-kernel", choices=("2d", "3d"), default="2d", help="convolutions; 3d: SCT's weights only")
-    group.add_argument("-flips", action="store_true", help="average over mirror images: slower, a little steadier")
+    group.add_argument(
+        "-kernel", choices=("2d", "3d"), default="2d", help="slices alone, or with their neighbours; default 2d"
+    )
+    group.add_argument(
+        "-mirror",
+        type=int,
+        choices=(0, 1),
+        help="average over right-left mirror images; 0 is faster; default 1 (SCT's weights: 0)",
+    )
     group.add_argument(
         "-weights", type=Path, metavar="FILE", help="other weights: .safetensors, SCT's .h5, or a folder of either"
     )
@@ -36,7 +43,7 @@ def params_from(args: argparse.Namespace) -> DeepsegParams:
     """Return the parameters that the options stand for."""
     from spineseg.deepseg.segment import DeepsegParams
 
-    return DeepsegParams(thr=args.thr, kernel=args.kernel, flips=args.flips)
+    return DeepsegParams(thr=args.thr, kernel=args.kernel, mirror=None if args.mirror is None else bool(args.mirror))
 
 
 def run(args: argparse.Namespace) -> int:

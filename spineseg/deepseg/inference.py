@@ -10,7 +10,7 @@ from torch import Tensor
 
 from spineseg.centerline.curve import Centerline, empty_centerline
 from spineseg.centerline.path import find_path, refine_path, smooth_path
-from spineseg.deepseg.model import Models, UNet
+from spineseg.deepseg.model import Models, Neighbours, UNet, neighbours_in_stack
 from spineseg.deepseg.preprocess import (
     extract_patches,
     pad_to,
@@ -66,10 +66,25 @@ def compute_heatmap(volume: Volume, models: Models) -> tuple[NDArray[np.float32]
     return ndi.gaussian_filter(prob, sigma, mode="nearest"), zooms
 
 
-def run_network(model: UNet, image: Tensor, device: str) -> Tensor:
+def run_network(model: UNet, image: Tensor, device: str, near: Neighbours | None = None) -> Tensor:
     """Return probabilities (N, 1, H, W) of standardised input, on the CPU."""
     image = image.to(device).contiguous(memory_format=torch.channels_last)
-    return torch.sigmoid(model(image)).float().cpu()
+    return torch.sigmoid(model(image, near and near.to(device))).float().cpu()
+
+
+def run_on_stack(model: UNet, patches: Tensor, slice_mm: float, device: str, batch: int) -> Tensor:
+    """Return probabilities (n, 1, S, S) of the patches of consecutive slices, `batch` slices a call.
+
+    A 3-D network gets as many more slices to each side as its result depends on, so that no seam shows.
+    """
+    n, reach = len(patches), model.config.reach
+    parts = []
+    for first in range(0, n, batch):
+        low, high = max(0, first - reach), min(n, first + batch + reach)
+        near = neighbours_in_stack(high - low, slice_mm) if reach else None
+        prob = run_network(model, patches[low:high], device, near)
+        parts.append(prob[first - low : first - low + batch])
+    return torch.cat(parts)
 
 
 def trace_cord(
@@ -141,9 +156,9 @@ def select_run(score: NDArray[np.float64], least: float, dz: float) -> NDArray[n
 
 @torch.inference_mode()
 def compute_probability(
-    volume: Volume, centerline: Centerline, models: Models, *, batch: int = 32, flips: bool = False
-) -> NDArray[np.float32]:
-    """Compute the cord's probability in every voxel near the centerline.
+    volume: Volume, centerline: Centerline, models: Models, *, batch: int = 32, mirror: bool = True
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Compute the cord's probability in every voxel near the centerline, and how unsure it is in each slice.
 
     Parameters
     ----------
@@ -152,27 +167,40 @@ def compute_probability(
         Patches are centred on it.
     models : Models
     batch : int
-        Patches of one call; the result does not depend on it.
-    flips : bool
-        Average over the patch and its right-left mirror image.
+        Slices of one call; the result does not depend on it.
+    mirror : bool
+        Average over the patches and their right-left mirror images.
 
     Returns
     -------
-    (I, J, K) ndarray of float32, 0 to 1
+    prob : (I, J, K) ndarray of float32, 0 to 1
         0 in slices without centerline.
+    uncertainty : (K,) ndarray of float32, 0 to 1
+        See `estimate_uncertainty`; nan in slices without centerline.
     """
-    config = models.segment.config
+    config, slice_mm = models.segment.config, float(volume.zooms[2])
     centres, slices = centerline.points_vox[:, :2], centerline.slices
     place = (volume.zooms, centres, slices, config.zoom_mm)
     patches = standardise_patch(extract_patches(volume.data, *place, config.patch_px))
-    parts = []
-    for part in patches.split(batch):
-        prob = run_network(models.segment, part, models.device)
-        if flips:
-            prob = (prob + run_network(models.segment, part.flip(2), models.device).flip(2)) / 2
-        parts.append(prob)
-    prob = smooth_along(torch.cat(parts), float(volume.zooms[2]))
-    return paste_patches(prob, volume.shape, *place)
+    views = [run_on_stack(models.segment, patches, slice_mm, models.device, batch)]
+    if mirror:
+        views.append(run_on_stack(models.segment, patches.flip(2), slice_mm, models.device, batch).flip(2))
+    prob = torch.stack(views).mean(dim=0)
+    uncertainty = np.full(volume.shape[2], np.nan, dtype=np.float32)
+    uncertainty[slices] = estimate_uncertainty(prob).numpy()
+    return paste_patches(smooth_along(prob, slice_mm), volume.shape, *place), uncertainty
+
+
+def estimate_uncertainty(prob: Tensor) -> Tensor:
+    """Return the Dice that each slice is expected to lose, were its probabilities true, (n,), 0 to 1.
+
+    Against a truth drawn from the probabilities, the mask of all pixels above 0.5 has a Dice coefficient of about
+    2 sum(p in the mask) / (pixels of the mask + sum(p)). Probabilities averaged over mirror images are far from 0 and 1
+    both where the network hesitates and where it contradicts itself. 1 where no pixel is above 0.5.
+    """
+    mask = (prob > 0.5).float()
+    expected = 2 * (prob * mask).sum((1, 2, 3)) / (mask + prob).sum((1, 2, 3)).clamp_min(1e-6)
+    return 1 - expected
 
 
 ALONG_SIGMA_MM = 1.5

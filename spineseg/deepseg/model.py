@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 STAGES = ("detect", "segment")
 WEIGHTS_DIR = Path(__file__).resolve().parent.parent / "weights"
+SEGMENT_3D_NAME = "deepseg_segment_3d.safetensors"
 FORMAT = "spineseg-unet-1"
 """Written into each file; another value means another architecture or preprocessing."""
 
@@ -184,24 +185,30 @@ class UNet(nn.Module):
 
 @dataclass(frozen=True)
 class Models:
-    """The networks of both stages, ready to use (batch norm folded into the convolutions)."""
+    """The networks of both stages, ready to use (batch norm folded into the convolutions).
+
+    `segment_3d` is the file of the network that outlines with neighbouring slices, where there is one.
+    """
 
     detect: UNet
     segment: UNet
     device: str = "cpu"
     notes: tuple[str, ...] = ()
+    segment_3d: Path | None = None
 
     def for_contrast(self, contrast: str, kernel: str = "2d") -> Models:
-        """Return the networks for images of a contrast: these, whichever it is.
+        """Return the networks for images of a contrast, whichever it is, with 2-D or 3-D convolutions.
 
         Raises
         ------
         ModelError
-            If 3-D convolutions are asked for.
+            If there is no such network.
         """
-        if kernel != "2d":
-            raise ModelError(f"-kernel {kernel}: spineseg's own networks are 2-D; give SCT's *_sc_3D.h5 by -weights")
-        return self
+        if kernel == self.segment.config.kernel:
+            return self
+        if kernel == "2d" or self.segment_3d is None:
+            raise ModelError(f"-kernel {kernel}: the given weights hold no such network")
+        return replace(self, segment=_load_ready(self.segment_3d, "segment", self.device))
 
 
 def fold_batch_norm(model: UNet) -> UNet:
@@ -301,21 +308,28 @@ def load_models(
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ModelError(f"-device {device}: torch {torch.__version__} finds no GPU; use cpu")
-    files = default_weights()
+    folder, files = WEIGHTS_DIR, default_weights()
     if weights is not None:
         from spineseg.deepseg.keras_weights import SctWeights, is_keras_weights
 
         if is_keras_weights(Path(weights)):
             return SctWeights(Path(weights), device)
     if weights is not None and Path(weights).is_dir():
-        files = {stage: Path(weights) / f"deepseg_{stage}.safetensors" for stage in STAGES}
+        folder = Path(weights)
+        files = {stage: folder / f"deepseg_{stage}.safetensors" for stage in STAGES}
     elif weights is not None:
         model, _ = load_model(weights)
         files[model.config.stage] = Path(weights)
-    networks = {}
-    for stage, file in files.items():
-        model, _ = load_model(file)
-        if model.config.stage != stage:
-            raise ModelError(f"{file}: expected a network for '{stage}', found '{model.config.stage}'")
-        networks[stage] = fold_batch_norm(model).to(device, memory_format=torch.channels_last)
-    return Models(**networks, device=device)
+    networks = {stage: _load_ready(file, stage, device) for stage, file in files.items()}
+    segment_3d = folder / SEGMENT_3D_NAME
+    beside = files["segment"].parent == folder and segment_3d.is_file()
+    return Models(**networks, device=device, segment_3d=segment_3d if beside else None)
+
+
+@lru_cache(maxsize=8)
+def _load_ready(file: Path, stage: str, device: str) -> UNet:
+    """Load the network of a stage and make it fast."""
+    model, _ = load_model(file)
+    if model.config.stage != stage:
+        raise ModelError(f"{file}: expected a network for '{stage}', found '{model.config.stage}'")
+    return fold_batch_norm(model).to(device, memory_format=torch.channels_last)

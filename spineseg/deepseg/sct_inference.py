@@ -68,7 +68,7 @@ def compute_sct_heatmap(volume: Volume, models: Models) -> tuple[NDArray[np.floa
 
 @torch.inference_mode()
 def compute_sct_coverage(
-    volume: Volume, centerline: Centerline, models: Models, thr: float, *, batch: int = 32, flips: bool = False
+    volume: Volume, centerline: Centerline, models: Models, thr: float, *, batch: int = 32, mirror: bool = False
 ) -> NDArray[np.float32]:
     """Compute how much of each voxel's area is cord, by SCT's network and threshold.
 
@@ -83,7 +83,7 @@ def compute_sct_coverage(
         its defaults were chosen so.
     batch : int
         Patches of one call of a 2-D network; the result does not depend on it.
-    flips : bool
+    mirror : bool
         Average over the patch and its right-left mirror image.
 
     Returns
@@ -99,7 +99,7 @@ def compute_sct_coverage(
     low, high = np.percentile(np.concatenate([patches.numpy().ravel(), np.zeros(n_empty)]), PERCENTILES)
     patches = _scale(patches, low, high)
     prob = _run_segment(models, patches, slices, batch)
-    if flips:
+    if mirror:
         prob = (prob + _run_segment(models, patches.flip(2), slices, batch).flip(2)) / 2
     cord = (prob >= thr).float() if thr > 0 else (prob > 0).float()
     return paste_patches(cord, volume.shape, *place)

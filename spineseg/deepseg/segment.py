@@ -35,9 +35,10 @@ class DeepsegParams:
         Probability from which a voxel is cord. The one threshold, applied on the image's own grid. Default: 0.5, or
         that of SCT's network for the contrast.
     kernel : {"2d", "3d"}
-        Convolutions within slices, or also across them; 3d with SCT's weights only.
-    flips : bool
-        Average over right-left mirror images; twice the time of the second stage.
+        Slices alone, or with their neighbours along the cord.
+    mirror : bool, optional
+        Average over right-left mirror images; twice the time of the second stage. Default: yes, but for SCT's networks,
+        which are published without.
     min_confidence : float
         Heat of the detector below which a slice is believed to hold no cord.
     batch : int
@@ -46,7 +47,7 @@ class DeepsegParams:
 
     thr: float | None = None
     kernel: str = "2d"
-    flips: bool = False
+    mirror: bool | None = None
     min_confidence: float = 0.25
     batch: int = 32
 
@@ -105,21 +106,26 @@ def segment_cord(
     else:
         _check_centerline(centerline, volume)
     thr = default_threshold(models) if params.thr is None else params.thr
-    recorded = asdict(params) | {"thr": thr}
+    mirror = not isinstance(models.segment, SctUNet) if params.mirror is None else params.mirror
+    recorded = asdict(params) | {"thr": thr, "mirror": mirror}
     if centerline.is_empty:
         nothing = np.zeros(volume.shape, dtype=np.float32)
         note = "no slice looks like it holds spinal cord"
         return Segmentation(nothing, nothing > 0, None, "empty", (*models.notes, note), recorded)
     tell("segmentation")
-    options = {"batch": params.batch, "flips": params.flips}
+    options = {"batch": params.batch, "mirror": mirror}
     if isinstance(models.segment, SctUNet):
         prob, thr = compute_sct_coverage(volume, centerline, models, thr, **options), 0.5
+        uncertainty = None
     else:
-        prob = compute_probability(volume, centerline, models, **options)
+        prob, uncertainty = compute_probability(volume, centerline, models, **options)
     tell("clean-up")
     mask, prob, notes = clean_mask(prob, thr, centerline.points_vox[:, :2], centerline.slices, volume.zooms)
     status, coverage_notes = _judge(mask)
-    return Segmentation(prob, mask, centerline, status, (*models.notes, *notes, *coverage_notes), recorded)
+    if uncertainty is not None:
+        uncertainty = np.where(mask.any(axis=(0, 1)), uncertainty, np.nan)
+    notes = (*models.notes, *notes, *coverage_notes)
+    return Segmentation(prob, mask, centerline, status, notes, recorded, uncertainty=uncertainty)
 
 
 def default_threshold(models: Models) -> float:
