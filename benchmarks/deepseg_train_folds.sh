@@ -1,5 +1,5 @@
 #!/bin/sh
-# Train the networks that the cross-validation needs and those that the package ships: about 2.5 h of one idle core.
+# Train the networks that the cross-validation needs and those that the package ships: about 2 h of one idle core.
 #     sh benchmarks/deepseg_train_folds.sh ../shared/data weights
 # The same steps and seed on one thread give the same weights on the same machine; a killed run goes on where it was.
 # Name stages to do only these, such as two cores working beside each other: ... weights detect & ... weights segment
@@ -16,13 +16,13 @@ train() {  # stage, folder, then options
     set -- -data "$data/labelled.tsv" -template "$data/template" -phantoms 1500 -cordless 500 -threads 1 -resume "$@"
     case $stage in
     detect)
-        spineseg train detect "$@" -extra "$data/images.tsv" -batch 24 -steps 1600 \
+        spineseg train detect "$@" -extra "$data/images.tsv" -batch 24 -steps 1200 \
             -o "$folder/deepseg_detect.safetensors" ;;
     segment)
-        spineseg train segment "$@" -masks "$data/geometry" -steps 2200 -o "$folder/deepseg_segment.safetensors" ;;
+        spineseg train segment "$@" -masks "$data/geometry" -steps 1800 -o "$folder/deepseg_segment.safetensors" ;;
     segment_3d)  # from the 2-D network, whose weights it takes over
         spineseg train segment "$@" -masks "$data/geometry" -kernel 3d -start "$folder/deepseg_segment.safetensors" \
-            -steps 400 -rate 5e-4 -o "$folder/deepseg_segment_3d.safetensors" ;;
+            -steps 300 -rate 5e-4 -o "$folder/deepseg_segment_3d.safetensors" ;;
     esac
 }
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -24,7 +27,10 @@ from spineseg.deepseg.model import (
 )
 from spineseg.deepseg.segment import DeepsegParams, segment_cord
 from spineseg.errors import InputError, ModelError
-from spineseg.volume import Volume
+from spineseg.volume import Volume, load_image
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="labelled images are not at ../shared/data")
 
 TINY = UNetConfig("segment", (4, 8), (2,), 0.5, 16)
 ZOOMS = np.array([0.7, 0.9, 2.0])
@@ -231,16 +237,131 @@ def test_wrong_parameters_are_refused(wrong):
         DeepsegParams(**wrong)
 
 
-def test_three_dimensions_are_refused_before_an_image_is_read(tmp_path, monkeypatch, capsys):
+def test_a_kernel_without_weights_is_refused_before_an_image_is_read(tmp_path, monkeypatch, capsys):
     from spineseg import cli, methods
 
     monkeypatch.setattr(methods, "load_image", lambda *_, **__: pytest.fail("an image was read"))
+    for stage in ("detect", "segment"):
+        config = TINY if stage == "segment" else replace(TINY, stage=stage)
+        save_model(tmp_path / f"deepseg_{stage}.safetensors", UNet(config), {})
     images = [str(tmp_path / name) for name in ("a.nii.gz", "b.nii.gz")]
-    command = ["deepseg", "-i", *images, "-c", "t2", "-kernel", "3d", "-ofolder", str(tmp_path), "-threads", "1"]
-    assert cli.main(command) == 2
+    command = ["deepseg", "-i", *images, "-c", "t2", "-kernel", "3d", "-weights", str(tmp_path), "-threads", "1"]
+    assert cli.main([*command, "-ofolder", str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "-kernel 3d" in line
-    assert "_sc_3D.h5" in line
+
+
+def stack_of(model, patches, slice_mm, batch):
+    with torch.inference_mode():
+        return inference.run_on_stack(model, patches, slice_mm, "cpu", batch)
+
+
+@pytest.fixture(scope="module")
+def deep():
+    """A 3-D network with weights that make neighbours matter."""
+    torch.manual_seed(3)
+    model = UNet(UNetConfig("segment", (4, 6, 8), (), 0.5, 16, "3d")).eval()
+    for block in model.along:
+        torch.nn.init.normal_(block.mix.weight, std=0.5)
+    return model
+
+
+def test_no_seam_shows_whatever_the_batch(deep):
+    patches = torch.randn(23, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    whole = stack_of(deep, patches, 1.0, 100)
+    for batch in (1, 4, 22):
+        torch.testing.assert_close(stack_of(deep, patches, 1.0, batch), whole, rtol=0, atol=1e-6)
+
+
+def test_three_dimensions_see_as_far_as_they_say_and_turn_with_the_stack(deep):
+    patches = torch.randn(15, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    whole = stack_of(deep, patches, 1.0, 100)
+    changed = patches.clone()
+    changed[7] += 1
+    moved = (stack_of(deep, changed, 1.0, 100) - whole).abs().amax((1, 2, 3)) > 1e-7
+    reach = deep.config.reach
+    assert moved[7 - 1 : 7 + 2].all()
+    assert not moved[: 7 - reach].any()
+    assert not moved[7 + reach + 1 :].any()
+    torch.testing.assert_close(stack_of(deep, patches.flip(0), 1.0, 100).flip(0), whole)
+    alone = torch.cat([stack_of(deep, patches[k : k + 1], 1.0, 100) for k in range(15)])
+    assert (alone - whole).abs().max() > 1e-3
+    far = stack_of(deep, patches, 100.0, 100)  # slices this far apart tell nothing of each other
+    torch.testing.assert_close(far, alone)
+
+
+def test_both_kernels_outline_an_easy_cord(models, easy):
+    volume, reference = easy
+    flat, deep = (segment_cord(volume, "t2", DeepsegParams(kernel=kernel), models=models) for kernel in ("2d", "3d"))
+    assert overlap(deep.cord_mask, reference) > 0.85
+    assert (flat.cord_prob != deep.cord_prob).any()
+    assert deep.parameters["kernel"] == "3d"
+
+
+def test_uncertainty_is_the_dice_that_the_probabilities_expect_to_lose():
+    prob = torch.zeros(4, 1, 10, 10)
+    prob[0, 0, :5] = 1.0  # sure
+    prob[1, 0, :5] = 0.8  # of 50 pixels 40 are cord: Dice 2 * 40 / (50 + 40)
+    prob[2, 0, :5], prob[2, 0, 5:] = 1.0, 0.4  # 20 more pixels are cord outside: 2 * 50 / (50 + 70)
+    prob[3] = 0.2  # nothing believed
+    expected = [0, 1 - 80 / 90, 1 - 100 / 120, 1]
+    np.testing.assert_allclose(inference.estimate_uncertainty(prob), expected, atol=1e-6)
+
+
+def test_noise_makes_slices_unsure(models, easy):
+    volume, _ = easy
+    noise = np.random.default_rng(0).normal(0, 1, volume.shape).astype(np.float32)
+    spoilt = volume.data.copy()
+    spoilt[:, :, 6:] += 150 * noise[:, :, 6:]
+    result = segment_cord(Volume(spoilt, volume.affine), "t2", models=models)
+    doubt = result.uncertainty
+    assert doubt.shape == (12,)
+    np.testing.assert_array_equal(np.isnan(doubt), ~result.cord_mask.any(axis=(0, 1)))
+    assert np.nanmean(doubt[7:]) > 1.5 * np.nanmean(doubt[:5])
+
+
+@pytest.mark.parametrize("quarter_turns", [1, 2, 3])
+def test_turned_images_hold_the_same_cord(models, easy, quarter_turns):
+    volume, reference = easy
+    turned = Volume(np.rot90(volume.data, quarter_turns).copy(), volume.affine)
+    result = segment_cord(turned, "t2", models=models)
+    assert overlap(result.cord_mask, np.rot90(reference, quarter_turns)) > 0.85
+
+
+def bottle(shape):
+    i, j = np.indices(shape[:2]) - np.array(shape[:2])[:, None, None] / 2
+    image = np.where(np.hypot(i, j) < 0.35 * shape[0], 800.0, 20.0)
+    return np.repeat(image[:, :, None], shape[2], axis=2)
+
+
+def leg(shape):
+    """Muscle around two bones with a dark rim and fat inside, as above the ankle."""
+    i, j = np.indices(shape[:2]).astype(float)
+    image = np.full(shape[:2], 20.0)
+    image[np.hypot(i - shape[0] / 2, j - shape[1] / 2) < 0.42 * shape[0]] = 300
+    for centre, radius in (((0.4, 0.5), 0.14), ((0.65, 0.62), 0.07)):
+        distance = np.hypot(i - centre[0] * shape[0], j - centre[1] * shape[1])
+        image[distance < radius * shape[0]] = 60
+        image[distance < 0.7 * radius * shape[0]] = 700
+    return np.repeat(image[:, :, None], shape[2], axis=2)
+
+
+@pytest.mark.parametrize("thing", [bottle, leg])
+@pytest.mark.parametrize("contrast", ["as it is", "inverted"])
+def test_what_is_no_spine_holds_no_cord(models, thing, contrast):
+    image = thing((120, 120, 12)) + np.random.default_rng(0).normal(0, 15, (120, 120, 12))
+    image = image if contrast == "as it is" else 1000 - image
+    result = segment_cord(Volume(image.astype(np.float32), np.diag([-1.0, 1, 4, 1])), "t2", models=models)
+    assert result.status == "empty"
+
+
+@needs_data
+def test_below_the_conus_there_is_no_cord(models):
+    # a person that no network has seen; the conus ends at about slice 92 by eye, the roots go on to the image's end
+    volume, _ = load_image(DATA / "bids/sub-lumbar/anat/sub-lumbar_T2w.nii.gz", contrast="t2")
+    found = np.flatnonzero(segment_cord(volume, "t2", models=models).cord_mask.any(axis=(0, 1)))
+    assert found[-1] > 190
+    assert 75 <= found[0] <= 105
 
 
 def test_runs_are_joined_and_short_ones_dropped():
