@@ -312,11 +312,6 @@ def test_folders_without_their_files_are_refused(tmp_path):
         load_models(tmp_path, device="cpu")
 
 
-def test_our_own_networks_have_no_third_dimension():
-    with pytest.raises(ModelError, match="-kernel 3d"):
-        load_models(None, device="cpu").for_contrast("t2", "3d")
-
-
 # from a volume to a mask
 
 

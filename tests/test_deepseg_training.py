@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from spineseg.deepseg import augment, look
 from spineseg.deepseg.batches import draw_slices, generator_of, make_batch, vary_slices
@@ -305,6 +306,8 @@ def test_the_command_writes_weights_with_their_provenance(tmp_path):
     assert provenance["held_out"] == ["t1crop"]
     assert (tmp_path / "w.csv").read_text().startswith("step,")
     assert not (tmp_path / "w.ckpt").exists()
+    with Image.open(tmp_path / "w.png") as curves:
+        assert curves.size == (1080, 420)
     before = out.read_bytes()
     train_network("segment", data=table, out=out, resume=True)  # nothing left to do
     assert out.read_bytes() == before

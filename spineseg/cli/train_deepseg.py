@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train and write the weights, a log (.csv) and, on the way, a checkpoint (.ckpt) beside them."""
+    """Train and write the weights and, beside them, a log (.csv), its curves (.png) and, on the way, a checkpoint."""
     import torch
 
     from spineseg.deepseg.recipe import Sources, train_network

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from spineseg.deepseg.curves import draw_curves
 from spineseg.deepseg.model import DETECT, SEGMENT, UNetConfig, load_model, save_model
 from spineseg.deepseg.shards import (
     Shard,
@@ -136,7 +137,7 @@ def train_network(
     data : Path
         Table of labelled images.
     out : Path
-        Weights file; ``.csv`` and ``.ckpt`` are written beside it under the same stem.
+        Weights file; ``.csv`` (log), ``.png`` (its curves) and, on the way, ``.ckpt`` lie beside it, of the same stem.
     sources : Sources
     kernel : {"2d", "3d"}
     start : Path, optional
@@ -184,5 +185,6 @@ def train_network(
             "cordless": sources.n_cordless,
         },
     }
+    draw_curves(out.with_suffix(".csv"), out.with_suffix(".png"))
     save_model(out, model.cpu(), provenance, half=True)
     checkpoint.unlink(missing_ok=True)
