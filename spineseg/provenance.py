@@ -14,8 +14,8 @@ WEIGHTS_DIR = Path(__file__).parent / "weights"
 METHOD_WEIGHTS = {"propseg": "optic*.safetensors", "deepseg": "deepseg_*.safetensors"}
 """Which shipped files each method reads."""
 
-WEIGHTS_SUFFIXES = (".safetensors", ".h5")
-"""Files of a user's folder that may be weights: ours, and Keras's."""
+WEIGHTS_SUFFIXES = (".safetensors", ".h5", ".onnx")
+"""Files of a user's folder that may be weights: ours, Keras's, and ONNX."""
 
 
 def sha256_file(path: str | Path) -> str:

@@ -34,7 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="average over right-left mirror images; 0 is faster; default 1 (SCT's weights: 0)",
     )
     group.add_argument(
-        "-weights", type=Path, metavar="FILE", help="other weights: .safetensors, SCT's .h5, or a folder of either"
+        "-weights",
+        type=Path,
+        metavar="FILE",
+        help="other weights: .safetensors, SCT's .h5 or .onnx, or a folder of them",
     )
     group.add_argument("-device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto")
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
-from torch import Tensor
+from torch import Tensor, nn
 
 from spineseg.centerline.curve import Centerline, empty_centerline
 from spineseg.centerline.path import find_path, refine_path, smooth_path
@@ -66,10 +66,11 @@ def compute_heatmap(volume: Volume, models: Models) -> tuple[NDArray[np.float32]
     return ndi.gaussian_filter(prob, sigma, mode="nearest"), zooms
 
 
-def run_network(model: UNet, image: Tensor, device: str, near: Neighbours | None = None) -> Tensor:
+def run_network(model: nn.Module, image: Tensor, device: str, near: Neighbours | None = None) -> Tensor:
     """Return probabilities (N, 1, H, W) of standardised input, on the CPU."""
     image = image.to(device).contiguous(memory_format=torch.channels_last)
-    return torch.sigmoid(model(image, near and near.to(device))).float().cpu()
+    logits = model(image) if near is None else model(image, near.to(device))
+    return torch.sigmoid(logits).float().cpu()
 
 
 def run_on_stack(model: UNet, patches: Tensor, slice_mm: float, device: str, batch: int) -> Tensor:

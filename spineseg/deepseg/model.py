@@ -23,7 +23,7 @@ from spineseg.errors import ModelError
 from spineseg.writing import write_bytes
 
 if TYPE_CHECKING:
-    from spineseg.deepseg.keras_weights import SctWeights
+    from spineseg.deepseg.sct_weights import SctWeights
 
 STAGES = ("detect", "segment")
 WEIGHTS_DIR = Path(__file__).resolve().parent.parent / "weights"
@@ -290,8 +290,8 @@ def load_models(
     ----------
     weights : str or Path, optional
         A folder with ``deepseg_detect`` and ``deepseg_segment`` files, or one file, which replaces the
-        shipped network of its stage. Default: the shipped weights. SCT's Keras files (.h5) are read as well:
-        `spineseg.deepseg.keras_weights`.
+        shipped network of its stage. Default: the shipped weights. SCT's files (.h5, .onnx) are read as well:
+        `spineseg.deepseg.sct_weights`.
     device : {"auto", "cpu", "cuda"}
         auto takes a GPU where torch can use one.
     threads : int, optional
@@ -310,9 +310,9 @@ def load_models(
         raise ModelError(f"-device {device}: torch {torch.__version__} finds no GPU; use cpu")
     folder, files = WEIGHTS_DIR, default_weights()
     if weights is not None:
-        from spineseg.deepseg.keras_weights import SctWeights, is_keras_weights
+        from spineseg.deepseg.sct_weights import SctWeights, is_sct_weights
 
-        if is_keras_weights(Path(weights)):
+        if is_sct_weights(Path(weights)):
             return SctWeights(Path(weights), device)
     if weights is not None and Path(weights).is_dir():
         folder = Path(weights)

@@ -18,7 +18,7 @@ from spineseg.segmentation import Segmentation
 from spineseg.volume import Volume
 
 if TYPE_CHECKING:
-    from spineseg.deepseg.keras_weights import SctWeights
+    from spineseg.deepseg.sct_weights import SctWeights
     from spineseg.progress import Progress
 
 OK_COVERAGE = 0.9

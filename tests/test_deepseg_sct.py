@@ -1,4 +1,4 @@
-"""SCT's Keras weights: files written here in their format, against the same layers in plain numpy and scipy."""
+"""SCT's weights as Keras files: written here in their format, against the same layers in plain numpy and scipy."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from scipy import ndimage as ndi
 
 from spineseg.centerline.curve import Centerline
 from spineseg.deepseg import sct_inference
-from spineseg.deepseg.keras_weights import SctWeights, load_keras_model
 from spineseg.deepseg.model import DETECT, SEGMENT, UNet, load_models, save_model
 from spineseg.deepseg.sct_models import SctConfig, SctUNet, fold_sct_norm
+from spineseg.deepseg.sct_weights import SctWeights, load_sct_model
 from spineseg.deepseg.segment import DeepsegParams, segment_cord
 from spineseg.errors import InputError, ModelError
 from spineseg.provenance import weights_of
@@ -154,7 +154,7 @@ def run(model, image):
     ids=["detect-3", "detect-2", "segment-2", "segment-3", "segment-3d"],
 )
 def test_networks_compute_what_their_layers_say(tmp_path, layers, depth, n_middle, dilated, shape):
-    model = load_keras_model(write_keras(tmp_path / "any.h5", layers), "t2")
+    model = load_sct_model(write_keras(tmp_path / "any.h5", layers), "t2")
     image = np.random.default_rng(5).normal(0, 1, shape)
     expected = numpy_forward(image[..., None], layers, depth, n_middle, dilated)
     assert expected.std() > 0.005
@@ -176,7 +176,7 @@ def test_networks_compute_what_their_layers_say(tmp_path, layers, depth, n_middl
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_published_sizes_are_recognised(tmp_path, name, layers, count, config):
-    model = load_keras_model(write_keras(tmp_path / f"{name}.h5", layers), "t1")
+    model = load_sct_model(write_keras(tmp_path / f"{name}.h5", layers), "t1")
     assert model.config == config
     state = model.state_dict()
     assert sum(value.numel() for key, value in state.items() if not key.endswith("num_batches_tracked")) == count
@@ -185,12 +185,12 @@ def test_published_sizes_are_recognised(tmp_path, name, layers, count, config):
 def test_layer_numbers_may_start_anywhere_and_groups_at_the_root(tmp_path):
     image = np.random.default_rng(1).normal(0, 1, (8, 8))
     first, late = (sct_2d(2, 2, 2, True, start=start) for start in (1, 95))  # 95..104 sort wrongly as text
-    expected = run(load_keras_model(write_keras(tmp_path / "a.h5", first), "t1"), image)
-    np.testing.assert_array_equal(run(load_keras_model(write_keras(tmp_path / "b.h5", late), "t1"), image), expected)
+    expected = run(load_sct_model(write_keras(tmp_path / "a.h5", first), "t1"), image)
+    np.testing.assert_array_equal(run(load_sct_model(write_keras(tmp_path / "b.h5", late), "t1"), image), expected)
     with h5py.File(tmp_path / "a.h5") as file, h5py.File(tmp_path / "c.h5", "w") as bare:
         for name in file["model_weights"]:
             file.copy(f"model_weights/{name}", bare)
-    np.testing.assert_array_equal(run(load_keras_model(tmp_path / "c.h5", "t1"), image), expected)
+    np.testing.assert_array_equal(run(load_sct_model(tmp_path / "c.h5", "t1"), image), expected)
 
 
 def changed(layers, layer, array, value):
@@ -303,9 +303,6 @@ def test_one_file_replaces_its_stage(folder):
 def test_folders_without_their_files_are_refused(tmp_path):
     write_keras(tmp_path / "mine.h5", BASE)
     with pytest.raises(ModelError, match="named as by SCT"):
-        load_models(tmp_path, device="cpu")
-    (tmp_path / "mine.h5").rename(tmp_path / "mine.onnx")
-    with pytest.raises(ModelError, match="ONNX"):
         load_models(tmp_path, device="cpu")
     save_model(tmp_path / "deepseg_detect.safetensors", UNet(DETECT), {})
     with pytest.raises(ModelError, match="deepseg_segment"):
@@ -435,7 +432,7 @@ def test_patches_stay_inside_large_images_and_are_zero_outside_small_ones():
 
 
 def test_chunks_are_blended_without_seams(tmp_path):
-    model = load_keras_model(write_keras(tmp_path / "x.h5", through(2, sct_3d(2), 2.0, 1.0, 2.0)), "t1")
+    model = load_sct_model(write_keras(tmp_path / "x.h5", through(2, sct_3d(2), 2.0, 1.0, 2.0)), "t1")
     stack = torch.from_numpy(np.random.default_rng(0).uniform(0, 255, (101, 4, 4)).astype(np.float32))
     prob = sct_inference.run_chunks(model, stack, "cpu")
     expected = torch.sigmoid((stack - 88.5001) / 66.275)

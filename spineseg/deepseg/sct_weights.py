@@ -1,7 +1,6 @@
-"""Read the weights that SCT published for deepseg_sc, Keras HDF5 files, into torch networks.
+"""Read the weights that SCT published for deepseg_sc, as Keras HDF5 or ONNX, into torch networks.
 
-Only arrays are read: layer graphs, Lambda bytecode and optimiser states in the files are never looked at. What a
-network looks like follows from the shapes of its arrays.
+What a network looks like follows from the shapes of its arrays. Both formats give the same layers, in Keras's terms.
 """
 
 from __future__ import annotations
@@ -9,62 +8,46 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spineseg.deepseg.keras_layers import Layers, read_keras_layers
 from spineseg.deepseg.model import Models, load_models
+from spineseg.deepseg.onnx_layers import read_onnx_layers
 from spineseg.deepseg.sct_models import SEGMENT_3D_MOMENTS, SctConfig, SctUNet, fold_sct_norm
 from spineseg.errors import ModelError
 
-if TYPE_CHECKING:
-    from h5py import Dataset
-
-Layers = list[dict[str, NDArray[np.float32]]]
-"""Layers of one kind in the order of their numbers, each its arrays by name."""
-
-FILE_NAME = re.compile(r"(t1|t2|t2s|dwi)_(ctr|sc|sc_3D)\.h5")
+FILE_NAME = re.compile(r"(t1|t2|t2s|dwi)_(ctr|sc|sc_3D)\.(h5|onnx)")
 KINDS = {"ctr": ("detect", "2d"), "sc": ("segment", "2d"), "sc_3D": ("segment", "3d")}
 """Ending of a file's name to stage and kernel."""
 
-LAYER_NAME = re.compile(r"(conv2d_transpose|conv2d|conv3d|batch_normalization)(?:_(\d+))?")
 NORM_ARRAYS = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 """Batch norm's arrays in Keras and in torch."""
-
-MAX_VALUES = 50_000_000
-"""More than 20 times the largest published network: such a file is something else, and is not read into memory."""
 
 MAX_BASE, MAX_DEPTH = 64, 4
 """The published networks have at most 32 feature maps at the top and 3 poolings; a damaged file must not ask for GB."""
 
 
-def is_keras_weights(path: Path) -> bool:
-    """Tell whether `path` names Keras weights or a folder that holds some.
-
-    Raises
-    ------
-    ModelError
-        If `path` is an ONNX file, or a folder with nothing but such files.
-    """
-    files = list(path.iterdir()) if path.is_dir() else [path]
-    endings = {file.suffix.lower() for file in files}
-    if ".onnx" in endings and not endings & {".h5", ".safetensors"}:
-        raise ModelError(
-            f"{path}: ONNX files are not read (their input size is fixed); expected SCT's Keras files, such as t2_sc.h5"
-        )
-    return ".h5" in endings and ".safetensors" not in endings
+READERS = {".h5": read_keras_layers, ".onnx": read_onnx_layers}
+"""By the ending of a file; in a folder with both, the first counts."""
 
 
-def load_keras_model(path: str | Path, contrast: str) -> SctUNet:
-    """Build a network of SCT from a Keras HDF5 file.
+def is_sct_weights(path: Path) -> bool:
+    """Tell whether `path` names a file of SCT's formats, or a folder that holds some and none of ours."""
+    endings = {file.suffix.lower() for file in (path.iterdir() if path.is_dir() else [path])}
+    return bool(endings & READERS.keys()) and ".safetensors" not in endings
+
+
+def load_sct_model(path: str | Path, contrast: str) -> SctUNet:
+    """Build a network of SCT from a Keras HDF5 or ONNX file.
 
     Parameters
     ----------
     path : str or Path
-        ``<contrast>_ctr.h5``, ``<contrast>_sc.h5``, ``<contrast>_sc_3D.h5``, or any other name.
+        ``<contrast>_ctr``, ``<contrast>_sc``, ``<contrast>_sc_3D``, ``.h5`` or ``.onnx``, or any other name.
     contrast : {"t1", "t2", "t2s", "dwi"}
         Decides the constants where the file's name does not.
 
@@ -80,7 +63,9 @@ def load_keras_model(path: str | Path, contrast: str) -> SctUNet:
     """
     path = Path(path)
     named = FILE_NAME.fullmatch(path.name)
-    layers = read_layers(path)
+    if not path.is_file():
+        raise ModelError(f"{path}: no such weights file")
+    layers = READERS.get(path.suffix.lower(), read_keras_layers)(path)
     config = infer_config(layers, named[1] if named else contrast, path)
     if named and KINDS[named[2]] != _kind(config):
         expected, found = (f"{kernel} network to {stage}" for stage, kernel in (KINDS[named[2]], _kind(config)))
@@ -88,42 +73,6 @@ def load_keras_model(path: str | Path, contrast: str) -> SctUNet:
     model = SctUNet(config)
     model.load_state_dict(_to_state(layers, model, path), strict=False)  # batches counted in training are not stored
     return model.eval()
-
-
-def read_layers(path: Path) -> dict[str, Layers]:
-    """Return the arrays of a Keras file: kind of layer to layers, in the order of their numbers.
-
-    Raises
-    ------
-    ModelError
-        If the file cannot be read, or holds no convolution.
-    """
-    import h5py  # slow to import, and only these files need it
-
-    if not path.is_file():
-        raise ModelError(f"{path}: no such weights file")
-    found: dict[tuple[str, int], dict[str, NDArray[np.float32]]] = {}
-
-    def collect(name: str, item: Dataset | h5py.Group) -> None:
-        parts = name.split("/")
-        named = LAYER_NAME.fullmatch(parts[0])
-        if named and isinstance(item, h5py.Dataset):
-            if item.size > MAX_VALUES or item.dtype.kind != "f":
-                raise ModelError(f"{path}: array {name} is no weights of SCT ({item.dtype}, {item.size} values)")
-            arrays = found.setdefault((named[1], int(named[2] or 0)), {})
-            arrays[parts[-1].split(":")[0]] = np.asarray(item[()], dtype=np.float32)
-
-    try:
-        with h5py.File(path, "r") as file:
-            file.get("model_weights", file).visititems(collect)  # follows no links to other files
-    except (OSError, KeyError, RuntimeError, ValueError, AttributeError) as error:
-        raise ModelError(f"{path}: expected Keras weights in HDF5 format ({str(error).splitlines()[0]})") from error
-    layers: dict[str, Layers] = {}
-    for kind, number in sorted(found):
-        layers.setdefault(kind, []).append(found[kind, number])
-    if not layers.keys() & {"conv2d", "conv3d"}:
-        raise ModelError(f"{path}: expected layers conv2d_1, ... or conv3d_1, ..., found none")
-    return layers
 
 
 def infer_config(layers: dict[str, Layers], contrast: str, path: Path) -> SctConfig:
@@ -226,9 +175,9 @@ class SctWeights:
 
     def __post_init__(self) -> None:
         if not self.path.is_dir():
-            load_keras_model(self.path, "t2")  # a file that cannot be used is told before the first image
+            load_sct_model(self.path, "t2")  # a file that cannot be used is told before the first image
         elif not any(FILE_NAME.fullmatch(file.name) for file in self.path.iterdir()):
-            raise ModelError(f"{self.path}: expected files named as by SCT, such as t2_ctr.h5 and t2_sc.h5, found none")
+            raise ModelError(f"{self.path}: expected files named as by SCT, such as t2_ctr.h5, t2_sc.onnx, found none")
 
     def for_contrast(self, contrast: str, kernel: str = "2d") -> Models:
         """Return the networks for images of a contrast, read once.
@@ -268,14 +217,19 @@ class SctWeights:
             notes.append(f"SCT has no 3-D network for {contrast}: the 2-D one was used")
             kernel = "2d"
         ending = {"2d": "sc", "3d": "sc_3D"}[kernel]
-        segment = self._ready(self.path / f"{contrast}_{ending}.h5", contrast)
-        detection = self.path / f"{contrast}_ctr.h5"
+        segment = self._ready(self._file(f"{contrast}_{ending}"), contrast)
+        detection = self._file(f"{contrast}_ctr")
         if detection.is_file():
             return Models(self._ready(detection, contrast), segment, self.device, tuple(notes))
         notes.append(f"no {detection.name} in the folder: the cord was found by spineseg's own network")
         return Models(load_models(None, self.device).detect, segment, self.device, tuple(notes))
 
+    def _file(self, stem: str) -> Path:
+        """Return the file of that name in either format; the Keras one where there is neither."""
+        files = [self.path / f"{stem}{ending}" for ending in READERS]
+        return next((file for file in files if file.is_file()), files[0])
+
     def _ready(self, path: Path, contrast: str) -> SctUNet:
         """Read a network and make it fast."""
-        network = fold_sct_norm(load_keras_model(path, contrast)).to(self.device)
+        network = fold_sct_norm(load_sct_model(path, contrast)).to(self.device)
         return network if network.config.kernel == "3d" else network.to(memory_format=torch.channels_last)
