@@ -22,7 +22,9 @@ import numpy as np
 import pandas as pd
 from deepseg_crossval import FOLDS, score
 from scipy import ndimage as ndi
+from scipy.stats import spearmanr
 
+from spineseg.segmentation import Segmentation
 from spineseg.volume import Volume, crop, resample_in_plane
 
 TARGET = 0.02
@@ -30,6 +32,8 @@ TARGET = 0.02
 
 CROP_MM, CROP_RIM_MM = 50.0, 8.0
 """Width of the cropped field; where a bent cord needs more, this much stays around it."""
+
+UNCERTAINTY_BINS = (0, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 1)
 
 Change = Callable[[Volume, np.ndarray], Volume]
 """Changes a volume; the second argument is the untouched reference, which tells where the cord is."""
@@ -131,16 +135,28 @@ SHAPES: dict[str, Change] = {
 VALUES = {"inverted": invert, "gamma 2": gamma, "5 % noise": add_noise}
 
 
-def measure_image(item, models, fold: int, kernel: str) -> list[dict]:
-    """Return a row for each change of one image; changes that leave it as it is are left out."""
+def compare_slices(result: Segmentation, reference: np.ndarray) -> pd.DataFrame:
+    """Return how unsure the method was of each slice with mask and reference, and the Dice that it lost there."""
+    mask = result.cord_mask
+    both = mask.any(axis=(0, 1)) & reference.any(axis=(0, 1))
+    found, truth = mask[:, :, both], reference[:, :, both]
+    dice = 2 * (found & truth).sum(axis=(0, 1)) / (found.sum(axis=(0, 1)) + truth.sum(axis=(0, 1)))
+    return pd.DataFrame({"uncertainty": result.uncertainty[both], "lost": 1 - dice})
+
+
+def measure_image(item, models, fold: int, kernel: str) -> tuple[list[dict], pd.DataFrame]:
+    """Return a row for each change of one image and one for each slice; what leaves an image as it is is left out."""
     from spineseg.deepseg.segment import DeepsegParams, segment_cord
     from spineseg.volume import load_image, load_mask
 
     volume, grid = load_image(item.image, contrast=item.contrast)
     truth = load_mask(item.reference, like=grid)[0].data > 0.5
 
+    slices = []
+
     def dice(image: Volume, reference: np.ndarray) -> tuple[float, Volume]:
         result = segment_cord(image, item.contrast, DeepsegParams(kernel=kernel), models=models)
+        slices.append(compare_slices(result, reference))
         prob = np.where(result.cord_mask, np.maximum(result.cord_prob, 0.5), np.minimum(result.cord_prob, 0.49))
         return score(result.cord_mask, prob, reference, image.zooms)["dice"], Volume(prob, image.affine)
 
@@ -158,7 +174,7 @@ def measure_image(item, models, fold: int, kernel: str) -> list[dict]:
     for label, alter in VALUES.items():
         lost = untouched - dice(alter(volume), truth)[0]
         rows.append({"image": name, "fold": fold, "change": label, "lost": lost, "masks": 0.0})
-    return [row | {"untouched": untouched} for row in rows]
+    return [row | {"untouched": untouched} for row in rows], pd.concat(slices)
 
 
 def summarise(table: pd.DataFrame) -> str:
@@ -177,6 +193,23 @@ def summarise(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def summarise_slices(slices: pd.DataFrame) -> str:
+    """Return how well the method's own uncertainty tells the Dice that a slice loses, as Markdown."""
+    rank = spearmanr(slices["uncertainty"], slices["lost"]).statistic
+    lines = [
+        f"{len(slices)} slices of all copies; Spearman correlation of uncertainty and lost Dice {rank:.2f}",
+        "",
+        "| uncertainty | slices | uncertainty, mean | lost Dice, mean | slices below Dice 0.7, % |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for part, rows in slices.groupby(pd.cut(slices["uncertainty"], UNCERTAINTY_BINS), observed=True):
+        numbers = (
+            f"{rows['uncertainty'].mean():.3f} | {rows['lost'].mean():.3f} | {100 * (rows['lost'] > 0.3).mean():.1f}"
+        )
+        lines.append(f"| {part.left:g} to {part.right:g} | {len(rows)} | {numbers} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Print the Dice lost by image as it goes, then by change."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -191,11 +224,12 @@ def main() -> None:
 
     images = load_manifest(args.data)
     folds = assign_folds(images)
-    rows = []
+    rows, slices = [], []
     for item in images:
         fold = folds[item.subject]
         models = load_models(args.folds / f"fold{fold}", device="cpu", threads=1)
-        new = measure_image(item, models, fold, args.kernel)
+        new, new_slices = measure_image(item, models, fold, args.kernel)
+        slices.append(new_slices)
         print(f"{new[0]['image']} (Dice {new[0]['untouched']:.3f}), Dice lost")
         print(
             "\n".join(f"  {row['change']:<22}{row['lost']:+.3f} (masks {row['masks']:+.3f})" for row in new), flush=True
@@ -204,6 +238,7 @@ def main() -> None:
         if args.out:
             pd.DataFrame(rows).to_csv(args.out, sep="\t", index=False, float_format="%.4f")
     print(summarise(pd.DataFrame(rows)))
+    print(summarise_slices(pd.concat(slices)))
 
 
 if __name__ == "__main__":
