@@ -19,10 +19,12 @@ train() {  # stage, folder, then options
         spineseg train detect "$@" -extra "$data/images.tsv" -batch 24 -steps 1200 \
             -o "$folder/deepseg_detect.safetensors" ;;
     segment)
-        spineseg train segment "$@" -masks "$data/geometry" -steps 1800 -o "$folder/deepseg_segment.safetensors" ;;
+        # t1crop's reference lies inside the edge that the others follow, and where it comes from is not known
+        spineseg train segment "$@" -masks "$data/geometry" -trust t1crop=0.4 -steps 1800 \
+            -o "$folder/deepseg_segment.safetensors" ;;
     segment_3d)  # from the 2-D network, whose weights it takes over
-        spineseg train segment "$@" -masks "$data/geometry" -kernel 3d -start "$folder/deepseg_segment.safetensors" \
-            -steps 300 -rate 5e-4 -o "$folder/deepseg_segment_3d.safetensors" ;;
+        spineseg train segment "$@" -masks "$data/geometry" -trust t1crop=0.4 -kernel 3d \
+            -start "$folder/deepseg_segment.safetensors" -steps 300 -rate 5e-4 -o "$folder/deepseg_segment_3d.safetensors" ;;
     esac
 }
 

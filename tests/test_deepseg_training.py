@@ -13,7 +13,7 @@ from PIL import Image
 from spineseg.deepseg import augment, look
 from spineseg.deepseg.batches import draw_slices, generator_of, make_batch, vary_slices
 from spineseg.deepseg.model import UNet, UNetConfig, load_model
-from spineseg.deepseg.recipe import Sources, choose_images, parse_fold, train_network
+from spineseg.deepseg.recipe import Sources, choose_images, parse_fold, parse_trust, train_network
 from spineseg.deepseg.shards import (
     Shard,
     build_cordless_shard,
@@ -319,3 +319,16 @@ def test_the_command_writes_weights_with_their_provenance(tmp_path):
     assert provenance["start_sha256"]
     with pytest.raises(InputError, match="kernel"):
         train_network("detect", data=table, out=deep, kernel="3d", **more)
+
+
+def test_references_may_count_less():
+    assert parse_trust(["a=0.5", "b=1"]) == {"a": 0.5, "b": 1.0}
+    for wrong in ("a", "a=2", "a=-1", "a=x"):
+        with pytest.raises(InputError, match="-trust"):
+            parse_trust([wrong])
+
+
+def test_half_of_the_lumbar_slices_hold_no_cord():
+    shard = build_phantom_shard(40, TINY, np.random.default_rng(2), 1.0, lumbar=True)
+    holds = shard.cord.amax((1, 2, 3)) > 0.5
+    assert 0.1 < holds.float().mean() < 0.6

@@ -27,6 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", required=True, metavar="FILE", help="weights to write (.safetensors)")
     parser.add_argument("-fold", metavar="i/N", help="hold out the people of fold i (0-based) of N")
     parser.add_argument("-exclude", nargs="+", default=[], metavar="SUBJECT", help="people to leave out")
+    parser.add_argument(
+        "-trust", nargs="+", default=[], metavar="SUBJECT=X", help="references that count less, X from 0 to 1"
+    )
     parser.add_argument("-steps", type=int, default=2000, help="batches (default 2000; scores settle after about 1200)")
     parser.add_argument("-minutes", type=float, help="wall time instead of -steps; not exactly repeatable")
     parser.add_argument("-batch", type=int, default=32, help="samples per batch (default 32)")
@@ -41,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     """Train and write the weights and, beside them, a log (.csv), its curves (.png) and, on the way, a checkpoint."""
     import torch
 
-    from spineseg.deepseg.recipe import Sources, train_network
+    from spineseg.deepseg.recipe import Sources, parse_trust, train_network
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -60,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
         start=Path(args.start) if args.start else None,
         fold=args.fold,
         exclude=args.exclude,
+        trust=parse_trust(args.trust),
         settings={
             "steps": args.steps,
             "minutes": args.minutes,

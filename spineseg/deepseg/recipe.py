@@ -55,6 +55,26 @@ def parse_fold(text: str) -> tuple[int, int]:
     return fold, n_folds
 
 
+def parse_trust(items: list[str]) -> dict[str, float]:
+    """Read ``subject=factor``.
+
+    Raises
+    ------
+    InputError
+        Unless each factor is a number from 0 to 1.
+    """
+    trust = {}
+    for item in items:
+        subject, _, factor = item.partition("=")
+        try:
+            trust[subject] = float(factor)
+        except ValueError:
+            trust[subject] = -1.0
+        if not 0 <= trust[subject] <= 1:
+            raise InputError(f"-trust {item}: expected SUBJECT=X with X from 0 to 1, such as sub01=0.5")
+    return trust
+
+
 def choose_images(
     data: Path, extra: Path | None, fold: str | None, exclude: list[str]
 ) -> tuple[list[LabelledImage], list[LabelledImage]]:
@@ -97,10 +117,16 @@ class Sources:
     n_cordless: int = 500
 
 
-def build_shards(images: list[LabelledImage], config: UNetConfig, sources: Sources, seed: int) -> list[Shard]:
-    """Load the images and make the label slices; synthetic ones depend on the seed alone."""
-    rng = np.random.default_rng(seed)
+def build_shards(
+    images: list[LabelledImage], config: UNetConfig, sources: Sources, seed: int, trust: dict[str, float] | None = None
+) -> list[Shard]:
+    """Load the images and make the label slices; synthetic ones depend on the seed alone.
+
+    `trust` says for some subjects how much their references count, 0 to 1.
+    """
+    rng, trust = np.random.default_rng(seed), trust or {}
     shards: list[Shard | None] = [build_shard(item, config) for item in images]
+    shards = [replace(shard, weight=shard.weight * trust.get(shard.subject, 1.0)) for shard in shards]
     if sources.template is not None:
         shard = build_template_shard(sources.template, config)
         if shard is None:
@@ -112,7 +138,25 @@ def build_shards(images: list[LabelledImage], config: UNetConfig, sources: Sourc
         shards.append(build_phantom_shard(sources.n_phantoms, config, rng, weight=1.0))
     if sources.n_cordless:
         shards.append(build_cordless_shard(sources.n_cordless, config, rng, weight=CORDLESS_WEIGHT[config.stage]))
+    if config.stage == "segment":
+        shards += _build_conus_shards(config, sources, rng)
     return [shard for shard in shards if shard is not None]
+
+
+CONUS_WEIGHT = 0.4
+"""Of what teaches where the cord ends: one slice in 20, so that the network meets roots in every batch."""
+
+
+def _build_conus_shards(config: UNetConfig, sources: Sources, rng: np.random.Generator) -> list[Shard]:
+    """Make more slices of and below the conus, where a network that has seen only cords takes roots for one."""
+    shards = []
+    if sources.template is not None:
+        shard = build_template_shard(sources.template, config, below_only=True)
+        shards.append(replace(shard, weight=CONUS_WEIGHT * shard.weight))
+    n_slices = sources.n_phantoms // 5
+    if n_slices:
+        shards.append(build_phantom_shard(n_slices, config, rng, weight=CONUS_WEIGHT, lumbar=True))
+    return shards
 
 
 def train_network(
@@ -125,6 +169,7 @@ def train_network(
     start: Path | None = None,
     fold: str | None = None,
     exclude: list[str] | tuple[str, ...] = (),
+    trust: dict[str, float] | None = None,
     settings: dict[str, Any] | None = None,
     device: str = "cpu",
     resume: bool = False,
@@ -144,6 +189,8 @@ def train_network(
         Weights to go on from; those of the 2-D network for a 3-D one.
     fold, exclude
         Who is held out, see `choose_images`.
+    trust : dict, optional
+        Subjects whose references count less, see `build_shards`.
     settings : dict, optional
         Fields of `TrainingParams` that differ from the default.
     device : str
@@ -159,7 +206,7 @@ def train_network(
         raise InputError(f"-kernel {kernel}: only the network that outlines (segment) comes in 3d")
     config, params = CONFIGS[stage, kernel], TrainingParams(**(settings or {}))
     images, held_out = choose_images(data, sources.extra, fold, list(exclude))
-    shards = build_shards(images, config, sources, params.seed)
+    shards = build_shards(images, config, sources, params.seed, trust)
     first = load_model(start)[0] if start else None
     trainer = Trainer(config, params, shards, [build_shard(item, config) for item in held_out], device, first)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -175,6 +222,7 @@ def train_network(
         "images": sorted(item.image.name for item in images),
         "data_sha256": digest.hexdigest(),
         "fold": fold,
+        "trust": trust or {},
         "params": asdict(params),
         "steps_done": trainer.state.step,
         "start_sha256": sha256_file(start) if start else None,

@@ -6,7 +6,7 @@ be turned, scaled and shifted. Values lie between 0 and 1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +77,7 @@ def build_shard(item: LabelledImage, config: UNetConfig) -> Shard:
     return _join(stacks, config, item.image.name.split(".")[0], item.subject)
 
 
-def build_template_shard(folder: Path, config: UNetConfig) -> Shard | None:
+def build_template_shard(folder: Path, config: UNetConfig, *, below_only: bool = False) -> Shard | None:
     """Load a template with its cord: the only real image that goes on below the conus, where roots look like cord.
 
     Parameters
@@ -85,6 +85,8 @@ def build_template_shard(folder: Path, config: UNetConfig) -> Shard | None:
     folder : Path
         Holds ``*_t2.nii.gz`` and ``*_cord.nii.gz``. The template belongs to no person, so no fold leaves it out.
     config : UNetConfig
+    below_only : bool
+        Only the slices below the cord.
 
     Returns
     -------
@@ -98,7 +100,14 @@ def build_template_shard(folder: Path, config: UNetConfig) -> Shard | None:
     mask, _ = load_mask(masks[0], like=grid)
     top = int(np.flatnonzero(mask.data.any(axis=(0, 1)))[-1])
     box = (slice(None), slice(None), slice(0, top + 1))  # above it the brainstem begins, a matter of definition
-    return _join([(crop(volume, box), crop(mask, box))], config, "template", "", empty=True)
+    shard = _join([(crop(volume, box), crop(mask, box))], config, "template", "", empty=True)
+    return select_slices(shard, shard.cord.amax((1, 2, 3)) == 0) if below_only else shard
+
+
+def select_slices(shard: Shard, chosen: Tensor) -> Shard:
+    """Return the shard with those slices only; its weight follows their number."""
+    kept = {name: getattr(shard, name)[chosen] for name in ("image", "cord", "valid", "stack", "slice_mm")}
+    return replace(shard, **kept, weight=float(np.sqrt(min(int(chosen.sum()), 60))))
 
 
 def _join(
@@ -204,12 +213,15 @@ def _optional_squares(path: Path, grid: NativeGrid, kind: str, place: tuple) -> 
     return list(_squares(load_mask(other, like=grid)[0], *place)[:, 0].numpy())
 
 
-def build_phantom_shard(n: int, config: UNetConfig, rng: np.random.Generator, weight: float) -> Shard:
-    """Make label slices from the phantom's anatomy."""
-    from spineseg.phantom.anatomy import draw_label_slices
+def build_phantom_shard(
+    n: int, config: UNetConfig, rng: np.random.Generator, weight: float, *, lumbar: bool = False
+) -> Shard:
+    """Make label slices from the phantom's anatomy, all along the spine or around its lower end."""
+    from spineseg.phantom.anatomy import ANYWHERE, LUMBAR, draw_label_slices
 
-    labels, cords = draw_label_slices(rng, n, shard_px(config), config.zoom_mm)
-    return _painted(labels, cords, "phantom", weight)
+    parts = LUMBAR if lumbar else ANYWHERE
+    labels, cords = draw_label_slices(rng, n, shard_px(config), config.zoom_mm, parts)
+    return _painted(labels, cords, "lumbar phantom" if lumbar else "phantom", weight)
 
 
 def build_cordless_shard(n: int, config: UNetConfig, rng: np.random.Generator, weight: float) -> Shard:

@@ -80,7 +80,14 @@ def is_cord_at(params: AnatomyParams, points_mm: np.ndarray) -> np.ndarray:
     return is_cord(params, *to_cord_frame(params, points_mm))
 
 
-def draw_label_slices(rng: np.random.Generator, n: int, size_px: int, zoom_mm: float) -> tuple[np.ndarray, np.ndarray]:
+ANYWHERE = (0.6, 0.08, 0.22, 0.1)
+LUMBAR = (0.0, 0.0, 0.0, 1.0)
+"""How often slices are cervical, brain or brainstem, thoracic, lumbar."""
+
+
+def draw_label_slices(
+    rng: np.random.Generator, n: int, size_px: int, zoom_mm: float, parts: tuple[float, ...] = ANYWHERE
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw axial slices of tissue labels of random people, for training on images of random contrast.
 
     Parameters
@@ -93,6 +100,8 @@ def draw_label_slices(rng: np.random.Generator, n: int, size_px: int, zoom_mm: f
         Side of the square slices.
     zoom_mm : float, mm
         Pixel size.
+    parts : tuple of float
+        Shares of the parts of the spine, as `ANYWHERE` and `LUMBAR`.
 
     Returns
     -------
@@ -105,7 +114,7 @@ def draw_label_slices(rng: np.random.Generator, n: int, size_px: int, zoom_mm: f
 
     Notes
     -----
-    About 60 % of the slices are cervical, 8 % brain or brainstem, 22 % thoracic, 10 % lumbar (half of these
+    About 60 % of the slices are cervical, 8 % brain or brainstem, 22 % thoracic, 10 % lumbar (half of these and more
     hold no cord). The plane is tilted by some degrees, turned in plane and shifted, so that the cord lies
     anywhere in the inner part of the slice. Every tenth person has a compressed cord, every tenth
     lesions.
@@ -115,7 +124,7 @@ def draw_label_slices(rng: np.random.Generator, n: int, size_px: int, zoom_mm: f
     for first in range(0, n, SLICES_PER_PERSON):
         params = _draw_person(rng)
         for i in range(first, min(first + SLICES_PER_PERSON, n)):
-            origin, axes = _draw_plane(rng, params, size_px * zoom_mm)
+            origin, axes = _draw_plane(rng, params, size_px * zoom_mm, parts)
             labels[i] = label_points(params, _plane_points(origin, axes, size_px, zoom_mm)).reshape(size_px, size_px)
             fraction[i] = _cord_fraction(params, labels[i], origin, axes, zoom_mm)
     return labels, fraction
@@ -131,9 +140,11 @@ def _draw_person(rng: np.random.Generator) -> AnatomyParams:
     return params
 
 
-def _draw_plane(rng: np.random.Generator, params: AnatomyParams, width_mm: float) -> tuple[np.ndarray, np.ndarray]:
+def _draw_plane(
+    rng: np.random.Generator, params: AnatomyParams, width_mm: float, parts: tuple[float, ...]
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw the centre (3,) and the two in-plane unit vectors (2, 3) of a slice, mm."""
-    low, high = [(-145, -2), (2, 95), (-380, -145), (-560, -380)][rng.choice(4, p=[0.6, 0.08, 0.22, 0.1])]
+    low, high = [(-145, -2), (2, 95), (-380, -145), (-560, -380)][rng.choice(4, p=parts)]
     z = rng.uniform(low, high) * (params.height if high <= 0 else 1.0)
     z = max(z, CONUS_S_MM * params.height - 120)
     centre = curve_mm(params, np.array([z]))[0]
