@@ -215,6 +215,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-data", type=Path, required=True, help="labelled.tsv")
     parser.add_argument("-folds", type=Path, default=FOLDS, help="folder with fold0, fold1, ... of weights")
+    parser.add_argument("-only", type=int, help="one fold")
     parser.add_argument("-kernel", choices=("2d", "3d"), default="2d")
     parser.add_argument("-out", type=Path, help="write every loss as TSV")
     args = parser.parse_args()
@@ -227,6 +228,8 @@ def main() -> None:
     rows, slices = [], []
     for item in images:
         fold = folds[item.subject]
+        if args.only not in (None, fold):
+            continue
         models = load_models(args.folds / f"fold{fold}", device="cpu", threads=1)
         new, new_slices = measure_image(item, models, fold, args.kernel)
         slices.append(new_slices)

@@ -364,6 +364,22 @@ def test_below_the_conus_there_is_no_cord(models):
     assert 75 <= found[0] <= 105
 
 
+def test_maps_between_slices_are_interpolated():
+    maps = np.arange(3, dtype=np.float32)[:, None, None] * np.ones((3, 2, 4), np.float32)
+    whole = inference.interpolate_slices(maps, np.array([0, 2, 3]))
+    assert whole[:, 0, 0].tolist() == [0, 0.5, 1, 2]
+    assert inference.interpolate_slices(maps, np.array([0, 1, 2])) is maps
+
+
+def test_thin_slices_are_found_as_thick_ones_are(models, easy):
+    volume, _ = easy
+    thin = Volume(np.repeat(volume.data, 4, axis=2), volume.affine @ np.diag([1, 1, 0.25, 1]))
+    heat, _ = inference.compute_heatmap(volume, models)
+    thin_heat, _ = inference.compute_heatmap(thin, models)
+    assert len(thin_heat) == 48
+    np.testing.assert_allclose(thin_heat[::4], heat, atol=0.05)
+
+
 def test_runs_are_joined_and_short_ones_dropped():
     score = np.zeros(60)
     score[10:20] = score[26:45] = 0.6  # a gap of 6 slices

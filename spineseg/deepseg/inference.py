@@ -24,6 +24,9 @@ from spineseg.volume import Volume
 PIXELS_PER_CALL = 300_000
 """Pixels of one call of the detector: 12 feature maps of them are 15 MB, which still fits the cache's reach."""
 
+DETECT_EVERY_MM = 2.0
+"""Thin slices are searched this far apart: over 2 mm the cord moves less than a pixel of the detector."""
+
 HEAT_SIGMA_MM = 3.0
 """Smoothing that turns the detector's cord map into one peak at the cord's middle: half of a small cord's width."""
 
@@ -52,7 +55,9 @@ def compute_heatmap(volume: Volume, models: Models) -> tuple[NDArray[np.float32]
         Of that grid; index h lies at (h + 0.5) * I / H - 0.5 in the volume, w alike.
     """
     config = models.detect.config
-    stack = to_detection_grid(volume.data, volume.zooms, config.zoom_mm)
+    every = max(1, int(DETECT_EVERY_MM / volume.zooms[2]))
+    looked_at = np.unique(np.append(np.arange(0, volume.shape[2], every), volume.shape[2] - 1))
+    stack = to_detection_grid(volume.data[:, :, looked_at], volume.zooms, config.zoom_mm)
     height, width = stack.shape[2:]
     image, valid = pad_to(stack, config.divisor, MIN_INPUT_PX)
     per_call = max(1, PIXELS_PER_CALL // (image.shape[2] * image.shape[3]))
@@ -60,10 +65,20 @@ def compute_heatmap(volume: Volume, models: Models) -> tuple[NDArray[np.float32]
         run_network(models.detect, standardise_local(x, v, config.zoom_mm), models.device)
         for x, v in zip(image.split(per_call), valid.split(per_call), strict=True)
     ]
-    prob = torch.cat(parts)[:, 0, :height, :width].numpy()
+    prob = interpolate_slices(torch.cat(parts)[:, 0, :height, :width].numpy(), looked_at)
     zooms = volume.zooms * np.array([volume.shape[0] / height, volume.shape[1] / width, 1.0])
     sigma = (0.0, *(HEAT_SIGMA_MM / zooms[:2]))
     return ndi.gaussian_filter(prob, sigma, mode="nearest"), zooms
+
+
+def interpolate_slices(maps: NDArray[np.float32], slices: NDArray[np.intp]) -> NDArray[np.float32]:
+    """Return a map for every slice up to the last of `slices`, linearly between those that are there."""
+    if len(slices) == slices[-1] + 1:
+        return maps
+    place = np.interp(np.arange(slices[-1] + 1), slices, np.arange(len(slices)))
+    below = place.astype(np.intp).clip(0, len(slices) - 2)
+    part = (place - below).astype(np.float32)[:, None, None]
+    return (1 - part) * maps[below] + part * maps[below + 1]
 
 
 def run_network(model: nn.Module, image: Tensor, device: str, near: Neighbours | None = None) -> Tensor:

@@ -71,7 +71,13 @@ class Acquisition:
 
 
 def draw_acquisition(
-    rng: np.random.Generator, params: AnatomyParams, protocol: Protocol, pose: np.ndarray, *, short: bool = False
+    rng: np.random.Generator,
+    params: AnatomyParams,
+    protocol: Protocol,
+    pose: np.ndarray,
+    *,
+    short: bool = False,
+    target_s_mm: float = TARGET_S_MM,
 ) -> Acquisition:
     """Lay the field of view of one acquisition round the cord of a person.
 
@@ -87,6 +93,8 @@ def draw_acquisition(
         Scanner world to the person's world at this session; a small motion between acquisitions is added.
     short : bool, default False
         Whether to cut the field of view to 40 % along the cord and 60 % across, as in a hurried scan.
+    target_s_mm : float, mm
+        Middle of the field of view, from the foramen magnum up.
 
     Returns
     -------
@@ -95,7 +103,7 @@ def draw_acquisition(
     zooms, fov = np.array(protocol.zooms_mm), np.array(protocol.fov_mm)
     fov = fov * (np.array([0.6, 0.6, 0.4]) if short else rng.uniform(0.96, 1.04, 3))
     shape = np.maximum(np.rint(fov / zooms).astype(int), 4)
-    target = TARGET_S_MM * params.height + rng.normal(0, 4)
+    target = target_s_mm * params.height + rng.normal(0, 4)
     line = curve_mm(params, target + np.array([-5.0, 0.0, 5.0]))
     centre = line[1] + rng.normal(0, [2.0, 4.0, 0.0])
     slope = (line[2] - line[0])[:2] / 10 if protocol.follows_cord else np.zeros(2)

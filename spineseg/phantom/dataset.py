@@ -12,7 +12,7 @@ import numpy as np
 from spineseg import __version__
 from spineseg.bids import datatype_of, derivative_path, format_stem, image_folder
 from spineseg.errors import InputError
-from spineseg.phantom.acquisition import PROTOCOLS, Acquisition, draw_acquisition, draw_pose
+from spineseg.phantom.acquisition import PROTOCOLS, TARGET_S_MM, Acquisition, draw_acquisition, draw_pose
 from spineseg.phantom.anatomy import AnatomyParams, draw, draw_compression
 from spineseg.phantom.contrast import bvec_lines, draw_contrast, property_table, render
 from spineseg.phantom.sampling import sample_grid
@@ -85,7 +85,9 @@ def draw_person(seed: int, index: int, hard: str = "none") -> AnatomyParams:
     return params
 
 
-def make_image(seed: int, index: int, suffix: str, *, session: int = 1, hard: str = "none") -> SyntheticImage:
+def make_image(
+    seed: int, index: int, suffix: str, *, session: int = 1, hard: str = "none", target_s_mm: float = TARGET_S_MM
+) -> SyntheticImage:
     """Acquire one image of one person.
 
     Parameters
@@ -98,6 +100,8 @@ def make_image(seed: int, index: int, suffix: str, *, session: int = 1, hard: st
         Another session shows the same person, lying otherwise, with other noise.
     hard : str, default "none"
         A name of `HARD_CASES`.
+    target_s_mm : float, mm
+        Middle of the field of view, from the foramen magnum up: 90 shows the brain, -515 what lies below the conus.
 
     Returns
     -------
@@ -109,7 +113,9 @@ def make_image(seed: int, index: int, suffix: str, *, session: int = 1, hard: st
     # How tissues look belongs to person and contrast: two sessions differ in noise, pose and shading only.
     look = np.random.default_rng([seed, index, _IMAGE, 0, CONTRASTS.index(suffix)])
     contrast = draw_contrast(look, suffix, hard)
-    acquisition = draw_acquisition(rng, person, PROTOCOLS[suffix], pose, short=hard == "short_fov")
+    acquisition = draw_acquisition(
+        rng, person, PROTOCOLS[suffix], pose, short=hard == "short_fov", target_s_mm=target_s_mm
+    )
     sample = sample_grid(person, acquisition.shape, acquisition.pose @ acquisition.affine, property_table(contrast))
     data = render(sample, contrast, acquisition.thick_axis, rng)
     fraction = sample.means[:, -1].reshape(acquisition.shape)
