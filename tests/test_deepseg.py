@@ -15,16 +15,8 @@ from hypothesis import strategies as st
 from spineseg.centerline.curve import Centerline
 from spineseg.deepseg import inference, preprocess
 from spineseg.deepseg.cleanup import clean_mask
-from spineseg.deepseg.model import (
-    DETECT,
-    SEGMENT,
-    UNet,
-    UNetConfig,
-    fold_batch_norm,
-    load_model,
-    load_models,
-    save_model,
-)
+from spineseg.deepseg.model import load_model, load_models, save_model
+from spineseg.deepseg.network import DETECT, SEGMENT, UNet, UNetConfig, fold_batch_norm
 from spineseg.deepseg.segment import DeepsegParams, segment_cord
 from spineseg.errors import InputError, ModelError
 from spineseg.volume import Volume, load_image

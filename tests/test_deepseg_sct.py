@@ -13,7 +13,8 @@ from scipy import ndimage as ndi
 
 from spineseg.centerline.curve import Centerline
 from spineseg.deepseg import sct_inference
-from spineseg.deepseg.model import DETECT, SEGMENT, UNet, load_models, save_model
+from spineseg.deepseg.model import load_models, save_model
+from spineseg.deepseg.network import DETECT, SEGMENT, UNet
 from spineseg.deepseg.sct_models import SctConfig, SctUNet, fold_sct_norm
 from spineseg.deepseg.sct_weights import SctWeights, load_sct_model
 from spineseg.deepseg.segment import DeepsegParams, segment_cord

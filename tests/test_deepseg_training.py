@@ -12,7 +12,8 @@ from PIL import Image
 
 from spineseg.deepseg import augment, look
 from spineseg.deepseg.batches import draw_slices, generator_of, make_batch, vary_slices
-from spineseg.deepseg.model import UNet, UNetConfig, load_model
+from spineseg.deepseg.model import load_model
+from spineseg.deepseg.network import UNet, UNetConfig
 from spineseg.deepseg.recipe import Sources, choose_images, parse_fold, parse_trust, train_network
 from spineseg.deepseg.shards import (
     Shard,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from spineseg.deepseg.augment import ShapeRanges, apply_shape, draw_shape
 from spineseg.deepseg.look import LookRanges, apply_acquisition, apply_look, draw_look, draw_pixels
-from spineseg.deepseg.model import NEAR_MM, Neighbours, UNetConfig
+from spineseg.deepseg.network import NEAR_MM, Neighbours, UNetConfig
 from spineseg.deepseg.preprocess import standardise_local, standardise_patch
 from spineseg.deepseg.shards import Shard
 from spineseg.deepseg.synthetic import paint

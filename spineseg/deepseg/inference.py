@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from spineseg.centerline.curve import Centerline, empty_centerline
 from spineseg.centerline.path import find_path, refine_path, smooth_path
-from spineseg.deepseg.model import Models, Neighbours, UNet, neighbours_in_stack
+from spineseg.deepseg.model import Models
+from spineseg.deepseg.network import Neighbours, UNet, neighbours_in_stack
 from spineseg.deepseg.preprocess import (
     extract_patches,
     pad_to,

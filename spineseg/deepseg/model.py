@@ -1,13 +1,8 @@
-"""The two networks, and how their weights are written and read.
-
-Both stages use one class: a U-Net of convolution, batch norm and ReLU, optionally with dilated
-convolutions at the bottom. What differs is in `UNetConfig`, which travels inside the weights file.
-"""
+"""The networks that work together, and how their weights are written and read."""
 
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from spineseg.deepseg.network import UNet, UNetConfig, fold_batch_norm
 from spineseg.errors import ModelError
 from spineseg.writing import write_bytes
 
@@ -30,157 +24,6 @@ WEIGHTS_DIR = Path(__file__).resolve().parent.parent / "weights"
 SEGMENT_3D_NAME = "deepseg_segment_3d.safetensors"
 FORMAT = "spineseg-unet-1"
 """Written into each file; another value means another architecture or preprocessing."""
-
-
-@dataclass(frozen=True)
-class UNetConfig:
-    """Everything that must be equal in training and in use.
-
-    Parameters
-    ----------
-    stage : {"detect", "segment"}
-    channels : tuple of int
-        Feature maps of each level, the finest first; each level halves the resolution.
-    dilations : tuple of int
-        Extra 3 x 3 convolutions at the coarsest level, to see further without pooling further.
-    zoom_mm : float, mm
-        In-plane pixel size of the network's input.
-    patch_px : int
-        Side of the square input: of the patch (segment) or of the training crop (detect).
-    kernel : {"2d", "3d"}
-        Slices alone, or with their neighbours along the cord (`AlongCord`).
-    """
-
-    stage: str
-    channels: tuple[int, ...]
-    dilations: tuple[int, ...]
-    zoom_mm: float
-    patch_px: int
-    kernel: str = "2d"
-
-    @property
-    def reach(self) -> int:
-        """How many slices to each side the result of a slice depends on."""
-        return len(self.channels) if self.kernel == "3d" else 0
-
-    @property
-    def divisor(self) -> int:
-        """Input sides must be multiples of this."""
-        return 2 ** (len(self.channels) - 1)
-
-
-DETECT = UNetConfig("detect", (12, 24, 48), (2, 4, 2), 1.5, 96)
-"""1.5 mm: a cord is still 7 pixels wide, and a whole 1 mm volume takes about a second.
-Dilations reach 90 mm, so a cord is told from a vessel by what lies around it."""
-
-SEGMENT = UNetConfig("segment", (16, 32, 64, 96), (), 0.5, 64)
-"""0.5 mm and 32 mm, as in Gros et al. 2019: the widest cord is 15 mm, canal and vertebral arch fit in."""
-
-
-RARE_LOGIT = -4.6
-"""Start of the detector's output: 1 % of a slice's pixels are cord. From 50 % training first unlearns the rest of the
-slice for hundreds of steps and then finds nothing."""
-
-
-class ConvBlock(nn.Sequential):
-    """3 x 3 convolution, batch norm, ReLU; the size stays."""
-
-    def __init__(self, n_in: int, n_out: int, dilation: int = 1):
-        super().__init__(
-            nn.Conv2d(n_in, n_out, 3, padding=dilation, dilation=dilation, bias=False),
-            nn.BatchNorm2d(n_out),
-            nn.ReLU(inplace=True),
-        )
-
-
-NEAR_MM = 3.0
-"""Distance at which a neighbour counts 1/e of one that touches: cords change shape over a disc's height, 5 mm."""
-
-
-@dataclass(frozen=True)
-class Neighbours:
-    """Which samples of a batch lie next to each other along the cord.
-
-    Parameters
-    ----------
-    below, above : (N,) tensor of int
-        Index of the neighbour; a sample's own where it has none.
-    weight : (N,) tensor, 0 to 1
-        By the distance between slices, see `NEAR_MM`.
-    """
-
-    below: Tensor
-    above: Tensor
-    weight: Tensor
-
-    def to(self, device: torch.device | str) -> Neighbours:
-        """Move to a device."""
-        return Neighbours(self.below.to(device), self.above.to(device), self.weight.to(device))
-
-
-def neighbours_in_stack(n: int, slice_mm: float) -> Neighbours:
-    """Return the neighbours of n consecutive slices."""
-    index = torch.arange(n)
-    weight = torch.full((n,), math.exp(-slice_mm / NEAR_MM))
-    return Neighbours((index - 1).clamp_min(0), (index + 1).clamp_max(n - 1), weight)
-
-
-class AlongCord(nn.Module):
-    """Add what the slices below and above tell: a convolution along the cord that starts as nothing.
-
-    It sees the mean of both neighbours less the slice itself and the size of their difference, so it is the same from
-    head to foot as from foot to head, and a slice without neighbours is treated as by the 2-D network.
-    """
-
-    def __init__(self, n_features: int):
-        super().__init__()
-        self.mix = nn.Conv2d(2 * n_features, n_features, 1, bias=False)
-        nn.init.zeros_(self.mix.weight)
-
-    def forward(self, features: Tensor, near: Neighbours) -> Tensor:
-        """Return features (N, C, H, W)."""
-        below, above = features[near.below], features[near.above]
-        change = torch.cat([(below + above) / 2 - features, (below - above).abs()], dim=1)
-        return features + self.mix(change * near.weight[:, None, None, None].to(change.dtype))
-
-
-class UNet(nn.Module):
-    """U-Net with one logit per pixel."""
-
-    def __init__(self, config: UNetConfig):
-        super().__init__()
-        self.config = config
-        widths = config.channels
-        self.encode = nn.ModuleList(
-            nn.Sequential(ConvBlock(n_in, n_out), ConvBlock(n_out, n_out))
-            for n_in, n_out in zip((1, *widths[:-1]), widths, strict=True)
-        )
-        self.bottom = nn.Sequential(*(ConvBlock(widths[-1], widths[-1], d) for d in config.dilations))
-        pairs = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
-        self.up = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, 2) for coarse, fine in pairs)
-        self.decode = nn.ModuleList(
-            nn.Sequential(ConvBlock(2 * fine, fine), ConvBlock(fine, fine)) for _, fine in pairs
-        )
-        self.along = nn.ModuleList(AlongCord(n) for n in (widths if config.kernel == "3d" else ()))
-        self.head = nn.Conv2d(widths[0], 1, 1)
-        if config.stage == "detect":
-            nn.init.constant_(self.head.bias, RARE_LOGIT)
-
-    def forward(self, image: Tensor, near: Neighbours | None = None) -> Tensor:
-        """Return logits (N, 1, H, W) of standardised slices (N, 1, H, W); H, W multiples of the divisor.
-
-        A 3-D network without `near` treats slices as if they had no neighbours.
-        """
-        skips: list[Tensor] = []
-        for level, block in enumerate(self.encode):
-            image = block(image if level == 0 else nn.functional.max_pool2d(image, 2))
-            if self.along and near is not None:
-                image = self.along[level](image, near)
-            skips.append(image)
-        image = self.bottom(skips.pop())
-        for up, block in zip(self.up, self.decode, strict=True):
-            image = block(torch.cat([up(image), skips.pop()], dim=1))
-        return self.head(image)
 
 
 @dataclass(frozen=True)
@@ -209,15 +52,6 @@ class Models:
         if kernel == "2d" or self.segment_3d is None:
             raise ModelError(f"-kernel {kernel}: the given weights hold no such network")
         return replace(self, segment=_load_ready(self.segment_3d, "segment", self.device))
-
-
-def fold_batch_norm(model: UNet) -> UNet:
-    """Merge each batch norm into its convolution, in place: the same function, a third faster."""
-    for block in model.modules():
-        if isinstance(block, ConvBlock) and isinstance(block[1], nn.BatchNorm2d):
-            block[0] = fuse_conv_bn_eval(block[0], block[1])
-            block[1] = nn.Identity()
-    return model
 
 
 def save_model(path: str | Path, model: UNet, provenance: dict[str, Any], *, half: bool = False) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from spineseg.deepseg.curves import draw_curves
-from spineseg.deepseg.model import DETECT, SEGMENT, UNetConfig, load_model, save_model
+from spineseg.deepseg.model import load_model, save_model
+from spineseg.deepseg.network import DETECT, SEGMENT, UNetConfig
 from spineseg.deepseg.shards import (
     Shard,
     build_cordless_shard,

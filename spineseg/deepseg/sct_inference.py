@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from spineseg.centerline.curve import Centerline
 from spineseg.deepseg.inference import HEAT_SIGMA_MM, PIXELS_PER_CALL, run_network
-from spineseg.deepseg.model import DETECT, Models
+from spineseg.deepseg.model import Models
+from spineseg.deepseg.network import DETECT
 from spineseg.deepseg.preprocess import extract_patches, pad_to, paste_patches, to_detection_grid
 from spineseg.deepseg.sct_models import CHUNK_SLICES, PERCENTILES, SCALE_TOP, ZOOM_MM, SctUNet
 from spineseg.volume import Volume

@@ -15,7 +15,7 @@ from scipy import ndimage as ndi
 from torch import Tensor
 from torch.nn import functional as F
 
-from spineseg.deepseg.model import UNetConfig
+from spineseg.deepseg.network import UNetConfig
 from spineseg.deepseg.preprocess import extract_patches
 from spineseg.deepseg.synthetic import draw_cordless_slice, draw_mask_slice
 from spineseg.training_data import LabelledImage

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spineseg.deepseg.batches import Batch, make_batch
-from spineseg.deepseg.model import UNet, UNetConfig
+from spineseg.deepseg.network import UNet, UNetConfig
 from spineseg.deepseg.preprocess import standardise_local, standardise_patch
 from spineseg.deepseg.shards import Shard, centre_crop
 from spineseg.errors import InputError, ModelError
