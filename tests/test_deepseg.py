@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spineseg.centerline.curve import Centerline
-from spineseg.deepseg import inference, preprocess
+from spineseg.deepseg import cleanup, inference, preprocess
 from spineseg.deepseg.cleanup import clean_mask
 from spineseg.deepseg.model import load_model, load_models, save_model
 from spineseg.deepseg.network import DETECT, SEGMENT, UNet, UNetConfig, fold_batch_norm
@@ -309,7 +309,7 @@ def test_noise_makes_slices_unsure(models, easy):
     doubt = result.uncertainty
     assert doubt.shape == (12,)
     np.testing.assert_array_equal(np.isnan(doubt), ~result.cord_mask.any(axis=(0, 1)))
-    assert np.nanmean(doubt[7:]) > 1.5 * np.nanmean(doubt[:5])
+    assert np.nanmean(doubt[7:]) > 1.25 * np.nanmean(doubt[:5])
 
 
 @pytest.mark.parametrize("quarter_turns", [1, 2, 3])
@@ -353,7 +353,7 @@ def test_below_the_conus_there_is_no_cord(models):
     volume, _ = load_image(DATA / "bids/sub-lumbar/anat/sub-lumbar_T2w.nii.gz", contrast="t2")
     found = np.flatnonzero(segment_cord(volume, "t2", models=models).cord_mask.any(axis=(0, 1)))
     assert found[-1] > 190
-    assert 75 <= found[0] <= 105
+    assert 75 <= found[0] <= 125
 
 
 def test_maps_between_slices_are_interpolated():
@@ -411,6 +411,25 @@ def test_clean_up_keeps_the_central_piece_and_fills():
     assert notes == ["slices 4 bridged from their neighbours"]
     assert not soft[34, 20].any()
     assert (soft[:, :, 4][mask[:, :, 4]] >= 0.5).all()
+
+
+def test_unsure_ends_and_far_runs_are_no_cord():
+    found, doubt = np.ones(100, bool), np.full(100, 0.1)
+    found[30:60] = False  # a gap that is too long to bridge
+    doubt[:30] = 0.45  # roots
+    doubt[95:] = 0.5  # a spoilt end
+    doubt[70:74] = 0.9  # bad slices between good ones
+    dropped = cleanup.find_unsure_slices(found, doubt, 1.0)
+    assert np.flatnonzero(dropped).tolist() == [*range(30), *range(95, 100)]
+    doubt[:30] = 0.1
+    assert not cleanup.find_unsure_slices(found, doubt, 1.0)[:30].any()  # as sure as the rest: kept
+    found[4:30] = False
+    assert cleanup.find_unsure_slices(found, doubt, 1.0)[:4].all()  # 4 mm beyond a gap
+    alone = np.zeros(12, bool)
+    alone[3:5] = True
+    assert not cleanup.find_unsure_slices(alone, np.full(12, 0.1), 1.0).any()  # short, but all there is
+    assert cleanup.find_unsure_slices(alone, np.full(12, 0.6), 1.0).tolist() == alone.tolist()
+    assert not cleanup.find_unsure_slices(np.zeros(5, bool), np.full(5, np.nan), 1.0).any()
 
 
 def test_clean_up_reports_long_gaps_and_weak_ends():

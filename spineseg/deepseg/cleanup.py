@@ -62,6 +62,51 @@ def clean_mask(
     return mask, soft, notes
 
 
+UNSURE = 0.35
+"""Expected loss of Dice from which slices at an end of the mask are no cord: people held out have 0.2 and less, the
+roots below the conus 0.35 to 0.5."""
+
+UNSURE_MM = 10.0
+"""The median over this length decides: one spoilt slice does not end the cord."""
+
+MIN_RUN_MM = 8.0
+"""A shorter run beyond a gap that is too long to bridge is a vessel or a root."""
+
+
+def find_unsure_slices(
+    found: NDArray[np.bool_], uncertainty: NDArray[np.floating], slice_mm: float
+) -> NDArray[np.bool_]:
+    """Tell in which slices what was found is no cord: unsure ends, and unsure or short runs beyond long gaps.
+
+    Parameters
+    ----------
+    found : (K,) ndarray of bool
+        Slices with mask.
+    uncertainty : (K,) ndarray, 0 to 1
+        How unsure the network is of each; nan counts as sure in slices with mask (bridged ones).
+    slice_mm : float, mm
+
+    Returns
+    -------
+    (K,) ndarray of bool
+        True only in slices with mask. Unsure slices between sure ones of a run are kept.
+    """
+    doubt = np.where(found, np.nan_to_num(uncertainty, nan=0.0), 1.0)
+    size = max(1, round(UNSURE_MM / slice_mm) | 1)
+    runs, n_runs = ndi.label(ndi.binary_closing(np.pad(found, 50), np.ones(1 + int(MAX_BRIDGE_MM / slice_mm)))[50:-50])
+    runs *= found
+    dropped = np.zeros(len(found), dtype=bool)
+    for run in range(1, n_runs + 1):
+        slices = np.flatnonzero(runs == run)
+        smooth = ndi.median_filter(doubt[slices], size, mode="nearest")
+        sure = slices[smooth < UNSURE]
+        if len(sure) == 0 or (n_runs > 1 and len(sure) * slice_mm < MIN_RUN_MM):
+            dropped[slices] = True
+        else:
+            dropped[slices] = (slices < sure[0]) | (slices > sure[-1])
+    return dropped
+
+
 def _keep_central_piece(
     mask: NDArray[np.bool_], centres: NDArray, slices: NDArray, zooms: NDArray
 ) -> NDArray[np.bool_]:

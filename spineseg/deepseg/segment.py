@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spineseg.centerline.curve import Centerline
-from spineseg.deepseg.cleanup import clean_mask
+from spineseg.deepseg.cleanup import clean_mask, find_unsure_slices
 from spineseg.deepseg.inference import compute_heatmap, compute_probability, trace_cord
 from spineseg.deepseg.model import Models, load_models
 from spineseg.deepseg.sct_inference import compute_sct_coverage, compute_sct_heatmap
@@ -97,7 +97,8 @@ def segment_cord(
     params = params or DeepsegParams()
     models = (models or load_models()).for_contrast(contrast, params.kernel)
     tell = progress.stage if progress else lambda name: None
-    if centerline is None:
+    is_detected = centerline is None
+    if is_detected:
         tell("detection")
         find = compute_sct_heatmap if isinstance(models.detect, SctUNet) else compute_heatmap
         heat, zooms = find(volume, models)
@@ -121,9 +122,11 @@ def segment_cord(
         prob, uncertainty = compute_probability(volume, centerline, models, **options)
     tell("clean-up")
     mask, prob, notes = clean_mask(prob, thr, centerline.points_vox[:, :2], centerline.slices, volume.zooms)
-    status, coverage_notes = _judge(mask)
     if uncertainty is not None:
+        if is_detected:  # whoever gives a centerline says where the cord is
+            notes = [*notes, *_drop_unsure(mask, prob, uncertainty, float(volume.zooms[2]))]
         uncertainty = np.where(mask.any(axis=(0, 1)), uncertainty, np.nan)
+    status, coverage_notes = _judge(mask)
     notes = (*models.notes, *notes, *coverage_notes)
     return Segmentation(prob, mask, centerline, status, notes, recorded, uncertainty=uncertainty)
 
@@ -140,6 +143,17 @@ def _check_centerline(centerline: Centerline, volume: Volume) -> None:
     if outside.any():
         k = int(points[outside.any(axis=1)][0, 2])
         raise InputError(f"-centerline: expected points inside the image {volume.shape}, found one outside (slice {k})")
+
+
+def _drop_unsure(mask: np.ndarray, prob: np.ndarray, uncertainty: np.ndarray, slice_mm: float) -> list[str]:
+    """Empty, in place, the slices in which what was found is no cord; return a line that names them."""
+    dropped = find_unsure_slices(mask.any(axis=(0, 1)), uncertainty, slice_mm)
+    if not dropped.any():
+        return []
+    mask[:, :, dropped], prob[:, :, dropped] = False, 0
+    runs = np.split(np.flatnonzero(dropped), np.flatnonzero(np.diff(np.flatnonzero(dropped)) > 1) + 1)
+    names = ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
+    return [f"slices {names} emptied: the network is too unsure of what it found there (roots, brainstem, no spine?)"]
 
 
 def _judge(mask: np.ndarray) -> tuple[str, tuple[str, ...]]:
