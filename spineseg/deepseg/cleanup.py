@@ -98,7 +98,7 @@ def find_unsure_slices(
     dropped = np.zeros(len(found), dtype=bool)
     for run in range(1, n_runs + 1):
         slices = np.flatnonzero(runs == run)
-        smooth = ndi.median_filter(doubt[slices], size, mode="nearest")
+        smooth = ndi.median_filter(doubt[slices], size, mode="mirror")  # one spoilt end slice decides nothing
         sure = slices[smooth < UNSURE]
         if len(sure) == 0 or (n_runs > 1 and len(sure) * slice_mm < MIN_RUN_MM):
             dropped[slices] = True
