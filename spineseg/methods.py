@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spineseg import __version__
-from spineseg.errors import InputError
 from spineseg.options import params_class
 from spineseg.provenance import PeakMemory, sha256_file, weights_of
 from spineseg.volume import NativeGrid, Volume, load_image, load_mask, save_volume

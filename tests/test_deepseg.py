@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from spineseg.centerline.curve import Centerline
 from spineseg.deepseg import cleanup, inference, preprocess
 from spineseg.deepseg.cleanup import clean_mask
-from spineseg.deepseg.model import load_model, load_models, save_model
+from spineseg.deepseg.model import SEGMENT_3D_NAME, WEIGHTS_DIR, load_model, load_models, save_model
 from spineseg.deepseg.network import DETECT, SEGMENT, UNet, UNetConfig, fold_batch_norm
 from spineseg.deepseg.segment import DeepsegParams, segment_cord
 from spineseg.errors import InputError, ModelError
@@ -282,6 +282,7 @@ def test_three_dimensions_see_as_far_as_they_say_and_turn_with_the_stack(deep):
     torch.testing.assert_close(far, alone)
 
 
+@pytest.mark.skipif(not (WEIGHTS_DIR / SEGMENT_3D_NAME).is_file(), reason="the shipped weights hold no 3-D network")
 def test_both_kernels_outline_an_easy_cord(models, easy):
     volume, reference = easy
     flat, deep = (segment_cord(volume, "t2", DeepsegParams(kernel=kernel), models=models) for kernel in ("2d", "3d"))
