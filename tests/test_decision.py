@@ -381,6 +381,15 @@ class TestPredictedDice:
         assert d["pilots"]["further_needed"] is None  # more people do not help against it
         assert 0.4 < d["probability"]["deepseg"] < 0.8
 
+    def test_ranks_and_mean_must_agree_to_be_clear(self, pilot):
+        self.add(pilot, 11, 0.90, 0.96)
+        assert pilot.decide()["verdict"] == "clear"
+        pilot.metrics[1]["predicted_dice"] = 0.4  # one person in whom the better method fails
+        d = pilot.decide()
+        assert d["probability"]["deepseg"] >= 0.9
+        assert (d["verdict"], d["method"]) == ("undecided", "deepseg")
+        assert any("most participants favour deepseg" in note for note in d["notes"])
+
     def test_rare_failures_are_no_equivalence(self, pilot):
         self.add(pilot, 11, 0.95, 0.95)
         pilot.add("99", {"propseg": {"predicted_dice": 0.0, "status": "empty"}, "deepseg": {"predicted_dice": 0.95}})

@@ -330,6 +330,11 @@ def _why_undecided(evidence: Evidence, endpoint: Endpoint, judgement: Judgement,
     best, rival = (evidence.methods[m] for m in (judgement.best, judgement.rival))
     doubt = doubt_of_proxies(evidence, endpoint, judgement.best, judgement.rival, params)
     if judgement.posterior.better >= params.min_probability:
+        if not endpoint.is_beyond_error(judgement.best, judgement.rival):
+            doubt = (
+                f"most participants favour {best}, but the mean difference is no more than chance and the error of the "
+                "prediction explain"
+            )
         return [doubt] if doubt else []
     if judgement.posterior.equivalent < params.min_probability or endpoint.kind.is_truth:
         return []

@@ -112,6 +112,10 @@ ORDER = ("dice", "predicted_dice", "scan_rescan_cov", "inter_contrast_sd", "comp
 that is wrong in the same way each time is consistent), then proxies that do not see the image."""
 
 
+ONE_SIDED_95 = 1.645
+"""Standard errors by which a normal mean exceeds zero with 95 % certainty."""
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """An endpoint with its values in a dataset.
@@ -169,6 +173,19 @@ class Endpoint:
         return bayes_signed_rank(
             self.advantage(a, b), self.rope, rng, n_samples, params.prior_strength, self.systematic_sd
         )
+
+    def is_beyond_error(self, a: int, b: int) -> bool:
+        """Whether the mean advantage of method a is more than chance and the shared error explain.
+
+        True where no error is shared. A few people in whom a method fails move the mean and not the ranks, and what
+        is predicted of them is least certain: mean and ranks must agree then.
+        """
+        if not self.systematic_sd:
+            return True
+        known = self.advantage(a, b)
+        if known.size < 2:
+            return False
+        return bool(known.mean() > ONE_SIDED_95 * np.hypot(known.std(ddof=1) / known.size**0.5, self.systematic_sd))
 
     def is_backed(self, a: int, b: int) -> bool:
         """Whether more than smoothness favours method a over b; True where nothing guards."""

@@ -110,7 +110,9 @@ def judge(
     peers = [m for m in eligible if m == best or _are_equal(evidence, endpoint, posteriors[m], best, m, params)]
     if n >= params.min_participants:
         if all(
-            p.better >= params.min_probability and not doubt_of_proxies(evidence, endpoint, best, m, params)
+            p.better >= params.min_probability
+            and endpoint.is_beyond_error(best, m)
+            and not doubt_of_proxies(evidence, endpoint, best, m, params)
             for m, p in posteriors.items()
         ):
             verdict = "clear"
