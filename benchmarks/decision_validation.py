@@ -34,7 +34,7 @@ from spineseg.quality.model import load_quality_model
 from spineseg.quality.recipe import collect_cases, describe_origin, load_cases, save_cases, weigh_cases
 
 FOLDS = Path(__file__).parent / "folds"
-PHANTOM_SEED, N_PHANTOMS = 202, 48
+PHANTOM_SEED = 202
 """Not the seed of the phantoms that the model learned from."""
 
 ROPE, TOLERANCE = 0.01, 0.005
@@ -347,10 +347,10 @@ def load_rows(args: argparse.Namespace) -> tuple[list[dict], list[dict]]:
         rows = collect_cases(args.data, FOLDS, n, seed, args.jobs, print)
         save_cases(learned, rows, wanted)
     new = args.work / "new_phantoms.tsv"
-    wanted = describe_origin(args.data, FOLDS, N_PHANTOMS, seed) | {"phantom_seed": PHANTOM_SEED}
+    wanted = describe_origin(args.data, FOLDS, args.phantoms, seed) | {"phantom_seed": PHANTOM_SEED}
     phantoms = load_cases(new, wanted)
     if phantoms is None:
-        phantoms = collect_cases(None, FOLDS, N_PHANTOMS, seed, args.jobs, print, phantom_seed=PHANTOM_SEED)
+        phantoms = collect_cases(None, FOLDS, args.phantoms, seed, args.jobs, print, phantom_seed=PHANTOM_SEED)
         save_cases(new, phantoms, wanted)
     return rows, phantoms
 
@@ -363,6 +363,7 @@ def main() -> None:
         "-work", type=Path, default=Path("build/decision_validation"), help="masks' evidence is kept there"
     )
     parser.add_argument("-cases", type=Path, help="cases kept by spineseg train quality -cases")
+    parser.add_argument("-phantoms", type=int, default=48, help="new synthetic images; a round of all kinds has 24")
     parser.add_argument("-jobs", type=int, default=2)
     parser.add_argument("-datasets", type=int, default=500, help="of each family")
     parser.add_argument("-figures", type=Path, help="folder for the figures")
