@@ -111,7 +111,7 @@ def sees_disc(monkeypatch):
             if seen["slices"] is None or round(float(volume.data[0, 0, n])) in seen["slices"]:
                 prob[:, :, n] = disc(RADIUS, shape)[:, :, n]
             assert np.isfinite(point).all()
-        return prob
+        return prob, np.zeros(shape[2], np.float32)
 
     monkeypatch.setattr("spineseg.deepseg.inference.compute_probability", compute_probability)
     return seen

@@ -123,12 +123,12 @@ def measure_judge(
     slices = np.concatenate([ends[~is_upper], chosen, ends[is_upper]])
     points = np.concatenate([end_centres[~is_upper], centres, end_centres[is_upper]])
     points = points.clip(0, np.array(volume.shape[:2]) - 1)
-    # in the mirror, which is as good a view of a cord and not the one that deepseg's own mask was made from
+    # one view, in the mirror, around the mask's centres: not the two views around a traced line of deepseg's own mask
     points[:, 0] = volume.shape[0] - 1 - points[:, 0]
     line = Centerline(np.column_stack([points, np.arange(len(slices))]))
     part = take_slices(volume, slices)
     mirrored = Volume(np.ascontiguousarray(part.data[::-1]), part.affine)
-    prob = compute_probability(mirrored, line, judge)[::-1].astype(np.float64)
+    prob = compute_probability(mirrored, line, judge, mirror=False)[0][::-1].astype(np.float64)
     pixel = float(np.prod(volume.zooms[:2]))
     area = pixel * prob.sum(axis=(0, 1))
     n_low = int((~is_upper).sum())
