@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from spineseg.centerline.curve import Centerline
 from spineseg.deepseg import cleanup, inference, preprocess
 from spineseg.deepseg.cleanup import clean_mask
-from spineseg.deepseg.model import SEGMENT_3D_NAME, WEIGHTS_DIR, load_model, load_models, save_model
+from spineseg.deepseg.model import load_model, load_models, save_model
 from spineseg.deepseg.network import DETECT, SEGMENT, UNet, UNetConfig, fold_batch_norm
 from spineseg.deepseg.segment import DeepsegParams, segment_cord
 from spineseg.errors import InputError, ModelError
@@ -153,7 +153,7 @@ def test_a_single_file_replaces_its_stage(tmp_path):
 
 
 def test_shipped_weights_say_who_was_seen(models):
-    from spineseg.deepseg.model import default_weights
+    from spineseg.deepseg.model import WEIGHTS_DIR, default_weights
 
     for stage, path in default_weights().items():
         model, provenance = load_model(path)
@@ -161,6 +161,7 @@ def test_shipped_weights_say_who_was_seen(models):
         assert provenance["people"]
         assert len(provenance["data_sha256"]) == 64
         assert path.stat().st_size < 1.5e6
+    assert sum(file.stat().st_size for file in WEIGHTS_DIR.iterdir()) < 10e6
     assert models.segment.config == SEGMENT
 
 
@@ -282,7 +283,6 @@ def test_three_dimensions_see_as_far_as_they_say_and_turn_with_the_stack(deep):
     torch.testing.assert_close(far, alone)
 
 
-@pytest.mark.skipif(not (WEIGHTS_DIR / SEGMENT_3D_NAME).is_file(), reason="the shipped weights hold no 3-D network")
 def test_both_kernels_outline_an_easy_cord(models, easy):
     volume, reference = easy
     flat, deep = (segment_cord(volume, "t2", DeepsegParams(kernel=kernel), models=models) for kernel in ("2d", "3d"))
