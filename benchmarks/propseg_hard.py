@@ -1,9 +1,9 @@
 """Propseg where cord and fluid hardly differ, differ the other way, or differ on one side only.
 
-    python benchmarks/propseg_hard.py -data TSV [-phantoms DIR] [-o TABLE]
+    python benchmarks/propseg_hard.py -data TSV [-phantoms DIR [DIR ...]] [-o TABLE]
 
 Every labelled image is changed in the ways of `CHANGES`: the contrast between cord and fluid is scaled around the
-cord's own intensity, turned over, or drowned in noise. -phantoms names a dataset of `spineseg phantom` (--hard some).
+cord's own intensity, turned over, or drowned in noise. -phantoms names datasets of `spineseg phantom` (--hard some).
 Dice is taken in the slices that the reference labels. A result is "silent" when its Dice is below 0.85 while its
 status is ok: those are the ones that would mislead a study.
 """
@@ -128,11 +128,11 @@ def main() -> None:
     """Try all changes on all images."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-data", type=Path, metavar="TSV", help="labelled images")
-    parser.add_argument("-phantoms", type=Path, metavar="DIR", help="a dataset of `spineseg phantom`")
+    parser.add_argument("-phantoms", type=Path, nargs="+", default=[], metavar="DIR", help="datasets of phantoms")
     parser.add_argument("-o", type=Path, help="write the summary here too")
     args = parser.parse_args()
     found = [entry for item in (load_manifest(args.data) if args.data else []) for entry in try_changes(item)]
-    found += try_phantoms(args.phantoms) if args.phantoms else []
+    found += [entry for folder in args.phantoms for entry in try_phantoms(folder)]
     table = summarise(found)
     print(table)
     if args.o:

@@ -25,7 +25,9 @@ def tube():
 
 
 def surface_of(line, radius=4.5, shift=(0.0, 0.0), bridged=False):
-    rings = Tube(np.arange(N), line.points_vox[:, :2] + np.array(shift), np.full((N, 30), radius))
+    rings = Tube(
+        np.arange(N), line.points_vox[:, :2] + np.array(shift), np.broadcast_to(radius, (N, 30)) + np.zeros((N, 30))
+    )
     return Surface(rings, np.full(N, bridged))
 
 
@@ -134,3 +136,12 @@ def test_the_result_says_how_unsure_it_is_slice_by_slice(tube):
     assert np.array_equal(np.isfinite(result.uncertainty), filled)
     assert np.nanmax(result.uncertainty[:12]) < 0.1
     assert (result.uncertainty[filled][-3:] > GUESS).all()
+
+
+def test_an_outline_skew_to_one_side_is_a_guess(tube):
+    line = tube[1]
+    angle = 2 * np.pi * np.arange(30) / 30
+    skew = surface_of(line, radius=4.5 + 0.4 * np.cos(3 * angle))
+    level = surface_of(line, radius=4.5 + 0.4 * np.sin(3 * angle))  # front against back: as cords are
+    assert doubts(tube, skew).min() == 1
+    assert doubts(tube, level).max() < GUESS

@@ -199,7 +199,8 @@ def _judge_extent(cord_mask: NDArray[np.bool_], line: Centerline) -> tuple[str, 
 def _describe_doubts(doubtful: NDArray[np.intp], line: Centerline) -> tuple[str, ...]:
     """Say in which slices the surface is a guess, and whether the centerline is."""
     notes = _note(
-        "uncertain: no clear edge all round, larger than cords are, or off the centerline", tuple(doubtful.tolist())
+        "uncertain: no clear edge all round, larger or more skew than cords are, or off the centerline",
+        tuple(doubtful.tolist()),
     )
     if is_unsure(line):
         notes += ("the centerline is uncertain: check it, or give one with -init-centerline",)
