@@ -1,10 +1,10 @@
-"""Draw the pictures of docs/correcting.md: images that propseg gets wrong, and what each kind of help makes of them.
+"""Draw the picture of docs/correcting.md: an image that propseg gets wrong, and what each kind of help makes of it.
 
     python benchmarks/draw_corrections.py PHANTOMS -o docs/images [-work DIR]
 
-PHANTOMS is the dataset of `spineseg phantom PHANTOMS --subjects 8 --seed 3`. Everything goes through the command line,
-as a user would do it; the drawings a user would make are taken from the phantom's exact mask. The help files stay in
-the work folder. Prints the Dice coefficient and the status of every result.
+PHANTOMS is the dataset of `spineseg phantom PHANTOMS --subjects 2 --seed 78 --contrasts dwi`. Everything goes through
+the command line, as a user would do it; the drawings a user would make are taken from the phantom's exact mask. The
+help files stay in the work folder. Prints the Dice coefficient and the status of every result.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage as ndi
 
+from spineseg.bids import datatype_of
 from spineseg.cli import main as run_spineseg
 from spineseg.volume import NativeGrid, Volume, load_image, load_mask, save_volume, to_canonical
 
@@ -38,33 +39,20 @@ class Case:
     helps: dict[str, str]
 
 
-CASES = (
-    Case(
-        "sub-06",
-        "T2star",
-        "t2s",
-        {
-            "as it comes": "",
-            "-init-centerline (NIfTI)": "-init-centerline {work}/line.nii.gz",
-            "-init-centerline (CSV)": "-init-centerline {work}/line.csv",
-            "-init-mask": "-init-mask {work}/three.nii.gz",
-            "-mask-correction": "-mask-correction {work}/edge.nii.gz",
-        },
-    ),
-    Case(
-        "sub-02",
-        "T1w",
-        "t1",
-        {
-            "as it comes": "",
-            "-d 50": "-d 50",
-            "-alpha 100": "-alpha 100",
-            "-max-area 90": "-max-area 90",
-            "-init-centerline, -d 50": "-init-centerline {work}/line.nii.gz -d 50",
-            "-init-mask, -d 50": "-init-mask {work}/three.nii.gz -d 50",
-            "-mask-correction": "-mask-correction {work}/edge.nii.gz",
-        },
-    ),
+CASE = Case(
+    "sub-02",
+    "dwi",
+    "dwi",
+    {
+        "as it comes": "",
+        "-init-centerline (NIfTI)": "-init-centerline {work}/line.nii.gz",
+        "-init-centerline (CSV)": "-init-centerline {work}/line.csv",
+        "-init-mask": "-init-mask {work}/three.nii.gz",
+        "-mask-correction": "-mask-correction {work}/edge.nii.gz",
+        "-d 50": "-d 50",
+        "-alpha 100": "-alpha 100",
+        "-max-area 90": "-max-area 90",
+    },
 )
 
 
@@ -133,9 +121,9 @@ def _draw_tile(volume: Volume, mask: np.ndarray, reference: np.ndarray, k: int) 
 def draw_case(dataset: Path, case: Case, work: Path, out: Path) -> None:
     """Segment one image with every help and write one picture."""
     stem = f"{case.subject}_{case.suffix}"
-    image = dataset / case.subject / "anat" / f"{stem}.nii.gz"
+    image = dataset / case.subject / datatype_of(case.suffix) / f"{stem}.nii.gz"
     volume, grid = load_image(image, contrast=case.contrast)
-    label = dataset / "derivatives" / "labels" / case.subject / "anat" / f"{stem}_label-SC_seg.nii.gz"
+    label = dataset / "derivatives" / "labels" / case.subject / datatype_of(case.suffix) / f"{stem}_label-SC_seg.nii.gz"
     reference = load_mask(label, like=grid)[0].data > 0.5
     work.mkdir(parents=True, exist_ok=True)
     write_drawings(work, reference, grid, volume.zooms)
@@ -168,14 +156,13 @@ def _make_palette() -> Image.Image:
 
 
 def main() -> None:
-    """Draw all cases."""
+    """Draw the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("phantoms", type=Path, help="dataset of `spineseg phantom`")
-    parser.add_argument("-o", type=Path, required=True, metavar="DIR", help="folder for the pictures")
+    parser.add_argument("-o", type=Path, required=True, metavar="DIR", help="folder for the picture")
     parser.add_argument("-work", type=Path, default=Path("corrections"), metavar="DIR", help="folder for the masks")
     args = parser.parse_args()
-    for case in CASES:
-        draw_case(args.phantoms, case, args.work / case.subject, args.o)
+    draw_case(args.phantoms, CASE, args.work, args.o)
 
 
 if __name__ == "__main__":

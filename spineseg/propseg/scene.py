@@ -40,12 +40,15 @@ class Course:
     zooms : (3,) ndarray, mm
     free : bool
         Whether the centres are a guess (three points, extended), so that the tube follows its own direction.
+    marked : (int, int) or None
+        First and last slice between which even a guess is meant: those of the three points.
     """
 
     slices: NDArray[np.intp]
     centers: Floats
     zooms: Floats
     free: bool = False
+    marked: tuple[int, int] | None = None
 
     def at(self, slices: NDArray[np.intp]) -> Floats:
         """Return the centres at given slices of the course, (R, 2), mm."""
@@ -122,7 +125,9 @@ def build_scene(
     first = max(first, 0, params.down or 0)
     last = min(last, volume.shape[2] - 1, volume.shape[2] - 1 if params.up is None else params.up)
     curve = extend_centerline(line, zooms, np.arange(first, last + 1))
-    course = Course(curve.slices, curve.points_vox[:, :2] * zooms[:2], zooms, free)
+    course = Course(
+        curve.slices, curve.points_vox[:, :2] * zooms[:2], zooms, free, (int(line.slices[0]), int(line.slices[-1]))
+    )
     image = build_field(volume, curve.points_vox, FREE_HALF_WIDTH_MM if free else HALF_WIDTH_MM)
     return Scene(image, course, model, params, _surface_points(correction, zooms))
 

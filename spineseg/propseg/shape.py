@@ -19,6 +19,7 @@ from scipy.linalg import solveh_banded
 
 from spineseg.propseg.deform import DERIVATIVE_SIGMA_MM
 from spineseg.propseg.initial import measure_rise
+from spineseg.propseg.propagate import CENTER_MEMORY_MM
 from spineseg.propseg.surface import fit_star, make_rings, recenter, unit_circle
 
 if TYPE_CHECKING:
@@ -138,8 +139,14 @@ def fit_shape(scene: Scene, surface: Surface) -> ShapeFit:
 
 
 def _find_base(scene: Scene, surface: Surface) -> Floats:
-    """Return where the cord is expected: the centerline, or the surface itself where the course is a guess."""
-    return surface.tube.centers if scene.course.free else scene.course.at(surface.tube.slices)
+    """Return where the cord is expected: the centerline, or the surface itself far from the three points of a user."""
+    slices, course = surface.tube.slices, scene.course
+    if not course.free:
+        return course.at(slices)
+    first, last = course.marked or (slices[0], slices[-1])
+    beyond = np.maximum(first - slices, slices - last).clip(0) * scene.slice_mm
+    near = np.exp(-beyond / CENTER_MEMORY_MM)[:, None]
+    return near * course.at(slices) + (1 - near) * surface.tube.centers
 
 
 def _smooth(values: Floats, sigma_mm: float, slice_mm: float) -> Floats:
