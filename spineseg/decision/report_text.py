@@ -112,7 +112,7 @@ def _computed_sentence(d: Mapping[str, Any], method: str | None, verdict: str, b
         return f"Keep {method} for now: the methods could not be compared in any participant."
     why = "it is preferred in the configuration" if d["parameters"]["prefer"] == method else "it did better so far"
     doubt = "the evidence does not settle the choice"
-    if probability["equivalent"] > max(probability[best], probability[rival]):
+    if probability["equivalent"] >= 0.5:  # more probable than not
         doubt = "the difference probably does not matter, though that is not settled"
     return (
         f"Keep {method} for now: {why}, but {doubt} (probability that {best} is better "
