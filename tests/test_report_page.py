@@ -11,6 +11,7 @@ from report_study import METHODS, keep, make_study, write_decision
 from spineseg.cli import main
 from spineseg.report.figures import FIGURES, draw_figures
 from spineseg.report.frames import StudyTables, load_tables
+from spineseg.report.page import summarise_evidence
 from spineseg.report.verdict import word_verdict
 from spineseg.writing import write_text
 
@@ -168,3 +169,19 @@ def test_numbers_are_read_as_numbers(study):
     assert frames.metrics["dice"].dtype == float
     assert frames.metrics["subject"].iloc[0] == "01"
     assert json.loads((study / "decision.json").read_text())["method"] in frames.methods
+
+
+def test_a_best_is_named_only_where_the_images_are_the_same():
+    rows = [
+        {"image_id": image, "method": method, "contrast": "t2", "status": "ok", "coverage": value, "seconds": 1.0}
+        for image in "ab"
+        for method, value in (("m", 0.9), ("n", 1.0))
+    ]
+    same, fewer = pd.DataFrame(rows), pd.DataFrame(rows[:3])  # an exception: n has one image of two
+    nothing = pd.DataFrame()
+    named = [
+        {row["best"] for row in summarise_evidence(StudyTables(["m", "n"], metrics, nothing, nothing))}
+        for metrics in (same, fewer)
+    ]
+    assert "n" in named[0]
+    assert named[1] == {None}

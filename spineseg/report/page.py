@@ -184,9 +184,13 @@ def describe_images(reviews: list[ReviewImage], qc: str) -> list[dict[str, Any]]
 
 
 def summarise_evidence(study: StudyTables) -> list[dict[str, Any]]:
-    """Return the table of evidence: per measure the median and quartiles of every method."""
+    """Return the table of evidence: per measure the median and quartiles of every method.
+
+    A best is named only where all methods have the same images; in a study with exceptions they have not.
+    """
     if not len(study.metrics):
         return []
+    images = {frozenset(part["image_id"]) for _, part in study.metrics.groupby("method")}
     done = study.metrics[study.metrics["status"] != "failed"]  # the time to give up is no measure of a method
     rows = [_failure_row(study), *_flag_row(study)]
     for name, words, unit, decimals, higher in EVIDENCE:
@@ -203,7 +207,7 @@ def summarise_evidence(study: StudyTables) -> list[dict[str, Any]]:
                 "hint": {True: "higher is better", False: "lower is better", None: ""}[higher],
             }
         )
-    return rows
+    return rows if len(images) == 1 else [row | {"best": None} for row in rows]
 
 
 def _failure_row(study: StudyTables) -> dict[str, Any]:
