@@ -7,25 +7,14 @@ from typing import Any
 
 from spineseg.centerline.detector import load_detector
 from spineseg.centerline.polarity import doubt_contrast, weigh_contrasts
-from spineseg.errors import InputError
-from spineseg.volume import load_image
+from spineseg.volume import Volume
 
 CONTRAST_COLUMNS = ("guessed_contrast", "contrast_doubt")
 
 _load_detector = cache(load_detector)
 
 
-def guess_contrast(row: dict[str, str]) -> dict[str, Any]:
-    """Return the columns of metrics.tsv that say what an image looks like; nothing where it cannot be read.
-
-    Parameters
-    ----------
-    row : dict
-        Of images.tsv.
-    """
-    try:
-        volume, _ = load_image(row["path"], contrast=row["contrast"], bval=row.get("bval") or None)
-    except (InputError, KeyError):
-        return {}
+def guess_contrast(volume: Volume, contrast: str) -> dict[str, Any]:
+    """Return the columns of metrics.tsv that say what an image looks like, beside what it is taken for."""
     evidence = weigh_contrasts(volume, _load_detector)
-    return {"guessed_contrast": evidence.guess, "contrast_doubt": doubt_contrast(evidence, row["contrast"])}
+    return {"guessed_contrast": evidence.guess, "contrast_doubt": doubt_contrast(evidence, contrast)}

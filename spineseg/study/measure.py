@@ -20,7 +20,14 @@ from spineseg.metrics.shape import SliceShape, compute_shape
 from spineseg.provenance import sha256_file
 from spineseg.quality.evidence import JudgedImage
 from spineseg.study.contrast_guard import CONTRAST_COLUMNS, guess_contrast
-from spineseg.study.predict import EVIDENCE_COLUMNS, PREDICTED_COLUMNS, missing_row, open_image, predict_row
+from spineseg.study.predict import (
+    EVIDENCE_COLUMNS,
+    PREDICTED_COLUMNS,
+    judge_image,
+    missing_row,
+    predict_row,
+    read_image,
+)
 from spineseg.study.segment import read_images
 from spineseg.volume import NativeGrid, Volume, load_mask
 from spineseg.writing import write_text
@@ -202,10 +209,15 @@ def _measure_image(
     reference, problem = _load_reference(row, masks)
     hulls = [slice_hull(m.mask) for m in masks.values() if m.mask is not None]
     common = np.logical_or.reduce(hulls) if hulls else None
-    image, trouble = open_image(row, next((m.grid for m in masks.values() if m.grid is not None), None))
+    volume, trouble = read_image(row)
+    shown = {} if volume is None else guess_contrast(volume, row["contrast"])
+    image, like = None, next((m.volume for m in masks.values() if m.volume is not None), None)
+    if like is None:
+        trouble = ""  # without masks there is nothing to predict
+    elif volume is not None:
+        image, trouble = judge_image(volume, row["contrast"], like)
     problem = "; ".join(text for text in (problem, trouble) if text)
     identity = {key: row.get(key, "") for key in IDENTITY}
-    shown = guess_contrast(row)
     for method, measured in masks.items():
         own = _metrics_row(method, measured, common, bounds, reference, problem, image)
         tables.metrics.append(identity | shown | own)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from spineseg.errors import InputError
@@ -12,7 +11,7 @@ from spineseg.metrics.quality import Quality
 from spineseg.metrics.shape import SliceShape
 from spineseg.quality.evidence import JudgedImage, measure_evidence, prepare_image
 from spineseg.quality.model import load_quality_model
-from spineseg.volume import NativeGrid, load_image
+from spineseg.volume import Volume, load_image
 
 PREDICTED_COLUMNS = ("predicted_dice", "predicted_dice_low", "predicted_dice_high", "flagged")
 EVIDENCE_COLUMNS = (
@@ -26,31 +25,35 @@ DIGITS = 4
 """Decimals of what networks had a part in: more would differ between processors."""
 
 
-def open_image(row: Mapping[str, str], grid: NativeGrid | None) -> tuple[JudgedImage | None, str]:
-    """Load an image for the evidence about its masks.
+def read_image(row: Mapping[str, str]) -> tuple[Volume | None, str]:
+    """Read an image of the study; None and a reason where it cannot be read.
 
     Parameters
     ----------
     row : mapping
         Of images.tsv: path, contrast, bval.
-    grid : NativeGrid or None
-        Of the masks; None where there is none.
-
-    Returns
-    -------
-    image : JudgedImage or None
-    problem : str
-        Why there is none, or nothing.
     """
-    if grid is None or not row.get("path"):
+    if not row.get("path"):
         return None, ""
     try:
-        volume, own = load_image(row["path"], contrast=row["contrast"], bval=row.get("bval") or None)
+        return load_image(row["path"], contrast=row["contrast"], bval=row.get("bval") or None)[0], ""
     except InputError as error:
         return None, f"quality not predicted: {error}"
-    if own.shape3 != grid.shape3:
-        return None, f"quality not predicted: {Path(row['path']).name} and its masks differ in shape"
-    return prepare_image(volume, row["contrast"]), ""
+
+
+def judge_image(volume: Volume, contrast: str, masks: Volume) -> tuple[JudgedImage | None, str]:
+    """Make an image ready for the evidence about its masks; None and a reason where it is not the one they belong to.
+
+    Parameters
+    ----------
+    volume : Volume
+    contrast : str
+    masks : Volume
+        Any of its masks.
+    """
+    if volume.shape != masks.shape:
+        return None, f"quality not predicted: the image has shape {volume.shape}, its masks {masks.shape}"
+    return prepare_image(volume, contrast), ""
 
 
 def predict_row(image: JudgedImage | None, mask: Any, shape: SliceShape, quality: Quality) -> dict[str, Any]:
