@@ -431,6 +431,10 @@ def test_unsure_ends_and_far_runs_are_no_cord():
     assert not cleanup.find_unsure_slices(alone, np.full(12, 0.1), 1.0).any()  # short, but all there is
     assert cleanup.find_unsure_slices(alone, np.full(12, 0.6), 1.0).tolist() == alone.tolist()
     assert not cleanup.find_unsure_slices(np.zeros(5, bool), np.full(5, np.nan), 1.0).any()
+    lone = np.arange(10) == 4
+    assert cleanup.find_unsure_slices(lone, np.full(10, 0.4), 4.0).tolist() == lone.tolist()
+    ends_unsure = np.array([0.6, 0.6, 0.2, 0.7])  # the last one is below the limit only beside its mirror image
+    assert cleanup.find_unsure_slices(np.ones(4, bool), ends_unsure, 4.0).all()
 
 
 def test_clean_up_reports_long_gaps_and_weak_ends():

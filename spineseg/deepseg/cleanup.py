@@ -98,13 +98,17 @@ def find_unsure_slices(
     dropped = np.zeros(len(found), dtype=bool)
     for run in range(1, n_runs + 1):
         slices = np.flatnonzero(runs == run)
-        smooth = ndi.median_filter(doubt[slices], size, mode="mirror")  # one spoilt end slice decides nothing
-        sure = slices[smooth < UNSURE]
-        if len(sure) == 0 or (n_runs > 1 and len(sure) * slice_mm < MIN_RUN_MM):
+        sure = slices[_smooth_doubt(doubt[slices], size) < UNSURE]
+        if len(sure) * slice_mm < MIN_RUN_MM and (n_runs > 1 or not (doubt[sure] < UNSURE).any()):
             dropped[slices] = True
         else:
             dropped[slices] = (slices < sure[0]) | (slices > sure[-1])
     return dropped
+
+
+def _smooth_doubt(doubt: NDArray[np.floating], size: int) -> NDArray[np.floating]:
+    """Return the median over `size` slices; one spoilt end slice decides nothing. One slice alone has no mirror."""
+    return ndi.median_filter(doubt, size, mode="mirror") if len(doubt) > 1 else doubt
 
 
 def _keep_central_piece(
