@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("-folds", type=Path, default=FOLDS, help="folder with fold0, fold1, ... of weights")
     parser.add_argument("-only", type=int, help="one fold")
     parser.add_argument("-keep", type=Path, help="write the masks there")
-    parser.add_argument("-thr", type=float, default=0.5)
+    parser.add_argument("-thr", type=float, help="default: that of the contrast")
     parser.add_argument("-kernel", choices=("2d", "3d"), default="2d")
     parser.add_argument("-mirror", type=int, choices=(0, 1), default=1)
     parser.add_argument("-out", type=Path, help="write the table as TSV")

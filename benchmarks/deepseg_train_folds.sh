@@ -20,10 +20,10 @@ train() {  # stage, folder, then options
             -o "$folder/deepseg_detect.safetensors" ;;
     segment)
         # t1crop's reference lies inside the edge that the others follow, and where it comes from is not known
-        spineseg train segment "$@" -masks "$data/geometry" -trust t1crop=0.4 -steps 1800 \
+        spineseg train segment "$@" -masks "$data/geometry" -trust t1crop=0.1 -steps 2400 \
             -o "$folder/deepseg_segment.safetensors" ;;
     segment_3d)  # from the 2-D network, whose weights it takes over
-        spineseg train segment "$@" -masks "$data/geometry" -trust t1crop=0.4 -kernel 3d \
+        spineseg train segment "$@" -masks "$data/geometry" -trust t1crop=0.1 -kernel 3d \
             -start "$folder/deepseg_segment.safetensors" -steps 300 -rate 5e-4 -o "$folder/deepseg_segment_3d.safetensors" ;;
     esac
 }

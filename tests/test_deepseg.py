@@ -17,7 +17,7 @@ from spineseg.deepseg import cleanup, inference, preprocess
 from spineseg.deepseg.cleanup import clean_mask
 from spineseg.deepseg.model import load_model, load_models, save_model
 from spineseg.deepseg.network import DETECT, SEGMENT, UNet, UNetConfig, fold_batch_norm
-from spineseg.deepseg.segment import DeepsegParams, segment_cord
+from spineseg.deepseg.segment import OWN_THRESHOLDS, DeepsegParams, segment_cord
 from spineseg.errors import InputError, ModelError
 from spineseg.volume import Volume, load_image
 
@@ -160,7 +160,7 @@ def test_shipped_weights_say_who_was_seen(models):
         assert model.config.stage == stage
         assert provenance["people"]
         assert len(provenance["data_sha256"]) == 64
-        assert path.stat().st_size < 1.5e6
+        assert path.stat().st_size < 2.5e6
     assert sum(file.stat().st_size for file in WEIGHTS_DIR.iterdir()) < 10e6
     assert models.segment.config == SEGMENT
 
@@ -185,6 +185,15 @@ def test_inverted_contrast_gives_the_same_cord(models, easy):
     volume, reference = easy
     result = segment_cord(Volume(1000 - volume.data, volume.affine), "t1", models=models)
     assert overlap(result.cord_mask, reference) > 0.85
+
+
+def test_the_threshold_is_that_of_the_contrast_unless_given(models, easy):
+    volume, _ = easy
+    results = {contrast: segment_cord(volume, contrast, models=models) for contrast in OWN_THRESHOLDS}
+    assert {contrast: result.parameters["thr"] for contrast, result in results.items()} == OWN_THRESHOLDS
+    assert (results["t2"].cord_mask >= results["t2s"].cord_mask).all()
+    given = segment_cord(volume, "t2", DeepsegParams(thr=OWN_THRESHOLDS["t2s"]), models=models)
+    np.testing.assert_array_equal(given.cord_mask, results["t2s"].cord_mask)
 
 
 def test_the_mask_depends_on_neither_batch_nor_threads(models, easy):
@@ -357,6 +366,17 @@ def test_below_the_conus_there_is_no_cord(models):
     assert 75 <= found[0] <= 125
 
 
+@pytest.mark.parametrize("scale", [0.94, 1.06])
+def test_patches_are_scaled_about_their_middle(scale):
+    shown = torch.from_numpy(disc((64, 64), (31.5, 31.5), 12).astype(np.float32))[None, None].repeat(3, 1, 1, 1)
+    scaled = inference.scale_patches(shown, scale)
+    assert scaled.shape == shown.shape
+    assert scaled.sum((1, 2, 3)).tolist() == pytest.approx([float(shown[0].sum()) * scale**2] * 3, rel=0.01)
+    torch.testing.assert_close(scaled, scaled.flip(2, 3))
+    assert inference.scale_patches(shown, 1.0) is shown
+    assert 0.5 < inference.scale_patches(torch.ones(1, 1, 64, 64), scale).mean() <= 1
+
+
 def test_maps_between_slices_are_interpolated():
     maps = np.arange(3, dtype=np.float32)[:, None, None] * np.ones((3, 2, 4), np.float32)
     whole = inference.interpolate_slices(maps, np.array([0, 2, 3]))
@@ -380,6 +400,7 @@ def test_runs_are_joined_and_short_ones_dropped():
     kept = inference.select_run(score, 0.25, 2.0)
     assert np.flatnonzero(kept).tolist() == list(range(9, 46))  # one slice of 2 mm more at each end
     assert not inference.select_run(np.zeros(5), 0.25, 2.0).any()
+    assert not inference.select_run(np.full(9, 0.35), 0.25, 2.0).any()  # brainstem: warm everywhere, sure nowhere
     assert inference.select_run(np.array([0.0, 0.5, 0.0]), 0.25, 4.0).tolist() == [False, True, False]
 
 

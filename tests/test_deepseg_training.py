@@ -14,7 +14,14 @@ from spineseg.deepseg import augment, look
 from spineseg.deepseg.batches import draw_slices, generator_of, make_batch, vary_slices
 from spineseg.deepseg.model import load_model
 from spineseg.deepseg.network import UNet, UNetConfig
-from spineseg.deepseg.recipe import Sources, choose_images, parse_fold, parse_trust, train_network
+from spineseg.deepseg.recipe import (
+    Sources,
+    choose_images,
+    even_out_contrasts,
+    parse_fold,
+    parse_trust,
+    train_network,
+)
 from spineseg.deepseg.shards import (
     Shard,
     build_cordless_shard,
@@ -333,3 +340,15 @@ def test_half_of_the_lumbar_slices_hold_no_cord():
     shard = build_phantom_shard(40, TINY, np.random.default_rng(2), 1.0, lumbar=True)
     holds = shard.cord.amax((1, 2, 3)) > 0.5
     assert 0.1 < holds.float().mean() < 0.6
+
+
+def test_contrasts_are_drawn_as_the_root_of_their_weights():
+    contrasts = ("t2", "dwi", "t2", "t1")
+    images = [LabelledImage(Path("image"), Path("reference"), contrast, "s") for contrast in contrasts]
+    weights = (12.0, 1.0, 4.0, 1.0)  # in all 16 t2, 1 dwi, 1 t1: the mean is 6
+    shards = even_out_contrasts([replace(disc_shard(), weight=weight) for weight in weights], images)
+    drawn = [shard.weight for shard in shards]
+    assert drawn[0] + drawn[2] == pytest.approx(4 * drawn[1])
+    assert drawn[0] == pytest.approx(3 * drawn[2])
+    assert drawn[1] == drawn[3]
+    assert even_out_contrasts([], []) == []

@@ -21,7 +21,10 @@ SHAPES = {
     "segment": ShapeRanges(),
     "detect": ShapeRanges(shift_px=14.0, p_cut=0.35, p_wide=0.35, elastic_px=0.8),  # the cord lies anywhere
 }
-LOOKS = {"segment": LookRanges(), "detect": LookRanges(bias=0.8, coarsest_mm=3.0)}  # whole slices: coil shading counts
+LOOKS = {
+    "segment": LookRanges(p_plain=0.2, p_cord=0.4, noise=0.2),  # wider: its edge is what is measured
+    "detect": LookRanges(bias=0.8, coarsest_mm=3.0),  # whole slices: coil shading counts
+}
 
 
 @dataclass(frozen=True)

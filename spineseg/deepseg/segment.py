@@ -25,6 +25,10 @@ OK_COVERAGE = 0.9
 """Share of slices with cord from which a result is called complete: fields of view often end in the brain or air."""
 
 
+OWN_THRESHOLDS = {"t1": 0.5, "t2": 0.45, "t2s": 0.5, "dwi": 0.5}
+"""Probability from which a voxel is cord, by contrast."""
+
+
 @dataclass(frozen=True)
 class DeepsegParams:
     """Settings of deepseg.
@@ -32,8 +36,8 @@ class DeepsegParams:
     Parameters
     ----------
     thr : float, 0 to 1, optional
-        Probability from which a voxel is cord. The one threshold, applied on the image's own grid. Default: 0.5, or
-        that of SCT's network for the contrast.
+        Probability from which a voxel is cord. The one threshold, applied on the image's own grid. Default: that of
+        the contrast, `OWN_THRESHOLDS` or SCT's.
     kernel : {"2d", "3d"}
         Slices alone, or with their neighbours along the cord.
     mirror : bool, optional
@@ -106,7 +110,7 @@ def segment_cord(
         centerline = trace_cord(heat, zooms, volume.shape, params.min_confidence)
     else:
         _check_centerline(centerline, volume)
-    thr = default_threshold(models) if params.thr is None else params.thr
+    thr = default_threshold(models, contrast) if params.thr is None else params.thr
     mirror = not isinstance(models.segment, SctUNet) if params.mirror is None else params.mirror
     recorded = asdict(params) | {"thr": thr, "mirror": mirror}
     if centerline.is_empty:
@@ -131,9 +135,11 @@ def segment_cord(
     return Segmentation(prob, mask, centerline, status, notes, recorded, uncertainty=uncertainty)
 
 
-def default_threshold(models: Models) -> float:
-    """Return the threshold that belongs to the network which outlines: 0.5, or SCT's for its contrast."""
-    return THRESHOLDS[models.segment.config.contrast] if isinstance(models.segment, SctUNet) else 0.5
+def default_threshold(models: Models, contrast: str) -> float:
+    """Return the threshold of a contrast for the network which outlines, ours or SCT's."""
+    if isinstance(models.segment, SctUNet):
+        return THRESHOLDS[models.segment.config.contrast]
+    return OWN_THRESHOLDS[contrast]
 
 
 def _check_centerline(centerline: Centerline, volume: Volume) -> None:
