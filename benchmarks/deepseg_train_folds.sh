@@ -1,5 +1,5 @@
 #!/bin/sh
-# Train the networks that the cross-validation needs and those that the package ships: about 2 h of one idle core.
+# Train the networks that the cross-validation needs and those that the package ships: about 1.5 h of one core with bf16 matrix units.
 #     sh benchmarks/deepseg_train_folds.sh ../shared/data weights
 # The same steps and seed on one thread give the same weights on the same machine; a killed run goes on where it was.
 # Name stages to do only these, such as two cores working beside each other: ... weights detect & ... weights segment

@@ -22,7 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-centerline", type=Path, metavar="FILE", help="curve to follow (NIfTI or CSV) in place of a detected one"
     )
     group.add_argument(
-        "-thr", type=float, metavar="P", help="probability from which a voxel is cord; default 0.5 (SCT's: its own)"
+        "-thr",
+        type=float,
+        metavar="P",
+        help="probability from which a voxel is cord; default 0.5, for t2 0.45 (SCT's weights: their own)",
     )
     group.add_argument(
         "-kernel", choices=("2d", "3d"), default="2d", help="slices alone, or with their neighbours; default 2d"
@@ -31,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-mirror",
         type=int,
         choices=(0, 1),
-        help="average over right-left mirror images; 0 is faster; default 1 (SCT's weights: 0)",
+        help="average over two views, one of them mirrored; 0: one view, faster; default 1 (SCT's weights: 0)",
     )
     group.add_argument(
         "-weights",

@@ -70,7 +70,7 @@ UNSURE_MM = 10.0
 """The median over this length decides: one spoilt slice does not end the cord."""
 
 MIN_RUN_MM = 8.0
-"""A shorter run beyond a gap that is too long to bridge is a vessel or a root."""
+"""A shorter run beyond a gap that is too long to bridge, or left over from an unsure one, is a vessel or a root."""
 
 
 def find_unsure_slices(
@@ -99,7 +99,8 @@ def find_unsure_slices(
     for run in range(1, n_runs + 1):
         slices = np.flatnonzero(runs == run)
         sure = slices[_smooth_doubt(doubt[slices], size) < UNSURE]
-        if len(sure) * slice_mm < MIN_RUN_MM and (n_runs > 1 or not (doubt[sure] < UNSURE).any()):
+        is_short = len(sure) * slice_mm < MIN_RUN_MM
+        if is_short and (n_runs > 1 or len(sure) < len(slices)):
             dropped[slices] = True
         else:
             dropped[slices] = (slices < sure[0]) | (slices > sure[-1])

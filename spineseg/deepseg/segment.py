@@ -41,8 +41,8 @@ class DeepsegParams:
     kernel : {"2d", "3d"}
         Slices alone, or with their neighbours along the cord.
     mirror : bool, optional
-        Average over right-left mirror images; twice the time of the second stage. Default: yes, but for SCT's networks,
-        which are published without.
+        Average over two views, one of them mirrored; twice the time of the second stage. Default: yes, but for SCT's
+        networks, which are published without.
     min_confidence : float
         Heat of the detector below which a slice is believed to hold no cord.
     batch : int
