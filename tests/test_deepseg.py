@@ -377,6 +377,16 @@ def test_patches_are_scaled_about_their_middle(scale):
     assert 0.5 < inference.scale_patches(torch.ones(1, 1, 64, 64), scale).mean() <= 1
 
 
+def test_few_slices_are_looked_at_more_often():
+    assert inference.choose_views(12, mirror=False) == ((1.0, False),)
+    few, many = (inference.choose_views(n, mirror=True) for n in (12, 216))
+    assert 12 * len(few) < 216 * len(many)
+    for views in (few, many):
+        scales, mirrored = zip(*views, strict=True)
+        assert np.mean(scales) == pytest.approx(1)
+        assert np.mean(mirrored) == 0.5
+
+
 def test_maps_between_slices_are_interpolated():
     maps = np.arange(3, dtype=np.float32)[:, None, None] * np.ones((3, 2, 4), np.float32)
     whole = inference.interpolate_slices(maps, np.array([0, 2, 3]))

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-mirror",
         type=int,
         choices=(0, 1),
-        help="average over two views, one of them mirrored; 0: one view, faster; default 1 (SCT's weights: 0)",
+        help="average over two to six views, half of them mirrored; 0: one view, faster; default 1 (SCT's weights: 0)",
     )
     group.add_argument(
         "-weights",

@@ -26,7 +26,8 @@ OK_COVERAGE = 0.9
 
 
 OWN_THRESHOLDS = {"t1": 0.5, "t2": 0.45, "t2s": 0.5, "dwi": 0.5}
-"""Probability from which a voxel is cord, by contrast."""
+"""Probability from which a voxel is cord, by contrast. Raters draw the dark cord of a T2w wider: held out, 0.45 gains
+0.004 Dice there, and areas are 1 % off in place of 4 %. Elsewhere no other is better on the people left out."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class DeepsegParams:
     kernel : {"2d", "3d"}
         Slices alone, or with their neighbours along the cord.
     mirror : bool, optional
-        Average over two views, one of them mirrored; twice the time of the second stage. Default: yes, but for SCT's
-        networks, which are published without.
+        Average over two views of each slice, one of them mirrored, or over six where there are few slices. Default:
+        yes, but for SCT's networks, which are published without.
     min_confidence : float
         Heat of the detector below which a slice is believed to hold no cord.
     batch : int
