@@ -466,6 +466,8 @@ def test_unsure_ends_and_far_runs_are_no_cord():
     assert cleanup.find_unsure_slices(lone, np.full(10, 0.4), 4.0).tolist() == lone.tolist()
     ends_unsure = np.array([0.6, 0.6, 0.2, 0.7])  # the last one is below the limit only beside its mirror image
     assert cleanup.find_unsure_slices(np.ones(4, bool), ends_unsure, 4.0).all()
+    root = np.array([0.5, 0.9, 0.8, 1.0, 0.3, 0.2, 0.3, 0.25, 0.3, 0.3, 0.9, 0.95])  # 6 mm of 12 look like a cord
+    assert cleanup.find_unsure_slices(np.ones(12, bool), root, 1.0).all()
 
 
 def test_clean_up_reports_long_gaps_and_weak_ends():

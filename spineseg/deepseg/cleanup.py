@@ -99,7 +99,7 @@ def find_unsure_slices(
     for run in range(1, n_runs + 1):
         slices = np.flatnonzero(runs == run)
         sure = slices[_smooth_doubt(doubt[slices], size) < UNSURE]
-        is_short = len(sure) * slice_mm < MIN_RUN_MM
+        is_short = (doubt[sure] < UNSURE).sum() * slice_mm < MIN_RUN_MM
         if is_short and (n_runs > 1 or len(sure) < len(slices)):
             dropped[slices] = True
         else:
