@@ -183,7 +183,7 @@ cord is shown, the tighter it is drawn: larger and smaller views cancel that. Si
 nothing elsewhere in the mean, but steady the border of a cord of which few slices are there."""
 
 FEW_SLICES = 80
-"""Up to here six views take no longer than two of a full field of view of 216 slices."""
+"""Up to here six views take about as long as two of a full field of view of 216 slices, or less."""
 
 
 def choose_views(n_slices: int, mirror: bool) -> tuple[tuple[float, bool], ...]:
