@@ -1,8 +1,8 @@
 """Print how often deepseg sees cord where there is none.
 
-    python benchmarks/deepseg_negatives.py [-data ../shared/data] [-folds DIR/fold0]
+    python benchmarks/deepseg_negatives.py [-data ../shared/data] [-folds DIR/fold0] [-seed 4711]
 
-Phantoms of people whom no training saw (their seed is this script's), acquired above and below the cord in every
+Phantoms of people whom no training saw (their seed is no training's), acquired above and below the cord in every
 contrast, and things that are no spine: noise, bottles, legs. With `-data` also the real lumbar image, whose cord ends
 at about slice 92 by eye; it has no reference and is in no training. Counted are slices with mask among slices without
 cord.
@@ -25,7 +25,6 @@ from spineseg.deepseg.segment import segment_cord
 from spineseg.phantom.dataset import make_image
 from spineseg.volume import Volume, load_image, to_canonical
 
-SEED = 4711
 PLACES = {"brain": 90.0, "below the conus": -515.0}
 CONTRASTS = {"T1w": "t1", "T2w": "t2", "T2star": "t2s", "dwi": "dwi"}
 BELOW_CONUS = 80
@@ -34,12 +33,12 @@ BELOW_CONUS = 80
 AFFINE = np.diag([-1.0, 1.0, 4.0, 1.0])
 
 
-def phantoms(n: int) -> Iterator[tuple[str, str, Volume, np.ndarray]]:
+def phantoms(n: int, seed: int) -> Iterator[tuple[str, str, Volume, np.ndarray]]:
     """Yield what is shown, the contrast, the image and which slices hold cord."""
     for place, target in PLACES.items():
         for suffix, contrast in CONTRASTS.items():
             for index in range(n):
-                image = make_image(SEED, index, suffix, target_s_mm=target)
+                image = make_image(seed, index, suffix, target_s_mm=target)
                 data = image.data if image.data.ndim == 3 else image.data[..., 1:].mean(axis=3)  # without b = 0
                 affine = image.acquisition.affine
                 volume = to_canonical(data.astype(np.float32), affine)
@@ -47,9 +46,9 @@ def phantoms(n: int) -> Iterator[tuple[str, str, Volume, np.ndarray]]:
                 yield f"phantom, {place}", contrast, volume, holds
 
 
-def things(n: int) -> Iterator[tuple[str, str, Volume, np.ndarray]]:
+def things(n: int, seed: int) -> Iterator[tuple[str, str, Volume, np.ndarray]]:
     """Yield noise, bottles and legs, bright on dark and dark on bright."""
-    rng, shape = np.random.default_rng(SEED), (128, 128, 10)
+    rng, shape = np.random.default_rng(seed), (128, 128, 10)
     i, j = np.indices(shape[:2]) - 63.5
     for index in range(2 * n):
         noise = rng.normal(0, rng.uniform(5, 60), shape)
@@ -84,10 +83,11 @@ def main() -> None:
     parser.add_argument("-data", type=Path, help="folder of the real images")
     parser.add_argument("-folds", type=Path, help="folder of other networks; default: the shipped ones")
     parser.add_argument("-n", type=int, default=5, help="people per contrast and place; default 5")
+    parser.add_argument("-seed", type=int, default=4711, help="of people and things; default 4711")
     args = parser.parse_args()
     models = load_models(args.folds, device="cpu", threads=1)
     rows = []
-    for source in (phantoms(args.n), things(args.n), lumbar(args.data) if args.data else ()):
+    for source in (phantoms(args.n, args.seed), things(args.n, args.seed), lumbar(args.data) if args.data else ()):
         for name, contrast, volume, holds in source:
             result = segment_cord(volume, contrast, models=models)
             found = result.cord_mask.any(axis=(0, 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -268,6 +269,13 @@ def test_shards_hold_the_cord_in_their_middle():
     assert shard.cord[:, 0, size // 2, size // 2].min() == 1
     area = shard.cord.float().sum((1, 2, 3)) * TINY.zoom_mm**2
     assert ((area > 50) & (area < 110)).all()
+
+
+def test_an_empty_reference_is_refused(tmp_path):
+    for name, values in (("image", np.ones((20, 20, 4))), ("empty", np.zeros((20, 20, 4)))):
+        nib.save(nib.Nifti1Image(values.astype(np.float32), np.eye(4)), tmp_path / f"{name}.nii.gz")
+    with pytest.raises(InputError, match="empty.nii.gz: expected a mask with cord"):
+        build_shard(LabelledImage(tmp_path / "image.nii.gz", tmp_path / "empty.nii.gz", "t2", "s"), TINY)
 
 
 def test_cordless_slices_hold_no_cord():

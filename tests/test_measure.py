@@ -271,6 +271,7 @@ def test_an_image_that_cannot_be_read_costs_the_prediction_only(study):
     for row in study.measure().metrics:
         assert "predicted_dice" not in row
         assert "quality not predicted" in row["message"]
+        assert ("guessed_contrast" in row) is (row["subject"] == "02")  # read, but of another shape
         assert row["n_slices"] == 12
 
 

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from spineseg.deepseg.network import UNetConfig
 from spineseg.deepseg.preprocess import extract_patches
 from spineseg.deepseg.synthetic import draw_cordless_slice, draw_mask_slice
+from spineseg.errors import InputError
 from spineseg.training_data import LabelledImage
 from spineseg.volume import NativeGrid, Volume, crop, load_image, load_mask
 
@@ -67,9 +68,17 @@ class Shard:
 
 
 def build_shard(item: LabelledImage, config: UNetConfig) -> Shard:
-    """Load a labelled image and cut its labelled slices out around the cord."""
+    """Load a labelled image and cut its labelled slices out around the cord.
+
+    Raises
+    ------
+    InputError
+        If the reference is empty.
+    """
     volume, grid = load_image(item.image, contrast=item.contrast)
     mask, _ = load_mask(item.reference, like=grid)
+    if not mask.data.any():
+        raise InputError(f"{item.reference}: expected a mask with cord, found an empty one; leave it out of the table")
     stacks = [(volume, mask)]
     dz = float(volume.zooms[2])
     if config.stage == "segment" and dz < THIN_MM:
