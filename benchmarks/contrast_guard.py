@@ -17,7 +17,7 @@ from spineseg.bids import image_stem
 from spineseg.centerline.detector import load_detector
 from spineseg.centerline.polarity import doubt_contrast, weigh_contrasts
 from spineseg.contrasts import CONTRASTS, CORD_DARKER, SUFFIX_CONTRAST
-from spineseg.study.index import walk_folders
+from spineseg.study.sources import walk_folders
 from spineseg.volume import load_image
 
 

@@ -26,9 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from spineseg.decision.evidence import VALUE_COLUMNS, Evidence
+from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams
 from spineseg.decision.rule import decide_by_endpoint
+from spineseg.measures import METRICS
 from spineseg.quality.fitting import as_cases, fit_quality_model
 from spineseg.quality.model import load_quality_model
 from spineseg.quality.recipe import collect_cases, describe_origin, load_cases, save_cases, weigh_cases
@@ -173,7 +174,7 @@ def _expected_dice(pool: Pool, names: list, weight: NDArray, method: Method) -> 
 def _evidence(pool: Pool, chosen: NDArray) -> Evidence:
     """Tables of a pilot, as arrays, with the references hidden."""
     n = len(chosen)
-    values = {column: np.full((n, 2), np.nan) for column in VALUE_COLUMNS}
+    values = {column: np.full((n, 2), np.nan) for column in METRICS}
     values |= {"predicted_dice": pool.predicted[chosen], "predicted_dice_low": pool.low[chosen]}
     values |= {"predicted_dice_high": pool.high[chosen], "flagged": pool.flagged[chosen].astype(float)}
     failed = np.array([[pool.rows[number]["status"] == "empty" for number in pair] for pair in chosen])

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Install this checkout into the environment, with the versions that it was tested with.
-# rules/common.smk sets SPINESEG_SOURCE to the checkout.
 set -euo pipefail
+# the workflow writes the checkout's folder here
+source=@SOURCE@
 python -m pip install --extra-index-url https://download.pytorch.org/whl/cpu \
-    -c "${SPINESEG_SOURCE:?}/constraints.txt" "$SPINESEG_SOURCE"
+    -c "$source/constraints.txt" "$source"

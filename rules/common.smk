@@ -6,50 +6,48 @@ from pathlib import Path
 
 SOURCE = Path(workflow.current_basedir).parent.resolve()
 sys.path.insert(0, str(SOURCE))
-os.environ |= {
-    # the environment of this Snakemake comes first, activated or not; conda's goes before it
-    "PATH": os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]),
-    # for envs/spineseg.post-deploy.sh
-    "SPINESEG_SOURCE": str(SOURCE),
-}
-
-from spineseg import __version__
-from spineseg.decision.params import params_from_config
-from spineseg.errors import InputError
-from spineseg.study.declared import declared_methods
-from spineseg.study.lock import check_study
-from spineseg.study.configuration import (
-    check_meaning,
-    check_sources,
-    complete_configuration,
+# the environment of this Snakemake comes first, activated or not; conda's goes before it
+os.environ["PATH"] = os.pathsep.join(
+    [str(Path(sys.executable).parent), *os.get_exec_path()]
 )
+
+from spineseg.errors import InputError
+from spineseg.study.configuration import make_configuration, read_yaml
+from spineseg.study.environment import write_environment
+from spineseg.study.lock import check_study
+from spineseg.study.sources import check_sources
+from spineseg.study.steps import digest_step
+from spineseg.studyfolder.layout import TABLES, Stage, StudyFolder
 
 DEMO = "resources/demo"
 
 try:
-    STUDY = complete_configuration(config, demo_dir=DEMO)
-    IS_DEMO = STUDY["bids_dir"] == DEMO
+    for file in workflow.configfiles:
+        read_yaml(file)  # Snakemake takes the last of two equal keys without a word
+    STUDY = make_configuration(config, demo_dir=DEMO)
+    IS_DEMO = STUDY.bids_dir == DEMO
+    FOLDER = StudyFolder(Path("results") / STUDY.dataset)
     if workflow.is_main_process:
-        # the demo's images are made by the first job
-        check_meaning(STUDY) if IS_DEMO else check_sources(STUDY)
-        results = f"results/{STUDY['dataset']}"
+        if not IS_DEMO:  # the demo's images are made by the first job
+            check_sources(STUDY)
         asked = [
             word
             for word in sys.argv[1:]
-            if word == "study" or word.startswith(f"{results}/study/")
+            if word == "study" or word.startswith(f"{FOLDER.stage(Stage.STUDY)}/")
         ]
         if "--unlock" not in sys.argv:
-            check_study(STUDY, results, to_study=bool(asked))
+            check_study(STUDY, FOLDER, to_study=bool(asked))
 except InputError as error:
     # one line and no traceback, which an exception would bring
     print(f"spineseg: error: {error}", file=sys.stderr)
     sys.exit(2)
 
-DATASET = STUDY["dataset"]
-METHODS = declared_methods(STUDY)
-PERTURBATIONS = params_from_config(STUDY["decision"]).perturbations
-TABLES = ["metrics.tsv", "agreement.tsv", "slices.tsv.gz", "kept.tsv"]
-STAGES = {"": "all", "pilot/": "pilot", "study/": "study"}
+DATASET = STUDY.dataset
+METHODS = STUDY.methods
+PERTURBATIONS = STUDY.decision.perturbations
+STAGES = {"": Stage.ALL, "pilot/": Stage.PILOT, "study/": Stage.STUDY}
+# another environment for other code, so that none is left behind by an update
+ENVIRONMENT = write_environment(SOURCE / "envs", Path(".snakemake") / "spineseg")
 
 
 wildcard_constraints:

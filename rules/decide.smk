@@ -10,8 +10,8 @@ localrules:
 rule decide:
     """Decide which method the dataset keeps."""
     input:
-        config="results/{dataset}/study.json",
-        table="results/{dataset}/images.tsv",
+        config=ancient("results/{dataset}/study.json"),
+        table=get_table,
         metrics="results/{dataset}/pilot/tables/metrics.tsv",
         agreement="results/{dataset}/pilot/tables/agreement.tsv",
         slices="results/{dataset}/pilot/tables/slices.tsv.gz",
@@ -23,44 +23,46 @@ rule decide:
     benchmark:
         "logs/{dataset}/benchmarks/decide.tsv"
     conda:
-        "../envs/spineseg.yaml"
+        ENVIRONMENT
     resources:
         mem_mb=1000,
         runtime=30,
     params:
-        version=__version__,
+        question=[STUDY.document[key] for key in ("methods", "decision", "override")],
+        images=get_images,
+        code=digest_step("decide"),
     shell:
         "spineseg decide -metrics {input.metrics} -agreement {input.agreement} -slices {input.slices}"
         " -table {input.table} -config {input.config} -o {output.decision} > {log} 2>&1"
 
 
 checkpoint lock_study:
-    """Begin the study by the decided method, or check that it goes on as it was begun."""
+    """Start the study by the decided method, or check that it goes on as it was started."""
     input:
-        config="results/{dataset}/study.json",
+        config=ancient("results/{dataset}/study.json"),
         decision="results/{dataset}/decision.json",
     output:
         lock=update("results/{dataset}/study/lock.json"),
     log:
         "logs/{dataset}/lock.log",
     conda:
-        "../envs/spineseg.yaml"
+        ENVIRONMENT
     resources:
         mem_mb=1000,
         runtime=10,
     params:
         declarations=get_declarations,
-        version=__version__,
+        accepted=STUDY.document["accept_changes"],
+        code=digest_step("lock"),
     shell:
-        "spineseg lock -config {input.config} -decision {input.decision} -results results/{wildcards.dataset}"
-        " > {log} 2>&1"
+        "spineseg lock -results results/{wildcards.dataset} > {log} 2>&1"
 
 
 rule keep_masks:
     """Put the decided method's masks where other tools look for them."""
     input:
-        config="results/{dataset}/study.json",
-        table="results/{dataset}/images.tsv",
+        config=ancient("results/{dataset}/study.json"),
+        table=get_table,
         decision="results/{dataset}/decision.json",
         manifests=get_manifests,
         exceptions=get_exceptions,
@@ -71,13 +73,14 @@ rule keep_masks:
     benchmark:
         "logs/{dataset}/benchmarks/{stage}keep.tsv"
     conda:
-        "../envs/spineseg.yaml"
+        ENVIRONMENT
     resources:
         mem_mb=1000,
         runtime=60,
     params:
         stage=get_stage,
-        version=__version__,
+        images=get_images,
+        exceptions=STUDY.document["exceptions"],
+        code=digest_step("keep"),
     shell:
-        "spineseg keep -config {input.config} -table {input.table} -results results/{wildcards.dataset}"
-        " -stage {params.stage} -decision {input.decision} > {log} 2>&1"
+        "spineseg keep -results results/{wildcards.dataset} -stage {params.stage} > {log} 2>&1"

@@ -15,13 +15,13 @@ rule make_demo:
     benchmark:
         "logs/benchmarks/demo.tsv"
     conda:
-        "../envs/spineseg.yaml"
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=2000,
         runtime=30,
     params:
-        version=__version__,
+        code=digest_step("demo"),
     shell:
         f"spineseg phantom {DEMO} > {{log}} 2>&1"
 
@@ -33,15 +33,15 @@ rule write_configuration:
     log:
         "logs/{dataset}/configuration.log",
     conda:
-        "../envs/spineseg.yaml"
+        ENVIRONMENT
     params:
-        study=STUDY,
+        study=STUDY.document,
     script:
         "scripts/write_configuration.py"
 
 
 checkpoint index_images:
-    """List every image, included or with the reason why not; deal them to chunks."""
+    """List every image, included or with the reason why not; assign them to chunks."""
     input:
         config="results/{dataset}/study.json",
         demo=rules.make_demo.output.description if IS_DEMO else [],
@@ -55,12 +55,12 @@ checkpoint index_images:
     benchmark:
         "logs/{dataset}/benchmarks/index.tsv"
     conda:
-        "../envs/spineseg.yaml"
+        ENVIRONMENT
     resources:
         chunk_images=10,
     params:
         source=get_fingerprint,
-        version=__version__,
+        code=digest_step("index"),
     shell:
-        "spineseg index -config {input.config} -o {output.table}"
+        "spineseg index -config {input.config} -results results/{wildcards.dataset}"
         " -chunk-size {resources.chunk_images} > {log} 2>&1"

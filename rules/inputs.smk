@@ -2,32 +2,38 @@
 
 from functools import cache
 
-from spineseg.provenance import sha256_json
-from spineseg.study.chunks import PILOT
-from spineseg.study.exceptions import exceptions_from
-from spineseg.study.images import read_included
+from spineseg.file_digests import FileDigests
+from spineseg.provenance import sha256_file, sha256_json
 from spineseg.study.index import source_fingerprint
-from spineseg.study.keep import read_decided_method
+from spineseg.studyfolder.decisions import PILOT, find_lock, read_membership
+from spineseg.studyfolder.images import read_included
 
 
 def get_fingerprint(wildcards):
-    """What changes when the source has other images."""
+    """What changes when a file of the source comes, goes or is replaced."""
     return "demo" if IS_DEMO else source_fingerprint(STUDY)
 
 
 @cache
-def read_chunks(table, changed_ns):
-    """Chunk to its images; read once per state of the table."""
+def read_chunks(table_sha256, membership_sha256):
+    """Chunk to its images; read once per state of the files."""
+    chunk_of = read_membership(FOLDER).chunks
     chunks = {}
-    for row in read_included(table):
-        chunks.setdefault(row["chunk"], []).append(row)
+    for image in read_included(FOLDER.images):
+        chunks.setdefault(chunk_of[image.image_id], []).append(image)
     return chunks
+
+
+@cache
+def read_digests(changed_ns):
+    """Checksums of the source's files, as the index has left them."""
+    return FileDigests(FOLDER.file_digests)
 
 
 def get_chunks(wildcards):
     """Chunk to its images, once they are indexed."""
-    table = checkpoints.index_images.get(dataset=wildcards.dataset).output.table
-    return read_chunks(table, Path(table).stat().st_mtime_ns)
+    checkpoints.index_images.get(dataset=wildcards.dataset)
+    return read_chunks(sha256_file(FOLDER.images), sha256_file(FOLDER.membership))
 
 
 def get_chunk(wildcards):
@@ -35,25 +41,38 @@ def get_chunk(wildcards):
     return get_chunks(wildcards).get(wildcards.chunk, [])
 
 
-def get_chunk_files(wildcards):
-    """The files a chunk is made from; one that has gone is the segmentation's to report."""
-    named = [
-        row[key] for row in get_chunk(wildcards) for key in ("path", "bval") if row[key]
-    ]
-    return [path for path in named if Path(path).is_file()]
+def get_table(wildcards):
+    """The table of images, once it is made; its content counts (`get_images`), not its date."""
+    return ancient(checkpoints.index_images.get(dataset=wildcards.dataset).output.table)
+
+
+def get_images(wildcards):
+    """What changes when the table of images does."""
+    return sha256_file(FOLDER.images) if FOLDER.images.is_file() else ""
+
+
+def digest_files(paths):
+    """The checksum of the content of some files, whatever their names and dates."""
+    digests = read_digests(
+        FOLDER.file_digests.stat().st_mtime_ns if FOLDER.file_digests.is_file() else 0
+    )
+    return digests.digest_all(paths)
+
+
+def get_chunk_content(wildcards):
+    """What a chunk's segmentation depends on: images, b-values, existing masks, and the contrasts they are taken for."""
+    images, method = get_chunk(wildcards), METHODS[wildcards.method]
+    files = [path for image in images for path in (image.path, image.bval) if path]
+    files += [mask for image in images for mask in method.find_masks(image)]
+    named = [(image.image_id, image.contrast) for image in images]
+    return sha256_json([named, digest_files(files)])
 
 
 def get_chunk_references(wildcards):
-    """The manual masks of a chunk's images."""
-    named = [row["reference"] for row in get_chunk(wildcards) if row["reference"]]
-    return [path for path in named if Path(path).is_file()]
-
-
-def get_chunk_facts(wildcards):
-    """What else a chunk's segmentation depends on: its images and the contrasts they are taken for."""
-    return sha256_json(
-        [(row["image_id"], row["contrast"]) for row in get_chunk(wildcards)]
-    )
+    """What a chunk's measures and pictures depend on beside the masks: images and manual masks."""
+    images = get_chunk(wildcards)
+    files = [path for image in images for path in (image.path, image.reference)]
+    return sha256_json([image.image_id for image in images] + [digest_files(files)])
 
 
 def get_chunk_names(wildcards):
@@ -68,7 +87,7 @@ def is_of_study(wildcards):
 
 
 def get_lock(wildcards):
-    """What the study was begun by; only through the method, so its time does not count."""
+    """What the study is held to; only through the method, so its time does not count."""
     if not is_of_study(wildcards):
         return []
     return ancient(checkpoints.lock_study.get(dataset=wildcards.dataset).output.lock)
@@ -77,14 +96,25 @@ def get_lock(wildcards):
 def get_methods(wildcards):
     """The methods of a stage: all of them, or the study's."""
     lock = get_lock(wildcards)
-    return [read_decided_method(lock)] if lock else list(METHODS)
+    return [find_lock(FOLDER).method] if lock else list(METHODS)
+
+
+def get_study_method(wildcards):
+    """The method that the study is held to."""
+    checkpoints.lock_study.get(dataset=wildcards.dataset)
+    return find_lock(FOLDER).method
+
+
+def get_measured_stage(wildcards):
+    """The stage whose tables a chunk's measures belong to."""
+    return STAGES[wildcards.compared].value
 
 
 def get_exceptions(wildcards):
     """The masks of a study's images that are kept by another method, where the configuration names such."""
     if not is_of_study(wildcards):
         return []
-    excepted = exceptions_from(STUDY, get_methods(wildcards)[0])
+    excepted = STUDY.exceptions_to(get_methods(wildcards)[0])
     return "results/{dataset}/study/exceptions.json" if excepted else []
 
 
@@ -95,11 +125,19 @@ def flag_exceptions(wildcards, input):
 
 def get_excepted(wildcards):
     """What the excepted images depend on."""
-    return sha256_json([STUDY["exceptions"], get_declarations(wildcards)])
+    excepted = {
+        image.image_id: digest_files([image.path, image.bval])
+        for images in get_chunks(wildcards).values()
+        for image in images
+        if image.image_id in STUDY.exceptions
+    }
+    return sha256_json(
+        [STUDY.document["exceptions"], excepted, get_declarations(wildcards)]
+    )
 
 
 def get_declarations(wildcards):
-    """What changes when any method gets other options or weights."""
+    """What changes when the code, the options or the weights of any method do."""
     return {method: digest_method(method) for method in METHODS}
 
 
@@ -111,6 +149,20 @@ def get_manifests(wildcards):
     pattern = "results/{dataset}/chunks/{method}/{chunk}.json"
     return expand(
         pattern, dataset=wildcards.dataset, method=get_methods(wildcards), chunk=chunks
+    )
+
+
+def get_timings(wildcards):
+    """What the segmentation of all chunks of a stage has cost: told, but no reason to do anything again."""
+    pattern = "results/{dataset}/chunks/{method}/{chunk}.timings.tsv"
+    chunks = get_chunk_names(wildcards)
+    return ancient(
+        expand(
+            pattern,
+            dataset=wildcards.dataset,
+            method=get_methods(wildcards),
+            chunk=chunks,
+        )
     )
 
 
@@ -132,7 +184,7 @@ def get_measures(wildcards):
         dataset=wildcards.dataset,
         compared="study/" if wildcards.stage == "study/" else "",
         chunk=get_chunk_names(wildcards),
-        table=["metrics.tsv", "agreement.tsv", "slices.tsv.gz"],
+        table=TABLES,
     )
 
 
@@ -144,24 +196,19 @@ def get_drawn(wildcards):
 
 def get_stage(wildcards):
     """The stage's name on the command line."""
-    return STAGES[wildcards.get("stage", wildcards.get("compared"))]
+    return STAGES[wildcards.get("stage", wildcards.get("compared"))].value
 
 
 @cache
 def digest_method(method):
-    """The checksum of a method's declaration and all its weights."""
-    return METHODS[method].digest()
+    """The checksum of what makes a method's masks: its code, its options and its weights."""
+    made = METHODS[method].made_by()
+    return sha256_json([made.code, dict(made.parameters), dict(made.weights)])
 
 
-def get_declaration(wildcards):
-    """What changes when a method gets other options or weights, so that it runs anew."""
+def get_made_by(wildcards):
+    """What changes when the code, the options or the weights of a method do, so that it runs again."""
     return digest_method(wildcards.method)
-
-
-def get_chunk_masks(wildcards):
-    """The existing masks of a chunk's images, where the method is such."""
-    method = METHODS[wildcards.method]
-    return [path for row in get_chunk(wildcards) for path in method.find_masks(row)]
 
 
 def get_memory(wildcards, attempt):
@@ -183,13 +230,5 @@ def get_perturbation_minutes(wildcards, input, attempt):
 
 def get_exception_minutes(wildcards, attempt):
     """Minutes for the excepted images, each by a method that may be a program."""
-    longest = max(
-        3,
-        *(
-            method.timeout_min
-            for method in METHODS.values()
-            if method.kind == "command"
-        ),
-        3,
-    )
-    return int(10 + longest * len(STUDY["exceptions"])) * attempt
+    each = [m.timeout_min for m in METHODS.values() if m.kind == "command"]
+    return int(10 + max([3, *each]) * len(STUDY.exceptions)) * attempt

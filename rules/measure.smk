@@ -20,28 +20,27 @@ rule perturb_chunk:
         "logs/{dataset}/benchmarks/perturb/{method}/{chunk}.tsv"
     retries: 1
     conda:
-        "../envs/spineseg.yaml"
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=get_memory,
         runtime=get_perturbation_minutes,
     params:
         n=PERTURBATIONS,
-        version=__version__,
+        code=digest_step("perturb"),
     shell:
-        "spineseg perturb -config {input.config} -table {input.table} -results results/{wildcards.dataset}"
-        " -method {wildcards.method} -chunk {wildcards.chunk} -n {params.n} -manifest {output.manifest}"
-        " -threads {threads} > {log} 2>&1"
+        "spineseg perturb -results results/{wildcards.dataset} -method {wildcards.method}"
+        " -chunk {wildcards.chunk} -n {params.n} -threads {threads} > {log} 2>&1"
 
 
 rule measure_chunk:
     """Measure a chunk's masks and compare them."""
     input:
+        config=ancient("results/{dataset}/study.json"),
         table=ancient("results/{dataset}/images.tsv"),
         lock=get_lock,
         exceptions=get_exceptions,
         manifests=get_manifests,
-        references=get_chunk_references,
         perturbed=get_perturbed,
     output:
         metrics="results/{dataset}/chunks/measures/{compared}{chunk}.metrics.tsv",
@@ -53,7 +52,7 @@ rule measure_chunk:
         "logs/{dataset}/benchmarks/measure/{compared}{chunk}.tsv"
     retries: 1
     conda:
-        "../envs/spineseg.yaml"
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=get_memory,
@@ -61,32 +60,35 @@ rule measure_chunk:
     params:
         methods=get_methods,
         exceptions=flag_exceptions,
-        version=__version__,
+        stage=get_measured_stage,
+        content=get_chunk_references,
+        limits=STUDY.document["plausible"],
+        code=digest_step("measure"),
     shell:
-        "spineseg measure -table {input.table} -results results/{wildcards.dataset}"
-        " -chunk {wildcards.chunk} -methods {params.methods}"
-        " -prefix results/{wildcards.dataset}/chunks/measures/{wildcards.compared}{wildcards.chunk}"
-        " -perturbed {input.perturbed} {params.exceptions} > {log} 2>&1"
+        "spineseg measure -results results/{wildcards.dataset} -stage {params.stage}"
+        " -chunk {wildcards.chunk} -methods {params.methods} -perturbed {input.perturbed} {params.exceptions} > {log} 2>&1"
 
 
 rule gather_tables:
     """Join the chunks' tables of a stage, after checking every mask against its manifest."""
     input:
-        table="results/{dataset}/images.tsv",
+        table=get_table,
         lock=get_lock,
         exceptions=get_exceptions,
         manifests=get_manifests,
+        timings=get_timings,
         parts=get_measures,
     output:
         metrics="results/{dataset}/{stage}tables/metrics.tsv",
         agreement="results/{dataset}/{stage}tables/agreement.tsv",
         slices="results/{dataset}/{stage}tables/slices.tsv.gz",
+        timings="results/{dataset}/{stage}tables/timings.tsv",
     log:
         "logs/{dataset}/{stage}gather.log",
     benchmark:
         "logs/{dataset}/benchmarks/{stage}gather.tsv"
     conda:
-        "../envs/spineseg.yaml"
+        ENVIRONMENT
     resources:
         mem_mb=2000,
         runtime=60,
@@ -94,7 +96,7 @@ rule gather_tables:
         stage=get_stage,
         methods=get_methods,
         exceptions=flag_exceptions,
-        version=__version__,
+        images=get_images,
+        code=digest_step("gather"),
     shell:
-        "spineseg gather -table {input.table} -results results/{wildcards.dataset}"
-        " -stage {params.stage} -methods {params.methods} {params.exceptions} > {log} 2>&1"
+        "spineseg gather -results results/{wildcards.dataset} -stage {params.stage} -methods {params.methods} {params.exceptions} > {log} 2>&1"

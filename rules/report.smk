@@ -20,14 +20,16 @@ rule draw_chunk:
         "logs/{dataset}/benchmarks/draw/{compared}{chunk}.tsv"
     retries: 1
     conda:
-        "../envs/spineseg.yaml"
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=get_memory,
         runtime=get_minutes,
     params:
         stage=get_stage,
-        version=__version__,
+        content=get_chunk_references,
+        limits=STUDY.document["plausible"],
+        code=digest_step("draw"),
     shell:
         "spineseg qc -results results/{wildcards.dataset} -stage {params.stage} -chunk {wildcards.chunk}"
         " -o results/{wildcards.dataset}/{wildcards.compared}qc -manifest {output.manifest} > {log} 2>&1"
@@ -44,13 +46,15 @@ rule index_qc:
     benchmark:
         "logs/{dataset}/benchmarks/{compared}qc.tsv"
     conda:
-        "../envs/spineseg.yaml"
+        ENVIRONMENT
     resources:
         mem_mb=2000,
         runtime=60,
     params:
         stage=get_stage,
-        version=__version__,
+        images=get_images,
+        limits=STUDY.document["plausible"],
+        code=digest_step("page"),
     shell:
         "spineseg qc -results results/{wildcards.dataset} -stage {params.stage} -index"
         " -o results/{wildcards.dataset}/{wildcards.compared}qc > {log} 2>&1"
@@ -59,12 +63,13 @@ rule index_qc:
 rule write_report:
     """Write the report and its figures."""
     input:
-        table="results/{dataset}/images.tsv",
+        table=get_table,
         decision="results/{dataset}/decision.json",
         metrics="results/{dataset}/{compared}tables/metrics.tsv",
         agreement="results/{dataset}/{compared}tables/agreement.tsv",
         slices="results/{dataset}/{compared}tables/slices.tsv.gz",
         kept="results/{dataset}/{compared}tables/kept.tsv",
+        timings=ancient("results/{dataset}/{compared}tables/timings.tsv"),
     output:
         page="results/{dataset}/{compared}report.html",
     log:
@@ -72,13 +77,14 @@ rule write_report:
     benchmark:
         "logs/{dataset}/benchmarks/{compared}report.tsv"
     conda:
-        "../envs/spineseg.yaml"
+        ENVIRONMENT
     resources:
         mem_mb=3000,
         runtime=60,
     params:
         stage=get_stage,
-        version=__version__,
+        images=get_images,
+        code=digest_step("report"),
     shell:
         "spineseg report -results results/{wildcards.dataset} -stage {params.stage} -o {output.page}"
         " > {log} 2>&1"

@@ -6,29 +6,26 @@ rule segment_chunk:
     input:
         config=ancient("results/{dataset}/study.json"),
         table=ancient("results/{dataset}/images.tsv"),
-        images=get_chunk_files,
-        masks=get_chunk_masks,
     output:
         manifest="results/{dataset}/chunks/{method}/{chunk}.json",
+        timings="results/{dataset}/chunks/{method}/{chunk}.timings.tsv",
     log:
         "logs/{dataset}/segment/{method}/{chunk}.log",
     benchmark:
         "logs/{dataset}/benchmarks/segment/{method}/{chunk}.tsv"
     retries: 1
     conda:
-        "../envs/spineseg.yaml"
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=get_memory,
         runtime=get_minutes,
     params:
-        facts=get_chunk_facts,
-        declaration=get_declaration,
-        version=__version__,
+        content=get_chunk_content,
+        made_by=get_made_by,
     shell:
-        "spineseg segment -config {input.config} -table {input.table} -results results/{wildcards.dataset}"
-        " -method {wildcards.method} -chunk {wildcards.chunk} -manifest {output.manifest}"
-        " -threads {threads} > {log} 2>&1"
+        "spineseg segment -results results/{wildcards.dataset} -method {wildcards.method}"
+        " -chunk {wildcards.chunk} -threads {threads} > {log} 2>&1"
 
 
 rule segment_exceptions:
@@ -45,14 +42,14 @@ rule segment_exceptions:
         "logs/{dataset}/benchmarks/segment/exceptions.tsv"
     retries: 1
     conda:
-        "../envs/spineseg.yaml"
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=get_memory,
         runtime=get_exception_minutes,
     params:
         excepted=get_excepted,
-        version=__version__,
+        method=get_study_method,
     shell:
-        "spineseg segment -exceptions -config {input.config} -decision {input.lock} -table {input.table}"
-        " -results results/{wildcards.dataset} -threads {threads} > {log} 2>&1"
+        "spineseg segment -exceptions -results results/{wildcards.dataset} -method {params.method}"
+        " -threads {threads} > {log} 2>&1"

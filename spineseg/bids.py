@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,27 +99,25 @@ def image_folder(subject: str, session: str, datatype: str) -> Path:
     return Path(f"sub-{subject}", *([f"ses-{session}"] if session else []), datatype)
 
 
-def derivative_path(image: Mapping[str, str], method: str | None = None) -> Path:
+def derivative_path(image_id: str, subject: str, session: str, datatype: str, method: str | None = None) -> Path:
     """Return where the cord mask of an image lies inside a derivative dataset.
 
     Parameters
     ----------
-    image : mapping
-        A row of the study's table of images: image_id, subject, session (may be empty), datatype.
+    image_id, subject, session, datatype : str
+        Of the image; without a session an empty string.
     method : str, optional
         Without it, the name of the kept mask, which the field's tools look for.
 
     Examples
     --------
-    >>> image = {"image_id": "sub-01_T2w", "subject": "01", "session": "", "datatype": "anat"}
-    >>> derivative_path(image, "propseg").as_posix()
+    >>> derivative_path("sub-01_T2w", "01", "", "anat", "propseg").as_posix()
     'sub-01/anat/sub-01_T2w_desc-propseg_label-SC_seg.nii.gz'
-    >>> derivative_path(image).as_posix()
+    >>> derivative_path("sub-01_T2w", "01", "", "anat").as_posix()
     'sub-01/anat/sub-01_T2w_label-SC_seg.nii.gz'
     """
     described = f"_desc-{method}" if method else ""
-    folder = image_folder(image["subject"], image["session"], image["datatype"])
-    return folder / f"{image['image_id']}{described}_label-SC_seg.nii.gz"
+    return image_folder(subject, session, datatype) / f"{image_id}{described}_label-SC_seg.nii.gz"
 
 
 def sidecar_path(mask: str | Path) -> Path:

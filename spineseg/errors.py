@@ -2,7 +2,11 @@
 
 
 class SpinesegError(Exception):
-    """Base of every error raised on purpose."""
+    """Base of every error raised on purpose; its message is one printable line, whatever names are in it."""
+
+    def __init__(self, message: object = ""):
+        text = " ".join(str(message).split("\n"))
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in text))
 
 
 class InputError(SpinesegError):

@@ -56,7 +56,8 @@ def write_json(path: str | Path, content: Any) -> None:
 
 def compress(content: bytes) -> bytes:
     """Gzip without name or time, so that equal content gives equal bytes."""
-    return gzip.compress(content, compresslevel=6, mtime=0)
+    packed = gzip.compress(content, compresslevel=6, mtime=0)
+    return packed[:9] + b"\x03" + packed[10:]  # the system: Unix; from Python 3.13 on it would be "unknown"
 
 
 def file_stem(path: str | Path) -> str:

@@ -12,19 +12,13 @@ PACKAGE = ROOT / "spineseg"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 BASE = {
-    "errors",
-    "contrasts",
-    "volume",
-    "bids",
-    "writing",
-    "progress",
-    "provenance",
-    "segmentation",
-    "series",
-    "templates",
+    *("errors", "contrasts", "volume", "bids", "writing", "progress", "provenance", "segmentation", "series"),
+    *("code_digest", "file_digests", "measures", "parameters", "version", "spelling"),
 }
+BELOW_STUDY = {"centerline", "metrics", "propseg", "deepseg", "quality", "perturbation", "studyfolder", "methods"}
 ALLOWED = {
     **dict.fromkeys(BASE, BASE),
+    "": {"version"},
     "training_data": BASE,
     "centerline": BASE | {"training_data", "phantom"},
     "metrics": BASE,
@@ -32,13 +26,13 @@ ALLOWED = {
     "propseg": BASE | {"centerline"},
     "deepseg": BASE | {"centerline", "training_data", "phantom"},
     "quality": BASE | {"centerline", "metrics", "deepseg", "propseg", "phantom", "training_data"},
-    "decision": {"errors", "contrasts", "bids", "writing", "progress", "provenance"},
-    "foreign": BASE,
     "perturbation": BASE,
-    "options": BASE | {"propseg", "deepseg"},
-    "methods": BASE | {"foreign", "options", "centerline", "propseg", "deepseg"},
-    "report": BASE | {"metrics", "decision", "centerline"},
-    "study": BASE | {"centerline", "metrics", "methods", "options", "foreign", "perturbation", "decision", "quality"},
+    "studyfolder": BASE,
+    "methods": BASE | {"studyfolder", "centerline", "propseg", "deepseg"},
+    "decision": BASE | {"studyfolder"},
+    "report": BASE | {"studyfolder", "metrics", "decision", "centerline", "methods"},
+    "study": BASE | BELOW_STUDY | {"decision"},
+    "training": BASE | {"centerline", "metrics", "propseg", "deepseg", "quality", "phantom", "training_data"},
     "__main__": {"cli"},
 }
 """Part of the package to the parts it may import; cli may import all, and nothing imports cli."""
@@ -141,3 +135,68 @@ def test_no_path_of_this_machine_is_committed():
     texts = [ROOT / name for name in listed.stdout.split() if name.endswith((".py", ".md", ".smk", ".yaml", ".toml"))]
     home = "/" + "work/"
     assert not [str(path) for path in texts if path.is_file() and home in path.read_text(errors="ignore")]
+
+
+RESULT_NAMES = {
+    *("metrics.tsv", "agreement.tsv", "slices.tsv.gz", "slices.tsv", "kept.tsv", "timings.tsv", "images.tsv"),
+    *("decision.json", "decision.md", "lock.json", "exceptions.json", "membership.json", "file_digests.json"),
+    *("study.json", "chunks"),
+}
+"""Names in a results folder; `spineseg.studyfolder.layout` alone makes paths of them."""
+
+PATH_CALLS = {"Path", "open", "joinpath", "with_name", "glob", "rglob", "is_file", "table", "endswith", "match"}
+
+FILES_OF_THE_USER = {("cli/decide.py", "decision.json")}
+"""Defaults of an option that names a file anywhere, not one in a results folder."""
+
+
+def result_names(path: Path) -> list[str]:
+    """Names of files of a results folder that a module makes paths of, or has as bare names."""
+    tree = ast.parse(path.read_text())
+    parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    found = []
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Constant) and isinstance(node.value, str)):
+            continue
+        parent = parents[node]
+        while isinstance(parent, ast.JoinedStr):  # a part of an f-string
+            parent = parents[parent]
+        is_path = isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Div)
+        if isinstance(parent, ast.Call):
+            called = getattr(parent.func, "id", getattr(parent.func, "attr", ""))
+            is_path |= called in PATH_CALLS
+        is_key = isinstance(parent, ast.Dict) and node in parent.keys
+        is_bare = node.value in RESULT_NAMES and not is_key and not isinstance(parent, ast.Expr | ast.keyword)
+        if is_bare or (is_path and RESULT_NAMES & set(node.value.split("/"))):
+            found.append(node.value)
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_else_names_the_files_of_a_results_folder(path):
+    name = path.relative_to(PACKAGE).as_posix()
+    if part_of(path) == "studyfolder":
+        return
+    assert [found for found in result_names(path) if (name, found) not in FILES_OF_THE_USER] == []
+
+
+def test_the_search_for_names_finds_them(tmp_path):
+    module = tmp_path / "m.py"
+    module.write_text(
+        '"""Reads metrics.tsv."""\nhelp = print(help="metrics.tsv of the pilot")\na = root / "study/lock.json"\n'
+        'b = folder.table(1, "metrics.tsv")\nc = {"chunks": 1}\nd = Path(f"{x}/images.tsv")\nE = "kept.tsv"\n'
+    )
+    assert sorted(result_names(module)) == ["/images.tsv", "kept.tsv", "metrics.tsv", "study/lock.json"]
+
+
+STORED = {"files", "read_record", "read_rows", "read_text_table", "iterate_table"}
+
+
+def test_only_the_study_folder_reads_its_records_and_tables():
+    """One reader of each file: others do not use the means of reading, but where a step keeps a record of its own."""
+    using = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in MODULES
+        if part_of(path) != "studyfolder" and imported(path) & {f"spineseg.studyfolder.files.{name}" for name in STORED}
+    }
+    assert using <= {"study/perturb.py"}  # what is finished of a chunk, to go on from

@@ -40,7 +40,6 @@ def test_only_nifti_names_have_a_stem():
 
 
 def test_masks_and_sidecars_lie_beside_each_other():
-    image = {"image_id": "sub-1_ses-2_dwi", "subject": "1", "session": "2", "datatype": "dwi"}
-    mask = derivative_path(image, "deepseg")
+    mask = derivative_path("sub-1_ses-2_dwi", "1", "2", "dwi", "deepseg")
     assert mask.as_posix() == "sub-1/ses-2/dwi/sub-1_ses-2_dwi_desc-deepseg_label-SC_seg.nii.gz"
     assert sidecar_path(mask) == mask.with_name("sub-1_ses-2_dwi_desc-deepseg_label-SC_seg.json")

@@ -6,7 +6,7 @@ import pytest
 from spineseg.centerline.polarity import ContrastEvidence, doubt_contrast, weigh_contrasts
 from spineseg.contrasts import CONTRASTS, CORD_DARKER
 from spineseg.phantom.dataset import write_dataset
-from spineseg.study.contrast_guard import guess_contrast
+from spineseg.study.predict import guess_contrast
 from spineseg.volume import Volume, load_image
 
 AFFINE = np.diag([-1.0, 1.0, 3.0, 1.0])
@@ -24,9 +24,9 @@ def images(tmp_path_factory):
 @pytest.mark.parametrize("contrast", CONTRASTS)
 def test_each_contrast_looks_like_itself_and_not_like_the_other_polarity(images, contrast):
     volume, _ = load_image(images[contrast], contrast=contrast)
-    row = guess_contrast(volume, contrast)
-    assert contrast in row["guessed_contrast"].split("/")
-    assert row["contrast_doubt"] == ""
+    guess, doubt = guess_contrast(volume, contrast)
+    assert contrast in guess.split("/")
+    assert doubt == ""
     evidence = weigh_contrasts(volume)
     assert (evidence.darker_share > 0.5) is CORD_DARKER[contrast]
     for taken_for in CONTRASTS:

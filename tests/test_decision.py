@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from made_study import MADE_BY, study_folder, study_image, write_chunk, write_index
 
 from spineseg.cli import main
-from spineseg.decision.endpoints import compute_endpoint, scan_rescan_cov
+from spineseg.decision.endpoints import KINDS, ORDER, compute_endpoint, scan_rescan_cov
 from spineseg.decision.evidence import load_evidence
-from spineseg.decision.from_files import decide_from_files
-from spineseg.decision.params import DecisionParams, params_from_config
+from spineseg.decision.from_files import Question, decide_from_files
+from spineseg.decision.params import PRIMARY_CHOICES, DecisionParams
 from spineseg.decision.report_text import verdict_sentence, write_report
 from spineseg.errors import InputError
-from spineseg.study.measure import (
-    AGREEMENT_COLUMNS,
-    METRICS_COLUMNS,
-    SLICES_COLUMNS,
-    format_table,
-)
+from spineseg.measures import MEASURES
+from spineseg.study.configuration import make_configuration
+from spineseg.studyfolder.layout import TABLES, Stage
+from spineseg.studyfolder.tables import AgreementRow, ChunkTables, Identity, MetricsRow, SliceRow, write_chunk_tables
 
 GOOD = {
-    "status": "ok",
     "n_slices": 50,
     "coverage": 1.0,
     "n_components": 1,
@@ -30,45 +30,48 @@ GOOD = {
     "csa_roughness": 0.01,
     "centre_roughness": 0.05,
     "plausible": 1.0,
-    "seconds": 5.0,
-    "peak_mb": 300.0,
 }
 FAST = {"n_bootstrap": 500, "n_posterior": 4000, "n_simulations": 30, "max_pilots": 60}
 
 
-class Pilot:
-    """Tables of a pilot, built image by image."""
+TEXTS = ("status", "guessed_contrast", "contrast_doubt", "message")
 
-    def __init__(self, folder):
-        self.folder, self.metrics, self.agreement, self.slices = folder, [], [], []
+
+class Pilot:
+    """Tables of a pilot, built image by image; `metrics` holds rows whose values a test may change."""
+
+    def __init__(self, root: Path):
+        self.folder = study_folder(root)
+        self.metrics: list[MetricsRow] = []
+        self.agreement: list[AgreementRow] = []
+        self.slices: list[SliceRow] = []
 
     def add(self, subject, methods, *, suffix="T2w", contrast="t2", session="", run="", dice_between=0.9):
+        """Add an image; `methods` goes from name to what differs from `GOOD`, None where a value is not known."""
         parts = [f"sub-{subject}", f"ses-{session}" if session else "", f"run-{run}" if run else "", suffix]
-        image = {"image_id": "_".join(p for p in parts if p), "subject": subject, "session": session, "run": run}
-        image |= {"suffix": suffix, "contrast": contrast}
-        for method, values in methods.items():
-            self.metrics.append(image | {"method": method} | GOOD | values)
+        image = Identity("_".join(p for p in parts if p), subject, session, run, suffix, contrast)
+        for method, given in methods.items():
+            texts = {name: given[name] for name in TEXTS if name in given}
+            values = {name: value for name, value in (GOOD | given).items() if name not in TEXTS and value is not None}
+            self.metrics.append(MetricsRow(image, method, texts.pop("status", "ok"), values, **texts))
         names = list(methods)
+        between = {"nsd": 0.95, "csa_difference_mm2": 1.0} | ({} if dice_between is None else {"dice": dice_between})
         for n, a in enumerate(names):
-            for b in names[n + 1 :]:
-                pair = {"method_a": a, "method_b": b, "dice": dice_between, "nsd": 0.95, "csa_difference_mm2": 1.0}
-                self.agreement.append(image | pair)
-        return image["image_id"]
+            self.agreement += [AgreementRow(image, a, b, dict(between)) for b in names[n + 1 :]]
+        return image.image_id
 
-    def write(self):
-        for name, columns, rows in (
-            ("metrics", METRICS_COLUMNS, self.metrics),
-            ("agreement", AGREEMENT_COLUMNS, self.agreement),
-            ("slices", SLICES_COLUMNS, self.slices),
-        ):
-            (self.folder / f"{name}.tsv").write_text(format_table(columns, rows))
-        return self.folder / "metrics.tsv"
+    def write(self) -> Path:
+        return self.write_tables()[0]
+
+    def write_tables(self) -> list[Path]:
+        tables = ChunkTables(self.metrics, self.agreement, self.slices)
+        return write_chunk_tables(self.folder, Stage.ALL, "pilot-0001", tables)
 
     def decide(self, *, override=None, methods=("propseg", "deepseg"), **decision):
-        config = {"dataset": "demo", "methods": list(methods), "decision": FAST | decision, "override": override}
-        return decide_from_files(
-            self.write(), self.folder / "agreement.tsv", slices=self.folder / "slices.tsv", config=config
-        )
+        params = DecisionParams.from_config(FAST | decision)
+        metrics, agreement, slices = self.write_tables()
+        question = Question("demo", list(methods), params, override)
+        return decide_from_files(metrics, agreement, slices=slices, question=question)
 
 
 @pytest.fixture
@@ -82,7 +85,7 @@ def with_dice(pilot, n, gap, spread=0.01, seed=0):
     for s in range(n):
         base = 0.9 + 0.02 * rng.standard_normal()
         difference = gap + spread * rng.standard_normal()
-        pilot.add(f"{s:02d}", {"propseg": {"dice": base}, "deepseg": {"dice": base + difference, "seconds": 9.0}})
+        pilot.add(f"{s:02d}", {"propseg": {"dice": base}, "deepseg": {"dice": base + difference}})
     return pilot
 
 
@@ -96,12 +99,14 @@ class TestVerdict:
         assert d["stability"]["n_flips"] == 0
         assert d["pilots"]["further_needed"] is None
 
-    def test_equal_takes_the_faster_or_the_preferred(self, pilot):
+    def test_equal_takes_the_preferred_and_else_the_first_of_the_list(self, pilot):
         with_dice(pilot, 15, 0.0, spread=0.002)
         d = pilot.decide()
         assert (d["method"], d["verdict"]) == ("propseg", "equivalent")
         assert d["probability"]["equivalent"] >= 0.9
-        assert "faster" in verdict_sentence(d)
+        assert "it comes first in the list of methods" in verdict_sentence(d)
+        d = pilot.decide(methods=["deepseg", "propseg"])
+        assert (d["method"], d["verdict"]) == ("deepseg", "equivalent")
         d = pilot.decide(prefer="deepseg")
         assert (d["method"], d["verdict"]) == ("deepseg", "equivalent")
         assert "preferred" in verdict_sentence(d)
@@ -132,7 +137,7 @@ class TestVerdict:
 
     def test_one_fails_often(self, pilot):
         for s in range(12):
-            lost = {"status": "empty", "coverage": 0.0, "n_components": 0, "csa_mean_mm2": ""}
+            lost = {"status": "empty", "coverage": 0.0, "n_components": 0, "csa_mean_mm2": None}
             pilot.add(f"{s:02d}", {"propseg": lost if s < 6 else {}, "deepseg": {"coverage": 0.9}})
         d = pilot.decide()
         assert (d["method"], d["verdict"], d["endpoint"]) == ("deepseg", "clear", "failure_rate")
@@ -208,7 +213,7 @@ class TestVerdict:
 
     def test_failure_counts_as_no_overlap(self, pilot):
         with_dice(pilot, 11, 0.0, spread=0.001)
-        pilot.add("99", {"propseg": {"status": "failed", "dice": ""}, "deepseg": {"dice": 0.9}})
+        pilot.add("99", {"propseg": {"status": "failed", "dice": None}, "deepseg": {"dice": 0.9}})
         evidence = load_evidence(pilot.write(), ["propseg", "deepseg"], coverage_limit=0.8)
         endpoint = compute_endpoint(evidence, "dice", DecisionParams())
         assert endpoint.means[-1].tolist() == [0.0, 0.9]
@@ -272,8 +277,7 @@ class TestEndpoints:
                         z = start + 2.0 * k
                         # the area changes along the cord, so that only the common stretch may count
                         csa = 60 + 0.2 * z + bias * (contrast == "t1") + 0.1 * rng.standard_normal()
-                        row = {"image_id": image_id, "method": method, "slice": k, "csa_mm2": csa}
-                        pilot.slices.append(row | {"centroid_z_mm": z})
+                        pilot.slices.append(SliceRow(image_id, method, k, {"csa_mm2": csa, "centroid_z_mm": z}))
         d = pilot.decide()
         assert (d["endpoint"], d["method"], d["verdict"]) == ("inter_contrast_sd", "deepseg", "clear")
         assert d["difference"] == pytest.approx(5 / np.sqrt(2), abs=0.1)
@@ -290,7 +294,7 @@ class TestEndpoints:
         }
         pilot.add("01", {"propseg": worse, "deepseg": {}})
         pilot.add(
-            "02", {"propseg": {"status": "failed", "coverage": 0.0} | dict.fromkeys(list(worse)[1:], ""), "deepseg": {}}
+            "02", {"propseg": {"status": "failed", "coverage": 0.0} | dict.fromkeys(list(worse)[1:]), "deepseg": {}}
         )
         evidence = load_evidence(pilot.write(), ["propseg", "deepseg"], coverage_limit=0.8)
         endpoint = compute_endpoint(evidence, "composite", DecisionParams())
@@ -308,7 +312,7 @@ class TestEndpoints:
         assert d["pilots"]["further_needed"] is None
 
     @pytest.mark.parametrize(
-        ("dice_between", "verdict"), [(0.95, "equivalent"), (0.85, "undecided"), ("", "undecided")]
+        ("dice_between", "verdict"), [(0.95, "equivalent"), (0.85, "undecided"), (None, "undecided")]
     )
     def test_equal_proxies_mean_equal_methods_only_if_masks_agree(self, pilot, dice_between, verdict):
         for s in range(10):
@@ -324,14 +328,14 @@ class TestEndpoints:
             pilot.add(f"{s:02d}", {"propseg": short, "deepseg": {}})
         assert pilot.decide()["verdict"] == "clear"
         for row in pilot.agreement:
-            row["csa_difference_mm2"] = -14.0
+            row.values["csa_difference_mm2"] = -14.0
         d = pilot.decide()
         assert (d["method"], d["verdict"]) == ("deepseg", "undecided")
         assert any("differ by 20 %" in note for note in d["notes"])
 
     def test_unreadable_images_are_nobodys_failure(self, pilot):
         with_dice(pilot, 8, 0.03)
-        broken = {"status": "failed", "message": "x.nii.gz: damaged", "dice": ""}
+        broken = {"status": "failed", "message": "x.nii.gz: damaged", "dice": None}
         name = pilot.add("70", {"propseg": broken, "deepseg": broken})
         pilot.add("71", {"propseg": broken | {"message": "MemoryError"}, "deepseg": broken})
         d = pilot.decide()
@@ -339,7 +343,7 @@ class TestEndpoints:
         assert d["failures"]["propseg"]["n_failed"] == d["failures"]["deepseg"]["n_failed"] == 1
 
     def test_repeats_with_a_failure(self, pilot):
-        for run, area in (("1", 70.0), ("2", 72.0), ("3", "")):
+        for run, area in (("1", 70.0), ("2", 72.0), ("3", None)):
             pilot.add("01", {"propseg": {"csa_mean_mm2": area}, "deepseg": {"csa_mean_mm2": 50.0}}, run=run)
         evidence = load_evidence(pilot.write(), ["propseg", "deepseg"], coverage_limit=0.8)
         np.testing.assert_allclose(scan_rescan_cov(evidence), [[100 * 2**0.5 / 71, 0]])
@@ -370,7 +374,7 @@ class TestPredictedDice:
         assert any("edges favour propseg" in text for text in d["cautions"])
         assert pilot.decide(primary="composite")["endpoint"] == "composite"
         for row in pilot.metrics[:10]:
-            row["dice"] = 0.9
+            row.values["dice"] = 0.9
         assert pilot.decide()["endpoint"] == "dice"
 
     def test_an_error_that_a_method_shares_keeps_small_differences_from_being_clear(self, pilot):
@@ -384,7 +388,7 @@ class TestPredictedDice:
     def test_ranks_and_mean_must_agree_to_be_clear(self, pilot):
         self.add(pilot, 11, 0.90, 0.96)
         assert pilot.decide()["verdict"] == "clear"
-        pilot.metrics[1]["predicted_dice"] = 0.4  # one person in whom the better method fails
+        pilot.metrics[1].values["predicted_dice"] = 0.4  # one person in whom the better method fails
         d = pilot.decide()
         assert d["probability"]["deepseg"] >= 0.9
         assert (d["verdict"], d["method"]) == ("undecided", "deepseg")
@@ -399,9 +403,9 @@ class TestPredictedDice:
     def test_flagged_images_are_named_and_the_prediction_is_checked_where_it_can_be(self, pilot):
         self.add(pilot, 8, 0.90, 0.96)
         for n, row in enumerate(pilot.metrics[:6]):
-            row["dice"] = row["predicted_dice"] - (0.02 if row["method"] == "propseg" else 0.0)
-            row["predicted_dice_low"] = 0.95 if n == 0 else 0.5
-        pilot.metrics[1] |= {"flagged": 1}
+            row.values["dice"] = row.values["predicted_dice"] - (0.02 if row.method == "propseg" else 0.0)
+            row.values["predicted_dice_low"] = 0.95 if n == 0 else 0.5
+        pilot.metrics[1].values["flagged"] = 1
         d = pilot.decide()
         assert d["flagged"] == {"propseg": [], "deepseg": ["sub-00_T2w"]}
         check = d["prediction_against_truth"]
@@ -428,12 +432,12 @@ class TestDocument:
 
     def test_same_inputs_same_bytes(self, pilot, tmp_path):
         with_dice(pilot, 7, 0.01)
-        pilot.write()
+        metrics, agreement, slices = pilot.write_tables()
         config = tmp_path / "config.yaml"
         config.write_text(
             "dataset: demo\nmethods: [propseg, deepseg]\ndecision: {n_posterior: 4000, n_simulations: 20}\n"
         )
-        command = ["decide", "-metrics", str(tmp_path / "metrics.tsv"), "-agreement", str(tmp_path / "agreement.tsv")]
+        command = ["decide", "-metrics", str(metrics), "-agreement", str(agreement), "-slices", str(slices)]
         for name in ("x", "y"):
             assert main([*command, "-config", str(config), "-o", str(tmp_path / name / "decision.json")]) == 0
         pilot.metrics.reverse()
@@ -443,6 +447,21 @@ class TestDocument:
             first = (tmp_path / "x" / f"decision.{end}").read_bytes()
             assert first == (tmp_path / "y" / f"decision.{end}").read_bytes()
             assert first == (tmp_path / "z" / f"decision.{end}").read_bytes()
+
+    def test_no_time_stands_in_it(self, pilot):
+        d = with_dice(pilot, 8, 0.0, spread=0.002).decide()
+        words = json.dumps(d) + write_report(d)
+        assert not [word for word in ("seconds", "peak_mb", "faster", "time per image", "memory") if word in words]
+
+    def test_keys_of_the_configuration_that_it_depends_on_are_hashed(self, pilot, tmp_path):
+        metrics = with_dice(pilot, 6, 0.02).write()
+        config, hashes = tmp_path / "c.yaml", []
+        for more in ("", "bids_dir: elsewhere", "decision: {max_fail: 0.3}"):
+            config.write_text(f"dataset: demo\n{more}\n")
+            command = ["decide", "-metrics", str(metrics), "-config", str(config), "-o", str(tmp_path / "d.json")]
+            assert main(command) == 0
+            hashes.append(json.loads((tmp_path / "d.json").read_text())["config_sha256"])
+        assert hashes[0] == hashes[1] != hashes[2]
 
     def test_other_seed_other_stream_same_verdict(self, pilot):
         with_dice(pilot, 10, 0.03)
@@ -474,60 +493,79 @@ class TestDocument:
         assert d["agreement"][0]["images_below_0.7"] == [name]
         assert name in write_report(d)
 
-    def test_left_out_images_are_listed(self, pilot, tmp_path):
+    def test_left_out_images_are_listed(self, pilot):
         with_dice(pilot, 6, 0.02)
-        pilot.metrics.append(pilot.metrics[0] | {"image_id": "sub-90_T2w", "subject": "90"})
-        pilot.write()
-        table = tmp_path / "images.tsv"
-        table.write_text("image_id\tincluded\treason\nsub-91_T2w\tfalse\tunknown suffix\n")
-        config = {"methods": ["propseg", "deepseg"], "decision": FAST}
-        d = decide_from_files(tmp_path / "metrics.tsv", table=table, config=config)
+        other = replace(pilot.metrics[0].image, image_id="sub-90_T2w", subject="90")
+        pilot.metrics.append(replace(pilot.metrics[0], image=other))
+        metrics = pilot.write()
+        image = study_image("91", included=False, pilot=False, reason="unknown suffix")
+        write_index(pilot.folder, [image])
+        question = Question(methods=["propseg", "deepseg"], params=DecisionParams.from_config(FAST))
+        d = decide_from_files(metrics, table=pilot.folder.images, question=question)
         assert [(row["image_id"], row["reason"]) for row in d["excluded"]] == [
             ("sub-91_T2w", "unknown suffix"),
             ("sub-90_T2w", "no result by deepseg"),
         ]
 
-    def test_weights_are_those_of_the_masks(self, pilot, tmp_path):
-        with_dice(pilot, 6, 0.02).write()
-        (tmp_path / "images.tsv").write_text(
-            "image_id\tincluded\tpilot\tchunk\n"
-            + "".join(f"i{n}\ttrue\t{p}\tc{n}\n" for n, p in enumerate(["true", "true", "false"]))
-        )
-        for method, hashes in (("propseg", "aab"), ("deepseg", "xyz")):
-            for n, digest in enumerate(hashes):
-                path = tmp_path / "chunks" / method / f"c{n}.json"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(json.dumps({"version": "1", "weights": {"w": digest}, "images": []}))
-        config = {"methods": ["propseg", "deepseg"], "decision": FAST}
-        d = decide_from_files(tmp_path / "metrics.tsv", table=tmp_path / "images.tsv", config=config)
-        assert d["weights_sha256"] == {"propseg": {"w": "a"}, "deepseg": {"w": "x"}}
-        mixed = [note for note in d["notes"] if "several versions" in note]
-        assert len(mixed) == 1
-        assert "deepseg" in mixed[0]
+    def test_code_weights_and_libraries_are_those_of_the_masks(self, pilot):
+        metrics = with_dice(pilot, 6, 0.02).write()
+        write_index(pilot.folder, [study_image("a"), study_image("b", pilot=False)],
+                    {"sub-a_T2w": "pilot-0001", "sub-b_T2w": "rest-0001"})  # fmt: skip
+        for n, method in enumerate(("propseg", "deepseg")):
+            for chunk, letter in (("pilot-0001", "ab"[n]), ("rest-0001", "z")):
+                made = replace(MADE_BY, code=letter * 64, weights={"w": letter * 64}, libraries={"torch": "9.9"})
+                write_chunk(pilot.folder, method, [], chunk, made)
+        question = Question(methods=["propseg", "deepseg"], params=DecisionParams.from_config(FAST))
+        d = decide_from_files(metrics, table=pilot.folder.images, question=question)
+        assert d["weights_sha256"] == {"propseg": {"w": "a" * 64}, "deepseg": {"w": "b" * 64}}
+        assert (d["code_sha256"]["propseg"], d["code_sha256"]["deepseg"]) == ("a" * 64, "b" * 64)
+        assert set(d["code_sha256"]) == {"propseg", "deepseg", "measures", "decision"}
+        assert d["versions"]["torch"] == "9.9"
+        assert {"numpy", "scipy", "spineseg"} <= set(d["versions"])
 
 
 class TestInputs:
     @pytest.mark.parametrize(
         ("section", "words"),
         [
-            ({"max_fails": 0.1}, "max_fails"),
-            ({"max_fail": 2}, "max_fail"),
-            ({"primary": "size"}, "primary"),
-            ({"seed": "one"}, "seed"),
-            ({"rope_dice": True}, "rope_dice"),
-            ({"one_method_for_all": 1}, "one_method_for_all"),
-            ({"one_method_for_all": False}, "one study per contrast"),
-            ({"n_bootstrap": 1.5}, "n_bootstrap"),
+            ({"max_fails": 0.1}, "'decision.max_fails': no such key; did you mean 'max_fail'"),
+            ({"max_fail": 2}, "'decision.max_fail': expected a number from 0 to 1; found 2"),
+            ({"max_fail": float("nan")}, "'decision.max_fail': expected a finite number, found nan"),
+            ({"rope_dice": float("inf")}, "'decision.rope_dice': expected a finite number, found inf"),
+            ({"primary": "size"}, "'decision.primary': expected one of auto, dice"),
+            ({"seed": "one"}, "'decision.seed': expected a whole number from 0"),
+            ({"seed": 1.0}, "'decision.seed': expected a whole number from 0"),
+            ({"rope_dice": True}, "'decision.rope_dice': expected a number from 0"),
+            ({"rope_dice": "0.1"}, "'decision.rope_dice': expected a number from 0"),
+            ({"one_method_for_all": 1}, "'decision.one_method_for_all': no such key"),
+            ({"one_method_for_all": True}, "'decision.one_method_for_all': no such key"),
+            ({"n_bootstrap": 1.5}, "'decision.n_bootstrap': expected a whole number"),
+            ({"n_bootstrap": 10**400}, "'decision.n_bootstrap': expected a whole number"),
+            ({"perturbations": 21}, "'decision.perturbations': expected a whole number from 0 to 20"),
+            ({"training_subjects": "01"}, "'decision.training_subjects': expected a list of subjects"),
+            ({"training_subjects": [1]}, "'decision.training_subjects"),
+            ({"prefer": 3}, "'decision.prefer': expected a method, or null"),
+            ({"prefer": "third"}, "'decision.prefer': expected one of methods, found 'third'"),
         ],
     )
     def test_wrong_settings(self, section, words):
-        with pytest.raises(InputError, match=words):
-            params_from_config(section)
+        with pytest.raises(InputError) as caught:
+            make_configuration({"dataset": "x", "decision": section})
+        assert words in str(caught.value)
+        assert "\n" not in str(caught.value)
 
     def test_settings(self):
-        assert params_from_config(None) == DecisionParams()
-        assert params_from_config({"max_fail": 0}).max_fail == 0.0
-        assert params_from_config({"training_subjects": [1, "02"]}).training_subjects == ("1", "02")
+        assert DecisionParams.from_config(None) == DecisionParams()
+        assert make_configuration({"dataset": "x"}).decision == DecisionParams()
+        assert DecisionParams.from_config({"max_fail": 0}).max_fail == 0.0
+        assert DecisionParams.from_config({"training_subjects": ["1", "02"]}).training_subjects == ("1", "02")
+
+    def test_every_endpoint_is_a_measure_with_a_direction_and_a_rope(self):
+        assert set(ORDER) <= set(KINDS) <= set(MEASURES)
+        assert set(PRIMARY_CHOICES) == {"auto", *KINDS}
+        for key, kind in KINDS.items():
+            assert kind.measure.higher_is_better is not None
+            assert hasattr(DecisionParams(), f"rope_{key}")
 
     def test_wrong_tables(self, pilot, tmp_path):
         with_dice(pilot, 3, 0.02)
@@ -544,16 +582,31 @@ class TestInputs:
         with pytest.raises(InputError, match="no such table"):
             decide_from_files(tmp_path / "none.tsv")
 
+    @pytest.mark.parametrize("number", range(len(TABLES)))
+    def test_a_damaged_table_is_one_line_with_its_line_number(self, pilot, number):
+        with_dice(pilot, 3, 0.02)
+        pilot.slices.extend(SliceRow("sub-00_T2w", "propseg", k, {"csa_mm2": 70.0}) for k in range(3))
+        paths = pilot.write_tables()
+        if paths[number].suffix == ".gz":
+            paths[number].write_bytes(paths[number].read_bytes()[:-9])
+            words = "not a whole table"
+        else:
+            lines = paths[number].read_text().splitlines(keepends=True)
+            paths[number].write_text("".join([*lines[:2], lines[2].replace("\n", "\tmore\n"), *lines[3:]]))
+            words = "line 3: expected"
+        with pytest.raises(InputError, match=words) as caught:
+            decide_from_files(paths[0], paths[1], slices=paths[2])
+        assert str(paths[number]) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
     def test_command_line_errors_are_one_line(self, pilot, tmp_path, capsys):
         metrics = with_dice(pilot, 3, 0.02).write()
         bad = tmp_path / "bad.yaml"
-        bad.write_text("decision: {nothing: 1}")
-        assert main(["decide", "-metrics", str(metrics), "-config", str(bad), "-o", str(tmp_path / "d.json")]) == 2
-        assert capsys.readouterr().err.count("\n") == 1
-        assert not (tmp_path / "d.json").exists()
-        bad.write_text("[1, 2")
-        assert main(["decide", "-metrics", str(metrics), "-config", str(bad)]) == 2
-        assert capsys.readouterr().err.count("\n") == 1
+        for text in ("dataset: x\ndecision: {nothing: 1}", "[1, 2", "dataset: x\ndecision: {seed: .nan}", "- a"):
+            bad.write_text(text)
+            assert main(["decide", "-metrics", str(metrics), "-config", str(bad), "-o", str(tmp_path / "d.json")]) == 2
+            assert capsys.readouterr().err.count("\n") == 1
+            assert not (tmp_path / "d.json").exists()
 
 
 def test_self_agreement_decides_where_it_is_asked_for_only(pilot):

@@ -10,7 +10,7 @@ from test_deepseg_sct import sct_2d, sct_3d, write_keras
 from spineseg.deepseg.model import load_models
 from spineseg.deepseg.sct_weights import load_sct_model
 from spineseg.errors import ModelError
-from spineseg.provenance import weights_of
+from spineseg.methods.registry import OWN_METHODS
 
 onnx = pytest.importorskip("onnx", reason="the package onnx is not installed")
 reference = pytest.importorskip("onnx.reference")
@@ -132,7 +132,7 @@ def test_a_folder_of_onnx_files_serves_a_study(tmp_path):
         write_onnx(tmp_path / f"{name}.onnx", layers, depth, n_middle, shape, dilated=dilated)
     models = load_models(tmp_path, device="cpu").for_contrast("t2")
     assert (models.detect.config.stage, models.segment.config.depth) == ("detect", 3)
-    assert sorted(weights_of("deepseg", tmp_path)) == ["t2_ctr.onnx", "t2_sc.onnx"]
+    assert sorted(OWN_METHODS["deepseg"].hash_weights(tmp_path)) == ["t2_ctr.onnx", "t2_sc.onnx"]
 
 
 def test_other_graphs_are_refused_in_one_line(tmp_path):

@@ -19,7 +19,7 @@ from spineseg.deepseg.sct_models import SctConfig, SctUNet, fold_sct_norm
 from spineseg.deepseg.sct_weights import SctWeights, load_sct_model
 from spineseg.deepseg.segment import DeepsegParams, segment_cord
 from spineseg.errors import InputError, ModelError
-from spineseg.provenance import weights_of
+from spineseg.methods.registry import OWN_METHODS
 from spineseg.volume import Volume
 
 # Keras files: {layer name: {array name: array}}, layers numbered as Keras does
@@ -255,7 +255,7 @@ def test_files_of_other_formats_are_refused_in_one_line(tmp_path):
         assert name in str(error.value)
         assert "\n" not in str(error.value)
     with pytest.raises(ModelError, match=r"missing\.h5"):
-        weights_of("deepseg", tmp_path / "missing.h5")
+        OWN_METHODS["deepseg"].hash_weights(tmp_path / "missing.h5")
 
 
 # which networks are used
@@ -285,7 +285,7 @@ def test_a_folder_gives_each_contrast_its_networks(folder):
     for contrast, kernel, name in (("t1", "2d", "t1_sc.h5"), ("t2s", "2d", "t2s_sc.h5"), ("t2", "3d", "t2_sc_3D.h5")):
         with pytest.raises(ModelError, match=name):
             weights.for_contrast(contrast, kernel)
-    assert sorted(weights_of("deepseg", folder)) == ["dwi_sc.h5", "t2_ctr.h5", "t2_sc.h5", "t2s_sc_3D.h5"]
+    assert sorted(OWN_METHODS["deepseg"].hash_weights(folder)) == ["dwi_sc.h5", "t2_ctr.h5", "t2_sc.h5", "t2s_sc_3D.h5"]
 
 
 def test_one_file_replaces_its_stage(folder):

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 
-import nibabel as nib
 import numpy as np
 import pytest
+from made_study import AFFINE, MADE_BY, study_image, write_index, write_result
 
-from spineseg.bids import derivative_path, sidecar_path
 from spineseg.cli import main
 from spineseg.errors import InputError
 from spineseg.study.drift import compare_runs, summarise_drift
-from spineseg.study.measure import format_table
-
-AFFINE = np.diag([-0.5, 0.5, 2.0, 1.0])
-COLUMNS = ("image_id", "subject", "session", "datatype", "contrast")
+from spineseg.studyfolder.layout import StudyFolder
 
 
 def cord(radius):
@@ -24,31 +21,15 @@ def cord(radius):
     return np.hypot(i - 19.5, j - 19.5) < radius
 
 
-def write_run(folder, masks, version="1", affine=AFFINE):
+def write_run(path, masks, affine=AFFINE, maker="", **made_by):
     """`masks`: subject to mask, None for a failed image."""
-    rows = []
+    folder = StudyFolder(path)
+    images = {subject: study_image(subject) for subject in masks}
+    write_index(folder, list(images.values()))
     for subject, mask in masks.items():
-        row = {
-            "image_id": f"sub-{subject}_T2w",
-            "subject": subject,
-            "session": "",
-            "datatype": "anat",
-            "contrast": "t2",
-        }
-        rows.append(row)
-        path = folder / derivative_path(row, "deepseg")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sidecar = {
-            "Status": "failed" if mask is None else "ok",
-            "GeneratedBy": [{"Version": version}],
-            "Parameters": {},
-        }
-        sidecar_path(path).write_text(json.dumps(sidecar))
-        if mask is not None:
-            nib.save(nib.Nifti1Image(mask.astype(np.uint8), affine), path)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "images.tsv").write_text(format_table(COLUMNS, rows))
-    return folder
+        made = replace(MADE_BY, **made_by)
+        write_result(folder, images[subject], "deepseg", mask, affine=affine, made_by=made, maker=maker)
+    return path
 
 
 def test_same_run(tmp_path):
@@ -61,13 +42,15 @@ def test_same_run(tmp_path):
 
 def test_growth_is_found_with_its_cause(tmp_path, capsys):
     a = write_run(tmp_path / "a", {"01": cord(8), "02": cord(9), "03": None, "04": cord(8)})
-    b = write_run(tmp_path / "b", {"01": cord(8.8), "02": cord(9.9), "03": cord(8), "05": cord(8)}, version="2")
+    b = write_run(
+        tmp_path / "b", {"01": cord(8.8), "02": cord(9.9), "03": cord(8), "05": cord(8)}, version="2", code="d" * 64
+    )
     out = tmp_path / "drift.tsv"
     assert main(["drift", str(a), str(b), "-o", str(out), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)["deepseg"]
     assert summary["csa_difference_pct"]["bias"] == pytest.approx(21, abs=3)
     assert (summary["n_images"], summary["n_only_a"], summary["n_only_b"], summary["n_status_changed"]) == (3, 1, 1, 1)
-    assert summary["changed"] == ["version 1, now 2"]
+    assert summary["changed"] == ["code cccccccccccc (version 0.1.0), now dddddddddddd (version 2)"]
     with out.open() as stream:
         rows = {row["subject"]: row for row in csv.DictReader(stream, delimiter="\t")}
     assert float(rows["01"]["csa_a_mm2"]) == pytest.approx(np.pi * 16, rel=0.05)
@@ -75,7 +58,7 @@ def test_growth_is_found_with_its_cause(tmp_path, capsys):
     assert rows["01"]["identical"] == "false"
     assert main(["drift", str(a), str(b)]) == 0
     printed = capsys.readouterr().out
-    assert "changed between the runs: version 1, now 2" in printed
+    assert "changed between the runs: code cccccccccccc (version 0.1.0), now dddddddddddd (version 2)" in printed
     assert "area, %: bias +" in printed
     assert "limits of agreement" in printed
     assert "sub-03_T2w: failed, now ok; no mask: " in printed
@@ -84,15 +67,19 @@ def test_growth_is_found_with_its_cause(tmp_path, capsys):
 
 
 def test_what_changed_is_named_with_both_values(tmp_path, capsys):
-    a, b = (write_run(tmp_path / n, {"01": cord(8), "02": cord(9)}) for n in "ab")
-    for run, thr, digest in ((a, 0.5, "1" * 64), (b, 0.4, "2" * 64)):
-        for path in run.rglob("*_label-SC_seg.json"):
-            content = json.loads(path.read_text())
-            content["GeneratedBy"][0]["Weights"] = [{"File": "net.safetensors", "SHA256": digest}]
-            path.write_text(json.dumps(content | {"Parameters": {"thr": thr, "flips": False}}))
+    masks = {"01": cord(8), "02": cord(9)}
+    a = write_run(tmp_path / "a", masks, parameters={"thr": 0.5, "flips": False}, weights={"net.safetensors": "1" * 64})
+    b = write_run(tmp_path / "b", masks, parameters={"thr": 0.4, "flips": False}, weights={"net.safetensors": "2" * 64})
     assert main(["drift", str(a), str(b)]) == 0
     text = "thr 0.5, now 0.4; weights net.safetensors 111111111111, now 222222222222"
     assert f"changed between the runs: {text}" in capsys.readouterr().out
+
+
+def test_the_version_of_another_program_is_a_change_and_ours_alone_is_none(tmp_path):
+    masks = {"01": cord(8)}
+    a = write_run(tmp_path / "a", masks, maker="6.4")
+    b = write_run(tmp_path / "b", masks, maker="6.5", version="9", libraries={"numpy": "9"})
+    assert summarise_drift(compare_runs(a, b))["deepseg"]["changed"] == ["version 6.4, now 6.5"]
 
 
 def test_failed_in_both_runs_is_no_difference(tmp_path):

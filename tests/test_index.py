@@ -1,16 +1,22 @@
 """Which images a study has, and why not the others."""
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spineseg.cli import main
 from spineseg.errors import InputError
-from spineseg.study.chunks import Membership, assign_chunks, choose_pilot
-from spineseg.study.configuration import check_sources, complete_configuration
-from spineseg.study.images import COLUMNS, read_images, read_included, write_images
-from spineseg.study.index import index_images, source_fingerprint
+from spineseg.file_digests import FileDigests
+from spineseg.study.chunks import assign_chunks, choose_pilot
+from spineseg.study.configuration import PilotChoice, make_configuration
+from spineseg.study.index import digest_sources, index_images, source_files, source_fingerprint, summarise_index
+from spineseg.study.sources import check_sources
+from spineseg.studyfolder.decisions import Membership, read_membership
+from spineseg.studyfolder.images import StudyImage, read_images, read_included, write_images
+from spineseg.studyfolder.layout import StudyFolder
 
 
 def make_dataset(root: Path, *names: str) -> Path:
@@ -22,17 +28,17 @@ def make_dataset(root: Path, *names: str) -> Path:
 
 
 def index(root: Path, chunk_size: int = 10, earlier: Membership | None = None, **keys):
-    config = complete_configuration({"dataset": "x", "bids_dir": str(root)} | keys)
+    config = make_configuration({"dataset": "x", "bids_dir": str(root)} | keys)
     check_sources(config)
     return index_images(config, chunk_size, earlier)
 
 
-def by_id(rows) -> dict[str, dict[str, str]]:
-    return {row["image_id"]: row for row in rows if row["included"] == "true"}
+def by_id(images) -> dict[str, StudyImage]:
+    return {image.image_id: image for image in images if image.included}
 
 
-def reasons(rows) -> dict[str, str]:
-    return {row["image_id"]: row["reason"] for row in rows if row["included"] == "false"}
+def reasons(images) -> dict[str, str]:
+    return {image.image_id: image.reason for image in images if not image.included}
 
 
 UNEQUAL = (
@@ -61,13 +67,13 @@ def test_unequal_sessions_and_runs(tmp_path):
         "sub-02_ses-b_rec-average_dwi",
     ]
     dwi = images["sub-02_ses-b_dwi"]
-    assert (dwi["session"], dwi["datatype"], dwi["contrast"]) == ("b", "dwi", "dwi")
-    assert dwi["bval"].endswith("sub-02_ses-b_dwi.bval")
-    assert not dwi["reference"]
+    assert (dwi.session, dwi.datatype, dwi.contrast) == ("b", "dwi", "dwi")
+    assert dwi.bval.endswith("sub-02_ses-b_dwi.bval")
+    assert not dwi.reference
     average = images["sub-02_ses-b_rec-average_dwi"]
-    assert average["reference"].endswith("rec-average_dwi_label-SC_seg.nii.gz")
-    assert not average["bval"]
-    assert images["sub-02_ses-a_run-2_T2star"]["run"] == "2"
+    assert average.reference.endswith("rec-average_dwi_label-SC_seg.nii.gz")
+    assert not average.bval
+    assert images["sub-02_ses-a_run-2_T2star"].run == "2"
     assert reasons(rows) == {"sub-03_task-rest_bold": "contrast not asked for (config key contrasts)"}
 
 
@@ -88,7 +94,7 @@ def test_every_left_out_image_has_its_reason(tmp_path):
     (root / "sub-01/anat/sub-01_acq-link_T2w.nii.gz").symlink_to("gone")
     rows, _ = index(root, subjects=["01", "sub-03"], excluded={"sub-01_acq-bad_T2w.nii.gz": "motion", "03": "withdrew"})
     assert list(by_id(rows)) == ["sub-01_T2w"]
-    assert by_id(rows)["sub-01_T2w"]["path"].endswith(".nii.gz")
+    assert by_id(rows)["sub-01_T2w"].path.endswith(".nii.gz")
     why = reasons(rows)
     assert why["sub-01_T2w"].startswith("duplicate: same name as ")
     assert why["sub-01_acq-bad_T2w"] == "excluded: motion"
@@ -107,7 +113,7 @@ def test_contrasts_are_overridden_by_suffix_and_by_image(tmp_path):
         tmp_path, *(f"sub-0{n}/anat/sub-0{n}_{s}.nii.gz" for n in (1, 2) for s in ("T2w", "PDw", "T2starw"))
     )
     rows, _ = index(root, contrasts={"T2w": "t2", "PDw": "t2s", "T2star": "t1", "sub-02_T2w": "t1"})
-    assert {image: row["contrast"] for image, row in by_id(rows).items()} == {
+    assert {name: image.contrast for name, image in by_id(rows).items()} == {
         "sub-01_PDw": "t2s",
         "sub-01_T2starw": "t1",
         "sub-01_T2w": "t2",
@@ -140,14 +146,14 @@ def test_the_table_reads_back(tmp_path):
     rows, _ = index(make_dataset(tmp_path / "bids", *UNEQUAL))
     table = tmp_path / "images.tsv"
     write_images(table, rows)
-    assert [{k: row.get(k, "") for k in COLUMNS} for row in rows] == read_images(table)
+    assert read_images(table) == rows
     assert len(read_included(table)) == 5
     assert "\t\t" not in table.read_text()
 
 
 def test_the_fingerprint_notices_added_and_removed_images(tmp_path):
     root = make_dataset(tmp_path, *UNEQUAL)
-    config = complete_configuration({"dataset": "x", "bids_dir": str(root)})
+    config = make_configuration({"dataset": "x", "bids_dir": str(root)})
     prints = [source_fingerprint(config)]
     assert source_fingerprint(config) == prints[0]
     for name in (
@@ -160,7 +166,21 @@ def test_the_fingerprint_notices_added_and_removed_images(tmp_path):
         prints.append(source_fingerprint(config))
     (root / "sub-01/anat/sub-01_T1w.nii.gz").unlink()
     prints.append(source_fingerprint(config))
+    for name in UNEQUAL:
+        if name.endswith((".nii.gz", ".bval")) and "fmap" not in name and "GM" not in name and "bold" not in name:
+            replace_file(root / name, b"NOT READ by the index")  # same size, older date
+            prints.append(source_fingerprint(config))
     assert len(set(prints)) == len(prints)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Put another file in a file's place, ten days older, as rsync -a and cp -p do."""
+    found = path.stat()
+    new = path.with_name("new")
+    new.write_bytes(content)
+    older = found.st_mtime_ns - 10 * 86_400 * 10**9
+    os.utime(new, ns=(older, older))
+    new.replace(path)
 
 
 def write_sheet(path: Path, rows: list[dict[str, str]]) -> Path:
@@ -180,15 +200,15 @@ def test_a_table_instead_of_a_dataset(tmp_path):
             {"subject": "02", "contrast": "dwi", "path": str(tmp_path / "a/d.nii.gz"), "bval": "a/d.bval", "run": "3"},
         ],
     )
-    config = complete_configuration({"dataset": "x", "images": str(sheet)})
+    config = make_configuration({"dataset": "x", "images": str(sheet)})
     check_sources(config)
     images = by_id(index_images(config, 2)[0])
     assert list(images) == ["sub-01_ses-1_T2w", "sub-02_T2star", "sub-02_run-3_dwi"]
     first = images["sub-01_ses-1_T2w"]
-    assert first["source_stem"] == "scan1"
-    assert first["reference"] == str(tmp_path / "a/m.nii.gz")
-    assert images["sub-02_T2star"]["contrast"] == "t2s"
-    assert images["sub-02_run-3_dwi"]["datatype"] == "dwi"
+    assert first.source_stem == "scan1"
+    assert first.reference == str(tmp_path / "a/m.nii.gz")
+    assert images["sub-02_T2star"].contrast == "t2s"
+    assert images["sub-02_run-3_dwi"].datatype == "dwi"
 
 
 GOOD = {"subject": "01", "contrast": "t2", "path": "a.nii.gz"}
@@ -216,7 +236,7 @@ GOOD = {"subject": "01", "contrast": "t2", "path": "a.nii.gz"}
 )
 def test_mistakes_in_a_table_name_the_row(tmp_path, rows, message):
     make_dataset(tmp_path, "a.nii.gz", "b.nii.gz", "a.mgz")
-    config = complete_configuration({"dataset": "x", "images": str(write_sheet(tmp_path / "images.tsv", rows))})
+    config = make_configuration({"dataset": "x", "images": str(write_sheet(tmp_path / "images.tsv", rows))})
     with pytest.raises(InputError, match=message) as caught:
         check_sources(config)
     assert "\n" not in str(caught.value)
@@ -263,7 +283,7 @@ subject_lists = st.sets(st.integers(0, 60).map(str), min_size=1)
 
 @given(subject_lists, st.integers(1, 20), st.integers(0, 5))
 def test_a_drawn_pilot_has_n_and_does_not_depend_on_order(subjects, n, seed):
-    choice = {"n": n, "seed": seed}
+    choice = PilotChoice(n=n, seed=seed)
     drawn = choose_pilot(subjects, choice)["subjects"]
     assert len(drawn) == min(n, len(subjects))
     assert drawn == choose_pilot(sorted(subjects, reverse=True), choice)["subjects"]
@@ -271,11 +291,137 @@ def test_a_drawn_pilot_has_n_and_does_not_depend_on_order(subjects, n, seed):
 
 @given(subject_lists, subject_lists, st.integers(1, 20))
 def test_new_subjects_do_not_change_a_drawn_pilot(subjects, added, n):
-    choice = {"n": n, "seed": 1}
+    choice = PilotChoice(n=n)
     first = choose_pilot(subjects, choice)
     again = choose_pilot(subjects | added, choice, Membership({}, first))["subjects"]
     assert set(first["subjects"]) <= set(again)
     assert len(again) == min(n, len(subjects | added))
-    assert choose_pilot(subjects, {"n": n, "seed": 2}, Membership({}, first)) == choose_pilot(
-        subjects, {"n": n, "seed": 2}
-    )
+    other = PilotChoice(n=n, seed=2)
+    assert choose_pilot(subjects, other, Membership({}, first)) == choose_pilot(subjects, other)
+
+
+POINTER = b"/annex/objects/MD5E-s10--0123456789abcdef0123456789abcdef.nii.gz\n"
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 10\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "broken link: its content is elsewhere (datalad get fetches it)"),
+        (POINTER, "pointer without content: it is elsewhere (datalad get fetches it)"),
+        (LFS, "pointer without content: it is elsewhere (git lfs pull fetches it)"),
+    ],
+)
+def test_content_that_is_elsewhere_is_named_and_noticed_when_it_comes_and_goes(tmp_path, content, words):
+    root = make_dataset(tmp_path / "bids", *(f"sub-{n}/anat/sub-{n}_T2w.nii.gz" for n in (1, 2)))
+    path = root / "sub-1/anat/sub-1_T2w.nii.gz"
+
+    def take_away():
+        path.unlink()
+        path.symlink_to("../../../objects/key") if content is None else path.write_bytes(content)
+
+    take_away()
+    config = make_configuration({"dataset": "x", "bids_dir": str(root)})
+    images, _ = index_images(config, 10)
+    assert reasons(images) == {"sub-1_T2w": words}
+    assert f"not included, 1: {words}" in summarise_index(images)
+    before = source_fingerprint(config)
+    target = tmp_path / "objects" / "key" if content is None else path
+    target.parent.mkdir(exist_ok=True)
+    target.write_bytes(b"the image at last")
+    assert source_fingerprint(config) != before
+    images, _ = index_images(config, 10)
+    assert set(by_id(images)) == {"sub-1_T2w", "sub-2_T2w"}
+    arrived = source_fingerprint(config)
+    target.unlink() if content is None else take_away()
+    assert source_fingerprint(config) != arrived
+    assert set(by_id(index_images(config, 10)[0])) == {"sub-2_T2w"}
+
+
+def test_b_values_and_references_without_content_are_named(tmp_path):
+    names = ("sub-1/dwi/sub-1_dwi.nii.gz", "sub-1/dwi/sub-1_dwi.bval", "sub-2/anat/sub-2_T2w.nii.gz")
+    label = "derivatives/labels/sub-2/anat/sub-2_T2w_label-SC_seg.nii.gz"
+    root = make_dataset(tmp_path, *names, label)
+    (root / names[1]).write_bytes(POINTER)
+    (root / label).write_bytes(POINTER)
+    images, _ = index(root)
+    assert reasons(images)["sub-1_dwi"].startswith("its b-values: pointer without content")
+    assert by_id(images)["sub-2_T2w"].reference.endswith(label)
+    assert "references not used, 1: pointer without content" in summarise_index(images)
+
+
+def test_the_checksums_of_every_source_are_kept_and_follow_content(tmp_path):
+    root = make_dataset(tmp_path / "bids", *UNEQUAL)
+    sheet = tmp_path / "out.tsv"
+    sheet.write_text("id\treason\nsub-01\tmotion\n")
+    config = make_configuration({"dataset": "x", "bids_dir": str(root), "excluded": str(sheet)})
+    images, _ = index_images(config, 10)
+    digests = FileDigests()
+    files = digest_sources(config, images, digests)
+    assert str(sheet) in files
+    assert not [name for name in files if "sub-01_T2w" in name]  # excluded: nothing is made of it
+    ends = ("run-1_T2star.nii.gz", "b_dwi.nii.gz", "b_dwi.bval", "label-SC_seg.nii.gz")
+    assert all(any(name.endswith(end) for name in files) for end in ends)
+    assert set(files) <= set(source_files(config, images))
+    path = next(name for name in files if name.endswith("b_dwi.bval"))
+    before = digests.digest(path)
+    replace_file(Path(path), b"0 1000")
+    assert digests.digest(path) != before
+
+
+def run_index(tmp_path, root, **keys) -> StudyFolder:
+    (tmp_path / "c.yaml").write_text(str({"dataset": "x", "bids_dir": str(root)} | keys))
+    command = ["index", "-config", str(tmp_path / "c.yaml"), "-results", str(tmp_path / "r" / "x")]
+    assert main([*command, "-chunk-size", "2"]) == 0
+    return StudyFolder(tmp_path / "r" / "x")
+
+
+def test_the_command_writes_everything_and_twice_the_same(tmp_path):
+    root = make_dataset(tmp_path / "bids", *UNEQUAL)
+    folder = run_index(tmp_path, root, pilot={"subjects": {"n": 1, "seed": 3}})
+    written = {path: path.read_bytes() for path in folder.root.rglob("*") if path.is_file()}
+    named = {folder.images, folder.membership, folder.file_digests, folder.description, folder.readme}
+    assert named <= set(written)
+    assert folder.images.with_suffix(".json") in written
+    membership = read_membership(folder)
+    assert set(membership.chunks) == {image.image_id for image in read_included(folder.images)}
+    assert membership.pilot["subjects"] == sorted({i.subject for i in read_included(folder.images) if i.pilot})
+    assert "chunk" not in folder.images.read_text().splitlines()[0].split("\t")
+    run_index(tmp_path, root, pilot={"subjects": {"n": 1, "seed": 3}})
+    assert {path: path.read_bytes() for path in folder.root.rglob("*") if path.is_file()} == written
+
+
+def test_a_damaged_membership_is_an_error_and_no_new_draw(tmp_path, capsys):
+    root = make_dataset(tmp_path / "bids", *UNEQUAL)
+    folder = run_index(tmp_path, root)
+    before = folder.images.read_bytes()
+    for text in ("", "{", "[]", '{"chunks": {}}', '{"chunks": {"a": "elsewhere-1"}, "pilot": {}}',
+                 '{"chunks": {}, "pilot": {"n": 1, "seed": 1}}'):  # fmt: skip
+        folder.membership.write_text(text)
+        command = ["index", "-config", str(tmp_path / "c.yaml"), "-results", str(folder.root)]
+        capsys.readouterr()
+        assert main(command) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert str(folder.membership) in error
+        assert "drawn again" in error
+        assert folder.images.read_bytes() == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file names are bytes on POSIX only")
+def test_a_name_that_is_no_text_is_left_out_with_its_reason(tmp_path):
+    root = make_dataset(tmp_path / "bids", "sub-1/anat/sub-1_T2w.nii.gz")
+    (Path(os.fsdecode(os.fsencode(root / "sub-1" / "anat") + b"/sub-1_acq-\xff_T2w.nii.gz"))).write_bytes(b"x")
+    folder = run_index(tmp_path, root)
+    assert [image.image_id for image in read_included(folder.images)] == ["sub-1_T2w"]
+    assert len(read_images(folder.images)) == 2
+
+
+@pytest.mark.parametrize("name", ["a\u00a0b.nii.gz", "a\u3000b.nii.gz", "a \u2009 b.nii.gz"])
+def test_blanks_of_other_kinds_in_a_path_of_a_table_stay(tmp_path, name):
+    make_dataset(tmp_path, name)
+    sheet = write_sheet(tmp_path / "images.tsv", [{"subject": "01", "contrast": "t2", "path": name}])
+    images, _ = index_images(make_configuration({"dataset": "x", "images": str(sheet)}), 10)
+    write_images(tmp_path / "x.tsv", images)
+    assert read_images(tmp_path / "x.tsv") == images
+    assert Path(images[0].path).is_file()

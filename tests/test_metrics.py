@@ -18,7 +18,7 @@ from spineseg.errors import GeometryError
 from spineseg.metrics.compare import compare_with_reference
 from spineseg.metrics.distance import choose_tolerance, compute_surface_distance, extract_surface
 from spineseg.metrics.overlap import compute_dice, compute_overlap, compute_slice_dice, compute_soft_dice
-from spineseg.metrics.quality import PlausibleBounds, compute_quality, slice_hull
+from spineseg.metrics.quality import ADULTS, compute_quality, slice_hull
 from spineseg.metrics.shape import compute_shape
 from spineseg.metrics.solidity import compute_solidity
 from spineseg.metrics.tangent import compute_tangents, smooth_line
@@ -354,8 +354,8 @@ class TestSolidity:
 class TestQuality:
     zooms = (0.5, 0.5, 2.0)
 
-    def quality(self, mask, common=None, bounds=None):
-        return compute_quality(mask, self.zooms, compute_shape(mask, self.zooms), common, bounds)
+    def quality(self, mask, common=None, limits=ADULTS):
+        return compute_quality(mask, self.zooms, compute_shape(mask, self.zooms), common, limits)
 
     def test_whole_cord(self):
         q = self.quality(tilted_cord(self.zooms))
@@ -403,7 +403,7 @@ class TestQuality:
     def test_implausible(self):
         big = box((60, 60, 10), (5, 55), (5, 55), (0, 10))
         assert self.quality(big).plausible == 0
-        assert np.isnan(self.quality(big, bounds=PlausibleBounds(enabled=False)).plausible)
+        assert np.isnan(self.quality(big, limits=None).plausible)
 
     def test_empty(self):
         empty = np.zeros((5, 5, 8), bool)

@@ -1,19 +1,19 @@
 """Changes that must not matter: what they do to an image, how masks come back, and what a method's agreement says."""
 
-import json
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from made_study import CHUNK, MADE_BY, save_nifti, study_folder, study_image, write_chunk, write_index, write_result
 
-from spineseg.methods import PreparedMethod
+from spineseg.cli import main
+from spineseg.methods.protocol import ImageInput, PreparedOwnMethod
 from spineseg.perturbation import NOISE, Perturbation, draw_perturbations, map_back, perturb_volume
-from spineseg.provenance import sha256_file
 from spineseg.segmentation import Segmentation
-from spineseg.study.images import write_images
-from spineseg.study.perturb import agree_with_perturbed, perturb_chunk, read_perturbed
-from spineseg.volume import Volume, load_image, save_volume
-from spineseg.writing import write_json
+from spineseg.study.perturb import agree_with_perturbed, perturb_chunk
+from spineseg.studyfolder.decisions import Perturbed, read_perturbed, write_perturbed
+from spineseg.studyfolder.layout import StudyFolder
+from spineseg.volume import Volume, load_image
 
 ZOOMS = (0.5, 0.8, 3.0)
 AFFINE = np.diag([-ZOOMS[0], ZOOMS[1], ZOOMS[2], 1.0])
@@ -98,15 +98,15 @@ def test_agreement_of_known_masks():
 
 
 class Threshold:
-    """A method that counts how often it runs; `flaw` makes it depend on the noise."""
+    """A method that counts how often it runs; `flaw` makes it depend on the noise, `reads_file` on the file."""
 
     def __init__(self, flaw: float = 0.0) -> None:
         self.calls, self.flaw = 0, flaw
 
-    def prepare(self) -> PreparedMethod:
-        return PreparedMethod("mine", self.segment, {"flaw": self.flaw}, {})
+    def prepare(self) -> PreparedOwnMethod:
+        return PreparedOwnMethod("mine", replace(MADE_BY, parameters={"flaw": self.flaw}), self.segment)
 
-    def segment(self, volume, contrast):
+    def segment(self, volume, contrast, progress=None):
         self.calls += 1
         mask = volume.data > HALF
         if self.flaw:
@@ -114,48 +114,89 @@ class Threshold:
         return Segmentation(mask.astype(np.float32), mask, None, "ok")
 
 
+class FileThreshold(PreparedOwnMethod):
+    """A method that reads the image's file, as programs do."""
+
+    reads_file = True
+
+    def segment(self, image: ImageInput, progress=None) -> Segmentation:
+        assert image.path.is_file()
+        return self.kernel(load_image(image.path)[0], image.contrast)
+
+
 @pytest.fixture
-def study(tmp_path) -> Path:
+def study(tmp_path) -> StudyFolder:
     """A chunk of two images: one with a mask by the method `mine`, one that failed."""
-    import nibabel as nib
-
-    results, rows, entries = tmp_path / "results" / "x", [], []
+    folder, images = study_folder(tmp_path), []
     for subject in ("01", "02"):
-        stem = f"sub-{subject}_T2w"
-        nib.save(nib.Nifti1Image(image().data, AFFINE), tmp_path / f"{stem}.nii.gz")
-        rows.append({"image_id": stem, "subject": subject, "datatype": "anat", "contrast": "t2", "suffix": "T2w",
-                     "path": str(tmp_path / f"{stem}.nii.gz"), "included": "true", "pilot": "true",
-                     "chunk": "pilot-0001"})  # fmt: skip
-        entries.append({"image_id": stem, "status": "failed", "mask": None, "mask_sha256": None})
-    mask = results / "sub-01_mask.nii.gz"
-    save_volume(mask, cord(), load_image(rows[0]["path"])[1])
-    entries[0] |= {"status": "ok", "mask": mask.name, "mask_sha256": sha256_file(mask)}
-    write_images(results / "images.tsv", rows)
-    write_json(results / "chunks" / "mine" / "pilot-0001.json", {"images": entries})
-    return results
+        path = save_nifti(tmp_path / f"sub-{subject}_T2w.nii.gz", image().data, AFFINE, np.float32)
+        images.append(study_image(subject, path=str(path)))
+    write_index(folder, images)
+    masks = (cord().astype(np.uint8), None)
+    entries = [write_result(folder, im, "mine", mask, affine=AFFINE) for im, mask in zip(images, masks, strict=True)]
+    write_chunk(folder, "mine", entries)
+    return folder
 
 
-def run(study: Path, method: Threshold, n: int = 3) -> dict:
-    return perturb_chunk(study / "images.tsv", study, method.prepare(), "pilot-0001", n)
+def run(study: StudyFolder, method: Threshold, n: int = 3) -> Perturbed:
+    return perturb_chunk(study, method.prepare(), CHUNK, n)
 
 
 def test_a_steady_method_agrees_with_itself_and_a_flawed_one_less(study):
-    steady = run(study, Threshold())
-    flawed = run(study, Threshold(flaw=0.2))
+    steady = run(study, Threshold()).images
+    study.perturbed_image("mine", "sub-01_T2w").unlink()  # else it would be good, for the mask is the same
+    flawed = run(study, Threshold(flaw=0.2)).images
     assert steady["sub-01_T2w"]["perturb_dice"] > 0.97
     assert steady["sub-01_T2w"]["perturb_csa_cv"] < 1.5
     assert flawed["sub-01_T2w"]["perturb_dice"] < 0.93
     assert steady["sub-02_T2w"] == {"perturb_dice": None, "perturb_csa_cv": None}
 
 
-def test_finished_images_are_not_done_again(study, tmp_path):
+def test_a_method_that_reads_files_is_given_changed_ones(study):
+    expected = run(study, Threshold()).images
+    study.perturbed_image("mine", "sub-01_T2w").unlink()
+    method = Threshold()
+    again = perturb_chunk(study, FileThreshold("mine", MADE_BY, method.segment), CHUNK, 3)
+    assert method.calls == 3
+    assert again.images == expected
+
+
+def test_finished_images_are_not_done_again(study):
     method = Threshold()
     first = run(study, method)
     assert method.calls == 3
     assert run(study, method) == first
     assert method.calls == 3
+    study.perturbed_image("mine", "sub-01_T2w").write_text("{")  # damaged: made again
+    assert run(study, method) == first
+    assert method.calls == 6
     run(study, method, n=2)
-    assert method.calls == 5
-    path = tmp_path / "chunk.json"
-    path.write_text(json.dumps({"method": "mine", "images": first}))
-    assert read_perturbed([path])["sub-01_T2w", "mine"] == first["sub-01_T2w"]
+    assert method.calls == 8
+    path = study.perturbed("mine", CHUNK)
+    write_perturbed(path, first)
+    assert read_perturbed(path) == first
+
+
+def test_another_mask_is_compared_anew(study):
+    method = Threshold()
+    run(study, method)
+    entry = write_result(study, study_image("01"), "mine", cord(radius_mm=4.0).astype(np.uint8), affine=AFFINE)
+    write_chunk(study, "mine", [entry])
+    write_index(study, [study_image("01", path=str(study.root.parents[1] / "sub-01_T2w.nii.gz"))])
+    assert run(study, method).images["sub-01_T2w"]["perturb_dice"] < 0.95
+    assert method.calls == 6
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["-method", "nothing", "-n", "3"], "-method: expected a method that can be run again, found 'nothing'"),
+        (["-method", "propseg", "-n", "0"], "-n: expected 1 or more, found 0"),
+        (["-method", "propseg"], "-n: expected 1 or more, found 0"),
+    ],
+)
+def test_the_command_refuses_in_one_line(study, capsys, options, message):
+    assert main(["perturb", "-results", str(study.root), "-chunk", CHUNK, *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1

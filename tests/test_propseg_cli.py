@@ -8,9 +8,9 @@ import pytest
 from propseg_tubes import make_tube
 
 from spineseg.centerline.detector import load_detector, save_detector
-from spineseg.cli import build_parser, main
-from spineseg.cli.propseg import params_from
-from spineseg.propseg.segment import PropsegParams
+from spineseg.cli import build_parser, main, segment_images
+from spineseg.cli import propseg as command
+from spineseg.propseg.parameters import PropsegParams
 
 FLAGS = {
     "-init 0.3": ("init", 0.3),
@@ -37,6 +37,15 @@ FLAGS = {
 
 def parse(text=""):
     return build_parser("propseg").parse_args(["-i", "image.nii.gz", "-c", "t2", *text.split()])
+
+
+def params_from(args):
+    """What the command hands to the method."""
+    caught = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(segment_images, "segment_images", lambda args, name, params, **more: caught.append(params) or 0)
+        assert command.run(args) == 0
+    return caught[0]
 
 
 def test_defaults_are_those_of_the_method():
@@ -68,8 +77,8 @@ def image(tmp_path):
 def test_files_of_a_run(image, start):
     folder = image.parent
     flag, name = start
-    command = ["propseg", "-i", str(image), "-c", "t2", "-ofolder", str(folder), "-mesh", "-cross", "-v", "0"]
-    assert main([*command, flag, str(folder / name)]) == 0
+    argv = ["propseg", "-i", str(image), "-c", "t2", "-ofolder", str(folder), "-mesh", "-cross", "-v", "0"]
+    assert main([*argv, flag, str(folder / name)]) == 0
     mask = nib.load(folder / "tube_seg.nii.gz")
     assert mask.get_data_dtype() == np.uint8
     assert np.asanyarray(mask.dataobj).any((0, 1)).all()
@@ -81,15 +90,15 @@ def test_files_of_a_run(image, start):
 def test_a_mask_on_another_grid_is_refused(image, capsys):
     other = image.parent / "other.nii.gz"
     nib.save(nib.Nifti1Image(np.zeros((5, 5, 5), np.uint8), np.eye(4)), other)
-    command = ["propseg", "-i", str(image), "-c", "t2", "-ofolder", str(image.parent), "-mask-correction", str(other)]
-    assert main(command) == 2
+    argv = ["propseg", "-i", str(image), "-c", "t2", "-ofolder", str(image.parent), "-mask-correction", str(other)]
+    assert main(argv) == 2
     assert "grid" in capsys.readouterr().err
 
 
 def run_propseg(image, *options):
     """Run the command silently and return the mask on the image's own grid and its sidecar."""
-    command = ["propseg", "-i", str(image), "-c", "t2", "-ofolder", str(image.parent), "-v", "0", *map(str, options)]
-    assert main(command) == 0
+    argv = ["propseg", "-i", str(image), "-c", "t2", "-ofolder", str(image.parent), "-v", "0", *map(str, options)]
+    assert main(argv) == 0
     mask = np.asanyarray(nib.load(image.parent / "tube_seg.nii.gz").dataobj)
     return mask, json.loads((image.parent / "tube_seg.json").read_text())
 
@@ -158,7 +167,7 @@ def test_a_detector_of_the_user_is_used_and_named(image):
 
 
 def test_a_detector_that_is_missing_is_said(image, capsys):
-    command = [
+    argv = [
         "propseg",
         "-i",
         str(image),
@@ -171,7 +180,7 @@ def test_a_detector_that_is_missing_is_said(image, capsys):
         "-v",
         "0",
     ]
-    assert main(command) != 0
+    assert main(argv) != 0
     assert "gone.yml" in capsys.readouterr().err
 
 

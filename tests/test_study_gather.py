@@ -1,16 +1,54 @@
 """Joining the chunks' tables and keeping masks, with every file checked against its manifest."""
 
-import gzip
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
+from made_study import (
+    MADE_BY,
+    PEAK_MB,
+    SECONDS,
+    study_folder,
+    study_image,
+    write_chunk,
+    write_decision,
+    write_index,
+    write_result,
+)
 
-from spineseg.bids import derivative_path, sidecar_path
+from spineseg.bids import sidecar_path
+from spineseg.cli import main
 from spineseg.errors import InputError
-from spineseg.study.gather import gather_tables, part_path
-from spineseg.study.images import read_included, write_images
-from spineseg.study.keep import LABELS, keep_masks, read_decided_method, write_kept
+from spineseg.study.configuration import make_configuration
+from spineseg.study.gather import gather_tables
+from spineseg.study.keep import keep_masks
+from spineseg.studyfolder.decisions import (
+    Exceptions,
+    Lock,
+    decided_method,
+    read_decision,
+    read_kept,
+    write_exceptions,
+    write_kept,
+    write_lock,
+)
+from spineseg.studyfolder.images import read_included, write_images
+from spineseg.studyfolder.layout import TABLES, Stage
+from spineseg.studyfolder.manifests import ManifestEntry, Timing, read_manifest, read_timings, write_manifest
+from spineseg.studyfolder.sidecars import read_sidecar
+from spineseg.studyfolder.tables import (
+    METRICS_COLUMNS,
+    AgreementRow,
+    ChunkTables,
+    Identity,
+    MetricsRow,
+    SliceRow,
+    read_agreement,
+    read_metrics,
+    read_slices,
+    write_chunk_tables,
+)
 
 METHODS = ("propseg", "deepseg")
 IMAGES = {"sub-1_T2w": "pilot-0001", "sub-2_T2w": "rest-0001", "sub-3_T2w": "pilot-0001", "sub-4_T2w": "rest-0001"}
@@ -24,102 +62,93 @@ def digest(content: bytes) -> str:
 @pytest.fixture
 def study(tmp_path):
     """Results of four images in two chunks by two methods; one image failed."""
-    results = tmp_path / "results" / "x"
-    rows = [
-        {
-            "image_id": image,
-            "subject": image[4],
-            "datatype": "anat",
-            "contrast": "t2",
-            "path": f"{image}.nii.gz",
-            "included": "true",
-            "pilot": str(chunk.startswith("pilot")).lower(),
-            "chunk": chunk,
-        }
-        for image, chunk in IMAGES.items()
-    ]
-    write_images(results / "images.tsv", rows)
+    folder = study_folder(tmp_path, "x")
+    images = {name: study_image(name[4], pilot=chunk.startswith("pilot")) for name, chunk in IMAGES.items()}
+    write_index(folder, list(images.values()), IMAGES)
     for method in METHODS:
-        entries = {row["image_id"]: write_mask(results, row, method) for row in read_included(results / "images.tsv")}
-        for chunk in set(IMAGES.values()):
-            own = [entries[image] for image, where in IMAGES.items() if where == chunk]
-            path = results / "chunks" / method / f"{chunk}.json"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps({"method": method, "chunk": chunk, "images": own}))
-    for chunk in set(IMAGES.values()):
-        write_parts(results, chunk, METHODS, "all")
-    (results / "decision.json").write_text(json.dumps({"method": "deepseg", "verdict": "clear", "override": None}))
-    return results
+        for chunk in dict.fromkeys(IMAGES.values()):
+            own = [images[name] for name, where in IMAGES.items() if where == chunk]
+            write_chunk(folder, method, [make_result(folder, image, method) for image in own], chunk)
+    write_parts(folder, METHODS)
+    write_decision(folder, "deepseg")
+    return folder
 
 
-def write_mask(results, row, method) -> dict:
-    relative = derivative_path(row, method)
-    content = f"{row['image_id']} {method}".encode()
-    failed = row["image_id"] == FAILED
-    (results / relative).parent.mkdir(parents=True, exist_ok=True)
-    if not failed:
-        (results / relative).write_bytes(content)
-    sidecar_path(results / relative).write_text(json.dumps({"Method": method, "Status": "failed" if failed else "ok"}))
-    return {
-        "image_id": row["image_id"],
-        "status": "failed" if failed else "ok",
-        "message": "cannot\tbe read" if failed else "",
-        "mask": None if failed else str(relative),
-        "mask_sha256": None if failed else digest(content),
-        "sidecar": str(sidecar_path(relative)),
-    }
+def make_result(folder, image, method):
+    if image.image_id == FAILED:
+        return write_result(folder, image, method, None, message="cannot\tbe read")
+    return write_result(folder, image, method, f"{image.image_id} {method}".encode())
 
 
-def write_parts(results, chunk, methods, stage) -> None:
-    images = [image for image, where in IMAGES.items() if where == chunk]
-    metrics = [f"{image}\t{method}" for image in images for method in methods]
-    slices = [f"{image}\t{method}\t{k}" for image in images for method in methods for k in range(2)]
-    for name, heading, lines in (
-        ("metrics.tsv", "image_id\tmethod", metrics),
-        ("agreement.tsv", "image_id\tdice", [f"{image}\t0.9" for image in images]),
-        ("slices.tsv.gz", "image_id\tmethod\tslice", slices),
-    ):
-        path = part_path(results, stage, chunk, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = "\n".join([heading, *lines, ""]).encode()
-        path.write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+def write_parts(folder, methods, stage=Stage.ALL) -> None:
+    """Write the tables of every chunk."""
+    for chunk in dict.fromkeys(IMAGES.values()):
+        tables = ChunkTables()
+        for name in (name for name, where in IMAGES.items() if where == chunk):
+            image = Identity(name, name[4], suffix="T2w", contrast="t2")
+            tables.metrics.extend(MetricsRow(image, m, "ok", {"coverage": 1.0}) for m in methods)
+            tables.slices.extend(SliceRow(name, m, k, {"csa_mm2": 70.0}) for m in methods for k in range(2))
+            if len(methods) > 1:
+                tables.agreement.append(AgreementRow(image, *methods, {"dice": 0.9}))
+        write_chunk_tables(folder, stage, chunk, tables)
 
 
-def gather(results, stage="all", methods=METHODS):
-    return gather_tables(results / "images.tsv", results, stage, methods)
+def gather(folder, stage=Stage.ALL, methods=METHODS, exceptions=None):
+    gather_tables(folder, stage, methods, exceptions)
+    return folder
 
 
 def test_rows_come_in_the_order_of_the_images(study):
-    folder = gather(study)
-    lines = (folder / "metrics.tsv").read_text().splitlines()
-    assert lines[0] == "image_id\tmethod"
-    assert [line.split("\t")[0] for line in lines[1:]] == [image for image in IMAGES for _ in METHODS]
-    slices = gzip.decompress((folder / "slices.tsv.gz").read_bytes()).decode().splitlines()
-    assert slices[0] == "image_id\tmethod\tslice"
-    assert [line.split("\t")[0] for line in slices[1:]] == [image for image in IMAGES for _ in range(4)]
-
-
-def test_the_same_parts_give_the_same_bytes(study):
-    folder = gather(study)
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
     gather(study)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    metrics = read_metrics(study.table(Stage.ALL, "metrics.tsv"))
+    assert [(row.image.image_id, row.method) for row in metrics] == [(i, m) for i in IMAGES for m in METHODS]
+    assert [row.image.image_id for row in read_agreement(study.table(Stage.ALL, "agreement.tsv"))] == list(IMAGES)
+    slices = read_slices(study.table(Stage.ALL, "slices.tsv.gz"))
+    assert slices["image_id"].tolist() == [image for image in IMAGES for _ in range(4)]
+    timings = read_timings(study.timings(Stage.ALL))
+    assert timings == [Timing(image, method, SECONDS, PEAK_MB) for image in IMAGES for method in METHODS]
+
+
+def test_the_same_parts_give_the_same_bytes_however_they_are_dealt(study):
+    gather(study)
+    paths = [study.table(Stage.ALL, name) for name in TABLES]
+    before = [path.read_bytes() for path in paths]
+    gather(study)
+    assert [path.read_bytes() for path in paths] == before
+    together = {image: "pilot-0001" for image in IMAGES}
+    write_index(study, [replace(image, pilot=True) for image in read_included(study.images)], together)
+    for method in METHODS:
+        both = [read_manifest(study.manifest(method, chunk)).images for chunk in ("pilot-0001", "rest-0001")]
+        write_chunk(study, method, sorted([*both[0], *both[1]], key=lambda entry: entry.image_id))
+    tables = ChunkTables()
+    for image in IMAGES:
+        for table, rows in (("metrics", read_metrics(paths[0])), ("agreement", read_agreement(paths[1]))):
+            getattr(tables, table).extend(row for row in rows if row.image.image_id == image)
+        tables.slices.extend(SliceRow(image, m, k, {"csa_mm2": 70.0}) for m in METHODS for k in range(2))
+    write_chunk_tables(study, Stage.ALL, "pilot-0001", tables)
+    gather(study)
+    assert [path.read_bytes() for path in paths] == before
 
 
 def test_the_pilot_holds_its_images_only(study):
-    lines = (gather(study, "pilot") / "metrics.tsv").read_text().splitlines()[1:]
-    assert {line.split("\t")[0] for line in lines} == {"sub-1_T2w", "sub-3_T2w"}
+    rows = read_metrics(gather(study, Stage.PILOT).table(Stage.PILOT, "metrics.tsv"))
+    assert {row.image.image_id for row in rows} == {"sub-1_T2w", "sub-3_T2w"}
 
 
 def test_the_study_takes_its_own_parts(study):
-    for chunk in set(IMAGES.values()):
-        write_parts(study, chunk, ["deepseg"], "study")
-    lines = (gather(study, "study", ["deepseg"]) / "metrics.tsv").read_text().splitlines()
-    assert len(lines) == 1 + len(IMAGES)
+    write_parts(study, ["deepseg"], Stage.STUDY)
+    rows = read_metrics(gather(study, Stage.STUDY, ["deepseg"]).table(Stage.STUDY, "metrics.tsv"))
+    assert [row.method for row in rows] == ["deepseg"] * len(IMAGES)
+
+
+def test_the_command_says_where_the_tables_are(study, capsys):
+    command = ["gather", "-results", str(study.root), "-stage", "pilot", "-methods", *METHODS]
+    assert main(command) == 0
+    assert capsys.readouterr().out.strip() == str(study.table(Stage.PILOT, "x").parent)
 
 
 def first_mask(study):
-    return study / "sub-2" / "anat" / "sub-2_T2w_desc-propseg_label-SC_seg.nii.gz"
+    return study.root / "sub-2" / "anat" / "sub-2_T2w_desc-propseg_label-SC_seg.nii.gz"
 
 
 def test_a_deleted_mask_is_named_with_what_mends_it(study):
@@ -137,21 +166,21 @@ def test_a_changed_mask_is_named(study):
 
 
 def test_a_manifest_that_is_gone_damaged_or_short(study):
-    path = study / "chunks" / "deepseg" / "pilot-0001.json"
-    content = json.loads(path.read_text())
-    path.write_text(json.dumps(content | {"images": content["images"][1:]}))
+    path = study.manifest("deepseg", "pilot-0001")
+    content = read_manifest(path)
+    write_manifest(path, replace(content, images=content.images[1:]))
     with pytest.raises(InputError, match="has no entry for sub-1_T2w"):
         gather(study)
     path.write_text("{")
-    with pytest.raises(InputError, match="found none that is whole"):
+    with pytest.raises(InputError, match=r"expected the manifest of a chunk, found no JSON .* rm "):
         gather(study)
     path.unlink()
-    with pytest.raises(InputError, match="found none that is whole"):
+    with pytest.raises(InputError, match=r"expected the manifest of a chunk, found no file .* rm "):
         gather(study)
 
 
 def test_a_part_that_lacks_an_image_or_has_it_twice(study):
-    part = part_path(study, "all", "rest-0001", "metrics.tsv")
+    part = study.chunk_table(Stage.ALL, "rest-0001", "metrics.tsv")
     lines = part.read_text().splitlines(keepends=True)
     part.write_text("".join(lines[:-1]))
     with pytest.raises(InputError, match="sub-4_T2w by deepseg has 0"):
@@ -159,10 +188,19 @@ def test_a_part_that_lacks_an_image_or_has_it_twice(study):
     part.write_text("".join([*lines, lines[-1]]))
     with pytest.raises(InputError, match="sub-4_T2w by deepseg has 2"):
         gather(study)
-    part.write_text("".join(["image_id\tother\n", *lines[1:]]))
+    part.write_text("".join([lines[0].replace("coverage", "cover"), *lines[1:]]))
     with pytest.raises(InputError, match="its columns differ"):
         gather(study)
-    part.write_text("".join(["method\tdice\timage_id\n", *lines[1:]]))
+    part.write_text("".join([lines[0].replace("image_id", "image"), *lines[1:]]))
+    with pytest.raises(InputError, match="not a whole table"):
+        gather(study)
+    part.write_text("".join([*lines[:2], "sub-2_T2w\tcut", *lines[3:]]))
+    with pytest.raises(InputError, match=f"line 3: expected {len(METRICS_COLUMNS)} cells, found"):
+        gather(study)
+    part.write_text("".join(lines)[:-9])
+    with pytest.raises(InputError, match=f"line {len(lines)}: expected {len(METRICS_COLUMNS)} cells"):
+        gather(study)
+    part.write_text("")
     with pytest.raises(InputError, match="not a whole table"):
         gather(study)
     part.unlink()
@@ -170,13 +208,21 @@ def test_a_part_that_lacks_an_image_or_has_it_twice(study):
         gather(study)
 
 
-def keep(results, stage="all"):
-    rows = keep_masks(results / "images.tsv", results, stage, results / "decision.json")
-    return {row["image_id"]: row for row in rows}
+def test_timings_that_are_gone_are_named(study):
+    path = study.chunk_timings("deepseg", "rest-0001")
+    path.unlink()
+    with pytest.raises(InputError, match="no such table") as caught:
+        gather(study)
+    assert str(path) in str(caught.value)
 
 
-def kept_mask(results, image="sub-1_T2w"):
-    return results / LABELS / f"sub-{image[4]}" / "anat" / f"{image}_label-SC_seg.nii.gz"
+def keep(folder, stage=Stage.ALL, config=None):
+    rows = keep_masks(folder, stage, read_decision(folder.decision), config)
+    return {row.image_id: row for row in rows}
+
+
+def kept_mask(folder, image="sub-1_T2w"):
+    return folder.labels / f"sub-{image[4]}" / "anat" / f"{image}_label-SC_seg.nii.gz"
 
 
 def test_the_decided_masks_are_kept_with_their_sidecars(study):
@@ -184,17 +230,26 @@ def test_the_decided_masks_are_kept_with_their_sidecars(study):
     assert kept_mask(study).read_bytes() == b"sub-1_T2w deepseg"
     sidecar = json.loads(sidecar_path(kept_mask(study)).read_text())
     assert sidecar["Decision"] == {"method": "deepseg", "verdict": "clear", "override": None}
-    assert rows["sub-1_T2w"]["sha256"] == digest(b"sub-1_T2w deepseg")
-    assert rows[FAILED]["status"] == "failed"
-    assert rows[FAILED]["message"] == "cannot be read"
+    assert read_sidecar(kept_mask(study)).made_by == MADE_BY
+    assert rows["sub-1_T2w"].sha256 == digest(b"sub-1_T2w deepseg")
+    assert rows[FAILED].status == "failed"
+    assert rows[FAILED].message == "cannot be read"
     assert not kept_mask(study, FAILED).exists()
-    path = write_kept(list(rows.values()), study, "all")
-    assert len(path.read_text().splitlines()) == 1 + len(IMAGES)
+    write_kept(study.kept(Stage.ALL), list(rows.values()))
+    assert read_kept(study.kept(Stage.ALL)) == list(rows.values())
+
+
+def test_the_command_writes_the_table_and_lists_failures(study, capsys):
+    assert main(["keep", "-results", str(study.root)]) == 0
+    printed = capsys.readouterr().out
+    assert "1 failed, 3 ok" in printed
+    assert f"failed: {FAILED}: cannot be read" in printed
+    assert [row.method for row in read_kept(study.kept(Stage.ALL))] == ["deepseg"] * 4
 
 
 def test_another_decision_replaces_the_kept_masks(study):
     keep(study)
-    (study / "decision.json").write_text(json.dumps({"method": "propseg", "verdict": "override"}))
+    write_decision(study, "propseg", "override", computed="deepseg")
     keep(study)
     assert kept_mask(study).read_bytes() == b"sub-1_T2w propseg"
 
@@ -206,52 +261,96 @@ def test_a_corrected_mask_is_left_alone(study):
     drawn.parent.mkdir(parents=True, exist_ok=True)
     drawn.write_bytes(b"drawn from nothing")
     rows = keep(study)
-    assert rows["sub-1_T2w"]["status"] == rows[FAILED]["status"] == "corrected"
+    assert rows["sub-1_T2w"].status == rows[FAILED].status == "corrected"
     assert kept_mask(study).read_bytes() == b"by hand"
     assert drawn.read_bytes() == b"drawn from nothing"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"MaskSHA256": "0"}'])
+def test_a_mask_whose_sidecar_is_not_ours_is_a_persons(study, text):
+    keep(study)
+    sidecar_path(kept_mask(study)).write_text(text)
+    kept_mask(study).write_bytes(b"by hand")
+    assert keep(study)["sub-1_T2w"].status == "corrected"
+    assert kept_mask(study).read_bytes() == b"by hand"
 
 
 def test_masks_of_images_that_left_the_study_go_unless_corrected(study):
     keep(study)
     kept_mask(study, "sub-3_T2w").write_bytes(b"by hand")
-    rows = [row for row in read_included(study / "images.tsv") if row["subject"] == "1"]
-    write_images(study / "images.tsv", rows)
+    write_images(study.images, [image for image in read_included(study.images) if image.subject == "1"])
     keep(study)
     assert kept_mask(study).exists()
     assert not kept_mask(study, "sub-2_T2w").exists()
     assert kept_mask(study, "sub-3_T2w").read_bytes() == b"by hand"
 
 
-def test_what_a_study_was_begun_by_is_kept_whatever_is_decided_later(study):
-    lock = {"method": "deepseg", "facts": {}, "accepted": []}
-    (study / "study").mkdir()
-    (study / "study" / "lock.json").write_text(json.dumps(lock))
-    (study / "decision.json").write_text(json.dumps({"method": "propseg", "verdict": "undecided"}))
+def test_what_a_study_is_held_to_is_kept_whatever_is_decided_later(study):
+    write_lock(study, Lock("deepseg", MADE_BY))
+    write_decision(study, "propseg", "undecided")
     rows = keep(study)
     assert kept_mask(study).read_bytes() == b"sub-1_T2w deepseg"
-    assert rows["sub-1_T2w"]["message"] == "the study was begun by deepseg; the decision would now keep propseg"
-    (study / "study" / "lock.json").write_text("{")
-    with pytest.raises(InputError, match="expected what the study was begun by"):
+    assert rows["sub-1_T2w"].message == "the study is held to deepseg; the decision would now keep propseg"
+    study.lock.write_text("{")
+    with pytest.raises(InputError, match="expected the lock of a study"):
         keep(study)
 
 
-def test_chunks_that_were_not_made_alike_are_refused(study):
-    path = study / "chunks" / "deepseg" / "rest-0001.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"weights": {"a": "2"}}))
-    with pytest.raises(InputError, match=r"was made by other weights than .*pilot-0001.json; such masks"):
+def test_an_exception_is_kept_by_its_own_method_and_flagged(study):
+    choice = {"method": "propseg", "reason": "metal", "by": "me"}
+    config = make_configuration({"dataset": "x", "exceptions": {"sub-1_T2w": choice}})
+    rows = keep(study, config=config)
+    assert kept_mask(study).read_bytes() == b"sub-1_T2w propseg"
+    assert kept_mask(study, "sub-2_T2w").read_bytes() == b"sub-2_T2w deepseg"
+    words = "exception: propseg instead of deepseg (metal; me)"
+    assert rows["sub-1_T2w"].message == words
+    assert json.loads(sidecar_path(kept_mask(study)).read_text())["Exception"] == words
+    entry = read_manifest(study.manifest("propseg", "pilot-0001")).entries["sub-1_T2w"]
+    excepted = Exceptions("deepseg", (ManifestEntry(**{**vars(entry), "exception": words}),))
+    write_exceptions(study, excepted)
+    assert keep(study, Stage.STUDY, config) == rows
+    assert read_sidecar(kept_mask(study)).more["KeptFrom"] == entry.mask
+
+
+def test_a_study_with_exceptions_has_one_row_for_each_image(study):
+    write_parts(study, ["deepseg"], Stage.STUDY)
+    entry = read_manifest(study.manifest("propseg", "pilot-0001")).entries["sub-1_T2w"]
+    with pytest.raises(InputError, match="sub-1_T2w by deepseg has 1"):  # measured before it was excepted
+        gather(study, Stage.STUDY, ["deepseg"], Exceptions("deepseg", (entry,)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"weights": {"net.safetensors": "2" * 64}}, r"weights net.safetensors 111111111111, now 222222222222"),
+        ({"code": "d" * 64}, r"code cccccccccccc \(version 0.1.0\), now dddddddddddd \(version 0.1.0\)"),
+        ({"parameters": {"thr": 0.4}}, "thr 0.5, now 0.4"),
+    ],
+)
+def test_chunks_that_were_not_made_alike_are_refused(study, changes, words):
+    path = study.manifest("deepseg", "rest-0001")
+    manifest = read_manifest(path)
+    write_manifest(path, replace(manifest, made_by=replace(MADE_BY, **changes)))
+    with pytest.raises(InputError, match=rf"was not made as .*pilot-0001.json \({words}\); such masks"):
         gather(study)
+
+
+def test_other_libraries_are_no_other_masks(study):
+    path = study.manifest("deepseg", "rest-0001")
+    write_manifest(path, replace(read_manifest(path), made_by=replace(MADE_BY, libraries={"numpy": "9"}, version="9")))
+    gather(study)
 
 
 def test_a_decision_for_none_keeps_none(study):
     keep(study)
-    (study / "decision.json").write_text(json.dumps({"method": None, "verdict": "none"}))
-    assert {row["status"] for row in keep(study).values()} == {"none"}
-    assert not list((study / LABELS).rglob("*.nii.gz"))
+    write_decision(study, None, "none")
+    assert {row.status for row in keep(study).values()} == {"none"}
+    assert not list(study.labels.rglob("*.nii.gz"))
     with pytest.raises(InputError, match="keeps no method"):
-        read_decided_method(study / "decision.json")
+        decided_method(study.decision)
 
 
 def test_a_changed_source_mask_is_not_kept(study):
-    (study / "sub-1" / "anat" / "sub-1_T2w_desc-deepseg_label-SC_seg.nii.gz").write_bytes(b"other")
+    (study.root / "sub-1" / "anat" / "sub-1_T2w_desc-deepseg_label-SC_seg.nii.gz").write_bytes(b"other")
     with pytest.raises(InputError, match="has changed since it was made"):
         keep(study)

@@ -9,12 +9,11 @@ import os
 import sys
 from typing import NoReturn
 
-from spineseg import __version__
 from spineseg.errors import InputError, SpinesegError
+from spineseg.methods.registry import OWN_METHODS
 
 COMMANDS = {
-    "propseg": ("spineseg.cli.propseg", "segment the cord with a propagated deformable tube"),
-    "deepseg": ("spineseg.cli.deepseg", "segment the cord with two neural networks"),
+    **{name: (f"spineseg.cli.{name}", method.summary) for name, method in OWN_METHODS.items()},
     "centerline": ("spineseg.cli.centerline", "find the centerline of the cord"),
     "dice": ("spineseg.cli.dice", "compare two masks"),
     "csa": ("spineseg.cli.csa", "measure cross-sectional area and shape"),
@@ -28,7 +27,7 @@ COMMANDS = {
     "measure": ("spineseg.cli.measure", "study: measure and compare the masks of a chunk"),
     "gather": ("spineseg.cli.gather", "study: join the chunks' tables and check every file"),
     "decide": ("spineseg.cli.decide", "study: decide which method the dataset keeps"),
-    "lock": ("spineseg.cli.lock", "study: hold the study to one method, version and weights"),
+    "lock": ("spineseg.cli.lock", "study: hold the study to one method, code and weights"),
     "keep": ("spineseg.cli.keep", "study: put the kept masks where other tools look for them"),
     "drift": ("spineseg.cli.drift", "study: compare two runs of one study"),
     "report": ("spineseg.cli.report", "study: write the report and its figures"),
@@ -42,6 +41,20 @@ class CommandParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the mistake and where help is."""
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} -h)\n")
+
+
+class ShowVersion(argparse.Action):
+    """Print the version, which is looked up only now: in a checkout git is asked."""
+
+    def __init__(self, option_strings: list[str], dest: str):
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help="show the version and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *args: object) -> NoReturn:
+        """Print and exit."""
+        from spineseg.version import find_version
+
+        print(f"spineseg {find_version()}")
+        parser.exit()
 
 
 GC_THRESHOLD = 100_000
@@ -59,7 +72,7 @@ def build_overview() -> CommandParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="spineseg COMMAND [options]",
     )
-    parser.add_argument("--version", action="version", version=f"spineseg {__version__}")
+    parser.add_argument("--version", action=ShowVersion)
     return parser
 
 

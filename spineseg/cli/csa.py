@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure each mask, print or write the table."""
     from spineseg.metrics.table import TABLE_COLUMNS, shape_rows, summary_rows
-    from spineseg.study.measure import format_table
+    from spineseg.studyfolder.files import format_table
     from spineseg.writing import write_text
 
     correction = "none" if not args.angle_corr else "exact" if args.exact else "product"

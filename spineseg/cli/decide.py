@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from spineseg.decision.from_files import Question
 
 SUMMARY = "Decide from a pilot's tables which method the dataset keeps, and say how sure that is."
+
+CONFIG_KEYS = ("dataset", "methods", "decision", "override")
+"""Keys of the configuration that the decision depends on; it holds the hash of these only."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,10 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-slices", type=Path, metavar="TSV", help="slices.tsv.gz; needed to compare contrasts")
     parser.add_argument("-table", type=Path, metavar="TSV", help="images.tsv, to list what was left out and why")
     parser.add_argument(
-        "-config",
-        type=Path,
-        metavar="FILE",
-        help="JSON or YAML with dataset, methods, decision, override; other keys are not read",
+        "-config", type=Path, metavar="FILE", help="a study's configuration: dataset, methods, decision, override"
     )
     parser.add_argument("-o", type=Path, default=Path("decision.json"), metavar="FILE", help="default decision.json")
     parser.add_argument("--json", action="store_true", help="print the decision as JSON")
@@ -31,29 +34,33 @@ def run(args: argparse.Namespace) -> int:
 
     from spineseg.decision.from_files import decide_from_files
     from spineseg.decision.report_text import verdict_sentence, write_report
-    from spineseg.writing import write_json, write_text
+    from spineseg.studyfolder.decisions import write_decision
+    from spineseg.writing import write_text
 
     decision = decide_from_files(
-        args.metrics, args.agreement, slices=args.slices, table=args.table, config=_read_config(args.config)
+        args.metrics, args.agreement, slices=args.slices, table=args.table, question=_read_question(args.config)
     )
     write_text(args.o.with_suffix(".md"), write_report(decision))
-    write_json(args.o, decision)
+    write_decision(args.o, decision)
     print(json.dumps(decision, indent=2) if args.json else verdict_sentence(decision))
     return 0
 
 
-def _read_config(path: Path | None) -> dict[str, Any]:
-    """Read a JSON or YAML file; JSON is YAML."""
-    import yaml
-
-    from spineseg.errors import InputError
+def _read_question(path: Path | None) -> Question | None:
+    """Return what the configuration asks; methods need not be ours."""
+    from spineseg.decision.from_files import Question
+    from spineseg.decision.params import DecisionParams
+    from spineseg.study.configuration import read_document
+    from spineseg.study.steps import digest_step
 
     if path is None:
-        return {}
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: expected JSON or YAML; {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected keys such as dataset, methods, decision, found {type(content).__name__}")
-    return content
+        return None
+    document = read_document(path)
+    return Question(
+        dataset=document["dataset"],
+        methods=[method if isinstance(method, str) else method["name"] for method in document["methods"]],
+        params=DecisionParams.from_config(document["decision"]),
+        override=document["override"],
+        config={key: document[key] for key in CONFIG_KEYS},
+        code={"measures": digest_step("measure")},
+    )

@@ -7,6 +7,8 @@ import json
 import math
 from pathlib import Path
 
+from spineseg.measures import MEASURES
+
 SUMMARY = "Compare two masks: Dice, surface distances (mm) and cross-sectional area."
 
 LINES = (
@@ -17,13 +19,13 @@ LINES = (
     ("dice_labelled", "Dice within the slices of -d", ".6f"),
     ("min_slice_dice", "smallest Dice of a slice with both", ".6f"),
     ("hd_mm", "Hausdorff distance, mm", ".4f"),
-    ("hd95_mm", "95th percentile of the distance, mm", ".4f"),
-    ("assd_mm", "mean surface distance, mm", ".4f"),
+    ("hd95_mm", MEASURES["hd95_mm"].heading, ".4f"),
+    ("assd_mm", MEASURES["assd_mm"].heading, ".4f"),
     ("nsd", "surface within the tolerance", ".6f"),
-    ("nsd_tolerance_mm", "tolerance, mm", ".4f"),
-    ("csa_a_mm2", "mean CSA of -i, mm2", ".4f"),
-    ("csa_b_mm2", "mean CSA of -d, mm2", ".4f"),
-    ("csa_difference_mm2", "CSA of -i minus -d in common slices, mm2", ".4f"),
+    ("nsd_tolerance_mm", MEASURES["nsd_tolerance_mm"].heading, ".4f"),
+    ("csa_a_mm2", f"mean CSA of -i, {MEASURES['csa_mean_mm2'].unit}", ".4f"),
+    ("csa_b_mm2", f"mean CSA of -d, {MEASURES['csa_mean_mm2'].unit}", ".4f"),
+    ("csa_difference_mm2", f"CSA of -i minus -d in common slices, {MEASURES['csa_difference_mm2'].unit}", ".4f"),
     ("volume_difference_pct", "volume of -i minus -d, percent of -d", ".3f"),
 )
 """Key of the JSON, words on the terminal, format."""

@@ -32,21 +32,21 @@ def collect_facts() -> dict:
     import os
     from importlib import metadata
 
-    from spineseg import __version__
-    from spineseg.provenance import METHOD_WEIGHTS, weights_of
+    from spineseg.methods.registry import OWN_METHODS
+    from spineseg.version import find_version
 
-    facts: dict = {"spineseg": __version__, "python": platform.python_version(), "system": platform.platform()}
+    facts: dict = {"spineseg": find_version(), "python": platform.python_version(), "system": platform.platform()}
     missing = []
     for package in PACKAGES:
         try:
             facts[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             missing.append(package)
-    for method in METHOD_WEIGHTS:
-        weights = weights_of(method)
-        facts[f"{method} weights"] = [f"{name} {digest[:12]}" for name, digest in weights.items()]
+    for name, method in OWN_METHODS.items():
+        weights = method.hash_weights()
+        facts[f"{name} weights"] = [f"{file} {digest[:12]}" for file, digest in weights.items()]
         if not weights:
-            missing.append(f"weights of {method}")
+            missing.append(f"weights of {name}")
     facts["cores"] = len(os.sched_getaffinity(0))
     facts["memory GiB"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     return facts | {"missing": missing}

@@ -26,14 +26,13 @@ def run(args: argparse.Namespace) -> int:
     """Compare the runs, print the summary, write the table."""
     from spineseg.decision.document import jsonable
     from spineseg.study.drift import DRIFT_COLUMNS, compare_runs, summarise_drift
-    from spineseg.study.measure import format_table
-    from spineseg.writing import write_text
+    from spineseg.studyfolder.files import write_table
 
     rows = compare_runs(args.run_a, args.run_b, args.methods)
     summary = jsonable(summarise_drift(rows))
     print(json.dumps(summary, indent=2) if args.json else "\n".join(_lines(summary)))
     if args.o:
-        write_text(args.o, format_table(DRIFT_COLUMNS, rows))
+        write_table(args.o, DRIFT_COLUMNS, rows)
     return 0
 
 

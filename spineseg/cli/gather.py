@@ -5,23 +5,26 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from spineseg.cli.study_folder import STAGES, add_folder, study_folder
+
 SUMMARY = "Join the tables of all chunks of a stage, after checking every mask against its manifest."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("-table", type=Path, required=True, metavar="TSV", help="the study's images.tsv")
-    parser.add_argument("-results", type=Path, required=True, metavar="DIR", help="results folder of the dataset")
-    parser.add_argument("-stage", choices=("all", "pilot", "study"), default="all", help="default all")
+    add_folder(parser)
+    parser.add_argument("-stage", choices=STAGES, default="all", help="default all")
     parser.add_argument("-methods", nargs="+", required=True, metavar="NAME", help="methods of the stage")
     parser.add_argument("-exceptions", type=Path, metavar="JSON", help="the study's exceptions.json")
 
 
 def run(args: argparse.Namespace) -> int:
     """Check, join, and say where the tables are."""
-    from spineseg.study.exceptions import read_exceptions
     from spineseg.study.gather import gather_tables
+    from spineseg.studyfolder.decisions import read_exceptions
+    from spineseg.studyfolder.layout import Stage
 
-    exceptions = read_exceptions(args.exceptions)
-    print(gather_tables(args.table, args.results, args.stage, args.methods, exceptions))
+    folder, stage = study_folder(args), Stage(args.stage)
+    gather_tables(folder, stage, args.methods, read_exceptions(args.exceptions) if args.exceptions else None)
+    print(folder.timings(stage).parent)
     return 0

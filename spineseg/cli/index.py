@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("-config", type=Path, metavar="FILE", help="study configuration, YAML or JSON")
     source.add_argument("-bids", type=Path, metavar="DIR", help="a BIDS dataset, with everything else at its default")
     parser.add_argument(
-        "-o", type=Path, required=True, metavar="TSV", help="table to write, results/<dataset>/images.tsv"
+        "-results", type=Path, required=True, metavar="DIR", help="results folder of the dataset, made where missing"
     )
     parser.add_argument(
         "-chunk-size", type=int, default=10, metavar="N", help="most images that one job takes; default 10"
@@ -24,25 +24,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write images.tsv, its dictionary, the README and the description of the results."""
     from spineseg.errors import InputError
-    from spineseg.study.chunks import load_membership, save_membership
-    from spineseg.study.configuration import check_sources, complete_configuration, read_configuration
-    from spineseg.study.describe import describe_results, summarise_index
-    from spineseg.study.images import write_images
-    from spineseg.study.index import index_images
+    from spineseg.file_digests import FileDigests
+    from spineseg.study.configuration import make_configuration, read_configuration
+    from spineseg.study.describe import describe_results
+    from spineseg.study.index import digest_sources, index_images, summarise_index
+    from spineseg.study.sources import check_sources
+    from spineseg.studyfolder.decisions import find_membership, write_membership
+    from spineseg.studyfolder.images import write_images
+    from spineseg.studyfolder.layout import StudyFolder
 
     if args.chunk_size < 1:
         raise InputError(f"-chunk-size: expected 1 or more, found {args.chunk_size}")
-    results = args.o.parent
+    folder = StudyFolder(args.results)
     if args.config:
         config = read_configuration(args.config)
     else:
-        name = args.bids.resolve().name
-        config = complete_configuration({"dataset": name, "bids_dir": str(args.bids)})
+        config = make_configuration({"dataset": args.bids.resolve().name, "bids_dir": str(args.bids)})
     check_sources(config)
-    membership_file = results / "chunks" / "membership.json"
-    rows, membership = index_images(config, args.chunk_size, load_membership(membership_file))
-    save_membership(membership_file, membership)
-    describe_results(results, config, rows)
-    write_images(args.o, rows)
-    print(summarise_index(rows))
+    images, membership = index_images(config, args.chunk_size, find_membership(folder))
+    digests = FileDigests(folder.file_digests)
+    digests.save(folder.file_digests, digest_sources(config, images, digests))
+    write_membership(folder, membership)
+    describe_results(folder, config, images)
+    write_images(folder.images, images)
+    print(summarise_index(images))
     return 0

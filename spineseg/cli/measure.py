@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
+
+from spineseg.cli.study_folder import add_folder, study_config, study_folder
 
 SUMMARY = "Measure the masks of a chunk: each alone, against its reference, and method against method."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("-table", type=Path, required=True, metavar="TSV", help="the study's images.tsv")
-    parser.add_argument("-results", type=Path, required=True, metavar="DIR", help="results folder of the dataset")
-    parser.add_argument("-chunk", required=True, metavar="ID", help="chunk of images, column chunk of the table")
+    add_folder(parser)
+    parser.add_argument("-chunk", required=True, metavar="ID", help="chunk of images, such as pilot-0001")
+    parser.add_argument("-stage", choices=("all", "study"), default="all", help="whose tables to write; default all")
     parser.add_argument("-methods", nargs="+", required=True, metavar="NAME", help="methods to measure, in this order")
-    parser.add_argument("-prefix", required=True, metavar="PREFIX", help="writes PREFIX.metrics.tsv and so on")
-    parser.add_argument(
-        "-bounds", type=Path, metavar="JSON", help="limits of a plausible cord, by name; default: human adults"
-    )
     parser.add_argument(
         "-exceptions", type=Path, metavar="JSON", help="the study's exceptions.json: images kept by another method"
     )
@@ -29,24 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure the chunk and write its tables."""
-    from spineseg.study.exceptions import read_exceptions
-    from spineseg.study.measure import measure_chunk, write_tables
-    from spineseg.study.perturb import read_perturbed
+    from spineseg.study.measure import measure_chunk
+    from spineseg.studyfolder.decisions import read_exceptions, read_perturbed
+    from spineseg.studyfolder.layout import Stage
+    from spineseg.studyfolder.tables import write_chunk_tables
 
-    bounds = _read_bounds(args.bounds) if args.bounds else None
-    exceptions, perturbed = read_exceptions(args.exceptions), read_perturbed(args.perturbed)
-    tables = measure_chunk(args.table, args.results, args.chunk, args.methods, bounds, exceptions, perturbed)
-    write_tables(tables, args.prefix)
+    folder, config = study_folder(args), study_config(args)
+    exceptions = read_exceptions(args.exceptions) if args.exceptions else None
+    perturbed = [read_perturbed(path) for path in args.perturbed]
+    tables = measure_chunk(folder, args.chunk, args.methods, config.plausible, exceptions, perturbed)
+    write_chunk_tables(folder, Stage(args.stage), args.chunk, tables)
     return 0
-
-
-def _read_bounds(path: Path):
-    """Read the limits of a plausible cord, refusing names that do not exist."""
-    from spineseg.errors import InputError
-    from spineseg.metrics.quality import PlausibleBounds
-
-    try:
-        return PlausibleBounds(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        known = ", ".join(PlausibleBounds.__dataclass_fields__)
-        raise InputError(f"{path}: expected limits by name ({known}); {error}") from error

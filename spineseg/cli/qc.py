@@ -6,6 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from spineseg.cli.report import study_view
+from spineseg.cli.study_folder import STAGES, study_folder
+
 SUMMARY = """Make the quality-control page.
 
 one image    spineseg qc -i IMG -s SEG -c t2 -p propseg -qc DIR
@@ -18,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     study = parser.add_argument_group("a study")
     study.add_argument("-results", type=Path, metavar="DIR", help="results folder of the dataset")
-    study.add_argument("-stage", default="all", choices=("all", "pilot", "study"), help="images to show; default all")
+    study.add_argument("-stage", default="all", choices=STAGES, help="images to show; default all")
     study.add_argument("-o", type=Path, metavar="DIR", help="folder of the page; default: qc in the results folder")
     study.add_argument("-chunk", nargs="+", metavar="ID", help="draw these chunks of images only, without the page")
     study.add_argument("-manifest", type=Path, metavar="JSON", help="with -chunk: list the entries that were written")
@@ -46,10 +49,10 @@ def run(args: argparse.Namespace) -> int:
     elif args.chunk:
         return _draw_chunks(args)
     else:
-        folder = args.o or args.results / "qc"
+        view, folder = study_view(args), _page_folder(args)
         if not args.index:
-            qc.render_study(args.results, folder, stage=args.stage, command=args.command_line)
-        page, missing = qc.index_study(args.results, folder, stage=args.stage)
+            qc.render_study(view, folder, command=args.command_line)
+        page, missing = qc.index_study(view, folder)
         if missing:
             listed = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
             print(f"spineseg qc: warning: {len(missing)} images are not drawn yet: {listed}", file=sys.stderr)
@@ -57,28 +60,36 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _page_folder(args: argparse.Namespace) -> Path:
+    """Return the folder of a study's page."""
+    from spineseg.studyfolder.layout import Stage
+
+    return args.o or study_folder(args).qc(Stage.ALL)
+
+
 def _add_image(args: argparse.Namespace) -> Path:
     """Add one image with its mask to a page."""
     from spineseg.contrasts import CONTRASTS, SUFFIX_CONTRAST
     from spineseg.errors import InputError
-    from spineseg.report.qc import add_image_to_qc
+    from spineseg.report.qc import add_files, build_index
 
     if not (args.i and args.s):
         raise InputError("expected both -i IMG and -s SEG, found one of them")
     contrast = SUFFIX_CONTRAST.get(args.c, args.c)
     if contrast and contrast not in CONTRASTS:
         raise InputError(f"-c: expected one of {', '.join(CONTRASTS)}, found {args.c!r}")
-    return add_image_to_qc(
+    add_files(
         args.qc,
         args.i,
         args.s,
         method=args.p,
         contrast=contrast,
+        reference=args.d,
         dataset=args.qc_dataset,
         subject=args.qc_subject,
         command=args.command_line,
-        reference=args.d,
     )
+    return build_index(args.qc)
 
 
 def _draw_chunks(args: argparse.Namespace) -> int:
@@ -86,8 +97,8 @@ def _draw_chunks(args: argparse.Namespace) -> int:
     from spineseg.report import qc
     from spineseg.writing import write_json
 
-    folder = args.o or args.results / "qc"
-    entries = qc.render_study(args.results, folder, stage=args.stage, chunks=args.chunk, command=args.command_line)
+    folder = _page_folder(args)
+    entries = qc.render_study(study_view(args), folder, chunks=args.chunk, command=args.command_line)
     if args.manifest:
         names = [entry.relative_to(folder).as_posix() for entry in entries]
         write_json(args.manifest, {"stage": args.stage, "chunks": args.chunk, "entries": names})

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spineseg.cli.study_folder import STAGES, study_folder
+
+if TYPE_CHECKING:
+    from spineseg.report.review import StudyView
 
 SUMMARY = "Write the report of a study: the decision and why, the evidence, figures, every image, what to do next."
 
@@ -11,7 +17,7 @@ SUMMARY = "Write the report of a study: the decision and why, the evidence, figu
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("-results", type=Path, required=True, metavar="DIR", help="results folder of the dataset")
-    parser.add_argument("-stage", default="all", choices=("all", "pilot", "study"), help="tables to show; default all")
+    parser.add_argument("-stage", default="all", choices=STAGES, help="tables to show; default all")
     parser.add_argument("-o", type=Path, metavar="HTML", help="report to write; default report.html in the folder")
     parser.add_argument("-decision", type=Path, metavar="JSON", help="default: decision.json in the results folder")
     parser.add_argument("-figures", type=Path, metavar="DIR", help="folder of the figures; default: beside the report")
@@ -21,14 +27,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the report and say how to open it."""
     from spineseg.report.page import ReportPaths, write_report
+    from spineseg.studyfolder.layout import Stage
 
-    page = args.o or args.results / "report.html"
-    paths = ReportPaths(
-        args.results,
-        page,
-        args.figures or page.parent / "figures",
-        args.qc or page.parent / "qc",
-        args.decision or args.results / "decision.json",
-    )
-    print(f"xdg-open {write_report(paths, args.stage)}")
+    page = args.o or study_folder(args).report(Stage.ALL)
+    paths = ReportPaths(page, args.figures or page.parent / "figures", args.qc or page.parent / "qc")
+    print(f"xdg-open {write_report(study_view(args, args.decision), paths)}")
     return 0
+
+
+def study_view(args: argparse.Namespace, decision: Path | None = None) -> StudyView:
+    """Return the stage to show, with what the study's configuration says of it; a folder may have none.
+
+    Raises
+    ------
+    InputError
+        If the configuration is damaged.
+    """
+    from spineseg.report.review import StudyView
+    from spineseg.study.configuration import read_configuration
+    from spineseg.studyfolder.layout import Stage
+
+    folder, stage = study_folder(args), Stage(args.stage)
+    if not folder.configuration.is_file():
+        return StudyView(folder, stage, decision=decision)
+    config = read_configuration(folder.configuration)
+    return StudyView(folder, stage, tuple(config.methods), config.plausible, config.exceptions, decision)

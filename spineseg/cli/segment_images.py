@@ -15,7 +15,8 @@ from spineseg.errors import InputError, SpinesegError
 from spineseg.writing import file_stem
 
 if TYPE_CHECKING:
-    from spineseg.methods import ImageTask, PreparedMethod
+    from spineseg.methods.protocol import Method
+    from spineseg.methods.segment_file import ImageResult, ImageTask
     from spineseg.progress import Progress
 
 
@@ -96,35 +97,35 @@ def segment_images(
     int
         0, or 2 when an image could not be used; the other images are done all the same.
     """
-    from spineseg.methods import ImageTask, prepare_method
+    from spineseg.methods.declared import DeclaredMethod
+    from spineseg.methods.registry import OWN_METHODS
+    from spineseg.methods.segment_file import ImageTask
     from spineseg.progress import Progress
 
     outputs = [output_path(image, args) for image in args.i]
     _check_outputs(args, outputs)
-    weights = getattr(args, "weights", None)
-    method = prepare_method(
-        name,
-        params,
-        weights=str(weights) if weights else None,
-        device=getattr(args, "device", "cpu"),
-        threads=available_threads(args.threads),
+    weights = {OWN_METHODS[name].weights_option: str(args.weights)} if args.weights else {}
+    method = DeclaredMethod(name, name, options=weights).prepare(
+        device=getattr(args, "device", "cpu"), threads=available_threads(args.threads), params=params
     )
     progress = Progress(len(args.i), verbosity=args.v)
-    drawn = {"centerline": centerline, "masks": masks or {}, "soft": bool(args.soft)}
     tasks = [
-        ImageTask(image, output, args.c, bval=args.bval, **drawn) for image, output in zip(args.i, outputs, strict=True)
+        ImageTask(image, output, args.c, args.bval, centerline, masks or {}, bool(args.soft))
+        for image, output in zip(args.i, outputs, strict=True)
     ]
     results = [_segment_one(args, task, method, progress) for task in tasks]
+    if args.qc and any(result["status"] != "failed" for result in results):
+        from spineseg.report.qc import build_index
+
+        build_index(args.qc)  # once, when all images are drawn
     if args.json:
         print(json.dumps(results, indent=2))
     return 2 if any(result["status"] == "failed" for result in results) else 0
 
 
-def _segment_one(
-    args: argparse.Namespace, task: ImageTask, method: PreparedMethod, progress: Progress
-) -> dict[str, Any]:
+def _segment_one(args: argparse.Namespace, task: ImageTask, method: Method, progress: Progress) -> dict[str, Any]:
     """Segment one image, print what became of it and return it ready for JSON."""
-    from spineseg.methods import segment_file
+    from spineseg.methods.segment_file import segment_file
 
     try:
         result = segment_file(task, method, progress)
@@ -132,16 +133,16 @@ def _segment_one(
         progress.end_image("failed")
         print(f"spineseg {method.name}: error: {error}", file=sys.stderr)
         return {"image": str(task.image), "status": "failed", "message": str(error), "files": []}
-    page = _add_to_qc(args, result, method.name) if args.qc else None
+    page = _add_to_qc(args, result) if args.qc else None
     if not args.json:
         _print_result(args, result, page)
     return {
         "image": str(task.image),
-        "status": result.status,
-        "message": result.message,
-        "warnings": list(result.warnings),
+        "status": result.sidecar.status,
+        "message": result.sidecar.message,
+        "warnings": list(result.sidecar.notes),
         "files": [str(file) for file in result.files],
-        "seconds": result.seconds,
+        "seconds": result.sidecar.seconds,
         "qc": str(page) if page else None,
     }
 
@@ -157,33 +158,51 @@ def _check_outputs(args: argparse.Namespace, outputs: list[Path]) -> None:
             raise InputError(f"{path}: is the image itself; choose another name with -o")
 
 
-def _add_to_qc(args: argparse.Namespace, result: Any, name: str) -> Path:
-    """Add one image to the quality-control page and return the page's path."""
-    from spineseg.report.qc import add_image_to_qc
+def _add_to_qc(args: argparse.Namespace, result: ImageResult) -> Path:
+    """Draw one image for the QC page from what is in memory; return the page, which is built at the end."""
+    from spineseg.report.pictures import MASK_THRESHOLD
+    from spineseg.report.qc import PAGE, add_image
+    from spineseg.report.review import MethodResult
 
-    return add_image_to_qc(
+    task, sidecar, image, segmentation = result.task, result.sidecar, result.image, result.segmentation
+    if image is None or segmentation is None:  # only a result of another process has neither
+        raise TypeError(f"{task.image}: expected the arrays of a segmentation that was just made")
+    add_image(
         args.qc,
-        result.image,
-        result.mask,
-        method=name,
+        task.image,
+        image.volume,
+        image.grid,
+        segmentation.cord_prob >= MASK_THRESHOLD if task.soft else segmentation.cord_mask,
+        MethodResult(
+            sidecar.method,
+            sidecar.status,
+            sidecar.message,
+            task.output,
+            sidecar.mask_sha256,
+            sidecar.seconds,
+            sidecar.peak_mb,
+            sidecar.notes,
+        ),
         contrast=args.c,
         dataset=args.qc_dataset,
         subject=args.qc_subject,
         command=args.command_line,
     )
+    return Path(args.qc) / PAGE
 
 
-def _print_result(args: argparse.Namespace, result: Any, page: Path | None) -> None:
+def _print_result(args: argparse.Namespace, result: ImageResult, page: Path | None) -> None:
     """Print status, files and the line that opens them."""
-    if result.status == "empty":
-        print(f"spineseg: warning: {result.image}: no cord found, the mask is empty", file=sys.stderr)
+    task, sidecar = result.task, result.sidecar
+    if sidecar.status == "empty":
+        print(f"spineseg: warning: {task.image}: no cord found, the mask is empty", file=sys.stderr)
     if not args.v:
         return
-    for note in result.warnings:
+    for note in sidecar.notes:
         print(f"  {note}")
-    print(f"{result.image.name}: {result.status}; wrote " + ", ".join(map(str, result.files)))
+    print(f"{task.image.name}: {sidecar.status}; wrote " + ", ".join(map(str, result.files)))
     color = "YlOrRd" if args.soft else "red"
-    image, mask = (shlex.quote(str(path)) for path in (result.image, result.mask))
+    image, mask = (shlex.quote(str(path)) for path in (task.image, task.output))
     print(f"fsleyes {image} -cm greyscale {mask} -cm {color} -a 70.0 &")
     if page:
         print(f"xdg-open {shlex.quote(str(page))}")

@@ -9,15 +9,16 @@ from numpy.typing import NDArray
 
 from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams
+from spineseg.measures import MEASURES
 
 COMPONENTS = {
-    "coverage": ("band_coverage", False, True),
-    "csa_roughness": ("band_roughness", True, False),
-    "n_components": ("band_components", False, False),
-    "plausible": ("band_plausible", False, True),
-    "centre_roughness": ("band_roughness", True, False),
+    "coverage": ("band_coverage", False),
+    "csa_roughness": ("band_roughness", True),
+    "n_components": ("band_components", False),
+    "plausible": ("band_plausible", False),
+    "centre_roughness": ("band_roughness", True),
 }
-"""Metric to (name of its band in the settings, whether the band is relative, whether higher is better).
+"""Measure to name of its band in the settings, and whether the band is relative.
 How well the edge fits is not among them: propseg optimises just that."""
 
 WITHOUT_SMOOTHNESS = ("coverage", "n_components", "plausible")
@@ -57,7 +58,8 @@ def composite_differences(
 
 def _signs(evidence: Evidence, name: str, a: int, b: int, params: DecisionParams) -> NDArray[np.float64]:
     """Which of two methods is better in one proxy, per participant, (P,): 1, 0, -1 or NaN."""
-    band_name, is_relative, higher_is_better = COMPONENTS[name]
+    band_name, is_relative = COMPONENTS[name]
+    higher_is_better = MEASURES[name].higher_is_better
     values = evidence.values[name][:, [a, b]]
     if name == "n_components":
         values = np.where(values > 0, values, np.nan)  # no component at all is no merit

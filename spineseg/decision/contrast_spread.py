@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,11 +36,13 @@ def inter_contrast_sd(evidence: Evidence) -> NDArray[np.float64]:
 
 def _profiles(evidence: Evidence) -> dict[tuple[str, str], NDArray[np.float64]]:
     """Area along the body by image and method: (n, 2) of z (mm) and CSA (mm²)."""
-    points: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
-    for row in evidence.slices:
-        if row["csa_mm2"] and row["centroid_z_mm"]:
-            points[row["image_id"], row["method"]].append((float(row["centroid_z_mm"]), float(row["csa_mm2"])))
-    return {key: np.array(value) for key, value in points.items()}
+    if evidence.slices is None:
+        return {}
+    known = evidence.slices.dropna(subset=["csa_mm2", "centroid_z_mm"])
+    return {
+        (str(image), str(method)): part[["centroid_z_mm", "csa_mm2"]].to_numpy()
+        for (image, method), part in known.groupby(["image_id", "method"], sort=False)
+    }
 
 
 def _session_spread(

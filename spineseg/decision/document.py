@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spineseg.decision.endpoints import KINDS, Endpoint, compute_endpoint
+from spineseg.decision.endpoints import Endpoint, compute_endpoint
 from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams
 from spineseg.decision.reliability import summarise_reliability
@@ -26,7 +26,6 @@ from spineseg.decision.rule import (
     judge,
     leave_one_out,
     mcnemar,
-    median_seconds,
     stream,
 )
 from spineseg.decision.secondary import (
@@ -56,13 +55,17 @@ class Context:
     dataset : str
     override : dict or None
         ``{"method", "reason", "by"}``: a person's choice, which replaces the rule's.
-    versions, weights_sha256 : dict
+    versions : dict
+    code_sha256 : dict
+        Digest of the code by method, and of the code that measures and decides.
+    weights_sha256 : dict
     config_sha256 : str
     """
 
     dataset: str
     override: Mapping[str, str] | None
     versions: Mapping[str, str]
+    code_sha256: Mapping[str, str]
     weights_sha256: Mapping[str, Any]
     config_sha256: str
 
@@ -99,8 +102,8 @@ def build_decision(evidence: Evidence, params: DecisionParams, context: Context)
         "override": dict(override) if override else None,
         "methods": list(methods),
         "endpoint": _endpoint_name(judgement, endpoint),
-        "endpoint_words": KINDS[endpoint.kind.key].words if judgement.basis == "endpoint" else None,
-        "unit": "" if judgement.basis == "failures" else endpoint.kind.unit,
+        "endpoint_words": endpoint.kind.measure.words if judgement.basis == "endpoint" else None,
+        "unit": "" if judgement.basis == "failures" else endpoint.kind.measure.unit,
         "rope": endpoint.rope if judgement.basis == "endpoint" else None,
         **_comparison(evidence, judgement, endpoint, params),
         "n_participants": int(evidence.people.size),
@@ -117,12 +120,12 @@ def build_decision(evidence: Evidence, params: DecisionParams, context: Context)
         "flagged": _flagged(evidence),
         "stability": leave_one_out(evidence, endpoint, params),
         "pilots": _pilots(judgement, endpoint, params),
-        "seconds_per_image": dict(zip(methods, median_seconds(evidence).tolist(), strict=True)),
         "cautions": _cautions(judgement, endpoint),
         "notes": notes + _general_notes(evidence, endpoint, judgement, params),
         "excluded": [*evidence.excluded, *_uncompared(judgement, endpoint)],
         "parameters": asdict(params),
         "versions": dict(context.versions),
+        "code_sha256": dict(context.code_sha256),
         "weights_sha256": dict(context.weights_sha256),
         "config_sha256": context.config_sha256,
         "seed": params.seed,
@@ -374,5 +377,5 @@ def _uncompared(judgement: Judgement, endpoint: Endpoint) -> list[dict[str, str]
     if judgement.basis != "endpoint":
         return []
     missing = np.isnan(endpoint.differences[judgement.best, judgement.rival])
-    reason = f"not known: {endpoint.kind.words}"
+    reason = f"not known: {endpoint.kind.measure.words}"
     return [{"participant": str(person), "reason": reason} for person in endpoint.people[missing]]

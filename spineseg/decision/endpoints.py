@@ -14,16 +14,17 @@ from spineseg.decision.contrast_spread import inter_contrast_sd
 from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams
 from spineseg.decision.statistics import Posterior, bayes_signed_rank
+from spineseg.measures import MEASURES, Measure
 
 
 @dataclass(frozen=True)
 class EndpointKind:
-    """One way to judge methods.
+    """One way to judge methods: a measure, and what to know of it.
 
     Parameters
     ----------
-    key, words, unit : str
-    higher_is_better : bool
+    key : str
+        Of `spineseg.measures.MEASURES`.
     is_truth : bool
         Whether it compares with reference masks.
     caution : str
@@ -31,11 +32,13 @@ class EndpointKind:
     """
 
     key: str
-    words: str
-    unit: str
-    higher_is_better: bool
     is_truth: bool
     caution: str
+
+    @property
+    def measure(self) -> Measure:
+        """Words, unit and direction."""
+        return MEASURES[self.key]
 
 
 KINDS = {
@@ -43,26 +46,13 @@ KINDS = {
     for kind in (
         EndpointKind(
             "dice",
-            "Dice overlap with the reference masks",
-            "",
-            True,
             True,
             "A method trained on masks of the same style, or a reference drawn by a similar rule, is favoured; Dice "
             "hides a bias of the area.",
         ),
-        EndpointKind(
-            "nsd",
-            "share of the surface within the tolerance of the reference",
-            "",
-            True,
-            True,
-            "A method trained on masks of the same style is favoured.",
-        ),
+        EndpointKind("nsd", True, "A method trained on masks of the same style is favoured."),
         EndpointKind(
             "predicted_dice",
-            "Dice overlap as predicted from masks and images without references",
-            "",
-            True,
             False,
             "Predicted, not measured: image edges favour propseg, which follows them, and the network that judges "
             "favours deepseg, whose network it is; the prediction was learned on masks of both so that neither gains, "
@@ -70,35 +60,19 @@ KINDS = {
         ),
         EndpointKind(
             "scan_rescan_cov",
-            "change of the mean cord area between repeated scans of a person",
-            "%",
-            False,
             False,
             "Measures precision, not truth: a method that is wrong the same way each time looks good, and smoothing "
             "methods are favoured.",
         ),
-        EndpointKind(
-            "inter_contrast_sd",
-            "spread of the cord area between contrasts of a person",
-            "mm²",
-            False,
-            False,
-            "Measures consistency, not truth; smoothing methods are favoured.",
-        ),
+        EndpointKind("inter_contrast_sd", False, "Measures consistency, not truth; smoothing methods are favoured."),
         EndpointKind(
             "perturb_csa_cv",
-            "change of the mean cord area when the image is changed slightly",
-            "%",
-            False,
             False,
             "Measures precision, not truth: a method that is wrong the same way each time looks good, smoothing "
             "methods are favoured, and so are networks trained on images changed in these ways.",
         ),
         EndpointKind(
             "composite",
-            "composite score of coverage, smoothness, components and plausibility",
-            "",
-            True,
             False,
             "Made of proxies, no truth: smoothness favours methods that smooth by construction (propseg's surface), "
             "coverage favours methods that go on where no cord is seen.",
@@ -219,7 +193,7 @@ def compute_endpoint(evidence: Evidence, key: str, params: DecisionParams) -> En
             means = (differences.sum(axis=1) / max(1, n_methods - 1)).T
     else:
         means = _scalar_means(evidence, key)
-        sign = 1.0 if kind.higher_is_better else -1.0
+        sign = 1.0 if kind.measure.higher_is_better else -1.0
         differences = sign * (means.T[:, None, :] - means.T[None, :, :])
     systematic = params.systematic_predicted_dice if key == "predicted_dice" else 0.0
     return Endpoint(kind, getattr(params, f"rope_{key}"), evidence.people, means, differences, guard, systematic)
@@ -243,7 +217,7 @@ def choose_endpoint(evidence: Evidence, params: DecisionParams, eligible: Sequen
         if n >= needed:
             return endpoint, notes
         if n or params.primary == key:
-            notes.append(f"not decided by {KINDS[key].words}: known for {n} participants, {needed} needed")
+            notes.append(f"not decided by {KINDS[key].measure.words}: known for {n} participants, {needed} needed")
     return endpoint, notes
 
 

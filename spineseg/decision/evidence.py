@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spineseg.errors import InputError
+from spineseg.measures import METRICS
+from spineseg.studyfolder.tables import AgreementRow, MetricsRow, read_agreement, read_metrics, read_slices
 
-FAILED_STATUSES = ("failed", "empty", "crash", "timeout")
-
-VALUE_COLUMNS = (
-    *("n_slices", "coverage", "n_components", "csa_mean_mm2", "csa_roughness", "centre_roughness", "plausible"),
-    *("seconds", "peak_mb", "dice", "nsd", "hd95_mm", "assd_mm", "csa_error_pct", "perturb_dice", "perturb_csa_cv"),
-    *("predicted_dice", "predicted_dice_low", "predicted_dice_high", "flagged", "uncertainty"),
-)
-"""Columns of metrics.tsv that are numbers; tables of older versions may lack the last."""
+if TYPE_CHECKING:
+    import pandas as pd
 
 _REPEAT_ENTITIES = re.compile(r"_(ses|run)-[^_]+")
 
@@ -36,10 +32,9 @@ class Evidence:
     failed : (N, M) ndarray of bool
     values : dict of (N, M) ndarray
         By column of metrics.tsv; NaN where missing.
-    agreement : tuple of dict
-        Rows of agreement.tsv.
-    slices : tuple of dict, optional
-        Rows of slices.tsv.gz.
+    agreement : tuple of AgreementRow
+    slices : DataFrame, optional
+        As `read_slices` returns it.
     excluded : tuple of dict
         Images and people that do not take part, with the reason.
     """
@@ -51,8 +46,8 @@ class Evidence:
     contrast: NDArray[np.str_]
     failed: NDArray[np.bool_]
     values: dict[str, NDArray[np.float64]]
-    agreement: tuple[dict[str, str], ...] = ()
-    slices: tuple[dict[str, str], ...] = ()
+    agreement: tuple[AgreementRow, ...] = ()
+    slices: pd.DataFrame | None = None
     excluded: tuple[dict[str, str], ...] = ()
 
     @property
@@ -77,26 +72,23 @@ class Evidence:
             values={key: value[keep] for key, value in self.values.items()},
         )
 
+    def pair_values(self, a: int, b: int, measure: str) -> NDArray[np.float64]:
+        """Return a measure of two methods' masks by image, (N,), a minus b where it is a difference; NaN if unknown."""
+        found = {}
+        for row in self.agreement:
+            if {row.method_a, row.method_b} == {self.methods[a], self.methods[b]}:
+                turned = measure == "csa_difference_mm2" and row.method_a != self.methods[a]
+                found[row.image.image_id] = row.values.get(measure, np.nan) * (-1 if turned else 1)
+        return np.array([found.get(name, np.nan) for name in self.image_id.tolist()], np.float64)
+
     def pair_dice(self, a: int, b: int) -> float:
         """Mean Dice between the masks of two methods over participants; NaN where it is not known."""
-        pair = {self.methods[a], self.methods[b]}
-        found = {
-            row["image_id"]: _number(row["dice"])
-            for row in self.agreement
-            if {row["method_a"], row["method_b"]} == pair
-        }
-        dice = np.array([found.get(name, np.nan) for name in self.image_id.tolist()], np.float64)
-        means = self.person_mean(dice[:, None])
-        return float(np.nanmean(means)) if np.isfinite(means).any() else float("nan")
+        return _known_mean(self.person_mean(self.pair_values(a, b, "dice")[:, None]))
 
     def area_gap(self, a: int, b: int) -> float:
         """Mean over participants of how much two methods' areas differ, relative to them; NaN if unknown."""
-        pair = {self.methods[a], self.methods[b]}
-        rows = [row for row in self.agreement if {row["method_a"], row["method_b"]} == pair]
-        found = {row["image_id"]: abs(_number(row.get("csa_difference_mm2", ""))) for row in rows}
-        gap = np.array([found.get(name, np.nan) for name in self.image_id.tolist()], np.float64)
-        means = self.person_mean((gap / self.values["csa_mean_mm2"][:, [a, b]].mean(axis=1))[:, None])
-        return float(np.nanmean(means)) if np.isfinite(means).any() else float("nan")
+        gap = np.abs(self.pair_values(a, b, "csa_difference_mm2"))
+        return _known_mean(self.person_mean((gap / self.values["csa_mean_mm2"][:, [a, b]].mean(axis=1))[:, None]))
 
     def person_mean(self, values: NDArray) -> NDArray[np.float64]:
         """Average (N, m) values within each participant, (P, m).
@@ -111,26 +103,10 @@ class Evidence:
         return np.divide(sums, count[:, None], out=np.full(sums.shape, np.nan), where=count[:, None] > 0)
 
 
-def read_rows(path: str | Path) -> list[dict[str, str]]:
-    """Read a TSV (``.gz`` too) as one dict per row; ``n/a`` becomes an empty string.
-
-    Raises
-    ------
-    InputError
-        If the file is missing or has no header.
-    """
-    import gzip
-
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such table; run spineseg measure and spineseg gather first")
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8", newline="") as stream:
-        reader = csv.DictReader(stream, delimiter="\t")
-        rows = [{key: "" if value in ("n/a", None) else value for key, value in row.items()} for row in reader]
-    if not reader.fieldnames:
-        raise InputError(f"{path}: expected a table with a header, found an empty file")
-    return rows
+def _known_mean(values: NDArray[np.float64]) -> float:
+    """Mean of the finite values, NaN if there is none."""
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if values.size else float("nan")
 
 
 def load_evidence(
@@ -166,46 +142,50 @@ def load_evidence(
     InputError
         If a table or a column is missing, a row is there twice, or a method has no row.
     """
-    rows = read_rows(metrics)
-    table: dict[str, dict[str, dict[str, str]]] = {}
+    rows = read_metrics(metrics)
+    table: dict[str, dict[str, MetricsRow]] = {}
     for row in rows:
-        if missing := [c for c in ("image_id", "subject", "method", "status") if c not in row]:
-            raise InputError(f"{metrics}: expected the column {missing[0]}, found {', '.join(row)}")
-        by_method = table.setdefault(row["image_id"], {})
-        if row["method"] in by_method:
-            raise InputError(f"{metrics}: two rows for image {row['image_id']} by {row['method']}; gather anew")
-        by_method[row["method"]] = row
+        by_method = table.setdefault(row.image.image_id, {})
+        if row.method in by_method:
+            raise InputError(f"{metrics}: two rows for image {row.image.image_id} by {row.method}; gather again")
+        by_method[row.method] = row
     for method in methods:
         if rows and not any(method in by_method for by_method in table.values()):
-            found = ", ".join(sorted({row["method"] for row in rows}))
+            found = ", ".join(sorted({row.method for row in rows}))
             raise InputError(f"{metrics}: no row for method {method}, found {found}; measure it first")
     kept, excluded = _choose_images(table, methods, {str(s).removeprefix("sub-") for s in training_subjects})
+    known = set(kept)
+    frame = read_slices(slices) if slices else None
+    grid = [[table[image][method] for method in methods] for image in kept]
+    shape = (len(kept), len(methods))
+    first = [row.image for row in (line[0] for line in grid)]
     return Evidence(
         methods=tuple(methods),
         image_id=np.array(kept, dtype=str),
-        failed=np.array([[_is_failed(table[i][m], coverage_limit) for m in methods] for i in kept], bool).reshape(
-            len(kept), len(methods)
-        ),
-        values={column: _numbers(table, kept, methods, column) for column in VALUE_COLUMNS},
-        agreement=tuple(row for row in read_rows(agreement) if row["image_id"] in set(kept)) if agreement else (),
-        slices=tuple(row for row in read_rows(slices) if row["image_id"] in set(kept)) if slices else (),
-        excluded=tuple(excluded),
-        **{
-            name: np.array([table[i][methods[0]].get(name, "") for i in kept], dtype=str)
-            for name in ("subject", "session", "contrast")
+        subject=np.array([image.subject for image in first], dtype=str),
+        session=np.array([image.session for image in first], dtype=str),
+        contrast=np.array([image.contrast for image in first], dtype=str),
+        failed=np.array([[_is_failed(row, coverage_limit) for row in line] for line in grid], bool).reshape(shape),
+        values={
+            name: np.array([[row.values.get(name, np.nan) for row in line] for line in grid], np.float64).reshape(shape)
+            for name in METRICS
         },
+        agreement=tuple(row for row in read_agreement(agreement) if row.image.image_id in known) if agreement else (),
+        slices=None if frame is None else frame[frame["image_id"].isin(known)],
+        excluded=tuple(excluded),
     )
 
 
 def _choose_images(
-    table: dict[str, dict[str, dict[str, str]]], methods: Sequence[str], training: set[str]
+    table: Mapping[str, Mapping[str, MetricsRow]], methods: Sequence[str], training: set[str]
 ) -> tuple[list[str], list[dict[str, str]]]:
     """Split image names into those that take part and those that do not, with reasons."""
     kept, excluded = [], []
     for image_id in sorted(table):
-        missing = [method for method in methods if method not in table[image_id]]
-        subject = next(iter(table[image_id].values()))["subject"]
-        fault = _image_fault([table[image_id][method] for method in methods if method in table[image_id]])
+        by_method = table[image_id]
+        missing = [method for method in methods if method not in by_method]
+        subject = next(iter(by_method.values())).image.subject
+        fault = _image_fault([by_method[method] for method in methods if method in by_method])
         if missing:
             excluded.append({"image_id": image_id, "reason": f"no result by {', '.join(missing)}"})
         elif subject.removeprefix("sub-") in training:
@@ -217,36 +197,18 @@ def _choose_images(
     return kept, excluded
 
 
-def _image_fault(rows: list[dict[str, str]]) -> str:
+def _image_fault(rows: Sequence[MetricsRow]) -> str:
     """Return why no method could use an image, or nothing where that may be a method's failure.
 
     A file that cannot be read fails with the same words by every method; it says nothing about them.
     """
-    messages = {row.get("message", "") for row in rows}
-    if len(rows) > 1 and len(messages) == 1 and all(row["status"] == "failed" for row in rows):
+    messages = {row.message for row in rows}
+    if len(rows) > 1 and len(messages) == 1 and all(row.status == "failed" for row in rows):
         return messages.pop()
     return ""
 
 
-def _is_failed(row: dict[str, str], coverage_limit: float) -> bool:
+def _is_failed(row: MetricsRow, coverage_limit: float) -> bool:
     """Whether the method failed on this image."""
-    if row["status"] in FAILED_STATUSES:
-        return True
-    coverage = _number(row.get("coverage", ""))
-    return row["status"] == "partial" and coverage < coverage_limit
-
-
-def _numbers(
-    table: dict[str, dict[str, dict[str, str]]], kept: list[str], methods: Sequence[str], column: str
-) -> NDArray[np.float64]:
-    """Read one column as (N, M); NaN where it is missing."""
-    values = [[_number(table[image][method].get(column, "")) for method in methods] for image in kept]
-    return np.array(values, np.float64).reshape(len(kept), len(methods))
-
-
-def _number(text: str) -> float:
-    """Read a cell; NaN for what is no number."""
-    try:
-        return float(text)
-    except (TypeError, ValueError):
-        return float("nan")
+    coverage = row.values.get("coverage", np.nan)
+    return not row.has_cord or (row.status == "partial" and bool(coverage < coverage_limit))

@@ -1,23 +1,53 @@
-"""Decide from the tables and the configuration of a study."""
+"""Decide from the tables of a study."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from spineseg import __version__
+from spineseg.code_digest import digest_code
 from spineseg.decision.document import Context, build_decision
-from spineseg.decision.evidence import load_evidence, read_rows
-from spineseg.decision.params import params_from_config
+from spineseg.decision.evidence import load_evidence
+from spineseg.decision.params import DecisionParams
 from spineseg.decision.wording import name_some
 from spineseg.errors import InputError
-from spineseg.provenance import sha256_json, weights_of
+from spineseg.provenance import sha256_json
+from spineseg.studyfolder.decisions import read_membership
+from spineseg.studyfolder.images import StudyImage, read_images
+from spineseg.studyfolder.layout import StudyFolder
+from spineseg.studyfolder.manifests import read_manifest
+from spineseg.studyfolder.sidecars import MadeBy
+from spineseg.studyfolder.tables import MetricsRow, read_metrics
+from spineseg.version import find_version
 
-CONFIG_KEYS = ("dataset", "methods", "decision", "override", "weights_sha256")
-"""Keys of the configuration that the decision depends on; the hash is over these only."""
+
+@dataclass(frozen=True)
+class Question:
+    """What a decision is asked about, beside the tables.
+
+    Parameters
+    ----------
+    dataset : str
+    methods : sequence of str
+        Those compared, in the order that breaks ties; those of the tables where there are none.
+    params : DecisionParams
+    override : mapping or None
+        ``{"method", "reason", "by"}``: a person's choice, which replaces the rule's.
+    config : mapping
+        The keys of the configuration that the decision depends on; it holds their hash.
+    code : mapping
+        Digest of the code of steps before the decision.
+    """
+
+    dataset: str = ""
+    methods: Sequence[str] = ()
+    params: DecisionParams = field(default_factory=DecisionParams)
+    override: Mapping[str, str] | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    code: Mapping[str, str] = field(default_factory=dict)
 
 
 def decide_from_files(
@@ -26,7 +56,7 @@ def decide_from_files(
     *,
     slices: str | Path | None = None,
     table: str | Path | None = None,
-    config: Mapping[str, Any] | None = None,
+    question: Question | None = None,
 ) -> dict[str, Any]:
     """Read a pilot's tables and decide.
 
@@ -35,10 +65,8 @@ def decide_from_files(
     metrics : path
         metrics.tsv.
     agreement, slices, table : path, optional
-        agreement.tsv, slices.tsv.gz, images.tsv.
-    config : mapping, optional
-        Keys dataset, methods, decision, override, weights_sha256; others are not read. By default the
-        methods are those of metrics.tsv, in its order.
+        agreement.tsv, slices.tsv.gz, images.tsv. Beside images.tsv the manifests of a study are looked for.
+    question : Question, optional
 
     Returns
     -------
@@ -50,39 +78,46 @@ def decide_from_files(
     InputError
         If a table or a setting cannot be used.
     """
-    config = {key: (config or {}).get(key) for key in CONFIG_KEYS}
-    params = params_from_config(config["decision"])
-    methods = _method_names(config["methods"]) or list(dict.fromkeys(row["method"] for row in read_rows(metrics)))
+    question = question or Question()
+    rows = read_metrics(metrics)
+    methods = list(question.methods) or list(dict.fromkeys(row.method for row in rows))
     if not methods:
         raise InputError(f"{metrics}: expected rows of at least one method, found none")
     evidence = load_evidence(
         metrics,
         methods,
-        coverage_limit=params.coverage_limit,
+        coverage_limit=question.params.coverage_limit,
         agreement=agreement,
         slices=slices,
-        training_subjects=params.training_subjects,
+        training_subjects=question.params.training_subjects,
     )
-    weights, mixed = _weights_of_masks(table, methods)
+    images = read_images(table) if table else []
+    made_by = _made_by(StudyFolder(Path(table).parent), images, methods) if table else {}
+    steps = {**question.code, "decision": digest_code("spineseg.decision.from_files")}
     context = Context(
-        dataset=str(config["dataset"] or _folder_name(metrics)),
-        override=config["override"],
-        versions={"spineseg": __version__, "numpy": version("numpy"), "scipy": version("scipy")},
-        weights_sha256=config["weights_sha256"] or weights,
-        config_sha256=sha256_json(config),
+        dataset=question.dataset or _folder_name(metrics),
+        override=question.override,
+        versions={"spineseg": find_version(), **_libraries(made_by)},
+        code_sha256={name: made.code for name, made in made_by.items()} | steps,
+        weights_sha256={name: dict(made.weights) for name, made in made_by.items()},
+        config_sha256=sha256_json(dict(question.config)),
     )
-    decision = build_decision(evidence, params, context)
-    decision["excluded"] = _not_included(table) + decision["excluded"]
-    decision["notes"] += [
-        f"masks by {m} come from several versions, parameters or weights; segment anew" for m in mixed
-    ]
-    decision["notes"] += _doubted_contrasts(read_rows(metrics))
+    decision = build_decision(evidence, question.params, context)
+    left_out = [{"image_id": i.image_id, "reason": i.reason or "not included"} for i in images if not i.included]
+    decision["excluded"] = left_out + decision["excluded"]
+    decision["notes"] += _doubted_contrasts(rows)
     return decision
 
 
-def _doubted_contrasts(rows: Sequence[Mapping[str, str]]) -> list[str]:
+def _libraries(made_by: Mapping[str, MadeBy]) -> dict[str, str]:
+    """Versions of the libraries that have computed masks, and of those that decide."""
+    found = {name: number for made in made_by.values() for name, number in made.libraries.items()}
+    return found | {"numpy": version("numpy"), "scipy": version("scipy")}
+
+
+def _doubted_contrasts(rows: Sequence[MetricsRow]) -> list[str]:
     """Say which images look like another contrast than they were segmented as."""
-    doubted = sorted({row["image_id"] for row in rows if row.get("contrast_doubt")})
+    doubted = sorted({row.image.image_id for row in rows if row.contrast_doubt})
     if not doubted:
         return []
     count = "1 image looks" if len(doubted) == 1 else f"{len(doubted)} images look"
@@ -92,47 +127,17 @@ def _doubted_contrasts(rows: Sequence[Mapping[str, str]]) -> list[str]:
     ]
 
 
-def _weights_of_masks(table: str | Path | None, methods: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """Weights by method as the pilot's manifests beside images.tsv name them, else the shipped ones.
-
-    Also returns the methods whose chunks were not all made alike.
-    """
-    weights: dict[str, Any] = {method: weights_of(method) for method in methods}
-    mixed: list[str] = []
-    if table is None:
-        return weights, mixed
-    rows = [row for row in read_rows(table) if row.get("included") == "true" and row.get("pilot") != "false"]
-    chunks = sorted({row["chunk"] for row in rows if row.get("chunk")})
-    for method in methods:
-        paths = [Path(table).parent / "chunks" / method / f"{chunk}.json" for chunk in chunks]
-        manifests = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
-        found = [m["weights"] for m in manifests if m.get("weights") is not None]
-        if found:
-            weights[method] = found[0]
-        if len({sha256_json([m.get(k) for k in ("version", "parameters_sha256", "weights")]) for m in manifests}) > 1:
-            mixed.append(method)
-    return weights, mixed
+def _made_by(folder: StudyFolder, images: Sequence[StudyImage], methods: Sequence[str]) -> dict[str, MadeBy]:
+    """What the pilot's masks were made by, method by method, as their manifests say; gathering has seen them alike."""
+    if not folder.membership.is_file():
+        return {}
+    chunk_of = read_membership(folder).chunks
+    first = next((chunk_of[i.image_id] for i in images if i.pilot and i.image_id in chunk_of), None)
+    paths = {method: folder.manifest(method, first) for method in methods} if first else {}
+    return {method: read_manifest(path).made_by for method, path in paths.items() if path.is_file()}
 
 
 def _folder_name(metrics: str | Path) -> str:
     """Name of the results folder in which the tables lie."""
     folders = [name for name in Path(metrics).resolve().parent.parts if name not in ("tables", "pilot", "study")]
     return folders[-1]
-
-
-def _method_names(methods: Any) -> list[str]:
-    """Names of the configured methods, which may be plain names or mappings with a name."""
-    if isinstance(methods, Mapping):
-        return [str(name) for name in methods]
-    return [str(m["name"]) if isinstance(m, Mapping) and "name" in m else str(m) for m in methods or ()]
-
-
-def _not_included(table: str | Path | None) -> list[dict[str, str]]:
-    """Images of the index that were not segmented, with the reason."""
-    if table is None:
-        return []
-    return [
-        {"image_id": row["image_id"], "reason": row.get("reason") or "not included"}
-        for row in read_rows(table)
-        if row.get("included") == "false"
-    ]

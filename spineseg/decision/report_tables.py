@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from spineseg.decision.wording import (
-    ENDPOINT_WORDS,
-    METRIC_WORDS,
     format_list,
     format_number,
     format_p,
@@ -15,6 +13,7 @@ from spineseg.decision.wording import (
     format_table,
     name_some,
 )
+from spineseg.measures import MEASURES
 
 
 def contrast_section(d: Mapping[str, Any]) -> list[str]:
@@ -33,7 +32,7 @@ def contrast_section(d: Mapping[str, Any]) -> list[str]:
                 contrast,
                 str(row["n_images"]),
                 failed,
-                ENDPOINT_WORDS[row["endpoint"]],
+                MEASURES[row["endpoint"]].words,
                 difference,
                 format_p(row["p_holm"]),
             ]
@@ -50,7 +49,7 @@ def secondary_section(d: Mapping[str, Any]) -> list[str]:
     best, rival = d["best"], d["runner_up"]
     rows = [
         [
-            METRIC_WORDS[name],
+            MEASURES[name].heading,
             format_number(r["means"][best], 3),
             format_number(r["means"][rival], 3),
             r["better"] or "-",

@@ -12,7 +12,6 @@ from spineseg.decision.report_tables import (
     secondary_section,
 )
 from spineseg.decision.wording import (
-    METRIC_WORDS,
     format_list,
     format_number,
     format_p,
@@ -22,6 +21,7 @@ from spineseg.decision.wording import (
     name_some,
     percent,
 )
+from spineseg.measures import MEASURES
 
 VERDICT_WORDS = {
     "clear": "clear",
@@ -103,7 +103,8 @@ def _computed_sentence(d: Mapping[str, Any], method: str | None, verdict: str, b
             f"(probability {percent(probability[best])})."
         )
     if verdict == "equivalent":
-        why = "it is preferred in the configuration" if d["parameters"]["prefer"] == method else "it is the faster one"
+        preferred = d["parameters"]["prefer"] == method
+        why = "it is preferred in the configuration" if preferred else "it comes first in the list of methods"
         return (
             f"Keep {method}: {best} and {rival} are equally good in practice (probability "
             f"{percent(probability['equivalent'])}), and {why}."
@@ -135,7 +136,7 @@ def _override_sentence(d: Mapping[str, Any]) -> str:
 def _numbers(d: Mapping[str, Any]) -> list[str]:
     """Table of the methods, and the comparison in a sentence or two."""
     has_dice = any(row["dice"] is not None for row in d["summary"].values())
-    header = ["Method", "Failed images", "Slices found", "Mean area, mm²", "Seconds per image"]
+    header = ["Method", "Failed images", "Slices found", "Mean area, mm²"]
     if has_dice:
         header.insert(2, "Dice with reference")
     has_prediction = any(row["predicted_dice"] is not None for row in d["summary"].values())
@@ -149,7 +150,6 @@ def _numbers(d: Mapping[str, Any]) -> list[str]:
             f"{failures['n_failed']} of {failures['n_images']}",
             format_share(summary["coverage"]),
             format_number(summary["csa_mean_mm2"], 1),
-            format_number(d["seconds_per_image"][method], 1),
         ]
         if has_dice:
             row.insert(2, format_number(summary["dice"], 3))
@@ -279,7 +279,7 @@ def _trust(d: Mapping[str, Any]) -> list[str]:
         )
     proxies = {k: v for k, v in d["proxies_against_truth"].items() if v["spearman"] is not None}
     if proxies:
-        listed = ", ".join(f"{METRIC_WORDS[k]} {v['spearman']:+.2f}" for k, v in proxies.items())
+        listed = ", ".join(f"{MEASURES[k].words} {v['spearman']:+.2f}" for k, v in proxies.items())
         lines.append(
             f"How the indirect measures rank the masks compared with Dice (Spearman, 1 or -1 is best): {listed}."
         )

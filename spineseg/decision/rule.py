@@ -159,23 +159,13 @@ def _rank(endpoint: Endpoint, eligible: tuple[int, ...]) -> tuple[int, int]:
 def _choose(
     evidence: Evidence, verdict: str, best: int, peers: list[int], eligible: tuple[int, ...], params: DecisionParams
 ) -> int:
-    """The method to keep under a verdict: the best, the preferred, or among equals the fastest."""
+    """The method to keep under a verdict: the best, the preferred, or among equals the first of `methods`."""
     preferred = evidence.methods.index(params.prefer) if params.prefer in evidence.methods else None
     if verdict == "clear":
         return best
-    if preferred in (peers if verdict == "equivalent" else eligible):
+    if preferred is not None and preferred in (peers if verdict == "equivalent" else eligible):
         return preferred
-    if verdict == "equivalent":
-        seconds = median_seconds(evidence)
-        return min(peers, key=lambda m: (seconds[m] if np.isfinite(seconds[m]) else np.inf, m))
-    return best
-
-
-def median_seconds(evidence: Evidence) -> NDArray[np.float64]:
-    """Median seconds per image by method, (M,); NaN where unknown."""
-    seconds = evidence.values["seconds"]
-    known = [column[np.isfinite(column)] for column in seconds.T]
-    return np.array([np.median(column) if column.size else np.nan for column in known])
+    return min(peers) if verdict == "equivalent" else best
 
 
 def discordant_people(evidence: Evidence, a: int, b: int) -> tuple[int, int]:

@@ -13,25 +13,13 @@ from spineseg.decision.endpoints import Endpoint
 from spineseg.decision.evidence import Evidence
 from spineseg.decision.rule import Judgement
 from spineseg.decision.statistics import bland_altman, holm, wilcoxon_exact
+from spineseg.measures import MEASURES
 
-SECONDARY = {
-    "dice": True,
-    "nsd": True,
-    "hd95_mm": False,
-    "assd_mm": False,
-    "csa_error_abs_pct": False,
-    "predicted_dice": True,
-    "flagged": False,
-    "coverage": True,
-    "plausible": True,
-    "n_components": False,
-    "csa_roughness": False,
-    "centre_roughness": False,
-    "perturb_dice": True,
-    "perturb_csa_cv": False,
-    "seconds": False,
-}
-"""Metric to whether higher is better."""
+SECONDARY = (
+    *("dice", "nsd", "hd95_mm", "assd_mm", "csa_error_abs_pct", "predicted_dice", "flagged", "coverage", "plausible"),
+    *("n_components", "csa_roughness", "centre_roughness", "perturb_dice", "perturb_csa_cv"),
+)
+"""Measures that describe, in the order of the table."""
 
 PROXIES = (
     *("predicted_dice", "coverage", "csa_roughness", "n_components", "plausible", "centre_roughness"),
@@ -62,7 +50,7 @@ def compare_secondary(evidence: Evidence, judgement: Judgement, endpoint: str) -
     pair = [judgement.best, judgement.rival]
     names = [evidence.methods[m] for m in pair]
     rows: dict[str, Any] = {}
-    for metric, higher_is_better in SECONDARY.items():
+    for metric in SECONDARY:
         if metric == endpoint and judgement.basis == "endpoint":
             continue
         means = evidence.person_mean(metric_values(evidence, metric)[:, pair])
@@ -71,7 +59,7 @@ def compare_secondary(evidence: Evidence, judgement: Judgement, endpoint: str) -
             continue
         average = means.mean(axis=0)
         gap = float(average[0] - average[1])
-        winner = names[0 if (gap > 0) == higher_is_better else 1]
+        winner = names[0 if (gap > 0) == MEASURES[metric].higher_is_better else 1]
         rows[metric] = {
             "means": dict(zip(names, average.tolist(), strict=True)),
             "difference": gap,
@@ -107,26 +95,21 @@ def summarise_methods(evidence: Evidence, endpoint: Endpoint) -> dict[str, Any]:
 
 def summarise_agreement(evidence: Evidence) -> list[dict[str, Any]]:
     """Summarise how each pair of methods agrees: Dice, NSD, and Bland-Altman of the area, by participant."""
-    subject = dict(zip(evidence.image_id.tolist(), evidence.subject.tolist(), strict=True))
     summary = []
-    for a, b in combinations(evidence.methods, 2):
-        rows = [row for row in evidence.agreement if {row["method_a"], row["method_b"]} == {a, b}]
-        if not rows:
+    for a, b in combinations(range(len(evidence.methods)), 2):
+        pair = {evidence.methods[a], evidence.methods[b]}
+        if not any({row.method_a, row.method_b} == pair for row in evidence.agreement):
             continue
-        signs = np.array([1.0 if row["method_a"] == a else -1.0 for row in rows])
-        people = np.array([subject[row["image_id"]] for row in rows])
-        dice, nsd = (_by_person(_column(rows, c), people) for c in ("dice", "nsd"))
-        csa = _by_person(signs * _column(rows, "csa_difference_mm2"), people)
-        image_dice = _column(rows, "dice")
+        dice, nsd, csa = (evidence.pair_values(a, b, name) for name in ("dice", "nsd", "csa_difference_mm2"))
         summary.append(
             {
-                "method_a": a,
-                "method_b": b,
-                "n_images": int(np.isfinite(image_dice).sum()),
-                "dice": _mean(dice),
-                "nsd": _mean(nsd),
-                "images_below_0.7": [r["image_id"] for r, d in zip(rows, image_dice, strict=True) if d < 0.7],
-                "csa_difference_mm2": bland_altman(csa),
+                "method_a": evidence.methods[a],
+                "method_b": evidence.methods[b],
+                "n_images": int(np.isfinite(dice).sum()),
+                "dice": _mean(evidence.person_mean(dice[:, None])),
+                "nsd": _mean(evidence.person_mean(nsd[:, None])),
+                "images_below_0.7": evidence.image_id[dice < 0.7].tolist(),
+                "csa_difference_mm2": bland_altman(evidence.person_mean(csa[:, None])[:, 0]),
             }
         )
     return summary
@@ -175,20 +158,6 @@ def check_prediction(evidence: Evidence) -> dict[str, Any] | None:
         "mean_abs_error": _mean(np.abs(error).ravel()),
         "covered": float(((dice >= low) & (dice <= high))[known].mean()),
     }
-
-
-def _column(rows: list[dict[str, str]], name: str) -> NDArray[np.float64]:
-    """Read a column of the agreement table; NaN where it is missing."""
-    return np.array([float(row[name]) if row.get(name) else math.nan for row in rows])
-
-
-def _by_person(values: NDArray, people: NDArray) -> NDArray[np.float64]:
-    """Average within each participant, (P,); NaN values do not count."""
-    names, index = np.unique(people, return_inverse=True)
-    known = np.isfinite(values)
-    count = np.bincount(index[known], minlength=names.size)
-    sums = np.bincount(index[known], values[known], names.size)
-    return np.divide(sums, count, out=np.full(names.size, np.nan), where=count > 0)
 
 
 def _mean(values: NDArray) -> float:

@@ -4,36 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-ENDPOINT_WORDS = {
-    "dice": "Dice with the reference",
-    "nsd": "surface within tolerance of the reference",
-    "predicted_dice": "predicted Dice",
-    "scan_rescan_cov": "change between repeated scans",
-    "inter_contrast_sd": "spread between contrasts",
-    "perturb_csa_cv": "change on slightly changed images",
-    "composite": "composite of proxies",
-}
-"""Short names of the endpoints."""
-
-METRIC_WORDS = {
-    "dice": "Dice with the reference",
-    "nsd": "surface within tolerance of the reference",
-    "hd95_mm": "95 % surface distance to the reference, mm",
-    "assd_mm": "mean surface distance to the reference, mm",
-    "csa_error_abs_pct": "size of the area error, %",
-    "predicted_dice": "predicted Dice",
-    "flagged": "share of images flagged for a look",
-    "coverage": "share of the cord's slices found",
-    "plausible": "share of slices with a plausible shape",
-    "n_components": "separate pieces",
-    "csa_roughness": "roughness of the area along the cord, 1/mm²",
-    "centre_roughness": "roughness of the centre line, mm",
-    "uncertainty": "the method's own doubt",
-    "perturb_dice": "Dice with itself on slightly changed images",
-    "perturb_csa_cv": "CoV of the area over slightly changed images, %",
-    "seconds": "seconds per image",
-}
-
 
 def format_table(header: list[str], rows: list[list[str]]) -> str:
     """Format a Markdown table."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +11,7 @@ from spineseg.centerline.curve import Centerline
 from spineseg.deepseg.cleanup import clean_mask, find_unsure_slices
 from spineseg.deepseg.inference import compute_heatmap, compute_probability, trace_cord
 from spineseg.deepseg.model import Models, load_models
+from spineseg.deepseg.parameters import DeepsegParams
 from spineseg.deepseg.sct_inference import compute_sct_coverage, compute_sct_heatmap
 from spineseg.deepseg.sct_models import THRESHOLDS, SctUNet
 from spineseg.errors import InputError
@@ -28,41 +29,6 @@ OK_COVERAGE = 0.9
 OWN_THRESHOLDS = {"t1": 0.5, "t2": 0.45, "t2s": 0.5, "dwi": 0.5}
 """Probability from which a voxel is cord, by contrast. Raters draw the dark cord of a T2w wider: held out, 0.45 gains
 0.004 Dice there, and areas are 1 % off in place of 4 %. Elsewhere no other is better on the people left out."""
-
-
-@dataclass(frozen=True)
-class DeepsegParams:
-    """Settings of deepseg.
-
-    Parameters
-    ----------
-    thr : float, 0 to 1, optional
-        Probability from which a voxel is cord. The one threshold, applied on the image's own grid. Default: that of
-        the contrast, `OWN_THRESHOLDS` or SCT's.
-    kernel : {"2d", "3d"}
-        Slices alone, or with their neighbours along the cord.
-    mirror : bool, optional
-        Average over two views of each slice, one of them mirrored, or over six where there are few slices. Default:
-        yes, but for SCT's networks, which are published without.
-    min_confidence : float
-        Heat of the detector below which a slice is believed to hold no cord.
-    batch : int
-        Patches of one call; only speed and memory depend on it.
-    """
-
-    thr: float | None = None
-    kernel: str = "2d"
-    mirror: bool | None = None
-    min_confidence: float = 0.25
-    batch: int = 32
-
-    def __post_init__(self) -> None:
-        if self.thr is not None and not 0 <= self.thr <= 1:
-            raise InputError(f"-thr {self.thr}: expected a number between 0 and 1")
-        if self.kernel not in ("2d", "3d"):
-            raise InputError(f"-kernel {self.kernel}: expected 2d or 3d")
-        if self.batch < 1:
-            raise InputError(f"batch {self.batch}: expected at least 1")
 
 
 def segment_cord(

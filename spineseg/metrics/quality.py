@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spineseg.measures import ADULTS, PlausibleLimits
 from spineseg.metrics.overlap import binarise
 from spineseg.metrics.shape import SliceShape
 from spineseg.metrics.tangent import smooth_line
@@ -20,23 +21,6 @@ MAD_TO_SD = 1.4826
 
 SPIKE_SD = 4.0
 """A second difference beyond so many robust SD is a spike: one in 16 000 if they were normal."""
-
-
-@dataclass(frozen=True)
-class PlausibleBounds:
-    """Limits of a human adult's cord, wide on purpose: atrophy and compression must pass.
-
-    Healthy necks have 45-110 mm² and 5-15 mm; the thoracic cord goes down to 35 mm². Set `enabled` to
-    False for animals and children.
-    """
-
-    min_csa_mm2: float = 20.0
-    max_csa_mm2: float = 130.0
-    min_diameter_mm: float = 3.0
-    max_diameter_mm: float = 18.0
-    max_eccentricity: float = 0.95
-    min_solidity: float = 0.85
-    enabled: bool = True
 
 
 @dataclass(frozen=True)
@@ -104,7 +88,7 @@ def compute_quality(
     zooms: ArrayLike,
     shape: SliceShape,
     common: NDArray[np.bool_] | None = None,
-    bounds: PlausibleBounds | None = None,
+    limits: PlausibleLimits | None = ADULTS,
 ) -> Quality:
     """Compute coverage, gaps, components, roughness and plausibility of one mask.
 
@@ -117,7 +101,8 @@ def compute_quality(
     common : (K,) ndarray of bool, optional
         Slices in which some method found cord (union of the methods' slice hulls); by default the
         mask's own hull.
-    bounds : PlausibleBounds, optional
+    limits : PlausibleLimits or None
+        Those of adults by default; None switches `plausible` off.
 
     Returns
     -------
@@ -127,7 +112,7 @@ def compute_quality(
         n_components, largest_fraction: 26-connected parts, share of the largest. csa_roughness (1/mm²):
         robust SD of the second difference of ln CSA over the squared slice spacing. spikes: share of
         second differences beyond 4 robust SD. centre_roughness (mm): RMS second difference of the
-        centroid's distance from its smooth line. plausible: share of the cord's slices within `bounds`.
+        centroid's distance from its smooth line. plausible: share of the cord's slices within `limits`.
     """
     mask, zooms = binarise(mask), np.asarray(zooms, np.float64)
     filled = mask.any(axis=(0, 1))
@@ -145,7 +130,7 @@ def compute_quality(
         csa_roughness=roughness,
         spikes=spikes,
         centre_roughness=_centre_roughness(shape.centroid_vox[:, :2] * zooms[:2], float(zooms[2])),
-        plausible=_plausible_share(shape, filled, bounds or PlausibleBounds()),
+        plausible=_plausible_share(shape, filled, limits),
     )
 
 
@@ -179,13 +164,14 @@ def _centre_roughness(centroids_mm: NDArray, spacing_mm: float) -> float:
     return float(np.sqrt((second**2).sum(axis=1).mean())) if second.size else float("nan")
 
 
-def _plausible_share(shape: SliceShape, filled: NDArray[np.bool_], bounds: PlausibleBounds) -> float:
+def _plausible_share(shape: SliceShape, filled: NDArray[np.bool_], limits: PlausibleLimits | None) -> float:
     """Share of the filled slices whose area and shape are those of a cord; NaN if switched off or empty."""
-    if not (bounds.enabled and filled.any()):
+    if limits is None or not filled.any():
         return float("nan")
+    (low, high), (thin, thick) = limits.csa_mm2, limits.diameter_mm
     with np.errstate(invalid="ignore"):  # a slice without a shape compares as implausible
-        good = (shape.csa_mm2 >= bounds.min_csa_mm2) & (shape.csa_mm2 <= bounds.max_csa_mm2)
+        good = (shape.csa_mm2 >= low) & (shape.csa_mm2 <= high)
         for diameter in (shape.diameter_ap_mm, shape.diameter_rl_mm):
-            good &= (diameter >= bounds.min_diameter_mm) & (diameter <= bounds.max_diameter_mm)
-        good &= (shape.eccentricity < bounds.max_eccentricity) & (shape.solidity > bounds.min_solidity)
+            good &= (diameter >= thin) & (diameter <= thick)
+        good &= (shape.eccentricity < limits.eccentricity) & (shape.solidity > limits.solidity)
     return float(good[filled].mean())

@@ -9,13 +9,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from spineseg import __version__
 from spineseg.bids import datatype_of, derivative_path, format_stem, image_folder
 from spineseg.errors import InputError
 from spineseg.phantom.acquisition import PROTOCOLS, TARGET_S_MM, Acquisition, draw_acquisition, draw_pose
 from spineseg.phantom.anatomy import AnatomyParams, draw, draw_compression
 from spineseg.phantom.contrast import bvec_lines, draw_contrast, property_table, render
 from spineseg.phantom.sampling import sample_grid
+from spineseg.version import find_version
 from spineseg.writing import compress, write_bytes, write_json, write_text
 
 HARD_CASES = ("csf_loss", "low_snr", "touching", "short_fov", "compressed")
@@ -185,7 +185,7 @@ def write_dataset(
 
 def _write_descriptions(folder: Path, seed: int, rescan: bool) -> None:
     """Write what BIDS wants at the top of the dataset and of the references."""
-    made_by = [{"Name": "spineseg phantom", "Version": __version__, "Seed": seed}]
+    made_by = [{"Name": "spineseg phantom", "Version": find_version(), "Seed": seed}]
     common = {"BIDSVersion": "1.10.0", "License": "CC0", "GeneratedBy": made_by}
     write_json(folder / "dataset_description.json", {"Name": "Synthetic people", "DatasetType": "raw", **common})
     write_json(
@@ -212,8 +212,7 @@ def _write_image(folder: Path, image: SyntheticImage, seed: int, index: int, suf
     stem = format_stem(subject, suffix, session=session)
     base = folder / image_folder(subject, session, datatype)
     affine, zooms = image.acquisition.affine, np.linalg.norm(image.acquisition.affine[:3, :3], axis=0)
-    row = {"image_id": stem, "subject": subject, "session": session, "datatype": datatype}
-    reference = folder / "derivatives" / "labels" / derivative_path(row)
+    reference = folder / "derivatives" / "labels" / derivative_path(stem, subject, session, datatype)
     _write_nifti(reference, (image.cord_fraction >= 0.5).astype(np.uint8), affine)
     volume_mm3 = float(image.cord_fraction.sum(dtype=np.float64) * np.prod(zooms))
     write_json(

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 from spineseg.contrasts import CONTRASTS, CORD_DARKER
 from spineseg.errors import InputError
+from spineseg.parameters import check_ranges, parameter
+
+START, PROPAGATION, RESULTS = "where to start", "propagation", "results"
+"""Headings of the command's help."""
 
 STEP_MM = 0.2
 """Distance between two samples of an edge search; SCT counts ``-distance-search`` in these steps."""
@@ -66,32 +70,65 @@ class PropsegParams:
         If a value lies outside its range.
     """
 
-    init: float | None = None
-    radius_mm: float = 4.0
-    max_area_mm2: float = 120.0
-    max_deformation_mm: float = 2.5
-    min_contrast: float = 50.0
-    distance_weight: float | None = None
-    alpha: float = 25.0
-    distance_search: int = 15
-    nbiter: int = 200
-    down: int | None = None
-    up: int | None = None
-    rescale: float = 1.0
-    csf: bool = False
-    correct_seg: bool = True
+    init: float | None = parameter(
+        None, "-init", "start of the propagation: fraction of the centerline up to 1, above it a slice (0-based, from"
+        " below); default 0.5, or the nearest place where a cord shows", group=START, metavar="N", least=0,
+    )  # fmt: skip
+    radius_mm: float = parameter(
+        4.0, "-radius", "approximate radius of the cord, mm; default 4", group=START, metavar="MM", above=0
+    )
+    max_area_mm2: float = parameter(
+        120.0, "-max-area", "area of the cross-section at which propagation stops, mm²; default 120",
+        group=PROPAGATION, metavar="MM2", above=0,
+    )  # fmt: skip
+    max_deformation_mm: float = parameter(
+        2.5, "-max-deformation", "mean shift of a new band at which it is not believed, mm; default 2.5",
+        group=PROPAGATION, metavar="MM", above=0,
+    )  # fmt: skip
+    min_contrast: float = parameter(
+        50.0, "-min-contrast", "least contrast of cord and fluid, 0 to 1000 of the image; default 50",
+        group=PROPAGATION, metavar="C", least=0,
+    )  # fmt: skip
+    distance_weight: float | None = parameter(
+        None, "-d", "price of distance, 0 to 50 (more: stay near); default: by the local contrast",
+        group=PROPAGATION, metavar="D", least=0,
+    )  # fmt: skip
+    alpha: float = parameter(
+        25.0, "-alpha", "stiffness, no unit: how much the shape of the cord before is kept; default 25",
+        group=PROPAGATION, metavar="A", above=0,
+    )  # fmt: skip
+    distance_search: int = parameter(
+        15, "-distance-search", "search for the edge on either side, steps of 0.2 mm; default 15 (3 mm)",
+        group=PROPAGATION, metavar="N", above=0,
+    )  # fmt: skip
+    nbiter: int = parameter(
+        200, "-nbiter", "most bands (6 mm each) per direction; default 200", group=PROPAGATION, metavar="N", least=0
+    )
+    down: int | None = parameter(
+        None, "-down", "lowest slice of the mask, 0-based from below; default: the first",
+        group=PROPAGATION, metavar="K", least=0,
+    )  # fmt: skip
+    up: int | None = parameter(
+        None, "-up", "highest slice of the mask, 0-based from below; default: the last",
+        group=PROPAGATION, metavar="K", least=0,
+    )  # fmt: skip
+    rescale: float = parameter(
+        1.0, "-rescale", "multiplies the voxel size inside: 2 where a cord is half as thick; default 1",
+        group=PROPAGATION, metavar="F", above=0,
+    )  # fmt: skip
+    csf: bool = parameter(
+        False, "-CSF", "segment the fluid as well: <img>_CSF_seg.nii.gz", group=RESULTS, is_switch=True
+    )
+    correct_seg: bool = parameter(
+        True, "-correct-seg", "1: check each slice against its neighbours, repair or drop what does not fit; default 1",
+        group=RESULTS,
+    )  # fmt: skip
     byproducts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        positive = ("radius_mm", "max_area_mm2", "max_deformation_mm", "alpha", "distance_search", "rescale")
-        not_negative = ("init", "min_contrast", "distance_weight", "nbiter", "down", "up")
-        for name in positive + not_negative:
-            value = getattr(self, name)
-            if value is not None and (value < 0 or (value == 0 and name in positive)):
-                bound = "above 0" if name in positive else "0 or more"
-                raise InputError(f"propseg: {name} must be {bound}, found {value:g}")
+        check_ranges(self)
         if self.down is not None and self.up is not None and self.down > self.up:
-            raise InputError(f"propseg: down ({self.down}) must not be above up ({self.up})")
+            raise InputError(f"-down: expected at most -up ({self.up}), found {self.down}")
 
 
 @dataclass(frozen=True)

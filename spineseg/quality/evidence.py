@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from spineseg.centerline.curve import Centerline
 from spineseg.contrasts import CORD_DARKER
-from spineseg.metrics.quality import PlausibleBounds, Quality, compute_quality
+from spineseg.metrics.quality import Quality, compute_quality
 from spineseg.metrics.shape import SliceShape
 from spineseg.quality.contour import measure_contour
 from spineseg.quality.judge import find_line, measure_judge, measure_place
@@ -78,7 +78,7 @@ def measure_evidence(
     if not mask.any():
         return {}
     volume = image.volume
-    quality = quality or compute_quality(mask, volume.zooms, shape, None, PlausibleBounds())
+    quality = quality or compute_quality(mask, volume.zooms, shape)
     filled = np.flatnonzero(mask.any(axis=(0, 1)))
     span = np.arange(filled[0], filled[-1] + 1)
     chosen = span[np.unique(np.linspace(0, len(span) - 1, min(len(span), MAX_SLICES)).round().astype(int))]

@@ -19,7 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from spineseg.report.frames import StudyTables, column, contrasts_of
+from spineseg.measures import MEASURES
+from spineseg.report.frames import StudyTables, contrasts_of
 from spineseg.report.palette import print_color_of
 from spineseg.writing import write_bytes
 
@@ -42,6 +43,7 @@ MIN_PROFILE_SLICES = 4
 MIN_PEOPLE = 3
 """Fewer show nothing of how one contrast follows the other."""
 
+AREA_UNIT = MEASURES["csa_mean_mm2"].unit
 JITTER = 0.09  # of a category's width, so that equal values do not hide each other
 RC = {
     "svg.hashsalt": "spineseg",
@@ -69,8 +71,7 @@ def _new(width: float, height: float, n_axes: int = 1, **options) -> tuple[Figur
 def draw_dice(study: StudyTables) -> Figure | None:
     """Draw Dice by contrast: against the reference per method, and between the methods."""
     metrics, agreement = study.metrics, study.agreement
-    scored = metrics[column(metrics, "dice").notna()] if len(metrics) else metrics
-    paired = agreement[column(agreement, "dice").notna()] if len(agreement) else agreement
+    scored, paired = metrics[metrics["dice"].notna()], agreement[agreement["dice"].notna()]
     panels = [part for part in (scored, paired) if len(part)]
     if not panels:
         return None
@@ -154,25 +155,21 @@ def _draw_differences(axes: Axes, pairs: pd.DataFrame, first: str, second: str) 
     for value, name in ((limits["bias"], "bias"), (low, "lower limit"), (high, "upper limit")):
         axes.axhline(value, color="#3E4650", linewidth=1.2, linestyle="-" if name == "bias" else "--")
         axes.text(1.0, value, f" {value:+.1f}\n {name}", transform=axes.get_yaxis_transform(), va="center", fontsize=9)
-    axes.set(xlabel="mean CSA of both methods, mm²", ylabel=f"{first} - {second}, mm²",
+    axes.set(xlabel=f"mean CSA of both methods, {AREA_UNIT}", ylabel=f"{first} - {second}, {AREA_UNIT}",
              title=f"bias and 95 % limits of agreement (n = {len(pairs)})")  # fmt: skip
 
 
 def _csa_pairs(study: StudyTables, first: str, second: str) -> pd.DataFrame:
     """Return mean and difference of two methods' CSA per image, on common slices where known."""
-    if "csa_mean_mm2" not in study.metrics:
-        return pd.DataFrame()
     wide = study.metrics.pivot_table("csa_mean_mm2", ["image_id", "contrast"], "method").reset_index()
     if not {first, second} <= set(wide.columns):
         return pd.DataFrame()
     wide = wide.dropna(subset=[first, second])
     wide = wide.assign(mean=(wide[first] + wide[second]) / 2, difference=wide[first] - wide[second])
     for a, b, sign in ((first, second, 1), (second, first, -1)):
-        known = study.agreement
-        if len(known) and "csa_difference_mm2" in known:
-            known = known[(known["method_a"] == a) & (known["method_b"] == b)]
-            on_common = wide["image_id"].map(sign * known.set_index("image_id")["csa_difference_mm2"])
-            wide["difference"] = on_common.fillna(wide["difference"])
+        known = study.agreement[(study.agreement["method_a"] == a) & (study.agreement["method_b"] == b)]
+        on_common = wide["image_id"].map(sign * known.set_index("image_id")["csa_difference_mm2"])
+        wide["difference"] = on_common.fillna(wide["difference"])
     return wide
 
 
@@ -202,7 +199,7 @@ def draw_csa_along_cord(study: StudyTables) -> Figure | None:
                        label=f"{method} (n = {len(curves)})")  # fmt: skip
         panel.set(title=contrast, xlabel="from the upper end, %")
         panel.legend(fontsize=8, loc="best")
-    axes[0].set_ylabel("CSA, mm²")
+    axes[0].set_ylabel(f"CSA, {AREA_UNIT}")
     axes[0].set_ylim(bottom=0)
     return figure
 
@@ -228,7 +225,7 @@ def _profiles(slices: pd.DataFrame) -> dict[str, np.ndarray]:
 def draw_contrast_agreement(study: StudyTables) -> Figure | None:
     """Draw one person's CSA in one contrast against another: a precise method measures the same cord alike."""
     contrasts = contrasts_of(study.metrics)
-    if len(contrasts) < 2 or not column(study.metrics, "csa_mean_mm2").notna().any():
+    if len(contrasts) < 2 or not study.metrics["csa_mean_mm2"].notna().any():
         return None
     wide = study.metrics.pivot_table("csa_mean_mm2", ["subject", "session", "method"], "contrast").reset_index()
     counted = [(int(wide.dropna(subset=[a, b])["subject"].nunique()), a, b)
@@ -247,8 +244,8 @@ def draw_contrast_agreement(study: StudyTables) -> Figure | None:
     axes.set(
         xlim=ends,
         ylim=ends,
-        xlabel=f"CSA in {x}, mm²",
-        ylabel=f"CSA in {y}, mm²",
+        xlabel=f"CSA in {x}, {AREA_UNIT}",
+        ylabel=f"CSA in {y}, {AREA_UNIT}",
         title="The same people in two contrasts",
     )
     axes.set_aspect("equal")
@@ -284,15 +281,14 @@ def draw_failures(study: StudyTables) -> Figure | None:
 
 def draw_cost(study: StudyTables) -> Figure | None:
     """Draw seconds and peak memory per image, by method."""
-    finished = study.metrics[study.metrics["status"] != "failed"] if len(study.metrics) else study.metrics
-    panels = [("seconds", "seconds per image"), ("peak_mb", "peak memory, MB")]
-    panels = [(name, label) for name, label in panels if (column(finished, name) > 0).any()]
+    finished = study.metrics[study.metrics["status"] != "failed"]
+    panels = [name for name in ("seconds", "peak_mb") if (finished[name] > 0).any()]
     if not panels:
         return None
     figure, axes = _new(4.2 * len(panels), 0.9 + 0.62 * len(study.methods), len(panels))
     rng = np.random.default_rng(0)
-    for panel, (name, label) in zip(axes, panels, strict=True):
-        done = finished[column(finished, name) > 0]
+    for panel, name in zip(axes, panels, strict=True):
+        done = finished[finished[name] > 0]
         palette = {method: print_color_of(method, number) for number, method in enumerate(study.methods)}
         sns.boxplot(done, x=name, y="method", hue="method", order=study.methods, hue_order=study.methods,
                     palette=palette, ax=panel, fill=False, width=0.55, fliersize=0, linewidth=1.2,
@@ -301,7 +297,7 @@ def draw_cost(study: StudyTables) -> Figure | None:
             values = done[done["method"] == method][name]
             panel.scatter(values, number + rng.uniform(-0.16, 0.16, len(values)), s=12, alpha=0.6, linewidths=0,
                           color=palette[method], marker=MARKERS[number % len(MARKERS)])  # fmt: skip
-        panel.set(xlabel=label, ylabel="")
+        panel.set(xlabel=MEASURES[name].heading, ylabel="")
         panel.set_xlim(left=0)
     return figure
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from spineseg.measures import MEASURES, PlausibleLimits
 from spineseg.report.review import MethodResult, ReviewImage
+from spineseg.studyfolder.tables import AgreementRow
 
 FAILED, BAD, LOOK, NOTE = 4, 3, 2, 1
 """Severities: there is no result; a result is wrong; a person should look; good to know."""
@@ -20,9 +22,6 @@ DICE_LOOK = 0.85
 
 COVERAGE_LOOK = 0.80
 """Share of the field of view with cord below which a mask counts as partial."""
-
-PLAUSIBLE_CSA_MM2 = (20.0, 130.0)
-"""Adult cord, wide on purpose: C1-C7 of healthy people lies near 45-110 mm², the conus tapers."""
 
 PLAUSIBLE_SHARE = 0.90
 """Share of plausible slices below which the shape is worth a look; the conus and end slices miss it."""
@@ -43,13 +42,22 @@ class Flag:
     text: str
 
 
-def find_flags(review: ReviewImage, problems: Sequence[str] = ()) -> list[Flag]:
-    """Return the warnings of an image, the worst first; `problems` are files that could not be shown."""
+def find_flags(review: ReviewImage, limits: PlausibleLimits | None, problems: Sequence[str] = ()) -> list[Flag]:
+    """Return the warnings of an image, the worst first.
+
+    Parameters
+    ----------
+    review : ReviewImage
+    limits : PlausibleLimits or None
+        None: no area is unlikely.
+    problems : sequence of str
+        Files that could not be shown, one line each.
+    """
     said = {result.message for result in review.methods}
     flags = [Flag(FAILED, "", problem) for problem in problems if problem not in said]
     # what is said of the image comes before what is said of its masks
     flags += [Flag(LOOK, "", text) for text in (review.contrast_doubt, review.exception) if text]
-    flags += [flag for result in review.methods for flag in _method_flags(result)]
+    flags += [flag for result in review.methods for flag in _method_flags(result, limits)]
     flags += [flag for pair in review.agreement for flag in _pair_flags(pair)]
     if not review.methods:
         flags.append(Flag(FAILED, "", "no method has a result for this image"))
@@ -71,7 +79,7 @@ def badness(flags: list[Flag]) -> float:
     return 100.0 * max(flag.severity for flag in flags) + sum(flag.severity for flag in flags)
 
 
-def _method_flags(result: MethodResult) -> list[Flag]:
+def _method_flags(result: MethodResult, limits: PlausibleLimits | None) -> list[Flag]:
     """Return the warnings about one mask."""
     name, metrics = result.name, result.metrics
     if result.status == "failed":
@@ -86,7 +94,7 @@ def _method_flags(result: MethodResult) -> list[Flag]:
         flags.append(Flag(LOOK, name, f"covers {coverage:.0%} of the slices that should hold cord"))
     if metrics.get("n_gaps"):
         longest = metrics.get("longest_gap_mm")
-        size = f", the longest {longest:.0f} mm" if longest else ""
+        size = f", the longest {longest:.0f} {MEASURES['longest_gap_mm'].unit}" if longest else ""
         flags.append(Flag(LOOK, name, f"{_count(metrics['n_gaps'], 'gap')} along the cord{size}"))
     if metrics.get("n_components", 1) > 1 and metrics.get("largest_fraction", 0) < LARGEST_FRACTION:
         flags.append(Flag(LOOK, name, f"in {metrics['n_components']:.0f} separate pieces"))
@@ -94,7 +102,7 @@ def _method_flags(result: MethodResult) -> list[Flag]:
     flags += _prediction_flags(name, metrics)
     if (share := metrics.get("plausible")) is not None and share < PLAUSIBLE_SHARE:
         flags.append(Flag(LOOK, name, f"{1 - share:.0%} of the slices have an unlikely size or shape"))
-    flags += _area_flags(name, result.csa_mm2)
+    flags += _area_flags(name, result.csa_mm2, limits)
     said = {result.message}
     flags += [Flag(NOTE, name, text) for text in result.warnings if text not in said]
     return flags
@@ -108,7 +116,7 @@ def _dice_flags(name: str, dice: float | None, other: str) -> list[Flag]:
     return [Flag(severity, name, f"low overlap with {other}: Dice {dice:.2f}")]
 
 
-def _prediction_flags(name: str, metrics: dict[str, float]) -> list[Flag]:
+def _prediction_flags(name: str, metrics: Mapping[str, float]) -> list[Flag]:
     """Return a warning where the mask is probably bad, as its predicted Dice says."""
     if not metrics.get("flagged") or metrics.get("predicted_dice") is None:
         return []
@@ -116,10 +124,10 @@ def _prediction_flags(name: str, metrics: dict[str, float]) -> list[Flag]:
     return [Flag(BAD, name, f"probably wrong: predicted Dice {metrics['predicted_dice']:.2f} (90 %: {interval})")]
 
 
-def _pair_flags(pair: dict) -> list[Flag]:
+def _pair_flags(pair: AgreementRow) -> list[Flag]:
     """Return warnings about the agreement of two methods."""
-    names = f"{pair['method_a']} and {pair['method_b']}"
-    dice = pair.get("dice")
+    names = f"{pair.method_a} and {pair.method_b}"
+    dice = pair.values.get("dice")
     if dice is None or dice >= DICE_LOOK:
         return []
     if dice < DICE_FAILED:
@@ -127,16 +135,15 @@ def _pair_flags(pair: dict) -> list[Flag]:
     return [Flag(LOOK, "", f"{names} differ: Dice {dice:.2f}")]
 
 
-def _area_flags(name: str, areas: dict[int, float]) -> list[Flag]:
+def _area_flags(name: str, areas: Mapping[int, float], limits: PlausibleLimits | None) -> list[Flag]:
     """Return warnings about the area along the cord; the first and last slice may be cut."""
     inner = sorted(k for k, area in areas.items() if area > 0)[1:-1]
-    if not inner:
-        return []
     flags = []
-    low, high = PLAUSIBLE_CSA_MM2
+    low, high = limits.csa_mm2 if limits else (0, math.inf)
     outside = [k for k in inner if not low <= areas[k] <= high]
     if outside:
-        where = f"{_count(len(outside), 'slice')} with an area outside {low:.0f}-{high:.0f} mm² ({_slices(outside)})"
+        limit = f"{low:.0f}-{high:.0f} {MEASURES['csa_mean_mm2'].unit}"
+        where = f"{_count(len(outside), 'slice')} with an area outside {limit} ({_slices(outside)})"
         flags.append(Flag(LOOK, name, where))
     jumps = [b for a, b in pairwise(inner) if b == a + 1 and abs(math.log(areas[b] / areas[a])) > CSA_JUMP]
     if jumps:

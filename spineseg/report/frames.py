@@ -1,16 +1,17 @@
-"""The gathered tables of a stage as data frames."""
+"""The tables of a stage as data frames."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from spineseg.report import tables
-
-CONTRAST_ORDER = ("t1", "t2", "t2s", "dwi")
+from spineseg.contrasts import CONTRASTS
+from spineseg.measures import AGREEMENT, METRICS
+from spineseg.methods.registry import sort_methods
+from spineseg.studyfolder.manifests import TIMING_COLUMNS, Timing
+from spineseg.studyfolder.tables import IDENTITY, AgreementRow, MetricsRow
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,10 @@ class StudyTables:
     Parameters
     ----------
     methods : list of str
-    metrics, agreement, slices : DataFrame
-        Columns as in metrics.tsv, agreement.tsv and slices.tsv.gz; possibly without rows.
+    metrics : DataFrame
+        Columns of metrics.tsv, and seconds and peak_mb; possibly without rows.
+    agreement, slices : DataFrame
+        Columns of agreement.tsv and slices.tsv.gz; possibly without rows.
     """
 
     methods: list[str]
@@ -30,40 +33,35 @@ class StudyTables:
     slices: pd.DataFrame
 
 
-TEXT_COLUMNS = {
-    *("image_id", "subject", "session", "run", "suffix", "contrast", "method", "status", "message"),
-    *("method_a", "method_b", "guessed_contrast", "contrast_doubt"),
-}
+def frame_tables(
+    metrics: Sequence[MetricsRow],
+    agreement: Sequence[AgreementRow] = (),
+    slices: Sequence[pd.DataFrame] = (),
+    timings: Sequence[Timing] = (),
+) -> StudyTables:
+    """Make data frames of the rows of a stage."""
+    numbers = [vars(row.image) | {"method": row.method, "status": row.status} | dict(row.values) for row in metrics]
+    pairs = [
+        vars(row.image) | {"method_a": row.method_a, "method_b": row.method_b} | dict(row.values) for row in agreement
+    ]
+    frame = _frame(numbers, ("method", "status"), METRICS)
+    cost = pd.DataFrame(list(map(vars, timings)), columns=list(TIMING_COLUMNS))
+    cost = cost.astype(dict.fromkeys(TIMING_COLUMNS[2:], float))
+    return StudyTables(
+        sort_methods(row.method for row in metrics),
+        frame.merge(cost, how="left", on=list(TIMING_COLUMNS[:2])),
+        _frame(pairs, ("method_a", "method_b"), AGREEMENT),
+        pd.concat(slices) if slices else pd.DataFrame(columns=["image_id", "method", "slice", "csa_mm2"]),
+    )
 
 
-def load_tables(results: Path, stage: str) -> StudyTables:
-    """Read the gathered tables of a stage; a missing table counts as one without rows."""
-    frames = [_frame(results, stage, name) for name in ("metrics.tsv", "agreement.tsv", "slices.tsv.gz")]
-    metrics, agreement, slices = frames
-    methods = tables.sort_methods(metrics["method"]) if len(metrics) else []
-    return StudyTables(methods, metrics, agreement, slices)
-
-
-def _frame(results: Path, stage: str, name: str) -> pd.DataFrame:
-    """Read one table."""
-    path = tables.table_path(results, stage, name)
-    if not path.is_file():
-        return pd.DataFrame()
-    frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, na_values=["n/a", ""])
-    for column in frame.columns:
-        if column in TEXT_COLUMNS:
-            frame[column] = frame[column].fillna("")
-        else:
-            frame[column] = pd.to_numeric(frame[column], errors="coerce")
-    return frame
-
-
-def column(frame: pd.DataFrame, name: str) -> pd.Series:
-    """Return a column as numbers, NaN throughout where the table lacks it."""
-    return frame[name] if name in frame else pd.Series(np.nan, index=frame.index)
+def _frame(rows: list[dict], text: tuple[str, ...], numbers: tuple[str, ...]) -> pd.DataFrame:
+    """Return rows as a data frame with all columns."""
+    frame = pd.DataFrame(rows, columns=[*IDENTITY, *text, *numbers])
+    return frame.astype(dict.fromkeys(numbers, float))
 
 
 def contrasts_of(frame: pd.DataFrame) -> list[str]:
     """Return the contrasts in the table, in the usual order."""
-    found = set(frame["contrast"]) if "contrast" in frame else set()
-    return [c for c in CONTRAST_ORDER if c in found] + sorted(found - set(CONTRAST_ORDER))
+    found = set(frame["contrast"])
+    return [c for c in CONTRASTS if c in found] + sorted(found - set(CONTRASTS))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +15,70 @@ from numpy.typing import NDArray
 from spineseg.errors import InputError
 from spineseg.report import mosaics
 from spineseg.report.outlines import path_data, trace_outlines
+from spineseg.report.palette import REFERENCE
 from spineseg.report.preview import draw_preview
 from spineseg.report.review import ReviewImage
 from spineseg.volume import NativeGrid, Volume, load_image, load_mask
 from spineseg.writing import write_bytes, write_text
 
-REFERENCE = "reference"
-"""Name of the layer that shows the reference mask."""
-
 MASK_THRESHOLD = 0.5
 """Of soft masks: where half of a voxel is cord."""
 
 
-def draw_image(review: ReviewImage, qc_dir: Path, name: str) -> tuple[dict[str, Any], list[str]]:
+@dataclass(frozen=True)
+class Layers:
+    """An image and its masks in memory, in canonical orientation.
+
+    Parameters
+    ----------
+    volume : Volume
+    grid : NativeGrid
+    masks : mapping of str to (I, J, K) bool ndarray
+        By method, and the reference.
+    problems : tuple of str
+        Masks that could not be loaded, one line each.
+    """
+
+    volume: Volume
+    grid: NativeGrid
+    masks: Mapping[str, NDArray[np.bool_]]
+    problems: tuple[str, ...] = ()
+
+
+def load_layers(review: ReviewImage) -> Layers:
+    """Load an image and the masks of all methods and the reference; one that does not fit becomes a problem.
+
+    Raises
+    ------
+    InputError
+        If the image itself cannot be read.
+    """
+    image = review.image
+    volume, grid = load_image(image.path, contrast=image.contrast or None, bval=image.bval_path)
+    paths = {result.name: result.mask for result in review.methods if result.mask is not None}
+    if image.reference:
+        paths[REFERENCE] = Path(image.reference)
+    masks, problems = {}, []
+    for layer, path in paths.items():
+        try:
+            masks[layer] = load_layer(path, grid)
+        except InputError as error:
+            problems.append(f"{layer} cannot be shown: {error}")
+    return Layers(volume, grid, masks, tuple(problems))
+
+
+def load_layer(path: str | Path, grid: NativeGrid) -> NDArray[np.bool_]:
+    """Load a mask, which may be soft, on the image's grid; InputError where it cannot be used."""
+    return load_mask(path, like=grid)[0].data >= MASK_THRESHOLD
+
+
+def draw_image(review: ReviewImage, layers: Layers, qc_dir: Path, name: str) -> dict[str, Any]:
     """Draw the tiles, the sagittal strip and the outlines of one image.
 
     Parameters
     ----------
     review : ReviewImage
+    layers : Layers
     qc_dir : Path
     name : str
         Folder of the image below ``images/``.
@@ -39,17 +87,8 @@ def draw_image(review: ReviewImage, qc_dir: Path, name: str) -> tuple[dict[str, 
     -------
     picture : dict
         Files relative to `qc_dir`, and sizes.
-    problems : list of str
-        Masks that could not be shown, one line each.
-
-    Raises
-    ------
-    InputError
-        If the image itself cannot be read.
     """
-    row = review.row
-    volume, grid = load_image(row["path"], contrast=row.get("contrast") or None, bval=row.get("bval") or None)
-    masks, problems = _load_masks(review, grid)
+    volume, masks = layers.volume, layers.masks
     plan = mosaics.plan_tiles(volume.shape, volume.zooms, list(masks.values()))
     tiles = mosaics.render_tiles(volume, plan)
     strip = mosaics.render_sagittal(volume, plan)
@@ -61,7 +100,7 @@ def draw_image(review: ReviewImage, qc_dir: Path, name: str) -> tuple[dict[str, 
     write_bytes(qc_dir / folder / "preview.webp", draw_preview(tiles, plan, loops, shown))
     detail = {
         "tiles": _tile_geometry(plan),
-        "native": _native_axis(grid),
+        "native": _native_axis(layers.grid),
         "sagittal": _strip_geometry(strip, volume),
         "extent": shown,
         "layers": [_layer(layer, mask, loops[layer], strip, review, volume) for layer, mask in masks.items()],
@@ -69,27 +108,13 @@ def draw_image(review: ReviewImage, qc_dir: Path, name: str) -> tuple[dict[str, 
     text = json.dumps(detail, separators=(",", ":"), allow_nan=False)
     write_text(qc_dir / folder / "detail.js", f"spinesegDetail({json.dumps(name)},{text});\n")
     files = {key: f"{folder}/{file}" for key, file in _FILES.items()}
-    return files | {"slices": int(volume.shape[2]), "zooms": [round(float(z), 3) for z in volume.zooms]}, problems
+    return files | {"slices": int(volume.shape[2]), "zooms": [round(float(z), 3) for z in volume.zooms]}
 
 
 _FILES = {"axial": "axial.webp", "sagittal": "sagittal.webp", "preview": "preview.webp", "detail": "detail.js"}
 
 
-def _load_masks(review: ReviewImage, grid: NativeGrid) -> tuple[dict[str, NDArray[np.bool_]], list[str]]:
-    """Load the masks of all methods and the reference; one that does not fit becomes a problem."""
-    paths = {result.name: result.mask for result in review.methods if result.mask is not None}
-    if review.row.get("reference"):
-        paths[REFERENCE] = Path(review.row["reference"])
-    masks, problems = {}, []
-    for layer, path in paths.items():
-        try:
-            masks[layer] = load_mask(path, like=grid)[0].data >= MASK_THRESHOLD
-        except InputError as error:
-            problems.append(f"{layer} cannot be shown: {error}")
-    return masks, problems
-
-
-def _extent(masks: dict[str, NDArray[np.bool_]], n_slices: int) -> list[int]:
+def _extent(masks: Mapping[str, NDArray[np.bool_]], n_slices: int) -> list[int]:
     """Return the first and the last canonical slice that any mask reaches; all slices without masks."""
     filled = [np.flatnonzero(mask.any(axis=(0, 1))) for mask in masks.values() if mask.any()]
     if not filled:

@@ -20,27 +20,53 @@ import re
 import sys
 import traceback
 import uuid
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup
+from numpy.typing import NDArray
 
-from spineseg import __version__
 from spineseg.errors import InputError
+from spineseg.measures import ADULTS, MEASURES, PlausibleLimits
+from spineseg.methods.registry import sort_methods
 from spineseg.provenance import sha256_file
-from spineseg.report import palette, pictures, tables
+from spineseg.report import palette, pictures
 from spineseg.report.flags import badness, find_flags
-from spineseg.report.review import MethodResult, ReviewImage, collect_reviews, select_rows
-from spineseg.volume import load_image, load_mask
+from spineseg.report.review import (
+    MethodResult,
+    ReviewImage,
+    StudyView,
+    collect_reviews,
+    read_stage,
+    select_images,
+)
+from spineseg.studyfolder.images import StudyImage, read_images
+from spineseg.studyfolder.sidecars import read_sidecar
+from spineseg.version import find_version
+from spineseg.volume import NativeGrid, Volume, load_image
 from spineseg.writing import file_stem, write_bytes, write_json, write_text
 
 SCHEMA = 1
 """Version of the entries; the index skips entries of another."""
 
+PAGE = "index.html"
+
 MAX_REBUILDS = 20
 """Of the index when entries keep arriving; the process that adds the last entry rebuilds it anyway."""
+
+
+MASK_MEASURES = ("csa_mean_mm2", "predicted_dice", "dice")
+"""Shown with each mask, in this order."""
+
+PAIR_MEASURES = ("dice", "csa_difference_mm2")
+"""Shown with each pair of masks."""
+
+IDENTITY = ("image_id", "subject", "session", "run", "suffix", "contrast", "path")
 
 
 def entry_name(text: str) -> str:
@@ -49,39 +75,52 @@ def entry_name(text: str) -> str:
     return safe if safe == text else f"{safe}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def write_entry(qc_dir: Path, review: ReviewImage, *, dataset: str, stage: str = "", command: str = "") -> Path:
+def write_entry(
+    qc_dir: Path,
+    review: ReviewImage,
+    limits: PlausibleLimits | None,
+    *,
+    name: str,
+    dataset: str,
+    stage: str = "",
+    command: str = "",
+    layers: pictures.Layers | None = None,
+) -> Path:
     """Render an image into the folder and write its entry, the JSON last.
 
-    An image that cannot be read gets an entry without pictures that says why.
+    Image and masks are loaded unless `layers` has them. An image that cannot be read gets an entry without
+    pictures that says why.
 
     Returns
     -------
     path : Path
         The entry's JSON file.
     """
-    name = entry_name(review.row.get("entry") or review.row["image_id"])
     try:
-        picture, problems = pictures.draw_image(review, qc_dir, name)
+        layers = layers or pictures.load_layers(review)
+        picture, problems = pictures.draw_image(review, layers, qc_dir, name), layers.problems
     except InputError as error:
-        picture, problems = None, [str(error)]
+        picture, problems = None, (str(error),)
     except MemoryError:
         raise
     except Exception as error:  # one image must not cost the page of all others
         traceback.print_exc(file=sys.stderr)
-        picture, problems = None, [f"the pictures could not be drawn ({type(error).__name__}: {error})"]
-    flags = find_flags(review, problems)
+        picture, problems = None, (f"the pictures could not be drawn ({type(error).__name__}: {error})",)
+    flags = find_flags(review, limits, problems)
     entry = {
         "schema": SCHEMA,
         "id": name,
         "dataset": dataset,
         "stage": stage,
         "command": command,
-        "version": __version__,
-        **{key: review.row.get(key) or "" for key in ("image_id", "subject", "session", "run", "suffix", "contrast")},
-        "file": _file_name(review.row),
-        "path": review.row["path"],
+        "version": find_version(),
+        **{key: getattr(review.image, key) for key in IDENTITY},
+        "file": _file_name(review.image),
         "methods": [_method_entry(result) for result in review.methods],
-        "agreement": list(review.agreement),
+        "agreement": [
+            {"method_a": pair.method_a, "method_b": pair.method_b} | _shown(pair.values, PAIR_MEASURES)
+            for pair in review.agreement
+        ],
         "picture": picture,
         "flags": [{"severity": f.severity, "method": f.method, "text": f.text} for f in flags],
         "badness": badness(flags),
@@ -91,10 +130,10 @@ def write_entry(qc_dir: Path, review: ReviewImage, *, dataset: str, stage: str =
     return path
 
 
-def _file_name(row: dict[str, str]) -> str:
+def _file_name(image: StudyImage) -> str:
     """Return the image's file name, or its name in the study where the file's own does not identify it."""
-    name = Path(row["path"]).name
-    return name if file_stem(name) == row["image_id"] else row["image_id"]
+    name = Path(image.path).name
+    return name if file_stem(name) == image.image_id else image.image_id
 
 
 def _method_entry(result: MethodResult) -> dict[str, Any]:
@@ -107,12 +146,17 @@ def _method_entry(result: MethodResult) -> dict[str, Any]:
         "sha": result.mask_sha256[:12],
         "seconds": result.seconds,
         "peak_mb": result.peak_mb,
-        "metrics": {name: round(value, 4) for name, value in result.metrics.items()},
+        "metrics": _shown(result.metrics, MASK_MEASURES),
     }
 
 
+def _shown(values: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
+    """Return the values of some measures, without those that are not known."""
+    return {name: round(values[name], 4) for name in names if name in values}
+
+
 def render_study(
-    results: Path, qc_dir: Path, *, stage: str = "all", chunks: list[str] | None = None, command: str = ""
+    view: StudyView, qc_dir: Path, *, chunks: Sequence[str] | None = None, command: str = ""
 ) -> list[Path]:
     """Render the images of a study, or of some of its chunks; the index is left alone.
 
@@ -122,98 +166,123 @@ def render_study(
         One JSON per image.
     """
     return [
-        write_entry(qc_dir, review, dataset=results.resolve().name, stage=stage, command=command)
-        for review in collect_reviews(results, stage, chunks)
+        write_entry(
+            qc_dir,
+            review,
+            view.limits,
+            name=entry_name(review.image.image_id),
+            dataset=view.folder.name,
+            stage=view.stage,
+            command=command,
+        )
+        for review in collect_reviews(view, read_stage(view, chunks), chunks)
     ]
 
 
-def add_image_to_qc(
-    qc_dir: str | Path,
-    image_path: str | Path,
-    seg_path: str | Path,
+def add_image(
+    qc_dir: Path,
+    image_path: Path,
+    volume: Volume,
+    grid: NativeGrid,
+    mask: NDArray[np.bool_],
+    result: MethodResult,
     *,
-    method: str,
     contrast: str,
+    reference: NDArray[np.bool_] | None = None,
     dataset: str | None = None,
     subject: str | None = None,
     command: str = "",
-    status: str | None = None,
-    reference: str | Path | None = None,
-    bval: str | Path | None = None,
 ) -> Path:
-    """Add one image with its mask to the page in `qc_dir`, and rebuild the page.
+    """Draw one image with its mask, both in memory, into the page's folder; `build_index` makes the page.
 
     Safe to call from any number of processes at once. An image that is added again with the
     same method takes the place of its former entry.
 
     Parameters
     ----------
-    qc_dir, image_path, seg_path : path
-    method : str
-        Shown with the mask: propseg, deepseg, or any name.
+    qc_dir, image_path : Path
+    volume, grid : Volume, NativeGrid
+        As `load_image` returns them.
+    mask : (I, J, K) bool ndarray
+        In canonical orientation.
+    result : MethodResult
+        Method, status, notes, the mask's file and checksum.
     contrast : {"t1", "t2", "t2s", "dwi"}
+    reference : (I, J, K) bool ndarray, optional
     dataset, subject : str, optional
         Shown in the list; by default from the image's BIDS name or its folders.
     command : str, optional
         The command line that made the mask.
-    status : {"ok", "partial", "empty"}, optional
-        From the mask's sidecar or its content where None.
-    reference, bval : path, optional
 
     Returns
     -------
-    page : Path
-        The page to open.
+    entry : Path
+        The entry's JSON file.
+    """
+    stem = file_stem(image_path)
+    place = hashlib.sha256(str(image_path.resolve()).encode()).hexdigest()[:8]
+    image = StudyImage(
+        stem,
+        subject or _entity(stem, "sub") or _folder(image_path, 2),
+        _entity(stem, "ses"),
+        _entity(stem, "run"),
+        stem.rpartition("_")[2],
+        contrast=contrast,
+        path=str(image_path),
+    )
+    result = replace(result, csa_mm2=pictures.axial_areas(mask, volume.zooms), csa_corrected=False)
+    masks = {result.name: mask} | ({} if reference is None else {palette.REFERENCE: reference})
+    return write_entry(
+        qc_dir,
+        ReviewImage(image, (result,)),
+        ADULTS,
+        name=entry_name(f"{stem}_{result.name}_{place}"),
+        dataset=dataset or _folder(image_path, 3),
+        command=command,
+        layers=pictures.Layers(volume, grid, masks),
+    )
+
+
+def add_files(
+    qc_dir: Path,
+    image_path: Path,
+    seg_path: Path,
+    *,
+    method: str,
+    contrast: str,
+    reference: Path | None = None,
+    dataset: str | None = None,
+    subject: str | None = None,
+    command: str = "",
+) -> Path:
+    """Load one image with its mask and call `add_image`; status and notes come from the mask's sidecar.
 
     Raises
     ------
     InputError
-        If the image or the mask cannot be read, or they do not share a grid.
+        If the image, the mask or the reference cannot be read, or they do not share a grid.
     """
-    qc_dir, image_path, seg_path = Path(qc_dir), Path(image_path), Path(seg_path)
-    _, grid = load_image(image_path, contrast=contrast, bval=bval)
-    mask, _ = load_mask(seg_path, like=grid)
-    cord = mask.data >= pictures.MASK_THRESHOLD
-    status, warnings = _status_of(seg_path, bool(cord.any()), status)
-    stem = file_stem(image_path)
-    place = hashlib.sha256(str(image_path.resolve()).encode()).hexdigest()[:8]
-    result = MethodResult(
-        method,
-        status,
-        warnings[-1] if warnings and status != "ok" else "",
-        seg_path,
-        sha256_file(seg_path),
-        warnings=warnings,
-        csa_mm2=pictures.axial_areas(cord, mask.zooms),
-        csa_corrected=False,
+    volume, grid = load_image(image_path, contrast=contrast or None)
+    mask = pictures.load_layer(seg_path, grid)
+    drawn = None if reference is None else pictures.load_layer(reference, grid)
+    sidecar = read_sidecar(seg_path)
+    status = "empty" if not mask.any() else sidecar.status if sidecar else "ok"
+    notes = sidecar.notes if sidecar else ()
+    message = notes[-1] if notes and status != "ok" else ""
+    result = MethodResult(method, status, message, seg_path, sha256_file(seg_path), warnings=notes)
+    return add_image(
+        qc_dir,
+        image_path,
+        volume,
+        grid,
+        mask,
+        result,
+        contrast=contrast,
+        reference=drawn,
+        dataset=dataset,
+        subject=subject,
+        command=command,
     )
-    row = {
-        "image_id": stem,
-        "subject": subject or _entity(stem, "sub") or _folder(image_path, 2),
-        "session": _entity(stem, "ses"),
-        "run": _entity(stem, "run"),
-        "suffix": stem.rpartition("_")[2],
-        "contrast": contrast,
-        "path": str(image_path),
-        "bval": str(bval or ""),
-        "reference": str(reference or ""),
-    }
-    review = ReviewImage(row | {"entry": f"{stem}_{method}_{place}"}, (result,))
-    write_entry(qc_dir, review, dataset=dataset or _folder(image_path, 3), command=command)
-    return build_index(qc_dir)
-
-
-def _status_of(seg_path: Path, has_cord: bool, status: str | None) -> tuple[str, tuple[str, ...]]:
-    """Return a mask's status and notes: given, from its sidecar, or from whether it holds anything."""
-    sidecar = seg_path.with_name(f"{file_stem(seg_path)}.json")
-    try:
-        content = json.loads(sidecar.read_text())
-        notes = tuple(content.get("Notes") or ())
-    except (OSError, ValueError, AttributeError):
-        content, notes = {}, ()
-    if not has_cord:
-        return "empty", notes
-    return status or content.get("Status") or "ok", notes
 
 
 def _entity(stem: str, key: str) -> str:
@@ -228,7 +297,7 @@ def _folder(path: Path, levels: int) -> str:
     return parents[levels - 1].name if levels <= len(parents) else ""
 
 
-def index_study(results: Path, qc_dir: Path, *, stage: str = "all") -> tuple[Path, list[str]]:
+def index_study(view: StudyView, qc_dir: Path) -> tuple[Path, list[str]]:
     """Build the page of a study from the entries of its images; entries of former images are left out.
 
     Returns
@@ -237,12 +306,19 @@ def index_study(results: Path, qc_dir: Path, *, stage: str = "all") -> tuple[Pat
     missing : list of str
         Images that have not been drawn yet.
     """
-    names = {entry_name(row["image_id"]): row["image_id"] for row in select_rows(results, stage)}
-    page = build_index(qc_dir, title=results.resolve().name, only=set(names))
+    images = select_images(view, read_images(view.folder.images))
+    names = {entry_name(image.image_id): image.image_id for image in images}
+    page = build_index(qc_dir, title=view.folder.name, only=set(names), limits=view.limits)
     return page, [image for name, image in names.items() if not (qc_dir / "entries" / f"{name}.json").is_file()]
 
 
-def build_index(qc_dir: str | Path, *, title: str | None = None, only: set[str] | None = None) -> Path:
+def build_index(
+    qc_dir: Path,
+    *,
+    title: str | None = None,
+    only: Collection[str] | None = None,
+    limits: PlausibleLimits | None = ADULTS,
+) -> Path:
     """Build index.html from the folder's entries; the page is replaced in one step.
 
     Entries that other processes add meanwhile are taken up: the folder is read again after
@@ -250,25 +326,26 @@ def build_index(qc_dir: str | Path, *, title: str | None = None, only: set[str] 
 
     Parameters
     ----------
-    qc_dir : path
+    qc_dir : Path
     title : str, optional
         By default the dataset's name.
-    only : set of str, optional
+    only : collection of str, optional
         Names of the entries to show; all by default.
+    limits : PlausibleLimits or None
+        Drawn behind the areas; nothing where None.
 
     Returns
     -------
     page : Path
     """
-    qc_dir = Path(qc_dir)
-    page = qc_dir / "index.html"
+    page = qc_dir / PAGE
     report_id = _report_id(qc_dir)
     for _ in range(MAX_REBUILDS):
         state = _folder_state(qc_dir)
         entries = [entry for path in sorted(state) if (entry := _read_entry(path)) is not None]
         if only is not None:
             entries = [entry for entry in entries if entry["id"] in only]
-        write_text(page, _render_page(entries, report_id, title))
+        write_text(page, _render_page(entries, report_id, title, limits))
         if _folder_state(qc_dir) == state:
             break
     return page
@@ -331,19 +408,30 @@ def _style(name: str, number: int) -> dict[str, str]:
     return {"name": name, "color": palette.color_of(name, number), "dash": palette.dash_of(name, number)}
 
 
-def _render_page(entries: list[dict[str, Any]], report_id: str, title: str | None) -> str:
+def _describe(name: str) -> dict[str, Any]:
+    """Return a measure's words, unit and decimals."""
+    measure = MEASURES[name]
+    return {"words": measure.words, "unit": measure.unit, "decimals": measure.decimals}
+
+
+def _render_page(
+    entries: list[dict[str, Any]], report_id: str, title: str | None, limits: PlausibleLimits | None
+) -> str:
     """Return the page's HTML."""
     environment = template_environment()
     entries = sorted(entries, key=lambda e: (-e["badness"], e["subject"], e["session"], e["file"], e["id"]))
     datasets = sorted({entry["dataset"] for entry in entries if entry["dataset"]})
-    methods = tables.sort_methods(m["name"] for entry in entries for m in entry["methods"])
+    methods = sort_methods(m["name"] for entry in entries for m in entry["methods"])
     title = title or (datasets[0] if len(datasets) == 1 else "Spinal cord quality control")
     content = {
         "report": report_id,
         "title": title,
-        "version": __version__,
+        "version": find_version(),
         "built": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "methods": [_style(name, number) for number, name in enumerate([*methods, pictures.REFERENCE])],
+        "methods": [_style(name, number) for number, name in enumerate([*methods, palette.REFERENCE])],
+        "measures": {name: _describe(name) for name in (*MASK_MEASURES, *PAIR_MEASURES, "seconds")},
+        "shown": MASK_MEASURES,
+        "plausible": limits.csa_mm2 if limits else None,
         "entries": entries,
     }
     source = environment.loader.get_source

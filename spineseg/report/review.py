@@ -2,19 +2,91 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from spineseg.report import tables
+from spineseg.measures import ADULTS, PlausibleLimits
+from spineseg.methods.registry import sort_methods
+from spineseg.studyfolder.decisions import (
+    Decision,
+    Lock,
+    find_decision,
+    find_lock,
+    read_exceptions,
+    read_membership,
+)
+from spineseg.studyfolder.images import StudyImage, read_images
+from spineseg.studyfolder.layout import RESERVED_FOLDERS, TABLES, Stage, StudyFolder
+from spineseg.studyfolder.manifests import ManifestEntry, Timing, read_manifest, read_timings
+from spineseg.studyfolder.tables import AgreementRow, MetricsRow, read_agreement, read_metrics, read_slices
 
-METRIC_COLUMNS = (
-    "n_slices", "coverage", "n_gaps", "longest_gap_mm", "n_components", "largest_fraction", "csa_mean_mm2",
-    "csa_sd_mm2", "csa_roughness", "centre_roughness", "plausible", "dice", "hd95_mm", "assd_mm", "nsd",
-    "csa_error_pct", "perturb_dice", "perturb_csa_cv",
-    "predicted_dice", "predicted_dice_low", "predicted_dice_high", "flagged", "uncertainty",
-)  # fmt: skip
-AGREEMENT_COLUMNS = ("dice", "hd95_mm", "assd_mm", "csa_difference_mm2", "min_slice_dice")
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from spineseg.study.configuration import PersonsChoice
+
+
+@dataclass(frozen=True)
+class StudyView:
+    """A stage of a study, as its pages show it.
+
+    Parameters
+    ----------
+    folder : StudyFolder
+    stage : Stage
+    methods : sequence of str, optional
+        Those of the configuration; None for all that have manifests. Masks of other methods are not shown.
+    limits : PlausibleLimits or None
+        None switches the warnings about the area off.
+    exceptions : mapping
+        Image to a person's choice of the method that its mask is kept by.
+    decision : Path, optional
+        Where the decision lies; by default in the folder.
+    """
+
+    folder: StudyFolder
+    stage: Stage = Stage.ALL
+    methods: Sequence[str] | None = None
+    limits: PlausibleLimits | None = ADULTS
+    exceptions: Mapping[str, PersonsChoice] = field(default_factory=dict)
+    decision: Path | None = None
+
+
+@dataclass(frozen=True)
+class StageRecords:
+    """What the files of a stage hold, each read once; one that has not been made yet holds nothing.
+
+    Parameters
+    ----------
+    images : list of StudyImage
+        All of the study, the excluded ones too.
+    chunk_of : mapping
+        Image to chunk.
+    decision : Decision or None
+    lock : Lock or None
+    entries : dict
+        Method to image to manifest entry, for the methods that the stage shows.
+    metrics, agreement, timings : list
+    slices : list of DataFrame
+        One per file.
+    """
+
+    images: list[StudyImage]
+    chunk_of: Mapping[str, str]
+    decision: Decision | None = None
+    lock: Lock | None = None
+    entries: dict[str, dict[str, ManifestEntry]] = field(default_factory=dict)
+    metrics: list[MetricsRow] = field(default_factory=list)
+    agreement: list[AgreementRow] = field(default_factory=list)
+    slices: list[pd.DataFrame] = field(default_factory=list)
+    timings: list[Timing] = field(default_factory=list)
+
+    @property
+    def kept_method(self) -> str | None:
+        """The method that the study is held to, else the one decided on."""
+        return self.lock.method if self.lock else self.decision.method if self.decision else None
 
 
 @dataclass(frozen=True)
@@ -30,9 +102,9 @@ class MethodResult:
     mask_sha256 : str
     seconds, peak_mb : float or None
     warnings : tuple of str
-    metrics : dict
-        Columns of metrics.tsv to numbers.
-    csa_mm2 : dict
+    metrics : mapping
+        Name of a measure to its value; what is not known is missing.
+    csa_mm2 : mapping
         Canonical slice to cross-sectional area; empty when no table tells.
     csa_corrected : bool
         Whether the areas are corrected for the cord's angle, as the study's tables are.
@@ -46,8 +118,8 @@ class MethodResult:
     seconds: float | None = None
     peak_mb: float | None = None
     warnings: tuple[str, ...] = ()
-    metrics: dict[str, float] = field(default_factory=dict)
-    csa_mm2: dict[int, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    csa_mm2: Mapping[int, float] = field(default_factory=dict)
     csa_corrected: bool = True
 
 
@@ -57,125 +129,160 @@ class ReviewImage:
 
     Parameters
     ----------
-    row : dict
-        Row of images.tsv: image_id, subject, session, run, suffix, contrast, path, bval, reference, chunk ...
+    image : StudyImage
     methods : tuple of MethodResult
-    agreement : tuple of dict
-        ``method_a``, ``method_b`` and the numbers of agreement.tsv.
+    agreement : tuple of AgreementRow
     exception : str
         Why another method's mask is kept than the study's; empty where it is not.
     contrast_doubt : str
         Why the image seems to have another contrast than it is taken for; empty where it does not.
     """
 
-    row: dict[str, str]
+    image: StudyImage
     methods: tuple[MethodResult, ...]
-    agreement: tuple[dict[str, Any], ...] = ()
+    agreement: tuple[AgreementRow, ...] = ()
     exception: str = ""
     contrast_doubt: str = ""
 
 
-def select_rows(results: Path, stage: str, chunks: list[str] | None = None) -> list[dict[str, str]]:
-    """Return the included images of a stage, optionally of some chunks only, in the table's order."""
-    rows = [row for row in tables.read_rows(results / "images.tsv") if row["included"] == "true"]
-    if stage == "pilot":
-        rows = [row for row in rows if row["pilot"] == "true"]
-    return rows if chunks is None else [row for row in rows if row["chunk"] in chunks]
+def read_stage(view: StudyView, chunks: Sequence[str] | None = None) -> StageRecords:
+    """Read what a stage holds, or some of its chunks by their own tables.
 
-
-def stage_methods(results: Path, stage: str) -> list[str]:
-    """Return the methods that a stage shows: in stage study the decided one alone."""
-    methods = tables.list_methods(results)
-    if stage == "study":
-        decision = tables.read_decision(results / "decision.json") or {}
-        methods = [name for name in methods if name == decision.get("method")] or methods
-    return methods
-
-
-def collect_reviews(results: Path, stage: str, chunks: list[str] | None = None) -> list[ReviewImage]:
-    """Join images.tsv, manifests and tables into one record per image.
-
-    Parameters
-    ----------
-    results : Path
-        Results folder of the dataset.
-    stage : {"all", "pilot", "study"}
-    chunks : list of str, optional
-        Only the images of these chunks.
+    Raises
+    ------
+    InputError
+        If images.tsv or the membership of chunks is missing, or a file is damaged.
     """
-    rows = select_rows(results, stage, chunks)
-    ids = {row["image_id"] for row in rows}
-    methods = stage_methods(results, stage)
-    manifests = {name: tables.read_manifests(results, name, (r["chunk"] for r in rows)) for name in methods}
-    measured = _by_key(_all_measures(results, stage, "metrics.tsv", chunks), ids)
-    areas = _areas(_all_measures(results, stage, "slices.tsv.gz", chunks), ids)
-    agreement: dict[str, list[dict[str, Any]]] = {}
-    for row in _all_measures(results, stage, "agreement.tsv", chunks):
-        agreement.setdefault(row["image_id"], []).append(_agreement(row))
+    folder = view.folder
+    images = read_images(folder.images)
+    found = StageRecords(
+        images,
+        read_membership(folder).chunks,
+        find_decision(view.decision or folder.decision),
+        find_lock(folder),
+    )
+    wanted = list(dict.fromkeys(found.chunk_of.values())) if chunks is None else chunks
+    methods = _stage_methods(view, found)
+    metrics, agreement, slices = (
+        [folder.table(view.stage, table)]
+        if chunks is None
+        else [folder.chunk_table(view.stage, c, table) for c in chunks]
+        for table in TABLES
+    )
+    timings = (
+        [folder.timings(view.stage)]
+        if chunks is None
+        else [folder.chunk_timings(m, c) for m in methods for c in chunks]
+    )
+    return replace(
+        found,
+        entries={name: _read_entries(folder, name, wanted) for name in methods},
+        metrics=[row for path in metrics if path.is_file() for row in read_metrics(path)],
+        agreement=[row for path in agreement if path.is_file() for row in read_agreement(path)],
+        slices=[read_slices(path) for path in slices if path.is_file()],
+        timings=[row for path in timings if path.is_file() for row in read_timings(path)],
+    )
+
+
+def _stage_methods(view: StudyView, found: StageRecords) -> list[str]:
+    """Return the methods that a stage shows: in stage study the kept one alone."""
+    methods = view.methods
+    if methods is None:
+        methods = list_methods(view.folder, found.chunk_of)
+    own = [name for name in methods if name == found.kept_method] if view.stage == Stage.STUDY else []
+    return sort_methods(own or methods)
+
+
+def list_methods(folder: StudyFolder, chunk_of: Mapping[str, str]) -> list[str]:
+    """Return the methods that have a manifest of a chunk."""
+    chunks = set(chunk_of.values())
+    names = (path.name for path in folder.chunks.iterdir() if path.is_dir() and path.name not in RESERVED_FOLDERS)
+    return sort_methods(name for name in names if any(folder.manifest(name, chunk).is_file() for chunk in chunks))
+
+
+def _read_entries(folder: StudyFolder, method: str, chunks: Sequence[str]) -> dict[str, ManifestEntry]:
+    """Return a method's manifest entries by image; a chunk that is not segmented yet has none."""
+    paths = (folder.manifest(method, chunk) for chunk in chunks)
+    return {image: entry for path in paths if path.is_file() for image, entry in read_manifest(path).entries.items()}
+
+
+def select_images(view: StudyView, images: Sequence[StudyImage]) -> list[StudyImage]:
+    """Return the included images of a stage, in the table's order."""
+    return [image for image in images if image.included and (image.pilot or view.stage != Stage.PILOT)]
+
+
+def collect_reviews(view: StudyView, records: StageRecords, chunks: Sequence[str] | None = None) -> list[ReviewImage]:
+    """Join images, manifest entries and measures into one record per image.
+
+    Raises
+    ------
+    InputError
+        If the study's excepted images are damaged.
+    """
+    kept = records.kept_method
+    chosen = {i: c for i, c in view.exceptions.items() if kept and c.method != kept}
+    entries: dict[str, list[ManifestEntry]] = {}
+    for manifest in records.entries.values():
+        for image, entry in manifest.items():
+            entries.setdefault(image, []).append(entry)
+    # of a study by one method, an excepted image shows its own method's mask alone
+    if view.stage == Stage.STUDY and chosen and view.folder.exceptions.is_file():
+        excepted = read_exceptions(view.folder.exceptions).entries
+        entries |= {image: [entry] for image, entry in excepted.items() if image in chosen}
+    metrics = {(row.image.image_id, row.method): row for row in records.metrics}
+    timings = {(row.image_id, row.method): row for row in records.timings}
+    areas = _areas(records.slices)
+    agreement: dict[str, list[AgreementRow]] = {}
+    for pair in records.agreement:
+        if {pair.method_a, pair.method_b} <= set(records.entries):
+            agreement.setdefault(pair.image.image_id, []).append(pair)
     reviews = []
-    exceptions = tables.read_exceptions(results)
-    for name, image, entry in tables.read_excepted(results, stage):
-        # of a study by one method, an excepted image shows its own method's mask alone
-        for entries in manifests.values():
-            entries.pop(image, None)
-        manifests.setdefault(name, {})[image] = entry
-    for row in rows:
-        image = row["image_id"]
-        made = [
-            _method_result(results, name, entries[image], measured.get((image, name), {}), areas.get((image, name), {}))
-            for name, entries in manifests.items()
-            if image in entries
-        ]
-        pairs = [p for p in agreement.get(image, []) if {p["method_a"], p["method_b"]} <= set(methods)]
-        doubts = [measured[image, name].get("contrast_doubt", "") for name in manifests if (image, name) in measured]
+    for image in select_images(view, records.images):
+        if chunks is not None and records.chunk_of.get(image.image_id) not in chunks:
+            continue
+        made = {(image.image_id, entry.method): entry for entry in entries.get(image.image_id, ())}
+        doubts = (metrics[key].contrast_doubt for key in made if key in metrics)
         reviews.append(
-            ReviewImage(row, tuple(made), tuple(pairs), exceptions.get(image, ""), next(filter(None, doubts), ""))
+            ReviewImage(
+                image,
+                tuple(
+                    _method_result(view.folder, entry, metrics.get(key), timings.get(key), areas.get(key, {}))
+                    for key, entry in made.items()
+                ),
+                tuple(agreement.get(image.image_id, ())),
+                chosen[image.image_id].words(str(kept)) if image.image_id in chosen else "",
+                next(filter(None, doubts), ""),
+            )
         )
     return reviews
 
 
-def _all_measures(results: Path, stage: str, name: str, chunks: list[str] | None) -> list[dict[str, str]]:
-    """Return a table's rows for all chunks named, or the gathered table."""
-    if chunks is None:
-        return tables.read_measures(results, stage, name)
-    return [row for chunk in chunks for row in tables.read_measures(results, stage, name, chunk)]
-
-
-def _by_key(rows: list[dict[str, str]], ids: set[str]) -> dict[tuple[str, str], dict[str, str]]:
-    """Return rows by image and method."""
-    return {(row["image_id"], row["method"]): row for row in rows if row["image_id"] in ids}
-
-
-def _areas(rows: list[dict[str, str]], ids: set[str]) -> dict[tuple[str, str], dict[int, float]]:
+def _areas(frames: Sequence[pd.DataFrame]) -> dict[tuple[str, str], dict[int, float]]:
     """Return the area of every slice, by image and method."""
-    areas: dict[tuple[str, str], dict[int, float]] = {}
-    for row in rows:
-        value = tables.number(row.get("csa_mm2"))
-        if row["image_id"] in ids and value is not None:
-            areas.setdefault((row["image_id"], row["method"]), {})[int(float(row["slice"]))] = value
-    return areas
-
-
-def _agreement(row: dict[str, str]) -> dict[str, Any]:
-    """Return one pair's agreement as numbers."""
-    values = {name: tables.number(row.get(name)) for name in AGREEMENT_COLUMNS}
-    return {"method_a": row["method_a"], "method_b": row["method_b"]} | values
+    return {
+        (str(image), str(method)): dict(zip(part["slice"].tolist(), part["csa_mm2"].tolist(), strict=True))
+        for frame in frames
+        for (image, method), part in frame[frame["csa_mm2"].notna()].groupby(["image_id", "method"], sort=False)
+    }
 
 
 def _method_result(
-    results: Path, name: str, entry: dict[str, Any], metrics: dict[str, str], areas: dict[int, float]
+    folder: StudyFolder,
+    entry: ManifestEntry,
+    measured: MetricsRow | None,
+    timing: Timing | None,
+    areas: Mapping[int, float],
 ) -> MethodResult:
     """Join what the manifest and the tables say of one mask."""
-    values = {column: tables.number(metrics.get(column)) for column in METRIC_COLUMNS}
     return MethodResult(
-        name,
-        metrics.get("status") or entry["status"],  # the measures have seen whether the mask fits the image
-        metrics.get("message") or entry.get("message") or "",
-        results / entry["mask"] if entry.get("mask") else None,
-        entry.get("mask_sha256") or "",
-        entry.get("seconds"),
-        entry.get("peak_mb"),
-        tuple(entry.get("warnings") or ()),
-        {column: value for column, value in values.items() if value is not None},
+        entry.method,
+        measured.status if measured else entry.status,  # the measures have seen whether the mask fits the image
+        measured.message if measured and measured.message else entry.message,
+        folder.inside(entry.mask) if entry.mask else None,
+        entry.mask_sha256 or "",
+        timing.seconds if timing else None,
+        timing.peak_mb if timing else None,
+        entry.warnings,
+        measured.values if measured else {},
         areas,
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from spineseg.decision.report_text import verdict_sentence
 from spineseg.decision.wording import percent
+from spineseg.studyfolder.decisions import Decision
 
 EQUIVALENT = "equivalent"
 
@@ -39,7 +41,8 @@ class Verdict:
         What speaks against relying on it.
     shares : tuple of Share
         Empty where nothing was compared.
-    tone : {"clear", "equivalent", "undecided", "none", "override", "missing"}
+    tone : str
+        The verdict, or missing.
     """
 
     headline: str
@@ -49,78 +52,52 @@ class Verdict:
     tone: str = "missing"
 
 
-def word_verdict(decision: dict[str, Any] | None) -> Verdict:
-    """Put a decision into words; whatever it does not hold is left out.
-
-    Parameters
-    ----------
-    decision : dict or None
-        decision.json, or None where none has been made.
-    """
+def word_verdict(decision: Decision | None) -> Verdict:
+    """Put a decision into words; None where none has been made."""
     if decision is None:
         return Verdict(
             "No decision has been made yet.", "spineseg decide writes decision.json from the pilot's tables."
         )
-    tone = decision.get("verdict") or "missing"
+    content = decision.document
     return Verdict(
-        _headline(decision, tone), _reason(decision), tuple(_doubts(decision)), probability_shares(decision), tone
+        verdict_sentence(content),
+        _reason(content),
+        tuple(_doubts(content)),
+        probability_shares(content),
+        decision.verdict,
     )
 
 
-def _headline(decision: dict[str, Any], tone: str) -> str:
-    """Return the sentence that says what to keep, the decision's own where it is whole."""
-    if "computed" in decision:
-        return verdict_sentence(decision)
-    method = decision.get("method")
-    if tone == "override":
-        override = decision.get("override") or {}
-        return f"Keep {method}: chosen by {override.get('by', 'hand')}, because {override.get('reason', '?')}."
-    if method is None:
-        return "Keep neither method: segment or correct by hand."
-    words = {"equivalent": "equally good in practice", "undecided": "not settled"}.get(tone)
-    return f"Keep {method}: {words}." if words else f"Keep {method}."
-
-
-def _reason(decision: dict[str, Any]) -> str:
-    """Return the difference that the verdict rests on, in a sentence."""
-    gap, interval = decision.get("difference"), decision.get("ci95") or [None, None]
+def _reason(decision: Mapping[str, Any]) -> str:
+    """Return the difference that the verdict rests on, in a sentence; an empty string where nothing was compared."""
+    gap, interval = decision["difference"], decision["ci95"]
     if gap is None:
         return ""
-    best = decision.get("best") or decision.get("method")
-    words = decision.get("endpoint_words") or _words(decision.get("endpoint"))
-    unit = f" {decision['unit']}" if decision.get("unit") else ""
-    n = decision.get("n_compared", decision.get("n_participants", "?"))
-    between = "" if None in interval else f" (95 % interval {interval[0]:+.3g} to {interval[1]:+.3g})"
-    text = f"Judged by {words} in {n} participants: mean advantage of {best} {gap:+.3g}{unit}{between}"
-    return (
-        f"{text}; differences up to {decision['rope']:g}{unit} count as none." if decision.get("rope") else f"{text}."
+    words = decision["endpoint_words"] or "failures"
+    unit = f" {decision['unit']}" if decision["unit"] else ""
+    between = f" (95 % interval {interval[0]:+.3g} to {interval[1]:+.3g})" if interval and None not in interval else ""
+    text = (
+        f"Judged by {words} in {decision['n_compared']} participants: mean advantage of {decision['best']}"
+        f" {gap:+.3g}{unit}{between}"
     )
+    return f"{text}; differences up to {decision['rope']:g}{unit} count as none." if decision["rope"] else f"{text}."
 
 
-def _words(endpoint: str | None) -> str:
-    """Return an endpoint's name in words."""
-    known = {
-        "failure_rate": "failures",
-        "dice": "overlap with the reference masks (Dice)",
-    }
-    return known.get(endpoint or "", (endpoint or "the endpoint").replace("_", " "))
-
-
-def _doubts(decision: dict[str, Any]) -> list[str]:
+def _doubts(decision: Mapping[str, Any]) -> list[str]:
     """Return what a reader must know before relying on the verdict."""
     doubts = []
-    if decision.get("verdict") == "undecided":
-        further = (decision.get("pilots") or {}).get("further_needed")
-        if further:
+    if decision["verdict"] == "undecided":
+        pilots = decision["pilots"]
+        if further := pilots["further_needed"]:
             doubts.append(f"About {further} more participants would be needed for a verdict.")
-        elif (searched := (decision.get("pilots") or {}).get("searched_up_to")) is not None:
+        elif (searched := pilots["searched_up_to"]) is not None:
             doubts.append(f"Even {searched} participants would probably not give a verdict: the methods hardly differ.")
-    stability = decision.get("stability") or {}
-    if stability.get("n_flips"):
+    stability = decision["stability"]
+    if stability["n_flips"]:
         n, total = stability["n_flips"], stability["n_drops"]
         which = "one participant" if n == 1 else f"any one of {n} participants"
         doubts.append(f"Leaving out {which} (of {total}) would change it: the evidence is thin.")
-    doubts += [_sentence(text) for text in [*(decision.get("notes") or ()), *(decision.get("cautions") or ())]]
+    doubts += [_sentence(text) for text in (*decision["notes"], *decision["cautions"])]
     return doubts
 
 
@@ -129,7 +106,7 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
-def probability_shares(numbers: dict[str, Any]) -> tuple[Share, ...]:
+def probability_shares(numbers: Mapping[str, Any]) -> tuple[Share, ...]:
     """Return a comparison's probabilities, the methods in its order with equivalence between them."""
     shares = {name: value for name, value in (numbers.get("probability") or {}).items() if value is not None}
     methods = [name for name in shares if name != EQUIVALENT]

@@ -3,62 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from spineseg.writing import write_json
-
-PILOT, REST = "pilot", "rest"
-"""First part of a chunk's name: chunks hold pilot images or others, so that the pilot touches no others."""
-
-_CHUNK = re.compile(rf"({PILOT}|{REST})-[0-9]+")
+from spineseg.study.configuration import PilotChoice
+from spineseg.studyfolder.decisions import PILOT, REST, Membership
 
 
-@dataclass(frozen=True)
-class Membership:
-    """What an earlier index has settled.
-
-    Parameters
-    ----------
-    chunks : dict of str to str
-        Image to chunk.
-    pilot : dict
-        ``{"n", "seed", "subjects"}`` of a drawn pilot; empty where none was drawn.
-    """
-
-    chunks: dict[str, str] = field(default_factory=dict)
-    pilot: dict[str, Any] = field(default_factory=dict)
-
-
-def load_membership(path: str | Path) -> Membership:
-    """Read an earlier membership; a missing or damaged file counts as none."""
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        chunks = {image: chunk for image, chunk in content["chunks"].items() if _CHUNK.fullmatch(chunk)}
-        return Membership(chunks, dict(content["pilot"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return Membership()
-
-
-def save_membership(path: str | Path, membership: Membership) -> None:
-    """Write the membership for the next index of the same study."""
-    write_json(path, {"chunks": membership.chunks, "pilot": membership.pilot})
-
-
-def choose_pilot(subjects: Iterable[str], choice: Any, earlier: Membership | None = None) -> dict[str, Any]:
+def choose_pilot(subjects: Iterable[str], choice: PilotChoice, earlier: Membership | None = None) -> dict[str, Any]:
     """Choose the pilot's subjects.
 
     Parameters
     ----------
     subjects : iterable of str
         Subjects with at least one included image.
-    choice : "all", list of str, or {"n": int, "seed": int}
-        The config key ``pilot.subjects``. A draw is without replacement and does not depend on the order.
+    choice : PilotChoice
+        A draw is without replacement and does not depend on the order.
     earlier : Membership, optional
         A draw of the same n and seed keeps the subjects that are still there, so that new subjects do
         not change the pilot of a running study.
@@ -69,13 +30,12 @@ def choose_pilot(subjects: Iterable[str], choice: Any, earlier: Membership | Non
         ``subjects``, sorted, and for a draw ``n`` and ``seed``.
     """
     known = sorted(set(subjects))
-    if choice == "all":
+    if choice.subjects is not None:
+        return {"subjects": [name for name in known if name in choice.subjects]}
+    if choice.n is None:
         return {"subjects": known}
-    if isinstance(choice, list):
-        asked = {name.removeprefix("sub-") for name in choice}
-        return {"subjects": [name for name in known if name in asked]}
-    n, seed = choice["n"], choice.get("seed", 1)
-    drawn = earlier.pilot if earlier else {}
+    n, seed = choice.n, choice.seed
+    drawn: Mapping[str, Any] = earlier.pilot if earlier else {}
     before = set(drawn["subjects"]) if (drawn.get("n"), drawn.get("seed")) == (n, seed) else set()
 
     def rank(name: str) -> tuple[bool, str]:
@@ -85,8 +45,8 @@ def choose_pilot(subjects: Iterable[str], choice: Any, earlier: Membership | Non
     return {"n": n, "seed": seed, "subjects": sorted(sorted(known, key=rank)[:n])}
 
 
-def assign_chunks(images: Iterable[tuple[str, bool]], size: int, earlier: dict[str, str]) -> dict[str, str]:
-    """Deal images to chunks of at most `size`.
+def assign_chunks(images: Iterable[tuple[str, bool]], size: int, earlier: Mapping[str, str]) -> dict[str, str]:
+    """Assign images to chunks of at most `size`.
 
     Parameters
     ----------

@@ -1,7 +1,10 @@
-"""Check a study's configuration before anything runs; each mistake is one line that names the key."""
+"""A study's configuration: checked before anything runs, then typed. Each mistake is one line that names the key."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,50 +12,185 @@ from typing import Any
 import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
+from jsonschema.validators import extend
 
 from spineseg.contrasts import CONTRASTS, SUFFIX_CONTRAST
-from spineseg.decision.params import params_from_config
+from spineseg.decision.params import DecisionParams, decision_schema
 from spineseg.errors import InputError
-from spineseg.study.declared import check_declared, declared_methods
-from spineseg.study.exceptions import check_exceptions
+from spineseg.measures import PlausibleLimits
+from spineseg.methods.declared import DeclaredMethod, declared_methods
+from spineseg.spelling import closest
 from spineseg.study.exclusion import read_exclusions
-from spineseg.study.index import DEFAULT_SUFFIXES, index_images, list_subjects, reference_folder
-from spineseg.study.sheet import read_sheet
-from spineseg.study.spelling import closest
 
 SCHEMA = Path(__file__).parent / "schemas" / "config.schema.yaml"
+
+DEFAULT_SUFFIXES = ("T1w", "T2w", "T2star", "dwi")
+"""What a study segments unless told otherwise: the anatomical images and diffusion, not fMRI."""
+
+SAME_SUFFIX = {"T2star": "T2starw", "T2starw": "T2star"}
+"""Two spellings of one suffix, by BIDS version: asking for one asks for both."""
+
+Document = dict[str, Any]
+"""A configuration as JSON has it."""
+
+
+@dataclass(frozen=True)
+class PersonsChoice:
+    """A method that a person chooses, for the study or for one image."""
+
+    method: str
+    reason: str
+    by: str
+
+    def words(self, instead_of: str) -> str:
+        """Say in a few words that an image is an exception, and why."""
+        return f"exception: {self.method} instead of {instead_of} ({self.reason}; {self.by})"
+
+
+@dataclass(frozen=True)
+class AcceptChanges:
+    """A change within a study that a person accepts; `to` names the state."""
+
+    to: str
+    reason: str
+    by: str
+
+
+@dataclass(frozen=True)
+class PilotChoice:
+    """Who is in the pilot: everyone, those listed, or `n` drawn by `seed`.
+
+    Parameters
+    ----------
+    subjects : tuple of str or None
+        Without ``sub-``; None where all are in it, or some are drawn.
+    n : int or None
+    seed : int
+    """
+
+    subjects: tuple[str, ...] | None = None
+    n: int | None = None
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """One study; every key is explained in config/README.md.
+
+    Parameters
+    ----------
+    document : dict
+        The whole configuration with its defaults, as ``study.json`` has it.
+    """
+
+    dataset: str
+    bids_dir: str | None
+    images: str | None
+    references: str | None
+    subjects: tuple[str, ...] | None
+    excluded: Mapping[str, str]
+    suffixes: frozenset[str]
+    contrasts: Mapping[str, str]
+    methods: Mapping[str, DeclaredMethod]
+    pilot: PilotChoice
+    decision: DecisionParams
+    plausible: PlausibleLimits | None
+    override: PersonsChoice | None
+    exceptions: Mapping[str, PersonsChoice]
+    accept_changes: AcceptChanges | None
+    document: Document = field(repr=False)
+
+    @property
+    def source(self) -> str:
+        """Where the images come from."""
+        return str(self.images or self.bids_dir)
+
+    @property
+    def reference_folder(self) -> Path | None:
+        """The folder of manual masks, inside the dataset or of its own; None where there is none."""
+        if not self.references or self.images or not self.bids_dir:
+            return None
+        inside = Path(self.bids_dir) / self.references
+        return next((folder for folder in (inside, Path(self.references)) if folder.is_dir()), None)
+
+    @property
+    def is_default_references(self) -> bool:
+        """Whether the folder of manual masks is the one that need not be there."""
+        return bool(self.references == load_schema()["properties"]["references"]["default"])
+
+    def exceptions_to(self, method: str) -> dict[str, PersonsChoice]:
+        """Return image to choice where another method than `method` is to be kept."""
+        return {image: choice for image, choice in self.exceptions.items() if choice.method != method}
 
 
 @cache
 def load_schema() -> dict[str, Any]:
     """Return the JSON schema of the configuration."""
-    return yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    schema["properties"]["decision"] |= decision_schema()
+    return schema
 
 
-def read_configuration(path: str | Path) -> dict[str, Any]:
-    """Read a YAML or JSON file, check it and fill in defaults.
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """A YAML reader that refuses a key that stands twice: one of the two values would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return a mapping."""
+        seen = set()
+        for key_node, _ in node.value:
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
+            if key is not None and key in seen:
+                line = key_node.start_mark.line + 1
+                raise yaml.constructor.ConstructorError(problem=f"the key {key!r} stands twice, again in line {line}")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Read a YAML or JSON file.
+
+    Raises
+    ------
+    InputError
+        If it is missing, is no YAML, or has a key twice.
+    """
+    try:
+        return yaml.load(Path(path).read_text(encoding="utf-8-sig"), _UniqueKeyLoader)
+    except OSError as error:
+        raise InputError(f"{path}: no such configuration ({error.strerror})") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from error
+
+
+def read_document(path: str | Path) -> Document:
+    """Read a YAML or JSON file as `complete_document` returns it.
 
     Raises
     ------
     InputError
         If it is missing, is no YAML, or does not fit the schema.
     """
-    path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: no such configuration ({error.strerror})") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from error
-    return complete_configuration({} if content is None else content)
+    content = read_yaml(path)
+    return complete_document({} if content is None else content)
 
 
-def complete_configuration(config: dict[str, Any], *, demo_dir: str | None = None) -> dict[str, Any]:
-    """Check a configuration against the schema and return it with the defaults filled in.
+def read_configuration(path: str | Path) -> StudyConfig:
+    """Read a YAML or JSON file, check it and fill in defaults.
+
+    Raises
+    ------
+    InputError
+        If it is missing, is no YAML, does not fit the schema, or means nothing.
+    """
+    return make_configuration(read_document(path))
+
+
+def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = None) -> StudyConfig:
+    """Check a configuration, fill in its defaults and type it. No image is looked at.
 
     Parameters
     ----------
-    config : dict
+    document : mapping
         As read from YAML. It is not changed.
     demo_dir : str, optional
         The dataset to take where the configuration names no source of images.
@@ -60,103 +198,127 @@ def complete_configuration(config: dict[str, Any], *, demo_dir: str | None = Non
     Raises
     ------
     InputError
-        For the first key, in the schema's order, that is unknown, missing or has a value of another kind.
-    """
-    if not isinstance(config, dict):
-        raise InputError(f"configuration: expected keys and values, found {str(config)[:60]!r}")
-    errors = sorted(Draft202012Validator(load_schema()).iter_errors(config), key=_importance)
-    if errors:
-        raise InputError(_explain(errors[0]))
-    complete = _fill_defaults(config, load_schema())
-    if demo_dir and not complete["bids_dir"] and not complete["images"]:
-        complete["bids_dir"] = demo_dir
-    return complete
-
-
-def check_meaning(config: dict[str, Any]) -> None:
-    """Check what a schema cannot and no image is needed for: contrasts, methods, exclusions, the decision's settings.
-
-    Parameters
-    ----------
-    config : dict
-        Complete configuration.
-
-    Raises
-    ------
-    InputError
         In one line that names the key.
     """
-    if config["bids_dir"] and config["images"]:
+    complete = complete_document(document)
+    if demo_dir and not complete["bids_dir"] and not complete["images"]:
+        complete["bids_dir"] = demo_dir
+    if complete["bids_dir"] and complete["images"]:
         raise InputError("config keys 'bids_dir' and 'images': expected one of them, found both; set one to null")
-    _check_contrasts(config["contrasts"])
-    check_declared(declared_methods(config), None)
-    check_exceptions(config, None)
-    _check_decision(config)
-    read_exclusions(config["excluded"])
+    _check_contrasts(complete["contrasts"])
+    suffixes, contrasts = contrasts_asked_for(complete["contrasts"])
+    methods = declared_methods(complete["methods"], [root for root in (complete["bids_dir"], ".") if root])
+    choices = {"override": complete["override"]} if complete["override"] else {}
+    choices |= {f"exceptions.{image}": choice for image, choice in complete["exceptions"].items()}
+    for key, choice in choices.items():
+        _check_method(f"{key}.method", choice["method"], methods)
+    if complete["decision"].get("prefer") is not None:
+        _check_method("decision.prefer", complete["decision"]["prefer"], methods)
+    try:
+        decision = DecisionParams.from_config(complete["decision"])
+        limits = None if complete["plausible"] is None else PlausibleLimits.from_config(complete["plausible"])
+    except InputError as error:  # it begins with the key
+        key, _, rest = str(error).partition(":")
+        raise InputError(f"config key {key!r}:{rest}") from error
+    people, pilot = complete["subjects"], complete["pilot"]["subjects"]
+    return StudyConfig(
+        dataset=complete["dataset"],
+        bids_dir=complete["bids_dir"],
+        images=complete["images"],
+        references=complete["references"],
+        subjects=_plain_names(people) if isinstance(people, list) else None,
+        excluded=read_exclusions(complete["excluded"]),
+        suffixes=suffixes,
+        contrasts=contrasts,
+        methods=methods,
+        pilot=(
+            PilotChoice(n=pilot["n"], seed=pilot.get("seed", 1))
+            if isinstance(pilot, dict)
+            else PilotChoice(_plain_names(pilot) if isinstance(pilot, list) else None)
+        ),
+        decision=decision,
+        plausible=limits,
+        override=PersonsChoice(**complete["override"]) if complete["override"] else None,
+        exceptions={image: PersonsChoice(**choice) for image, choice in complete["exceptions"].items()},
+        accept_changes=AcceptChanges(**complete["accept_changes"]) if complete["accept_changes"] else None,
+        document=complete,
+    )
 
 
-def check_sources(config: dict[str, Any]) -> None:
-    """Check that the images, subjects and references that the configuration names are there.
-
-    Parameters
-    ----------
-    config : dict
-        Complete configuration.
+def complete_document(config: Mapping[str, Any]) -> Document:
+    """Check a configuration against the schema and return it with the defaults filled in, in the schema's order.
 
     Raises
     ------
     InputError
-        In one line that names the key, or the row of the table; also for what `check_meaning` finds.
+        For the first key, in the schema's order, that is unknown, missing or has a value of another kind.
     """
-    check_meaning(config)
-    subjects = _check_images(config)
-    for key, names in (("subjects", config["subjects"]), ("pilot.subjects", config["pilot"]["subjects"])):
-        for name in names if isinstance(names, list) else ():
-            if name.removeprefix("sub-") not in subjects:
-                hint = closest(name.removeprefix("sub-"), subjects)
-                where = config["bids_dir"] or config["images"]
-                raise InputError(f"config key '{key}': no subject {name!r} in {where}{hint}")
-    methods = declared_methods(config)
-    if config["exceptions"] or any(method.kind == "files" for method in methods.values()):
-        rows = [row for row in index_images(config, chunk_size=1)[0] if row["included"] == "true"]
-        check_declared(methods, rows)
-        check_exceptions(config, [row["image_id"] for row in rows])
-
-
-def _check_decision(config: dict[str, Any]) -> None:
-    """Check the settings of the decision rule and that the methods they name are compared."""
+    if not isinstance(config, Mapping):
+        raise InputError(f"configuration: expected keys and values, found {str(config)[:60]!r}")
     try:
-        params = params_from_config(config["decision"])
-    except InputError as error:
-        raise InputError(f"config key {error}") from error
-    for key, method in (
-        ("decision.prefer", params.prefer),
-        ("override.method", (config["override"] or {}).get("method")),
-    ):
-        if method is not None and method not in (names := declared_methods(config)):
-            hint = closest(method, names) or f" ({', '.join(names)})"
-            raise InputError(f"config key '{key}': expected one of methods, found {method!r}{hint}")
+        plain = _plain(config, "")
+    except RecursionError as error:  # an anchor of YAML inside itself
+        raise InputError("configuration: expected values, found one that holds itself; write it out") from error
+    errors = sorted(_Validator(load_schema()).iter_errors(plain), key=_importance)
+    if errors:
+        raise InputError(_explain(errors[0]))
+    return _fill_defaults(plain, load_schema())
 
 
-def _check_images(config: dict[str, Any]) -> set[str]:
-    """Check the table or the folders of images; return the subjects there are."""
-    if config["images"]:
-        return {row["subject"] for row in read_sheet(config["images"])}
-    if not config["bids_dir"]:
-        raise InputError("config keys 'bids_dir' and 'images': expected one of them, found neither")
-    root = Path(config["bids_dir"])
-    if not root.is_dir():
-        raise InputError(f"config key 'bids_dir': expected a folder, found none at {root}")
-    subjects = set(list_subjects(root))
-    if not subjects:
-        raise InputError(f"config key 'bids_dir': expected folders named sub-*, found none in {root}")
-    is_default = config["references"] == load_schema()["properties"]["references"]["default"]
-    if config["references"] and not is_default and reference_folder(config) is None:
-        raise InputError(
-            f"config key 'references': expected a folder, found none at {root / config['references']}"
-            f" nor at {config['references']}; null means that there are no manual masks"
-        )
-    return subjects
+def contrasts_asked_for(contrasts: list[str] | dict[str, str]) -> tuple[frozenset[str], dict[str, str]]:
+    """Return the suffixes to segment, and suffix or image to contrast where the default is overridden.
+
+    Examples
+    --------
+    >>> suffixes, overrides = contrasts_asked_for({"T2star": "t2s", "sub-01_T2star": "t2"})
+    >>> sorted(suffixes), overrides["sub-01_T2star"]
+    (['T2star', 'T2starw'], 't2')
+    """
+    overrides = dict(contrasts) if isinstance(contrasts, dict) else {}
+    suffixes = {key for key in contrasts if not key.startswith("sub-")} or set(DEFAULT_SUFFIXES)
+    for suffix, twin in SAME_SUFFIX.items():
+        if suffix in suffixes and twin not in suffixes:
+            suffixes = suffixes | {twin}
+            overrides |= {twin: overrides[suffix]} if suffix in overrides else {}
+    return frozenset(suffixes), overrides
+
+
+_Validator = extend(
+    Draft202012Validator,
+    # 2.0 is no whole number to whoever counts with it
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda checker, value: isinstance(value, int) and not isinstance(value, bool)
+    ),
+)
+
+
+def _plain(value: Any, key: str) -> Any:
+    """Return a value as JSON has it: YAML also knows dates, infinity and keys that are numbers."""
+    if isinstance(value, Mapping):
+        for name in value:
+            if not isinstance(name, str):
+                where = f"config key {key!r}" if key else "configuration"
+                raise InputError(f"{where}: expected names as keys, found {name!r}; put it in quotes")
+        return {name: _plain(item, f"{key}.{name}" if key else name) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{key}.{position}") for position, item in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"config key {key!r}: expected a finite number, found {value}")
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise InputError(f"config key {key!r}: expected text or a number, found {str(value)!r}; put it in quotes")
+
+
+def _plain_names(names: list[str]) -> tuple[str, ...]:
+    """Return subjects without ``sub-``."""
+    return tuple(name.removeprefix("sub-") for name in names)
+
+
+def _check_method(key: str, method: str, methods: Mapping[str, DeclaredMethod]) -> None:
+    """Refuse the name of a method that is not compared."""
+    if method not in methods:
+        hint = closest(method, methods) or f" ({', '.join(methods)})"
+        raise InputError(f"config key '{key}': expected one of methods, found {method!r}{hint}")
 
 
 def _check_contrasts(contrasts: list[str] | dict[str, str]) -> None:
@@ -192,23 +354,27 @@ def _importance(error: ValidationError) -> tuple[bool, int]:
 def _explain(error: ValidationError) -> str:
     """Return one line: which key, what was expected, what was found."""
     key = ".".join(str(part) for part in error.absolute_path)
+    schema: Mapping[str, Any] = error.schema if isinstance(error.schema, Mapping) else {}
+    instance: Any = error.instance
     if error.validator == "additionalProperties":
-        known = error.schema["properties"]
-        unknown = next(name for name in error.instance if name not in known)
+        known = schema["properties"]
+        unknown = next(name for name in instance if name not in known)
         full = f"{key}.{unknown}" if key else str(unknown)
         return f"config key {full!r}: no such key{closest(unknown, known)}; known: {', '.join(known)}"
     if error.validator == "required":
-        missing = next(name for name in error.validator_value if name not in error.instance)
+        missing = next(name for name in schema["required"] if name not in instance)
         return f"config key {f'{key}.{missing}' if key else missing!r} is missing"
-    expected = error.schema.get("x-expected") or error.message
-    found = "nothing" if error.instance is None else repr(error.instance)
+    expected = schema.get("x-expected") or error.message
+    found = "nothing" if instance is None else repr(instance)
     return f"config key {key!r}: expected {expected}; found {found[:200]}"  # a long list need not be seen whole
 
 
-def _fill_defaults(config: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+def _fill_defaults(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Document:
     """Return the configuration with missing keys set to the schema's defaults, in the schema's order."""
     complete = {}
     for key, part in schema["properties"].items():
+        if key not in config and "default" not in part:
+            continue
         value = config.get(key, part.get("default"))
         complete[key] = _fill_defaults(value, part) if isinstance(value, dict) and "properties" in part else value
     return complete

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-from spineseg import __version__
+from spineseg.study.configuration import StudyConfig
+from spineseg.studyfolder.images import StudyImage
+from spineseg.studyfolder.layout import StudyFolder
+from spineseg.version import find_version
 from spineseg.writing import write_json, write_text
 
 _README = """\
@@ -20,7 +21,7 @@ qc/index.html                every image, slice by slice, by every method
 decision.json, decision.md   which method to keep, why, how sure, and what would change it
 derivatives/labels/          the kept masks, <source>_label-SC_seg.nii.gz; correct them in place, they are
                              not overwritten once they were changed
-tables/                      metrics.tsv, agreement.tsv, slices.tsv.gz, kept.tsv
+tables/                      metrics.tsv, agreement.tsv, slices.tsv.gz, kept.tsv, timings.tsv
 pilot/tables/                the same for the pilot's participants: what the decision rests on
 study/                       the same for a study by the decided method alone (snakemake study)
 sub-*/                       every method's mask, <source>_desc-<method>_label-SC_seg.nii.gz, with a JSON file
@@ -30,47 +31,31 @@ study.json                   the configuration with its defaults
 """
 
 
-def describe_results(results: str | Path, config: dict[str, Any], rows: list[dict[str, str]]) -> None:
+def describe_results(folder: StudyFolder, config: StudyConfig, images: Sequence[StudyImage]) -> None:
     """Write ``dataset_description.json`` and ``README`` of a dataset's results.
 
     Parameters
     ----------
-    results : path
-    config : dict
-        Complete study configuration.
-    rows : list of dict
-        The rows of images.tsv.
+    folder : StudyFolder
+    config : StudyConfig
+    images : sequence of StudyImage
     """
-    results = Path(results)
-    source = config["images"] or config["bids_dir"]
-    included = [row for row in rows if row["included"] == "true"]
+    included = [image for image in images if image.included]
     description = {
-        "Name": f"{config['dataset']}: spinal cord segmentation",
+        "Name": f"{config.dataset}: spinal cord segmentation",
         "BIDSVersion": "1.10.0",
         "DatasetType": "derivative",
-        "GeneratedBy": [{"Name": "spineseg", "Version": __version__}],
-        "SourceDatasets": [{"URL": source}],
+        "GeneratedBy": [{"Name": "spineseg", "Version": find_version()}],
+        "SourceDatasets": [{"URL": config.source}],
     }
-    write_json(results / "dataset_description.json", description)
-    people = len({row["subject"] for row in included})
+    write_json(folder.description, description)
+    people = len({image.subject for image in included})
     text = _README.format(
-        dataset=config["dataset"],
-        version=__version__,
-        source=source,
+        dataset=config.dataset,
+        version=find_version(),
+        source=config.source,
         included=len(included),
-        found=len(rows),
+        found=len(images),
         people=people,
     )
-    write_text(results / "README", text)
-
-
-def summarise_index(rows: list[dict[str, str]]) -> str:
-    """Return a few lines for people: how many images are in, and how many are out for which reason."""
-    included = [row for row in rows if row["included"] == "true"]
-    people = len({row["subject"] for row in included})
-    contrasts = Counter(row["contrast"] for row in included)
-    shown = ", ".join(f"{count} {name}" for name, count in sorted(contrasts.items()))
-    pilot = sum(row["pilot"] == "true" for row in included)
-    lines = [f"{len(included)} of {len(rows)} images of {people} participants ({shown}); {pilot} in the pilot"]
-    reasons = Counter(row["reason"] for row in rows if row["included"] != "true")
-    return "\n".join(lines + [f"not included, {count}: {reason}" for reason, count in reasons.most_common()])
+    write_text(folder.readme, text)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spineseg.bids import derivative_path, sidecar_path
 from spineseg.decision.statistics import bland_altman
 from spineseg.errors import InputError
 from spineseg.metrics.compare import compare_masks
 from spineseg.metrics.shape import compute_shape
-from spineseg.study.lock import describe_changes
-from spineseg.study.segment import read_images
+from spineseg.studyfolder.images import StudyImage, read_images
+from spineseg.studyfolder.layout import StudyFolder
+from spineseg.studyfolder.sidecars import Sidecar, read_sidecar
 from spineseg.volume import load_mask
 
 DRIFT_COLUMNS = (
@@ -53,9 +52,9 @@ def compare_runs(run_a: str | Path, run_b: str | Path, methods: Sequence[str] | 
     InputError
         If a folder has no images.tsv, or the runs share no result.
     """
-    run_a, run_b = Path(run_a), Path(run_b)
-    images_a, images_b = ({row["image_id"]: row for row in read_images(run / "images.tsv")} for run in (run_a, run_b))
-    shared = find_methods(run_a) & find_methods(run_b)
+    folders = (StudyFolder(Path(run_a)), StudyFolder(Path(run_b)))
+    images_a, images_b = ({image.image_id: image for image in read_images(run.images)} for run in folders)
+    shared = find_methods(folders[0]) & find_methods(folders[1])
     if methods and (missing := [name for name in methods if name not in shared]):
         listed = ", ".join(sorted(shared)) or "none"
         raise InputError(f"-methods: expected methods of which both runs have results ({listed}), found {missing[0]}")
@@ -63,18 +62,18 @@ def compare_runs(run_a: str | Path, run_b: str | Path, methods: Sequence[str] | 
     rows = []
     for image_id in sorted(images_a.keys() | images_b.keys()):
         image = images_a.get(image_id) or images_b[image_id]
-        rows += [_compare_image(image, method, run_a, run_b) for method in methods]
+        rows += [_compare_image(image, method, folders) for method in methods]
     rows = [row for row in rows if row["status_a"] or row["status_b"]]
     if not any(row["status_a"] and row["status_b"] for row in rows):
         raise InputError(f"{run_b}: expected results of the images of {run_a}, found none; give two runs of one study")
     return rows
 
 
-def find_methods(run: Path) -> set[str]:
+def find_methods(folder: StudyFolder) -> set[str]:
     """Return the methods of which the run has results."""
     return {
         path.name.partition("_desc-")[2].partition("_label-")[0]
-        for path in run.glob("sub-*/**/*_desc-*_label-SC_seg.json")
+        for path in folder.root.glob("sub-*/**/*_desc-*_label-SC_seg.json")
     }
 
 
@@ -128,27 +127,27 @@ def _by_participant(rows: Sequence[Row], column: str) -> list[float]:
     return [float(np.mean(v)) for v in values.values()]
 
 
-def _compare_image(image: Row, method: str, run_a: Path, run_b: Path) -> Row:
+def _compare_image(image: StudyImage, method: str, folders: tuple[StudyFolder, StudyFolder]) -> Row:
     """Compare one method's masks of one image in both runs."""
-    masks = [run / derivative_path(image, method) for run in (run_a, run_b)]
-    sidecars = [_read_sidecar(mask) for mask in masks]
-    row: Row = {name: image.get(name, "") for name in ("image_id", "subject", "contrast")}
-    row |= {"method": method, "status_a": sidecars[0].get("Status", ""), "status_b": sidecars[1].get("Status", "")}
+    masks = [folder.mask(image, method) for folder in folders]
+    a, b = (read_sidecar(mask) for mask in masks)
+    row: Row = {name: getattr(image, name) for name in ("image_id", "subject", "contrast")}
+    row |= {"method": method, "status_a": a.status if a else "", "status_b": b.status if b else ""}
     row |= dict.fromkeys(_NUMBERS, float("nan"))
-    row |= {"identical": "", "changed": "; ".join(_what_changed(*sidecars)), "message": ""}
+    row |= {"identical": "", "changed": "; ".join(_what_changed(a, b)), "message": ""}
     if not all(mask.is_file() for mask in masks):
         if row["status_a"] == row["status_b"] == "failed":
             return row | {"identical": "true", "message": "failed in both runs"}
         missing = [str(mask) for mask in masks if not mask.is_file()]
         return row | {"message": f"no mask: {', '.join(missing)}"}
     try:
-        a, b = (load_mask(mask)[0] for mask in masks)
-        if a.shape != b.shape or not np.allclose(a.affine, b.affine, atol=1e-2):
+        first, second = (load_mask(mask)[0] for mask in masks)
+        if first.shape != second.shape or not np.allclose(first.affine, second.affine, atol=1e-2):
             return row | {"message": "the two masks lie on different grids"}
     except InputError as error:
         return row | {"message": str(error)}
-    same = "true" if np.array_equal(a.data, b.data) else "false"
-    return row | _numbers(a.data, b.data, a.zooms) | {"identical": same}
+    same = "true" if np.array_equal(first.data, second.data) else "false"
+    return row | _numbers(first.data, second.data, first.zooms) | {"identical": same}
 
 
 def _numbers(a: np.ndarray, b: np.ndarray, zooms: np.ndarray) -> Row:
@@ -165,28 +164,11 @@ def _numbers(a: np.ndarray, b: np.ndarray, zooms: np.ndarray) -> Row:
     }
 
 
-def _read_sidecar(mask: Path) -> Row:
-    """Read the JSON beside a mask; empty where there is none."""
-    try:
-        return json.loads(sidecar_path(mask).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-
-
-def _what_changed(a: Row, b: Row) -> list[str]:
-    """Name what differs between the two sidecars, with both values."""
-    if not (a and b):
+def _what_changed(a: Sidecar | None, b: Sidecar | None) -> list[str]:
+    """Name what differs between the two sidecars, with both values: code, parameters, weights, version, contrast."""
+    if a is None or b is None:
         return []
-    contrasts = [sidecar.get("Contrast") for sidecar in (a, b)]
-    other = [] if contrasts[0] == contrasts[1] else [f"contrast {contrasts[0]}, now {contrasts[1]}"]
-    return describe_changes(_facts(a), _facts(b)) + other
-
-
-def _facts(sidecar: Row) -> Row:
-    """Return what made a mask: version, parameters, weights; of a foreign method its own version as well."""
-    makers = sidecar.get("GeneratedBy") or [{}]
-    return {
-        "version": " with ".join(str(maker.get("Version")) for maker in makers),
-        "parameters": sidecar.get("Parameters") or {},
-        "weights": {weights["File"]: weights["SHA256"] for weights in makers[0].get("Weights") or ()},
-    }
+    changes = a.made_by.changes_to(b.made_by)
+    for name, before, now in (("version", a.maker, b.maker), ("contrast", a.contrast, b.contrast)):
+        changes += [] if before == now else [f"{name} {before}, now {now}"]
+    return changes

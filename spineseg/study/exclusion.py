@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def read_exclusions(excluded: Any) -> dict[str, str]:
     return {_normalise(entry["id"]): entry.get("reason") or NO_REASON for entry in entries}
 
 
-def exclusion_reason(image_id: str, subject: str, reasons: dict[str, str]) -> str | None:
+def exclusion_reason(image_id: str, subject: str, reasons: Mapping[str, str]) -> str | None:
     """Return why an image is excluded, or None where it is not.
 
     Examples
@@ -71,7 +72,7 @@ def _read_file(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise InputError(f"config key 'excluded': expected a file, found none at {path}")
     if path.suffix == ".tsv":
-        with path.open(newline="", encoding="utf-8") as stream:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
             rows = list(csv.DictReader(stream, delimiter="\t"))
         if any("id" not in row for row in rows):
             raise InputError(f"{path}: expected the columns id and reason, found {', '.join(rows[0])}")

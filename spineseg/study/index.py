@@ -1,39 +1,34 @@
-"""List the images of a study once: each is included, or there is a reason why not."""
+"""List the images of a study: each is included, or there is a reason why not."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 
-from spineseg.bids import DATATYPES, image_stem, parse_name
+from spineseg.bids import DATATYPES
 from spineseg.contrasts import SUFFIX_CONTRAST
 from spineseg.errors import InputError
-from spineseg.study.chunks import Membership, assign_chunks, choose_pilot
-from spineseg.study.exclusion import exclusion_reason, read_exclusions
-from spineseg.study.sheet import read_sheet
-
-DEFAULT_SUFFIXES = ("T1w", "T2w", "T2star", "dwi")
-"""What a study segments unless told otherwise: the anatomical images and diffusion, not fMRI."""
-
-REFERENCE_END = "_label-SC_seg"
-"""End of the stem of a manual cord mask, as SCT and spine-generic name it."""
-
-SAME_SUFFIX = {"T2star": "T2starw", "T2starw": "T2star"}
-"""Two spellings of one suffix, by BIDS version: asking for one asks for both."""
+from spineseg.file_digests import FileDigests, absent_content, stamp_of
+from spineseg.methods.declared import check_declared
+from spineseg.provenance import sha256_json
+from spineseg.spelling import closest
+from spineseg.study.chunks import assign_chunks, choose_pilot
+from spineseg.study.configuration import StudyConfig
+from spineseg.study.exclusion import exclusion_reason
+from spineseg.study.sources import find_images
+from spineseg.studyfolder.decisions import Membership
+from spineseg.studyfolder.images import StudyImage
 
 
 def index_images(
-    config: dict[str, Any], chunk_size: int, earlier: Membership | None = None
-) -> tuple[list[dict[str, str]], Membership]:
+    config: StudyConfig, chunk_size: int, earlier: Membership | None = None
+) -> tuple[list[StudyImage], Membership]:
     """List every image of a study.
 
     Parameters
     ----------
-    config : dict
-        Complete study configuration (`configuration.complete_configuration`).
+    config : StudyConfig
     chunk_size : int
         Most images that one job takes.
     earlier : Membership, optional
@@ -41,183 +36,113 @@ def index_images(
 
     Returns
     -------
-    rows : list of dict
-        The rows of images.tsv.
+    images : list of StudyImage
     membership : Membership
         To be given to the next index.
 
     Raises
     ------
     InputError
-        If nothing is left to segment, or the source cannot be read.
+        If nothing is left to segment, the source cannot be read, or the configuration names an image or
+        existing masks that are not there.
     """
     earlier = earlier or Membership()
-    rows = read_sheet(config["images"]) if config["images"] else list(_find_images(Path(config["bids_dir"]), config))
-    _select(rows, config)
-    included = [row for row in rows if row["included"] == "true"]
+    images = [_select(image, config) for image in find_images(config)]
+    included = [image for image in images if image.included]
     if not included:
-        raise InputError(_nothing_left(rows, config))
-    pilot = choose_pilot((row["subject"] for row in included), config["pilot"]["subjects"], earlier)
+        raise InputError(_nothing_left(images, config))
+    check_declared(config.methods, included)
+    known = [image.image_id for image in included]
+    for name in config.exceptions:
+        if name not in known:
+            raise InputError(f"config key 'exceptions.{name}': the study has no such image{closest(name, known)}")
+    pilot = choose_pilot((image.subject for image in included), config.pilot, earlier)
     if not pilot["subjects"]:
         raise InputError("config key 'pilot.subjects': none of these subjects has an image in the study")
     chosen = set(pilot["subjects"])
-    for row in included:
-        row["pilot"] = "true" if row["subject"] in chosen else "false"
-    members = [(row["image_id"], row["pilot"] == "true") for row in included]
+    images = [replace(image, pilot=image.included and image.subject in chosen) for image in images]
+    members = [(image.image_id, image.pilot) for image in images if image.included]
     chunks = assign_chunks(members, chunk_size, earlier.chunks)
-    for row in included:
-        row["chunk"] = chunks[row["image_id"]]
-    return rows, Membership(chunks, pilot if "seed" in pilot else {})
+    return images, Membership(chunks, pilot if "seed" in pilot else {})
 
 
-def source_fingerprint(config: dict[str, Any]) -> str:
-    """Return a digest that changes when images, masks or exclusions are added or removed.
+def source_files(config: StudyConfig, images: Sequence[StudyImage]) -> list[str]:
+    """Return every file whose content a study's results depend on."""
+    found = [config.images] if config.images else []
+    excluded = config.document["excluded"]
+    found += [excluded] if isinstance(excluded, str) else []
+    for image in images:
+        found += [path for path in (image.path, image.bval, image.reference) if path]
+        if image.included:
+            found += [mask for method in config.methods.values() for mask in method.find_masks(image)]
+    return list(dict.fromkeys(found))
 
-    Only folders are looked at, not the files in them, so that it is cheap enough for every start of a
-    study: a folder's time changes when a file in it appears, disappears or is renamed.
+
+def source_fingerprint(config: StudyConfig) -> str:
+    """Return a digest that changes when a file of the source comes, goes or is replaced, whatever its date.
+
+    Files are not read, so that it is cheap enough for every start of a study: whether their content differs, the
+    index finds out.
     """
-    digest = hashlib.sha256()
-    if config["images"]:
-        digest.update(Path(config["images"]).read_bytes())
+    images = [_select(image, config) for image in find_images(config)]
+    listed = [(image.image_id, image.path, image.reason) for image in images]
+    return sha256_json([listed, [(path, stamp_of(path)) for path in source_files(config, images)]])
+
+
+def digest_sources(config: StudyConfig, images: Sequence[StudyImage], earlier: FileDigests) -> list[str]:
+    """Compute the checksums of the files that included images are made from, where `earlier` has them not.
+
+    Returns
+    -------
+    files : list of str
+    """
+    files = source_files(config, [image for image in images if image.included])
+    for path in files:
+        earlier.digest(path)
+    return files
+
+
+def summarise_index(images: Sequence[StudyImage]) -> str:
+    """Return a few lines for people: how many images are in, and how many are out for which reason."""
+    included = [image for image in images if image.included]
+    people = len({image.subject for image in included})
+    contrasts = Counter(image.contrast for image in included)
+    shown = ", ".join(f"{count} {name}" for name, count in sorted(contrasts.items()))
+    pilot = sum(image.pilot for image in included)
+    lines = [f"{len(included)} of {len(images)} images of {people} participants ({shown}); {pilot} in the pilot"]
+    reasons = Counter(image.reason for image in images if not image.included)
+    lines += [f"not included, {count}: {reason}" for reason, count in reasons.most_common()]
+    absent = Counter(absent_content(image.reference) for image in included if image.reference)
+    return "\n".join(lines + [f"references not used, {count}: {why}" for why, count in absent.most_common() if why])
+
+
+def _select(image: StudyImage, config: StudyConfig) -> StudyImage:
+    """Set whether an image is included, or why not, and the contrast that the configuration says."""
+    contrast = config.contrasts.get(image.image_id, config.contrasts.get(image.suffix, image.contrast))
+    image = replace(image, contrast=contrast)
+    reason = image.reason or _reason_against(image, config)
+    return replace(image, included=not reason, reason=reason)
+
+
+def _reason_against(image: StudyImage, config: StudyConfig) -> str:
+    """Return why an image that could be read is not part of the study; an empty string where it is."""
+    if config.images:  # a table says itself which images the study has, so any suffix of an asked contrast will do
+        shown = {config.contrasts.get(suffix, SUFFIX_CONTRAST.get(suffix)) for suffix in config.suffixes}
+        wanted = image.contrast in shown
     else:
-        for root in filter(None, (Path(config["bids_dir"]), reference_folder(config))):
-            for _, _, folder in walk_folders(root):
-                digest.update(f"{folder} {folder.stat().st_mtime_ns}\n".encode())
-    if isinstance(config["excluded"], str):
-        digest.update(Path(config["excluded"]).read_bytes())
-    return digest.hexdigest()
+        wanted = image.suffix in config.suffixes
+    if config.subjects is not None and image.subject not in config.subjects:
+        return "subject not asked for (config key subjects)"
+    if why := exclusion_reason(image.image_id, image.subject, config.excluded):
+        return f"excluded: {why}"
+    if not image.contrast:
+        return f"no contrast is known for suffix {image.suffix}"
+    return "" if wanted else "contrast not asked for (config key contrasts)"
 
 
-def reference_folder(config: dict[str, Any]) -> Path | None:
-    """Return the folder of manual masks, inside the dataset or of its own, or None where there is none."""
-    if not config["references"] or config["images"]:
-        return None
-    inside = Path(config["bids_dir"]) / config["references"]
-    return next((folder for folder in (inside, Path(config["references"])) if folder.is_dir()), None)
-
-
-def list_subjects(root: Path) -> list[str]:
-    """Return the subjects that have a folder in a BIDS dataset, without ``sub-``, sorted."""
-    return [entry.name.removeprefix("sub-") for entry in _folders(root) if entry.name.startswith("sub-")]
-
-
-def walk_folders(root: Path) -> Iterator[tuple[str, str, Path]]:
-    """Yield subject, session and path of every folder that can hold images, sorted."""
-    for subject in _folders(root):
-        if not subject.name.startswith("sub-"):
-            continue
-        for inner in _folders(subject.path):
-            if inner.name in DATATYPES:
-                yield subject.name[4:], "", Path(inner.path)
-            elif inner.name.startswith("ses-"):
-                for datatype in _folders(inner.path):
-                    if datatype.name in DATATYPES:
-                        yield subject.name[4:], inner.name[4:], Path(datatype.path)
-
-
-def _folders(path: str | Path) -> list[os.DirEntry[str]]:
-    """Return the sub-folders of a folder, sorted by name."""
-    with os.scandir(path) as entries:
-        return sorted((entry for entry in entries if entry.is_dir()), key=lambda entry: entry.name)
-
-
-def _image_files(folder: Path) -> list[tuple[str, str]]:
-    """Return stem and name of every NIfTI file in a folder, sorted; compressed before plain."""
-    named = ((image_stem(name), name) for name in os.listdir(folder) if not name.startswith("."))  # noqa: PTH208 names, not paths
-    return sorted(((stem, name) for stem, name in named if stem is not None), key=lambda x: (x[0], -len(x[1])))
-
-
-def _find_images(root: Path, config: dict[str, Any]) -> Iterator[dict[str, str]]:
-    """Yield a row per image of a BIDS dataset; a reason is set where the file itself is the obstacle."""
-    folder = reference_folder(config)
-    references = _find_references(folder) if folder else {}
-    seen: dict[str, str] = {}
-    for subject, session, path in walk_folders(root):
-        for stem, name in _image_files(path):
-            row = _describe(stem, subject, session, path)
-            row["path"] = str(path / name)
-            row["reference"] = references.get(stem, "")
-            bval = path / f"{stem}.bval"
-            row["bval"] = str(bval) if row["suffix"] == "dwi" and bval.is_file() else ""
-            if stem in seen:
-                row["reason"] = f"duplicate: same name as {seen[stem]}"
-            elif not (path / name).is_file():
-                row["reason"] = "broken link: the image's content is elsewhere (datalad get fetches it)"
-            seen.setdefault(stem, row["path"])
-            yield row
-
-
-def _describe(stem: str, subject: str, session: str, folder: Path) -> dict[str, str]:
-    """Return what the name and the place of an image say."""
-    row = {"image_id": stem, "subject": subject, "session": session, "datatype": folder.name}
-    name = parse_name(stem)
-    if name is None:
-        return row | {"suffix": "", "reason": "its name does not follow BIDS"}
-    row |= {"run": name.run, "suffix": name.suffix, "contrast": SUFFIX_CONTRAST.get(name.suffix, "")}
-    if name.subject != subject or name.session not in ("", session):
-        row["reason"] = "its name is of another subject or session than its folder"
-    elif name.entities.get("part", "mag") != "mag":
-        row["reason"] = f"not a magnitude image (part-{name.entities['part']})"
-    return row
-
-
-def _find_references(root: Path) -> dict[str, str]:
-    """Return image to manual mask for the masks in a folder."""
-    return {
-        stem.removesuffix(REFERENCE_END): str(folder / name)
-        for _, _, folder in walk_folders(root)
-        for stem, name in _image_files(folder)
-        if stem.endswith(REFERENCE_END)
-    }
-
-
-def _select(rows: list[dict[str, str]], config: dict[str, Any]) -> None:
-    """Set ``included`` and ``reason`` of every row, and contrasts that the configuration overrides."""
-    subjects = config["subjects"]
-    asked = None if subjects == "all" else {name.removeprefix("sub-") for name in subjects}
-    excluded = read_exclusions(config["excluded"])
-    suffixes, overrides = contrasts_asked_for(config["contrasts"])
-    shown = {overrides.get(suffix, SUFFIX_CONTRAST.get(suffix)) for suffix in suffixes}
-    for row in rows:
-        row["contrast"] = overrides.get(row["image_id"], overrides.get(row["suffix"], row.get("contrast", "")))
-        # a table says itself which images the study has, so any suffix of an asked contrast will do
-        wanted = row["contrast"] in shown if config["images"] else row["suffix"] in suffixes
-        if row.get("reason"):
-            pass
-        elif asked is not None and row["subject"] not in asked:
-            row["reason"] = "subject not asked for (config key subjects)"
-        elif why := exclusion_reason(row["image_id"], row["subject"], excluded):
-            row["reason"] = f"excluded: {why}"
-        elif not row["contrast"]:
-            row["reason"] = f"no contrast is known for suffix {row['suffix']}"
-        elif not wanted:
-            row["reason"] = "contrast not asked for (config key contrasts)"
-        row["included"] = "false" if row.get("reason") else "true"
-
-
-def contrasts_asked_for(contrasts: list[str] | dict[str, str]) -> tuple[set[str], dict[str, str]]:
-    """Return the suffixes to segment, and suffix or image to contrast where the default is overridden.
-
-    Examples
-    --------
-    >>> suffixes, overrides = contrasts_asked_for({"T2star": "t2s", "sub-01_T2star": "t2"})
-    >>> sorted(suffixes), overrides["sub-01_T2star"]
-    (['T2star', 'T2starw'], 't2')
-    """
-    overrides = dict(contrasts) if isinstance(contrasts, dict) else {}
-    suffixes = {key for key in contrasts if not key.startswith("sub-")} or set(DEFAULT_SUFFIXES)
-    for suffix, twin in SAME_SUFFIX.items():
-        if suffix in suffixes and twin not in suffixes:
-            suffixes = suffixes | {twin}
-            overrides |= {twin: overrides[suffix]} if suffix in overrides else {}
-    return suffixes, overrides
-
-
-def _nothing_left(rows: list[dict[str, str]], config: dict[str, Any]) -> str:
+def _nothing_left(images: Sequence[StudyImage], config: StudyConfig) -> str:
     """Return one line that says why no image is included."""
-    source = config["images"] or config["bids_dir"]
-    if not rows:
-        return f"{source}: found no NIfTI image in the subjects' folders {', '.join(DATATYPES)}"
-    reasons = [row["reason"] for row in rows]
-    most = max(set(reasons), key=reasons.count)
-    return f"{source}: none of its {len(rows)} images is part of the study; most often: {most}"
+    if not images:
+        return f"{config.source}: found no NIfTI image in the subjects' folders {', '.join(DATATYPES)}"
+    most, _ = Counter(image.reason for image in images).most_common(1)[0]
+    return f"{config.source}: none of its {len(images)} images is part of the study; most often: {most}"

@@ -1,42 +1,49 @@
-"""The columns of metrics.tsv that need the image: evidence about each mask, and the Dice predicted from it."""
+"""What takes the image: evidence about each mask, the Dice predicted from it, and the contrast that the image shows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from functools import cache
 
+import numpy as np
+from numpy.typing import NDArray
+
+from spineseg.centerline.detector import load_detector
+from spineseg.centerline.polarity import doubt_contrast, weigh_contrasts
 from spineseg.errors import InputError
+from spineseg.file_digests import absent_content
+from spineseg.measures import EVIDENCE_MEASURES
 from spineseg.metrics.quality import Quality
 from spineseg.metrics.shape import SliceShape
 from spineseg.quality.evidence import JudgedImage, measure_evidence, prepare_image
 from spineseg.quality.model import load_quality_model
+from spineseg.studyfolder.images import StudyImage
 from spineseg.volume import Volume, load_image
 
-PREDICTED_COLUMNS = ("predicted_dice", "predicted_dice_low", "predicted_dice_high", "flagged")
-EVIDENCE_COLUMNS = (
-    *("judge_dice", "judge_overlap", "judge_ceiling", "judge_area", "judge_worst", "judge_sees", "extent"),
-    *("line_distance_mm", "line_away", "line_coverage"),
-    *("edge_dice", "edge_offset_mm", "edge_spread_mm", "edge_share"),
-    *("contrast_to_noise", "contrast_consistency", "ring_spread", "symmetry", "steadiness"),
-)
+NOTHING_FOUND = {"predicted_dice": 0.0, "predicted_dice_low": 0.0, "predicted_dice_high": 0.0, "flagged": 1.0}
+"""Prediction for an image of which a method has no mask: nothing was found, for certain."""
 
 DIGITS = 4
 """Decimals of what networks had a part in: more would differ between processors."""
 
 
-def read_image(row: Mapping[str, str]) -> tuple[Volume | None, str]:
-    """Read an image of the study; None and a reason where it cannot be read.
+_load_detector = cache(load_detector)
 
-    Parameters
-    ----------
-    row : mapping
-        Of images.tsv: path, contrast, bval.
-    """
-    if not row.get("path"):
+
+def guess_contrast(volume: Volume, contrast: str) -> tuple[str, str]:
+    """Return what an image looks like, and why that is not `contrast`; empty where it may be."""
+    evidence = weigh_contrasts(volume, _load_detector)
+    return evidence.guess, doubt_contrast(evidence, contrast)
+
+
+def read_image(image: StudyImage) -> tuple[Volume | None, str]:
+    """Read an image of the study; None and a reason where it cannot be read."""
+    if not image.path:
         return None, ""
     try:
-        return load_image(row["path"], contrast=row["contrast"], bval=row.get("bval") or None)[0], ""
+        if why := absent_content(image.path):
+            raise InputError(f"{image.path}: {why}")
+        return load_image(image.path, contrast=image.contrast, bval=image.bval or None)[0], ""
     except InputError as error:
         return None, f"quality not predicted: {error}"
 
@@ -56,17 +63,13 @@ def judge_image(volume: Volume, contrast: str, masks: Volume) -> tuple[JudgedIma
     return prepare_image(volume, contrast), ""
 
 
-def predict_row(image: JudgedImage | None, mask: Any, shape: SliceShape, quality: Quality) -> dict[str, Any]:
-    """Return the evidence about one mask and its predicted Dice; an empty mask has Dice 0."""
+def predict_dice(
+    image: JudgedImage | None, mask: NDArray[np.bool_], shape: SliceShape, quality: Quality
+) -> dict[str, float]:
+    """Return the measures of the evidence about one mask and its predicted Dice; an empty mask has Dice 0."""
     if image is None:
         return {}
     evidence = measure_evidence(image, mask, shape, quality)
-    prediction = asdict(load_quality_model().predict(evidence))
-    prediction["flagged"] = int(prediction["flagged"])
-    columns = {name: evidence[name] for name in EVIDENCE_COLUMNS if name in evidence} | prediction
-    return {name: round(value, DIGITS) for name, value in columns.items()}
-
-
-def missing_row() -> dict[str, Any]:
-    """Return the prediction for an image of which a method has no mask: nothing was found, for certain."""
-    return dict.fromkeys(PREDICTED_COLUMNS[:3], 0.0) | {"flagged": 1}
+    prediction = {name: float(value) for name, value in asdict(load_quality_model().predict(evidence)).items()}
+    values = {name: evidence[name] for name in EVIDENCE_MEASURES if name in evidence} | prediction
+    return {name: round(value, DIGITS) for name, value in values.items()}

@@ -6,195 +6,157 @@ is no fault of an image (no disk, no memory, no weights) stops the chunk.
 
 from __future__ import annotations
 
-import csv
-import json
-import sys
-import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from spineseg import __version__
-from spineseg.bids import derivative_path
-from spineseg.errors import InputError, ModelError
-from spineseg.methods import (
-    ImageResult,
-    ImageTask,
-    PreparedMethod,
-    describe_result,
-    result_from_sidecar,
-    segment_file,
-    sidecar_path,
-)
+from spineseg.methods.declared import DeclaredMethod
+from spineseg.methods.placeholders import image_names
+from spineseg.methods.protocol import Method
+from spineseg.methods.segment_file import ImageTask, segment_or_explain
 from spineseg.progress import Progress
 from spineseg.provenance import sha256_file, sha256_json
-from spineseg.study.declared import declared_methods, prepare_declared
-from spineseg.study.exceptions import EXCEPTIONS, exceptions_from, word_exception
-from spineseg.templates import image_names
-from spineseg.writing import write_json
+from spineseg.study.configuration import PersonsChoice
+from spineseg.studyfolder.decisions import Exceptions, read_membership
+from spineseg.studyfolder.images import StudyImage, read_included
+from spineseg.studyfolder.layout import StudyFolder
+from spineseg.studyfolder.manifests import Manifest, ManifestEntry, Timing
+from spineseg.studyfolder.sidecars import MadeBy, Sidecar, read_sidecar
 
 
-def read_images(table: str | Path) -> list[dict[str, str]]:
-    """Read images.tsv as one dict per row; ``n/a`` becomes an empty string."""
-    path = Path(table)
-    if not path.is_file():
-        raise InputError(f"{path}: no such table of images; run spineseg index first")
-    with path.open(newline="", encoding="utf-8") as stream:
-        return [
-            {key: "" if value == "n/a" else value for key, value in row.items()}
-            for row in csv.DictReader(stream, delimiter="\t")
-        ]
+def chunk_images(folder: StudyFolder, chunk: str) -> list[StudyImage]:
+    """Return the included images of a chunk, in the order of ``images.tsv``.
+
+    Raises
+    ------
+    InputError
+        If ``images.tsv`` or the membership of chunks is missing or damaged.
+    """
+    members = set(read_membership(folder).images_of(chunk))
+    return [image for image in read_included(folder.images) if image.image_id in members]
 
 
 def segment_chunk(
-    table: str | Path, results: str | Path, method: PreparedMethod, chunk: str, progress: Progress | None = None
-) -> dict[str, Any]:
+    folder: StudyFolder, method: Method, chunk: str, progress: Progress | None = None
+) -> tuple[Manifest, list[Timing]]:
     """Segment the included images of one chunk; finished ones are not done again.
 
     Parameters
     ----------
-    table : path
-        images.tsv of the study.
-    results : path
-        The dataset's results folder; masks go below it.
-    method : PreparedMethod
+    folder : StudyFolder
+        Masks go below it.
+    method : Method
     chunk : str
     progress : Progress, optional
 
     Returns
     -------
-    manifest : dict
-        dataset, method, chunk, version, parameters, weights and one entry per image.
+    manifest : Manifest
+    timings : list of Timing
     """
-    results = Path(results)
-    rows = [r for r in read_images(table) if r["included"] == "true" and r["chunk"] == chunk]
-    return {
-        "dataset": results.name,
-        "method": method.name,
-        "chunk": chunk,
-        "version": __version__,
-        "parameters": method.parameters,
-        "parameters_sha256": sha256_json(method.parameters),
-        "weights": method.weights,
-        "images": segment_images(rows, results, method, progress),
-    }
+    entries, timings = segment_images(chunk_images(folder, chunk), folder, method, progress)
+    return Manifest(folder.name, method.name, chunk, method.made_by, tuple(entries)), timings
 
 
 def segment_images(
-    rows: list[dict[str, str]], results: Path, method: PreparedMethod, progress: Progress | None = None
-) -> list[dict[str, Any]]:
-    """Segment images given by their rows of images.tsv; return one entry each. Finished ones are not done again."""
-    progress = progress or Progress(len(rows))
-    return [_segment_row(row, results, method, progress) for row in rows]
+    images: Sequence[StudyImage], folder: StudyFolder, method: Method, progress: Progress | None = None
+) -> tuple[list[ManifestEntry], list[Timing]]:
+    """Segment images of a study; finished ones are not done again. Return entry and timing of each."""
+    progress = progress or Progress(len(images))
+    entries, timings = [], []
+    for image in images:
+        mask = folder.mask(image, method.name)
+        sidecar = _segment_image(image, mask, method, progress)
+        entries.append(_entry(image, sidecar, mask, folder))
+        timings.append(Timing(image.image_id, method.name, sidecar.seconds, sidecar.peak_mb))
+    return entries, timings
 
 
 def segment_exceptions(
-    config: Mapping[str, Any], table: str | Path, results: str | Path, method: str, *, threads: int = 1
-) -> None:
-    """Segment the excepted images by their methods and write ``study/exceptions.json``.
-
-    Finished images are not done again. Each entry is that of a chunk's manifest, with the method
-    and the words that flag it.
+    folder: StudyFolder,
+    chosen: Mapping[str, PersonsChoice],
+    methods: Mapping[str, DeclaredMethod],
+    instead_of: str,
+    *,
+    threads: int = 1,
+) -> Exceptions:
+    """Segment the images that a person keeps by another method than the study's; finished ones are not done again.
 
     Parameters
     ----------
-    config : dict
-        Complete configuration.
-    table : path
-        images.tsv.
-    results : path
-    method : str
+    folder : StudyFolder
+    chosen : mapping
+        Image to choice.
+    methods : mapping
+        Name to declared method.
+    instead_of : str
         The study's method.
     threads : int
     """
-    chosen = exceptions_from(config, method)
-    declared = declared_methods(config)
-    rows = [row for row in read_images(table) if row["included"] == "true" and row["image_id"] in chosen]
+    images = [image for image in read_included(folder.images) if image.image_id in chosen]
     entries = []
-    for name in dict.fromkeys(chosen[row["image_id"]]["method"] for row in rows):
-        own = [row for row in rows if chosen[row["image_id"]]["method"] == name]
-        for entry in segment_images(own, Path(results), prepare_declared(declared[name], threads=threads)):
-            words = word_exception(chosen[entry["image_id"]], method)
-            entries.append({**entry, "method": name, "exception": words})
-    write_json(Path(results) / EXCEPTIONS, {"instead_of": method, "images": entries})
+    for name in dict.fromkeys(chosen[image.image_id].method for image in images):
+        own = [image for image in images if chosen[image.image_id].method == name]
+        found, _ = segment_images(own, folder, methods[name].prepare(threads=threads))
+        entries += [except_entry(entry, chosen[entry.image_id], instead_of) for entry in found]
+    return Exceptions(instead_of, tuple(entries))
 
 
-def content_key(row: dict[str, str], method: PreparedMethod) -> str | None:
-    """Return a key that changes when the image, the method, its parameters or its weights do."""
-    if not Path(row["path"]).is_file():
-        return None
-    others = method.foreign.files(image_names(row)) if method.foreign else []
+def except_entry(entry: ManifestEntry, choice: PersonsChoice, instead_of: str) -> ManifestEntry:
+    """Return an entry with the words that flag it as kept by another method than the study's."""
+    return ManifestEntry(**{**vars(entry), "exception": choice.words(instead_of)})
+
+
+def content_key(image: StudyImage, method_name: str, made_by: MadeBy, sources: Sequence[Path]) -> str:
+    """Return a key that changes when anything does that the result depends on; empty where the image is not there.
+
+    The content of the image, its b-values and the other `sources`, not their names or dates; contrast, parameters,
+    weights, and the code.
+    """
+    if not Path(image.path).is_file():
+        return ""
+    bval = image.bval_path
     return sha256_json(
         {
-            "image": sha256_file(row["path"]),
-            **({"masks": [sha256_file(path) for path in others]} if others else {}),
-            "bval": sha256_file(row["bval"]) if row.get("bval") and Path(row["bval"]).is_file() else None,
-            "contrast": row["contrast"],
-            "method": method.name,
-            "parameters": method.parameters,
-            "weights": method.weights,
-            "version": __version__,
+            "image": sha256_file(image.path),
+            "bval": sha256_file(bval) if bval and bval.is_file() else None,
+            "sources": [sha256_file(path) for path in sources],
+            "contrast": image.contrast,
+            "method": method_name,
+            "parameters": dict(made_by.parameters),
+            "weights": dict(made_by.weights),
+            "code": made_by.code,
         }
     )
 
 
-def _segment_row(row: dict[str, str], results: Path, method: PreparedMethod, progress: Progress) -> dict[str, Any]:
-    """Segment one image, or reuse its finished result; return its manifest entry."""
-    mask = results / derivative_path(row, method.name)
-    key = content_key(row, method)
-    bval = Path(row["bval"]) if row.get("bval") else None
-    task = ImageTask(Path(row["path"]), mask, row["contrast"], bval=bval, key=key, names=image_names(row))
-    result = _finished_result(task)
-    if result is not None:
-        progress.start_image(row["image_id"])
-        progress.end_image(f"{result.status}, already done")
-        return _entry(row, result, mask, results)
-    try:
-        result = segment_file(task, method, progress)
-    except (MemoryError, ModelError):
-        raise
-    except Exception as error:  # one image must not stop the study; the line and the log say why
-        progress.end_image("failed")
-        if not isinstance(error, InputError):
-            traceback.print_exc(file=sys.stderr)
-        message = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-        result = _write_failure(task, method, " ".join(message.split()))
-    return _entry(row, result, mask, results)
+def _segment_image(image: StudyImage, mask: Path, method: Method, progress: Progress) -> Sidecar:
+    """Segment one image, or take its finished result; return what lies beside the mask."""
+    names = image_names(image)
+    key = content_key(image, method.name, method.made_by, method.sources(names))
+    done = read_sidecar(mask)
+    if done is not None and key and done.key == key and _is_whole(done, mask):
+        progress.start_image(image.image_id)
+        progress.end_image(f"{done.status}, already done")
+        return done
+    task = ImageTask(Path(image.path), mask, image.contrast, bval=image.bval_path, key=key, names=names)
+    return segment_or_explain(task, method, progress).sidecar
 
 
-def _write_failure(task: ImageTask, method: PreparedMethod, message: str) -> ImageResult:
-    """Leave a sidecar without a mask, so that a rerun knows and a reader sees why."""
-    task.output.unlink(missing_ok=True)
-    sidecar = describe_result(task, method, "failed", (message,), parameters={})
-    write_json(sidecar_path(task.output), sidecar)
-    return result_from_sidecar(task, sidecar)
+def _is_whole(sidecar: Sidecar, mask: Path) -> bool:
+    """Whether the mask has the content that its sidecar says; a failed image has none."""
+    return sidecar.status == "failed" or (mask.is_file() and sha256_file(mask) == sidecar.mask_sha256)
 
 
-def _finished_result(task: ImageTask) -> ImageResult | None:
-    """Return a result that is whole and still good, else None."""
-    try:
-        sidecar = json.loads(sidecar_path(task.output).read_text())
-    except (OSError, ValueError):
-        return None
-    if task.key is None or sidecar.get("ContentKey") != task.key:
-        return None
-    if sidecar["Status"] != "failed" and (
-        not task.output.is_file() or sha256_file(task.output) != sidecar.get("MaskSHA256")
-    ):
-        return None
-    return result_from_sidecar(task, sidecar)
-
-
-def _entry(row: dict[str, str], result: ImageResult, mask: Path, results: Path) -> dict[str, Any]:
+def _entry(image: StudyImage, sidecar: Sidecar, mask: Path, folder: StudyFolder) -> ManifestEntry:
     """Return the manifest entry of one image."""
-    return {
-        "image_id": row["image_id"],
-        "status": result.status,
-        "message": result.message,
-        "mask": str(mask.relative_to(results)) if result.mask else None,
-        "mask_sha256": result.mask_sha256,
-        "sidecar": str(sidecar_path(mask).relative_to(results)),
-        "seconds": result.seconds,
-        "peak_mb": result.peak_mib,
-        "warnings": list(result.warnings),
-    }
+    has_mask = sidecar.status != "failed"
+    return ManifestEntry(
+        image_id=image.image_id,
+        status=sidecar.status,
+        method=sidecar.method,
+        message=sidecar.message,
+        mask=folder.relative(mask) if has_mask else None,
+        mask_sha256=sidecar.mask_sha256 if has_mask else None,
+        key=sidecar.key,
+        warnings=sidecar.notes,
+    )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from spineseg.bids import datatype_of, format_stem, image_stem, parse_name
 from spineseg.contrasts import CONTRASTS, SUFFIX_CONTRAST
 from spineseg.errors import InputError
-from spineseg.study.spelling import closest
+from spineseg.spelling import closest
+from spineseg.studyfolder.images import StudyImage
 
 REQUIRED = ("subject", "contrast", "path")
 COLUMNS = (*REQUIRED, "session", "run", "bval", "reference")
@@ -16,7 +19,7 @@ _EMPTY = ("", "n/a")
 _CONTRAST_SUFFIX = {"t1": "T1w", "t2": "T2w", "t2s": "T2star", "dwi": "dwi"}
 
 
-def read_sheet(table: str | Path) -> list[dict[str, str]]:
+def read_sheet(table: str | Path) -> list[StudyImage]:
     """Read and check a table with the columns subject, session, run, contrast, path, reference, bval.
 
     Only subject, contrast and path are needed. The table is tab separated, or comma separated when its
@@ -24,8 +27,8 @@ def read_sheet(table: str | Path) -> list[dict[str, str]]:
 
     Returns
     -------
-    rows : list of dict
-        One per image, with the columns of images.tsv that the table can say.
+    images : list of StudyImage
+        With what the table can say.
 
     Raises
     ------
@@ -46,7 +49,7 @@ def read_sheet(table: str | Path) -> list[dict[str, str]]:
     return rows
 
 
-def _check_columns(table: Path, found: list[str] | tuple[str, ...]) -> None:
+def _check_columns(table: Path, found: Sequence[str]) -> None:
     """Refuse unknown and missing columns."""
     unknown = [name for name in found if name not in COLUMNS]
     if unknown:
@@ -57,7 +60,7 @@ def _check_columns(table: Path, found: list[str] | tuple[str, ...]) -> None:
         raise InputError(f"{table}: column {missing[0]!r} is missing; expected {', '.join(REQUIRED)}")
 
 
-def _read_row(table: Path, number: int, cells: dict[str, str]) -> dict[str, str]:
+def _read_row(table: Path, number: int, cells: dict[str, str]) -> StudyImage:
     """Check one row and complete it by what its file name says."""
     where = f"{table}, row {number}"
     if None in cells:
@@ -70,17 +73,13 @@ def _read_row(table: Path, number: int, cells: dict[str, str]) -> dict[str, str]
     if not all(part.replace("+", "").isalnum() for part in (subject, session or "0", row["run"] or "0")):
         raise InputError(f"{where}: expected letters and digits as subject, session and run, found {row['subject']!r}"
                          f" {row['session']!r} {row['run']!r}")  # fmt: skip
-    files = {name: _find_file(table, row[name], f"{where}: {name}") for name in ("path", "bval", "reference")}
-    return {
-        "subject": subject,
-        "session": session,
-        "run": row["run"],
-        **files,
-        **_identify(row, subject, session, where),
-    }
+    named = ("path", "bval", "reference")
+    files: dict[str, Any] = {name: _find_file(table, row[name], f"{where}: {name}") for name in named}
+    identity = _identify(row, subject, session, where)
+    return StudyImage(subject=subject, session=session, run=row["run"], **files, **identity)
 
 
-def _identify(row: dict[str, str], subject: str, session: str, where: str) -> dict[str, str]:
+def _identify(row: dict[str, str], subject: str, session: str, where: str) -> dict[str, Any]:
     """Return image_id, source_stem, suffix, datatype and contrast of a row."""
     contrast = SUFFIX_CONTRAST.get(row["contrast"], row["contrast"])
     if contrast not in CONTRASTS:
@@ -119,14 +118,15 @@ def _find_file(table: Path, name: str, what: str) -> str:
     raise InputError(f"{what}: no such file: {name} (looked in {table.parent} and the working directory)")
 
 
-def _check_unique(table: Path, rows: list[dict[str, str]]) -> None:
+def _check_unique(table: Path, images: list[StudyImage]) -> None:
     """Refuse two rows for one image, whether by file or by name."""
     seen: dict[str, int] = {}
-    for number, row in enumerate(rows, start=2):
-        for key in (str(Path(row["path"]).resolve()), row["image_id"]):
-            if key in seen:
+    for number, image in enumerate(images, start=2):
+        names = (str(Path(image.path).resolve()), image.image_id)
+        for name in names:
+            if name in seen:
                 raise InputError(
-                    f"{table}, rows {seen[key]} and {number}: two rows for one image, {row['image_id']}"
-                    f" ({row['path']}); delete one, or tell them apart by session, run or file name"
+                    f"{table}, rows {seen[name]} and {number}: two rows for one image, {image.image_id}"
+                    f" ({image.path}); delete one, or tell them apart by session, run or file name"
                 )
-        seen |= {str(Path(row["path"]).resolve()): number, row["image_id"]: number}
+        seen |= dict.fromkeys(names, number)

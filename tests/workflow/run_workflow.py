@@ -10,6 +10,9 @@ from pathlib import Path
 
 import yaml
 
+from spineseg.studyfolder.decisions import read_membership
+from spineseg.studyfolder.layout import StudyFolder
+
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
 
@@ -21,13 +24,15 @@ class Study:
         self.folder = folder
         self.config: dict[str, object] = {"dataset": "tiny"} | keys
         self.results = folder / "results" / str(self.config["dataset"])
+        self.snakefile = ROOT / "Snakefile"
+        self.environment: dict[str, str] = {}
 
     def command(self, *targets: str, options: tuple[str, ...] = ()) -> list[str]:
         """The command line, after the configuration was written."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "config.yaml").write_text(yaml.safe_dump(self.config, sort_keys=False))
         return [
-            *(sys.executable, "-m", "snakemake", *targets, "--snakefile", str(ROOT / "Snakefile")),
+            *(sys.executable, "-m", "snakemake", *targets, "--snakefile", str(self.snakefile)),
             *("--cores", "2", "--configfile", "config.yaml", *options),
         ]
 
@@ -36,7 +41,7 @@ class Study:
         return subprocess.run(
             self.command(*targets, options=options),
             cwd=self.folder,
-            env=clean_environment(),
+            env=clean_environment() | self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -58,6 +63,10 @@ class Study:
         table = self.results / "images.tsv"
         self.run(f"results/{self.results.name}/images.tsv", options=chunk_option(chunk_size))
         return read_table(table)
+
+    def chunks(self) -> dict[str, str]:
+        """Image to chunk."""
+        return dict(read_membership(StudyFolder(self.results)).chunks)
 
     def table(self, name: str, stage: str = "") -> list[dict[str, str]]:
         """Rows of a gathered table."""

@@ -51,14 +51,16 @@ def test_jobs_of_each_stage(tmp_path, make_study, sessions, chunk_size):
 
 def test_added_images_are_noticed_and_move_no_other(tmp_path, make_study):
     study = make_study(bids_dir=make_names(tmp_path / "bids", ("",)), pilot={"subjects": {"n": 2}})
-    before = {row["image_id"]: row["chunk"] for row in study.index(4)}
+    study.index(4)
+    before = study.chunks()
     assert "index_images" not in study.plan()
     for subject in ("00", "03b"):
         folder = tmp_path / "bids" / f"sub-{subject}" / "anat"
         folder.mkdir(parents=True)
         (folder / f"sub-{subject}_T2w.nii.gz").touch()
     assert study.plan()["index_images"] == 1
-    after = {row["image_id"]: row["chunk"] for row in study.index(4)}
+    study.index(4)
+    after = study.chunks()
     assert {image: after[image] for image in before} == before
     assert len(after) == len(before) + 2
     assert "index_images" not in study.plan()

@@ -85,10 +85,10 @@ def test_the_study_runs_one_method_and_flags_its_exception(study):
     assert study.plan("study") == {}
 
 
-def test_a_begun_study_refuses_another_method_and_other_masks(study):
+def test_a_started_study_refuses_another_method_and_other_masks(study):
     study.config["override"]["method"] = "propseg"
     line = refused(study, "study")
-    assert "lock.json: the study was begun otherwise (method drawn, now propseg)" in line
+    assert "lock.json: the study was started otherwise (method drawn, now propseg)" in line
     study.config["override"]["method"] = "drawn"
     study.config["methods"][1]["version"] = "2"
     assert 'version "1", now "2"' in refused(study, "study")

@@ -9,7 +9,7 @@ const ROW = 58;                       // px, as in the style sheet
 const MARKS = ["", "pass", "fail", "artifact"];
 const MARK_GLYPH = { pass: "✓", fail: "✕", artifact: "⚠" };
 const GLYPH = { ok: "●", partial: "◐", empty: "○", failed: "✕" };
-const PLAUSIBLE = [20, 130];          // mm², adult cord; as in the warnings
+const AREA_UNIT = data.measures.csa_mean_mm2.unit;
 const MARGIN_MM = 12;                 // shown above and below the masks unless all slices are asked for
 const KEPT_DETAILS = 40;              // images whose outlines stay in memory
 
@@ -43,6 +43,7 @@ function make(tag, attributes = {}, ...children) {
 }
 function say(text) { $("live").textContent = text; }
 const fixed = (value, digits) => (value === null || value === undefined ? "–" : value.toFixed(digits));
+const number = (name, value) => `${fixed(value, data.measures[name].decimals)} ${data.measures[name].unit}`.trim();
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 function title(e) {
   const parts = [e.subject && `sub-${e.subject}`, e.session && `ses-${e.session}`, e.run && `run-${e.run}`].filter(Boolean);
@@ -186,18 +187,15 @@ function drawHeading() {
   if (e.picture) facts.push(`${e.picture.slices} slices, voxels ${e.picture.zooms.map((z) => +z.toFixed(2)).join(" × ")} mm`);
   $("facts").textContent = facts.filter(Boolean).join(" · ");
   $("facts").title = [e.path, e.command, `spineseg ${e.version}`].filter(Boolean).join("\n");
-  $("methods").replaceChildren(...e.methods.map(drawCard), ...e.agreement.filter((pair) => pair.dice !== null).map((pair) => make("div", { class: "card" },
+  $("methods").replaceChildren(...e.methods.map(drawCard), ...e.agreement.filter((pair) => typeof pair.dice === "number").map((pair) => make("div", { class: "card" },
     make("b", {}, `${pair.method_a} – ${pair.method_b}`),
-    make("span", { class: "numbers" }, `Dice ${fixed(pair.dice, 3)} · CSA difference ${fixed(pair.csa_difference_mm2, 1)} mm²`))));
+    make("span", { class: "numbers" }, `Dice ${number("dice", pair.dice)} · CSA difference ${number("csa_difference_mm2", pair.csa_difference_mm2)}`))));
   $("flags").replaceChildren(...e.flags.map((f) => make("li", { class: `sev${f.severity}` },
     { 4: "✕ ", 3: "✕ ", 2: "⚠ ", 1: "• " }[f.severity], f.method ? `${f.method}: ` : "", f.text)));
 }
 function drawCard(m) {
-  const numbers = [];
-  if (m.metrics.csa_mean_mm2 !== undefined) numbers.push(`CSA ${m.metrics.csa_mean_mm2.toFixed(1)} mm²`);
-  if (m.metrics.predicted_dice !== undefined) numbers.push(`predicted Dice ${m.metrics.predicted_dice.toFixed(2)}`);
-  if (m.metrics.dice !== undefined) numbers.push(`reference Dice ${m.metrics.dice.toFixed(3)}`);
-  if (m.seconds !== null) numbers.push(`${m.seconds.toFixed(1)} s`);
+  const numbers = data.shown.filter((name) => name in m.metrics).map((name) => `${data.measures[name].words} ${number(name, m.metrics[name])}`);
+  if (m.seconds !== null) numbers.push(number("seconds", m.seconds));
   return make("div", { class: "card" }, swatch(m.name), make("b", {}, m.name),
     make("span", { class: `status-${m.status}` }, `${GLYPH[m.status] || ""} ${m.status}`), make("span", { class: "numbers" }, numbers.join(" · ")));
 }
@@ -349,7 +347,7 @@ function setView(view) {
   if (view === "mosaic") goTo(state.k, false);
   say({ slice: `slice ${state.k}`, mosaic: "all slices", wall: "all images" }[view]);
 }
-const areasHere = (detail) => detail.layers.map((l) => `${l.name} ${l.csa[state.k] === null ? "no cord" : `${l.csa[state.k].toFixed(1)} mm²`}`);
+const areasHere = (detail) => detail.layers.map((l) => `${l.name} ${l.csa[state.k] === null ? "no cord" : `${l.csa[state.k].toFixed(1)} ${AREA_UNIT}`}`);
 function drawReadout() {
   const detail = detailNow();
   if (!detail || state.k === null) { $("readout").textContent = ""; return; }
@@ -387,18 +385,21 @@ function letters(width, top, body) {
   return [text(width / 2, top - 6, "S"), text(width / 2, top + body + 14, "I"), text(4, top - 6, "A", "start"), text(width - 3, top - 6, "P", "end")];
 }
 function areaChart(detail, left, chart, top, body, low, high) {
+  const limits = data.plausible;         // null: none are set
   const values = detail.layers.flatMap((l) => l.csa.slice(low, high + 1)).filter((v) => v !== null);
-  const most = Math.max(PLAUSIBLE[1] + 10, Math.ceil((Math.max(0, ...values) * 1.05) / 50) * 50);
+  const reach = Math.max(limits ? limits[1] * 1.05 : 0, Math.max(0, ...values) * 1.05) || 100;
+  const tick = [1, 2, 5, 10, 20, 50, 100, 200, 500].find((step) => reach / step <= 6) || 1000;
+  const most = Math.ceil(reach / tick) * tick;
   const x = (area) => left + (area / most) * chart, y = (k) => top + (high - k + 0.5) * axis.rowPx;
-  const parts = [make("svg:rect", { x: x(PLAUSIBLE[0]), y: top, width: x(PLAUSIBLE[1]) - x(PLAUSIBLE[0]), height: body, fill: "#8fdcae", "fill-opacity": 0.07 })];
-  const tick = most > 300 ? 100 : 50;
+  const parts = limits ? [make("svg:rect", { class: "plausible", x: x(limits[0]), y: top, width: x(limits[1]) - x(limits[0]), height: body, fill: "#8fdcae", "fill-opacity": 0.07 })] : [];
   for (let area = 0; area <= most; area += tick) {
     parts.push(make("svg:line", { x1: x(area), x2: x(area), y1: top, y2: top + body, stroke: "#ffffff", "stroke-opacity": area ? 0.1 : 0.35 }));
     parts.push(make("svg:text", { x: x(area), y: top + body + 14, "text-anchor": "middle" }, String(area)));
   }
   const corrected = detail.layers.some((l) => l.corrected);
-  const heading = make("svg:text", { x: left + chart / 2, y: 16, "text-anchor": "middle", class: "strong" }, "area, mm²");
-  heading.append(make("svg:title", {}, corrected ? "Corrected for the cord's angle. Shaded: plausible for adults." : "In the slice, not corrected for the cord's angle. Shaded: plausible for adults."));
+  const heading = make("svg:text", { x: left + chart / 2, y: 16, "text-anchor": "middle", class: "strong" }, `area, ${AREA_UNIT}`);
+  heading.append(make("svg:title", {}, (corrected ? "Corrected for the cord's angle." : "In the slice, not corrected for the cord's angle.") +
+    (limits ? ` Shaded: plausible, ${limits[0]} to ${limits[1]} ${AREA_UNIT}.` : "")));
   parts.push(heading);
   const every = Math.max(1, Math.ceil((high - low + 1) / Math.max(2, Math.floor(body / 28))));
   for (let k = low; k <= high; k += every) parts.push(make("svg:text", { x: left - 6, y: y(k) + 4, "text-anchor": "end" }, String(k)));

@@ -2,31 +2,57 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from spineseg.code_digest import digest_code
 from spineseg.errors import InputError
-from spineseg.options import OWN_METHODS
-from spineseg.provenance import sha256_json, weights_of
-from spineseg.study.spelling import closest
-from spineseg.templates import COMMAND_NAMES, IMAGE_NAMES, fill_path, image_names, placeholders
+from spineseg.methods.placeholders import COMMAND_NAMES, IMAGE_NAMES, fill_path, image_names, placeholders
+from spineseg.methods.protocol import Method, PreparedOwnMethod
+from spineseg.methods.registry import OWN_METHODS, own_method
+from spineseg.parameters import params_from_options
+from spineseg.spelling import closest
+from spineseg.studyfolder.images import StudyImage
+from spineseg.studyfolder.layout import RESERVED_FOLDERS
+from spineseg.studyfolder.sidecars import MadeBy
+from spineseg.version import find_version
 
-if TYPE_CHECKING:
-    from spineseg.methods import PreparedMethod
-
-RESERVED = ("equivalent", "reference", "none", "measures", "perturbed")
+RESERVED = ("equivalent", "reference", "none", *RESERVED_FOLDERS)
 """Names that mean something else in tables, on pages or among the folders of a study."""
 
 TIMEOUT_MIN = 30.0
 """Minutes that a program may take for an image unless the configuration says otherwise: ten times the slowest known."""
 
-WEIGHTS_OPTION = {"deepseg": "weights", "propseg": "detector"}
-"""Option that names a file of weights, as on the command line."""
+FILE_STEP = "spineseg.methods.segment_file"
+"""What every method's images go through: part of the code of each."""
+
+
+LIBRARIES = ("numpy", "scipy", "nibabel", "torch")
+"""Libraries that compute: other versions may change the last digits."""
+
+
+def installed_libraries() -> dict[str, str]:
+    """Return the versions of the libraries that compute."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # torch may be absent where only propseg is used
+            continue
+    return found
+
+
+def _make_made_by(code: str, params: Any, weights: Mapping[str, str]) -> MadeBy:
+    """Return what masks are made by; `params` is a dataclass or a dict, and becomes what JSON has."""
+    plain = json.loads(json.dumps(params if isinstance(params, Mapping) else asdict(params)))
+    return MadeBy(find_version(), code, plain, dict(weights), installed_libraries())
 
 
 @dataclass(frozen=True)
@@ -37,7 +63,8 @@ class DeclaredMethod:
     ----------
     name : str
         As in tables, file names and pages.
-    kind : {"propseg", "deepseg", "files", "command"}
+    kind : str
+        ``propseg`` or ``deepseg``, ``files`` or ``command``.
     template : str
         Path of existing masks, or command.
     options : dict
@@ -53,41 +80,98 @@ class DeclaredMethod:
     name: str
     kind: str
     template: str = ""
-    options: dict[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     timeout_min: float = TIMEOUT_MIN
     version: str = ""
     roots: tuple[str, ...] = ()
 
     @property
     def is_own(self) -> bool:
-        """Whether it is propseg or deepseg."""
+        """Whether it is a method of ours."""
         return self.kind in OWN_METHODS
 
     @property
     def weights(self) -> str | None:
         """The user's own weights or detector; None for the shipped ones."""
-        value = self.options.get(WEIGHTS_OPTION.get(self.kind, ""))
+        value = self.options.get(OWN_METHODS[self.kind].weights_option) if self.is_own else None
         return str(value) if value else None
 
-    def foreign_parameters(self) -> dict[str, Any]:
-        """Return what masks that are not ours come from, as their sidecars say it."""
-        return {self.kind: self.template} | ({"version": self.version} if self.version else {})
+    def params(self) -> Any:
+        """Return the parameters that the options of one of our methods ask for.
 
-    def digest(self) -> str:
-        """Return what changes when the method's declaration or its weights do."""
-        stated = asdict(self) | {"timeout_min": None}  # how long it may take changes no mask
-        return sha256_json([stated, weights_of(self.kind, self.weights) if self.is_own else None])
+        Raises
+        ------
+        InputError
+            If an option is unknown or its value cannot be used.
+        """
+        own = own_method(self.kind)
+        options = {key: value for key, value in self.options.items() if key != own.weights_option}
+        try:
+            return params_from_options(own.params_class(), options)
+        except InputError as error:
+            raise InputError(f"{self.kind}: {error}") from error
 
-    def find_masks(self, row: Mapping[str, str]) -> list[str]:
-        """Return the existing mask of an image, where there is one; `row` is of images.tsv."""
+    def made_by(self, params: Any = None) -> MadeBy:
+        """Return what the method's masks would now be made by: code, parameters, weights.
+
+        Raises
+        ------
+        InputError
+            If options or weights cannot be used.
+        """
+        if self.is_own:
+            own = own_method(self.kind)
+            params = self.params() if params is None else params
+            code = digest_code(FILE_STEP, own.adapter)
+            return _make_made_by(code, params, own.hash_weights(self.weights))
+        parameters = {self.kind: self.template} | ({"version": self.version} if self.version else {})
+        return _make_made_by(digest_code(FILE_STEP, "spineseg.methods.external"), parameters, {})
+
+    def find_masks(self, image: StudyImage) -> list[str]:
+        """Return the existing mask of an image, where the method is such and there is one."""
         if self.kind != "files":
             return []
-        path = fill_path(self.template, image_names(row))
+        path = fill_path(self.template, image_names(image))
         return [str(Path(root) / path) for root in self.roots if (Path(root) / path).is_file()][:1]
 
+    def prepare(self, *, device: str = "auto", threads: int = 1, params: Any = None) -> Method:
+        """Make the method ready for images.
 
-def declared_methods(config: Mapping[str, Any]) -> dict[str, DeclaredMethod]:
-    """Return the methods of a complete configuration by name, in its order.
+        Parameters
+        ----------
+        device : {"auto", "cpu", "cuda"}
+            Of methods that have a choice.
+        threads : int
+            CPU threads that the method may use.
+        params : optional
+            Parameters of a method of ours, in place of what `options` say.
+
+        Raises
+        ------
+        InputError
+            If its options or weights cannot be used.
+        """
+        from spineseg.methods.external import ExistingMasks, Program
+
+        made_by = self.made_by(params)
+        if self.is_own:
+            adapter = own_method(self.kind).load_adapter()
+            kernel, device = adapter.prepare(self.params() if params is None else params, self.weights, device, threads)
+            return PreparedOwnMethod(self.name, made_by, kernel, device, threads)
+        if self.kind == "files":
+            return ExistingMasks(self.name, made_by, self.version, self.template, tuple(map(Path, self.roots)))
+        return Program(self.name, made_by, self.version, self.template, self.timeout_min, threads)
+
+
+def declared_methods(items: Sequence[str | Mapping[str, Any]], roots: Sequence[str]) -> dict[str, DeclaredMethod]:
+    """Return the methods that a configuration lists, by name, in its order.
+
+    Parameters
+    ----------
+    items : sequence
+        The config key ``methods``, as the schema allows it.
+    roots : sequence of str
+        Folders in which existing masks are looked for.
 
     Raises
     ------
@@ -96,15 +180,15 @@ def declared_methods(config: Mapping[str, Any]) -> dict[str, DeclaredMethod]:
         neither ours nor files nor a command, an unknown placeholder.
     """
     methods: dict[str, DeclaredMethod] = {}
-    for position, item in enumerate(config["methods"]):
-        method = _declare(item, f"config key 'methods.{position}", config)
+    for position, item in enumerate(items):
+        method = _declare(item, f"config key 'methods.{position}", tuple(roots))
         if method.name.lower() in map(str.lower, methods):
             raise InputError(f"config key 'methods.{position}': a second method is named {method.name}; rename one")
         methods[method.name] = method
     return methods
 
 
-def _declare(item: str | Mapping[str, Any], where: str, config: Mapping[str, Any]) -> DeclaredMethod:
+def _declare(item: str | Mapping[str, Any], where: str, roots: tuple[str, ...]) -> DeclaredMethod:
     """Read one item of the list of methods."""
     item = {"name": item} if isinstance(item, str) else item
     name = item["name"]
@@ -116,8 +200,8 @@ def _declare(item: str | Mapping[str, Any], where: str, config: Mapping[str, Any
     kind = given[0] if given else "method"
     if kind == "method" and (own := item.get("method", name)) not in OWN_METHODS:
         raise InputError(
-            f"{where}': {name!r} is none of {', '.join(OWN_METHODS)}{closest(name, OWN_METHODS)}; say where its masks"
-            " come from: files (existing masks), command (a program), or method (ours, with other options)"
+            f"{where}': {name[:60]!r} is none of {', '.join(OWN_METHODS)}{closest(name, OWN_METHODS)}; say where its"
+            " masks come from: files (existing masks), command (a program), or method (ours, with other options)"
         )
     _check_keys(item, kind, where)
     if kind == "method":
@@ -125,14 +209,13 @@ def _declare(item: str | Mapping[str, Any], where: str, config: Mapping[str, Any
     if name in OWN_METHODS:
         raise InputError(f"{where}.name': {name} is a method of spineseg; choose another name for the {kind}")
     _check_placeholders(item[kind], kind, f"{where}.{kind}'")
-    roots = (config.get("bids_dir"), ".") if kind == "files" else ()
     return DeclaredMethod(
         name,
         kind,
         template=item[kind],
         timeout_min=float(item.get("timeout", TIMEOUT_MIN)),
         version=str(item.get("version", "")),
-        roots=tuple(root for root in roots if root),
+        roots=roots if kind == "files" else (),
     )
 
 
@@ -163,14 +246,14 @@ def _check_placeholders(template: str, kind: str, where: str) -> None:
         raise InputError(f"{where}: expected a path with {{image_id}} or {{subject}}, found {template!r}")
 
 
-def check_declared(methods: Mapping[str, DeclaredMethod], images: Sequence[Mapping[str, str]] | None) -> None:
+def check_declared(methods: Mapping[str, DeclaredMethod], images: Sequence[StudyImage] | None) -> None:
     """Check before anything runs what methods need: options, weights, programs, masks.
 
     Parameters
     ----------
     methods : dict of DeclaredMethod
-    images : sequence of dict or None
-        Included rows of images.tsv; None where they are not known yet.
+    images : sequence of StudyImage or None
+        Those of the study; None where they are not known yet.
 
     Raises
     ------
@@ -181,13 +264,13 @@ def check_declared(methods: Mapping[str, DeclaredMethod], images: Sequence[Mappi
         where = f"config key 'methods.{position}"
         if method.options:
             try:
-                own_parameters(method)
-                weights_of(method.kind, method.weights)
+                method.params()
+                own_method(method.kind).hash_weights(method.weights)
             except InputError as error:
                 raise InputError(f"{where}.options': {error}") from error
         if method.kind == "command":
             _check_program(method.template, f"{where}.command'")
-        if method.kind == "files" and images and not any(method.find_masks(row) for row in images):
+        if method.kind == "files" and images and not any(method.find_masks(image) for image in images):
             first = Path(method.roots[0]) / fill_path(method.template, image_names(images[0]))
             raise InputError(
                 f"{where}.files': expected masks of the study's images such as {first}, found none"
@@ -209,47 +292,3 @@ def _check_program(command: str, where: str) -> None:
     )
     if known.returncode:
         raise InputError(f"{where}: no program {words[0]!r} was found; install it, or give its whole path")
-
-
-def own_parameters(method: DeclaredMethod) -> Any:
-    """Return the parameters that the options of one of our methods ask for.
-
-    Raises
-    ------
-    InputError
-        If an option is unknown or its value cannot be used.
-    """
-    from spineseg.options import params_from_options
-
-    options = {k: v for k, v in method.options.items() if k != WEIGHTS_OPTION[method.kind]}
-    return params_from_options(method.kind, options)
-
-
-def prepare_declared(method: DeclaredMethod, *, device: str = "auto", threads: int = 1) -> PreparedMethod:
-    """Make a declared method ready for images.
-
-    Raises
-    ------
-    InputError
-        If its options or weights cannot be used.
-    """
-    from spineseg.foreign import ExistingMasks, Program
-    from spineseg.methods import PreparedMethod, prepare_method
-
-    if method.is_own:
-        return prepare_method(
-            method.kind,
-            own_parameters(method),
-            weights=method.weights,
-            device=device,
-            threads=threads,
-            name=method.name,
-        )
-    foreign = (
-        ExistingMasks(method.template, tuple(map(Path, method.roots)))
-        if method.kind == "files"
-        else Program(method.template, method.timeout_min, threads)
-    )
-    return PreparedMethod(
-        method.name, foreign.segment, method.foreign_parameters(), {}, threads=threads, foreign=foreign
-    )

@@ -12,8 +12,12 @@ import shlex
 import string
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spineseg.errors import InputError
+
+if TYPE_CHECKING:
+    from spineseg.studyfolder.images import StudyImage
 
 IMAGE_NAMES = ("subject", "session", "run", "suffix", "datatype", "contrast", "image_id", "stem")
 """Placeholders that every template may hold; `stem` is the image's file name without extension."""
@@ -43,10 +47,9 @@ def placeholders(template: str) -> list[str]:
         raise InputError(f"expected placeholders such as {{subject}}, found {template!r} ({error})") from error
 
 
-def image_names(row: Mapping[str, str]) -> dict[str, str]:
-    """Return what the placeholders of an image stand for, from its row of images.tsv."""
-    names = {name: row.get(name) or "" for name in IMAGE_NAMES if name != "stem"}
-    return names | {"stem": row.get("source_stem") or row["image_id"], "bval": row.get("bval") or ""}
+def image_names(image: StudyImage) -> dict[str, str]:
+    """Return what the placeholders of an image of the study stand for."""
+    return {name: getattr(image, name) for name in (*IMAGE_NAMES, "bval")}
 
 
 def fill_path(template: str, names: Mapping[str, str]) -> Path:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import json
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+from made_study import CHUNK, study_folder, study_image, write_index
 from nibabel import orientations
 
+from spineseg.cli import main
 from spineseg.errors import InputError
-from spineseg.study.configuration import check_sources, complete_configuration
-from spineseg.study.declared import declared_methods, prepare_declared
-from spineseg.study.images import read_included, write_images
+from spineseg.methods.declared import check_declared
+from spineseg.study.configuration import StudyConfig, make_configuration
+from spineseg.study.index import index_images
 from spineseg.study.segment import segment_chunk
+from spineseg.study.sources import check_sources
+from spineseg.studyfolder.manifests import read_manifest, read_timings
+from spineseg.studyfolder.sidecars import read_sidecar
 
 AFFINE = np.diag([-0.5, 0.5, 2.0, 1.0])
 SUBJECTS = ("01", "02")
@@ -40,40 +46,36 @@ def bids(tmp_path):
     return tmp_path / "bids"
 
 
-def configure(bids, method, **keys) -> dict:
+def configure(bids, method, **keys) -> StudyConfig:
     methods = ["propseg", *(method if isinstance(method, list) else [method])]
-    return complete_configuration({"dataset": "x", "bids_dir": str(bids), "methods": methods} | keys)
+    return make_configuration({"dataset": "x", "bids_dir": str(bids), "methods": methods} | keys)
 
 
 def mask_path(bids, subject="01") -> Path:
     return bids / "derivatives" / "sct" / f"sub-{subject}" / "anat" / f"sub-{subject}_T2w_seg.nii.gz"
 
 
-def segment(tmp_path, bids, method, threads=1) -> dict[str, dict]:
-    """Entries of the manifest by subject."""
-    results = tmp_path / "results" / "x"
-    rows = [
-        {
-            "image_id": f"sub-{subject}_T2w",
-            "subject": subject,
-            "suffix": "T2w",
-            "datatype": "anat",
-            "contrast": "t2",
-            "path": str(bids / f"sub-{subject}" / "anat" / f"sub-{subject}_T2w.nii.gz"),
-            "included": "true",
-            "pilot": "true",
-            "chunk": "pilot-0001",
-        }
+def make_index(tmp_path, bids):
+    images = [
+        study_image(subject, path=str(bids / f"sub-{subject}" / "anat" / f"sub-{subject}_T2w.nii.gz"))
         for subject in SUBJECTS
     ]
-    write_images(results / "images.tsv", rows)
-    assert len(read_included(results / "images.tsv")) == 2
-    declared = declared_methods(configure(bids, method))[method["name"]]
-    manifest = segment_chunk(results / "images.tsv", results, prepare_declared(declared, threads=threads), "pilot-0001")
-    for entry in manifest["images"]:
-        entry["data"] = entry["mask"] and np.asarray(nib.load(results / entry["mask"]).dataobj)
-        entry["json"] = json.loads((results / entry["sidecar"]).read_text())
-    return {entry["image_id"][4:6]: entry for entry in manifest["images"]}
+    return write_index(study_folder(tmp_path, "x"), images), images
+
+
+def segment(tmp_path, bids, method, threads=1) -> dict[str, Any]:
+    """By subject: manifest entry, timing, content of the mask, sidecar and its path."""
+    folder, images = make_index(tmp_path, bids)
+    prepared = configure(bids, method).methods[method["name"]].prepare(threads=threads)
+    manifest, timings = segment_chunk(folder, prepared, CHUNK)
+    found = {}
+    for entry, timing, image in zip(manifest.images, timings, images, strict=True):
+        values = vars(entry) | {"seconds": timing.seconds, "peak_mb": timing.peak_mb}
+        values["data"] = entry.mask and np.asarray(nib.load(folder.inside(entry.mask)).dataobj)
+        values["path"] = folder.mask(image, method["name"])
+        values["json"] = read_sidecar(values["path"])
+        found[image.subject] = values
+    return found
 
 
 def test_existing_masks_become_results_and_a_missing_one_a_failure(tmp_path, bids):
@@ -84,9 +86,10 @@ def test_existing_masks_become_results_and_a_missing_one_a_failure(tmp_path, bid
     assert entries["01"]["status"] == "ok"
     assert entries["01"]["seconds"] is None
     sidecar = entries["01"]["json"]
-    assert sidecar["Sources"] == [str(bids / "sub-01" / "anat" / "sub-01_T2w.nii.gz"), str(mask_path(bids))]
-    assert sidecar["GeneratedBy"][1] == {"Name": "sct", "Version": "6.5"}
-    assert (sidecar["Method"], sidecar["Status"]) == ("sct", "ok")
+    assert sidecar.sources == (str(bids / "sub-01" / "anat" / "sub-01_T2w.nii.gz"), str(mask_path(bids)))
+    assert sidecar.maker == "6.5"
+    assert sidecar.to_json()["GeneratedBy"][1] == {"Name": "sct", "Version": "6.5"}
+    assert (sidecar.method, sidecar.status) == ("sct", "ok")
     assert entries["02"]["status"] == "failed"
     assert "expected the mask of sub-02_T2w.nii.gz, found no such file" in entries["02"]["message"]
 
@@ -125,15 +128,28 @@ def test_what_a_mask_may_hold(tmp_path, bids, mask, affine, status, message):
         np.testing.assert_array_equal(entry["data"], disc())
 
 
-def test_a_changed_mask_is_taken_in_anew_and_another_is_not(tmp_path, bids):
+def test_a_changed_mask_is_taken_in_anew_whatever_its_date_and_another_is_not(tmp_path, bids):
     for subject in SUBJECTS:
         save(mask_path(bids, subject), disc())
     first = segment(tmp_path, bids, FILES)
-    times = {s: (tmp_path / "results" / "x" / e["sidecar"]).stat().st_mtime_ns for s, e in first.items()}
+    times = {s: e["path"].with_name(e["path"].name).stat().st_mtime_ns for s, e in first.items()}
+    older = mask_path(bids, "02").stat().st_mtime_ns - 10**15
     save(mask_path(bids, "02"), disc(7))
+    os.utime(mask_path(bids, "02"), ns=(older, older))
     again = segment(tmp_path, bids, FILES)
     np.testing.assert_array_equal(again["02"]["data"], disc(7))
-    assert (tmp_path / "results" / "x" / again["01"]["sidecar"]).stat().st_mtime_ns == times["01"]
+    assert again["01"]["path"].stat().st_mtime_ns == times["01"]
+
+
+def test_a_mask_that_comes_later_is_taken_in_and_one_that_goes_is_missed(tmp_path, bids):
+    save(mask_path(bids), disc())
+    assert segment(tmp_path, bids, FILES)["02"]["status"] == "failed"
+    save(mask_path(bids, "02"), disc())
+    assert segment(tmp_path, bids, FILES)["02"]["status"] == "ok"
+    mask_path(bids, "02").unlink()
+    gone = segment(tmp_path, bids, FILES)["02"]
+    assert gone["status"] == "failed"
+    assert not gone["path"].exists()
 
 
 TOOL = """
@@ -211,7 +227,10 @@ def test_a_program_may_name_its_mask_itself(tmp_path, bids):
         ({"name": "reference", "files": "x/{image_id}"}, "'reference' means something else"),
         ({"name": "deepseg", "files": "x/{image_id}"}, "deepseg is a method of spineseg"),
         ({"name": "PropSeg", "method": "propseg"}, "a second method is named PropSeg"),
-        ({"name": "d", "method": "deepseg", "options": {"tresh": 0.4}}, "deepseg has no option 'tresh'"),
+        (
+            {"name": "d", "method": "deepseg", "options": {"tresh": 0.4}},
+            "deepseg: no such option 'tresh'; expected one of",
+        ),
         ({"name": "d", "method": "deepseg", "options": {"thr": "low"}}, "'thr': expected float or null, found 'low'"),
         ({"name": "d", "method": "deepseg", "options": {"thr": 4}}, "expected a number between 0 and 1"),
         ({"name": "d", "method": "deepseg", "options": {"weights": "gone.h5"}}, "gone.h5: no such weights"),
@@ -220,7 +239,7 @@ def test_a_program_may_name_its_mask_itself(tmp_path, bids):
 )
 def test_mistakes_are_one_line_before_anything_runs(bids, method, message):
     with pytest.raises(InputError) as caught:
-        check_sources(configure(bids, method))
+        index_images(configure(bids, method), 10)
     assert message in str(caught.value)
     assert "config key 'methods.1" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -236,22 +255,40 @@ def test_good_declarations_pass(bids):
     ]
     config = configure(bids, others, override={"method": "sct", "reason": "r", "by": "me"})
     check_sources(config)
-    methods = declared_methods(config)
-    assert list(methods) == ["propseg", "sct", "mine", "low", "wide"]
-    prepared = prepare_declared(methods["wide"])
-    assert (prepared.name, prepared.parameters["max_area_mm2"], prepared.parameters["distance_weight"]) == (
-        "wide",
-        150,
-        2,
-    )
+    images, _ = index_images(config, 10)
+    check_declared(config.methods, images)
+    check_declared(config.methods, None)
+    assert list(config.methods) == ["propseg", "sct", "mine", "low", "wide"]
+    prepared = config.methods["wide"].prepare()
+    parameters = prepared.made_by.parameters
+    assert (prepared.name, parameters["max_area_mm2"], parameters["distance_weight"]) == ("wide", 150, 2)
+    assert config.methods["mine"].prepare(threads=3).threads == 3
     with pytest.raises(InputError, match="expected one of methods, found 'sc'; did you mean 'sct'"):
-        check_sources(configure(bids, others, override={"method": "sc", "reason": "r", "by": "me"}))
+        configure(bids, others, override={"method": "sc", "reason": "r", "by": "me"})
 
 
 def test_a_method_changes_with_what_makes_its_masks(bids):
-    def digest(**keys):
-        return declared_methods(configure(bids, {"name": "d"} | keys))["d"].digest()
+    def made_by(**keys):
+        return configure(bids, {"name": "d"} | keys).methods["d"].made_by()
 
-    assert digest(method="deepseg") != digest(method="deepseg", options={"thr": 0.4})
-    assert digest(command="a {image} {mask}", version="1") != digest(command="a {image} {mask}", version="2")
-    assert digest(command="a {image} {mask}", timeout=1) == digest(command="a {image} {mask}", timeout=2)
+    def changes(before, after):
+        return made_by(**before).changes_to(made_by(**after))
+
+    own, command = {"method": "deepseg"}, {"command": "a {image} {mask}"}
+    assert changes(own, own | {"options": {"thr": 0.4}}) == ["thr null, now 0.4"]
+    assert changes(command | {"version": "1"}, command | {"version": "2"}) == ['version "1", now "2"']
+    assert changes(command | {"timeout": 1}, command | {"timeout": 2}) == []
+    assert changes(own, {"method": "propseg"})[0].startswith("code ")
+
+
+def test_the_command_writes_manifest_and_timings_by_the_configuration_in_the_folder(tmp_path, bids):
+    save(mask_path(bids), disc())
+    folder, _ = make_index(tmp_path, bids)
+    text = str({"dataset": "x", "bids_dir": str(bids), "methods": [FILES]})
+    folder.configuration.write_text(text.replace("'", '"'))
+    assert main(["segment", "-results", str(folder.root), "-method", "sct", "-chunk", CHUNK]) == 0
+    manifest = read_manifest(folder.manifest("sct", CHUNK))
+    assert [entry.status for entry in manifest.images] == ["ok", "failed"]
+    assert (manifest.dataset, manifest.method, manifest.chunk) == ("x", "sct", CHUNK)
+    assert manifest.made_by == configure(bids, FILES).methods["sct"].made_by()
+    assert [timing.seconds for timing in read_timings(folder.chunk_timings("sct", CHUNK))] == [None, None]

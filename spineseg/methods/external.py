@@ -16,14 +16,20 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spineseg.errors import GeometryError, InputError
+from spineseg.methods.placeholders import fill_command, fill_path
+from spineseg.methods.protocol import ImageInput
 from spineseg.segmentation import Segmentation
-from spineseg.templates import fill_command, fill_path
+from spineseg.studyfolder.sidecars import MadeBy
 from spineseg.volume import AFFINE_TOLERANCE_MM, NativeGrid, Volume, load_mask
 from spineseg.writing import file_stem
+
+if TYPE_CHECKING:
+    from spineseg.progress import Progress
 
 MAX_LABELS = 20
 """Most distinct values above 1 of a mask: parcellations of the cord have fewer, images have hundreds."""
@@ -40,27 +46,37 @@ class ExistingMasks:
 
     Parameters
     ----------
+    name : str
+    made_by : MadeBy
+    maker : str
+        Version of what made them, as the user states it.
     template : str
-        Path with placeholders, see `spineseg.templates`.
+        Path with placeholders, see `spineseg.methods.placeholders`.
     roots : tuple of Path
         Folders in which it is looked for, in this order.
     """
 
+    name: str
+    made_by: MadeBy
+    maker: str
     template: str
     roots: tuple[Path, ...]
-    is_timed = False
+    device = "cpu"
+    threads = 1
+    is_timed = False  # reading a mask is not what it took to make it
+    reads_file = True
 
     def find(self, names: Mapping[str, str]) -> Path:
         """Return the mask of an image, or where it was expected."""
         path = fill_path(self.template, names)
         return next((root / path for root in self.roots if (root / path).is_file()), self.roots[0] / path)
 
-    def files(self, names: Mapping[str, str]) -> list[Path]:
-        """Return the files that a result depends on beside the image."""
+    def sources(self, names: Mapping[str, str]) -> list[Path]:
+        """Return the files beside the image that a result depends on."""
         path = self.find(names)
         return [path] if path.is_file() else []
 
-    def segment(self, image: Path, names: Mapping[str, str], volume: Volume, grid: NativeGrid) -> Segmentation:
+    def segment(self, image: ImageInput, progress: Progress | None = None) -> Segmentation:
         """Return the image's mask.
 
         Raises
@@ -68,10 +84,10 @@ class ExistingMasks:
         InputError
             If there is none, or it is no mask of this image.
         """
-        path = self.find(names)
+        path = self.find(image.names)
         if not path.is_file():
-            raise InputError(f"{path}: expected the mask of {image.name}, found no such file")
-        mask, notes = read_mask(path, volume, grid)
+            raise InputError(f"{path}: expected the mask of {image.path.name}, found no such file")
+        mask, notes = read_mask(path, image.volume, image.grid)
         return _as_segmentation(mask, notes, sources=(str(path),))
 
 
@@ -81,23 +97,32 @@ class Program:
 
     Parameters
     ----------
+    name : str
+    made_by : MadeBy
+    maker : str
+        Its version, as the user states it.
     template : str
-        Command for bash with placeholders, see `spineseg.templates`.
+        Command for bash with placeholders, see `spineseg.methods.placeholders`.
     timeout_min : float, minutes
         After it the program is ended and the image counts as failed.
     threads : int
     """
 
+    name: str
+    made_by: MadeBy
+    maker: str
     template: str
     timeout_min: float
     threads: int = 1
+    device = "cpu"
     is_timed = True
+    reads_file = True
 
-    def files(self, names: Mapping[str, str]) -> list[Path]:
-        """Return the files that a result depends on beside the image: none that we know."""
+    def sources(self, names: Mapping[str, str]) -> list[Path]:
+        """Return the files beside the image that a result depends on: none that we know."""
         return []
 
-    def segment(self, image: Path, names: Mapping[str, str], volume: Volume, grid: NativeGrid) -> Segmentation:
+    def segment(self, image: ImageInput, progress: Progress | None = None) -> Segmentation:
         """Run the program on an image and return the mask that it wrote.
 
         Raises
@@ -106,12 +131,12 @@ class Program:
             If it ends with an error, takes too long, or writes no mask of this image; with its last line.
         """
         with tempfile.TemporaryDirectory(prefix="spineseg-") as folder:
-            target = Path(folder) / f"{file_stem(image)}_seg.nii.gz"
-            known = {**names, "image": str(image), "mask": str(target), "folder": folder, "threads": str(self.threads)}
-            command = fill_command(self.template, known)
+            target = Path(folder) / f"{file_stem(image.path)}_seg.nii.gz"
+            files = {"image": str(image.path), "mask": str(target), "folder": folder}
+            command = fill_command(self.template, {**image.names, **files, "threads": str(self.threads)})
             try:
                 peak_mib = run_program(command, self.timeout_min * 60, self.threads, Path(folder) / "stderr.txt")
-                mask, notes = read_mask(_find_written(target), volume, grid)
+                mask, notes = read_mask(_find_written(target), image.volume, image.grid)
             except InputError as error:  # the folder's name differs from run to run, tables must not
                 raise InputError(str(error).replace(f"{folder}/", "")) from error
         return _as_segmentation(mask, notes, peak_mib=peak_mib)

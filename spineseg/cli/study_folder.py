@@ -1,0 +1,45 @@
+"""What the steps of a study share on the command line: the results folder and the configuration in it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from spineseg.study.configuration import StudyConfig
+    from spineseg.studyfolder.layout import StudyFolder
+
+STAGES = ("all", "pilot", "study")
+"""As `spineseg.studyfolder.layout.Stage`, which help need not import."""
+
+
+def add_folder(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name the results folder and the configuration."""
+    parser.add_argument("-results", type=Path, required=True, metavar="DIR", help="results folder of the dataset")
+    parser.add_argument(
+        "-config", type=Path, metavar="FILE", help="the study's configuration; default: study.json in the folder"
+    )
+
+
+def study_folder(args: argparse.Namespace) -> StudyFolder:
+    """Return the results folder."""
+    from spineseg.studyfolder.layout import StudyFolder
+
+    return StudyFolder(args.results)
+
+
+def study_config(args: argparse.Namespace) -> StudyConfig:
+    """Read the configuration; without one, that of a study by default settings.
+
+    Raises
+    ------
+    InputError
+        If it cannot be used.
+    """
+    from spineseg.study.configuration import make_configuration, read_configuration
+
+    folder = study_folder(args)
+    if args.config or folder.configuration.is_file():
+        return read_configuration(args.config or folder.configuration)
+    return make_configuration({"dataset": folder.name})

@@ -1,0 +1,45 @@
+"""Parameters of deepseg: what a user may set. Apart from the networks, so that help need not import torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spineseg.parameters import check_ranges, parameter
+
+
+@dataclass(frozen=True)
+class DeepsegParams:
+    """Settings of deepseg.
+
+    Parameters
+    ----------
+    thr : float, 0 to 1, optional
+        Probability from which a voxel is cord. The one threshold, applied on the image's own grid. Default: that of
+        the contrast, `spineseg.deepseg.segment.OWN_THRESHOLDS` or SCT's.
+    kernel : {"2d", "3d"}
+        Slices alone, or with their neighbours along the cord.
+    mirror : bool, optional
+        Average over two views of each slice, one of them mirrored, or over six where there are few slices. Default:
+        yes, but for SCT's networks, which are published without.
+    min_confidence : float
+        Heat of the detector below which a slice is believed to hold no cord.
+    batch : int
+        Patches of one call; only speed and memory depend on it.
+    """
+
+    thr: float | None = parameter(
+        None, "-thr", "probability from which a voxel is cord; default 0.5, for t2 0.45 (SCT's weights: their own)",
+        group="deepseg", metavar="P", least=0, most=1,
+    )  # fmt: skip
+    kernel: str = parameter(
+        "2d", "-kernel", "slices alone, or with their neighbours; default 2d", group="deepseg", choices=("2d", "3d")
+    )
+    mirror: bool | None = parameter(
+        None, "-mirror", "average over two to six views, half of them mirrored; 0: one view, faster; default 1 (SCT's"
+        " weights: 0)", group="deepseg",
+    )  # fmt: skip
+    min_confidence: float = parameter(0.25, "", least=0)
+    batch: int = parameter(32, "", least=1)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)

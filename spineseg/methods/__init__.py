@@ -1,0 +1,1 @@
+"""The segmentation methods: ours, masks that exist already, and programs, behind one call."""

@@ -1,0 +1,32 @@
+"""deepseg made ready for images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from spineseg.deepseg.model import Models, load_models
+from spineseg.deepseg.parameters import DeepsegParams
+from spineseg.deepseg.segment import segment_cord
+from spineseg.segmentation import Segmentation
+from spineseg.volume import Volume
+
+
+def prepare(
+    params: DeepsegParams, weights: str | None, device: str, threads: int
+) -> tuple[Callable[..., Segmentation], str]:
+    """Return the function that segments a volume, and the device that it runs on.
+
+    Raises
+    ------
+    ModelError
+        If the weights cannot be read, or 3-D convolutions are asked of networks that have none.
+    """
+    models = load_models(weights, device=device, threads=threads)
+    if isinstance(models, Models):  # SCT's answer by contrast, ours alike for every image
+        models = models.for_contrast("any", params.kernel)
+
+    def segment(volume: Volume, contrast: str, **options: Any) -> Segmentation:
+        return segment_cord(volume, contrast, params, models=models, **options)
+
+    return segment, models.device

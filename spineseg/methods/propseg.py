@@ -1,0 +1,28 @@
+"""propseg made ready for images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from spineseg.centerline.detector import Detector, load_detector
+from spineseg.propseg.parameters import PropsegParams
+from spineseg.propseg.segment import segment_cord
+from spineseg.segmentation import Segmentation
+from spineseg.volume import Volume
+
+
+def prepare(
+    params: PropsegParams, weights: str | None, device: str, threads: int
+) -> tuple[Callable[..., Segmentation], str]:
+    """Return the function that segments a volume, and the device that it runs on; detectors are read when needed."""
+
+    @cache
+    def detector_of(contrast: str) -> Detector:
+        return load_detector(contrast, weights)
+
+    def segment(volume: Volume, contrast: str, **options: Any) -> Segmentation:
+        return segment_cord(volume, contrast, params, detector=detector_of(contrast), **options)
+
+    return segment, "cpu"

@@ -1,0 +1,189 @@
+"""What one image goes through: read, segment, write the mask and what is known about it."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spineseg.bids import sidecar_path
+from spineseg.errors import InputError, ModelError
+from spineseg.methods.protocol import ImageInput, Method
+from spineseg.provenance import PeakMemory, sha256_file
+from spineseg.segmentation import Segmentation
+from spineseg.studyfolder.sidecars import Sidecar, write_sidecar
+from spineseg.volume import load_image, load_mask, save_volume
+from spineseg.writing import file_stem, write_text
+
+if TYPE_CHECKING:
+    from spineseg.progress import Progress
+
+
+@dataclass(frozen=True)
+class ImageTask:
+    """One image to segment, and the mask to write.
+
+    Parameters
+    ----------
+    image, output : Path
+        Input image; output mask. The sidecar has the mask's name with ``.json``.
+    contrast : {"t1", "t2", "t2s", "dwi"}
+    bval : Path, optional
+        b-values of a diffusion series.
+    centerline : Path, optional
+        Curve to follow instead of detecting one, NIfTI or CSV.
+    masks : dict
+        Other drawings of the user on the image's grid: name of the method's option to file.
+    soft : bool
+        Write probabilities as float32 in place of the binary mask.
+    key : str
+        Kept in the sidecar so that a later run can tell whether the result is still good.
+    names : dict
+        What placeholders stand for, for methods that are not ours.
+    """
+
+    image: Path
+    output: Path
+    contrast: str
+    bval: Path | None = None
+    centerline: Path | None = None
+    masks: Mapping[str, Path] = field(default_factory=dict)
+    soft: bool = False
+    key: str = ""
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """Result of one image.
+
+    Parameters
+    ----------
+    task : ImageTask
+    sidecar : Sidecar
+        Status, notes, seconds and all that is written about the mask.
+    files : tuple of Path
+        Written, the mask first.
+    image : ImageInput or None
+    segmentation : Segmentation or None
+        Both as they are in memory; None where an earlier result was good, or the image failed.
+    """
+
+    task: ImageTask
+    sidecar: Sidecar
+    files: tuple[Path, ...] = ()
+    image: ImageInput | None = None
+    segmentation: Segmentation | None = None
+
+
+def segment_file(task: ImageTask, method: Method, progress: Progress) -> ImageResult:
+    """Segment one image file and write the mask, its by-products and its sidecar, sidecar last.
+
+    Raises
+    ------
+    InputError
+        If the image or one of the user's drawings cannot be used. Nothing has been written then.
+    """
+    peak = PeakMemory()
+    progress.start_image(task.image.name)
+    progress.stage("reading")
+    image = _read_input(task)
+    progress.stage("segmentation")
+    result = method.segment(image, progress)
+    progress.stage("writing")
+    files = _write_result(task, result, image)
+    progress.end_image(result.status)
+    sidecar = describe_result(task, method, result.status, (*image.grid.notes, *result.notes))
+    sidecar = replace(
+        sidecar,
+        made_by=replace(sidecar.made_by, parameters={**sidecar.made_by.parameters, **result.parameters}),
+        sources=(*sidecar.sources, *result.sources),
+        mask_sha256=sha256_file(task.output),
+        slice_uncertainty=_slice_uncertainty(result),
+    )
+    if method.is_timed:
+        sidecar = replace(
+            sidecar,
+            seconds=round(sum(progress.seconds.values()), 3),
+            peak_mb=round(result.peak_mib or peak.mib(), 1),
+            stage_seconds={name: round(value, 3) for name, value in progress.seconds.items()},
+        )
+    return ImageResult(task, sidecar, (*files, write_sidecar(task.output, sidecar)), image, result)
+
+
+def segment_or_explain(task: ImageTask, method: Method, progress: Progress) -> ImageResult:
+    """Segment one image file; one that cannot be segmented leaves a sidecar without a mask that says why.
+
+    Only what is no fault of an image (no memory, no weights) is raised.
+    """
+    try:
+        return segment_file(task, method, progress)
+    except (MemoryError, ModelError):
+        raise
+    except Exception as error:  # one image must not stop the study; the line and the log say why
+        progress.end_image("failed")
+        if not isinstance(error, InputError):
+            traceback.print_exc(file=sys.stderr)
+        message = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        task.output.unlink(missing_ok=True)
+        sidecar = describe_result(task, method, "failed", (" ".join(message.split()),))
+        return ImageResult(task, sidecar, (write_sidecar(task.output, sidecar),))
+
+
+def describe_result(task: ImageTask, method: Method, status: str, notes: tuple[str, ...]) -> Sidecar:
+    """Return what lies beside a mask: what made it, from what, and how it went."""
+    drawings = {"centerline": task.centerline, **task.masks}
+    return Sidecar(
+        method=method.name,
+        contrast=task.contrast,
+        status=status,
+        made_by=method.made_by,
+        maker=method.maker,
+        sources=(str(task.image), *(str(path) for path in drawings.values() if path)),
+        notes=notes,
+        key=task.key,
+        device=method.device,
+        threads=method.threads,
+    )
+
+
+def _read_input(task: ImageTask) -> ImageInput:
+    """Read the image and what the user drew on it."""
+    volume, grid = load_image(task.image, contrast=task.contrast, bval=task.bval)
+    drawings: dict[str, Any] = {name: load_mask(path, like=grid)[0].data for name, path in task.masks.items()}
+    if task.centerline is not None:
+        from spineseg.centerline.curve import load_centerline
+
+        drawings["centerline"] = load_centerline(task.centerline, grid)
+    return ImageInput(task.image, volume, grid, task.contrast, task.names, drawings)
+
+
+def _slice_uncertainty(result: Segmentation) -> tuple[float | None, ...] | None:
+    """Return the method's doubt per slice of the canonical volume, from below; None where there is no mask."""
+    if result.uncertainty is None:
+        return None
+    # three digits: more would differ between processors
+    return tuple(None if np.isnan(x) else round(float(x), 3) for x in result.uncertainty)
+
+
+def _write_result(task: ImageTask, result: Segmentation, image: ImageInput) -> tuple[Path, ...]:
+    """Write the mask (or probabilities) and the by-products; return the files."""
+    sidecar_path(task.output).unlink(missing_ok=True)  # of an earlier mask, which it would belong to no more
+    if task.soft:
+        save_volume(task.output, result.cord_prob.clip(0, 1), image.grid, np.float32)
+    else:
+        save_volume(task.output, result.cord_mask, image.grid, np.uint8)
+    files = [task.output]
+    for ending, content in result.extra.items():
+        path = task.output.with_name(file_stem(task.image) + ending)
+        if isinstance(content, np.ndarray):
+            save_volume(path, content, image.grid, np.uint8 if content.dtype == bool else content.dtype.type)
+        else:
+            write_text(path, content)
+        files.append(path)
+    return tuple(files)

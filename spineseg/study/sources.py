@@ -1,0 +1,150 @@
+"""Find the images of a study, in a BIDS dataset or a table, and check that what the configuration names is there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from spineseg.bids import DATATYPES, image_stem, parse_name
+from spineseg.contrasts import SUFFIX_CONTRAST
+from spineseg.errors import InputError
+from spineseg.file_digests import absent_content
+from spineseg.spelling import closest
+from spineseg.study.configuration import StudyConfig
+from spineseg.study.sheet import read_sheet
+from spineseg.studyfolder.images import StudyImage
+
+REFERENCE_END = "_label-SC_seg"
+"""End of the stem of a manual cord mask, as SCT and spine-generic name it."""
+
+
+def find_images(config: StudyConfig) -> list[StudyImage]:
+    """Return every image of the source; a reason is set where the file itself is the obstacle.
+
+    Raises
+    ------
+    InputError
+        If the source cannot be read.
+    """
+    found = read_sheet(config.images) if config.images else _find_in_bids(Path(config.source), config)
+    return [_with_content(image) for image in found]
+
+
+def check_sources(config: StudyConfig) -> None:
+    """Check that the images, subjects, references and masks that the configuration names are there.
+
+    Raises
+    ------
+    InputError
+        In one line that names the key, or the row of the table.
+    """
+    subjects = _check_images(config)
+    for key, names in (("subjects", config.subjects), ("pilot.subjects", config.pilot.subjects)):
+        for name in names or ():
+            if name not in subjects:
+                raise InputError(f"config key '{key}': no subject {name!r} in {config.source}{closest(name, subjects)}")
+
+
+def _check_images(config: StudyConfig) -> set[str]:
+    """Check the table or the folders of images; return the subjects there are."""
+    if config.images:
+        return {image.subject for image in read_sheet(config.images)}
+    if not config.bids_dir:
+        raise InputError("config keys 'bids_dir' and 'images': expected one of them, found neither")
+    root = Path(config.bids_dir)
+    if not root.is_dir():
+        raise InputError(f"config key 'bids_dir': expected a folder, found none at {root}")
+    subjects = {entry.name.removeprefix("sub-") for entry in _folders(root) if entry.name.startswith("sub-")}
+    if not subjects:
+        raise InputError(f"config key 'bids_dir': expected folders named sub-*, found none in {root}")
+    if config.references and not config.is_default_references and config.reference_folder is None:
+        raise InputError(
+            f"config key 'references': expected a folder, found none at {root / config.references}"
+            f" nor at {config.references}; null means that there are no manual masks"
+        )
+    return subjects
+
+
+def walk_folders(root: Path) -> Iterator[tuple[str, str, Path]]:
+    """Yield subject, session and path of every folder that can hold images, sorted."""
+    for subject in _folders(root):
+        if not subject.name.startswith("sub-"):
+            continue
+        for inner in _folders(subject.path):
+            if inner.name in DATATYPES:
+                yield subject.name[4:], "", Path(inner.path)
+            elif inner.name.startswith("ses-"):
+                for datatype in _folders(inner.path):
+                    if datatype.name in DATATYPES:
+                        yield subject.name[4:], inner.name[4:], Path(datatype.path)
+
+
+def _folders(path: str | Path) -> list[os.DirEntry[str]]:
+    """Return the sub-folders of a folder, sorted by name."""
+    with os.scandir(path) as entries:
+        return sorted((entry for entry in entries if entry.is_dir()), key=lambda entry: entry.name)
+
+
+def _image_files(folder: Path) -> list[tuple[str, str]]:
+    """Return stem and name of every NIfTI file in a folder, sorted; compressed before plain."""
+    named = ((image_stem(name), name) for name in os.listdir(folder) if not name.startswith("."))  # noqa: PTH208 names, not paths
+    return sorted(((stem, name) for stem, name in named if stem is not None), key=lambda x: (x[0], -len(x[1])))
+
+
+def _find_in_bids(root: Path, config: StudyConfig) -> Iterator[StudyImage]:
+    """Yield every image of a BIDS dataset."""
+    references = _find_references(config.reference_folder) if config.reference_folder else {}
+    seen: dict[str, str] = {}
+    for subject, session, folder in walk_folders(root):
+        for stem, name in _image_files(folder):
+            image = _describe(stem, subject, session, folder)
+            path, bval = str(folder / name), folder / f"{stem}.bval"
+            image = replace(
+                image,
+                path=path,
+                reference=references.get(stem, ""),
+                bval=str(bval) if image.suffix == "dwi" and (bval.is_file() or bval.is_symlink()) else "",
+            )
+            if not path.isprintable():
+                image = replace(image, reason="its path holds a line break, a tab or another control character")
+            elif stem in seen:
+                image = replace(image, reason=f"duplicate: same name as {seen[stem]}")
+            seen.setdefault(stem, path)
+            yield image
+
+
+def _describe(stem: str, subject: str, session: str, folder: Path) -> StudyImage:
+    """Return what the name and the place of an image say."""
+    image = StudyImage(stem, subject, session, datatype=folder.name)
+    name = parse_name(stem)
+    if name is None:
+        return replace(image, reason="its name does not follow BIDS")
+    image = replace(image, run=name.run, suffix=name.suffix, contrast=SUFFIX_CONTRAST.get(name.suffix, ""))
+    if name.subject != subject or name.session not in ("", session):
+        return replace(image, reason="its name is of another subject or session than its folder")
+    if name.entities.get("part", "mag") != "mag":
+        return replace(image, reason=f"not a magnitude image (part-{name.entities['part']})")
+    return image
+
+
+def _find_references(root: Path) -> dict[str, str]:
+    """Return image to manual mask for the masks in a folder."""
+    return {
+        stem.removesuffix(REFERENCE_END): str(folder / name)
+        for _, _, folder in walk_folders(root)
+        for stem, name in _image_files(folder)
+        if stem.endswith(REFERENCE_END)
+    }
+
+
+def _with_content(image: StudyImage) -> StudyImage:
+    """Set the reason of an image whose content, or that of its b-values, is elsewhere."""
+    if image.reason:
+        return image
+    if why := absent_content(image.path):
+        return replace(image, reason=why)
+    if image.bval and (why := absent_content(image.bval)):
+        return replace(image, reason=f"its b-values: {why}")
+    return image

@@ -1,0 +1,33 @@
+"""The steps of a study, and the digest of the code of each: a step is done again when its own code changes."""
+
+from __future__ import annotations
+
+from spineseg.code_digest import digest_code
+from spineseg.contrasts import CONTRASTS
+
+JUDGING = (
+    *("weights/quality.json", "weights/deepseg_detect.safetensors", "weights/deepseg_segment.safetensors"),
+    *(f"weights/optic_{contrast}.safetensors" for contrast in CONTRASTS),
+)
+"""What predicts the Dice and guesses the contrast when masks are measured, whatever method made them."""
+
+STEPS: dict[str, tuple[str, ...]] = {
+    "index": ("spineseg.study.index", "spineseg.study.describe"),
+    "perturb": ("spineseg.study.perturb",),
+    "measure": ("spineseg.study.measure", *JUDGING),
+    "gather": ("spineseg.study.gather",),
+    "decide": ("spineseg.decision.from_files", "spineseg.decision.report_text"),
+    "lock": ("spineseg.study.lock",),
+    "keep": ("spineseg.study.keep",),
+    "draw": ("spineseg.report.qc",),
+    "page": ("spineseg.report.qc", "report/templates/qc.html", "report/templates/qc.css", "report/templates/qc.js"),
+    "report": ("spineseg.report.page", "report/templates/report.html", "report/templates/report.css"),
+    "demo": ("spineseg.phantom.dataset",),
+}
+"""Step to its modules and other files of the package. The code of a segmentation belongs to its method
+(`DeclaredMethod.made_by`)."""
+
+
+def digest_step(step: str) -> str:
+    """Return the digest of the code of a step."""
+    return digest_code(*STEPS[step])

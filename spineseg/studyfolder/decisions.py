@@ -1,0 +1,321 @@
+"""What has been decided and settled: decision, lock, exceptions, kept masks, membership of chunks and pilot."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from spineseg.errors import InputError
+from spineseg.studyfolder.files import listed, read_record, read_rows, write_table
+from spineseg.studyfolder.layout import StudyFolder
+from spineseg.studyfolder.manifests import ManifestEntry
+from spineseg.studyfolder.sidecars import MadeBy
+from spineseg.writing import write_json
+
+VERDICTS = ("clear", "equivalent", "undecided", "none", "override")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """``decision.json``: which method to keep.
+
+    Parameters
+    ----------
+    method : str or None
+    verdict : str
+        One of `VERDICTS`.
+    computed : str or None
+        What the rule would keep, whatever a person chose.
+    document : dict
+        The whole content.
+    """
+
+    method: str | None
+    verdict: str
+    computed: str | None
+    document: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Decision:
+        """Make a record of what the file holds."""
+        if document["verdict"] not in VERDICTS:
+            raise ValueError(f"expected a verdict among {', '.join(VERDICTS)}, found {document['verdict']!r}")
+        return cls(document["method"], document["verdict"], document["computed"]["method"], document)
+
+
+def read_decision(path: str | Path) -> Decision:
+    """Read a decision.
+
+    Raises
+    ------
+    InputError
+        If it is missing or damaged.
+    """
+    return read_record(path, Decision.from_json, "a decision")
+
+
+def write_decision(path: str | Path, document: Mapping[str, Any]) -> None:
+    """Write ``decision.json``."""
+    write_json(path, document)
+
+
+def find_decision(path: str | Path) -> Decision | None:
+    """Read a decision, or return None where none has been made yet.
+
+    Raises
+    ------
+    InputError
+        If it is damaged.
+    """
+    return read_decision(path) if Path(path).is_file() else None
+
+
+def decided_method(path: str | Path) -> str:
+    """Return the method that a decision keeps.
+
+    Raises
+    ------
+    InputError
+        If it keeps none, is missing or damaged.
+    """
+    method = read_decision(path).method
+    if method is None:
+        raise InputError(f"{path}: keeps no method; read decision.md, or choose one by the config key override")
+    return method
+
+
+@dataclass(frozen=True)
+class AcceptedChange:
+    """A change within a study that a person has accepted."""
+
+    changes: tuple[str, ...]
+    reason: str
+    by: str
+
+
+@dataclass(frozen=True)
+class Lock:
+    """``study/lock.json``: what a study is held to from its first image on."""
+
+    method: str
+    made_by: MadeBy
+    accepted: tuple[AcceptedChange, ...] = ()
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Lock:
+        """Make a record of what the file holds."""
+        accepted = [AcceptedChange(listed(a["changes"]), a["reason"], a["by"]) for a in listed(content["accepted"])]
+        return cls(content["method"], MadeBy.from_json(content["made_by"]), tuple(accepted))
+
+
+def find_lock(folder: StudyFolder) -> Lock | None:
+    """Return what a study is held to, or None where it has not started.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or of a version of spineseg that did not record the code.
+    """
+    if not folder.lock.is_file():
+        return None
+    mend = (
+        "a study that an older spineseg started cannot go on with this one: give the new run another dataset name, or"
+        " delete the file to start the study here"
+    )
+    return read_record(folder.lock, Lock.from_json, "the lock of a study, with the digest of its code", mend)
+
+
+def write_lock(folder: StudyFolder, lock: Lock) -> None:
+    """Write ``study/lock.json``."""
+    write_json(folder.lock, asdict(lock))
+
+
+@dataclass(frozen=True)
+class Exceptions:
+    """``study/exceptions.json``: the images that are kept by another method than the study's."""
+
+    instead_of: str
+    images: tuple[ManifestEntry, ...]
+
+    @property
+    def entries(self) -> dict[str, ManifestEntry]:
+        """Image to entry."""
+        return {entry.image_id: entry for entry in self.images}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Exceptions:
+        """Make a record of what the file holds."""
+        return cls(content["instead_of"], tuple(map(ManifestEntry.from_json, listed(content["images"]))))
+
+
+def read_exceptions(path: str | Path) -> Exceptions:
+    """Read the excepted images of a study.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged.
+    """
+    return read_record(path, Exceptions.from_json, "the study's exceptions")
+
+
+def write_exceptions(folder: StudyFolder, exceptions: Exceptions) -> None:
+    """Write ``study/exceptions.json``."""
+    write_json(folder.exceptions, asdict(exceptions))
+
+
+@dataclass(frozen=True)
+class KeptRow:
+    """Which mask is kept of one image: a row of ``kept.tsv``.
+
+    Parameters
+    ----------
+    image_id, subject, session, contrast : str
+    method : str
+        Empty where no method's mask is kept.
+    status : str
+        The segmentation's; ``corrected`` where a person has changed the mask, ``none`` where no method is kept.
+    mask, source : str
+        The kept mask and the method's mask that it is a copy of, below the results folder.
+    sha256 : str
+    message : str
+    """
+
+    image_id: str
+    subject: str
+    session: str
+    contrast: str
+    method: str = ""
+    status: str = "none"
+    mask: str = ""
+    source: str = ""
+    sha256: str = ""
+    message: str = ""
+
+
+KEPT_COLUMNS = tuple(KeptRow.__dataclass_fields__)
+
+
+def read_kept(path: str | Path) -> list[KeptRow]:
+    """Read ``kept.tsv``.
+
+    Raises
+    ------
+    InputError
+        If it is missing or damaged.
+    """
+    return read_rows(path, lambda cells: KeptRow(**{name: cells[name] for name in KEPT_COLUMNS}), KEPT_COLUMNS)
+
+
+def write_kept(path: str | Path, rows: Sequence[KeptRow]) -> None:
+    """Write ``kept.tsv``."""
+    write_table(path, KEPT_COLUMNS, map(vars, rows))
+
+
+PILOT, REST = "pilot", "rest"
+"""First part of a chunk's name: chunks hold pilot images or others, so that the pilot touches no others."""
+
+_CHUNK = re.compile(rf"({PILOT}|{REST})-[0-9]+")
+
+
+@dataclass(frozen=True)
+class Membership:
+    """What an index settles for the next ones.
+
+    Parameters
+    ----------
+    chunks : dict of str to str
+        Image to chunk, such as ``pilot-0001``.
+    pilot : dict
+        ``{"n", "seed", "subjects"}`` of a drawn pilot; empty where none was drawn.
+    """
+
+    chunks: Mapping[str, str] = field(default_factory=dict)
+    pilot: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Membership:
+        """Make a record of what the file holds."""
+        for image, chunk in content["chunks"].items():
+            if not _CHUNK.fullmatch(chunk):
+                raise ValueError(f"{image}: expected a chunk such as pilot-0001, found {chunk!r}")
+        if content["pilot"]:
+            n, seed, subjects = (content["pilot"][key] for key in ("n", "seed", "subjects"))
+            if {type(n), type(seed)} != {int} or not all(map(str.isprintable, listed(subjects))):
+                raise ValueError(f"expected a pilot with n, seed and subjects, found {content['pilot']}")
+        return cls(content["chunks"], content["pilot"])
+
+    def images_of(self, chunk: str) -> list[str]:
+        """Return the images of a chunk."""
+        return [image for image, own in self.chunks.items() if own == chunk]
+
+
+def read_membership(folder: StudyFolder) -> Membership:
+    """Read which images make a chunk.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged.
+    """
+    mend = "delete it and images.tsv, and run the same snakemake command; a drawn pilot is then drawn again"
+    return read_record(folder.membership, Membership.from_json, "the chunks of a study", mend)
+
+
+def find_membership(folder: StudyFolder) -> Membership:
+    """Read which images made a chunk in an earlier index, if there was one.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged: without it the pilot would be drawn again.
+    """
+    return read_membership(folder) if folder.membership.is_file() else Membership()
+
+
+def write_membership(folder: StudyFolder, membership: Membership) -> None:
+    """Write which images make a chunk."""
+    write_json(folder.membership, asdict(membership))
+
+
+@dataclass(frozen=True)
+class Perturbed:
+    """How far a method agrees with itself on changed copies of a chunk's images.
+
+    Parameters
+    ----------
+    method, chunk : str
+    n : int
+        Copies of each image.
+    images : dict
+        Image to the measures ``perturb_dice`` and ``perturb_csa_cv``; None where not known.
+    """
+
+    method: str
+    chunk: str
+    n: int
+    images: Mapping[str, Mapping[str, float | None]]
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Perturbed:
+        """Make a record of what the file holds."""
+        return cls(content["method"], content["chunk"], content["n"], content["images"])
+
+
+def read_perturbed(path: str | Path) -> Perturbed:
+    """Read what ``spineseg perturb`` wrote of a chunk.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged.
+    """
+    return read_record(path, Perturbed.from_json, "what spineseg perturb writes")
+
+
+def write_perturbed(path: str | Path, perturbed: Perturbed) -> None:
+    """Write how far a method agrees with itself on a chunk's images."""
+    write_json(path, asdict(perturbed))

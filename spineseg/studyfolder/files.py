@@ -1,0 +1,223 @@
+"""Read and write the files of a study; one that is damaged is named in one line, with what to do."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import math
+import unicodedata
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from spineseg.errors import InputError
+from spineseg.writing import write_text
+
+NOT_AVAILABLE = "n/a"
+"""A cell without a value, as BIDS writes it."""
+
+MEND = "delete it and run the same snakemake command"
+"""What brings back any file that a study has made."""
+
+T = TypeVar("T")
+
+
+def read_record(path: str | Path, parse: Callable[[dict[str, Any]], T], what: str, mend: str = MEND) -> T:
+    """Read a JSON file and make a typed record of it.
+
+    Parameters
+    ----------
+    path : path
+    parse : callable
+        Makes the record; may raise KeyError, TypeError, ValueError or AttributeError where the content does not fit.
+    what : str
+        What the file is, for the message.
+    mend : str
+        What to do where it is damaged.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, is no JSON, or does not hold what it should.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: expected {what}, found no file to read ({error.strerror}); {mend}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: expected {what}, found no JSON ({_one_line(error)}); {mend}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected {what}, found JSON without keys; {mend}")
+    try:
+        record = parse(content)
+        check_types(record)
+        return record
+    except KeyError as error:
+        raise InputError(f"{path}: expected {what}, found no key {error}; {mend}") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: expected {what}, found other content ({_one_line(error)}); {mend}") from error
+
+
+def check_types(record: Any) -> None:
+    """Raise TypeError for the first field of a dataclass that holds something else than it is declared with."""
+    for name, hint in _declared(type(record)).items():
+        value = getattr(record, name)
+        if not _fits(value, hint):
+            raise TypeError(f"{name}: {str(value)[:40]!r}")
+
+
+@cache
+def _declared(cls: type) -> dict[str, Any]:
+    """Return the fields of a dataclass with their types; nothing for another class."""
+    hints = get_type_hints(cls) if is_dataclass(cls) else {}
+    return {one.name: hints[one.name] for one in fields(cls)} if hints else {}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value of a record is of a type: tuples of one kind, mappings, unions, records, plain types."""
+    if is_dataclass(hint) and isinstance(value, hint):  # type: ignore[arg-type]
+        check_types(value)
+        return True
+    inside = get_args(hint)
+    if isinstance(hint, UnionType):
+        return any(_fits(value, one) for one in inside)
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_fits(item, inside[0]) for item in value)
+    if inside:
+        pairs = value.items() if isinstance(value, Mapping) else ()
+        return isinstance(value, Mapping) and all(_fits(k, inside[0]) and _fits(v, inside[1]) for k, v in pairs)
+    if isinstance(value, bool):  # which Python counts among the whole numbers
+        return hint in (bool, Any)
+    return hint is Any or isinstance(value, int | float if hint is float else hint)
+
+
+def listed(value: Any) -> tuple[Any, ...]:
+    """Return a JSON list as a tuple; text and mappings, which Python would also take apart, are none."""
+    if not isinstance(value, list):
+        raise TypeError(f"expected a list, found {str(value)[:40]!r}")
+    return tuple(value)
+
+
+def _one_line(error: Exception) -> str:
+    """Return an error's text in one line, cut where it is long."""
+    return " ".join(str(error).split())[:120]
+
+
+def read_text_table(path: str | Path) -> str:
+    """Return the text of a table, ``.gz`` or not.
+
+    Raises
+    ------
+    InputError
+        If it is missing or damaged.
+    """
+    path = Path(path)
+    try:
+        raw = path.read_bytes()
+        return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such table; run the same snakemake command, which makes it") from error
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        raise InputError(f"{path}: not a whole table ({_one_line(error)}); {MEND}") from error
+
+
+def iterate_table(path: str | Path, needed: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield line number and cells of every row of a tab-separated table; ``n/a`` becomes an empty string.
+
+    Raises
+    ------
+    InputError
+        If the table is missing or damaged, lacks a column of `needed`, or a row has too few or too many cells.
+    """
+    reader = csv.reader(io.StringIO(read_text_table(path)), delimiter="\t", quoting=csv.QUOTE_NONE)
+    try:
+        header = next(reader, None)
+        if not header:
+            raise InputError(f"{path}: expected a table with a heading, found an empty file; {MEND}")
+        if missing := [name for name in needed if name not in header]:
+            raise InputError(f"{path}: expected the column {missing[0]}, found {', '.join(header)}; {MEND}")
+        for cells in reader:
+            if len(cells) != len(header):
+                where = f"{path}, line {reader.line_num}"
+                raise InputError(f"{where}: expected {len(header)} cells, found {len(cells)}; {MEND}")
+            yield reader.line_num, {k: "" if v == NOT_AVAILABLE else v for k, v in zip(header, cells, strict=True)}
+    except csv.Error as error:
+        raise InputError(f"{path}, line {reader.line_num}: not a table ({_one_line(error)}); {MEND}") from error
+
+
+def read_rows(path: str | Path, parse: Callable[[dict[str, str]], T], needed: Iterable[str]) -> list[T]:
+    """Read a table as typed rows.
+
+    Parameters
+    ----------
+    path : path
+    parse : callable
+        Makes a row of its cells; may raise ValueError.
+    needed : iterable of str
+        Columns that must be there.
+
+    Raises
+    ------
+    InputError
+        As `iterate_table`, and for a cell that does not fit, with its line.
+    """
+    rows = []
+    for line, cells in iterate_table(path, needed):
+        try:
+            rows.append(parse(cells))
+        except ValueError as error:
+            raise InputError(f"{path}, line {line}: {_one_line(error)}; {MEND}") from error
+    return rows
+
+
+def parse_bool(text: str) -> bool:
+    """Read ``true`` or ``false``."""
+    if text not in ("true", "false"):
+        raise ValueError(f"expected true or false, found {text!r}")
+    return text == "true"
+
+
+def parse_numbers(cells: Mapping[str, str], names: Iterable[str]) -> dict[str, float]:
+    """Read the cells of some columns that hold a number; the others are left out."""
+    values = {}
+    for name in names:
+        if text := cells.get(name):
+            try:
+                values[name] = float(text)
+            except ValueError:
+                raise ValueError(f"column {name}: expected a number, found {text[:40]!r}") from None
+    return values
+
+
+def format_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Format rows as TSV: ``n/a`` for what is missing, six significant digits."""
+    lines = ["\t".join(columns)]
+    lines += ["\t".join(format_cell(row.get(column)) for column in columns) for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def format_cell(value: Any) -> str:
+    """Format one cell; text loses tabs and line breaks."""
+    if value is None or value == "":
+        return NOT_AVAILABLE
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):  # numpy's float64 is one
+        if not math.isfinite(value):
+            return NOT_AVAILABLE
+        return f"{round(float(value), 9) + 0.0:.6g}"  # rounding noise and -0 become 0, so that bytes are stable
+    text = str(value)
+    if all(letter.isprintable() or unicodedata.category(letter) == "Zs" for letter in text):
+        return text  # blanks of a path must stay what they are
+    return " ".join(text.split()).encode(errors="backslashreplace").decode()  # a file's name may be no text
+
+
+def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a table; one whose name ends in ``.gz`` is compressed. Equal rows give equal bytes."""
+    write_text(path, format_table(columns, rows))

@@ -1,0 +1,81 @@
+"""``images.tsv``: every image of a study, included or with the reason why not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from spineseg.studyfolder.files import parse_bool, read_rows, write_table
+from spineseg.writing import write_json
+
+
+def _column(meaning: str, default: Any = "") -> Any:
+    """A column with what it means, which the JSON beside the table says."""
+    return field(default=default, metadata={"meaning": meaning})
+
+
+@dataclass(frozen=True)
+class StudyImage:
+    """One image of a study: a row of ``images.tsv``. Its fields are the columns."""
+
+    image_id: str = field(metadata={"meaning": "Name of the image in this study: its file name without extension."})
+    subject: str = field(metadata={"meaning": "Participant, without sub-."})
+    session: str = _column("Session, without ses-; n/a where there is none.")
+    run: str = _column("Run as in the file name; n/a where there is none.")
+    suffix: str = _column("BIDS suffix.")
+    datatype: str = _column("BIDS folder: anat, dwi or func.", "anat")
+    contrast: str = _column("What the segmentation is told: t1, t2, t2s or dwi; n/a where none is known.")
+    path: str = _column("The image file, relative to the working directory unless absolute.")
+    bval: str = _column("b-values of a diffusion series, s/mm2, one per volume.")
+    reference: str = _column("Manual cord mask of the image.")
+    included: bool = _column("true: part of the study.", default=False)
+    reason: str = _column("Why the image is not included.")
+    pilot: bool = _column("true: every method runs on it and the decision rests on it.", default=False)
+    source_stem: str = _column("File name of the image without extension, where image_id had to differ from it.")
+
+    @property
+    def stem(self) -> str:
+        """File name of the image without extension."""
+        return self.source_stem or self.image_id
+
+    @property
+    def bval_path(self) -> Path | None:
+        """The file of b-values, or None."""
+        return Path(self.bval) if self.bval else None
+
+
+IMAGE_COLUMNS = {column.name: str(column.metadata["meaning"]) for column in fields(StudyImage)}
+"""Column to meaning, in the order of the table."""
+
+_FLAGS = ("included", "pilot")
+
+
+def read_images(path: str | Path) -> list[StudyImage]:
+    """Read ``images.tsv``.
+
+    Raises
+    ------
+    InputError
+        If it is missing or damaged.
+    """
+    return read_rows(path, _parse, IMAGE_COLUMNS)
+
+
+def read_included(path: str | Path) -> list[StudyImage]:
+    """Read the images of ``images.tsv`` that are part of the study."""
+    return [image for image in read_images(path) if image.included]
+
+
+def write_images(path: str | Path, images: Sequence[StudyImage]) -> None:
+    """Write ``images.tsv`` and, beside it, a JSON file that says what its columns mean."""
+    write_table(path, list(IMAGE_COLUMNS), map(vars, images))
+    described = {name: {"Description": meaning} for name, meaning in IMAGE_COLUMNS.items()}
+    write_json(Path(path).with_suffix(".json"), described)
+
+
+def _parse(cells: dict[str, str]) -> StudyImage:
+    """Make an image of its cells."""
+    values: dict[str, Any] = {name: cells[name] for name in IMAGE_COLUMNS}
+    return StudyImage(**values | {name: parse_bool(cells[name] or "false") for name in _FLAGS})

@@ -1,0 +1,175 @@
+"""Where everything lies in ``results/<dataset>``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from spineseg.bids import derivative_path
+from spineseg.studyfolder.images import StudyImage
+
+
+class Stage(StrEnum):
+    """The parts of a study that have tables and pages of their own."""
+
+    ALL = "all"
+    """Every image by every method."""
+    PILOT = "pilot"
+    """The pilot's images by every method: what the decision rests on."""
+    STUDY = "study"
+    """Every image by the method decided on."""
+
+
+TABLES = ("metrics.tsv", "agreement.tsv", "slices.tsv.gz")
+"""The tables that are measured chunk by chunk and gathered for each stage."""
+
+RESERVED_FOLDERS = ("measures", "perturbed")
+"""Folders among those of the methods in ``chunks/`` that are no method's."""
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """The results folder of one dataset.
+
+    Parameters
+    ----------
+    root : Path
+        ``results/<dataset>``. Paths inside it that files name are relative to it.
+    """
+
+    root: Path
+
+    @property
+    def name(self) -> str:
+        """The dataset's name."""
+        return self.root.resolve().name
+
+    # the study as a whole
+    @property
+    def configuration(self) -> Path:
+        """The configuration with its defaults."""
+        return self.root / "study.json"
+
+    @property
+    def images(self) -> Path:
+        """The table of images."""
+        return self.root / "images.tsv"
+
+    @property
+    def description(self) -> Path:
+        """What makes the folder a BIDS derivative."""
+        return self.root / "dataset_description.json"
+
+    @property
+    def readme(self) -> Path:
+        """What a person reads first."""
+        return self.root / "README"
+
+    @property
+    def decision(self) -> Path:
+        """What to keep, for programs."""
+        return self.root / "decision.json"
+
+    @property
+    def decision_text(self) -> Path:
+        """What to keep, for people."""
+        return self.root / "decision.md"
+
+    @property
+    def lock(self) -> Path:
+        """What the study is held to from its first image on."""
+        return self.root / Stage.STUDY / "lock.json"
+
+    @property
+    def exceptions(self) -> Path:
+        """Manifest of the images that are kept by another method than the study's."""
+        return self.root / Stage.STUDY / "exceptions.json"
+
+    # chunks
+    @property
+    def chunks(self) -> Path:
+        """What the jobs did."""
+        return self.root / "chunks"
+
+    @property
+    def membership(self) -> Path:
+        """Which images make a chunk, and who was drawn for the pilot."""
+        return self.chunks / "membership.json"
+
+    @property
+    def file_digests(self) -> Path:
+        """Checksums of the files that the study was made from."""
+        return self.chunks / "file_digests.json"
+
+    def manifest(self, method: str, chunk: str) -> Path:
+        """What a method made of a chunk's images."""
+        return self.chunks / method / f"{chunk}.json"
+
+    def chunk_timings(self, method: str, chunk: str) -> Path:
+        """How long that took."""
+        return self.chunks / method / f"{chunk}.timings.tsv"
+
+    def perturbed(self, method: str, chunk: str) -> Path:
+        """How far a method agrees with itself on changed copies of a chunk's images."""
+        return self.chunks / "perturbed" / method / f"{chunk}.json"
+
+    def perturbed_image(self, method: str, image_id: str) -> Path:
+        """The same of one image, to go on from."""
+        return self.chunks / "perturbed" / method / "images" / f"{image_id}.json"
+
+    def chunk_table(self, stage: Stage, chunk: str, table: str) -> Path:
+        """One of `TABLES` of a chunk; the stages all and pilot share theirs, for they run the same methods."""
+        folder = self.chunks / "measures"
+        return (folder / Stage.STUDY if stage == Stage.STUDY else folder) / f"{chunk}.{table}"
+
+    # stages
+    def stage(self, stage: Stage) -> Path:
+        """The folder of a stage's tables and pages; that of all images is the study's own."""
+        return self.root if stage == Stage.ALL else self.root / stage
+
+    def table(self, stage: Stage, table: str) -> Path:
+        """A gathered table of a stage."""
+        return self.stage(stage) / "tables" / table
+
+    def kept(self, stage: Stage) -> Path:
+        """Which mask is kept of each image."""
+        return self.table(stage, "kept.tsv")
+
+    def timings(self, stage: Stage) -> Path:
+        """Seconds and memory."""
+        return self.table(stage, "timings.tsv")
+
+    def report(self, stage: Stage) -> Path:
+        """The study on one page."""
+        return self.stage(stage) / "report.html"
+
+    def figures(self, stage: Stage) -> Path:
+        """The report's figures."""
+        return self.stage(stage) / "figures"
+
+    def qc(self, stage: Stage) -> Path:
+        """The quality-control page's folder."""
+        return self.stage(stage) / "qc"
+
+    # masks
+    def mask(self, image: StudyImage, method: str) -> Path:
+        """A method's mask of an image; its sidecar has the same name with ``.json``."""
+        return self.root / derivative_path(image.image_id, image.subject, image.session, image.datatype, method)
+
+    @property
+    def labels(self) -> Path:
+        """The folder of the kept masks, where the field's tools look for them."""
+        return self.root / "derivatives" / "labels"
+
+    def kept_mask(self, image: StudyImage) -> Path:
+        """The kept mask of an image."""
+        return self.labels / derivative_path(image.image_id, image.subject, image.session, image.datatype)
+
+    def relative(self, path: Path) -> str:
+        """Return a path as the study's files name it."""
+        return path.relative_to(self.root).as_posix()
+
+    def inside(self, name: str) -> Path:
+        """Return the path of a file that one of the study's files names."""
+        return self.root / name

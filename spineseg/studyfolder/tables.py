@@ -1,0 +1,278 @@
+"""The tables of measures: ``metrics.tsv``, ``agreement.tsv`` and ``slices.tsv.gz``, of a chunk or of a stage."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spineseg.errors import InputError
+from spineseg.measures import AGREEMENT, METRICS, SLICE_SHAPE
+from spineseg.studyfolder.files import MEND, parse_numbers, read_rows, read_text_table, write_table
+from spineseg.studyfolder.images import StudyImage
+from spineseg.studyfolder.layout import TABLES, Stage, StudyFolder
+from spineseg.studyfolder.sidecars import NO_CORD
+from spineseg.writing import write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+IDENTITY = ("image_id", "subject", "session", "run", "suffix", "contrast")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What tells an image apart, the first columns of the tables."""
+
+    image_id: str
+    subject: str
+    session: str = ""
+    run: str = ""
+    suffix: str = ""
+    contrast: str = ""
+
+    @classmethod
+    def of(cls, image: StudyImage) -> Identity:
+        """Return the identity of an image of the study."""
+        return cls(*(getattr(image, name) for name in IDENTITY))
+
+    @classmethod
+    def parse(cls, cells: Mapping[str, str]) -> Identity:
+        """Read it from a table's cells."""
+        return cls(*(cells.get(name, "") for name in IDENTITY))
+
+
+@dataclass(frozen=True)
+class MetricsRow:
+    """Measures of one image by one method.
+
+    Parameters
+    ----------
+    image : Identity
+    method, status : str
+    values : dict
+        Name of a measure (`spineseg.measures.METRICS`) to its value; what is not known is missing or NaN.
+    guessed_contrast, contrast_doubt : str
+        What the image looks like, and why that is not what it was taken for.
+    message : str
+        Why the status is not ok, and what could not be measured.
+    """
+
+    image: Identity
+    method: str
+    status: str
+    values: Mapping[str, float] = field(default_factory=dict)
+    guessed_contrast: str = ""
+    contrast_doubt: str = ""
+    message: str = ""
+
+    @property
+    def has_cord(self) -> bool:
+        """Whether the method has found a cord."""
+        return self.status not in NO_CORD
+
+
+@dataclass(frozen=True)
+class AgreementRow:
+    """Measures of two methods' masks of one image (`spineseg.measures.AGREEMENT`)."""
+
+    image: Identity
+    method_a: str
+    method_b: str
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SliceRow:
+    """Shape of one mask in one canonical slice, counted from below."""
+
+    image_id: str
+    method: str
+    slice: int
+    values: Mapping[str, float]
+
+
+METRICS_COLUMNS = (
+    *(*IDENTITY, "method", "status", *METRICS),
+    *("guessed_contrast", "contrast_doubt", "message"),
+)
+AGREEMENT_COLUMNS = (*IDENTITY, "method_a", "method_b", *AGREEMENT)
+SLICES_COLUMNS = (
+    *("image_id", "method", "slice", "position_mm", *SLICE_SHAPE),
+    *("centroid_x_mm", "centroid_y_mm", "centroid_z_mm", "uncertainty"),
+)
+
+
+@dataclass(frozen=True)
+class ChunkTables:
+    """The rows of the tables of a chunk."""
+
+    metrics: list[MetricsRow] = field(default_factory=list)
+    agreement: list[AgreementRow] = field(default_factory=list)
+    slices: list[SliceRow] = field(default_factory=list)
+
+
+def read_metrics(path: str | Path) -> list[MetricsRow]:
+    """Read ``metrics.tsv``; columns of measures may be missing.
+
+    Raises
+    ------
+    InputError
+        If it is missing or damaged.
+    """
+
+    def parse(cells: dict[str, str]) -> MetricsRow:
+        text = (cells.get(name, "") for name in ("guessed_contrast", "contrast_doubt", "message"))
+        return MetricsRow(Identity.parse(cells), cells["method"], cells["status"], parse_numbers(cells, METRICS), *text)
+
+    return read_rows(path, parse, ("image_id", "subject", "method", "status"))
+
+
+def read_agreement(path: str | Path) -> list[AgreementRow]:
+    """Read ``agreement.tsv``.
+
+    Raises
+    ------
+    InputError
+        If it is missing or damaged.
+    """
+
+    def parse(cells: dict[str, str]) -> AgreementRow:
+        return AgreementRow(
+            Identity.parse(cells), cells["method_a"], cells["method_b"], parse_numbers(cells, AGREEMENT)
+        )
+
+    return read_rows(path, parse, ("image_id", "method_a", "method_b"))
+
+
+def read_slices(path: str | Path) -> pd.DataFrame:
+    """Read ``slices.tsv.gz``: one row per image, method and slice, numbers as numbers, NaN where there is none.
+
+    Raises
+    ------
+    InputError
+        If it is missing or damaged.
+    """
+    import pandas as pd
+
+    numbers = dict.fromkeys(SLICES_COLUMNS[3:], "float64")
+    text = read_text_table(path)
+    _check_cells(path, text)
+    try:
+        frame = pd.read_csv(
+            io.StringIO(text),
+            sep="\t",
+            dtype={"image_id": str, "method": str, "slice": "int64"} | numbers,
+            keep_default_na=False,
+            na_values=dict.fromkeys(numbers, "n/a"),
+            quoting=3,  # csv.QUOTE_NONE
+        )
+    except (ValueError, pd.errors.ParserError) as error:
+        raise InputError(f"{path}: not a table of slices ({' '.join(str(error).split())[:120]}); {MEND}") from error
+    if missing := [name for name in ("image_id", "method", "slice", "csa_mm2") if name not in frame]:
+        raise InputError(f"{path}: expected the column {missing[0]}, found {', '.join(frame.columns)}; {MEND}")
+    return frame
+
+
+def _check_cells(path: str | Path, text: str) -> None:
+    """Refuse a row with too few or too many cells, which pandas fills up or shifts."""
+    heading, *lines = text.split("\n")
+    wanted = heading.count("\t")
+    for number, line in enumerate(lines, start=2):
+        if line.count("\t") != wanted and (line or number <= len(lines)):
+            found = line.count("\t") + 1
+            raise InputError(f"{path}, line {number}: expected {wanted + 1} cells, found {found}; {MEND}")
+
+
+def write_chunk_tables(folder: StudyFolder, stage: Stage, chunk: str, tables: ChunkTables) -> list[Path]:
+    """Write the tables of a chunk and return their paths; equal rows give equal bytes."""
+    metrics = (vars(row.image) | dict(row.values) | _without(row, "image", "values") for row in tables.metrics)
+    agreement = (vars(row.image) | dict(row.values) | _without(row, "image", "values") for row in tables.agreement)
+    slices = (_without(row, "values") | dict(row.values) for row in tables.slices)
+    columns = (METRICS_COLUMNS, AGREEMENT_COLUMNS, SLICES_COLUMNS)
+    written = []
+    for name, names, rows in zip(TABLES, columns, (metrics, agreement, slices), strict=True):
+        written.append(folder.chunk_table(stage, chunk, name))
+        write_table(written[-1], names, rows)
+    return written
+
+
+def _without(row: object, *names: str) -> dict[str, object]:
+    """Return a row's fields but some."""
+    return {name: value for name, value in vars(row).items() if name not in names}
+
+
+def join_chunk_tables(
+    folder: StudyFolder, stage: Stage, name: str, images: Sequence[str], chunk_of: Mapping[str, str]
+) -> Path:
+    """Write a table of a stage from those of its chunks, rows in the order of `images`, and return its path.
+
+    Raises
+    ------
+    InputError
+        If a chunk's table is missing or damaged, or has other columns than the first.
+    """
+    path = folder.table(stage, name)
+    lines = _ordered_lines(folder, stage, name, images, chunk_of)
+    if path.suffix == ".gz":
+        _write_gzip(path, lines)
+    else:
+        write_text(path, "".join(lines))
+    return path
+
+
+def _ordered_lines(
+    folder: StudyFolder, stage: Stage, name: str, images: Sequence[str], chunk_of: Mapping[str, str]
+) -> Iterator[str]:
+    """Yield the heading and then each image's lines, whatever chunk they come from."""
+    parts: dict[str, dict[str, list[str]]] = {}
+    heading = None
+    for image in images:
+        chunk = chunk_of[image]
+        if chunk not in parts:
+            path = folder.chunk_table(stage, chunk, name)
+            found, parts[chunk] = _lines_by_image(path)
+            if heading is None:
+                heading = found
+                yield heading
+            if found != heading:
+                raise InputError(f"{path}: its columns differ from the other chunks'; {MEND}")
+        yield from parts[chunk].pop(image, ())
+
+
+def _lines_by_image(path: Path) -> tuple[str, dict[str, list[str]]]:
+    """Return the heading of a chunk's table and its lines by image."""
+    heading, *lines = read_text_table(path).splitlines(keepends=True) or [""]
+    if "image_id" not in (columns := heading.rstrip("\n").split("\t")):
+        raise InputError(f"{path}: not a whole table; {MEND}")
+    column = columns.index("image_id")
+    by_image: dict[str, list[str]] = {}
+    for number, line in enumerate(lines, start=2):
+        cells = line.split("\t")
+        if len(cells) != len(columns) or not line.endswith("\n"):
+            raise InputError(f"{path}, line {number}: expected {len(columns)} cells, found {len(cells)}; {MEND}")
+        by_image.setdefault(cells[column].rstrip("\n"), []).append(line)
+    return heading, by_image
+
+
+def _write_gzip(path: Path, lines: Iterable[str]) -> None:
+    """Write lines compressed, without a time stamp, as they come: the slices of a cohort fill memory otherwise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with (
+            os.fdopen(handle, "wb") as raw,
+            gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=6, mtime=0) as packed,
+            io.TextIOWrapper(packed, encoding="utf-8", newline="") as text,
+        ):
+            text.writelines(lines)
+        Path(name).chmod(0o644)  # mkstemp makes files that only the owner can read
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,192 @@
+"""A study is held to one method, one state of code, weights and parameters; a change is accepted one at a time."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+from made_study import study_folder, write_chunk, write_decision
+
+from spineseg.cli import main
+from spineseg.errors import InputError
+from spineseg.methods.declared import DeclaredMethod
+from spineseg.study.configuration import make_configuration
+from spineseg.study.lock import check_study, lock_study, pilot_made_by
+from spineseg.studyfolder.decisions import find_lock
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A study whose pilot has run and is decided for deepseg."""
+    folder = study_folder(tmp_path, "x")
+    for name, method in configure().methods.items():
+        write_chunk(folder, name, [], "pilot-0001", method.made_by())
+    write_decision(folder, "deepseg")
+    return folder
+
+
+def configure(**keys):
+    return make_configuration({"dataset": "x"} | keys)
+
+
+@pytest.fixture
+def edit(monkeypatch):
+    """Change what methods are made by, as an edited checkout, other weights or another library would."""
+
+    def change(name="deepseg", **values):
+        original = DeclaredMethod.made_by
+        monkeypatch.setattr(
+            DeclaredMethod,
+            "made_by",
+            lambda self, params=None: (
+                replace(original(self, params), **values) if self.name == name else original(self, params)
+            ),
+        )
+
+    return change
+
+
+def refusal(config, folder, *, to_study=True) -> str:
+    with pytest.raises(InputError) as caught:
+        check_study(config, folder, to_study=to_study)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def token_in(message: str) -> str:
+    return re.search(r"accept_changes: \{to: ([0-9a-f]{8}),", message)[1]
+
+
+def accept(message: str, **keys):
+    return configure(accept_changes={"to": token_in(message), "reason": "better", "by": "me"}, **keys)
+
+
+def test_a_study_goes_on_where_nothing_changed(folder):
+    check_study(configure(), folder, to_study=True)
+    lock = lock_study(configure(), folder, "deepseg")
+    assert find_lock(folder) == lock
+    before = folder.lock.read_bytes()
+    check_study(configure(), folder, to_study=True)
+    assert lock_study(configure(), folder, "deepseg") == lock
+    assert folder.lock.read_bytes() == before
+    assert lock.made_by == configure().methods["deepseg"].made_by()
+    assert len(lock.made_by.code) == 64
+
+
+def test_other_code_is_refused_with_both_digests(folder, edit):
+    code = lock_study(configure(), folder, "deepseg").made_by.code
+    edit(code="e" * 64, version="9.9")
+    message = refusal(configure(), folder)
+    assert f"code {code[:12]} (version " in message
+    assert "now eeeeeeeeeeee (version 9.9)" in message
+    assert str(folder.lock) in message
+    refusal(configure(), folder, to_study=False)  # other targets would mix masks as well
+    with pytest.raises(InputError, match="now eeeeeeeeeeee"):
+        lock_study(configure(), folder, "deepseg")
+
+
+def test_the_code_of_another_method_is_no_change_of_the_study(folder, edit):
+    lock_study(configure(), folder, "deepseg")
+    edit("propseg", code="e" * 64)
+    check_study(configure(), folder, to_study=True)
+
+
+@pytest.mark.parametrize("values", [{"libraries": {"numpy": "9"}}, {"version": "9.9"}])
+def test_libraries_and_version_alone_do_not_stop_a_study(folder, edit, values):
+    lock_study(configure(), folder, "deepseg")
+    edit(**values)
+    check_study(configure(), folder, to_study=True)
+    lock_study(configure(), folder, "deepseg")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"weights": {"deepseg_x.safetensors": "f" * 64}}, "weights deepseg_x.safetensors none, now ffffffffffff"),
+        ({"parameters": {"thr": 0.4}}, "thr null, now 0.4"),
+    ],
+)
+def test_other_weights_and_parameters_are_refused_with_both_values(folder, edit, values, words):
+    lock_study(configure(), folder, "deepseg")
+    edit(**values)
+    assert words in refusal(configure(), folder)
+
+
+def test_accepting_covers_exactly_one_state(folder, edit):
+    first = lock_study(configure(), folder, "deepseg")
+    edit(code="e" * 64)
+    config = accept(refusal(configure(), folder))
+    check_study(config, folder, to_study=True)
+    lock = lock_study(config, folder, "deepseg")
+    assert lock.made_by.code == "e" * 64
+    (accepted,) = lock.accepted
+    assert (accepted.reason, accepted.by) == ("better", "me")
+    assert first.made_by.code[:12] in accepted.changes[0]
+    assert find_lock(folder) == lock
+    check_study(config, folder, to_study=True)
+    edit(code="f" * 64)
+    later = refusal(config, folder)
+    assert token_in(later) != config.accept_changes.to
+    second = lock_study(accept(later), folder, "deepseg")
+    assert len(second.accepted) == 2
+
+
+def test_another_method_is_refused_and_can_be_accepted(folder):
+    lock_study(configure(), folder, "deepseg")
+    write_decision(folder, "propseg")
+    message = refusal(configure(), folder)
+    assert "method deepseg, now propseg" in message
+    check_study(configure(), folder, to_study=False)  # the pilot may be decided anew
+    config = accept(message)
+    check_study(config, folder, to_study=True)
+    assert lock_study(config, folder, "propseg").method == "propseg"
+
+
+def test_a_method_that_left_the_configuration_is_said(folder):
+    lock_study(configure(), folder, "deepseg")
+    message = refusal(configure(methods=["propseg"]), folder, to_study=False)
+    assert "held to deepseg, which the config key 'methods' no longer names" in message
+
+
+def test_a_pilot_that_was_made_by_other_code_is_refused_before_the_study(folder, edit):
+    code = pilot_made_by(folder, "propseg").code
+    edit("propseg", code="e" * 64)
+    check_study(configure(), folder, to_study=False)  # before it starts, pilots may change freely
+    message = refusal(configure(), folder)
+    assert f"propseg: code {code[:12]} (version" in message
+    assert "now eeeeeeeeeeee" in message
+    config = accept(message)
+    check_study(config, folder, to_study=True)
+    lock = lock_study(config, folder, "deepseg")
+    assert lock.accepted[0].changes == ("computed again after the pilot by other code, weights or parameters",)
+
+
+def test_a_damaged_manifest_of_the_pilot_is_no_obstacle(folder):
+    folder.manifest("deepseg", "pilot-0001").write_text("{")
+    assert pilot_made_by(folder, "deepseg") is None
+    check_study(configure(), folder, to_study=True)
+
+
+OLD = {"method": "deepseg", "facts": {"version": "0.1.0", "weights": {}}, "accepted": []}
+
+
+@pytest.mark.parametrize("content", [OLD, OLD | {"made_by": {"version": "0.1.0", "parameters": {}, "weights": {}}}])
+def test_a_lock_without_code_is_one_clear_line(folder, content, capsys):
+    folder.lock.parent.mkdir(parents=True)
+    folder.lock.write_text(json.dumps(content))
+    message = refusal(configure(), folder)
+    assert message.startswith(f"{folder.lock}: expected the lock of a study, with the digest of its code")
+    assert "give the new run another dataset name" in message
+    assert main(["lock", "-results", str(folder.root)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_command(folder, capsys):
+    assert main(["lock", "-results", str(folder.root)]) == 0
+    made = find_lock(folder).made_by
+    assert capsys.readouterr().out == f"the study is by deepseg, version {made.version}, code {made.code[:12]}\n"
+    write_decision(folder, None, "none")
+    assert main(["lock", "-results", str(folder.root)]) == 2
+    assert "keeps no method" in capsys.readouterr().err
