@@ -19,9 +19,9 @@ import numpy as np
 from spineseg.centerline.curve import centerline_from_mask
 from spineseg.centerline.detector import Detector, load_detector
 from spineseg.centerline.estimate import estimate_centerline
-from spineseg.centerline.recipe import load_items
-from spineseg.centerline.training import load_slices, train_detector
-from spineseg.training_data import LabelledImage, load_manifest
+from spineseg.training.labelled_images import LabelledImage, load_manifest
+from spineseg.training.optic.fit import load_slices, train_detector
+from spineseg.training.optic.train import load_items
 from spineseg.volume import load_image, load_mask
 
 FAR_MM = 4.0  # beyond it the point lies outside the cord

@@ -29,9 +29,9 @@ from scipy.stats import spearmanr
 from spineseg.decision.evidence import VALUE_COLUMNS, Evidence
 from spineseg.decision.params import DecisionParams
 from spineseg.decision.rule import decide_by_endpoint
-from spineseg.quality.fitting import as_cases, fit_quality_model
 from spineseg.quality.model import load_quality_model
-from spineseg.quality.recipe import collect_cases, describe_origin, load_cases, save_cases, weigh_cases
+from spineseg.training.quality.fit import as_cases, fit_quality_model
+from spineseg.training.quality.train import collect_cases, describe_origin, load_cases, save_cases, weigh_cases
 
 FOLDS = Path(__file__).parent / "folds"
 PHANTOM_SEED = 202

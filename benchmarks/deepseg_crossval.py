@@ -68,7 +68,7 @@ def main() -> None:
 
     from spineseg.deepseg.model import load_models
     from spineseg.deepseg.segment import DeepsegParams, segment_cord
-    from spineseg.training_data import assign_folds, load_manifest
+    from spineseg.training.labelled_images import assign_folds, load_manifest
     from spineseg.volume import load_image, load_mask, save_volume
 
     images = load_manifest(args.data)

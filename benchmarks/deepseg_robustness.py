@@ -221,7 +221,7 @@ def main() -> None:
     args = parser.parse_args()
 
     from spineseg.deepseg.model import load_models
-    from spineseg.training_data import assign_folds, load_manifest
+    from spineseg.training.labelled_images import assign_folds, load_manifest
 
     images = load_manifest(args.data)
     folds = assign_folds(images)

@@ -17,9 +17,9 @@ import numpy as np
 from scipy import ndimage as ndi
 
 from spineseg.centerline.detector import load_detector
-from spineseg.centerline.recipe import train_detectors
 from spineseg.propseg.segment import segment_cord
-from spineseg.training_data import N_FOLDS, LabelledImage, assign_folds, load_manifest
+from spineseg.training.labelled_images import N_FOLDS, LabelledImage, assign_folds, load_manifest
+from spineseg.training.optic.train import train_detectors
 from spineseg.volume import load_image, load_mask
 from spineseg.writing import file_stem
 

@@ -17,10 +17,10 @@ from spineseg.metrics.overlap import compute_dice
 from spineseg.metrics.shape import compute_shape
 from spineseg.quality import judge
 from spineseg.quality.contour import measure_contour
-from spineseg.quality.degrade import FAULTS, apply_fault, resize
 from spineseg.quality.evidence import JudgedImage, measure_evidence
-from spineseg.quality.fitting import EVIDENCE, as_cases, conformal_limits, fit_quality_model, shared_error
 from spineseg.quality.model import TRANSFORMS, from_json, load_quality_model, to_json
+from spineseg.training.quality.degrade import FAULTS, apply_fault, resize
+from spineseg.training.quality.fit import EVIDENCE, as_cases, conformal_limits, fit_quality_model, shared_error
 
 ZOOMS = np.array([0.5, 0.5, 4.0])
 RADIUS = 5.0
@@ -271,7 +271,7 @@ class TestModel:
 
 @pytest.fixture(scope="module")
 def phantom():
-    from spineseg.quality.cases import make_phantom
+    from spineseg.training.quality.cases import make_phantom
 
     return make_phantom(seed=303, index=2)  # T2*, no difficulty
 

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     """Train and write the weights and, beside them, a log (.csv), its curves (.png) and, on the way, a checkpoint."""
     import torch
 
-    from spineseg.deepseg.recipe import Sources, parse_trust, train_network
+    from spineseg.training.deepseg.train import Sources, parse_trust, train_network
 
     if args.threads:
         torch.set_num_threads(args.threads)

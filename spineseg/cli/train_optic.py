@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train and write one file per contrast; minutes on one core."""
-    from spineseg.centerline.recipe import train_detectors
+    from spineseg.training.optic.train import train_detectors
 
     files = train_detectors(
         [args.data, *args.extra],

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fit and write the model; some minutes per core."""
-    from spineseg.quality.recipe import train_quality
+    from spineseg.training.quality.train import train_quality
 
     train_quality(
         args.data,

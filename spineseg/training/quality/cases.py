@@ -17,9 +17,9 @@ from spineseg.contrasts import CORD_DARKER, SUFFIX_CONTRAST
 from spineseg.metrics.overlap import compute_dice, labelled_slices
 from spineseg.metrics.shape import compute_shape
 from spineseg.phantom.dataset import CONTRASTS, HARD_CASES, make_image
-from spineseg.quality.degrade import FAULTS, apply_fault
 from spineseg.quality.evidence import JudgedImage, measure_evidence, prepare_image
-from spineseg.training_data import N_FOLDS, LabelledImage
+from spineseg.training.labelled_images import N_FOLDS, LabelledImage
+from spineseg.training.quality.degrade import FAULTS, apply_fault
 from spineseg.volume import Volume, load_image, load_mask, to_canonical
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from torch.nn import functional as F
 
 from spineseg.deepseg.network import UNetConfig
 from spineseg.deepseg.preprocess import extract_patches
-from spineseg.deepseg.synthetic import draw_cordless_slice, draw_mask_slice
 from spineseg.errors import InputError
-from spineseg.training_data import LabelledImage
+from spineseg.training.deepseg.synthetic import draw_cordless_slice, draw_mask_slice
+from spineseg.training.labelled_images import LabelledImage
 from spineseg.volume import NativeGrid, Volume, crop, load_image, load_mask
 
 MARGIN = 1.6

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from spineseg.deepseg.curves import draw_curves
 from spineseg.deepseg.model import load_model, save_model
 from spineseg.deepseg.network import DETECT, SEGMENT, UNetConfig
-from spineseg.deepseg.shards import (
+from spineseg.errors import InputError
+from spineseg.provenance import sha256_file
+from spineseg.training.deepseg.log import CsvLog, draw_log
+from spineseg.training.deepseg.shards import (
     Shard,
     build_cordless_shard,
     build_mask_shard,
@@ -20,10 +22,8 @@ from spineseg.deepseg.shards import (
     build_shard,
     build_template_shard,
 )
-from spineseg.deepseg.training import CsvLog, Trainer, TrainingParams
-from spineseg.errors import InputError
-from spineseg.provenance import sha256_file
-from spineseg.training_data import LabelledImage, load_manifest, split_people
+from spineseg.training.deepseg.trainer import Trainer, TrainingParams
+from spineseg.training.labelled_images import LabelledImage, load_manifest, split_people
 
 CONFIGS = {
     ("detect", "2d"): DETECT,
@@ -253,6 +253,6 @@ def train_network(
             "cordless": sources.n_cordless,
         },
     }
-    draw_curves(out.with_suffix(".csv"), out.with_suffix(".png"))
+    draw_log(out.with_suffix(".csv"), out.with_suffix(".png"))
     save_model(out, model.cpu(), provenance, half=True)
     checkpoint.unlink(missing_ok=True)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from spineseg.centerline.detector import save_detector
-from spineseg.centerline.training import TrainingParams, load_slices, train_detector
 from spineseg.contrasts import CONTRASTS
 from spineseg.errors import InputError
-from spineseg.training_data import LabelledImage, load_manifest
+from spineseg.training.labelled_images import LabelledImage, load_manifest
+from spineseg.training.optic.fit import TrainingParams, load_slices, train_detector
 from spineseg.writing import file_stem
 
 
@@ -21,7 +21,7 @@ def load_items(
     Parameters
     ----------
     tables : sequence of Path
-        See `spineseg.training_data.load_manifest`.
+        See `spineseg.training.labelled_images.load_manifest`.
     exclude : sequence of str
         People to leave out.
     added : sequence of (image, mask, contrast)

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from spineseg import __version__
 from spineseg.errors import InputError
 from spineseg.provenance import sha256_file
-from spineseg.quality.cases import Case, make_cases, make_phantom, read_known
-from spineseg.quality.fitting import OWN_KINDS, Cases, as_cases, fit_quality_model, predict_held_out, shared_error
 from spineseg.quality.model import QualityModel, to_json
-from spineseg.training_data import N_FOLDS, assign_folds, load_manifest
+from spineseg.training.labelled_images import N_FOLDS, assign_folds, load_manifest
+from spineseg.training.quality.cases import Case, make_cases, make_phantom, read_known
+from spineseg.training.quality.fit import OWN_KINDS, Cases, as_cases, fit_quality_model, predict_held_out, shared_error
 from spineseg.writing import write_json, write_text
 
 PHANTOM_SEED = 101

@@ -15,12 +15,6 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 from scipy.optimize import minimize
 
-from spineseg.centerline.augmentation import (
-    PATCH,
-    LabelledSlices,
-    draw_changes,
-    make_patches,
-)
 from spineseg.centerline.curve import centerline_from_mask, extend_centerline
 from spineseg.centerline.detector import PERCENTILES, SLAB_MM, Detector
 from spineseg.centerline.hog import (
@@ -34,7 +28,13 @@ from spineseg.centerline.hog import (
 )
 from spineseg.centerline.slabs import make_slabs
 from spineseg.contrasts import CORD_DARKER
-from spineseg.training_data import LabelledImage
+from spineseg.training.labelled_images import LabelledImage
+from spineseg.training.optic.patches import (
+    PATCH,
+    LabelledSlices,
+    draw_changes,
+    make_patches,
+)
 from spineseg.volume import Volume, load_image, load_mask
 
 
