@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,13 @@ def test_imports_point_one_way(path):
     if part == "cli":
         return
     assert own_parts(path) <= ALLOWED.get(part, set()) | {part}
+
+
+def test_no_module_imports_itself_through_others():
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in MODULES}
+    graph = {name: (imported(path) & modules.keys()) - {name} for name, path in modules.items()}
+    order = list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the cycle
+    assert len(order) == len(MODULES)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))

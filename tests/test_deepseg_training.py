@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from spineseg.deepseg.model import load_model
 from spineseg.deepseg.network import UNet, UNetConfig
+from spineseg.deepseg.weights import load_model
 from spineseg.errors import InputError, ModelError
 from spineseg.training.deepseg import appearance, deform
 from spineseg.training.deepseg.batches import draw_slices, generator_of, make_batch, vary_slices

@@ -10,15 +10,16 @@ import numpy as np
 from spineseg.centerline.curve import Centerline
 from spineseg.deepseg.cleanup import clean_mask, find_unsure_slices
 from spineseg.deepseg.inference import compute_heatmap, compute_probability, trace_cord
-from spineseg.deepseg.model import Models, load_models
-from spineseg.deepseg.sct_inference import compute_sct_coverage, compute_sct_heatmap
-from spineseg.deepseg.sct_models import THRESHOLDS, SctUNet
+from spineseg.deepseg.model import load_models
+from spineseg.deepseg.sct.inference import compute_sct_coverage, compute_sct_heatmap
+from spineseg.deepseg.sct.networks import THRESHOLDS, SctUNet
+from spineseg.deepseg.weights import Models
 from spineseg.errors import InputError
 from spineseg.segmentation import Segmentation
 from spineseg.volume import Volume
 
 if TYPE_CHECKING:
-    from spineseg.deepseg.sct_weights import SctWeights
+    from spineseg.deepseg.sct.weights import SctWeights
     from spineseg.progress import Progress
 
 OK_COVERAGE = 0.9
@@ -103,10 +104,12 @@ def segment_cord(
     models = (models or load_models()).for_contrast(contrast, params.kernel)
     tell = progress.stage if progress else lambda name: None
     is_detected = centerline is None
-    if is_detected:
+    if centerline is None:
         tell("detection")
-        find = compute_sct_heatmap if isinstance(models.detect, SctUNet) else compute_heatmap
-        heat, zooms = find(volume, models)
+        if isinstance(models.detect, SctUNet):
+            heat, zooms = compute_sct_heatmap(volume, models.detect)
+        else:
+            heat, zooms = compute_heatmap(volume, models.detect)
         tell("centerline")
         centerline = trace_cord(heat, zooms, volume.shape, params.min_confidence)
     else:
@@ -121,10 +124,10 @@ def segment_cord(
     tell("segmentation")
     options = {"batch": params.batch, "mirror": mirror}
     if isinstance(models.segment, SctUNet):
-        prob, thr = compute_sct_coverage(volume, centerline, models, thr, **options), 0.5
+        prob, thr = compute_sct_coverage(volume, centerline, models.segment, thr=thr, **options), 0.5
         uncertainty = None
     else:
-        prob, uncertainty = compute_probability(volume, centerline, models, **options)
+        prob, uncertainty = compute_probability(volume, centerline, models.segment, **options)
     tell("clean-up")
     mask, prob, notes = clean_mask(prob, thr, centerline.points_vox[:, :2], centerline.slices, volume.zooms)
     if uncertainty is not None:

@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spineseg.errors import ModelError
+from spineseg.provenance import WEIGHTS_DIR
 
 Floats = NDArray[np.float64]
 
-WEIGHTS = Path(__file__).resolve().parent.parent / "weights" / "quality.json"
+MODEL_FILE = WEIGHTS_DIR / "quality.json"
 FORMAT = "spineseg-quality-1"
 """Written into the file; another value means other evidence or another model."""
 
@@ -178,7 +179,7 @@ def from_json(content: Mapping[str, Any]) -> QualityModel:
 
 
 @lru_cache(maxsize=2)
-def load_quality_model(path: str | Path = WEIGHTS) -> QualityModel:
+def load_quality_model(path: str | Path = MODEL_FILE) -> QualityModel:
     """Read a model, once per process.
 
     Raises

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from spineseg.deepseg.model import load_model, save_model
 from spineseg.deepseg.network import DETECT, SEGMENT, UNetConfig
+from spineseg.deepseg.weights import load_model, save_model
 from spineseg.errors import InputError
 from spineseg.provenance import sha256_file
 from spineseg.training.deepseg.log import CsvLog, draw_log

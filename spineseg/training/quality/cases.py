@@ -23,7 +23,7 @@ from spineseg.training.quality.degrade import FAULTS, apply_fault
 from spineseg.volume import Volume, load_image, load_mask, to_canonical
 
 if TYPE_CHECKING:
-    from spineseg.deepseg.model import Models
+    from spineseg.deepseg.weights import Models
 
 Case = dict[str, Any]
 Mask = NDArray[np.bool_]
@@ -156,7 +156,7 @@ def make_cases(
     ----------
     known : KnownImage
     models : Models
-        Networks that have not seen the person: deepseg's own and the judge's.
+        Networks that have not seen the person: both for deepseg's masks and for the evidence.
     rng : numpy.random.Generator
     n_faults : int
         Faulty masks, of as many kinds as possible.

@@ -1,7 +1,7 @@
 """The networks of SCT's deepseg_sc, with the constants that SCT uses around them.
 
 One class builds all three kinds: the dilated U-Net that finds the cord, and the plain 2-D and 3-D U-Nets that
-outline it. The widths and depths come from the weights file (`spineseg.deepseg.sct_weights`).
+outline it. The widths and depths come from the weights file (`spineseg.deepseg.sct.weights`).
 
 References
 ----------
