@@ -30,7 +30,7 @@ from spineseg.decision.evidence import VALUE_COLUMNS, Evidence
 from spineseg.decision.params import DecisionParams
 from spineseg.decision.rule import decide_by_endpoint
 from spineseg.quality.model import load_quality_model
-from spineseg.training.quality.fit import as_cases, fit_quality_model
+from spineseg.training.quality.fit import as_cases, fit_dice_predictor
 from spineseg.training.quality.train import collect_cases, describe_origin, load_cases, save_cases, weigh_cases
 
 FOLDS = Path(__file__).parent / "folds"
@@ -84,7 +84,7 @@ def predict(rows: list[dict], train: list[dict] | None) -> Pool:
         model = load_quality_model()
         if train:
             rest = [row for row in train if row["person"] != person and row["status"] == "ok"]
-            model = fit_quality_model(as_cases(rest, weigh_cases(rest)), {})
+            model = fit_dice_predictor(as_cases(rest, weigh_cases(rest)), {})
         cases = as_cases([row for row, keep in zip(rows, mine, strict=True) if keep], np.ones(mine.sum()))
         dice = model.predict_dice(cases.evidence)
         out["predicted"][mine], out["flagged"][mine] = dice, dice < model.flag_below

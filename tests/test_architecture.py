@@ -87,7 +87,8 @@ def test_imports_point_one_way(path):
 
 
 def test_no_module_imports_itself_through_others():
-    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in MODULES}
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in MODULES]
+    modules = dict(zip(names, MODULES, strict=True))
     graph = {name: (imported(path) & modules.keys()) - {name} for name, path in modules.items()}
     order = list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the cycle
     assert len(order) == len(MODULES)

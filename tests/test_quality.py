@@ -18,9 +18,9 @@ from spineseg.metrics.shape import compute_shape
 from spineseg.quality import agreement
 from spineseg.quality.contour import measure_contour
 from spineseg.quality.evidence import JudgedImage, measure_evidence
-from spineseg.quality.model import TRANSFORMS, from_json, load_quality_model, to_json
+from spineseg.quality.model import TRANSFORMS, load_quality_model, predictor_from_json, predictor_to_json
 from spineseg.training.quality.degrade import FAULTS, apply_fault, resize
-from spineseg.training.quality.fit import EVIDENCE, as_cases, conformal_limits, fit_quality_model, shared_error
+from spineseg.training.quality.fit import EVIDENCE, as_cases, conformal_limits, fit_dice_predictor, shared_error
 
 ZOOMS = np.array([0.5, 0.5, 4.0])
 RADIUS = 5.0
@@ -210,7 +210,7 @@ class TestModel:
         from scipy.stats import spearmanr
 
         rows, new = made_cases(), made_cases(seed=5)
-        model = fit_quality_model(as_cases(rows, np.ones(len(rows))), {})
+        model = fit_dice_predictor(as_cases(rows, np.ones(len(rows))), {})
         cases = as_cases(new, np.ones(len(new)))
         dice = model.predict_dice(cases.evidence)
         assert spearmanr(dice, cases.dice).statistic > 0.9
@@ -254,7 +254,7 @@ class TestModel:
 
     def test_round_trip_through_json(self):
         model = load_quality_model()
-        again = from_json(json.loads(json.dumps(to_json(model))))
+        again = predictor_from_json(json.loads(json.dumps(predictor_to_json(model))))
         columns = as_cases(made_cases(50), np.ones(50)).evidence
         np.testing.assert_allclose(again.predict_dice(columns), model.predict_dice(columns), atol=1e-4)
         assert model.provenance["people"]

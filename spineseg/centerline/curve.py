@@ -231,64 +231,6 @@ def select_slices(line: Centerline, first: int, last: int) -> Centerline:
     return Centerline(line.points_vox[keep], line.score[keep])
 
 
-def compute_tangents(line: Centerline, zooms: Sequence[float]) -> Floats:
-    """Compute the unit tangent of the curve in each of its slices.
-
-    Parameters
-    ----------
-    line : Centerline
-        Smooth it first: tangents of a jittering curve mean nothing.
-    zooms : (3,) floats, mm
-        Voxel size.
-
-    Returns
-    -------
-    (n, 3) ndarray of float64
-        Directions in mm along the canonical axes, of length 1, pointing to higher slices; (0, 0, 1) for one
-        point.
-
-    Examples
-    --------
-    >>> line = Centerline(np.array([[0.0, 0, 0], [1, 0, 1], [2, 0, 2]]))
-    >>> compute_tangents(line, (1.0, 1.0, 1.0))[1].round(3).tolist()
-    [0.707, 0.0, 0.707]
-    """
-    if line.is_empty:
-        return np.zeros((0, 3))
-    in_plane, positions = np.asarray(zooms[:2], dtype=np.float64), line.points_vox[:, 2] * zooms[2]
-    slope = evaluate_spline(positions, line.points_vox[:, :2] * in_plane, positions, derivative=1)
-    tangents = np.column_stack([slope, np.ones(len(slope))])
-    return tangents / np.linalg.norm(tangents, axis=1, keepdims=True)
-
-
-def sample_arc_length(line: Centerline, zooms: Sequence[float], step_mm: float) -> Floats:
-    """Sample the curve at equal distances along it.
-
-    Parameters
-    ----------
-    line : Centerline
-        The curve.
-    zooms : (3,) floats, mm
-        Voxel size.
-    step_mm : float, mm
-        Distance between two samples along the curve.
-
-    Returns
-    -------
-    (m, 3) ndarray of float64, voxels
-        Sub-voxel in all three axes, from the first point of the curve on; m is at least 1 unless `line` is
-        empty.
-    """
-    points, scale = line.points_vox, np.asarray(zooms, dtype=np.float64)
-    if len(points) < 2:
-        return points.copy()
-    fine = np.linspace(points[0, 2], points[-1, 2], 10 * (len(points) - 1) + 1)  # chords of a tenth of a slice
-    curve = np.column_stack([evaluate_spline(points[:, 2], points[:, :2], fine), fine])
-    length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(curve * scale, axis=0), axis=1))])
-    wanted = np.arange(0.0, length[-1] + 1e-9 * step_mm, step_mm)
-    return np.stack([np.interp(wanted, length, curve[:, a]) for a in range(3)], axis=1)
-
-
 def load_centerline(path: str | Path, grid: NativeGrid, *, smoothing_mm: float = 0.0) -> Centerline:
     """Load a centerline that a user or another tool made for an image.
 

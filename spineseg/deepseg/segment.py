@@ -134,7 +134,7 @@ def segment_cord(
         if is_detected:  # whoever gives a centerline says where the cord is
             notes = [*notes, *_drop_unsure(mask, prob, uncertainty, float(volume.zooms[2]))]
         uncertainty = np.where(mask.any(axis=(0, 1)), uncertainty, np.nan)
-    status, coverage_notes = _judge(mask)
+    status, coverage_notes = _describe_extent(mask)
     notes = (*models.notes, *notes, *coverage_notes)
     return Segmentation(prob, mask, centerline, status, notes, recorded, uncertainty=uncertainty)
 
@@ -166,7 +166,7 @@ def _drop_unsure(mask: np.ndarray, prob: np.ndarray, uncertainty: np.ndarray, sl
     return [f"slices {names} emptied: the network is too unsure of what it found there (roots, brainstem, no spine?)"]
 
 
-def _judge(mask: np.ndarray) -> tuple[str, tuple[str, ...]]:
+def _describe_extent(mask: np.ndarray) -> tuple[str, tuple[str, ...]]:
     """Return the status and, where slices are missing at the ends, a note that says which."""
     found = np.flatnonzero(mask.any(axis=(0, 1)))
     if len(found) == 0:

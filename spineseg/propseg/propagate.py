@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from spineseg.propseg.contrast import measure_contrast
 from spineseg.propseg.deform import deform_bands
-from spineseg.propseg.initial import MIN_AREA_MM2, MIN_SUPPORT, InitialTube
+from spineseg.propseg.initial import MIN_AREA_MM2, MIN_SUPPORT, InitialTube, measure_contrast
 from spineseg.propseg.surface import Tube, compute_areas, compute_centroids, recenter
 
 if TYPE_CHECKING:
@@ -154,7 +153,7 @@ def _grow(fronts: list[_Front], scene: Scene) -> None:
         band = _Band(
             rings[own], float(motion[own].mean()), float(contrast[own].mean()), float((edges.weight[own] > 0).mean())
         )
-        _append(front, plan, band, _judge(front, band, scene.params), scene)
+        _append(front, plan, band, _find_fault(front, band, scene.params), scene)
 
 
 @dataclass(frozen=True)
@@ -189,7 +188,7 @@ def _slope(slices: NDArray[np.intp], centers: Floats) -> Floats:
     return local @ centers / max(1e-9, float(local @ local))
 
 
-def _judge(front: _Front, band: _Band, params: PropsegParams) -> str:
+def _find_fault(front: _Front, band: _Band, params: PropsegParams) -> str:
     """Return why a band is not believed, empty where it is."""
     area = float(compute_areas(band.rings).mean())
     recent = float(np.mean([*front.areas[-2:], area]))

@@ -15,10 +15,10 @@ from spineseg.propseg.csf import grow_csf, subtract_cord
 from spineseg.propseg.doubt import GUESS, MAX_DOUBT, is_unsure, measure_uncertainty
 from spineseg.propseg.initial import InitialTube
 from spineseg.propseg.parameters import PropsegParams, get_contrast_model
-from spineseg.propseg.polarity import choose_polarity, grow_either_way
+from spineseg.propseg.polarity import choose_polarity, propagate_both_polarities
 from spineseg.propseg.propagate import Propagation, settle_bridges
 from spineseg.propseg.rasterise import rasterise
-from spineseg.propseg.refine import Surface, fill_slices, refine
+from spineseg.propseg.refine import FilledTube, fill_slices, refine
 from spineseg.propseg.repair import repair_surface
 from spineseg.propseg.scene import Scene, build_scene, limit_line, line_from_three, order_starts
 from spineseg.segmentation import Segmentation
@@ -110,7 +110,7 @@ def segment_cord(
         why = f"no cord: edges on {100 * initial.support:.0f} % of the initial tube, contrast {initial.contrast:.0f}"
         return _empty(volume, params, why)
     trusted = None if scene.course.free else (int(line.slices[0]), int(line.slices[-1]))
-    scene, grown = grow_either_way(scene, initial)
+    scene, grown = propagate_both_polarities(scene, initial)
     grown = settle_bridges(grown, MAX_GAP_MM, scene.slice_mm, trusted)
     stage("refinement")
     surface = refine(scene, fill_slices(grown, scene), grown.contrast)
@@ -145,7 +145,7 @@ def _assemble(
     line: Centerline,
     initial: InitialTube,
     grown: Propagation,
-    surface: Surface,
+    surface: FilledTube,
     notes: tuple[str, ...],
 ) -> Segmentation:
     """Rasterise the surface and put the result together."""
@@ -160,7 +160,7 @@ def _assemble(
         fluid, fluid_notes = _segment_fluid(volume, scene, surface, cord_prob)
         extra |= fluid
         notes += fluid_notes
-    status, missing = _judge_extent(cord_mask, line)
+    status, missing = _describe_extent(cord_mask, line)
     notes += _note("bridged, with the shape of their neighbours", tuple(surface.tube.slices[surface.bridged].tolist()))
     doubt = measure_uncertainty(surface, scene, line)
     status = "partial" if (doubt > GUESS).mean() > MAX_DOUBT else status
@@ -174,7 +174,7 @@ def _assemble(
 
 
 def _segment_fluid(
-    volume: Volume, scene: Scene, surface: Surface, cord_prob: NDArray[np.float32]
+    volume: Volume, scene: Scene, surface: FilledTube, cord_prob: NDArray[np.float32]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Segment the fluid around the cord; return its files and notes."""
     outer = grow_csf(scene, surface, MAX_GAP_MM)
@@ -186,7 +186,7 @@ def _segment_fluid(
     return {"_CSF_seg.nii.gz": mask} | make_byproducts(wanted, volume, zooms, {"surface": outer.tube}, "_CSF"), ()
 
 
-def _judge_extent(cord_mask: NDArray[np.bool_], line: Centerline) -> tuple[str, tuple[str, ...]]:
+def _describe_extent(cord_mask: NDArray[np.bool_], line: Centerline) -> tuple[str, tuple[str, ...]]:
     """Return the status and a note on the slices of the centerline without cord."""
     filled = cord_mask.any(axis=(0, 1))
     missing = line.slices[~filled[line.slices]]

@@ -23,7 +23,7 @@ from spineseg.propseg.propagate import CENTER_MEMORY_MM
 from spineseg.propseg.surface import fit_star, make_rings, recenter, unit_circle
 
 if TYPE_CHECKING:
-    from spineseg.propseg.refine import Surface
+    from spineseg.propseg.refine import FilledTube
     from spineseg.propseg.scene import Scene
 
 Floats = NDArray[np.float64]
@@ -105,13 +105,13 @@ class ShapeFit:
     usual_rise: Floats
 
 
-def fit_shape(scene: Scene, surface: Surface) -> ShapeFit:
+def fit_shape(scene: Scene, surface: FilledTube) -> ShapeFit:
     """Fit the model to an image along the centerline.
 
     Parameters
     ----------
     scene : Scene
-    surface : Surface
+    surface : FilledTube
         Says in which slices, and how strong the cord's edge usually is. Its shape is not used, so that a surface that
         leaked or collapsed can be told.
 
@@ -138,7 +138,7 @@ def fit_shape(scene: Scene, surface: Surface) -> ShapeFit:
     return ShapeFit(unit * origin, unit * radii, weight, usual)
 
 
-def _find_base(scene: Scene, surface: Surface) -> Floats:
+def _find_base(scene: Scene, surface: FilledTube) -> Floats:
     """Return where the cord is expected: the centerline, or the surface itself far from the three points of a user."""
     slices, course = surface.tube.slices, scene.course
     if not course.free:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from spineseg import __version__
 from spineseg.errors import InputError
 from spineseg.provenance import sha256_file
-from spineseg.quality.model import QualityModel, to_json
+from spineseg.quality.model import DicePredictor, predictor_to_json
 from spineseg.training.labelled_images import N_FOLDS, assign_folds, load_manifest
 from spineseg.training.quality.cases import Case, make_cases, make_phantom, read_known
-from spineseg.training.quality.fit import OWN_KINDS, Cases, as_cases, fit_quality_model, predict_held_out, shared_error
+from spineseg.training.quality.fit import OWN_KINDS, Cases, as_cases, fit_dice_predictor, predict_held_out, shared_error
 from spineseg.writing import write_json, write_text
 
 PHANTOM_SEED = 101
@@ -44,7 +44,7 @@ def train_quality(
     jobs: int = 1,
     cases_file: Path | None = None,
     log: Callable[[str], None] = print,
-) -> QualityModel:
+) -> DicePredictor:
     """Make cases, fit the model and write it with its provenance.
 
     Parameters
@@ -70,8 +70,8 @@ def train_quality(
             save_cases(cases_file, rows, origin)
     rows = [row for row in rows if row["status"] == "ok"]  # an empty mask has Dice 0 without a model
     cases = as_cases(rows, weigh_cases(rows))
-    model = fit_quality_model(cases, origin | {"n_cases": len(rows), "held_out": describe_errors(rows, cases)})
-    write_json(out, to_json(model))
+    model = fit_dice_predictor(cases, origin | {"n_cases": len(rows), "held_out": describe_errors(rows, cases)})
+    write_json(out, predictor_to_json(model))
     return model
 
 
