@@ -294,7 +294,8 @@ def test_the_template_teaches_cord_and_what_lies_below_it():
     assert 20 < first < 60  # below the conus
     assert holds[first:].all()
     assert shard.image.shape[0] == int(holds.sum()) + first
-    assert build_template_shard(DATA / "geometry" / "none", TINY) is None
+    with pytest.raises(InputError, match="-template"):
+        build_template_shard(DATA / "geometry" / "none", TINY)
 
 
 @needs_data
@@ -303,7 +304,8 @@ def test_mask_shard_is_made_of_real_shapes(tmp_path):
         (tmp_path / file.name).symlink_to(file)
     shard = build_mask_shard(tmp_path, TINY, np.random.default_rng(0), 1.0)
     assert len(shard.image) == 16
-    assert build_mask_shard(tmp_path / "none", TINY, np.random.default_rng(0), 1.0) is None
+    with pytest.raises(InputError, match="-masks"):
+        build_mask_shard(tmp_path / "none", TINY, np.random.default_rng(0), 1.0)
 
 
 @needs_data

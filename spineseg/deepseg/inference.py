@@ -130,7 +130,7 @@ def trace_cord(
     Centerline
         Only the believed slices, with the heat as score; empty where there are none.
     """
-    spacing = tuple(map(float, zooms))
+    spacing = float(zooms[0]), float(zooms[1]), float(zooms[2])
     path = find_path(heat, spacing, SMOOTHNESS)
     score = heat[np.arange(len(heat)), path[:, 0], path[:, 1]].astype(np.float64)
     believed = select_run(score, min_confidence, spacing[2])

@@ -122,12 +122,14 @@ def segment_cord(
         note = "no slice looks like it holds spinal cord"
         return Segmentation(nothing, nothing > 0, None, "empty", (*models.notes, note), recorded)
     tell("segmentation")
-    options = {"batch": params.batch, "mirror": mirror}
     if isinstance(models.segment, SctUNet):
-        prob, thr = compute_sct_coverage(volume, centerline, models.segment, thr=thr, **options), 0.5
+        prob, thr = (
+            compute_sct_coverage(volume, centerline, models.segment, thr=thr, batch=params.batch, mirror=mirror),
+            0.5,
+        )
         uncertainty = None
     else:
-        prob, uncertainty = compute_probability(volume, centerline, models.segment, **options)
+        prob, uncertainty = compute_probability(volume, centerline, models.segment, batch=params.batch, mirror=mirror)
     tell("clean-up")
     mask, prob, notes = clean_mask(prob, thr, centerline.points_vox[:, :2], centerline.slices, volume.zooms)
     if uncertainty is not None:
@@ -135,8 +137,8 @@ def segment_cord(
             notes = [*notes, *_drop_unsure(mask, prob, uncertainty, float(volume.zooms[2]))]
         uncertainty = np.where(mask.any(axis=(0, 1)), uncertainty, np.nan)
     status, coverage_notes = _describe_extent(mask)
-    notes = (*models.notes, *notes, *coverage_notes)
-    return Segmentation(prob, mask, centerline, status, notes, recorded, uncertainty=uncertainty)
+    told = (*models.notes, *notes, *coverage_notes)
+    return Segmentation(prob, mask, centerline, status, told, recorded, uncertainty=uncertainty)
 
 
 def default_threshold(models: Models, contrast: str) -> float:
@@ -157,7 +159,7 @@ def _check_centerline(centerline: Centerline, volume: Volume) -> None:
 
 def _drop_unsure(mask: np.ndarray, prob: np.ndarray, uncertainty: np.ndarray, slice_mm: float) -> list[str]:
     """Empty, in place, the slices in which what was found is no cord; return a line that names them."""
-    dropped = find_unsure_slices(mask.any(axis=(0, 1)), uncertainty, slice_mm)
+    dropped = find_unsure_slices(np.any(mask, axis=(0, 1)), uncertainty, slice_mm)
     if not dropped.any():
         return []
     mask[:, :, dropped], prob[:, :, dropped] = False, 0

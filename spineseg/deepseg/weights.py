@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from spineseg.deepseg.network import UNet, UNetConfig, fold_batch_norm
+from spineseg.deepseg.network import UNet, UNetConfig, fold_batch_norm, to_channels_last
 from spineseg.deepseg.sct.networks import SctUNet
 from spineseg.errors import ModelError
 from spineseg.provenance import WEIGHTS_DIR
@@ -136,7 +136,7 @@ def load_own_models(weights: str | Path | None = None, device: str = "cpu") -> M
     networks = {stage: _load_ready(file, stage, device) for stage, file in files.items()}
     segment_3d = folder / SEGMENT_3D_NAME
     beside = files["segment"].parent == folder and segment_3d.is_file()
-    return Models(**networks, device=device, segment_3d=segment_3d if beside else None)
+    return Models(networks["detect"], networks["segment"], device, segment_3d=segment_3d if beside else None)
 
 
 @lru_cache(maxsize=8)
@@ -145,4 +145,4 @@ def _load_ready(file: Path, stage: str, device: str) -> UNet:
     model, _ = load_model(file)
     if model.config.stage != stage:
         raise ModelError(f"{file}: expected a network for '{stage}', found '{model.config.stage}'")
-    return fold_batch_norm(model).to(device, memory_format=torch.channels_last)
+    return to_channels_last(fold_batch_norm(model)).to(device)

@@ -93,8 +93,15 @@ def propagate(scene: Scene, initial: InitialTube) -> Propagation:
 
     A band that fails a test is replaced by the last believed shape, carried along the centerline, and the next band is
     tried from there. What becomes of such runs is for `settle_bridges`.
+
+    Raises
+    ------
+    ValueError
+        If there is no initial tube.
     """
-    fronts = [_start_front(scene, initial, heading) for heading in (-1, 1)]
+    if initial.tube is None:
+        raise ValueError("propagate: expected an initial tube, found none")
+    fronts = [_start_front(scene, initial.tube, initial.contrast, heading) for heading in (-1, 1)]
     for _ in range(scene.params.nbiter):
         growing = [front for front in fronts if _may_grow(front, scene)]
         if not growing:
@@ -105,19 +112,19 @@ def propagate(scene: Scene, initial: InitialTube) -> Propagation:
     flags = [*down.bridged[::-1], False, *up.bridged]
     joined = Tube(*(np.concatenate([getattr(t, name) for t in tubes]) for name in ("slices", "centers", "radii")))
     contrast = float(np.mean([*down.contrasts[3:], initial.contrast, *up.contrasts[3:]]))
-    bridged = np.repeat(flags, [len(t.slices) for t in tubes])
+    bridged = np.repeat(np.array(flags), [len(t.slices) for t in tubes])
     return Propagation(joined, bridged, contrast, tuple(sorted(down.stops + up.stops)))
 
 
-def _start_front(scene: Scene, initial: InitialTube, heading: int) -> _Front:
+def _start_front(scene: Scene, initial: Tube, contrast: float, heading: int) -> _Front:
     """Make the front at one end of the initial tube."""
     prior = scene.model.prior_contrast
     return _Front(
         heading,
-        initial.tube.take(slice(None, None, heading)),
-        np.median(initial.tube.radii, axis=0),
-        [prior, prior, initial.contrast],
-        [float(compute_areas(initial.tube.vertices()).mean())],
+        initial.take(slice(None, None, heading)),
+        np.median(initial.radii, axis=0),
+        [prior, prior, contrast],
+        [float(compute_areas(initial.vertices()).mean())],
     )
 
 

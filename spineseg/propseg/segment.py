@@ -13,7 +13,6 @@ from spineseg.propseg.byproducts import make_byproducts
 from spineseg.propseg.consensus import reach_consensus
 from spineseg.propseg.csf import grow_csf, subtract_cord
 from spineseg.propseg.doubt import GUESS, MAX_DOUBT, is_unsure, measure_uncertainty
-from spineseg.propseg.initial import InitialTube
 from spineseg.propseg.parameters import PropsegParams, get_contrast_model
 from spineseg.propseg.polarity import choose_polarity, propagate_both_polarities
 from spineseg.propseg.propagate import Propagation, settle_bridges
@@ -21,6 +20,7 @@ from spineseg.propseg.rasterise import rasterise
 from spineseg.propseg.refine import FilledTube, fill_slices, refine
 from spineseg.propseg.repair import repair_surface
 from spineseg.propseg.scene import Scene, build_scene, limit_line, line_from_three, order_starts
+from spineseg.propseg.surface import Tube
 from spineseg.segmentation import Segmentation
 from spineseg.volume import Volume
 
@@ -120,7 +120,7 @@ def segment_cord(
         surface, repaired, dropped = repair_surface(surface, scene, MAX_GAP_MM)
         notes += _note("repaired from their neighbours", repaired) + _note("dropped as incoherent", dropped)
     stage("rasterisation")
-    return _assemble(volume, scene, line, initial, grown, surface, notes)
+    return _assemble(volume, scene, line, initial.tube, grown, surface, notes)
 
 
 def _estimate(volume: Volume, contrast: str, detector: Any) -> Centerline:
@@ -143,7 +143,7 @@ def _assemble(
     volume: Volume,
     scene: Scene,
     line: Centerline,
-    initial: InitialTube,
+    initial: Tube,
     grown: Propagation,
     surface: FilledTube,
     notes: tuple[str, ...],
@@ -154,7 +154,7 @@ def _assemble(
     cord_mask = cord_prob >= 0.5
     if not cord_mask.any():
         return _empty(volume, params, "no cord: the surface encloses no voxel", line)
-    tubes = {"surface": surface.tube, "propagated": grown.tube, "initial": initial.tube}
+    tubes = {"surface": surface.tube, "propagated": grown.tube, "initial": initial}
     extra = make_byproducts(params.byproducts, volume, zooms, tubes)
     if params.csf:
         fluid, fluid_notes = _segment_fluid(volume, scene, surface, cord_prob)
@@ -188,7 +188,7 @@ def _segment_fluid(
 
 def _describe_extent(cord_mask: NDArray[np.bool_], line: Centerline) -> tuple[str, tuple[str, ...]]:
     """Return the status and a note on the slices of the centerline without cord."""
-    filled = cord_mask.any(axis=(0, 1))
+    filled = np.any(cord_mask, axis=(0, 1))
     missing = line.slices[~filled[line.slices]]
     extent = np.flatnonzero(filled)
     gaps = (missing > extent[0]) & (missing < extent[-1])
@@ -211,7 +211,7 @@ def _describe_polarity(scene: Scene, turned: bool) -> tuple[str, ...]:
     """Say that the image contradicts the contrast."""
     shade = ("darker", "brighter") if scene.model.sign > 0 else ("brighter", "darker")
     said = "than the fluid, against the contrast given; segmented as it looks"
-    notes = (f"the cord is {shade[0]} {said}",) if turned else ()
+    notes: tuple[str, ...] = (f"the cord is {shade[0]} {said}",) if turned else ()
     if scene.turned is not None:
         notes += _note(f"the cord is {shade[1]} {said}", tuple(scene.turned.tolist()))
     return notes

@@ -170,7 +170,7 @@ def measure_place(mask: NDArray[np.bool_], centroids: Floats, zooms: Floats, lin
     line_coverage : float, 0 to 1
         Share of the slices of OptiC's line that hold mask.
     """
-    filled = mask.any(axis=(0, 1))
+    filled = np.any(mask, axis=(0, 1))
     if line.is_empty:
         return {"line_distance_mm": np.nan, "line_away": float(filled.any()), "line_coverage": np.nan}
     points, heights = line.points_vox, np.flatnonzero(filled)

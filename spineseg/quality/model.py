@@ -116,7 +116,10 @@ class DicePredictor:
 
     def score(self, evidence: Mapping[str, Floats]) -> Floats:
         """Return the score of masks from columns of evidence, (n,)."""
-        return self.intercept + sum(term.contribute(np.asarray(evidence[term.evidence], float)) for term in self.terms)
+        total = np.zeros(1)
+        for term in self.terms:
+            total = total + term.contribute(np.asarray(evidence[term.evidence], float))
+        return self.intercept + total
 
     def predict_dice(self, evidence: Mapping[str, Floats]) -> Floats:
         """Return the predicted Dice of masks from columns of evidence, (n,)."""

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spineseg.deepseg.network import UNet, to_channels_last
 from spineseg.deepseg.sct.keras_file import Layers, read_keras_layers
 from spineseg.deepseg.sct.networks import SEGMENT_3D_MOMENTS, SctConfig, SctUNet, fold_sct_norm
 from spineseg.deepseg.sct.onnx_file import read_onnx_layers
@@ -206,9 +207,11 @@ class SctWeights:
             advice = "use -kernel 3d" if found.kernel == "3d" else f"use -kernel 2d, or give {contrast}_sc_3D.h5"
             raise ModelError(f"{self.path}: a {found.kernel} network to {found.stage}, with -kernel {kernel}; {advice}")
         own = load_own_models(None, self.device)
-        notes = () if found.contrast == contrast else (f"{self.path.name} was trained for {found.contrast} images",)
-        networks = {"detect": own.detect, "segment": own.segment, found.stage: network}
-        return Models(**networks, device=self.device, notes=notes)
+        notes: tuple[str, ...] = (
+            () if found.contrast == contrast else (f"{self.path.name} was trained for {found.contrast} images",)
+        )
+        networks: dict[str, UNet | SctUNet] = {"detect": own.detect, "segment": own.segment, found.stage: network}
+        return Models(networks["detect"], networks["segment"], self.device, notes)
 
     def _from_folder(self, contrast: str, kernel: str) -> Models:
         """Take the contrast's files; our own detection where SCT's is not in the folder."""
@@ -231,5 +234,4 @@ class SctWeights:
 
     def _ready(self, path: Path, contrast: str) -> SctUNet:
         """Read a network and make it fast."""
-        network = fold_sct_norm(load_sct_model(path, contrast)).to(self.device)
-        return network if network.config.kernel == "3d" else network.to(memory_format=torch.channels_last)
+        return to_channels_last(fold_sct_norm(load_sct_model(path, contrast))).to(self.device)

@@ -86,7 +86,7 @@ def build_shard(item: LabelledImage, config: UNetConfig) -> Shard:
     return _join(stacks, config, item.image.name.split(".")[0], item.subject)
 
 
-def build_template_shard(folder: Path, config: UNetConfig, *, below_only: bool = False) -> Shard | None:
+def build_template_shard(folder: Path, config: UNetConfig, *, below_only: bool = False) -> Shard:
     """Load a template with its cord: the only real image that goes on below the conus, where roots look like cord.
 
     Parameters
@@ -99,12 +99,17 @@ def build_template_shard(folder: Path, config: UNetConfig, *, below_only: bool =
 
     Returns
     -------
-    Shard or None
-        Cord and what lies below it; None where the folder holds no such files.
+    Shard
+        Cord and what lies below it.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no such files.
     """
     images, masks = (sorted(folder.glob(f"*_{kind}.nii.gz")) for kind in ("t2", "cord"))
     if not images or not masks:
-        return None
+        raise InputError(f"-template {folder}: expected *_t2.nii.gz and *_cord.nii.gz, found no such pair")
     volume, grid = load_image(images[0], contrast="t2")
     mask, _ = load_mask(masks[0], like=grid)
     top = int(np.flatnonzero(mask.data.any(axis=(0, 1)))[-1])
@@ -199,8 +204,14 @@ def _inside(volume: Volume, centres: np.ndarray, zoom_mm: float, size: int) -> T
     return torch.from_numpy((hits[0][:, :, None] & hits[1][:, None, :]).astype(np.uint8))[:, None]
 
 
-def build_mask_shard(folder: Path, config: UNetConfig, rng: np.random.Generator, weight: float) -> Shard | None:
-    """Make label slices from a folder of masks without images (``*_label-SC_seg``, ``-CSF_``, ``-GM_``)."""
+def build_mask_shard(folder: Path, config: UNetConfig, rng: np.random.Generator, weight: float) -> Shard:
+    """Make label slices from a folder of masks without images (``*_label-SC_seg``, ``-CSF_``, ``-GM_``).
+
+    Raises
+    ------
+    InputError
+        If the folder holds no cord mask.
+    """
     labels, cords = [], []
     for path in sorted(folder.glob("*_label-SC_seg.nii.gz")):
         mask, grid = load_mask(path)
@@ -211,7 +222,9 @@ def build_mask_shard(folder: Path, config: UNetConfig, rng: np.random.Generator,
             drawn = draw_mask_slice(rng, cord[n], csf[n], grey[n], config.zoom_mm)
             labels.append(drawn[0])
             cords.append(drawn[1])
-    return _painted(labels, cords, "masks", weight) if labels else None
+    if not labels:
+        raise InputError(f"-masks {folder}: expected cord masks *_label-SC_seg.nii.gz, found none")
+    return _painted(labels, cords, "masks", weight)
 
 
 def _optional_squares(path: Path, grid: NativeGrid, kind: str, place: tuple) -> list[np.ndarray | None]:

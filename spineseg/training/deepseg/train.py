@@ -126,14 +126,12 @@ def build_shards(
     `trust` says for some subjects how much their references count, 0 to 1.
     """
     rng, trust = np.random.default_rng(seed), trust or {}
-    shards: list[Shard | None] = [build_shard(item, config) for item in images]
+    shards = [build_shard(item, config) for item in images]
     if config.stage == "segment":  # how the edge is drawn depends on the contrast, where the cord is does not
         shards = even_out_contrasts(shards, images)
     shards = [replace(shard, weight=shard.weight * trust.get(shard.subject, 1.0)) for shard in shards]
     if sources.template is not None:
         shard = build_template_shard(sources.template, config)
-        if shard is None:
-            raise InputError(f"-template {sources.template}: expected *_t2.nii.gz and *_cord.nii.gz, found neither")
         shards.append(replace(shard, weight=TEMPLATE_FACTOR * shard.weight))
     if sources.masks is not None and config.stage == "segment":
         shards.append(build_mask_shard(sources.masks, config, rng, weight=1.0))
@@ -143,7 +141,7 @@ def build_shards(
         shards.append(build_cordless_shard(sources.n_cordless, config, rng, weight=CORDLESS_WEIGHT[config.stage]))
     if config.stage == "segment":
         shards += _build_conus_shards(config, sources, rng)
-    return [shard for shard in shards if shard is not None]
+    return shards
 
 
 def even_out_contrasts(shards: list[Shard], images: list[LabelledImage]) -> list[Shard]:

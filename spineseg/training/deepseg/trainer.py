@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spineseg.deepseg.network import UNet, UNetConfig
+from spineseg.deepseg.network import UNet, UNetConfig, to_channels_last
 from spineseg.deepseg.preprocess import standardise_local, standardise_patch
 from spineseg.errors import InputError, ModelError
 from spineseg.training.deepseg.batches import Batch, make_batch
@@ -106,7 +106,7 @@ class Trainer:
     params : TrainingParams
     shards : list of Shard
         What is learned from.
-    held_out : list of Shard
+    held_out : sequence of Shard
         What is looked at on the way, never learned from.
     device : str
     start : UNet, optional
@@ -118,7 +118,7 @@ class Trainer:
         config: UNetConfig,
         params: TrainingParams,
         shards: list[Shard],
-        held_out: list[Shard] = (),
+        held_out: Sequence[Shard] = (),
         device: str = "cpu",
         start: UNet | None = None,
     ):
@@ -132,7 +132,7 @@ class Trainer:
             model = UNet(config)
         if start is not None:
             adopt_weights(model, start)
-        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.model = to_channels_last(model).to(self.device)
         self.average = copy.deepcopy(self.model).eval()
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(), lr=params.learning_rate, weight_decay=params.weight_decay

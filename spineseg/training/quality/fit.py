@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from spineseg.quality.model import TRANSFORMS, DicePredictor, Term, dice_of_extent
 
@@ -273,8 +273,8 @@ def conformal_limits(error: Floats, weight: Floats) -> tuple[float, float]:
     order = np.argsort(error)
     share = np.cumsum(weight[order]) / (weight.sum() + weight.mean())
     tail = (1 - LEVEL) / 2
-    low = error[order][max(0, np.searchsorted(share, tail) - 1)]
-    high = error[order][min(len(order) - 1, np.searchsorted(share, 1 - tail))]
+    low = error[order][max(0, int(np.searchsorted(share, tail)) - 1)]
+    high = error[order][min(len(order) - 1, int(np.searchsorted(share, 1 - tail)))]
     return float(low), float(high)
 
 
@@ -289,15 +289,15 @@ def choose_flag(predicted: Floats, dice: Floats) -> float:
     return (bad + good) / 2 if bad < good else bad + 1e-6
 
 
-def as_cases(rows: Sequence[Mapping[str, Any]], weight: Sequence[float]) -> Cases:
+def as_cases(rows: Sequence[Mapping[str, Any]], weight: ArrayLike) -> Cases:
     """Make cases of rows with person, image, variant, kind, dice and the evidence."""
     _, group = np.unique([row["person"] for row in rows], return_inverse=True)
     names = sorted({"extent", *(name for name, _, _ in EVIDENCE)})
     evidence = {name: np.array([float(row.get(name, np.nan)) for row in rows]) for name in names}
     dice = np.array([float(row["dice"]) for row in rows])
-    rivals = [
+    images = [
         f"{row['image']} {row['variant']}" if row["kind"] in OWN_KINDS else f"mask {number}"
         for number, row in enumerate(rows)
     ]
-    _, rivals = np.unique(rivals, return_inverse=True)
+    _, rivals = np.unique(images, return_inverse=True)
     return Cases(evidence, dice, group, rivals, np.asarray(weight, float))

@@ -16,7 +16,7 @@ from spineseg import __version__
 from spineseg.errors import InputError
 from spineseg.provenance import sha256_file
 from spineseg.quality.model import DicePredictor, predictor_to_json
-from spineseg.training.labelled_images import N_FOLDS, assign_folds, load_manifest
+from spineseg.training.labelled_images import N_FOLDS, LabelledImage, assign_folds, load_manifest
 from spineseg.training.quality.cases import Case, make_cases, make_phantom, read_known
 from spineseg.training.quality.fit import OWN_KINDS, Cases, as_cases, fit_dice_predictor, predict_held_out, shared_error
 from spineseg.writing import write_json, write_text
@@ -29,6 +29,9 @@ REAL_FAULTS, PHANTOM_FAULTS = 20, 6
 
 REAL_VARIANTS, PHANTOM_VARIANTS = 3, 1
 """Harder copies of each image, alike."""
+
+Task = tuple[LabelledImage | tuple[int, int], int, Path, list[int], tuple[int, int]]
+"""A labelled image, or a phantom's seed and index; the fold, the folder of folds, a seed, faults and variants."""
 
 OWN_WEIGHT = 2.0
 """Weight of a method's own mask beside a made fault: these are what the model will be asked about."""
@@ -144,7 +147,7 @@ def collect_cases(
     """Make the cases of all labelled images (where given) and phantoms, in order."""
     images = load_manifest(data) if data else []
     fold = assign_folds(images)
-    tasks = [
+    tasks: list[Task] = [
         (item, fold[item.subject], folds, [seed, n], (REAL_FAULTS, REAL_VARIANTS)) for n, item in enumerate(images)
     ]
     tasks += [
@@ -159,13 +162,13 @@ def collect_cases(
     return rows
 
 
-def _work(task: tuple[Any, int, Path, list[int], tuple[int, int]]) -> tuple[str, list[Case]]:
+def _work(task: Task) -> tuple[str, list[Case]]:
     """Make the cases of one image, in a process of its own."""
     from spineseg.deepseg.model import load_models
 
     item, fold, folds, seed, (n_faults, n_variants) = task
     known = make_phantom(*item) if isinstance(item, tuple) else read_known(item, fold)
-    models = load_models(folds / f"fold{fold}", device="cpu", threads=1)
+    models = load_models(folds / f"fold{fold}", device="cpu", threads=1).for_contrast(known.contrast)
     return known.name, make_cases(known, models, np.random.default_rng(seed), n_faults, n_variants)
 
 
