@@ -53,7 +53,7 @@ class Models:
 
 
 def save_model(path: str | Path, model: UNet, provenance: dict[str, Any], *, half: bool = False) -> None:
-    """Write weights, configuration and provenance as one safetensors file, atomically.
+    """Write weights, configuration and provenance as one safetensors file, atomically; equal input, equal bytes.
 
     Parameters
     ----------
@@ -74,7 +74,20 @@ def save_model(path: str | Path, model: UNet, provenance: dict[str, Any], *, hal
         "config": json.dumps(asdict(model.config), sort_keys=True),
         "provenance": json.dumps(provenance, sort_keys=True),
     }
-    write_bytes(path, save(tensors, metadata))
+    write_bytes(path, _sort_header(save(tensors, metadata)))
+
+
+def _sort_header(content: bytes) -> bytes:
+    """Sort the keys of a safetensors header: the library writes them in another order each time.
+
+    The file starts with the header's length (8 bytes, little endian) and the header (JSON, padded by blanks); the
+    places in it count from its end, so that any order is right.
+    """
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors stay aligned
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
 def load_model(path: str | Path) -> tuple[UNet, dict[str, Any]]:

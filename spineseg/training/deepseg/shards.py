@@ -31,6 +31,9 @@ THIN_MM = 2.0
 MERGED_MM = (3.0, 5.0)
 """Thickness of merged slices, the usual range of axial protocols."""
 
+MASK_FILES = "*_label-*_seg.nii.gz"
+"""Masks without images: of the cord (SC), and where they exist of fluid (CSF) and grey matter (GM)."""
+
 TAILS = (0.01, 0.995)
 """Quantiles of a slice that become 0 and 1."""
 

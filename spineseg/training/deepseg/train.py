@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from spineseg.errors import InputError
 from spineseg.provenance import sha256_file
 from spineseg.training.deepseg.log import CsvLog, draw_log
 from spineseg.training.deepseg.shards import (
+    MASK_FILES,
     Shard,
     build_cordless_shard,
     build_mask_shard,
@@ -23,7 +23,8 @@ from spineseg.training.deepseg.shards import (
     build_template_shard,
 )
 from spineseg.training.deepseg.trainer import Trainer, TrainingParams
-from spineseg.training.labelled_images import LabelledImage, load_manifest, split_people
+from spineseg.training.labelled_images import LabelledImage, load_tables, split_people
+from spineseg.training.origin import describe_code, describe_files, describe_images
 
 CONFIGS = {
     ("detect", "2d"): DETECT,
@@ -77,21 +78,20 @@ def parse_trust(items: list[str]) -> dict[str, float]:
 
 
 def choose_images(
-    data: Path, extra: Path | None, fold: str | None, exclude: list[str]
+    data: Path, extra: Path | None, fold: str | None, exclude: list[str], recipe: Path | None = None
 ) -> tuple[list[LabelledImage], list[LabelledImage]]:
     """Return the images to learn from and those held out.
 
-    People in `exclude`, or held out by the fold, are in no training image, whichever table names them.
+    People in `exclude`, or held out by the fold, are in no training image, whichever table names them. Folds are
+    drawn among the people of the recipe, where there is one.
     """
-    images = load_manifest(data)
+    images, more = load_tables(data, [extra] if extra else [], recipe)
     unknown = set(exclude) - {item.subject for item in images}
     if unknown:
         raise InputError(f"-exclude {' '.join(sorted(unknown))}: no such subject in {data}")
     kept, held_out = split_people(images, *parse_fold(fold)) if fold else (images, [])
     held_out = held_out + [item for item in kept if item.subject in exclude]
     away = {item.subject for item in held_out}
-    seen = {item.image.resolve() for item in images}
-    more = [item for item in load_manifest(extra) if item.image.resolve() not in seen] if extra else []
     return [item for item in kept + more if item.subject not in away], held_out
 
 
@@ -185,6 +185,7 @@ def train_network(
     sources: Sources = Sources(),
     kernel: str = "2d",
     start: Path | None = None,
+    recipe: Path | None = None,
     fold: str | None = None,
     exclude: list[str] | tuple[str, ...] = (),
     trust: dict[str, float] | None = None,
@@ -205,6 +206,8 @@ def train_network(
     kernel : {"2d", "3d"}
     start : Path, optional
         Weights to go on from; those of the 2-D network for a 3-D one.
+    recipe : Path, optional
+        Which images of the tables to learn from, see `spineseg.training.labelled_images.load_recipe`.
     fold, exclude
         Who is held out, see `choose_images`.
     trust : dict, optional
@@ -223,7 +226,7 @@ def train_network(
     if (stage, kernel) not in CONFIGS:
         raise InputError(f"-kernel {kernel}: only the network that outlines (segment) comes in 3d")
     config, params = CONFIGS[stage, kernel], TrainingParams(**(settings or {}))
-    images, held_out = choose_images(data, sources.extra, fold, list(exclude))
+    images, held_out = choose_images(data, sources.extra, fold, list(exclude), recipe)
     shards = build_shards(images, config, sources, params.seed, trust)
     first = load_model(start)[0] if start else None
     trainer = Trainer(config, params, shards, [build_shard(item, config) for item in held_out], device, first)
@@ -233,20 +236,19 @@ def train_network(
     n_slices = sum(len(s.image) for s in shards)
     print(f"{stage}: {len(images)} images, {n_slices} slices, {len(held_out)} images held out", flush=True)
     model = trainer.run(checkpoint, CsvLog(out.with_suffix(".csv"), append=going_on))
-    digest = hashlib.sha256("".join(sha256_file(i.image) + sha256_file(i.reference) for i in images).encode())
     provenance = {
         "people": sorted({item.subject for item in images}),
         "held_out": sorted({item.subject for item in held_out}),
-        "images": sorted(item.image.name for item in images),
-        "data_sha256": digest.hexdigest(),
+        "images": describe_images(images),
+        "code": describe_code(),
         "fold": fold,
         "trust": trust or {},
         "params": asdict(params),
         "steps_done": trainer.state.step,
         "start_sha256": sha256_file(start) if start else None,
         "synthetic": {
-            "masks": sources.masks is not None,
-            "template": sources.template is not None,
+            "masks": describe_files(sources.masks.glob(MASK_FILES)) if sources.masks else {},
+            "template": describe_files(sources.template.glob("*.nii.gz")) if sources.template else {},
             "phantoms": sources.n_phantoms,
             "cordless": sources.n_cordless,
         },
