@@ -19,11 +19,12 @@ import numpy as np
 from spineseg.centerline.curve import centerline_from_mask
 from spineseg.centerline.detector import Detector, load_detector
 from spineseg.centerline.estimate import estimate_centerline
-from spineseg.centerline.recipe import load_items
-from spineseg.centerline.training import load_slices, train_detector
-from spineseg.training_data import LabelledImage, load_manifest
+from spineseg.training.labelled_images import LabelledImage, load_tables
+from spineseg.training.optic.fit import load_slices, train_detector
+from spineseg.training.optic.train import load_items
 from spineseg.volume import load_image, load_mask
 
+RECIPE = Path(__file__).with_name("recipe.tsv")
 FAR_MM = 4.0  # beyond it the point lies outside the cord
 
 
@@ -82,8 +83,8 @@ def main() -> None:
     parser.add_argument("-shipped", action="store_true", help="use the package's detectors")
     parser.add_argument("-o", type=Path, help="write the table here too")
     args = parser.parse_args()
-    scored = load_manifest(args.data)
-    pool = load_items([args.data, *args.extra], added=args.add)
+    scored, _ = load_tables(args.data, [], RECIPE)
+    pool = load_items([args.data, *args.extra], added=args.add, recipe=RECIPE)
     sources = {} if args.shipped else {item.image: load_slices(item) for item in pool}
     results = []
     for subject in args.subjects or sorted({item.subject for item in scored}):

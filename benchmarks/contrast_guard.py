@@ -38,17 +38,17 @@ def main() -> None:
         for path, contrast in list_images(root):
             volume, _ = load_image(path, contrast=contrast)
             start = time.process_time()
-            evidence = weigh_contrasts(volume, load)
+            found = weigh_contrasts(volume, load)
             seconds = time.process_time() - start
-            is_false = bool(doubt_contrast(evidence, contrast))
+            is_false = bool(doubt_contrast(found, contrast))
             others = [other for other in CONTRASTS if CORD_DARKER[other] is not CORD_DARKER[contrast]]
-            is_caught = all(doubt_contrast(evidence, other) for other in others)
+            is_caught = all(doubt_contrast(found, other) for other in others)
             n, n_false, n_caught = n + 1, n_false + is_false, n_caught + is_caught
-            n_edge += (evidence.darker_share > 0.5) is CORD_DARKER[contrast]
+            n_edge += (found.darker_share > 0.5) is CORD_DARKER[contrast]
             verdict = "DOUBTED" if is_false else "" if is_caught else "not caught"
             print(
-                f"{path.name:45} {contrast:4} lead {evidence.lead:+.2f}  darker {evidence.darker_share:.2f}"
-                f"  guess {evidence.guess or '-':7} {seconds:.1f} s {verdict}",
+                f"{path.name:45} {contrast:4} lead {found.lead:+.2f}  darker {found.darker_share:.2f}"
+                f"  guess {found.guess or '-':7} {seconds:.1f} s {verdict}",
                 flush=True,
             )
         print(f"{root}: {n} images, {n_false} falsely doubted, {n_caught} caught, the edge is right in {n_edge}")

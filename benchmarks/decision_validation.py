@@ -30,11 +30,13 @@ from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams
 from spineseg.decision.rule import decide_by_endpoint
 from spineseg.measures import METRICS
-from spineseg.quality.fitting import as_cases, fit_quality_model
 from spineseg.quality.model import load_quality_model
-from spineseg.quality.recipe import collect_cases, describe_origin, load_cases, save_cases, weigh_cases
+from spineseg.training.labelled_images import load_tables
+from spineseg.training.quality.fit import as_cases, fit_dice_predictor
+from spineseg.training.quality.train import collect_cases, describe_origin, load_cases, save_cases, weigh_cases
 
 FOLDS = Path(__file__).parent / "folds"
+RECIPE = Path(__file__).with_name("recipe.tsv")
 PHANTOM_SEED = 202
 """Not the seed of the phantoms that the model learned from."""
 
@@ -85,7 +87,7 @@ def predict(rows: list[dict], train: list[dict] | None) -> Pool:
         model = load_quality_model()
         if train:
             rest = [row for row in train if row["person"] != person and row["status"] == "ok"]
-            model = fit_quality_model(as_cases(rest, weigh_cases(rest)), {})
+            model = fit_dice_predictor(as_cases(rest, weigh_cases(rest)), {})
         cases = as_cases([row for row, keep in zip(rows, mine, strict=True) if keep], np.ones(mine.sum()))
         dice = model.predict_dice(cases.evidence)
         out["predicted"][mine], out["flagged"][mine] = dice, dice < model.flag_below
@@ -342,16 +344,17 @@ def load_rows(args: argparse.Namespace) -> tuple[list[dict], list[dict]]:
     learned = args.cases or args.work / "learned.tsv"
     origin = load_quality_model().provenance
     n, seed = origin["phantoms"]["n"], origin["seed"]
-    wanted = describe_origin(args.data, FOLDS, n, seed)
+    images, _ = load_tables(args.data, [], RECIPE)
+    wanted = describe_origin(images, FOLDS, n, seed)
     rows = load_cases(learned, wanted)
     if rows is None:
-        rows = collect_cases(args.data, FOLDS, n, seed, args.jobs, print)
+        rows = collect_cases(images, FOLDS, n, seed, args.jobs, print)
         save_cases(learned, rows, wanted)
     new = args.work / "new_phantoms.tsv"
-    wanted = describe_origin(args.data, FOLDS, args.phantoms, seed) | {"phantom_seed": PHANTOM_SEED}
+    wanted = describe_origin(images, FOLDS, args.phantoms, seed) | {"phantom_seed": PHANTOM_SEED}
     phantoms = load_cases(new, wanted)
     if phantoms is None:
-        phantoms = collect_cases(None, FOLDS, args.phantoms, seed, args.jobs, print, phantom_seed=PHANTOM_SEED)
+        phantoms = collect_cases([], FOLDS, args.phantoms, seed, args.jobs, print, phantom_seed=PHANTOM_SEED)
         save_cases(new, phantoms, wanted)
     return rows, phantoms
 

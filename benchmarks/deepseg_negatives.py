@@ -20,13 +20,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pandas as pd
 
+from spineseg.contrasts import SUFFIX_CONTRAST
 from spineseg.deepseg.model import load_models
 from spineseg.deepseg.segment import segment_cord
-from spineseg.phantom.dataset import make_image
+from spineseg.phantom.dataset import SUFFIXES, make_image
 from spineseg.volume import Volume, load_image, to_canonical
 
 PLACES = {"brain": 90.0, "below the conus": -515.0}
-CONTRASTS = {"T1w": "t1", "T2w": "t2", "T2star": "t2s", "dwi": "dwi"}
 BELOW_CONUS = 80
 """Slice of the lumbar image below which there is surely no cord: 12 mm below the tip as seen by eye."""
 
@@ -36,14 +36,14 @@ AFFINE = np.diag([-1.0, 1.0, 4.0, 1.0])
 def phantoms(n: int, seed: int) -> Iterator[tuple[str, str, Volume, np.ndarray]]:
     """Yield what is shown, the contrast, the image and which slices hold cord."""
     for place, target in PLACES.items():
-        for suffix, contrast in CONTRASTS.items():
+        for suffix in SUFFIXES:
             for index in range(n):
                 image = make_image(seed, index, suffix, target_s_mm=target)
                 data = image.data if image.data.ndim == 3 else image.data[..., 1:].mean(axis=3)  # without b = 0
                 affine = image.acquisition.affine
                 volume = to_canonical(data.astype(np.float32), affine)
                 holds = to_canonical(image.cord_fraction, affine).data.max(axis=(0, 1)) > 0.1
-                yield f"phantom, {place}", contrast, volume, holds
+                yield f"phantom, {place}", SUFFIX_CONTRAST[suffix], volume, holds
 
 
 def things(n: int, seed: int) -> Iterator[tuple[str, str, Volume, np.ndarray]]:

@@ -221,9 +221,9 @@ def main() -> None:
     args = parser.parse_args()
 
     from spineseg.deepseg.model import load_models
-    from spineseg.training_data import assign_folds, load_manifest
+    from spineseg.training.labelled_images import assign_folds, load_tables
 
-    images = load_manifest(args.data)
+    images, _ = load_tables(args.data, [], Path(__file__).with_name("recipe.tsv"))
     folds = assign_folds(images)
     rows, slices = [], []
     for item in images:

@@ -7,13 +7,14 @@ set -eu
 data=$1
 out=$2
 stages=${3:-detect segment segment_3d}
+recipe=$(dirname "$0")/recipe.tsv  # the people and images of the shipped weights, whatever else the data hold by now
 export OMP_NUM_THREADS=1
 
 train() {  # stage, folder, then options
     stage=$1
     folder=$2
     shift 2
-    set -- -data "$data/labelled.tsv" -template "$data/template" -phantoms 1500 -cordless 500 -threads 1 -resume "$@"
+    set -- -data "$data/labelled.tsv" -recipe "$recipe" -template "$data/template" -phantoms 1500 -cordless 500 -threads 1 -resume "$@"
     case $stage in
     detect)
         spineseg train detect "$@" -extra "$data/images.tsv" -batch 24 -steps 1200 \

@@ -17,12 +17,13 @@ import numpy as np
 from scipy import ndimage as ndi
 
 from spineseg.centerline.detector import load_detector
-from spineseg.centerline.recipe import train_detectors
 from spineseg.propseg.segment import segment_cord
-from spineseg.training_data import N_FOLDS, LabelledImage, assign_folds, load_manifest
+from spineseg.training.labelled_images import N_FOLDS, LabelledImage, assign_folds, load_tables
+from spineseg.training.optic.train import train_detectors
 from spineseg.volume import load_image, load_mask
 from spineseg.writing import file_stem
 
+RECIPE = Path(__file__).with_name("recipe.tsv")
 ORIGINAL = {
     "sub-errsm30_rec-average_dwi": (0.969, 0.84, 2.9, 0.0),
     "sub-sct017_rec-average_dwi": (0.968, 0.90, 4.2, 0.0),
@@ -70,7 +71,9 @@ def prepare_folds(args: argparse.Namespace, scored: list[LabelledImage]) -> dict
         missing = sorted(c for c in wanted if not (folder / f"optic_{c}.safetensors").is_file())
         if missing:
             folder.mkdir(parents=True, exist_ok=True)
-            train_detectors([args.data, *args.extra], folder, contrasts=missing, exclude=people, added=args.add)
+            train_detectors(
+                [args.data, *args.extra], folder, contrasts=missing, exclude=people, added=args.add, recipe=RECIPE
+            )
     return {person: args.folds / str(number) for person, number in folds.items()}
 
 
@@ -89,7 +92,7 @@ def main() -> None:
     parser.add_argument("-add", nargs=3, action="append", default=[], help="one more: image, mask, contrast")
     parser.add_argument("-o", type=Path, help="write the table here too")
     args = parser.parse_args()
-    scored = load_manifest(args.data)
+    scored, _ = load_tables(args.data, [], RECIPE)
     folders = prepare_folds(args, scored)
     rows = ["| image | contrast | Dice | HD95 mm | CSA error % | missed % | status |", "|" + " --- |" * 7]
     own, original = [], []

@@ -21,7 +21,7 @@ from scipy import ndimage as ndi
 
 from spineseg.contrasts import CORD_DARKER, SUFFIX_CONTRAST
 from spineseg.propseg.segment import segment_cord
-from spineseg.training_data import LabelledImage, load_manifest
+from spineseg.training.labelled_images import LabelledImage, load_manifest
 from spineseg.volume import Volume, load_image, load_mask
 from spineseg.writing import file_stem
 

@@ -20,9 +20,5 @@ class GeometryError(InputError):
     """Two images that must share a grid do not, or a grid is unusable."""
 
 
-class DetectionError(SpinesegError):
-    """No spinal cord could be found where one is required."""
-
-
 class ModelError(InputError):
     """Weights are missing, damaged, or of another format."""

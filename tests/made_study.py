@@ -11,11 +11,12 @@ import numpy as np
 
 from spineseg.provenance import sha256_file
 from spineseg.studyfolder.decisions import Decision, Membership, read_decision, write_membership
+from spineseg.studyfolder.decisions import write_decision as write_decision_record
 from spineseg.studyfolder.images import StudyImage, write_images
 from spineseg.studyfolder.layout import StudyFolder
 from spineseg.studyfolder.manifests import Manifest, ManifestEntry, Timing, write_manifest, write_timings
 from spineseg.studyfolder.sidecars import MadeBy, Sidecar, write_sidecar
-from spineseg.writing import write_bytes, write_json
+from spineseg.writing import write_bytes
 
 AFFINE = np.diag([-0.5, 0.5, 2.0, 1.0])
 CHUNK = "pilot-0001"
@@ -99,5 +100,5 @@ def write_decision(
 ) -> Decision:
     """Write a decision with the keys that the study's steps read; return it as they do."""
     document = {"method": method, "verdict": verdict, "computed": {"method": computed or method}, "override": None}
-    write_decision_file(folder.decision, document | more)
+    write_decision_record(folder.decision, document | more)
     return read_decision(folder.decision)

@@ -116,7 +116,7 @@ def test_training_from_a_table(neck, monkeypatch, capsys):
     nib.save(nib.Nifti1Image(mask.astype(np.uint8), nib.load(image).affine), image.with_name("mask.nii.gz"))
     rows = "image\tcontrast\treference\tsubject\nneck.nii.gz\tt2\tmask.nii.gz\tA\nneck.nii.gz\tt2\tmask.nii.gz\tB\n"
     image.with_name("table.tsv").write_text(rows)
-    monkeypatch.setattr("spineseg.centerline.training.TrainingParams.__init__.__defaults__", (6, 6, 2, 1e-3, 0))
+    monkeypatch.setattr("spineseg.training.optic.fit.TrainingParams.__init__.__defaults__", (6, 6, 2, 1e-3, 0))
     arguments = ["train", "optic", "-data", "table.tsv", "-c", "t2"]
     assert main([*arguments, "-ofolder", "first"]) == 0
     assert main([*arguments, "-ofolder", "second", "-v", "0"]) == 0

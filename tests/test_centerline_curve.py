@@ -12,11 +12,9 @@ from spineseg.centerline.curve import (
     Centerline,
     centerline_from_mask,
     centerline_from_points,
-    compute_tangents,
     empty_centerline,
     extend_centerline,
     load_centerline,
-    sample_arc_length,
     save_centerline,
     save_centerline_csv,
     select_slices,
@@ -67,8 +65,6 @@ def test_empty_centerline():
     line = empty_centerline()
     assert line.is_empty
     assert line.points_mm(np.eye(4)).shape == (0, 3)
-    assert compute_tangents(line, ZOOMS).shape == (0, 3)
-    assert sample_arc_length(line, ZOOMS, 1.0).shape == (0, 3)
     assert smooth_centerline(line, ZOOMS).is_empty
     assert select_slices(line, 0, 9).is_empty
     assert centerline_from_mask(np.zeros((4, 4, 4)), ZOOMS).is_empty
@@ -143,21 +139,6 @@ def test_extension_is_straight_and_keeps_points():
     np.testing.assert_allclose(longer.points_vox[-1, 1], 30 + 0.1 * 59)
     single = extend_centerline(Centerline(np.array([[1.0, 2.0, 5.0]])), (1, 1, 1), [4, 5, 6])
     assert single.points_vox.tolist() == [[1, 2, 4], [1, 2, 5], [1, 2, 6]]
-
-
-def test_tangents_are_in_mm():
-    k = np.arange(5.0)
-    line = Centerline(np.column_stack([2 * k, 0 * k, k]))  # 2 voxels of 0.5 mm per slice of 3 mm
-    expected = np.array([1.0, 0.0, 3.0]) / np.sqrt(10)
-    np.testing.assert_allclose(compute_tangents(line, ZOOMS), np.tile(expected, (5, 1)), atol=1e-12)
-    assert compute_tangents(Centerline(np.zeros((1, 3))), ZOOMS).tolist() == [[0, 0, 1]]
-
-
-def test_arc_length_samples_are_equally_spaced():
-    zooms = (0.5, 0.5, 2.0)
-    samples = sample_arc_length(wave(dz=2.0), zooms, 1.5) * zooms
-    np.testing.assert_allclose(np.linalg.norm(np.diff(samples, axis=0), axis=1), 1.5, rtol=1e-3)
-    assert sample_arc_length(Centerline(np.zeros((1, 3))), zooms, 1.0).shape == (1, 3)
 
 
 @pytest.mark.parametrize("axcodes", ALL_AXCODES)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from spineseg.centerline.polarity import ContrastEvidence, doubt_contrast, weigh_contrasts
+from spineseg.centerline.polarity import ContrastScores, doubt_contrast, weigh_contrasts
 from spineseg.contrasts import CONTRASTS, CORD_DARKER
 from spineseg.phantom.dataset import write_dataset
 from spineseg.study.predict import guess_contrast
@@ -27,10 +27,10 @@ def test_each_contrast_looks_like_itself_and_not_like_the_other_polarity(images,
     guess, doubt = guess_contrast(volume, contrast)
     assert contrast in guess.split("/")
     assert doubt == ""
-    evidence = weigh_contrasts(volume)
-    assert (evidence.darker_share > 0.5) is CORD_DARKER[contrast]
+    found = weigh_contrasts(volume)
+    assert (found.darker_share > 0.5) is CORD_DARKER[contrast]
     for taken_for in CONTRASTS:
-        doubt = doubt_contrast(evidence, taken_for)
+        doubt = doubt_contrast(found, taken_for)
         if CORD_DARKER[taken_for] is CORD_DARKER[contrast]:
             assert doubt == ""
         else:
@@ -40,15 +40,15 @@ def test_each_contrast_looks_like_itself_and_not_like_the_other_polarity(images,
 
 def test_an_image_without_a_cord_is_not_guessed():
     noise = np.random.default_rng(0).normal(100, 10, (60, 60, 12)).astype(np.float32)
-    evidence = weigh_contrasts(Volume(noise, AFFINE))
-    assert evidence.guess == ""
-    assert not any(doubt_contrast(evidence, contrast) for contrast in CONTRASTS)
+    found = weigh_contrasts(Volume(noise, AFFINE))
+    assert found.guess == ""
+    assert not any(doubt_contrast(found, contrast) for contrast in CONTRASTS)
 
 
 def test_one_slice_and_a_tiny_field_of_view():
-    evidence = weigh_contrasts(Volume(np.random.default_rng(0).random((9, 8, 1), dtype=np.float32), AFFINE))
-    assert 0 <= evidence.darker_share <= 1
+    found = weigh_contrasts(Volume(np.random.default_rng(0).random((9, 8, 1), dtype=np.float32), AFFINE))
+    assert 0 <= found.darker_share <= 1
 
 
 def test_close_scores_are_no_guess():
-    assert ContrastEvidence({"t1": 1.0, "t2": 1.3, "t2s": 0.2, "dwi": 0.1}, 1.0).guess == ""
+    assert ContrastScores({"t1": 1.0, "t2": 1.3, "t2s": 0.2, "dwi": 0.1}, 1.0).guess == ""

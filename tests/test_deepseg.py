@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from spineseg.centerline.curve import Centerline
 from spineseg.deepseg import cleanup, inference, preprocess
 from spineseg.deepseg.cleanup import clean_mask
-from spineseg.deepseg.model import load_model, load_models, save_model
+from spineseg.deepseg.model import load_models
 from spineseg.deepseg.network import DETECT, SEGMENT, UNet, UNetConfig, fold_batch_norm
 from spineseg.deepseg.segment import OWN_THRESHOLDS, DeepsegParams, segment_cord
+from spineseg.deepseg.weights import load_model, save_model
 from spineseg.errors import InputError, ModelError
 from spineseg.volume import Volume, load_image
 
@@ -153,7 +154,7 @@ def test_a_single_file_replaces_its_stage(tmp_path):
 
 
 def test_shipped_weights_say_who_was_seen(models):
-    from spineseg.deepseg.model import WEIGHTS_DIR, default_weights
+    from spineseg.deepseg.weights import WEIGHTS_DIR, default_weights
 
     for stage, path in default_weights().items():
         model, provenance = load_model(path)
@@ -255,7 +256,7 @@ def test_a_kernel_without_weights_is_refused_before_an_image_is_read(tmp_path, m
 
 def stack_of(model, patches, slice_mm, batch):
     with torch.inference_mode():
-        return inference.run_on_stack(model, patches, slice_mm, "cpu", batch)
+        return inference.run_on_stack(model, patches, slice_mm, batch)
 
 
 @pytest.fixture(scope="module")
@@ -397,8 +398,8 @@ def test_maps_between_slices_are_interpolated():
 def test_thin_slices_are_found_as_thick_ones_are(models, easy):
     volume, _ = easy
     thin = Volume(np.repeat(volume.data, 4, axis=2), volume.affine @ np.diag([1, 1, 0.25, 1]))
-    heat, _ = inference.compute_heatmap(volume, models)
-    thin_heat, _ = inference.compute_heatmap(thin, models)
+    heat, _ = inference.compute_heatmap(volume, models.detect)
+    thin_heat, _ = inference.compute_heatmap(thin, models.detect)
     assert len(thin_heat) == 48
     np.testing.assert_allclose(thin_heat[::4], heat, atol=0.05)
 

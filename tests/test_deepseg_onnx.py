@@ -8,7 +8,7 @@ import torch
 from test_deepseg_sct import sct_2d, sct_3d, write_keras
 
 from spineseg.deepseg.model import load_models
-from spineseg.deepseg.sct_weights import load_sct_model
+from spineseg.deepseg.sct.weights import load_sct_model
 from spineseg.errors import ModelError
 from spineseg.methods.registry import OWN_METHODS
 

@@ -12,12 +12,13 @@ from analytic import tube
 from scipy import ndimage as ndi
 
 from spineseg.centerline.curve import Centerline
-from spineseg.deepseg import sct_inference
-from spineseg.deepseg.model import load_models, save_model
+from spineseg.deepseg.model import load_models
 from spineseg.deepseg.network import DETECT, SEGMENT, UNet
-from spineseg.deepseg.sct_models import SctConfig, SctUNet, fold_sct_norm
-from spineseg.deepseg.sct_weights import SctWeights, load_sct_model
+from spineseg.deepseg.sct import inference as sct_inference
+from spineseg.deepseg.sct.networks import SctConfig, SctUNet, fold_sct_norm
+from spineseg.deepseg.sct.weights import SctWeights, load_sct_model
 from spineseg.deepseg.segment import DeepsegParams, segment_cord
+from spineseg.deepseg.weights import save_model
 from spineseg.errors import InputError, ModelError
 from spineseg.methods.registry import OWN_METHODS
 from spineseg.volume import Volume
@@ -407,8 +408,8 @@ def test_intensities_are_scaled_as_in_sct(thresholds_folder, bright):
         models = SctWeights(thresholds_folder).for_contrast("t2", kernel)
         for stage, network in (("detect", models.detect), ("segment", models.segment)):
             network.register_forward_pre_hook(lambda _, x, key=(stage, kernel): seen.update({key: x[0].clone()}))
-        sct_inference.compute_sct_heatmap(volume, models)
-        sct_inference.compute_sct_coverage(volume, curve, models, 0.5)
+        sct_inference.compute_sct_heatmap(volume, models.detect)
+        sct_inference.compute_sct_coverage(volume, curve, models.segment, thr=0.5)
     detect, flat, deep = (seen[key] for key in (("detect", "2d"), ("segment", "2d"), ("segment", "3d")))
     assert detect.shape[2:] == (96, 96)
     assert flat.shape == (14, 1, 64, 64)
@@ -435,7 +436,7 @@ def test_patches_stay_inside_large_images_and_are_zero_outside_small_ones():
 def test_chunks_are_blended_without_seams(tmp_path):
     model = load_sct_model(write_keras(tmp_path / "x.h5", through(2, sct_3d(2), 2.0, 1.0, 2.0)), "t1")
     stack = torch.from_numpy(np.random.default_rng(0).uniform(0, 255, (101, 4, 4)).astype(np.float32))
-    prob = sct_inference.run_chunks(model, stack, "cpu")
+    prob = sct_inference.run_chunks(model, stack)
     expected = torch.sigmoid((stack - 88.5001) / 66.275)
     torch.testing.assert_close(prob, expected, atol=1e-5, rtol=0)
 

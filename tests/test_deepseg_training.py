@@ -11,19 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from spineseg.deepseg import augment, look
-from spineseg.deepseg.batches import draw_slices, generator_of, make_batch, vary_slices
-from spineseg.deepseg.model import load_model
 from spineseg.deepseg.network import UNet, UNetConfig
-from spineseg.deepseg.recipe import (
-    Sources,
-    choose_images,
-    even_out_contrasts,
-    parse_fold,
-    parse_trust,
-    train_network,
-)
-from spineseg.deepseg.shards import (
+from spineseg.deepseg.weights import load_model
+from spineseg.errors import InputError, ModelError
+from spineseg.training.deepseg import appearance, deform
+from spineseg.training.deepseg.batches import draw_slices, generator_of, make_batch, vary_slices
+from spineseg.training.deepseg.shards import (
     Shard,
     build_cordless_shard,
     build_mask_shard,
@@ -32,10 +25,17 @@ from spineseg.deepseg.shards import (
     build_template_shard,
     shard_px,
 )
-from spineseg.deepseg.synthetic import draw_mask_slice, paint
-from spineseg.deepseg.training import Trainer, TrainingParams
-from spineseg.errors import InputError, ModelError
-from spineseg.training_data import LabelledImage
+from spineseg.training.deepseg.synthetic import draw_mask_slice, paint
+from spineseg.training.deepseg.train import (
+    Sources,
+    choose_images,
+    even_out_contrasts,
+    parse_fold,
+    parse_trust,
+    train_network,
+)
+from spineseg.training.deepseg.trainer import Trainer, TrainingParams
+from spineseg.training.labelled_images import LabelledImage
 
 TINY = UNetConfig("segment", (6, 12), (), 0.5, 32)
 TINY_3D = replace(TINY, kernel="3d")
@@ -87,8 +87,8 @@ def test_image_and_label_move_together():
     stack = torch.zeros(8, 2, 52, 52)
     i, j = torch.meshgrid(torch.arange(52) - 25.5, torch.arange(52) - 25.5, indexing="ij")
     stack[:, :] = (torch.hypot(i - 4, j + 3) < 7).float()
-    shape = augment.draw_shape(8, 32, augment.ShapeRanges(), torch.Generator().manual_seed(0))
-    moved, inside = augment.apply_shape(stack, shape, 32)
+    shape = deform.draw_shape(8, 32, deform.ShapeRanges(), torch.Generator().manual_seed(0))
+    moved, inside = deform.apply_shape(stack, shape, 32)
     assert torch.equal(moved[:, 0], moved[:, 1])
     assert inside.shape == (8, 1, 32, 32)
     areas = moved[:, 0].sum((1, 2))
@@ -97,9 +97,9 @@ def test_image_and_label_move_together():
 
 def test_no_change_of_shape_is_a_centred_crop():
     stack = torch.rand((2, 1, 20, 20), generator=torch.Generator().manual_seed(0))
-    still = augment.ShapeRanges(0, 0, 0, 0, 0, 0, 0, 0, 0)
-    shape = augment.draw_shape(2, 12, still, torch.Generator().manual_seed(0))
-    moved, inside = augment.apply_shape(stack, shape, 12)
+    still = deform.ShapeRanges(0, 0, 0, 0, 0, 0, 0, 0, 0)
+    shape = deform.draw_shape(2, 12, still, torch.Generator().manual_seed(0))
+    moved, inside = deform.apply_shape(stack, shape, 12)
     crop = stack[:, :, 4:16, 4:16]
     pairs = zip(moved, crop, strict=True)
     same = [min(float((m - c).abs().max()), float((m - c.flip(1)).abs().max())) for m, c in pairs]
@@ -108,13 +108,13 @@ def test_no_change_of_shape_is_a_centred_crop():
 
 
 def test_curves_pass_through_their_knots():
-    curves = torch.rand((1, look.LUT_KNOTS))
-    knots = torch.linspace(0, 1, look.LUT_KNOTS)[None, None, None]
-    np.testing.assert_allclose(look.apply_curves(knots, curves).flatten(), curves.flatten(), atol=1e-5)
+    curves = torch.rand((1, appearance.LUT_KNOTS))
+    knots = torch.linspace(0, 1, appearance.LUT_KNOTS)[None, None, None]
+    np.testing.assert_allclose(appearance.apply_curves(knots, curves).flatten(), curves.flatten(), atol=1e-5)
 
 
 def test_any_angle_is_among_the_turned():
-    shape = augment.draw_shape(400, 32, augment.ShapeRanges(p_turned=0.5), torch.Generator().manual_seed(0))
+    shape = deform.draw_shape(400, 32, deform.ShapeRanges(p_turned=0.5), torch.Generator().manual_seed(0))
     angle = torch.atan2(shape.matrix[:, 1, 1], shape.matrix[:, 0, 1]) - torch.pi / 2  # of the image of axis 1
     turned = torch.cos(angle) < np.cos(np.deg2rad(40))
     assert (
@@ -125,7 +125,7 @@ def test_any_angle_is_among_the_turned():
 def test_a_ghost_is_the_image_again_elsewhere():
     image = torch.zeros(2, 1, 20, 20)
     image[:, 0, 4, 7] = 1
-    ghosts = look.apply_ghost(image, torch.tensor([[0.25, 0.5, 1.0], [0.25, 0.25, 0.0]]))
+    ghosts = appearance.apply_ghost(image, torch.tensor([[0.25, 0.5, 1.0], [0.25, 0.25, 0.0]]))
     assert ghosts[0, 0, 4, 7] == pytest.approx(0.8)
     assert ghosts[0, 0, 14, 7] == pytest.approx(0.2)  # wrapped by half the side along axis 0
     assert ghosts[1, 0, 4, 2] == pytest.approx(0.2)
@@ -133,19 +133,19 @@ def test_a_ghost_is_the_image_again_elsewhere():
 
 def test_a_void_takes_the_signal_away_inside_only():
     image = torch.ones(1, 1, 40, 40)
-    spoilt = look.apply_void(image, torch.tensor([[0.5, 0.5, 0.2, 0.2, 1.0]]))
+    spoilt = appearance.apply_void(image, torch.tensor([[0.5, 0.5, 0.2, 0.2, 1.0]]))
     assert spoilt[0, 0, 20, 20] < 0.01
     assert spoilt[0, 0, 0, 0] == pytest.approx(1, abs=1e-3)
-    assert torch.equal(look.apply_void(image, torch.tensor([[0.5, 0.5, 0.2, 0.2, 0.0]])), image)
+    assert torch.equal(appearance.apply_void(image, torch.tensor([[0.5, 0.5, 0.2, 0.2, 0.0]])), image)
 
 
 def test_recorded_air_is_part_of_the_image_and_padding_is_not():
-    drawn = look.draw_look(8, look.LookRanges(p_air=0.5), torch.Generator().manual_seed(3))
+    drawn = appearance.draw_appearance(8, appearance.AppearanceRanges(p_air=0.5), torch.Generator().manual_seed(3))
     air = ~drawn.air.flatten().isnan()
     assert 0 < air.sum() < 8
     image, inside = torch.rand(8, 1, 16, 16), torch.zeros(8, 1, 16, 16)
     inside[..., :9] = 1
-    changed, valid = look.apply_look(image, torch.zeros_like(image), inside, drawn)
+    changed, valid = appearance.apply_appearance(image, torch.zeros_like(image), inside, drawn)
     assert valid[air].all()
     assert torch.equal(valid[~air], inside[~air])
     assert (changed[air][..., 9:] == drawn.air[air]).all()
@@ -294,7 +294,8 @@ def test_the_template_teaches_cord_and_what_lies_below_it():
     assert 20 < first < 60  # below the conus
     assert holds[first:].all()
     assert shard.image.shape[0] == int(holds.sum()) + first
-    assert build_template_shard(DATA / "geometry" / "none", TINY) is None
+    with pytest.raises(InputError, match="-template"):
+        build_template_shard(DATA / "geometry" / "none", TINY)
 
 
 @needs_data
@@ -303,7 +304,8 @@ def test_mask_shard_is_made_of_real_shapes(tmp_path):
         (tmp_path / file.name).symlink_to(file)
     shard = build_mask_shard(tmp_path, TINY, np.random.default_rng(0), 1.0)
     assert len(shard.image) == 16
-    assert build_mask_shard(tmp_path / "none", TINY, np.random.default_rng(0), 1.0) is None
+    with pytest.raises(InputError, match="-masks"):
+        build_mask_shard(tmp_path / "none", TINY, np.random.default_rng(0), 1.0)
 
 
 @needs_data

@@ -17,7 +17,7 @@ from spineseg.cli import main
 from spineseg.errors import GeometryError
 from spineseg.metrics.compare import compare_with_reference
 from spineseg.metrics.distance import choose_tolerance, compute_surface_distance, extract_surface
-from spineseg.metrics.overlap import compute_dice, compute_overlap, compute_slice_dice, compute_soft_dice
+from spineseg.metrics.overlap import compute_dice, compute_overlap, compute_slice_dice
 from spineseg.metrics.quality import ADULTS, compute_quality, slice_hull
 from spineseg.metrics.shape import compute_shape
 from spineseg.metrics.solidity import compute_solidity
@@ -79,11 +79,6 @@ class TestOverlap:
         a = box((3, 3, 4), (0, 2), (0, 1), (0, 2))
         b = box((3, 3, 4), (0, 1), (0, 1), (1, 3))
         np.testing.assert_allclose(compute_slice_dice(a, b), [0, 2 / 3, 0, np.nan])
-
-    def test_soft(self):
-        half = np.full((2, 2, 2), 0.5)
-        assert compute_soft_dice(half, half) == pytest.approx(0.5)
-        assert compute_dice(half, half) == 1
 
     def test_other_shape_is_refused(self):
         with pytest.raises(GeometryError, match="shapes"):

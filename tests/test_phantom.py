@@ -27,7 +27,7 @@ def person():
 @pytest.fixture(scope="module")
 def images():
     """One image of each contrast of an easy person."""
-    return {suffix: dataset.make_image(3, 0, suffix) for suffix in dataset.CONTRASTS}
+    return {suffix: dataset.make_image(3, 0, suffix) for suffix in dataset.SUFFIXES}
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_label_slices_for_training():
     assert len(np.unique(labels)) > 15
 
 
-@pytest.mark.parametrize("suffix", dataset.CONTRASTS)
+@pytest.mark.parametrize("suffix", dataset.SUFFIXES)
 def test_intensities_follow_the_contrast(images, suffix):
     image = images[suffix]
     data = image.data[..., np.array(B_VALUES) > 50].mean(-1) if suffix == "dwi" else image.data

@@ -11,7 +11,7 @@ from spineseg.errors import InputError
 from spineseg.propseg.byproducts import BYPRODUCTS
 from spineseg.propseg.deform import deform_bands
 from spineseg.propseg.parameters import get_contrast_model
-from spineseg.propseg.refine import Surface
+from spineseg.propseg.refine import FilledTube
 from spineseg.propseg.repair import find_incoherent, repair_surface
 from spineseg.propseg.scene import build_scene
 from spineseg.propseg.segment import PropsegParams, segment_cord
@@ -198,7 +198,7 @@ def test_a_ring_off_the_line_is_repaired():
     radii[15] *= 2
     tube = Tube(np.arange(24), centers, radii)
     assert np.flatnonzero(find_incoherent(tube, 1.0)).tolist() == [9, 15]
-    fixed, repaired, dropped = repair_surface(Surface(tube, np.zeros(24, bool)), scene, 25.0)
+    fixed, repaired, dropped = repair_surface(FilledTube(tube, np.zeros(24, bool)), scene, 25.0)
     assert (repaired, dropped) == ((9, 15), ())
     np.testing.assert_allclose(fixed.tube.centers[9], line.points_vox[9, :2])
     np.testing.assert_allclose(fixed.tube.radii[15], 4.5)

@@ -9,7 +9,7 @@ from propseg_tubes import make_tube
 from spineseg.centerline.curve import Centerline
 from spineseg.propseg.doubt import ABSURD_OFFSET_MM, ABSURD_SCORE, GUESS, is_unsure, measure_uncertainty
 from spineseg.propseg.parameters import get_contrast_model
-from spineseg.propseg.refine import Surface, refine
+from spineseg.propseg.refine import FilledTube, refine
 from spineseg.propseg.scene import build_scene
 from spineseg.propseg.segment import PropsegParams, segment_cord
 from spineseg.propseg.surface import Tube
@@ -28,7 +28,7 @@ def surface_of(line, radius=4.5, shift=(0.0, 0.0), bridged=False):
     rings = Tube(
         np.arange(N), line.points_vox[:, :2] + np.array(shift), np.broadcast_to(radius, (N, 30)) + np.zeros((N, 30))
     )
-    return Surface(rings, np.full(N, bridged))
+    return FilledTube(rings, np.full(N, bridged))
 
 
 def doubts(tube, surface, score=np.nan, correction=None):

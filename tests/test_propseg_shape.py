@@ -10,7 +10,7 @@ from spineseg.contrasts import SUFFIX_CONTRAST
 from spineseg.phantom.dataset import make_image
 from spineseg.propseg.consensus import reach_consensus
 from spineseg.propseg.parameters import get_contrast_model
-from spineseg.propseg.refine import Surface
+from spineseg.propseg.refine import FilledTube
 from spineseg.propseg.scene import build_scene
 from spineseg.propseg.segment import PropsegParams, segment_cord
 from spineseg.propseg.shape import MEAN_SHAPE, N_RAYS, RADIUS_MM, WAVES, _series, _solve_series, fit_shape
@@ -32,7 +32,7 @@ def scene_of(volume, line, **values):
 
 
 def surface_of(line, radii):
-    return Surface(
+    return FilledTube(
         Tube(np.arange(N), line.points_vox[:, :2].copy(), np.broadcast_to(radii, (N, 30)).copy()), np.zeros(N, bool)
     )
 

@@ -15,12 +15,12 @@ from spineseg.centerline.curve import Centerline
 from spineseg.errors import ModelError
 from spineseg.metrics.overlap import compute_dice
 from spineseg.metrics.shape import compute_shape
-from spineseg.quality import judge
+from spineseg.quality import agreement
 from spineseg.quality.contour import measure_contour
-from spineseg.quality.degrade import FAULTS, apply_fault, resize
 from spineseg.quality.evidence import JudgedImage, measure_evidence
-from spineseg.quality.fitting import EVIDENCE, as_cases, conformal_limits, fit_quality_model, shared_error
-from spineseg.quality.model import TRANSFORMS, from_json, load_quality_model, to_json
+from spineseg.quality.model import TRANSFORMS, load_quality_model, predictor_from_json, predictor_to_json
+from spineseg.training.quality.degrade import FAULTS, apply_fault, resize
+from spineseg.training.quality.fit import EVIDENCE, as_cases, conformal_limits, fit_dice_predictor, shared_error
 
 ZOOMS = np.array([0.5, 0.5, 4.0])
 RADIUS = 5.0
@@ -100,14 +100,14 @@ class TestContour:
 
 @pytest.fixture
 def sees_disc(monkeypatch):
-    """A judge that sees a disc of 5 mm in chosen slices of the image; the test sets which."""
+    """A network that sees a disc of 5 mm in chosen slices of the image; the test sets which."""
     seen = {"slices": None}
 
-    def compute_probability(volume, line, models, **options):
+    def compute_probability(volume, line, network, **options):
         shape = volume.shape
         prob = np.zeros(shape, np.float32)
         for n, point in enumerate(line.points_vox):
-            # the slices that the judge was given are told by their values
+            # the slices that the network was given are told by their values
             if seen["slices"] is None or round(float(volume.data[0, 0, n])) in seen["slices"]:
                 prob[:, :, n] = disc(RADIUS, shape)[:, :, n]
             assert np.isfinite(point).all()
@@ -117,7 +117,7 @@ def sees_disc(monkeypatch):
     return seen
 
 
-def judged(mask, n_slices=9):
+def compare(mask, n_slices=9):
     from spineseg.volume import Volume
 
     data = np.broadcast_to(np.arange(n_slices, dtype=np.float32), mask.shape).copy()  # each slice says its number
@@ -125,33 +125,33 @@ def judged(mask, n_slices=9):
     chosen = np.flatnonzero(mask.any((0, 1)))
     chosen = np.arange(chosen[0], chosen[-1] + 1)
     centres = np.tile([39.5, 39.5], (len(chosen), 1))
-    return judge.measure_judge(volume, mask, chosen, centres, None)
+    return agreement.measure_agreement(volume, mask, chosen, centres, None)
 
 
 class TestJudge:
-    def test_the_judges_own_mask_is_perfect(self, sees_disc):
-        found = judged(disc(RADIUS))
+    def test_the_networks_own_mask_is_perfect(self, sees_disc):
+        found = compare(disc(RADIUS))
         assert found["judge_dice"] == found["judge_overlap"] == found["judge_ceiling"] == found["judge_worst"] == 1
         assert found["judge_area"] == 0
         assert found["judge_sees"] == found["extent"] == 1
 
     def test_too_large(self, sees_disc):
-        found = judged(disc(6.0))
+        found = compare(disc(6.0))
         assert found["judge_dice"] == pytest.approx(2 * 25 / (25 + 36), abs=0.01)
         assert found["judge_area"] == pytest.approx(np.log(36 / 25), abs=0.02)
 
     def test_cord_beyond_the_ends_and_in_gaps_shortens_the_extent(self, sees_disc):
         mask = disc(RADIUS)
         mask[:, :, 6:] = False
-        assert judged(mask)["extent"] == pytest.approx(6 / 9)
+        assert compare(mask)["extent"] == pytest.approx(6 / 9)
         mask[:, :, 2] = False
-        assert judged(mask)["extent"] == pytest.approx(5 / 9)
+        assert compare(mask)["extent"] == pytest.approx(5 / 9)
         sees_disc["slices"] = set(range(6))  # the cord ends where the mask ends
-        assert judged(mask)["extent"] == pytest.approx(5 / 6)
+        assert compare(mask)["extent"] == pytest.approx(5 / 6)
 
     def test_a_structure_that_is_no_cord(self, sees_disc):
         sees_disc["slices"] = set()
-        found = judged(disc(RADIUS))
+        found = compare(disc(RADIUS))
         assert found["judge_dice"] == found["judge_sees"] == 0
         assert found["extent"] == 1
 
@@ -160,15 +160,15 @@ class TestJudge:
         for shift, away in ((0.0, 0.0), (3.0, 0.0), (6.0, 1.0)):
             mask = disc(2.0, centre=(39.5 + 2 * shift, 39.5))
             centroids = compute_shape(mask, ZOOMS).centroid_vox[:, :2]
-            found = judge.measure_place(mask, centroids, ZOOMS, line)
+            found = agreement.measure_place(mask, centroids, ZOOMS, line)
             assert found["line_distance_mm"] == pytest.approx(shift, abs=1e-6)
             assert (found["line_away"], found["line_coverage"]) == (away, 1.0)
         half = disc(2.0)
         half[:, :, 4:] = False
-        assert judge.measure_place(half, centroids, ZOOMS, line)["line_coverage"] == pytest.approx(4 / 9)
+        assert agreement.measure_place(half, centroids, ZOOMS, line)["line_coverage"] == pytest.approx(4 / 9)
 
     def test_without_a_line_nothing_is_in_place(self):
-        found = judge.measure_place(disc(2.0), np.full((9, 2), 39.5), ZOOMS, Centerline(np.zeros((0, 3))))
+        found = agreement.measure_place(disc(2.0), np.full((9, 2), 39.5), ZOOMS, Centerline(np.zeros((0, 3))))
         assert found["line_away"] == 1
         assert np.isnan(found["line_distance_mm"])
 
@@ -210,7 +210,7 @@ class TestModel:
         from scipy.stats import spearmanr
 
         rows, new = made_cases(), made_cases(seed=5)
-        model = fit_quality_model(as_cases(rows, np.ones(len(rows))), {})
+        model = fit_dice_predictor(as_cases(rows, np.ones(len(rows))), {})
         cases = as_cases(new, np.ones(len(new)))
         dice = model.predict_dice(cases.evidence)
         assert spearmanr(dice, cases.dice).statistic > 0.9
@@ -254,7 +254,7 @@ class TestModel:
 
     def test_round_trip_through_json(self):
         model = load_quality_model()
-        again = from_json(json.loads(json.dumps(to_json(model))))
+        again = predictor_from_json(json.loads(json.dumps(predictor_to_json(model))))
         columns = as_cases(made_cases(50), np.ones(50)).evidence
         np.testing.assert_allclose(again.predict_dice(columns), model.predict_dice(columns), atol=1e-4)
         assert model.provenance["people"]
@@ -271,7 +271,7 @@ class TestModel:
 
 @pytest.fixture(scope="module")
 def phantom():
-    from spineseg.quality.cases import make_phantom
+    from spineseg.training.quality.cases import make_phantom
 
     return make_phantom(seed=303, index=2)  # T2*, no difficulty
 

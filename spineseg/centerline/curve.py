@@ -1,12 +1,12 @@
 """The centerline of the cord: one sub-voxel point per axial slice, and what can be done with it.
 
 Everything is in voxel indices of the canonical orientation (nibabel axcodes LAS, SCT's "RPI"): index 0 runs
-from right to left, 1 from posterior to anterior, 2 from inferior to superior. Lengths (smoothing, tangents,
-arc length) are in mm.
+from right to left, 1 from posterior to anterior, 2 from inferior to superior. Lengths are in mm.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,11 +20,10 @@ from spineseg.volume import load_mask, save_volume, to_canonical
 from spineseg.writing import write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from spineseg.volume import NativeGrid
 
 Floats = NDArray[np.float64]
+Zooms = Sequence[float] | NDArray[np.floating]
 
 SMOOTHING_MM = 20.0
 """Default cut-off wavelength: a cord bends over 100 mm and more, a jittering detector over a few slices."""
@@ -38,7 +37,7 @@ class Centerline:
     ----------
     points_vox : (n, 3) ndarray of float64
         Sub-voxel canonical indices, by increasing slice; the third column holds whole slice numbers.
-    score : (n,) ndarray of float64, optional
+    score : (n,) ndarray of float64, or one number for all points, default NaN
         Confidence of the detector in each point (see `spineseg.centerline.estimate`); NaN where unknown.
 
     Raises
@@ -54,11 +53,13 @@ class Centerline:
     """
 
     points_vox: Floats
-    score: Floats = field(default=None)  # type: ignore[assignment]  # filled with NaN below
+    score: Floats = field(default_factory=lambda: np.full((), np.nan))
 
     def __post_init__(self) -> None:
         points = np.asarray(self.points_vox, dtype=np.float64).reshape(-1, 3)
-        score = np.full(len(points), np.nan) if self.score is None else np.asarray(self.score, dtype=np.float64)
+        score = np.asarray(self.score, dtype=np.float64)
+        if score.ndim == 0:
+            score = np.full(len(points), score)
         if score.shape != (len(points),):
             raise GeometryError(f"centerline: {len(points)} points but scores of shape {score.shape}")
         steps = np.diff(points[:, 2])
@@ -88,7 +89,7 @@ def empty_centerline() -> Centerline:
     return Centerline(np.zeros((0, 3)))
 
 
-def centerline_from_points(points_vox: ArrayLike, zooms: Sequence[float], *, smoothing_mm: float = 0.0) -> Centerline:
+def centerline_from_points(points_vox: ArrayLike, zooms: Zooms, *, smoothing_mm: float = 0.0) -> Centerline:
     """Make a centerline of points in any order and density.
 
     Parameters
@@ -123,7 +124,7 @@ def centerline_from_points(points_vox: ArrayLike, zooms: Sequence[float], *, smo
 
 
 def centerline_from_mask(
-    mask: NDArray, zooms: Sequence[float], *, threshold: float = 0.0, smoothing_mm: float = 0.0
+    mask: NDArray, zooms: Zooms, *, threshold: float = 0.0, smoothing_mm: float = 0.0
 ) -> Centerline:
     """Make a centerline of the centroids of a mask, slice by slice (SCT's ``fitseg``).
 
@@ -147,7 +148,7 @@ def centerline_from_mask(
     return centerline_from_points(np.argwhere(np.asarray(mask) > threshold), zooms, smoothing_mm=smoothing_mm)
 
 
-def smooth_centerline(line: Centerline, zooms: Sequence[float], *, cutoff_mm: float = SMOOTHING_MM) -> Centerline:
+def smooth_centerline(line: Centerline, zooms: Zooms, *, cutoff_mm: float = SMOOTHING_MM) -> Centerline:
     """Smooth a centerline by a natural cubic spline in mm.
 
     Parameters
@@ -172,9 +173,7 @@ def smooth_centerline(line: Centerline, zooms: Sequence[float], *, cutoff_mm: fl
     return replace(line, points_vox=np.column_stack([smooth, line.points_vox[:, 2]]))
 
 
-def extend_centerline(
-    line: Centerline, zooms: Sequence[float], slices: ArrayLike, *, end_mm: float = 15.0
-) -> Centerline:
+def extend_centerline(line: Centerline, zooms: Zooms, slices: ArrayLike, *, end_mm: float = 15.0) -> Centerline:
     """Return the centerline on the given slices: interpolated inside its span, straight beyond it.
 
     Parameters
@@ -231,64 +230,6 @@ def select_slices(line: Centerline, first: int, last: int) -> Centerline:
     return Centerline(line.points_vox[keep], line.score[keep])
 
 
-def compute_tangents(line: Centerline, zooms: Sequence[float]) -> Floats:
-    """Compute the unit tangent of the curve in each of its slices.
-
-    Parameters
-    ----------
-    line : Centerline
-        Smooth it first: tangents of a jittering curve mean nothing.
-    zooms : (3,) floats, mm
-        Voxel size.
-
-    Returns
-    -------
-    (n, 3) ndarray of float64
-        Directions in mm along the canonical axes, of length 1, pointing to higher slices; (0, 0, 1) for one
-        point.
-
-    Examples
-    --------
-    >>> line = Centerline(np.array([[0.0, 0, 0], [1, 0, 1], [2, 0, 2]]))
-    >>> compute_tangents(line, (1.0, 1.0, 1.0))[1].round(3).tolist()
-    [0.707, 0.0, 0.707]
-    """
-    if line.is_empty:
-        return np.zeros((0, 3))
-    in_plane, positions = np.asarray(zooms[:2], dtype=np.float64), line.points_vox[:, 2] * zooms[2]
-    slope = evaluate_spline(positions, line.points_vox[:, :2] * in_plane, positions, derivative=1)
-    tangents = np.column_stack([slope, np.ones(len(slope))])
-    return tangents / np.linalg.norm(tangents, axis=1, keepdims=True)
-
-
-def sample_arc_length(line: Centerline, zooms: Sequence[float], step_mm: float) -> Floats:
-    """Sample the curve at equal distances along it.
-
-    Parameters
-    ----------
-    line : Centerline
-        The curve.
-    zooms : (3,) floats, mm
-        Voxel size.
-    step_mm : float, mm
-        Distance between two samples along the curve.
-
-    Returns
-    -------
-    (m, 3) ndarray of float64, voxels
-        Sub-voxel in all three axes, from the first point of the curve on; m is at least 1 unless `line` is
-        empty.
-    """
-    points, scale = line.points_vox, np.asarray(zooms, dtype=np.float64)
-    if len(points) < 2:
-        return points.copy()
-    fine = np.linspace(points[0, 2], points[-1, 2], 10 * (len(points) - 1) + 1)  # chords of a tenth of a slice
-    curve = np.column_stack([evaluate_spline(points[:, 2], points[:, :2], fine), fine])
-    length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(curve * scale, axis=0), axis=1))])
-    wanted = np.arange(0.0, length[-1] + 1e-9 * step_mm, step_mm)
-    return np.stack([np.interp(wanted, length, curve[:, a]) for a in range(3)], axis=1)
-
-
 def load_centerline(path: str | Path, grid: NativeGrid, *, smoothing_mm: float = 0.0) -> Centerline:
     """Load a centerline that a user or another tool made for an image.
 
@@ -320,7 +261,7 @@ def load_centerline(path: str | Path, grid: NativeGrid, *, smoothing_mm: float =
     if path.suffix.lower() in (".csv", ".txt"):
         points = _read_points(path, grid)
     else:
-        points = np.argwhere(load_mask(path, like=grid)[0].data > 0)
+        points = np.argwhere(load_mask(path, like=grid)[0].data > 0).astype(np.float64)
     if len(points) == 0:
         raise InputError(f"{path}: expected points of a centerline, found none; mark at least one voxel")
     return centerline_from_points(points, zooms, smoothing_mm=smoothing_mm)

@@ -35,7 +35,7 @@ PERCENTILES = (0.5, 99.8)
 SLAB_MM = 3.0
 """Thickness up to which our models average slices: a cord moves by less than a pixel over it, at slopes up to 1/3."""
 
-OPENCV_LAYOUT = {
+OPENCV_LAYOUT: dict[str, list[float]] = {
     "winSize": [32, 32],
     "blockSize": [8, 8],
     "blockStride": [8, 8],
@@ -141,9 +141,9 @@ def save_detector(path: str | Path, detector: Detector, about: dict | None = Non
     """Write a detector as safetensors; `about` (JSON-able) is stored with it: data, seed, scores."""
     fields = {name: getattr(detector, name) for name in ("bias", "contrast", "threshold", "slab_mm", "smooth")}
     meta = {"format": FORMAT, **fields, "percentiles": list(detector.percentiles), **(about or {})}
-    tensors = {"weights": detector.weights, "wide_weights": detector.wide_weights}
+    windows = {"weights": detector.weights, "wide_weights": detector.wide_weights}
     tensors = {
-        name: np.ascontiguousarray(tensor, dtype=np.float32) for name, tensor in tensors.items() if tensor is not None
+        name: np.ascontiguousarray(window, dtype=np.float32) for name, window in windows.items() if window is not None
     }
     write_bytes(path, save(tensors, metadata={"about": json.dumps(meta, sort_keys=True)}))
 
@@ -160,15 +160,15 @@ def _load_opencv(path: Path) -> Detector:
         if not np.allclose(values, expected):
             raise ModelError(f"{path}: expected {name} {expected}, found {values}; only OptiC's layout is read")
     vector = re.search(r"SVMDetector:\s*\[([^\]]*)\]", text)
-    values = np.array(re.findall(number, vector[1]) if vector else [], dtype=np.float64)
-    if values.size != N_FEATURES + 1:
-        raise ModelError(f"{path}: expected {N_FEATURES + 1} numbers in SVMDetector, found {values.size}")
+    svm = np.array(re.findall(number, vector[1]) if vector else [], dtype=np.float64)
+    if svm.size != N_FEATURES + 1:
+        raise ModelError(f"{path}: expected {N_FEATURES + 1} numbers in SVMDetector, found {svm.size}")
     pixel = [float(v) for name in ("ps0", "ps1") for v in re.findall(rf"\b{name}:\s*({number})", text)]
     if pixel and not np.allclose(pixel, 1.0):
         raise ModelError(f"{path}: expected pixels of 1 mm (ps0, ps1), found {pixel}")
     return Detector(
-        weights=values[:-1].astype(np.float32),
-        bias=float(values[-1]),
+        weights=svm[:-1].astype(np.float32),
+        bias=float(svm[-1]),
         # optic.md: "values < -1 over many slices usually mean no cord"
         threshold=-1.0,
         percentiles=(0.0, 100.0),  # OptiC's own preparation: plain range, every slice, linear interpolation

@@ -26,7 +26,7 @@ from spineseg.volume import Volume
 MAX_FULL_PIXELS = 2_000_000
 """Pixels scored one by one, in half a second; of larger volumes every second pixel in plane is scored."""
 
-MAX_EVIDENCE = 3.0
+MAX_SUPPORT = 3.0
 """Most that one slab says for or against a cord (log-odds): a slice of artefact must not outvote its neighbours."""
 
 OPPOSITE = {"t1": "t2s", "dwi": "t2", "t2": "t1", "t2s": "t1"}
@@ -63,7 +63,7 @@ def estimate_centerline(volume: Volume, contrast: str, *, detector: Detector | N
         One point in each slice from the lowest to the highest that holds cord, sub-voxel, with the detector's
         score (log-odds of a cord for our models). Slices of brain and beyond the field of view at the ends
         are left out; a bad slice between good ones is bridged and shows by its score. Empty, without an
-        error, where no slice holds a cord: callers that need one raise DetectionError.
+        error, where no slice holds a cord.
 
     Raises
     ------
@@ -116,13 +116,13 @@ def _build_centerline(
     volume: Volume, slabs: Slabs, detector: Detector, path: NDArray[np.float64], score: NDArray[np.float64]
 ) -> Centerline:
     """Keep the slabs with cord, smooth the path (x, y), and give every slice its point."""
-    evidence = (score - detector.threshold).clip(-MAX_EVIDENCE, MAX_EVIDENCE)
-    extent = find_extent(evidence)
+    support = (score - detector.threshold).clip(-MAX_SUPPORT, MAX_SUPPORT)
+    extent = find_extent(support)
     if extent is None:
         return empty_centerline()
     kept = slice(extent[0], extent[1] + 1)
     positions_mm = slabs.positions[kept] * volume.zooms[2]
-    trust = np.maximum(MIN_TRUST, 1 / (1 + np.exp(-evidence[kept])))
+    trust = np.maximum(MIN_TRUST, 1 / (1 + np.exp(-support[kept])))
     lam = cutoff_to_lam(SMOOTHING_MM, float(np.diff(positions_mm).mean()) if len(positions_mm) > 1 else 1.0)
     smooth = fit_spline(positions_mm, path[kept] * PIXEL_MM, lam, trust) / PIXEL_MM
     low, high = slabs.bounds[extent[0]], slabs.bounds[extent[1] + 1]
@@ -142,12 +142,12 @@ def _find_curve(
     return stride * refine_path(maps, path, zooms), score
 
 
-def find_extent(evidence: NDArray[np.float64]) -> tuple[int, int] | None:
-    """Find the run of slabs with the greatest sum of evidence.
+def find_extent(support: NDArray[np.float64]) -> tuple[int, int] | None:
+    """Find the run of slabs with the greatest sum of support.
 
     Parameters
     ----------
-    evidence : (n,) ndarray
+    support : (n,) ndarray
         Positive where a slab speaks for a cord, negative where against it.
 
     Returns
@@ -160,7 +160,7 @@ def find_extent(evidence: NDArray[np.float64]) -> tuple[int, int] | None:
     >>> find_extent(np.array([-1.0, 2.0, -1.0, 2.0, -3.0, 1.0]))
     (1, 3)
     """
-    total = np.concatenate([[0.0], np.cumsum(evidence)])
+    total = np.concatenate([[0.0], np.cumsum(support)])
     lowest = np.minimum.accumulate(total)
     gain = total[1:] - lowest[:-1]
     last = int(np.argmax(gain))

@@ -169,6 +169,6 @@ def smooth_path(
         Unchanged below three slices; nearly so where slices are further apart than half the cut-off.
     """
     in_plane = np.asarray(zooms[:2], dtype=np.float64)
-    positions = np.arange(len(path)) * float(zooms[2])
+    positions = np.arange(len(path), dtype=np.float64) * float(zooms[2])
     lam = cutoff_to_lam(cutoff_mm, zooms[2])
     return fit_spline(positions, np.asarray(path, dtype=np.float64) * in_plane, lam, weights) / in_plane

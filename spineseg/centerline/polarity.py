@@ -26,7 +26,7 @@ own before an image is doubted."""
 
 
 @dataclass(frozen=True)
-class ContrastEvidence:
+class ContrastScores:
     """What an image looks like.
 
     Parameters
@@ -60,7 +60,7 @@ class ContrastEvidence:
         return "/".join(c for c in CONTRASTS if CORD_DARKER[c] is (self.lead > 0))
 
 
-def weigh_contrasts(volume: Volume, load: Callable[[str], Detector] = load_detector) -> ContrastEvidence:
+def weigh_contrasts(volume: Volume, load: Callable[[str], Detector] = load_detector) -> ContrastScores:
     """Score an image by the four detectors and compare the cord with its surroundings.
 
     Parameters
@@ -72,7 +72,7 @@ def weigh_contrasts(volume: Volume, load: Callable[[str], Detector] = load_detec
 
     Returns
     -------
-    ContrastEvidence
+    ContrastScores
     """
     detectors = {contrast: load(contrast) for contrast in CONTRASTS}
     slabs = detectors[CONTRASTS[0]].prepare(volume)
@@ -84,7 +84,7 @@ def weigh_contrasts(volume: Volume, load: Callable[[str], Detector] = load_detec
         scores[contrast] = float(np.median(maps[np.arange(len(maps)), path[:, 0], path[:, 1]]))
         paths[contrast] = STRIDE * path
     best = max(CONTRASTS, key=lambda c: scores[c])
-    return ContrastEvidence(scores, _darker_share(slabs.slices, paths[best]))
+    return ContrastScores(scores, _darker_share(slabs.slices, paths[best]))
 
 
 def _darker_share(slices: NDArray[np.float32], path: NDArray[np.intp]) -> float:
@@ -100,21 +100,21 @@ def _darker_share(slices: NDArray[np.float32], path: NDArray[np.intp]) -> float:
     return float(np.mean(inner < ring))
 
 
-def doubt_contrast(evidence: ContrastEvidence, contrast: str) -> str:
-    """Say that an image looks like another contrast than it is taken for, with the evidence; empty where it does not.
+def doubt_contrast(found: ContrastScores, contrast: str) -> str:
+    """Say that an image looks like another contrast than it is taken for, with the scores; empty where it does not.
 
     Examples
     --------
-    >>> evidence = ContrastEvidence({"t1": 2.0, "t2": -0.9, "t2s": -1.4, "dwi": 1.7}, 0.0)
-    >>> doubt_contrast(evidence, "dwi")
+    >>> found = ContrastScores({"t1": 2.0, "t2": -0.9, "t2s": -1.4, "dwi": 1.7}, 0.0)
+    >>> doubt_contrast(found, "dwi")
     ''
-    >>> doubt_contrast(evidence, "t2").partition(";")[0]
+    >>> doubt_contrast(found, "t2").partition(";")[0]
     'looks like t1/dwi, not t2: detector scores t1 2.0, t2 -0.9, t2s -1.4, dwi 1.7'
     """
-    if not evidence.guess or contrast in evidence.guess.split("/"):
+    if not found.guess or contrast in found.guess.split("/"):
         return ""
-    scores = ", ".join(f"{name} {score:.1f}" for name, score in evidence.scores.items())
+    scores = ", ".join(f"{name} {score:.1f}" for name, score in found.scores.items())
     return (
-        f"looks like {evidence.guess}, not {contrast}: detector scores {scores};"
-        f" cord darker than its ring in {100 * evidence.darker_share:.0f} % of the slices"
+        f"looks like {found.guess}, not {contrast}: detector scores {scores};"
+        f" cord darker than its ring in {100 * found.darker_share:.0f} % of the slices"
     )

@@ -78,7 +78,7 @@ def make_slabs(volume: Volume, *, percentiles: tuple[float, float], slab_mm: flo
         if abs(volume.zooms[axis] - PIXEL_MM) > 1e-3 * PIXEL_MM:
             matrix, first[axis], step[axis] = _resampling(data.shape[axis], volume.zooms[axis], smooth)
             data = np.moveaxis(np.tensordot(matrix, data, axes=(1, axis)), 0, axis)
-    scaled = (data.transpose(2, 1, 0) - low) * np.float32(255 / max(high - low, 1e-12))
+    scaled = (data.transpose(2, 1, 0) - low) * np.float32(255 / max(float(high - low), 1e-12))
     return Slabs(np.ascontiguousarray(np.clip(scaled, 0, 255), dtype=np.float32), positions, bounds, first, step)
 
 
@@ -88,7 +88,9 @@ def _average_slices(data: NDArray[np.float32], group: int) -> tuple[NDArray[np.f
     bounds = np.append(starts, data.shape[2])
     if group == 1:
         return data, bounds
-    return np.add.reduceat(data, starts, axis=2) / np.diff(bounds).astype(np.float32), bounds
+    sums: NDArray[np.float32] = np.add.reduceat(data, starts, axis=2, dtype=np.float32)
+    counts: NDArray[np.float32] = np.diff(bounds).astype(np.float32)
+    return sums / counts, bounds
 
 
 def _intensity_range(data: NDArray, percentiles: tuple[float, float]) -> tuple[np.float32, np.float32]:

@@ -82,7 +82,7 @@ def _solve_curvature(positions: Floats, y: Floats, give: Floats) -> Floats:
     return solveh_banded(bands[: min(3, n)], second, lower=True)
 
 
-def evaluate_spline(positions: Floats, values: Floats, at: Floats, derivative: int = 0) -> NDArray[np.float64]:
+def evaluate_spline(positions: Floats, values: Floats, at: Floats) -> NDArray[np.float64]:
     """Evaluate the natural cubic spline through the values, straight beyond its ends.
 
     Parameters
@@ -93,13 +93,11 @@ def evaluate_spline(positions: Floats, values: Floats, at: Floats, derivative: i
         Points that the curve passes through.
     at : (m,) ndarray, mm
         Where to evaluate.
-    derivative : {0, 1}, default 0
-        The curve itself, or its first derivative.
 
     Returns
     -------
     (m, d) ndarray of float64
-        With one point: that point (derivative 0), or zero slope.
+        With one point: that point.
 
     Notes
     -----
@@ -108,7 +106,7 @@ def evaluate_spline(positions: Floats, values: Floats, at: Floats, derivative: i
     positions, at = np.asarray(positions, dtype=np.float64), np.asarray(at, dtype=np.float64)
     values = np.asarray(values, dtype=np.float64)
     if len(positions) == 1:
-        return np.repeat(values if derivative == 0 else np.zeros_like(values), len(at), axis=0)
+        return np.repeat(values, len(at), axis=0)
     curvature = np.zeros_like(values)  # zero at both ends: the natural spline
     if len(positions) > 2:
         curvature[1:-1] = _solve_curvature(positions, values, np.zeros(len(positions)))
@@ -119,8 +117,6 @@ def evaluate_spline(positions: Floats, values: Floats, at: Floats, derivative: i
     a = 1 - b
     rise = (values[left + 1] - values[left]) / h
     slope = rise + h / 6 * ((3 * b**2 - 1) * curvature[left + 1] - (3 * a**2 - 1) * curvature[left])
-    if derivative == 1:
-        return slope
     bend = h**2 / 6 * ((a**3 - a) * curvature[left] + (b**3 - b) * curvature[left + 1])
     return a * values[left] + b * values[left + 1] + bend + (at - inside)[:, None] * slope
 

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the dataset; one line per image on standard error."""
     from spineseg.errors import InputError
-    from spineseg.phantom.dataset import CONTRASTS, write_dataset
+    from spineseg.phantom.dataset import SUFFIXES, write_dataset
 
     if args.seed < 0:
         raise InputError(f"--seed must be 0 or more, got {args.seed}")
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         args.folder,
         args.subjects,
         args.seed,
-        contrasts=args.contrasts or CONTRASTS,
+        contrasts=args.contrasts or SUFFIXES,
         hard=args.hard,
         rescan=args.rescan,
         report=lambda path: print(path, file=sys.stderr),

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Render what was asked for and say which page to open."""
     from spineseg.errors import InputError
-    from spineseg.report import qc
+    from spineseg.report import qc, qc_page
 
     if args.i or args.s:
         page = _add_image(args)
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         view, folder = study_view(args), _page_folder(args)
         if not args.index:
             qc.render_study(view, folder, command=args.command_line)
-        page, missing = qc.index_study(view, folder)
+        page, missing = qc_page.index_study(view, folder)
         if missing:
             listed = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
             print(f"spineseg qc: warning: {len(missing)} images are not drawn yet: {listed}", file=sys.stderr)
@@ -71,7 +71,8 @@ def _add_image(args: argparse.Namespace) -> Path:
     """Add one image with its mask to a page."""
     from spineseg.contrasts import CONTRASTS, SUFFIX_CONTRAST
     from spineseg.errors import InputError
-    from spineseg.report.qc import add_files, build_index
+    from spineseg.report.qc import add_files
+    from spineseg.report.qc_page import build_index
 
     if not (args.i and args.s):
         raise InputError("expected both -i IMG and -s SEG, found one of them")

@@ -115,7 +115,7 @@ def segment_images(
     ]
     results = [_segment_one(args, task, method, progress) for task in tasks]
     if args.qc and any(result["status"] != "failed" for result in results):
-        from spineseg.report.qc import build_index
+        from spineseg.report.qc_page import build_index
 
         build_index(args.qc)  # once, when all images are drawn
     if args.json:
@@ -161,7 +161,8 @@ def _check_outputs(args: argparse.Namespace, outputs: list[Path]) -> None:
 def _add_to_qc(args: argparse.Namespace, result: ImageResult) -> Path:
     """Draw one image for the QC page from what is in memory; return the page, which is built at the end."""
     from spineseg.report.pictures import MASK_THRESHOLD
-    from spineseg.report.qc import PAGE, add_image
+    from spineseg.report.qc import add_image
+    from spineseg.report.qc_page import PAGE
     from spineseg.report.review import MethodResult
 
     task, sidecar, image, segmentation = result.task, result.sidecar, result.image, result.segmentation

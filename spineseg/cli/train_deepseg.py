@@ -16,6 +16,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-extra", metavar="TSV", help="more labelled images, never held out; rows of held-out people are left out"
     )
+    parser.add_argument(
+        "-recipe",
+        type=Path,
+        metavar="TSV",
+        help="columns subject image table: learn from just these images of the tables, whatever else these hold",
+    )
     parser.add_argument("-masks", metavar="DIR", help="masks without images (*_label-SC_seg), for synthetic slices")
     parser.add_argument(
         "-template", metavar="DIR", help="template (*_t2, *_cord): teaches what lies below the cord's end"
@@ -44,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     """Train and write the weights and, beside them, a log (.csv), its curves (.png) and, on the way, a checkpoint."""
     import torch
 
-    from spineseg.deepseg.recipe import Sources, parse_trust, train_network
+    from spineseg.training.deepseg.train import Sources, parse_trust, train_network
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -63,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
         start=Path(args.start) if args.start else None,
         fold=args.fold,
         exclude=args.exclude,
+        recipe=args.recipe,
         trust=parse_trust(args.trust),
         settings={
             "steps": args.steps,

@@ -36,6 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="one more labelled image, such as a template; its slices without mask must hold no cord; repeatable",
     )
     parser.add_argument("-c", nargs="+", choices=CONTRASTS, default=list(CONTRASTS), help="contrasts; default all")
+    parser.add_argument(
+        "-recipe",
+        type=Path,
+        metavar="TSV",
+        help="columns subject image table: learn from just these images of the tables, whatever else these hold",
+    )
     parser.add_argument("-exclude", nargs="+", default=[], metavar="SUBJECT", help="people to leave out")
     parser.add_argument(
         "-ofolder",
@@ -50,7 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train and write one file per contrast; minutes on one core."""
-    from spineseg.centerline.recipe import train_detectors
+    from spineseg.training.optic.fit import TrainingParams
+    from spineseg.training.optic.train import train_detectors
 
     files = train_detectors(
         [args.data, *args.extra],
@@ -58,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
         added=args.add,
         contrasts=args.c,
         exclude=args.exclude,
-        seed=args.seed,
+        recipe=args.recipe,
+        params=TrainingParams(seed=args.seed),
         log=print if args.v else lambda line: None,
     )
     if args.v:

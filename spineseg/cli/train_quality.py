@@ -24,6 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="deepseg's networks that have not seen the people of their fold: fold0, fold1, ...",
     )
+    parser.add_argument(
+        "-recipe",
+        type=Path,
+        metavar="TSV",
+        help="columns subject image table: learn from just these images of the tables, whatever else these hold",
+    )
     parser.add_argument("-o", required=True, type=Path, metavar="FILE", help="model to write (.json)")
     parser.add_argument(
         "-phantoms", type=int, default=48, metavar="N", help="synthetic images to learn from; default 48"
@@ -36,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fit and write the model; some minutes per core."""
-    from spineseg.quality.recipe import train_quality
+    from spineseg.training.quality.train import train_quality
 
     train_quality(
         args.data,
@@ -44,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
         args.o,
         n_phantoms=args.phantoms,
         seed=args.seed,
+        recipe=args.recipe,
         jobs=args.jobs,
         cases_file=args.cases,
         log=(lambda line: print(line, flush=True)) if args.v else lambda line: None,

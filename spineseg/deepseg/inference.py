@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from spineseg.centerline.curve import Centerline, empty_centerline
 from spineseg.centerline.path import find_path, refine_path, smooth_path
-from spineseg.deepseg.model import Models
 from spineseg.deepseg.network import Neighbours, UNet, neighbours_in_stack
 from spineseg.deepseg.preprocess import (
     extract_patches,
@@ -40,13 +39,14 @@ MIN_INPUT_PX = 32
 
 
 @torch.inference_mode()
-def compute_heatmap(volume: Volume, models: Models) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+def compute_heatmap(volume: Volume, network: UNet) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Compute how much each point looks like the middle of the cord, for whole slices in few calls.
 
     Parameters
     ----------
     volume : Volume, shape (I, J, K)
-    models : Models
+    network : UNet
+        Of the stage "detect".
 
     Returns
     -------
@@ -55,7 +55,7 @@ def compute_heatmap(volume: Volume, models: Models) -> tuple[NDArray[np.float32]
     zooms : (3,) ndarray, mm
         Of that grid; index h lies at (h + 0.5) * I / H - 0.5 in the volume, w alike.
     """
-    config = models.detect.config
+    config = network.config
     every = max(1, int(DETECT_EVERY_MM / volume.zooms[2]))
     looked_at = np.unique(np.append(np.arange(0, volume.shape[2], every), volume.shape[2] - 1))
     stack = to_detection_grid(volume.data[:, :, looked_at], volume.zooms, config.zoom_mm)
@@ -63,7 +63,7 @@ def compute_heatmap(volume: Volume, models: Models) -> tuple[NDArray[np.float32]
     image, valid = pad_to(stack, config.divisor, MIN_INPUT_PX)
     per_call = max(1, PIXELS_PER_CALL // (image.shape[2] * image.shape[3]))
     parts = [
-        run_network(models.detect, standardise_local(x, v, config.zoom_mm), models.device)
+        run_network(network, standardise_local(x, v, config.zoom_mm))
         for x, v in zip(image.split(per_call), valid.split(per_call), strict=True)
     ]
     prob = interpolate_slices(torch.cat(parts)[:, 0, :height, :width].numpy(), looked_at)
@@ -82,14 +82,20 @@ def interpolate_slices(maps: NDArray[np.float32], slices: NDArray[np.intp]) -> N
     return (1 - part) * maps[below] + part * maps[below + 1]
 
 
-def run_network(model: nn.Module, image: Tensor, device: str, near: Neighbours | None = None) -> Tensor:
-    """Return probabilities (N, 1, H, W) of standardised input, on the CPU."""
+def device_of(model: nn.Module) -> torch.device:
+    """Return where a network's weights are."""
+    return next(model.parameters()).device
+
+
+def run_network(model: nn.Module, image: Tensor, near: Neighbours | None = None) -> Tensor:
+    """Run a network where its weights are; return probabilities (N, 1, H, W) of standardised input, on the CPU."""
+    device = device_of(model)
     image = image.to(device).contiguous(memory_format=torch.channels_last)
     logits = model(image) if near is None else model(image, near.to(device))
     return torch.sigmoid(logits).float().cpu()
 
 
-def run_on_stack(model: UNet, patches: Tensor, slice_mm: float, device: str, batch: int) -> Tensor:
+def run_on_stack(model: UNet, patches: Tensor, slice_mm: float, batch: int) -> Tensor:
     """Return probabilities (n, 1, S, S) of the patches of consecutive slices, `batch` slices a call.
 
     A 3-D network gets as many more slices to each side as its result depends on, so that no seam shows.
@@ -99,7 +105,7 @@ def run_on_stack(model: UNet, patches: Tensor, slice_mm: float, device: str, bat
     for first in range(0, n, batch):
         low, high = max(0, first - reach), min(n, first + batch + reach)
         near = neighbours_in_stack(high - low, slice_mm) if reach else None
-        prob = run_network(model, patches[low:high], device, near)
+        prob = run_network(model, patches[low:high], near)
         parts.append(prob[first - low : first - low + batch])
     return torch.cat(parts)
 
@@ -124,7 +130,7 @@ def trace_cord(
     Centerline
         Only the believed slices, with the heat as score; empty where there are none.
     """
-    spacing = tuple(map(float, zooms))
+    spacing = float(zooms[0]), float(zooms[1]), float(zooms[2])
     path = find_path(heat, spacing, SMOOTHNESS)
     score = heat[np.arange(len(heat)), path[:, 0], path[:, 1]].astype(np.float64)
     believed = select_run(score, min_confidence, spacing[2])
@@ -195,7 +201,7 @@ def choose_views(n_slices: int, mirror: bool) -> tuple[tuple[float, bool], ...]:
 
 @torch.inference_mode()
 def compute_probability(
-    volume: Volume, centerline: Centerline, models: Models, *, batch: int = 32, mirror: bool = True
+    volume: Volume, centerline: Centerline, network: UNet, *, batch: int = 32, mirror: bool = True
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Compute the cord's probability in every voxel near the centerline, and how unsure it is in each slice.
 
@@ -204,7 +210,8 @@ def compute_probability(
     volume : Volume, shape (I, J, K)
     centerline : Centerline
         Patches are centred on it.
-    models : Models
+    network : UNet
+        Of the stage "segment".
     batch : int
         Slices of one call; the result does not depend on it.
     mirror : bool
@@ -217,14 +224,14 @@ def compute_probability(
     uncertainty : (K,) ndarray of float32, 0 to 1
         See `estimate_uncertainty`; nan in slices without centerline.
     """
-    config, slice_mm = models.segment.config, float(volume.zooms[2])
+    config, slice_mm = network.config, float(volume.zooms[2])
     centres, slices = centerline.points_vox[:, :2], centerline.slices
     views = []
     for scale, mirrored in choose_views(len(slices), mirror):
         sampled = (volume.zooms, centres, slices, scale * config.zoom_mm, config.patch_px)
         patches = standardise_patch(extract_patches(volume.data, *sampled))
         patches = patches.flip(2) if mirrored else patches
-        prob = run_on_stack(models.segment, patches, slice_mm, models.device, batch)
+        prob = run_on_stack(network, patches, slice_mm, batch)
         views.append(scale_patches(prob.flip(2) if mirrored else prob, scale))
     prob = torch.stack(views).mean(dim=0)
     uncertainty = np.full(volume.shape[2], np.nan, dtype=np.float32)

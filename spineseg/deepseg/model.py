@@ -1,117 +1,15 @@
-"""The networks that work together, and how their weights are written and read."""
+"""Load the networks that deepseg runs: ours, or SCT's where the files are of its formats."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
-from spineseg.deepseg.network import UNet, UNetConfig, fold_batch_norm
+from spineseg.deepseg.sct.weights import SctWeights, is_sct_weights
+from spineseg.deepseg.weights import Models, load_own_models
 from spineseg.errors import ModelError
-from spineseg.writing import write_bytes
-
-if TYPE_CHECKING:
-    from spineseg.deepseg.sct_weights import SctWeights
-
-STAGES = ("detect", "segment")
-WEIGHTS_DIR = Path(__file__).resolve().parent.parent / "weights"
-SEGMENT_3D_NAME = "deepseg_segment_3d.safetensors"
-FORMAT = "spineseg-unet-1"
-"""Written into each file; another value means another architecture or preprocessing."""
-
-
-@dataclass(frozen=True)
-class Models:
-    """The networks of both stages, ready to use (batch norm folded into the convolutions).
-
-    `segment_3d` is the file of the network that outlines with neighbouring slices, where there is one.
-    """
-
-    detect: UNet
-    segment: UNet
-    device: str = "cpu"
-    notes: tuple[str, ...] = ()
-    segment_3d: Path | None = None
-
-    def for_contrast(self, contrast: str, kernel: str = "2d") -> Models:
-        """Return the networks for images of a contrast, whichever it is, with 2-D or 3-D convolutions.
-
-        Raises
-        ------
-        ModelError
-            If there is no such network.
-        """
-        if kernel == self.segment.config.kernel:
-            return self
-        if kernel == "2d" or self.segment_3d is None:
-            raise ModelError(f"-kernel {kernel}: the given weights hold no such network")
-        return replace(self, segment=_load_ready(self.segment_3d, "segment", self.device))
-
-
-def save_model(path: str | Path, model: UNet, provenance: dict[str, Any], *, half: bool = False) -> None:
-    """Write weights, configuration and provenance as one safetensors file, atomically.
-
-    Parameters
-    ----------
-    path : str or Path
-    model : UNet
-    provenance : dict
-        JSON-able facts: people, folds, seed, steps, checksum of the data.
-    half : bool, default False
-        Store float16; enough for weights of this size of network and half the bytes.
-    """
-    kind = torch.float16 if half else torch.float32
-    tensors = {
-        name: (value.to(kind) if value.is_floating_point() else value).contiguous()
-        for name, value in model.state_dict().items()
-    }
-    metadata = {
-        "format": FORMAT,
-        "config": json.dumps(asdict(model.config), sort_keys=True),
-        "provenance": json.dumps(provenance, sort_keys=True),
-    }
-    write_bytes(path, save(tensors, metadata))
-
-
-def load_model(path: str | Path) -> tuple[UNet, dict[str, Any]]:
-    """Read a network and its provenance.
-
-    Raises
-    ------
-    ModelError
-        If the file is missing, damaged or not one of ours.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ModelError(f"{path}: no such weights file")
-    try:
-        with safe_open(path, framework="pt") as stream:
-            metadata = stream.metadata() or {}
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (no __iter__)
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: expected weights in safetensors format ({error})") from error
-    if metadata.get("format") != FORMAT:
-        found = metadata.get("format", "no format entry")
-        raise ModelError(f"{path}: expected weights of format {FORMAT}, found {found}; train them anew")
-    settings = json.loads(metadata["config"])
-    settings["channels"], settings["dilations"] = map(tuple, (settings["channels"], settings["dilations"]))
-    model = UNet(UNetConfig(**settings))
-    try:
-        model.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in tensors.items()})
-    except RuntimeError as error:
-        raise ModelError(f"{path}: its tensors do not fit its configuration; train it anew") from error
-    return model.eval(), json.loads(metadata["provenance"])
-
-
-def default_weights() -> dict[str, Path]:
-    """Return the shipped weights file of each stage."""
-    return {stage: WEIGHTS_DIR / f"deepseg_{stage}.safetensors" for stage in STAGES}
 
 
 @lru_cache(maxsize=4)
@@ -125,11 +23,16 @@ def load_models(
     weights : str or Path, optional
         A folder with ``deepseg_detect`` and ``deepseg_segment`` files, or one file, which replaces the
         shipped network of its stage. Default: the shipped weights. SCT's files (.h5, .onnx) are read as well:
-        `spineseg.deepseg.sct_weights`.
+        `spineseg.deepseg.sct.weights`.
     device : {"auto", "cpu", "cuda"}
         auto takes a GPU where torch can use one.
     threads : int, optional
         CPU threads that torch may use from now on in this process.
+
+    Returns
+    -------
+    Models or SctWeights
+        Both give the networks of a contrast by `for_contrast`.
 
     Raises
     ------
@@ -142,28 +45,6 @@ def load_models(
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ModelError(f"-device {device}: torch {torch.__version__} finds no GPU; use cpu")
-    folder, files = WEIGHTS_DIR, default_weights()
-    if weights is not None:
-        from spineseg.deepseg.sct_weights import SctWeights, is_sct_weights
-
-        if is_sct_weights(Path(weights)):
-            return SctWeights(Path(weights), device)
-    if weights is not None and Path(weights).is_dir():
-        folder = Path(weights)
-        files = {stage: folder / f"deepseg_{stage}.safetensors" for stage in STAGES}
-    elif weights is not None:
-        model, _ = load_model(weights)
-        files[model.config.stage] = Path(weights)
-    networks = {stage: _load_ready(file, stage, device) for stage, file in files.items()}
-    segment_3d = folder / SEGMENT_3D_NAME
-    beside = files["segment"].parent == folder and segment_3d.is_file()
-    return Models(**networks, device=device, segment_3d=segment_3d if beside else None)
-
-
-@lru_cache(maxsize=8)
-def _load_ready(file: Path, stage: str, device: str) -> UNet:
-    """Load the network of a stage and make it fast."""
-    model, _ = load_model(file)
-    if model.config.stage != stage:
-        raise ModelError(f"{file}: expected a network for '{stage}', found '{model.config.stage}'")
-    return fold_batch_norm(model).to(device, memory_format=torch.channels_last)
+    if weights is not None and is_sct_weights(Path(weights)):
+        return SctWeights(Path(weights), device)
+    return load_own_models(weights, device)

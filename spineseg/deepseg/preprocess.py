@@ -137,8 +137,9 @@ def extract_patches(
     """
     stack = torch.from_numpy(np.ascontiguousarray(np.moveaxis(data, 2, 0)[slices], dtype=np.float32))[:, None]
     offset = (torch.arange(size_px, dtype=torch.float64) - (size_px - 1) / 2) * zoom_mm
-    axes = [torch.from_numpy(np.asarray(centres[:, a], float))[:, None] + offset / zooms[a] for a in (0, 1)]
-    return F.grid_sample(stack, _sampling_grid(*axes, stack.shape[2:]), padding_mode="border", align_corners=False)
+    rows, columns = (torch.from_numpy(np.asarray(centres[:, a], float))[:, None] + offset / zooms[a] for a in (0, 1))
+    grid = _sampling_grid(rows, columns, data.shape[:2])
+    return F.grid_sample(stack, grid, padding_mode="border", align_corners=False)
 
 
 def paste_patches(
@@ -178,7 +179,7 @@ def paste_patches(
         position = first[:, None] + sub - centres[:, axis, None]
         axes.append(torch.from_numpy(position * zooms[axis] / zoom_mm + (size_px - 1) / 2))
         starts.append((first, n_voxels, n_sub))
-    fine = F.grid_sample(patches.float(), _sampling_grid(*axes, (size_px, size_px)), align_corners=False)
+    fine = F.grid_sample(patches.float(), _sampling_grid(axes[0], axes[1], (size_px, size_px)), align_corners=False)
     (first_i, n_i, sub_i), (first_j, n_j, sub_j) = starts
     window = F.avg_pool2d(fine, (sub_i, sub_j))[:, 0].numpy()
     rows = first_i[:, None, None] + np.arange(n_i)[:, None]
@@ -187,7 +188,7 @@ def paste_patches(
     return volume
 
 
-def _sampling_grid(rows: Tensor, columns: Tensor, size: tuple[int, int]) -> Tensor:
+def _sampling_grid(rows: Tensor, columns: Tensor, size: tuple[int, ...]) -> Tensor:
     """Return the (n, h, w, 2) grid of grid_sample (align_corners False) for index vectors (n, h) and (n, w)."""
     unit_rows, unit_columns = ((2 * x + 1) / n - 1 for x, n in zip((rows, columns), size, strict=True))
     height, width = rows.shape[1], columns.shape[1]

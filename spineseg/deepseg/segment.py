@@ -10,16 +10,17 @@ import numpy as np
 from spineseg.centerline.curve import Centerline
 from spineseg.deepseg.cleanup import clean_mask, find_unsure_slices
 from spineseg.deepseg.inference import compute_heatmap, compute_probability, trace_cord
-from spineseg.deepseg.model import Models, load_models
+from spineseg.deepseg.model import load_models
 from spineseg.deepseg.parameters import DeepsegParams
-from spineseg.deepseg.sct_inference import compute_sct_coverage, compute_sct_heatmap
-from spineseg.deepseg.sct_models import THRESHOLDS, SctUNet
+from spineseg.deepseg.sct.inference import compute_sct_coverage, compute_sct_heatmap
+from spineseg.deepseg.sct.networks import THRESHOLDS, SctUNet
+from spineseg.deepseg.weights import Models
 from spineseg.errors import InputError
 from spineseg.segmentation import Segmentation
 from spineseg.volume import Volume
 
 if TYPE_CHECKING:
-    from spineseg.deepseg.sct_weights import SctWeights
+    from spineseg.deepseg.sct.weights import SctWeights
     from spineseg.progress import Progress
 
 OK_COVERAGE = 0.9
@@ -69,10 +70,12 @@ def segment_cord(
     models = (models or load_models()).for_contrast(contrast, params.kernel)
     tell = progress.stage if progress else lambda name: None
     is_detected = centerline is None
-    if is_detected:
+    if centerline is None:
         tell("detection")
-        find = compute_sct_heatmap if isinstance(models.detect, SctUNet) else compute_heatmap
-        heat, zooms = find(volume, models)
+        if isinstance(models.detect, SctUNet):
+            heat, zooms = compute_sct_heatmap(volume, models.detect)
+        else:
+            heat, zooms = compute_heatmap(volume, models.detect)
         tell("centerline")
         centerline = trace_cord(heat, zooms, volume.shape, params.min_confidence)
     else:
@@ -85,21 +88,23 @@ def segment_cord(
         note = "no slice looks like it holds spinal cord"
         return Segmentation(nothing, nothing > 0, None, "empty", (*models.notes, note), recorded)
     tell("segmentation")
-    options = {"batch": params.batch, "mirror": mirror}
     if isinstance(models.segment, SctUNet):
-        prob, thr = compute_sct_coverage(volume, centerline, models, thr, **options), 0.5
+        prob, thr = (
+            compute_sct_coverage(volume, centerline, models.segment, thr=thr, batch=params.batch, mirror=mirror),
+            0.5,
+        )
         uncertainty = None
     else:
-        prob, uncertainty = compute_probability(volume, centerline, models, **options)
+        prob, uncertainty = compute_probability(volume, centerline, models.segment, batch=params.batch, mirror=mirror)
     tell("clean-up")
     mask, prob, notes = clean_mask(prob, thr, centerline.points_vox[:, :2], centerline.slices, volume.zooms)
     if uncertainty is not None:
         if is_detected:  # whoever gives a centerline says where the cord is
             notes = [*notes, *_drop_unsure(mask, prob, uncertainty, float(volume.zooms[2]))]
         uncertainty = np.where(mask.any(axis=(0, 1)), uncertainty, np.nan)
-    status, coverage_notes = _judge(mask)
-    notes = (*models.notes, *notes, *coverage_notes)
-    return Segmentation(prob, mask, centerline, status, notes, recorded, uncertainty=uncertainty)
+    status, coverage_notes = _describe_extent(mask)
+    told = (*models.notes, *notes, *coverage_notes)
+    return Segmentation(prob, mask, centerline, status, told, recorded, uncertainty=uncertainty)
 
 
 def default_threshold(models: Models, contrast: str) -> float:
@@ -120,7 +125,7 @@ def _check_centerline(centerline: Centerline, volume: Volume) -> None:
 
 def _drop_unsure(mask: np.ndarray, prob: np.ndarray, uncertainty: np.ndarray, slice_mm: float) -> list[str]:
     """Empty, in place, the slices in which what was found is no cord; return a line that names them."""
-    dropped = find_unsure_slices(mask.any(axis=(0, 1)), uncertainty, slice_mm)
+    dropped = find_unsure_slices(np.any(mask, axis=(0, 1)), uncertainty, slice_mm)
     if not dropped.any():
         return []
     mask[:, :, dropped], prob[:, :, dropped] = False, 0
@@ -129,7 +134,7 @@ def _drop_unsure(mask: np.ndarray, prob: np.ndarray, uncertainty: np.ndarray, sl
     return [f"slices {names} emptied: the network is too unsure of what it found there (roots, brainstem, no spine?)"]
 
 
-def _judge(mask: np.ndarray) -> tuple[str, tuple[str, ...]]:
+def _describe_extent(mask: np.ndarray) -> tuple[str, tuple[str, ...]]:
     """Return the status and, where slices are missing at the ends, a note that says which."""
     found = np.flatnonzero(mask.any(axis=(0, 1)))
     if len(found) == 0:

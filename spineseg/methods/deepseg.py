@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from spineseg.deepseg.model import Models, load_models
+from spineseg.deepseg.model import load_models
 from spineseg.deepseg.parameters import DeepsegParams
 from spineseg.deepseg.segment import segment_cord
+from spineseg.deepseg.weights import Models
 from spineseg.segmentation import Segmentation
 from spineseg.volume import Volume
 

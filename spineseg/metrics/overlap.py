@@ -115,24 +115,6 @@ def compute_dice(mask: ArrayLike, reference: ArrayLike) -> float:
     return compute_overlap(mask, reference).dice
 
 
-def compute_soft_dice(prob: ArrayLike, reference_prob: ArrayLike) -> float:
-    """Compute the sum-of-products Dice of two partial-volume maps.
-
-    Parameters
-    ----------
-    prob, reference_prob : (I, J, K) array_like, numbers in [0, 1]
-
-    Returns
-    -------
-    float
-        2 sum(ab) / (sum a + sum b); NaN if both are empty. Two equal maps give less than 1
-        where they hold partial volumes, so compare it only with itself.
-    """
-    a, b = np.asarray(prob, np.float64), np.asarray(reference_prob, np.float64)
-    check_same_shape(a, b)
-    return ratio(2 * float((a * b).sum()), float(a.sum() + b.sum()))
-
-
 def compute_slice_dice(mask: ArrayLike, reference: ArrayLike) -> NDArray[np.float64]:
     """Compute the Dice coefficient of each axial slice.
 

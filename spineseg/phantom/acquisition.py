@@ -127,7 +127,8 @@ def _store(protocol: Protocol, shape, zooms, rotation: np.ndarray, centre: np.nd
     """Order and flip the axes as the scanner stores them; the centre (3,) is in the person's world."""
     orientation = axcodes2ornt(protocol.axcodes)  # stored axis -> (world axis, direction)
     axes, flips = orientation[:, 0].astype(int), orientation[:, 1]
-    stored_shape = tuple(int(n) for n in shape[axes])
+    n_i, n_j, n_k = (int(n) for n in shape[axes])
+    stored_shape = n_i, n_j, n_k
     to_scanner = np.linalg.inv(pose)
     affine = np.eye(4)
     affine[:3, :3] = to_scanner[:3, :3] @ rotation[:, axes] * (flips * zooms[axes])

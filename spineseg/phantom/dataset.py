@@ -19,7 +19,7 @@ from spineseg.version import find_version
 from spineseg.writing import compress, write_bytes, write_json, write_text
 
 HARD_CASES = ("csf_loss", "low_snr", "touching", "short_fov", "compressed")
-CONTRASTS = tuple(PROTOCOLS)
+SUFFIXES = tuple(PROTOCOLS)
 # Streams of chance of one person, so that asking for fewer contrasts or people changes no other image.
 _PERSON, _SESSION, _IMAGE = 0, 1, 2
 
@@ -109,9 +109,9 @@ def make_image(
     """
     person = draw_person(seed, index, hard)
     pose = draw_pose(np.random.default_rng([seed, index, _SESSION, session]))
-    rng = np.random.default_rng([seed, index, _IMAGE, session, CONTRASTS.index(suffix)])
+    rng = np.random.default_rng([seed, index, _IMAGE, session, SUFFIXES.index(suffix)])
     # How tissues look belongs to person and contrast: two sessions differ in noise, pose and shading only.
-    look = np.random.default_rng([seed, index, _IMAGE, 0, CONTRASTS.index(suffix)])
+    look = np.random.default_rng([seed, index, _IMAGE, 0, SUFFIXES.index(suffix)])
     contrast = draw_contrast(look, suffix, hard)
     acquisition = draw_acquisition(
         rng, person, PROTOCOLS[suffix], pose, short=hard == "short_fov", target_s_mm=target_s_mm
@@ -127,7 +127,7 @@ def write_dataset(
     n_subjects: int,
     seed: int,
     *,
-    contrasts: Sequence[str] = CONTRASTS,
+    contrasts: Sequence[str] = SUFFIXES,
     hard: str = "some",
     rescan: bool = False,
     report: Callable[[str], None] | None = None,
@@ -164,7 +164,7 @@ def write_dataset(
     folder = Path(folder)
     unknown = [name for name in contrasts if name not in PROTOCOLS]
     if unknown:
-        raise InputError(f"contrast {unknown[0]!r} is not known; choose from {', '.join(CONTRASTS)}")
+        raise InputError(f"contrast {unknown[0]!r} is not known; choose from {', '.join(SUFFIXES)}")
     if n_subjects < 1:
         raise InputError(f"number of subjects must be at least 1, got {n_subjects}")
     _write_descriptions(folder, seed, rescan)

@@ -122,7 +122,7 @@ class AnatomyParams:
     sac_taper: float
     gm: float
     fissure: float
-    cord_waves: tuple[float, float, float, float]
+    cord_waves: tuple[float, ...]
     twist: float
     fat_mm: float
     septum_mm: float

@@ -41,7 +41,7 @@ N_TISSUES = len(Tissue)
 CORD_TISSUES = (Tissue.WHITE_MATTER, Tissue.GREY_MATTER, Tissue.LESION)
 
 
-def radial_distance(u: np.ndarray, v: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def radial_distance(u: np.ndarray, v: np.ndarray, a: np.ndarray | float, b: np.ndarray | float) -> np.ndarray:
     """Compute the signed distance to an ellipse along the ray from its centre.
 
     Parameters

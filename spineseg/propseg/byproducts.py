@@ -22,7 +22,7 @@ TANGENT_MM = 15.0
 
 
 def make_byproducts(
-    wanted: tuple[str, ...], volume: Volume, zooms: Floats, tubes: dict[str, Tube | None], suffix: str = ""
+    wanted: tuple[str, ...], volume: Volume, zooms: Floats, tubes: dict[str, Tube], suffix: str = ""
 ) -> dict[str, Any]:
     """Make the by-products asked for.
 
@@ -52,7 +52,7 @@ def make_byproducts(
         "init_tube": (f"{suffix}_init_tube.vtk", "initial"),
     }
     for name, (ending, tube) in meshes.items():
-        if name in wanted and tubes.get(tube) is not None:
+        if name in wanted and tube in tubes:
             made[ending] = format_mesh(tubes[tube], zooms, volume.affine)
     if "centerline" in wanted and not suffix:
         made["_centerline.nii.gz"] = draw_centerline(surface, volume.shape, zooms)

@@ -10,7 +10,7 @@ from scipy import ndimage as ndi
 
 from spineseg.propseg.deform import CORRECTION_REACH_MM
 from spineseg.propseg.initial import measure_rise
-from spineseg.propseg.refine import Surface
+from spineseg.propseg.refine import FilledTube
 from spineseg.propseg.shape import fit_shape
 from spineseg.propseg.surface import Tube, fit_star, make_rings, recenter, resample_angles
 
@@ -43,17 +43,17 @@ UNCHANGED = 0.98
 """A ring that keeps at least this much of every ray stays as it is."""
 
 
-def reach_consensus(scene: Scene, surface: Surface) -> Surface:
+def reach_consensus(scene: Scene, surface: FilledTube) -> FilledTube:
     """Replace the parts of a surface that neither the model of shape nor a clear edge bears out.
 
     Parameters
     ----------
     scene : Scene
-    surface : Surface
+    surface : FilledTube
 
     Returns
     -------
-    Surface
+    FilledTube
         Further out than the model it gives way (a leak, whatever edge is there); further in only without a clear edge.
     """
     tube = surface.tube
@@ -69,7 +69,7 @@ def reach_consensus(scene: Scene, surface: Surface) -> Surface:
     centers, radii = tube.centers.copy(), tube.radii.copy()
     centers[changed], fine = recenter(rings)
     radii[changed] = resample_angles(fine, radii.shape[1])
-    return Surface(Tube(tube.slices, centers, radii), surface.bridged)
+    return FilledTube(Tube(tube.slices, centers, radii), surface.bridged)
 
 
 def _turn_about(tube: Tube, centers: Floats, n_vertices: int) -> Floats:

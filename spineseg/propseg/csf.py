@@ -10,7 +10,7 @@ import numpy as np
 from spineseg.propseg.initial import place_initial_tube
 from spineseg.propseg.parameters import FLUID_CORE
 from spineseg.propseg.propagate import propagate, settle_bridges
-from spineseg.propseg.refine import Surface, fill_slices, refine
+from spineseg.propseg.refine import FilledTube, fill_slices, refine
 from spineseg.propseg.scene import Course, Scene
 from spineseg.propseg.surface import Tube, fit_star, resample_angles
 
@@ -21,20 +21,20 @@ LEAST_RING_MM = 0.3
 """The outer surface stays outside the cord's by this much: the thinnest fluid that a voxel can show."""
 
 
-def grow_csf(scene: Scene, cord: Surface, max_gap_mm: float) -> Surface | None:
+def grow_csf(scene: Scene, cord: FilledTube, max_gap_mm: float) -> FilledTube | None:
     """Segment the outer surface of the fluid along a cord.
 
     Parameters
     ----------
     scene : Scene
         That of the cord.
-    cord : Surface
+    cord : FilledTube
     max_gap_mm : float, mm
         Longest bridge.
 
     Returns
     -------
-    Surface or None
+    FilledTube or None
         None where no fluid shows. As in the original, radius and deformation are twice, area four times the cord's, and
         edges fall where the cord's rise.
     """
@@ -49,7 +49,7 @@ def grow_csf(scene: Scene, cord: Surface, max_gap_mm: float) -> Surface | None:
     return _keep_outside(surface, cord)
 
 
-def _outer_scene(scene: Scene, cord: Surface) -> Scene:
+def _outer_scene(scene: Scene, cord: FilledTube) -> Scene:
     """Return the scene of the fluid: centred on the cord, twice its size, the other way round."""
     params = replace(
         scene.params,
@@ -64,14 +64,14 @@ def _outer_scene(scene: Scene, cord: Surface) -> Scene:
     return replace(scene, course=course, params=params, model=model)
 
 
-def _keep_outside(surface: Surface, cord: Surface) -> Surface:
+def _keep_outside(surface: FilledTube, cord: FilledTube) -> FilledTube:
     """Push the outer surface out of the cord's, and keep to the cord's slices."""
     shared, own, other = np.intersect1d(surface.tube.slices, cord.tube.slices, return_indices=True)
     tube = surface.tube.take(own)
     inner = cord.tube.take(other)
     rings = Tube(shared, inner.centers, resample_angles(inner.radii, tube.radii.shape[1])).vertices()
     least = fit_star(rings, tube.centers) + LEAST_RING_MM
-    return Surface(Tube(shared, tube.centers, np.maximum(tube.radii, least)), surface.bridged[own])
+    return FilledTube(Tube(shared, tube.centers, np.maximum(tube.radii, least)), surface.bridged[own])
 
 
 def subtract_cord(outer: NDArray[np.float32], cord: NDArray[np.float32]) -> NDArray[np.bool_]:

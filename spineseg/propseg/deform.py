@@ -129,7 +129,7 @@ def sample_rays(scene: Scene, slices: NDArray[np.intp], rings: Floats, normals: 
     """Sample intensity and its rise along the normals of rings (R, K, 2), in one call."""
     n = max(1, round(reach_mm / STEP_MM))
     half = int(np.ceil(3 * DERIVATIVE_SIGMA_MM / STEP_MM))
-    steps = np.arange(-n - half, n + half + 1) * STEP_MM
+    steps = np.arange(-n - half, n + half + 1, dtype=np.float64) * STEP_MM
     values, known = scene.image.sample(slices, rings[:, :, None, :] + steps[:, None] * normals[:, :, None, :])
     slope = ndi.gaussian_filter1d(values, DERIVATIVE_SIGMA_MM / STEP_MM, axis=2, order=1, mode="nearest")
     part = slice(half, half + 2 * n + 1)

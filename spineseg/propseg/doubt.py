@@ -20,7 +20,7 @@ from spineseg.propseg.surface import compute_areas, compute_normals
 
 if TYPE_CHECKING:
     from spineseg.centerline.curve import Centerline
-    from spineseg.propseg.refine import Surface
+    from spineseg.propseg.refine import FilledTube
     from spineseg.propseg.scene import Scene
 
 Floats = NDArray[np.float64]
@@ -61,12 +61,12 @@ CERTAIN_SCORE, ABSURD_SCORE = 0.0, -2.0
 half way, it may follow something else than a cord."""
 
 
-def measure_uncertainty(surface: Surface, scene: Scene, line: Centerline) -> Floats:
+def measure_uncertainty(surface: FilledTube, scene: Scene, line: Centerline) -> Floats:
     """Measure how far each slice is a guess.
 
     Parameters
     ----------
-    surface : Surface
+    surface : FilledTube
     scene : Scene
     line : Centerline
         One of the user may be rough: only one with scores, which OptiC found, speaks against a surface.

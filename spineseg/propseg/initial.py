@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from spineseg.propseg.contrast import measure_contrast
 from spineseg.propseg.deform import deform_bands, measure_cord, sample_rays
 from spineseg.propseg.parameters import STEP_MM
 from spineseg.propseg.surface import Tube, compute_areas, compute_normals, make_rings, recenter, unit_circle
@@ -41,6 +40,12 @@ CLOSED_SHARE = 0.8
 STRETCHES = (1.0, 1.3, 1.6)
 """Width over depth of the ellipses that are tried: thoracic, lumbar and cervical cord; the original's Hough search
 stretches likewise. The depth is twice the radius."""
+
+RAY_STEP_MM = 1.0
+"""Distance of two samples on a ray, as in the original: about one voxel."""
+
+RAY_RADII = 2.5
+"""Length of a ray in initial radii: beyond any cord, as far as the fluid."""
 
 
 @dataclass(frozen=True)
@@ -151,3 +156,31 @@ def measure_rise(scene: Scene, slices: NDArray[np.intp], rings: Floats) -> Float
     """Measure the rise of intensity through the surface at each vertex, (R, K), 1/mm; negative where it falls."""
     rays = sample_rays(scene, slices, rings, compute_normals(rings), STEP_MM)
     return np.where(rays.known, rays.slope, 0.0)[..., rays.steps.size // 2]
+
+
+def measure_contrast(scene: Scene, slices: NDArray[np.intp], centers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Measure the contrast on each ray: the rise from the darkest before the steepest step to the brightest after.
+
+    Parameters
+    ----------
+    scene : Scene
+        Its initial radius is the scale of the rays; one ray per vertex of a ring.
+    slices : (R,) ndarray of int
+    centers : (R, 2) ndarray, mm
+
+    Returns
+    -------
+    (R, K) ndarray, 0 to 1000
+        0 where a ray leaves the image at once.
+    """
+    steps = np.arange(0.0, RAY_RADII * scene.params.radius_mm, RAY_STEP_MM)
+    points = centers[:, None, None, :] + steps[:, None] * unit_circle(scene.model.n_vertices)[:, None, :]
+    values, known = scene.image.sample(slices, points)
+    values = scene.sign(slices)[:, None, None] * values
+    rise = np.where(known[..., 1:], np.diff(values, axis=2), -np.inf)
+    step = rise.argmax(axis=2)[..., None]
+    order = np.arange(len(steps))
+    before = np.where(known & (order <= step), values, np.inf).min(axis=2)
+    after = np.where(known & (order > step), values, -np.inf).max(axis=2)
+    contrast = after - before
+    return np.where(np.isfinite(contrast), np.maximum(contrast, 0.0), 0.0)

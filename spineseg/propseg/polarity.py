@@ -68,7 +68,7 @@ def _is_closed(initial: InitialTube) -> bool:
     return found and initial.offset_mm <= MAX_OFFSET_MM
 
 
-def grow_either_way(scene: Scene, initial: InitialTube) -> tuple[Scene, Propagation]:
+def propagate_both_polarities(scene: Scene, initial: InitialTube) -> tuple[Scene, Propagation]:
     """Propagate, and grow tubes of the other polarity in long runs where that finds no cord.
 
     Inflow brightens the fluid at one end of a slab and saturation darkens it at the other, so that the cord of one

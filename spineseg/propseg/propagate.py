@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from spineseg.propseg.contrast import measure_contrast
 from spineseg.propseg.deform import deform_bands
-from spineseg.propseg.initial import MIN_AREA_MM2, MIN_SUPPORT, InitialTube
+from spineseg.propseg.initial import MIN_AREA_MM2, MIN_SUPPORT, InitialTube, measure_contrast
 from spineseg.propseg.surface import Tube, compute_areas, compute_centroids, recenter
 
 if TYPE_CHECKING:
@@ -94,8 +93,15 @@ def propagate(scene: Scene, initial: InitialTube) -> Propagation:
 
     A band that fails a test is replaced by the last believed shape, carried along the centerline, and the next band is
     tried from there. What becomes of such runs is for `settle_bridges`.
+
+    Raises
+    ------
+    ValueError
+        If there is no initial tube.
     """
-    fronts = [_start_front(scene, initial, heading) for heading in (-1, 1)]
+    if initial.tube is None:
+        raise ValueError("propagate: expected an initial tube, found none")
+    fronts = [_start_front(scene, initial.tube, initial.contrast, heading) for heading in (-1, 1)]
     for _ in range(scene.params.nbiter):
         growing = [front for front in fronts if _may_grow(front, scene)]
         if not growing:
@@ -106,19 +112,19 @@ def propagate(scene: Scene, initial: InitialTube) -> Propagation:
     flags = [*down.bridged[::-1], False, *up.bridged]
     joined = Tube(*(np.concatenate([getattr(t, name) for t in tubes]) for name in ("slices", "centers", "radii")))
     contrast = float(np.mean([*down.contrasts[3:], initial.contrast, *up.contrasts[3:]]))
-    bridged = np.repeat(flags, [len(t.slices) for t in tubes])
+    bridged = np.repeat(np.array(flags), [len(t.slices) for t in tubes])
     return Propagation(joined, bridged, contrast, tuple(sorted(down.stops + up.stops)))
 
 
-def _start_front(scene: Scene, initial: InitialTube, heading: int) -> _Front:
+def _start_front(scene: Scene, initial: Tube, contrast: float, heading: int) -> _Front:
     """Make the front at one end of the initial tube."""
     prior = scene.model.prior_contrast
     return _Front(
         heading,
-        initial.tube.take(slice(None, None, heading)),
-        np.median(initial.tube.radii, axis=0),
-        [prior, prior, initial.contrast],
-        [float(compute_areas(initial.tube.vertices()).mean())],
+        initial.take(slice(None, None, heading)),
+        np.median(initial.radii, axis=0),
+        [prior, prior, contrast],
+        [float(compute_areas(initial.vertices()).mean())],
     )
 
 
@@ -154,7 +160,7 @@ def _grow(fronts: list[_Front], scene: Scene) -> None:
         band = _Band(
             rings[own], float(motion[own].mean()), float(contrast[own].mean()), float((edges.weight[own] > 0).mean())
         )
-        _append(front, plan, band, _judge(front, band, scene.params), scene)
+        _append(front, plan, band, _find_fault(front, band, scene.params), scene)
 
 
 @dataclass(frozen=True)
@@ -189,7 +195,7 @@ def _slope(slices: NDArray[np.intp], centers: Floats) -> Floats:
     return local @ centers / max(1e-9, float(local @ local))
 
 
-def _judge(front: _Front, band: _Band, params: PropsegParams) -> str:
+def _find_fault(front: _Front, band: _Band, params: PropsegParams) -> str:
     """Return why a band is not believed, empty where it is."""
     area = float(compute_areas(band.rings).mean())
     recent = float(np.mean([*front.areas[-2:], area]))

@@ -32,13 +32,12 @@ SMOOTH_ANGLE = 1.5
 
 
 @dataclass(frozen=True)
-class Surface:
-    """The surface in every slice it reaches.
+class FilledTube:
+    """A tube with one ring in every slice that it reaches.
 
     Parameters
     ----------
     tube : Tube
-        One ring per slice.
     bridged : (R,) ndarray of bool
         Slices whose own image was not believed.
     """
@@ -47,7 +46,7 @@ class Surface:
     bridged: NDArray[np.bool_]
 
 
-def fill_slices(grown: Propagation, scene: Scene) -> Surface:
+def fill_slices(grown: Propagation, scene: Scene) -> FilledTube:
     """Interpolate a ring in every slice between neighbouring rings, with twice the vertices.
 
     At the ends of the course, slices short of the next ring take over the last ring, moved along the centerline.
@@ -70,10 +69,10 @@ def fill_slices(grown: Propagation, scene: Scene) -> Surface:
     beyond = course.at(slices) - course.at(np.clip(slices, tube.slices[0], tube.slices[-1]))
     radii = resample_angles(tube.radii, 2 * tube.radii.shape[1])
     filled = Tube(slices, mix(tube.centers) + beyond, mix(radii))
-    return Surface(filled, grown.bridged[below] & grown.bridged[above])
+    return FilledTube(filled, grown.bridged[below] & grown.bridged[above])
 
 
-def refine(scene: Scene, start: Surface, contrast: float) -> Surface:
+def refine(scene: Scene, start: FilledTube, contrast: float) -> FilledTube:
     """Deform the whole surface."""
     tube = start.tube
     runs = runs_of(tube.slices)
@@ -92,4 +91,4 @@ def refine(scene: Scene, start: Surface, contrast: float) -> Surface:
         weight = edges.weight / (1 + (stray / STRAY_MM) ** 2)
         weight = np.where(start.bridged[:, None] & (edges.weight < CORRECTION_WEIGHT), 0.0, weight)
         rings = solve_rings(memory, targets, normals, weight, alpha=ALPHA, link=link)
-    return Surface(Tube(tube.slices, *recenter(rings)), start.bridged)
+    return FilledTube(Tube(tube.slices, *recenter(rings)), start.bridged)

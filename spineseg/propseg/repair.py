@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from spineseg.propseg.refine import Surface
+from spineseg.propseg.refine import FilledTube
 from spineseg.propseg.scene import runs_of
 from spineseg.propseg.surface import Tube, compute_areas
 
@@ -67,20 +67,20 @@ def _running_line(values: Floats, half: int) -> Floats:
 
 
 def repair_surface(
-    surface: Surface, scene: Scene, max_gap_mm: float
-) -> tuple[Surface, tuple[int, ...], tuple[int, ...]]:
+    surface: FilledTube, scene: Scene, max_gap_mm: float
+) -> tuple[FilledTube, tuple[int, ...], tuple[int, ...]]:
     """Replace incoherent rings by their neighbours' and drop those without neighbours on both sides.
 
     Parameters
     ----------
-    surface : Surface
+    surface : FilledTube
     scene : Scene
     max_gap_mm : float, mm
         Longest run that is interpolated.
 
     Returns
     -------
-    surface : Surface
+    surface : FilledTube
     repaired, dropped : tuples of int
         Slices.
     """
@@ -105,5 +105,5 @@ def repair_surface(
     bridged[fix] = True
     keep = ~bad
     keep[fix] = True
-    whole = Surface(Tube(tube.slices, centers, radii).take(keep), bridged[keep])
+    whole = FilledTube(Tube(tube.slices, centers, radii).take(keep), bridged[keep])
     return whole, tuple(tube.slices[fix].tolist()), tuple(tube.slices[~keep].tolist())

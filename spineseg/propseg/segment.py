@@ -13,14 +13,14 @@ from spineseg.propseg.byproducts import make_byproducts
 from spineseg.propseg.consensus import reach_consensus
 from spineseg.propseg.csf import grow_csf, subtract_cord
 from spineseg.propseg.doubt import GUESS, MAX_DOUBT, is_unsure, measure_uncertainty
-from spineseg.propseg.initial import InitialTube
 from spineseg.propseg.parameters import PropsegParams, get_contrast_model
-from spineseg.propseg.polarity import choose_polarity, grow_either_way
+from spineseg.propseg.polarity import choose_polarity, propagate_both_polarities
 from spineseg.propseg.propagate import Propagation, settle_bridges
 from spineseg.propseg.rasterise import rasterise
-from spineseg.propseg.refine import Surface, fill_slices, refine
+from spineseg.propseg.refine import FilledTube, fill_slices, refine
 from spineseg.propseg.repair import repair_surface
 from spineseg.propseg.scene import Scene, build_scene, limit_line, line_from_three, order_starts
+from spineseg.propseg.surface import Tube
 from spineseg.segmentation import Segmentation
 from spineseg.volume import Volume
 
@@ -110,7 +110,7 @@ def segment_cord(
         why = f"no cord: edges on {100 * initial.support:.0f} % of the initial tube, contrast {initial.contrast:.0f}"
         return _empty(volume, params, why)
     trusted = None if scene.course.free else (int(line.slices[0]), int(line.slices[-1]))
-    scene, grown = grow_either_way(scene, initial)
+    scene, grown = propagate_both_polarities(scene, initial)
     grown = settle_bridges(grown, MAX_GAP_MM, scene.slice_mm, trusted)
     stage("refinement")
     surface = refine(scene, fill_slices(grown, scene), grown.contrast)
@@ -120,7 +120,7 @@ def segment_cord(
         surface, repaired, dropped = repair_surface(surface, scene, MAX_GAP_MM)
         notes += _note("repaired from their neighbours", repaired) + _note("dropped as incoherent", dropped)
     stage("rasterisation")
-    return _assemble(volume, scene, line, initial, grown, surface, notes)
+    return _assemble(volume, scene, line, initial.tube, grown, surface, notes)
 
 
 def _estimate(volume: Volume, contrast: str, detector: Any) -> Centerline:
@@ -143,9 +143,9 @@ def _assemble(
     volume: Volume,
     scene: Scene,
     line: Centerline,
-    initial: InitialTube,
+    initial: Tube,
     grown: Propagation,
-    surface: Surface,
+    surface: FilledTube,
     notes: tuple[str, ...],
 ) -> Segmentation:
     """Rasterise the surface and put the result together."""
@@ -154,13 +154,13 @@ def _assemble(
     cord_mask = cord_prob >= 0.5
     if not cord_mask.any():
         return _empty(volume, params, "no cord: the surface encloses no voxel", line)
-    tubes = {"surface": surface.tube, "propagated": grown.tube, "initial": initial.tube}
+    tubes = {"surface": surface.tube, "propagated": grown.tube, "initial": initial}
     extra = make_byproducts(params.byproducts, volume, zooms, tubes)
     if params.csf:
         fluid, fluid_notes = _segment_fluid(volume, scene, surface, cord_prob)
         extra |= fluid
         notes += fluid_notes
-    status, missing = _judge_extent(cord_mask, line)
+    status, missing = _describe_extent(cord_mask, line)
     notes += _note("bridged, with the shape of their neighbours", tuple(surface.tube.slices[surface.bridged].tolist()))
     doubt = measure_uncertainty(surface, scene, line)
     status = "partial" if (doubt > GUESS).mean() > MAX_DOUBT else status
@@ -174,7 +174,7 @@ def _assemble(
 
 
 def _segment_fluid(
-    volume: Volume, scene: Scene, surface: Surface, cord_prob: NDArray[np.float32]
+    volume: Volume, scene: Scene, surface: FilledTube, cord_prob: NDArray[np.float32]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Segment the fluid around the cord; return its files and notes."""
     outer = grow_csf(scene, surface, MAX_GAP_MM)
@@ -186,9 +186,9 @@ def _segment_fluid(
     return {"_CSF_seg.nii.gz": mask} | make_byproducts(wanted, volume, zooms, {"surface": outer.tube}, "_CSF"), ()
 
 
-def _judge_extent(cord_mask: NDArray[np.bool_], line: Centerline) -> tuple[str, tuple[str, ...]]:
+def _describe_extent(cord_mask: NDArray[np.bool_], line: Centerline) -> tuple[str, tuple[str, ...]]:
     """Return the status and a note on the slices of the centerline without cord."""
-    filled = cord_mask.any(axis=(0, 1))
+    filled = np.any(cord_mask, axis=(0, 1))
     missing = line.slices[~filled[line.slices]]
     extent = np.flatnonzero(filled)
     gaps = (missing > extent[0]) & (missing < extent[-1])
@@ -211,7 +211,7 @@ def _describe_polarity(scene: Scene, turned: bool) -> tuple[str, ...]:
     """Say that the image contradicts the contrast."""
     shade = ("darker", "brighter") if scene.model.sign > 0 else ("brighter", "darker")
     said = "than the fluid, against the contrast given; segmented as it looks"
-    notes = (f"the cord is {shade[0]} {said}",) if turned else ()
+    notes: tuple[str, ...] = (f"the cord is {shade[0]} {said}",) if turned else ()
     if scene.turned is not None:
         notes += _note(f"the cord is {shade[1]} {said}", tuple(scene.turned.tolist()))
     return notes

@@ -23,7 +23,7 @@ from spineseg.propseg.propagate import CENTER_MEMORY_MM
 from spineseg.propseg.surface import fit_star, make_rings, recenter, unit_circle
 
 if TYPE_CHECKING:
-    from spineseg.propseg.refine import Surface
+    from spineseg.propseg.refine import FilledTube
     from spineseg.propseg.scene import Scene
 
 Floats = NDArray[np.float64]
@@ -105,13 +105,13 @@ class ShapeFit:
     usual_rise: Floats
 
 
-def fit_shape(scene: Scene, surface: Surface) -> ShapeFit:
+def fit_shape(scene: Scene, surface: FilledTube) -> ShapeFit:
     """Fit the model to an image along the centerline.
 
     Parameters
     ----------
     scene : Scene
-    surface : Surface
+    surface : FilledTube
         Says in which slices, and how strong the cord's edge usually is. Its shape is not used, so that a surface that
         leaked or collapsed can be told.
 
@@ -134,11 +134,11 @@ def fit_shape(scene: Scene, surface: Surface) -> ShapeFit:
             edges = _sample_edges(scene, slices, origin, usual, unit)
         target, weight = _choose_edges(edges, radii, gate)
         sd = np.where(radii.mean(axis=1) > RADIUS_MM, SD_LARGER_MM, SD_SMALLER_MM)
-        radii = _solve_series(target, weight, base - origin, sd, slices * mm) @ _series().T
+        radii = _solve_series(target, weight, base - origin, sd, slices.astype(np.float64) * mm) @ _series().T
     return ShapeFit(unit * origin, unit * radii, weight, usual)
 
 
-def _find_base(scene: Scene, surface: Surface) -> Floats:
+def _find_base(scene: Scene, surface: FilledTube) -> Floats:
     """Return where the cord is expected: the centerline, or the surface itself far from the three points of a user."""
     slices, course = surface.tube.slices, scene.course
     if not course.free:
@@ -189,11 +189,11 @@ def _list_starts() -> tuple[NDArray[np.intp], Floats]:
     radius, ellipse, *move = (axis.reshape(-1, 1) for axis in grid)
     mean, series = MEAN_SHAPE, _series()
     shape = 1 + ellipse * (series[:, 3] + mean[7] / mean[3] * series[:, 7]) + mean[6] * series[:, 6]
-    move = np.hstack(move)
-    rays = fit_star(make_rings(move, radius * shape), np.zeros_like(move))
+    moves = np.hstack(move)
+    rays = fit_star(make_rings(moves, radius * shape), np.zeros_like(moves))
     sd = np.where(radius > RADIUS_MM, SD_LARGER_MM, SD_SMALLER_MM)
     odds = ((radius - RADIUS_MM) / sd) ** 2 + ((ellipse - mean[3]) * RADIUS_MM / SD_MM[3]) ** 2
-    odds = -0.5 * (odds[:, 0] + ((move / SD_MM[1:3]) ** 2).sum(axis=1))
+    odds = -0.5 * (odds[:, 0] + ((moves / SD_MM[1:3]) ** 2).sum(axis=1))
     return np.clip(np.rint((rays - RAY_START_MM) / RAY_STEP_MM), 0, RAY_SAMPLES - 1).astype(np.intp), odds
 
 

@@ -43,8 +43,8 @@ class Tube:
         z = np.broadcast_to(self.slices[:, None, None] * slice_mm, (*flat.shape[:2], 1))
         return np.concatenate([flat, z], axis=-1)
 
-    def take(self, keep: NDArray) -> Tube:
-        """Return the rings that an index array or boolean array of length R selects."""
+    def take(self, keep: NDArray | slice) -> Tube:
+        """Return the rings that a slice, an index array or a boolean array of length R selects."""
         return Tube(self.slices[keep], self.centers[keep], self.radii[keep])
 
 

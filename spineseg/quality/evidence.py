@@ -10,47 +10,57 @@ from numpy.typing import NDArray
 
 from spineseg.centerline.curve import Centerline
 from spineseg.contrasts import CORD_DARKER
+from spineseg.errors import ModelError
 from spineseg.metrics.quality import Quality, compute_quality
 from spineseg.metrics.shape import SliceShape
+from spineseg.quality.agreement import find_line, measure_agreement, measure_place
 from spineseg.quality.contour import measure_contour
-from spineseg.quality.judge import find_line, measure_judge, measure_place
 from spineseg.volume import Volume, crop
 
 if TYPE_CHECKING:
-    from spineseg.deepseg.model import Models
+    from spineseg.deepseg.network import UNet
+    from spineseg.deepseg.weights import Models
 
 MAX_SLICES = 32
 """Slices of a mask that are looked at: more change the evidence by less than its noise and cost a second."""
 
 MARGIN_MM = 20.0
-"""Image kept around the mask: the judge's patch and the longest ray fit in."""
+"""Image kept around the mask: the network's patch and the longest ray fit in."""
 
 
 @dataclass(frozen=True)
 class JudgedImage:
-    """An image with what does not depend on the mask: the judge and where OptiC finds the cord."""
+    """An image with what does not depend on the mask: deepseg's network, and where OptiC finds the cord."""
 
     volume: Volume
     contrast: str
-    judge: Models
+    network: UNet
     line: Centerline
 
 
-def prepare_image(volume: Volume, contrast: str, judge: Models | None = None) -> JudgedImage:
+def prepare_image(volume: Volume, contrast: str, models: Models | None = None) -> JudgedImage:
     """Make an image ready for the evidence about its masks.
 
     Parameters
     ----------
     volume : Volume
     contrast : {"t1", "t2", "t2s", "dwi"}
-    judge : Models, optional
-        deepseg's shipped networks by default.
-    """
-    if judge is None:
-        from spineseg.deepseg.model import load_models
+    models : Models, optional
+        deepseg's own networks; the shipped ones by default.
 
-        judge = load_models(device="cpu", threads=1)  # one thread: sums then come in one order
-    return JudgedImage(volume, contrast, judge, find_line(volume, contrast))
+    Raises
+    ------
+    ModelError
+        If the network that outlines is SCT's.
+    """
+    from spineseg.deepseg.model import load_models
+    from spineseg.deepseg.network import UNet
+
+    if models is None:
+        models = load_models(device="cpu", threads=1).for_contrast(contrast)  # one thread: sums come in one order
+    if not isinstance(models.segment, UNet):
+        raise ModelError("predicted Dice: expected spineseg's own network, found one of SCT; leave the weights out")
+    return JudgedImage(volume, contrast, models.segment, find_line(volume, contrast))
 
 
 def measure_evidence(
@@ -84,27 +94,27 @@ def measure_evidence(
     chosen = span[np.unique(np.linspace(0, len(span) - 1, min(len(span), MAX_SLICES)).round().astype(int))]
     centroids = shape.centroid_vox[:, :2]
     centres = np.column_stack([np.interp(chosen, filled, centroids[filled, axis]) for axis in (0, 1)])
-    judged = measure_judge(volume, mask, chosen, centres, image.judge)
+    agreement = measure_agreement(volume, mask, chosen, centres, image.network)
     contour = _measure_contour(volume, mask, chosen, centres, CORD_DARKER[image.contrast])
     place = measure_place(mask, centroids, volume.zooms, image.line)
-    return judged | contour | place | _describe_shape(shape, quality, filled, volume) | weigh_up(judged, contour)
+    return agreement | contour | place | _describe_shape(shape, quality, filled, volume) | weigh_up(agreement, contour)
 
 
 LEAST_CEILING = 0.05
-"""A judge less certain than this sees nothing that a mask could be compared with."""
+"""A network less certain than this sees nothing that a mask could be compared with."""
 
 
-def weigh_up(judged: dict[str, float], contour: dict[str, float]) -> dict[str, float]:
-    """Derive what follows from two judgements: how near a mask comes to the judge's own, and the worse of the two.
+def weigh_up(agreement: dict[str, float], contour: dict[str, float]) -> dict[str, float]:
+    """Derive how near a mask comes to the network's own, and the smaller of that and the agreement with the edges.
 
     Returns
     -------
     dict of float
-        judge_relative: expected Dice over that of the judge's own mask, so that an unsure judge does not count
+        judge_relative: expected Dice over that of the network's own mask, so that an unsure network does not count
         against a mask; weakest: the smaller of it and `edge_dice`, because a mask must satisfy both.
     """
-    ceiling = judged["judge_ceiling"]
-    relative = min(1.0, judged["judge_dice"] / ceiling) if ceiling > LEAST_CEILING else 0.0
+    ceiling = agreement["judge_ceiling"]
+    relative = min(1.0, agreement["judge_dice"] / ceiling) if ceiling > LEAST_CEILING else 0.0
     return {"judge_relative": relative, "weakest": float(np.nanmin([relative, contour["edge_dice"]]))}
 
 

@@ -19,21 +19,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spineseg.errors import ModelError
+from spineseg.provenance import WEIGHTS_DIR
 
 Floats = NDArray[np.float64]
 
-WEIGHTS = Path(__file__).resolve().parent.parent / "weights" / "quality.json"
+MODEL_FILE = WEIGHTS_DIR / "quality.json"
 FORMAT = "spineseg-quality-1"
 """Written into the file; another value means other evidence or another model."""
 
-BEST = 0.03
+RATER_LOSS = 0.03
 """What even the best Dice is short of 1: two drawings of one cord. Differences far below it count little, and between
 masks that are bad anyway too."""
 
 TRANSFORMS = {
     "plain": lambda x: x,
     "log": lambda x: np.log(np.maximum(x, 1e-3)),
-    "loss": lambda x: -np.log(1 + BEST - np.clip(x, 0.0, 1.0)),
+    "loss": lambda x: -np.log(1 + RATER_LOSS - np.clip(x, 0.0, 1.0)),
     "above": lambda x: np.maximum(x, 0.0),
     "below": lambda x: np.maximum(-x, 0.0),
 }
@@ -69,7 +70,7 @@ class Term:
         return np.where(known, np.interp(x, self.knots, self.values), self.missing)
 
 
-def extent_factor(evidence: Mapping[str, Floats]) -> Floats:
+def dice_of_extent(evidence: Mapping[str, Floats]) -> Floats:
     """Return the Dice of masks that are perfect but too short, (n,): 2 e / (1 + e) for an extent e, 1 where unknown."""
     extent = np.asarray(evidence["extent"], float)
     return np.where(np.isfinite(extent), 2 * extent / (1 + extent), 1.0)
@@ -86,19 +87,19 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class QualityModel:
+class DicePredictor:
     """The fitted model.
 
     Parameters
     ----------
     terms : tuple of Term
     intercept : float
-    curve : (2, k) ndarray
+    score_to_dice : (2, k) ndarray
         Score to Dice along the mask, a rising broken line.
-    spread : (2, k) ndarray
+    dice_to_error : (2, k) ndarray
         Predicted Dice to the typical size of its error.
-    low, high : float
-        Error over spread at the ends of the 90 % interval, from split conformal prediction.
+    error_low, error_high : float
+        Error over its typical size at the ends of the 90 % interval, from split conformal prediction.
     flag_below : float
         A mask is flagged where its predicted Dice is below.
     provenance : dict
@@ -106,25 +107,28 @@ class QualityModel:
 
     terms: tuple[Term, ...]
     intercept: float
-    curve: Floats
-    spread: Floats
-    low: float
-    high: float
+    score_to_dice: Floats
+    dice_to_error: Floats
+    error_low: float
+    error_high: float
     flag_below: float
     provenance: Mapping[str, Any]
 
     def score(self, evidence: Mapping[str, Floats]) -> Floats:
         """Return the score of masks from columns of evidence, (n,)."""
-        return self.intercept + sum(term.contribute(np.asarray(evidence[term.evidence], float)) for term in self.terms)
+        total = np.zeros(1)
+        for term in self.terms:
+            total = total + term.contribute(np.asarray(evidence[term.evidence], float))
+        return self.intercept + total
 
     def predict_dice(self, evidence: Mapping[str, Floats]) -> Floats:
         """Return the predicted Dice of masks from columns of evidence, (n,)."""
-        return extent_factor(evidence) * np.interp(self.score(evidence), *self.curve)
+        return dice_of_extent(evidence) * np.interp(self.score(evidence), *self.score_to_dice)
 
     def interval(self, dice: Floats) -> tuple[Floats, Floats]:
         """Return the ends of the 90 % intervals of predicted Dice, (n,) each."""
-        size = np.interp(dice, *self.spread)
-        return np.clip(dice + self.low * size, 0, 1), np.clip(dice + self.high * size, 0, 1)
+        size = np.interp(dice, *self.dice_to_error)
+        return np.clip(dice + self.error_low * size, 0, 1), np.clip(dice + self.error_high * size, 0, 1)
 
     def predict(self, evidence: Mapping[str, float]) -> Prediction:
         """Predict one mask's Dice; an empty mask (no evidence) has Dice 0 for certain."""
@@ -135,7 +139,7 @@ class QualityModel:
         return Prediction(float(dice[0]), float(low[0]), float(high[0]), bool(dice[0] < self.flag_below))
 
 
-def to_json(model: QualityModel) -> dict[str, Any]:
+def predictor_to_json(model: DicePredictor) -> dict[str, Any]:
     """Return the model ready for JSON, six significant digits."""
     return {
         "format": FORMAT,
@@ -150,10 +154,10 @@ def to_json(model: QualityModel) -> dict[str, Any]:
             }
             for t in model.terms
         ],
-        "curve": _rounded(model.curve),
-        "spread": _rounded(model.spread),
-        "low": _rounded(model.low),
-        "high": _rounded(model.high),
+        "curve": _rounded(model.score_to_dice),
+        "spread": _rounded(model.dice_to_error),
+        "low": _rounded(model.error_low),
+        "high": _rounded(model.error_high),
         "flag_below": _rounded(model.flag_below),
         "provenance": dict(model.provenance),
     }
@@ -167,18 +171,26 @@ def _rounded(value: float | Floats | Sequence[float]) -> Any:
     return float(f"{float(array):.6g}")
 
 
-def from_json(content: Mapping[str, Any]) -> QualityModel:
+def predictor_from_json(content: Mapping[str, Any]) -> DicePredictor:
     """Return the model from its JSON content."""
     terms = tuple(
         Term(t["evidence"], t["transform"], np.array(t["knots"]), np.array(t["values"]), t["missing"])
         for t in content["terms"]
     )
-    scalars = {name: content[name] for name in ("intercept", "low", "high", "flag_below", "provenance")}
-    return QualityModel(terms, curve=np.array(content["curve"]), spread=np.array(content["spread"]), **scalars)
+    return DicePredictor(
+        terms,
+        intercept=content["intercept"],
+        score_to_dice=np.array(content["curve"]),
+        dice_to_error=np.array(content["spread"]),
+        error_low=content["low"],
+        error_high=content["high"],
+        flag_below=content["flag_below"],
+        provenance=content["provenance"],
+    )
 
 
 @lru_cache(maxsize=2)
-def load_quality_model(path: str | Path = WEIGHTS) -> QualityModel:
+def load_quality_model(path: str | Path = MODEL_FILE) -> DicePredictor:
     """Read a model, once per process.
 
     Raises
@@ -195,6 +207,6 @@ def load_quality_model(path: str | Path = WEIGHTS) -> QualityModel:
     if found != FORMAT:
         raise ModelError(f"{path}: expected a quality model of format {FORMAT}, found {found}; train it anew")
     try:
-        return from_json(content)
+        return predictor_from_json(content)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: expected a whole quality model, {error!r} is wrong; train it anew") from error

@@ -20,7 +20,8 @@ from spineseg.report.figures import FIGURES, draw_figures
 from spineseg.report.flags import BAD, LOOK, badness, find_flags
 from spineseg.report.frames import StudyTables, contrasts_of, frame_tables
 from spineseg.report.palette import print_color_of
-from spineseg.report.qc import entry_name, template_environment
+from spineseg.report.qc import entry_name
+from spineseg.report.qc_page import template_environment
 from spineseg.report.review import ReviewImage, StudyView, collect_reviews, read_stage
 from spineseg.report.verdict import probability_shares, word_verdict
 from spineseg.studyfolder.decisions import Decision, Lock

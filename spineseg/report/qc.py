@@ -15,25 +15,19 @@ number of them may add images at the same time without a lock.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import sys
 import traceback
-import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, select_autoescape
-from markupsafe import Markup
 from numpy.typing import NDArray
 
 from spineseg.errors import InputError
-from spineseg.measures import ADULTS, MEASURES, PlausibleLimits
-from spineseg.methods.registry import sort_methods
+from spineseg.measures import ADULTS, PlausibleLimits
 from spineseg.provenance import sha256_file
 from spineseg.report import palette, pictures
 from spineseg.report.flags import badness, find_flags
@@ -43,22 +37,15 @@ from spineseg.report.review import (
     StudyView,
     collect_reviews,
     read_stage,
-    select_images,
 )
-from spineseg.studyfolder.images import StudyImage, read_images
+from spineseg.studyfolder.images import StudyImage
 from spineseg.studyfolder.sidecars import read_sidecar
 from spineseg.version import find_version
 from spineseg.volume import NativeGrid, Volume, load_image
-from spineseg.writing import file_stem, write_bytes, write_json, write_text
+from spineseg.writing import file_stem, write_json
 
 SCHEMA = 1
 """Version of the entries; the index skips entries of another."""
-
-PAGE = "index.html"
-
-MAX_REBUILDS = 20
-"""Of the index when entries keep arriving; the process that adds the last entry rebuilds it anyway."""
-
 
 MASK_MEASURES = ("csa_mean_mm2", "predicted_dice", "dice")
 """Shown with each mask, in this order."""
@@ -295,149 +282,3 @@ def _folder(path: Path, levels: int) -> str:
     """Return the name of the folder `levels` above a file, as SCT names dataset and subject."""
     parents = path.resolve().parents
     return parents[levels - 1].name if levels <= len(parents) else ""
-
-
-def index_study(view: StudyView, qc_dir: Path) -> tuple[Path, list[str]]:
-    """Build the page of a study from the entries of its images; entries of former images are left out.
-
-    Returns
-    -------
-    page : Path
-    missing : list of str
-        Images that have not been drawn yet.
-    """
-    images = select_images(view, read_images(view.folder.images))
-    names = {entry_name(image.image_id): image.image_id for image in images}
-    page = build_index(qc_dir, title=view.folder.name, only=set(names), limits=view.limits)
-    return page, [image for name, image in names.items() if not (qc_dir / "entries" / f"{name}.json").is_file()]
-
-
-def build_index(
-    qc_dir: Path,
-    *,
-    title: str | None = None,
-    only: Collection[str] | None = None,
-    limits: PlausibleLimits | None = ADULTS,
-) -> Path:
-    """Build index.html from the folder's entries; the page is replaced in one step.
-
-    Entries that other processes add meanwhile are taken up: the folder is read again after
-    writing, and the page is built anew where it has changed.
-
-    Parameters
-    ----------
-    qc_dir : Path
-    title : str, optional
-        By default the dataset's name.
-    only : collection of str, optional
-        Names of the entries to show; all by default.
-    limits : PlausibleLimits or None
-        Drawn behind the areas; nothing where None.
-
-    Returns
-    -------
-    page : Path
-    """
-    page = qc_dir / PAGE
-    report_id = _report_id(qc_dir)
-    for _ in range(MAX_REBUILDS):
-        state = _folder_state(qc_dir)
-        entries = [entry for path in sorted(state) if (entry := _read_entry(path)) is not None]
-        if only is not None:
-            entries = [entry for entry in entries if entry["id"] in only]
-        write_text(page, _render_page(entries, report_id, title, limits))
-        if _folder_state(qc_dir) == state:
-            break
-    return page
-
-
-def _folder_state(qc_dir: Path) -> dict[Path, int]:
-    """Return the entry files with their times of change."""
-    state = {}
-    for path in (qc_dir / "entries").glob("*.json"):
-        try:
-            state[path] = path.stat().st_mtime_ns
-        except FileNotFoundError:  # replaced or removed by another process just now
-            continue
-    return state
-
-
-def _read_entry(path: Path) -> dict[str, Any] | None:
-    """Return an entry, or None for one that is gone or of another version."""
-    try:
-        entry = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return entry if isinstance(entry, dict) and entry.get("schema") == SCHEMA else None
-
-
-def _report_id(qc_dir: Path) -> str:
-    """Return the page's identity, made once: the reviewer's marks are stored under it."""
-    path = qc_dir / "report_id.txt"
-    if not path.is_file():
-        candidate = qc_dir / f".report_id.{uuid.uuid4().hex}"
-        write_bytes(candidate, f"{uuid.uuid4()}\n".encode())
-        try:
-            path.hardlink_to(candidate)  # fails where another process was first, whose identity then holds
-        except FileExistsError:
-            pass
-        except OSError:  # a file system without hard links
-            candidate.replace(path)
-        candidate.unlink(missing_ok=True)
-    return path.read_text().strip()
-
-
-def template_environment() -> Environment:
-    """Return the templates, escaping whatever is put into them."""
-    return Environment(
-        loader=PackageLoader("spineseg.report"), autoescape=select_autoescape(("html",)), trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-
-
-def script_json(content: Any) -> Markup:
-    """Return JSON that is safe inside a script element: no text in it can end the element."""
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    for character, escape in {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028"}.items():
-        text = text.replace(character, escape)
-    return Markup(text.replace("\u2029", "\\u2029"))
-
-
-def _style(name: str, number: int) -> dict[str, str]:
-    """Return a layer's colour and line style."""
-    return {"name": name, "color": palette.color_of(name, number), "dash": palette.dash_of(name, number)}
-
-
-def _describe(name: str) -> dict[str, Any]:
-    """Return a measure's words, unit and decimals."""
-    measure = MEASURES[name]
-    return {"words": measure.words, "unit": measure.unit, "decimals": measure.decimals}
-
-
-def _render_page(
-    entries: list[dict[str, Any]], report_id: str, title: str | None, limits: PlausibleLimits | None
-) -> str:
-    """Return the page's HTML."""
-    environment = template_environment()
-    entries = sorted(entries, key=lambda e: (-e["badness"], e["subject"], e["session"], e["file"], e["id"]))
-    datasets = sorted({entry["dataset"] for entry in entries if entry["dataset"]})
-    methods = sort_methods(m["name"] for entry in entries for m in entry["methods"])
-    title = title or (datasets[0] if len(datasets) == 1 else "Spinal cord quality control")
-    content = {
-        "report": report_id,
-        "title": title,
-        "version": find_version(),
-        "built": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "methods": [_style(name, number) for number, name in enumerate([*methods, palette.REFERENCE])],
-        "measures": {name: _describe(name) for name in (*MASK_MEASURES, *PAIR_MEASURES, "seconds")},
-        "shown": MASK_MEASURES,
-        "plausible": limits.csa_mm2 if limits else None,
-        "entries": entries,
-    }
-    source = environment.loader.get_source
-    return environment.get_template("qc.html").render(
-        title=title,
-        style=Markup(source(environment, "qc.css")[0]),
-        script=Markup(source(environment, "qc.js")[0]),
-        data=script_json(content),
-    )

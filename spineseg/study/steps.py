@@ -20,7 +20,12 @@ STEPS: dict[str, tuple[str, ...]] = {
     "lock": ("spineseg.study.lock",),
     "keep": ("spineseg.study.keep",),
     "draw": ("spineseg.report.qc",),
-    "page": ("spineseg.report.qc", "report/templates/qc.html", "report/templates/qc.css", "report/templates/qc.js"),
+    "page": (
+        "spineseg.report.qc_page",
+        "report/templates/qc.html",
+        "report/templates/qc.css",
+        "report/templates/qc.js",
+    ),
     "report": ("spineseg.report.page", "report/templates/report.html", "report/templates/report.css"),
     "demo": ("spineseg.phantom.dataset",),
 }

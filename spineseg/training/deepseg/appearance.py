@@ -1,6 +1,6 @@
-"""Random changes of how a training sample looks: brightness, shading, ghosts, signal voids, resolution, noise.
+"""Random changes of a training sample's appearance: brightness, shading, ghosts, signal voids, resolution, noise.
 
-As in `augment`, drawing and applying are separate. Images enter with values of about 0 to 1.
+As in `deform`, drawing and applying are separate. Images enter with values of about 0 to 1.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from spineseg.deepseg.augment import normal, uniform
+from spineseg.training.deepseg.deform import normal, uniform
 
 LUT_KNOTS = 8
 """Support points of a random intensity curve: as many as there are tissues to tell apart."""
@@ -22,8 +22,8 @@ GROUPS = 4
 
 
 @dataclass(frozen=True)
-class LookRanges:
-    """Limits of the random change of looks; p_* are probabilities."""
+class AppearanceRanges:
+    """Limits of the random change of appearance; p_* are probabilities."""
 
     p_plain: float = 0.3  # brightness as it was
     p_cord: float = 0.35  # the cord gets a brightness of its own
@@ -37,8 +37,8 @@ class LookRanges:
 
 
 @dataclass(frozen=True)
-class Look:
-    """A drawn change of looks for N samples."""
+class Appearance:
+    """A drawn change of appearance for N samples."""
 
     curves: Tensor  # (N, LUT_KNOTS)
     plain: Tensor  # (N, 1, 1, 1) of bool
@@ -51,12 +51,12 @@ class Look:
     air: Tensor  # (N, 1, 1, 1), brightness beyond the field of view; nan: nothing was recorded there
     noise: Tensor  # (N, 1, 1, 1), standard deviation
 
-    def rows(self, index: Tensor) -> Look:
+    def rows(self, index: Tensor) -> Appearance:
         """Return the drawn change of each sample in `index`, so that several slices share one."""
-        return Look(**{name: value[index] for name, value in vars(self).items()})
+        return Appearance(**{name: value[index] for name, value in vars(self).items()})
 
 
-def draw_look(n: int, ranges: LookRanges, rng: Generator) -> Look:
+def draw_appearance(n: int, ranges: AppearanceRanges, rng: Generator) -> Appearance:
     """Draw brightness, shading, ghost, void, air and noise."""
     column = (n, 1, 1, 1)
 
@@ -74,7 +74,7 @@ def draw_look(n: int, ranges: LookRanges, rng: Generator) -> Look:
     depth = uniform((n, 1), 0.5, 1.0, rng) * happens(ranges.p_void).flatten(1)
     void = torch.cat([uniform((n, 2), 0.0, 1.0, rng), uniform((n, 2), 0.05, 0.2, rng), depth], dim=1)
     dark = torch.where(happens(0.7), uniform(column, 0.0, 0.05, rng), uniform(column, 0.0, 1.0, rng))
-    return Look(
+    return Appearance(
         curves=draw_curves(n, rng, wild=ranges.wild),
         plain=happens(ranges.p_plain),
         own=happens(ranges.p_cord),
@@ -88,14 +88,14 @@ def draw_look(n: int, ranges: LookRanges, rng: Generator) -> Look:
     )
 
 
-def apply_look(image: Tensor, cord: Tensor, inside: Tensor, look: Look) -> tuple[Tensor, Tensor]:
-    """Change the looks of samples, all but resolution and noise.
+def apply_appearance(image: Tensor, cord: Tensor, inside: Tensor, appearance: Appearance) -> tuple[Tensor, Tensor]:
+    """Change the appearance of samples, all but resolution and noise.
 
     Parameters
     ----------
     image, cord, inside : (N, 1, S, S) tensors, 0 to 1
         Image, cord fraction and 1 within the field of view.
-    look : Look
+    appearance : Appearance
 
     Returns
     -------
@@ -103,11 +103,11 @@ def apply_look(image: Tensor, cord: Tensor, inside: Tensor, look: Look) -> tuple
     valid : (N, 1, S, S) tensor
         Where something was recorded: `inside`, or everywhere if air was.
     """
-    image = torch.where(look.plain, image, recolour(image.clamp(0, 1), cord, look))
-    image = image * F.interpolate(look.bias, size=image.shape[2:], mode="bicubic").exp()
-    image = apply_void(apply_ghost(image, look.ghost), look.void)
-    recorded = ~look.air.isnan()
-    image = torch.where(recorded & (inside < 0.5), look.air.nan_to_num(), image)
+    image = torch.where(appearance.plain, image, recolour(image.clamp(0, 1), cord, appearance))
+    image = image * F.interpolate(appearance.bias, size=image.shape[2:], mode="bicubic").exp()
+    image = apply_void(apply_ghost(image, appearance.ghost), appearance.void)
+    recorded = ~appearance.air.isnan()
+    image = torch.where(recorded & (inside < 0.5), appearance.air.nan_to_num(), image)
     return image, torch.where(recorded, torch.ones_like(inside), inside)
 
 
@@ -131,17 +131,17 @@ def apply_curves(image: Tensor, curves: Tensor) -> Tensor:
     return (left + (right - left) * (place - below)).reshape(image.shape)
 
 
-def recolour(image: Tensor, cord: Tensor, look: Look) -> Tensor:
+def recolour(image: Tensor, cord: Tensor, appearance: Appearance) -> Tensor:
     """Give tissues other brightnesses by random curves; some cords get a brightness of their own.
 
     Such a cord may be darker or brighter than anything around it, in texture and surroundings that are real. Its inner
     contrast is kept small, as between grey and white matter.
     """
-    around = apply_curves(image, look.curves)
+    around = apply_curves(image, appearance.curves)
     weight = cord.sum((2, 3), keepdim=True).clamp_min(1e-3)
     mean = (image * cord).sum((2, 3), keepdim=True) / weight
-    inner = look.level + look.gain * (image - mean).clamp(-0.3, 0.3)
-    return torch.where(look.own, torch.lerp(around, inner, cord), around)
+    inner = appearance.level + appearance.gain * (image - mean).clamp(-0.3, 0.3)
+    return torch.where(appearance.own, torch.lerp(around, inner, cord), around)
 
 
 def apply_ghost(image: Tensor, ghost: Tensor) -> Tensor:

@@ -16,14 +16,14 @@ from scipy import ndimage as ndi
 from spineseg.contrasts import CORD_DARKER, SUFFIX_CONTRAST
 from spineseg.metrics.overlap import compute_dice, labelled_slices
 from spineseg.metrics.shape import compute_shape
-from spineseg.phantom.dataset import CONTRASTS, HARD_CASES, make_image
-from spineseg.quality.degrade import FAULTS, apply_fault
+from spineseg.phantom.dataset import HARD_CASES, SUFFIXES, make_image
 from spineseg.quality.evidence import JudgedImage, measure_evidence, prepare_image
-from spineseg.training_data import N_FOLDS, LabelledImage
+from spineseg.training.labelled_images import N_FOLDS, LabelledImage
+from spineseg.training.quality.degrade import FAULTS, apply_fault
 from spineseg.volume import Volume, load_image, load_mask, to_canonical
 
 if TYPE_CHECKING:
-    from spineseg.deepseg.model import Models
+    from spineseg.deepseg.weights import Models
 
 Case = dict[str, Any]
 Mask = NDArray[np.bool_]
@@ -64,8 +64,8 @@ def read_known(item: LabelledImage, fold: int) -> KnownImage:
 
 def make_phantom(seed: int, index: int) -> KnownImage:
     """Make the phantom of an index: contrasts and difficulties in turn."""
-    suffix = CONTRASTS[index % len(CONTRASTS)]
-    hard = ("none", *HARD_CASES)[(index // len(CONTRASTS)) % (len(HARD_CASES) + 1)]
+    suffix = SUFFIXES[index % len(SUFFIXES)]
+    hard = ("none", *HARD_CASES)[(index // len(SUFFIXES)) % (len(HARD_CASES) + 1)]
     image = make_image(seed, index, suffix, hard=hard)
     data = image.data.astype(np.float32)
     if data.ndim == 4:
@@ -156,7 +156,7 @@ def make_cases(
     ----------
     known : KnownImage
     models : Models
-        Networks that have not seen the person: deepseg's own and the judge's.
+        Networks that have not seen the person: both for deepseg's masks and for the evidence.
     rng : numpy.random.Generator
     n_faults : int
         Faulty masks, of as many kinds as possible.

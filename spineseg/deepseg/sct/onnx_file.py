@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from spineseg.deepseg.keras_layers import MAX_VALUES, Layers
-from spineseg.deepseg.sct_models import BN_EPS
+from spineseg.deepseg.sct.keras_file import MAX_VALUES, Layers
+from spineseg.deepseg.sct.networks import BN_EPS
 from spineseg.errors import ModelError
 
 if TYPE_CHECKING:

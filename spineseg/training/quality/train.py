@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spineseg import __version__
 from spineseg.errors import InputError
 from spineseg.provenance import sha256_file
-from spineseg.quality.cases import Case, make_cases, make_phantom, read_known
-from spineseg.quality.fitting import OWN_KINDS, Cases, as_cases, fit_quality_model, predict_held_out, shared_error
-from spineseg.quality.model import QualityModel, to_json
-from spineseg.training_data import N_FOLDS, assign_folds, load_manifest
+from spineseg.quality.model import DicePredictor, predictor_to_json
+from spineseg.training.labelled_images import N_FOLDS, LabelledImage, assign_folds, load_tables
+from spineseg.training.origin import describe_code, describe_images
+from spineseg.training.quality.cases import Case, make_cases, make_phantom, read_known
+from spineseg.training.quality.fit import OWN_KINDS, Cases, as_cases, fit_dice_predictor, predict_held_out, shared_error
 from spineseg.writing import write_json, write_text
 
 PHANTOM_SEED = 101
@@ -29,6 +29,9 @@ REAL_FAULTS, PHANTOM_FAULTS = 20, 6
 
 REAL_VARIANTS, PHANTOM_VARIANTS = 3, 1
 """Harder copies of each image, alike."""
+
+Task = tuple[LabelledImage | tuple[int, int], int, Path, list[int], tuple[int, int]]
+"""A labelled image, or a phantom's seed and index; the fold, the folder of folds, a seed, faults and variants."""
 
 OWN_WEIGHT = 2.0
 """Weight of a method's own mask beside a made fault: these are what the model will be asked about."""
@@ -41,10 +44,11 @@ def train_quality(
     *,
     n_phantoms: int,
     seed: int,
+    recipe: Path | None = None,
     jobs: int = 1,
     cases_file: Path | None = None,
     log: Callable[[str], None] = print,
-) -> QualityModel:
+) -> DicePredictor:
     """Make cases, fit the model and write it with its provenance.
 
     Parameters
@@ -56,22 +60,26 @@ def train_quality(
     out : Path
         The model to write (.json).
     n_phantoms, seed : int
+    recipe : Path, optional
+        Which of the labelled images to learn from.
     jobs : int
         Images worked on at once; the result does not depend on it.
     cases_file : Path, optional
         The cases are kept there (.tsv), and read from there where they have been made from the same images and weights.
     log : callable
     """
-    origin = describe_origin(data, folds, n_phantoms, seed)
+    images, _ = load_tables(data, [], recipe, log)
+    origin = describe_origin(images, folds, n_phantoms, seed)
     rows = load_cases(cases_file, origin) if cases_file else None
     if rows is None:
-        rows = collect_cases(data, folds, n_phantoms, seed, jobs, log)
+        rows = collect_cases(images, folds, n_phantoms, seed, jobs, log)
         if cases_file:
             save_cases(cases_file, rows, origin)
     rows = [row for row in rows if row["status"] == "ok"]  # an empty mask has Dice 0 without a model
     cases = as_cases(rows, weigh_cases(rows))
-    model = fit_quality_model(cases, origin | {"n_cases": len(rows), "held_out": describe_errors(rows, cases)})
-    write_json(out, to_json(model))
+    about = {"code": describe_code(), "n_cases": len(rows), "held_out": describe_errors(rows, cases)}
+    model = fit_dice_predictor(cases, origin | about)
+    write_json(out, predictor_to_json(model))
     return model
 
 
@@ -106,7 +114,7 @@ def describe_errors(rows: Sequence[Case], cases: Cases) -> dict[str, Any]:
     }
 
 
-def describe_origin(data: Path, folds: Path, n_phantoms: int, seed: int) -> dict[str, Any]:
+def describe_origin(images: Sequence[LabelledImage], folds: Path, n_phantoms: int, seed: int) -> dict[str, Any]:
     """Return what the cases are made from: people, images, phantoms, and the networks' checksums.
 
     Raises
@@ -114,7 +122,6 @@ def describe_origin(data: Path, folds: Path, n_phantoms: int, seed: int) -> dict
     InputError
         If a fold's networks are missing.
     """
-    images = load_manifest(data)
     files = [
         folds / f"fold{n}" / f"deepseg_{stage}.safetensors" for n in range(N_FOLDS) for stage in ("detect", "segment")
     ]
@@ -122,9 +129,8 @@ def describe_origin(data: Path, folds: Path, n_phantoms: int, seed: int) -> dict
         if not file.is_file():
             raise InputError(f"{file}: no such weights; train the folds first (benchmarks/deepseg_train_folds.sh)")
     return {
-        "version": __version__,
         "people": sorted({item.subject for item in images}),
-        "images": [item.image.name for item in images],
+        "images": describe_images(images),
         "phantoms": {"seed": PHANTOM_SEED, "n": n_phantoms},
         "seed": seed,
         "networks": {f"{file.parent.name}/{file.name}": sha256_file(file) for file in files},
@@ -132,7 +138,7 @@ def describe_origin(data: Path, folds: Path, n_phantoms: int, seed: int) -> dict
 
 
 def collect_cases(
-    data: Path | None,
+    images: Sequence[LabelledImage],
     folds: Path,
     n_phantoms: int,
     seed: int,
@@ -141,10 +147,9 @@ def collect_cases(
     *,
     phantom_seed: int = PHANTOM_SEED,
 ) -> list[Case]:
-    """Make the cases of all labelled images (where given) and phantoms, in order."""
-    images = load_manifest(data) if data else []
+    """Make the cases of labelled images and phantoms, in order."""
     fold = assign_folds(images)
-    tasks = [
+    tasks: list[Task] = [
         (item, fold[item.subject], folds, [seed, n], (REAL_FAULTS, REAL_VARIANTS)) for n, item in enumerate(images)
     ]
     tasks += [
@@ -159,13 +164,13 @@ def collect_cases(
     return rows
 
 
-def _work(task: tuple[Any, int, Path, list[int], tuple[int, int]]) -> tuple[str, list[Case]]:
+def _work(task: Task) -> tuple[str, list[Case]]:
     """Make the cases of one image, in a process of its own."""
     from spineseg.deepseg.model import load_models
 
     item, fold, folds, seed, (n_faults, n_variants) = task
     known = make_phantom(*item) if isinstance(item, tuple) else read_known(item, fold)
-    models = load_models(folds / f"fold{fold}", device="cpu", threads=1)
+    models = load_models(folds / f"fold{fold}", device="cpu", threads=1).for_contrast(known.contrast)
     return known.name, make_cases(known, models, np.random.default_rng(seed), n_faults, n_variants)
 
 

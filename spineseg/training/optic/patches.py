@@ -128,14 +128,14 @@ def _draw_curves(
 
 def make_patches(
     source: LabelledSlices, changes: Changes
-) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_]]:
+) -> tuple[NDArray[np.float32], NDArray[np.floating], NDArray[np.bool_]]:
     """Apply changes to an image.
 
     Returns
     -------
     patches : (n, PATCH, PATCH) ndarray of float32, 0 to 255
         Beyond the field of view mirrored, as the detector sees it.
-    centres : (n, 2) ndarray of float64
+    centres : (n, 2) ndarray of float
         Row and column of the cord in each patch, NaN without one; may lie outside the patch.
     inside : (n, PATCH, PATCH) ndarray of bool
         Pixels to learn from: within the field of view, and not at the rim of the patch.

@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spineseg.deepseg.keras_layers import Layers, read_keras_layers
-from spineseg.deepseg.model import Models, load_models
-from spineseg.deepseg.onnx_layers import read_onnx_layers
-from spineseg.deepseg.sct_models import SEGMENT_3D_MOMENTS, SctConfig, SctUNet, fold_sct_norm
+from spineseg.deepseg.network import UNet, to_channels_last
+from spineseg.deepseg.sct.keras_file import Layers, read_keras_layers
+from spineseg.deepseg.sct.networks import SEGMENT_3D_MOMENTS, SctConfig, SctUNet, fold_sct_norm
+from spineseg.deepseg.sct.onnx_file import read_onnx_layers
+from spineseg.deepseg.weights import Models, load_own_models
 from spineseg.errors import ModelError
 
 FILE_NAME = re.compile(r"(t1|t2|t2s|dwi)_(ctr|sc|sc_3D)\.(h5|onnx)")
@@ -205,10 +206,12 @@ class SctWeights:
         if found.kernel != kernel and (found.stage == "segment" or kernel == "3d"):
             advice = "use -kernel 3d" if found.kernel == "3d" else f"use -kernel 2d, or give {contrast}_sc_3D.h5"
             raise ModelError(f"{self.path}: a {found.kernel} network to {found.stage}, with -kernel {kernel}; {advice}")
-        own = load_models(None, self.device)
-        notes = () if found.contrast == contrast else (f"{self.path.name} was trained for {found.contrast} images",)
-        networks = {"detect": own.detect, "segment": own.segment, found.stage: network}
-        return Models(**networks, device=self.device, notes=notes)
+        own = load_own_models(None, self.device)
+        notes: tuple[str, ...] = (
+            () if found.contrast == contrast else (f"{self.path.name} was trained for {found.contrast} images",)
+        )
+        networks: dict[str, UNet | SctUNet] = {"detect": own.detect, "segment": own.segment, found.stage: network}
+        return Models(networks["detect"], networks["segment"], self.device, notes)
 
     def _from_folder(self, contrast: str, kernel: str) -> Models:
         """Take the contrast's files; our own detection where SCT's is not in the folder."""
@@ -222,7 +225,7 @@ class SctWeights:
         if detection.is_file():
             return Models(self._ready(detection, contrast), segment, self.device, tuple(notes))
         notes.append(f"no {detection.name} in the folder: the cord was found by spineseg's own network")
-        return Models(load_models(None, self.device).detect, segment, self.device, tuple(notes))
+        return Models(load_own_models(None, self.device).detect, segment, self.device, tuple(notes))
 
     def _file(self, stem: str) -> Path:
         """Return the file of that name in either format; the Keras one where there is neither."""
@@ -231,5 +234,4 @@ class SctWeights:
 
     def _ready(self, path: Path, contrast: str) -> SctUNet:
         """Read a network and make it fast."""
-        network = fold_sct_norm(load_sct_model(path, contrast)).to(self.device)
-        return network if network.config.kernel == "3d" else network.to(memory_format=torch.channels_last)
+        return to_channels_last(fold_sct_norm(load_sct_model(path, contrast))).to(self.device)

@@ -1,7 +1,7 @@
 """The networks of SCT's deepseg_sc, with the constants that SCT uses around them.
 
 One class builds all three kinds: the dilated U-Net that finds the cord, and the plain 2-D and 3-D U-Nets that
-outline it. The widths and depths come from the weights file (`spineseg.deepseg.sct_weights`).
+outline it. The widths and depths come from the weights file (`spineseg.deepseg.sct.weights`).
 
 References
 ----------
@@ -171,7 +171,7 @@ class SctUNet(nn.Module):
 def fold_sct_norm(model: SctUNet) -> SctUNet:
     """Merge each batch norm into its convolution, in place: the same function, faster."""
     for block in model.blocks():
-        if not isinstance(block[1], nn.Identity):
-            block[0] = fuse_conv_bn_eval(block[0], block[1])
-            block[1] = nn.Identity()
+        conv, norm = block[0], block[1]
+        if isinstance(conv, nn.Conv2d | nn.Conv3d) and isinstance(norm, nn.BatchNorm2d | nn.BatchNorm3d):
+            block[0], block[1] = fuse_conv_bn_eval(conv, norm), nn.Identity()
     return model

@@ -2,7 +2,7 @@
 
 Every ``draw_*`` takes a `torch.Generator` and returns plain tensors; every ``apply_*`` is deterministic, so a sample
 can be replayed, and consecutive slices of one image can be changed alike (`Shape.rows`). What changes brightness is
-in `spineseg.deepseg.look`.
+in `spineseg.training.deepseg.appearance`.
 """
 
 from __future__ import annotations

@@ -14,11 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spineseg.centerline.curve import Centerline
-from spineseg.deepseg.inference import HEAT_SIGMA_MM, PIXELS_PER_CALL, run_network
-from spineseg.deepseg.model import Models
+from spineseg.deepseg.inference import HEAT_SIGMA_MM, PIXELS_PER_CALL, device_of, run_network
 from spineseg.deepseg.network import DETECT
 from spineseg.deepseg.preprocess import extract_patches, pad_to, paste_patches, to_detection_grid
-from spineseg.deepseg.sct_models import CHUNK_SLICES, PERCENTILES, SCALE_TOP, ZOOM_MM, SctUNet
+from spineseg.deepseg.sct.networks import CHUNK_SLICES, PERCENTILES, SCALE_TOP, ZOOM_MM, SctUNet
 from spineseg.volume import Volume
 
 MIN_HEAT = 0.5
@@ -29,14 +28,14 @@ MIN_INPUT_PX = 80
 
 
 @torch.inference_mode()
-def compute_sct_heatmap(volume: Volume, models: Models) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+def compute_sct_heatmap(volume: Volume, network: SctUNet) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Compute how much each point looks like the middle of the cord, by SCT's detection network.
 
     Parameters
     ----------
     volume : Volume, shape (I, J, K)
-    models : Models
-        Their detection network is an SctUNet.
+    network : SctUNet
+        Of the stage "detect".
 
     Returns
     -------
@@ -48,7 +47,7 @@ def compute_sct_heatmap(volume: Volume, models: Models) -> tuple[NDArray[np.floa
     -----
     The percentiles are those of the image's own voxels; SCT takes them after resampling, which moves them little.
     """
-    config = models.detect.config
+    config = network.config
     mean, std = config.moments
     low, high = np.percentile(volume.data, PERCENTILES)
     size = [max(1, round(n * z / DETECT.zoom_mm)) for n, z in zip(volume.shape[:2], volume.zooms[:2], strict=True)]
@@ -59,7 +58,7 @@ def compute_sct_heatmap(volume: Volume, models: Models) -> tuple[NDArray[np.floa
         stack = to_detection_grid(volume.data[:, :, first : first + per_call], volume.zooms, ZOOM_MM)
         height, width = stack.shape[2:]
         image, _ = pad_to(_scale(stack, low, high), config.divisor, MIN_INPUT_PX)
-        prob = run_network(models.detect, (image - mean) / std, models.device).nan_to_num()[:, :, :height, :width]
+        prob = run_network(network, (image - mean) / std).nan_to_num()[:, :, :height, :width]
         prob = torch.where(prob < MIN_HEAT, 0.0, prob)
         parts.append(F.interpolate(prob, size=size, mode="bilinear", align_corners=False, antialias=True))
     zooms = volume.zooms * np.array([volume.shape[0] / size[0], volume.shape[1] / size[1], 1.0])
@@ -69,7 +68,13 @@ def compute_sct_heatmap(volume: Volume, models: Models) -> tuple[NDArray[np.floa
 
 @torch.inference_mode()
 def compute_sct_coverage(
-    volume: Volume, centerline: Centerline, models: Models, thr: float, *, batch: int = 32, mirror: bool = False
+    volume: Volume,
+    centerline: Centerline,
+    network: SctUNet,
+    *,
+    thr: float,
+    batch: int = 32,
+    mirror: bool = False,
 ) -> NDArray[np.float32]:
     """Compute how much of each voxel's area is cord, by SCT's network and threshold.
 
@@ -77,8 +82,8 @@ def compute_sct_coverage(
     ----------
     volume : Volume, shape (I, J, K)
     centerline : Centerline
-    models : Models
-        Their segmentation network is an SctUNet.
+    network : SctUNet
+        Of the stage "segment".
     thr : float, 0 to 1
         Probability from which a pixel of 0.5 mm is cord. SCT applies it there and not on the image's own grid;
         its defaults were chosen so.
@@ -92,16 +97,16 @@ def compute_sct_coverage(
     (I, J, K) ndarray of float32, 0 to 1
         A voxel is cord where at least half of it is.
     """
-    size_px = models.segment.config.patch_px
+    size_px = network.config.patch_px
     centres, slices = _shift_inside(centerline.points_vox[:, :2], volume, size_px), centerline.slices
     place = (volume.zooms, centres, slices, ZOOM_MM)
     patches = _extract(volume, centres, slices, size_px)
     n_empty = (volume.shape[2] - len(slices)) * size_px**2  # SCT's stack holds zeros where there is no centerline
     low, high = np.percentile(np.concatenate([patches.numpy().ravel(), np.zeros(n_empty)]), PERCENTILES)
     patches = _scale(patches, low, high)
-    prob = _run_segment(models, patches, slices, batch)
+    prob = _run_segment(network, patches, slices, batch)
     if mirror:
-        prob = (prob + _run_segment(models, patches.flip(2), slices, batch).flip(2)) / 2
+        prob = (prob + _run_segment(network, patches.flip(2), slices, batch).flip(2)) / 2
     cord = (prob >= thr).float() if thr > 0 else (prob > 0).float()
     return paste_patches(cord, volume.shape, *place)
 
@@ -130,19 +135,19 @@ def _extract(volume: Volume, centres: NDArray[np.float64], slices: NDArray, size
     return patches * inside_i[:, None, :, None] * inside_j[:, None, None, :]
 
 
-def _run_segment(models: Models, patches: Tensor, slices: NDArray, batch: int) -> Tensor:
+def _run_segment(network: SctUNet, patches: Tensor, slices: NDArray, batch: int) -> Tensor:
     """Return probabilities (n, 1, S, S) of scaled patches; NaN, which SCT's networks may give, becomes 0."""
-    if models.segment.config.kernel == "2d":
-        parts = [run_network(models.segment, part, models.device) for part in patches.split(batch)]
+    if network.config.kernel == "2d":
+        parts = [run_network(network, part) for part in patches.split(batch)]
         return torch.cat(parts).nan_to_num()
     along = torch.from_numpy(np.asarray(slices) - slices[0])
     stack = torch.zeros((int(along[-1]) + 1, *patches.shape[2:]))
     stack[along] = patches[:, 0]
-    return run_chunks(models.segment, stack, models.device)[along][:, None]
+    return run_chunks(network, stack)[along][:, None]
 
 
 @torch.inference_mode()
-def run_chunks(model: SctUNet, stack: Tensor, device: str) -> Tensor:
+def run_chunks(model: SctUNet, stack: Tensor) -> Tensor:
     """Run a 3-D network on overlapping chunks of slices and blend them.
 
     Parameters
@@ -150,7 +155,6 @@ def run_chunks(model: SctUNet, stack: Tensor, device: str) -> Tensor:
     model : SctUNet
     stack : (K, S, S) tensor, 0 to 255
         Patches of consecutive slices; the last chunk is filled up with zeros.
-    device : str
 
     Returns
     -------
@@ -165,7 +169,7 @@ def run_chunks(model: SctUNet, stack: Tensor, device: str) -> Tensor:
     total, norm = torch.zeros_like(padded), torch.zeros(len(padded))
     for first in range(0, n_chunks * step, step):  # one chunk is already 100 MB of feature maps
         span = slice(first, first + CHUNK_SLICES)
-        chunk = ((padded[span] - mean) / std).permute(1, 2, 0)[None, None].to(device)
+        chunk = ((padded[span] - mean) / std).permute(1, 2, 0)[None, None].to(device_of(model))
         prob = torch.sigmoid(model(chunk)).float().cpu().nan_to_num()[0, 0].permute(2, 0, 1)
         total[span] += weight[:, None, None] * prob
         norm[span] += weight

@@ -7,10 +7,9 @@ that are kept are the running average of all weights passed through (EMA), which
 from __future__ import annotations
 
 import copy
-import csv
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spineseg.deepseg.batches import Batch, make_batch
-from spineseg.deepseg.network import UNet, UNetConfig
+from spineseg.deepseg.network import UNet, UNetConfig, to_channels_last
 from spineseg.deepseg.preprocess import standardise_local, standardise_patch
-from spineseg.deepseg.shards import Shard, centre_crop
 from spineseg.errors import InputError, ModelError
+from spineseg.training.deepseg.batches import Batch, make_batch
+from spineseg.training.deepseg.shards import Shard, centre_crop
 
 SAVE_EVERY_S = 60.0
 """A kill costs a minute at most; writing a checkpoint takes a few milliseconds."""
@@ -107,7 +106,7 @@ class Trainer:
     params : TrainingParams
     shards : list of Shard
         What is learned from.
-    held_out : list of Shard
+    held_out : sequence of Shard
         What is looked at on the way, never learned from.
     device : str
     start : UNet, optional
@@ -119,7 +118,7 @@ class Trainer:
         config: UNetConfig,
         params: TrainingParams,
         shards: list[Shard],
-        held_out: list[Shard] = (),
+        held_out: Sequence[Shard] = (),
         device: str = "cpu",
         start: UNet | None = None,
     ):
@@ -133,7 +132,7 @@ class Trainer:
             model = UNet(config)
         if start is not None:
             adopt_weights(model, start)
-        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.model = to_channels_last(model).to(self.device)
         self.average = copy.deepcopy(self.model).eval()
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(), lr=params.learning_rate, weight_decay=params.weight_decay
@@ -262,22 +261,3 @@ class Trainer:
         self.average.load_state_dict(content["average"])
         self.optimiser.load_state_dict(content["optimiser"])
         self.state = State(**content["state"])
-
-
-class CsvLog:
-    """A CSV file that grows by a row per report and says the same on a stream."""
-
-    def __init__(self, path: Path, *, append: bool, say: Callable[[str], None] = print):
-        self._path, self._say = path, say
-        if not append:
-            path.unlink(missing_ok=True)
-
-    def __call__(self, row: dict[str, Any]) -> None:
-        """Add a row."""
-        new = not self._path.exists()
-        with self._path.open("a", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, fieldnames=list(row))
-            if new:
-                writer.writeheader()
-            writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})
-        self._say("  ".join(f"{k}={v:.3f}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()))

@@ -15,12 +15,6 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 from scipy.optimize import minimize
 
-from spineseg.centerline.augmentation import (
-    PATCH,
-    LabelledSlices,
-    draw_changes,
-    make_patches,
-)
 from spineseg.centerline.curve import centerline_from_mask, extend_centerline
 from spineseg.centerline.detector import PERCENTILES, SLAB_MM, Detector
 from spineseg.centerline.hog import (
@@ -34,7 +28,13 @@ from spineseg.centerline.hog import (
 )
 from spineseg.centerline.slabs import make_slabs
 from spineseg.contrasts import CORD_DARKER
-from spineseg.training_data import LabelledImage
+from spineseg.training.labelled_images import LabelledImage
+from spineseg.training.optic.patches import (
+    PATCH,
+    LabelledSlices,
+    draw_changes,
+    make_patches,
+)
 from spineseg.volume import Volume, load_image, load_mask
 
 
@@ -129,7 +129,7 @@ def label_slices(volume: Volume, reference: NDArray, contrast: str, subject: str
     labelled = extend_centerline(line, volume.zooms, np.arange(volume.shape[2]))
     centres = np.stack([np.interp(slabs.positions, labelled.slices, labelled.points_vox[:, a]) for a in (0, 1)], 1)
     pixels = slabs.to_pixels(centres)[:, ::-1].copy()
-    has_cord = (reference > 0.5).any(axis=(0, 1))
+    has_cord = np.any(reference > 0.5, axis=(0, 1))
     pixels[~has_cord[np.rint(slabs.positions).astype(int)]] = np.nan
     return LabelledSlices(slabs.slices, pixels, _measure_levels(slabs.slices, pixels, contrast), contrast, subject)
 
@@ -169,11 +169,11 @@ def train_detector(
     Detector
     """
     rng = np.random.default_rng([params.seed, sorted(CORD_DARKER).index(contrast)])
-    examples, weights, bias = Examples(), None, 0.0
+    examples, weights, bias = Examples(), np.zeros(2 * N_FEATURES), 0.0
     for number in range(params.n_rounds):
         for patches, centres, inside in _draw_patches(sources, contrast, params, rng):
             dense, distance = DenseDescriptors(patches), _distance(centres)
-            score = None if weights is None else dense.score(weights, bias)
+            score = dense.score(weights, bias) if number else None  # the first round has no model yet
             index, y, x = _choose_windows(distance, inside, score, rng)
             examples.descriptors.append(dense.gather(index, y, x))
             examples.targets.append(np.exp(-(distance[index, y, x] ** 2) / (2 * PEAK_SD_MM**2)))
@@ -224,16 +224,15 @@ def _choose_windows(
         index = np.repeat(np.arange(len(rank)), count)
         kept = np.isfinite(flat_rank[index, best.ravel()])
         found.append((index[kept], *np.unravel_index(best.ravel()[kept], distance.shape[1:])))
-    return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
+    index, y, x = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return index, y, x
 
 
-def _fit(
-    examples: Examples, penalty: float, weights: NDArray | None, bias: float, steps: int
-) -> tuple[NDArray, float, float]:
+def _fit(examples: Examples, penalty: float, weights: NDArray, bias: float, steps: int) -> tuple[NDArray, float, float]:
     """Minimise the mean logistic loss plus the penalty by L-BFGS from the last round's weights."""
     x = np.concatenate(examples.descriptors)
     t = np.concatenate(examples.targets).astype(np.float32)
-    start = np.zeros(x.shape[1] + 1) if weights is None else np.append(weights, bias)
+    start = np.append(weights, bias)
 
     def loss_and_gradient(w: NDArray) -> tuple[float, NDArray]:
         z = x @ w[:-1].astype(np.float32) + np.float32(w[-1])

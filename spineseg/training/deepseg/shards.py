@@ -17,9 +17,9 @@ from torch.nn import functional as F
 
 from spineseg.deepseg.network import UNetConfig
 from spineseg.deepseg.preprocess import extract_patches
-from spineseg.deepseg.synthetic import draw_cordless_slice, draw_mask_slice
 from spineseg.errors import InputError
-from spineseg.training_data import LabelledImage
+from spineseg.training.deepseg.synthetic import draw_cordless_slice, draw_mask_slice
+from spineseg.training.labelled_images import LabelledImage
 from spineseg.volume import NativeGrid, Volume, crop, load_image, load_mask
 
 MARGIN = 1.6
@@ -30,6 +30,9 @@ THIN_MM = 2.0
 
 MERGED_MM = (3.0, 5.0)
 """Thickness of merged slices, the usual range of axial protocols."""
+
+MASK_FILES = "*_label-*_seg.nii.gz"
+"""Masks without images: of the cord (SC), and where they exist of fluid (CSF) and grey matter (GM)."""
 
 TAILS = (0.01, 0.995)
 """Quantiles of a slice that become 0 and 1."""
@@ -86,7 +89,7 @@ def build_shard(item: LabelledImage, config: UNetConfig) -> Shard:
     return _join(stacks, config, item.image.name.split(".")[0], item.subject)
 
 
-def build_template_shard(folder: Path, config: UNetConfig, *, below_only: bool = False) -> Shard | None:
+def build_template_shard(folder: Path, config: UNetConfig, *, below_only: bool = False) -> Shard:
     """Load a template with its cord: the only real image that goes on below the conus, where roots look like cord.
 
     Parameters
@@ -99,12 +102,17 @@ def build_template_shard(folder: Path, config: UNetConfig, *, below_only: bool =
 
     Returns
     -------
-    Shard or None
-        Cord and what lies below it; None where the folder holds no such files.
+    Shard
+        Cord and what lies below it.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no such files.
     """
     images, masks = (sorted(folder.glob(f"*_{kind}.nii.gz")) for kind in ("t2", "cord"))
     if not images or not masks:
-        return None
+        raise InputError(f"-template {folder}: expected *_t2.nii.gz and *_cord.nii.gz, found no such pair")
     volume, grid = load_image(images[0], contrast="t2")
     mask, _ = load_mask(masks[0], like=grid)
     top = int(np.flatnonzero(mask.data.any(axis=(0, 1)))[-1])
@@ -199,8 +207,14 @@ def _inside(volume: Volume, centres: np.ndarray, zoom_mm: float, size: int) -> T
     return torch.from_numpy((hits[0][:, :, None] & hits[1][:, None, :]).astype(np.uint8))[:, None]
 
 
-def build_mask_shard(folder: Path, config: UNetConfig, rng: np.random.Generator, weight: float) -> Shard | None:
-    """Make label slices from a folder of masks without images (``*_label-SC_seg``, ``-CSF_``, ``-GM_``)."""
+def build_mask_shard(folder: Path, config: UNetConfig, rng: np.random.Generator, weight: float) -> Shard:
+    """Make label slices from a folder of masks without images (``*_label-SC_seg``, ``-CSF_``, ``-GM_``).
+
+    Raises
+    ------
+    InputError
+        If the folder holds no cord mask.
+    """
     labels, cords = [], []
     for path in sorted(folder.glob("*_label-SC_seg.nii.gz")):
         mask, grid = load_mask(path)
@@ -211,7 +225,9 @@ def build_mask_shard(folder: Path, config: UNetConfig, rng: np.random.Generator,
             drawn = draw_mask_slice(rng, cord[n], csf[n], grey[n], config.zoom_mm)
             labels.append(drawn[0])
             cords.append(drawn[1])
-    return _painted(labels, cords, "masks", weight) if labels else None
+    if not labels:
+        raise InputError(f"-masks {folder}: expected cord masks *_label-SC_seg.nii.gz, found none")
+    return _painted(labels, cords, "masks", weight)
 
 
 def _optional_squares(path: Path, grid: NativeGrid, kind: str, place: tuple) -> list[np.ndarray | None]:

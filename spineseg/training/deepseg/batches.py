@@ -7,12 +7,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spineseg.deepseg.augment import ShapeRanges, apply_shape, draw_shape
-from spineseg.deepseg.look import LookRanges, apply_acquisition, apply_look, draw_look, draw_pixels
 from spineseg.deepseg.network import NEAR_MM, Neighbours, UNetConfig
 from spineseg.deepseg.preprocess import standardise_local, standardise_patch
-from spineseg.deepseg.shards import Shard
-from spineseg.deepseg.synthetic import paint
+from spineseg.training.deepseg.appearance import (
+    AppearanceRanges,
+    apply_acquisition,
+    apply_appearance,
+    draw_appearance,
+    draw_pixels,
+)
+from spineseg.training.deepseg.deform import ShapeRanges, apply_shape, draw_shape
+from spineseg.training.deepseg.shards import Shard
+from spineseg.training.deepseg.synthetic import paint
 
 RUN = 8
 """Consecutive slices of a sample for the 3-D network: its reach of four to each side."""
@@ -21,9 +27,9 @@ SHAPES = {
     "segment": ShapeRanges(),
     "detect": ShapeRanges(shift_px=14.0, p_cut=0.35, p_wide=0.35, elastic_px=0.8),  # the cord lies anywhere
 }
-LOOKS = {
-    "segment": LookRanges(p_plain=0.2, p_cord=0.4, noise=0.2),  # wider: its edge is what is measured
-    "detect": LookRanges(bias=0.8, coarsest_mm=3.0),  # whole slices: coil shading counts
+APPEARANCES = {
+    "segment": AppearanceRanges(p_plain=0.2, p_cord=0.4, noise=0.2),  # wider: its edge is what is measured
+    "detect": AppearanceRanges(bias=0.8, coarsest_mm=3.0),  # whole slices: coil shading counts
 }
 
 
@@ -96,18 +102,18 @@ def _draw_picks(pool: list[Shard], n: int, run: int, rng: torch.Generator) -> li
 
 
 def vary_slices(slices: Slices, config: UNetConfig, rng: torch.Generator) -> Batch:
-    """Vary shape and looks, those of a run alike, and standardise."""
+    """Vary shape and appearance, those of a run alike, and standardise."""
     n_runs, size = int(slices.run[-1]) + 1, config.patch_px
     shape = draw_shape(n_runs, size, SHAPES[config.stage], rng).rows(slices.run)
     stack = torch.cat([slices.image, slices.cord, slices.valid], dim=1)
     moved, inside = apply_shape(stack, shape, size)
     inside = (moved[:, 2:] > 0.5).float() * inside
     cord = moved[:, 1:2].clamp(0, 1) * inside
-    ranges = LOOKS[config.stage]
-    look = draw_look(n_runs, ranges, rng).rows(slices.run)
-    image, valid = apply_look(moved[:, :1], cord, inside, look)
+    ranges = APPEARANCES[config.stage]
+    appearance = draw_appearance(n_runs, ranges, rng).rows(slices.run)
+    image, valid = apply_appearance(moved[:, :1], cord, inside, appearance)
     pixels = draw_pixels(rng, finest_mm=0.6 * config.zoom_mm, coarsest_mm=ranges.coarsest_mm)
-    image = apply_acquisition(image, config.zoom_mm, pixels, look.noise, rng)
+    image = apply_acquisition(image, config.zoom_mm, pixels, appearance.noise, rng)
     near = slices.neighbours() if config.kernel == "3d" else None
     if config.stage == "segment":
         return Batch(standardise_patch(image), cord, valid, near)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from spineseg.quality.model import TRANSFORMS, QualityModel, Term, extent_factor
+from spineseg.quality.model import TRANSFORMS, DicePredictor, Term, dice_of_extent
 
 Floats = NDArray[np.float64]
 
@@ -91,7 +91,7 @@ class Cases:
         return Cases(evidence, self.dice[keep], self.group[keep], self.rivals[keep], self.weight[keep])
 
 
-def fit_quality_model(cases: Cases, provenance: Mapping[str, Any], n_folds: int = 10) -> QualityModel:
+def fit_dice_predictor(cases: Cases, provenance: Mapping[str, Any], n_folds: int = 10) -> DicePredictor:
     """Fit lines on all cases, and everything else on scores of people that were held out.
 
     Parameters
@@ -103,14 +103,14 @@ def fit_quality_model(cases: Cases, provenance: Mapping[str, Any], n_folds: int 
 
     Returns
     -------
-    QualityModel
+    DicePredictor
     """
     dice, curve = predict_held_out(cases, n_folds)
     spread = fit_spread(dice, np.abs(cases.dice - dice), cases.weight)
     error = (cases.dice - dice) / np.interp(dice, *spread)
     low, high = conformal_limits(error, cases.weight)
     terms, intercept = fit_terms(cases)
-    return QualityModel(terms, intercept, curve, spread, low, high, choose_flag(dice, cases.dice), dict(provenance))
+    return DicePredictor(terms, intercept, curve, spread, low, high, choose_flag(dice, cases.dice), dict(provenance))
 
 
 def predict_held_out(cases: Cases, n_folds: int = 10) -> tuple[Floats, Floats]:
@@ -122,7 +122,7 @@ def predict_held_out(cases: Cases, n_folds: int = 10) -> tuple[Floats, Floats]:
     curve : (2, k) ndarray
         From score to Dice along the mask, of all cases.
     """
-    score, factor = held_out_scores(cases, n_folds), extent_factor(cases.evidence)
+    score, factor = held_out_scores(cases, n_folds), dice_of_extent(cases.evidence)
     curve = fit_curve(score, np.minimum(cases.dice / factor, 1.0), cases.weight)
     return factor * np.interp(score, *curve), curve
 
@@ -184,7 +184,7 @@ def fit_terms(cases: Cases) -> tuple[tuple[Term, ...], float]:
         sign * _ramps(TRANSFORMS[t](cases.evidence[name]), k)
         for (name, t, sign), k in zip(EVIDENCE, knots, strict=True)
     ]
-    target = TRANSFORMS["loss"](cases.dice / extent_factor(cases.evidence))
+    target = TRANSFORMS["loss"](cases.dice / dice_of_extent(cases.evidence))
     design = np.hstack(blocks)
     known = np.isfinite(design)
     weight = cases.weight / cases.weight.mean()
@@ -273,8 +273,8 @@ def conformal_limits(error: Floats, weight: Floats) -> tuple[float, float]:
     order = np.argsort(error)
     share = np.cumsum(weight[order]) / (weight.sum() + weight.mean())
     tail = (1 - LEVEL) / 2
-    low = error[order][max(0, np.searchsorted(share, tail) - 1)]
-    high = error[order][min(len(order) - 1, np.searchsorted(share, 1 - tail))]
+    low = error[order][max(0, int(np.searchsorted(share, tail)) - 1)]
+    high = error[order][min(len(order) - 1, int(np.searchsorted(share, 1 - tail)))]
     return float(low), float(high)
 
 
@@ -289,15 +289,15 @@ def choose_flag(predicted: Floats, dice: Floats) -> float:
     return (bad + good) / 2 if bad < good else bad + 1e-6
 
 
-def as_cases(rows: Sequence[Mapping[str, Any]], weight: Sequence[float]) -> Cases:
+def as_cases(rows: Sequence[Mapping[str, Any]], weight: ArrayLike) -> Cases:
     """Make cases of rows with person, image, variant, kind, dice and the evidence."""
     _, group = np.unique([row["person"] for row in rows], return_inverse=True)
     names = sorted({"extent", *(name for name, _, _ in EVIDENCE)})
     evidence = {name: np.array([float(row.get(name, np.nan)) for row in rows]) for name in names}
     dice = np.array([float(row["dice"]) for row in rows])
-    rivals = [
+    images = [
         f"{row['image']} {row['variant']}" if row["kind"] in OWN_KINDS else f"mask {number}"
         for number, row in enumerate(rows)
     ]
-    _, rivals = np.unique(rivals, return_inverse=True)
+    _, rivals = np.unique(images, return_inverse=True)
     return Cases(evidence, dice, group, rivals, np.asarray(weight, float))

@@ -3,36 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from spineseg.centerline.detector import save_detector
-from spineseg.centerline.training import TrainingParams, load_slices, train_detector
 from spineseg.contrasts import CONTRASTS
 from spineseg.errors import InputError
-from spineseg.training_data import LabelledImage, load_manifest
+from spineseg.training.labelled_images import LabelledImage, load_tables
+from spineseg.training.optic.fit import TrainingParams, load_slices, train_detector
+from spineseg.training.origin import describe_code, describe_images
 from spineseg.writing import file_stem
 
 
 def load_items(
-    tables: Sequence[Path], exclude: Sequence[str] = (), added: Sequence[Sequence[str]] = ()
+    tables: Sequence[Path],
+    exclude: Sequence[str] = (),
+    added: Sequence[Sequence[str]] = (),
+    *,
+    recipe: Path | None = None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> list[LabelledImage]:
     """Read tables of labelled images, each image once, without the people left out.
 
     Parameters
     ----------
     tables : sequence of Path
-        See `spineseg.training_data.load_manifest`.
+        The first is the recipe's "data", the others its "extra"; see `spineseg.training.labelled_images`.
     exclude : sequence of str
         People to leave out.
     added : sequence of (image, mask, contrast)
-        More images, each of a person (or template) of its own.
+        More images, each of a person (or template) of its own; no recipe names these.
+    recipe : Path, optional
+        Which images of the tables to learn from.
+    log : callable, optional
+        Takes a line about what the recipe leaves out.
 
     Raises
     ------
     InputError
         If a table cannot be read, a person to leave out is in none, or nothing is left.
     """
-    items = list({item.image.resolve(): item for table in tables for item in load_manifest(table)}.values())
+    images, more = load_tables(tables[0], tables[1:], recipe, log)
+    items = images + more
     for image, mask, contrast in added:
         if contrast not in CONTRASTS:
             raise InputError(f"-add {image}: expected one of {', '.join(CONTRASTS)}, found {contrast!r}")
@@ -53,24 +65,30 @@ def train_detectors(
     contrasts: Sequence[str],
     exclude: Sequence[str] = (),
     added: Sequence[Sequence[str]] = (),
-    seed: int = 0,
+    recipe: Path | None = None,
+    params: TrainingParams = TrainingParams(),  # noqa: B008  frozen, so that one default serves all calls
     log: Callable[[str], None] = lambda line: None,
 ) -> list[Path]:
     """Train the detectors of some contrasts and write ``optic_<contrast>.safetensors``.
 
-    The same tables, people left out and seed give the same bytes on the same machine.
+    The same images, people left out and parameters give the same bytes on the same machine.
 
     Returns
     -------
     list of Path
         The files.
     """
-    items = load_items(tables, exclude, added)
+    items = load_items(tables, exclude, added, recipe=recipe, log=log)
     sources = [load_slices(item) for item in items]
     files = []
     for contrast in contrasts:
-        detector = train_detector(sources, contrast, TrainingParams(seed=seed), log=log)
-        about = {"people": sorted({item.subject for item in items}), "images": len(items), "seed": seed}
+        detector = train_detector(sources, contrast, params, log=log)
+        about = {
+            "people": sorted({item.subject for item in items}),
+            "images": describe_images(items),
+            "params": asdict(params),
+            "code": describe_code(),
+        }
         files.append(Path(folder) / f"optic_{contrast}.safetensors")
         save_detector(files[-1], detector, about)
     return files

@@ -1,12 +1,11 @@
-"""What an independent judge sees: deepseg's network around the mask's own centre, and where OptiC finds the cord.
+"""How a mask agrees with deepseg's probability map around the mask's own centre, and with OptiC's centerline.
 
-The network judges masks of every method, its own among them; which method that favours is corrected by learning on
-real masks of both (see `spineseg.quality.model`).
+The same network scores masks of every method, deepseg's among them; which method that favours is corrected by learning
+on real masks of both (see `spineseg.quality.model`). Columns of its results are called ``judge_*``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +16,7 @@ from spineseg.centerline.estimate import estimate_centerline
 from spineseg.volume import Volume
 
 if TYPE_CHECKING:
-    from spineseg.deepseg.model import Models
+    from spineseg.deepseg.network import UNet
 
 Floats = NDArray[np.float64]
 
@@ -26,56 +25,15 @@ LINE_SLICES = 16
 by less than its width; in a quarter of a second."""
 
 SEEN_MM2 = 10.0
-"""Area that the judge must see in a slice to see a cord there: half of the smallest plausible one."""
+"""Area that the network must find in a slice for a cord to be there: half of the smallest plausible one."""
 
 END_MM = 12.0
 END_SLICES = 3
-"""Beyond either end of a mask the judge looks for more cord over so far, in at most so many slices: less than a
+"""Beyond either end of a mask the network looks for more cord over so far, in at most so many slices: less than a
 vertebra, where the line goes straight on."""
 
 AWAY_MM = 5.0
 """A centre farther than this from OptiC's line lies outside the cord."""
-
-
-@dataclass(frozen=True)
-class JudgeEvidence:
-    """What the judge thinks of a mask; NaN where nothing can be said.
-
-    Parameters
-    ----------
-    judge_dice : float, 0 to 1
-        Expected Dice of the mask, the judge's probabilities taken for the truth.
-    judge_overlap : float, 0 to 1
-        Dice with the judge's own mask, its probabilities cut at one half.
-    judge_ceiling : float, 0 to 1
-        The expected Dice of the judge's own mask: how certain the judge is.
-    judge_area : float
-        Natural logarithm of the mask's volume over that of the judge's own.
-    judge_worst : float, 0 to 1
-        Tenth percentile over slices of the expected Dice.
-    judge_sees : float, 0 to 1
-        Share of slices in which the judge sees a cord.
-    extent : float, 0 to 1
-        Share of the cord's length that the mask covers, as far as the judge sees: slices with mask over those, the
-        gaps, and the slices up to the image's border at an end beyond which the judge sees cord go on.
-    line_distance_mm : float, mm
-        Median distance between the mask's centres and OptiC's line.
-    line_away : float, 0 to 1
-        Share of slices farther than 5 mm from it, or beyond its ends.
-    line_coverage : float, 0 to 1
-        Share of the slices of OptiC's line that hold mask.
-    """
-
-    judge_dice: float = np.nan
-    judge_overlap: float = np.nan
-    judge_ceiling: float = np.nan
-    judge_area: float = np.nan
-    judge_worst: float = np.nan
-    judge_sees: float = np.nan
-    extent: float = np.nan
-    line_distance_mm: float = np.nan
-    line_away: float = np.nan
-    line_coverage: float = np.nan
 
 
 def find_line(volume: Volume, contrast: str) -> Centerline:
@@ -97,10 +55,10 @@ def take_slices(volume: Volume, chosen: NDArray[np.intp]) -> Volume:
     return Volume(np.ascontiguousarray(volume.data[:, :, chosen]), affine)
 
 
-def measure_judge(
-    volume: Volume, mask: NDArray[np.bool_], chosen: NDArray[np.intp], centres: Floats, judge: Models
+def measure_agreement(
+    volume: Volume, mask: NDArray[np.bool_], chosen: NDArray[np.intp], centres: Floats, network: UNet
 ) -> dict[str, float]:
-    """Let the judge look at some slices of a mask, and beyond its ends.
+    """Compare some slices of a mask, and what lies beyond its ends, with the network's probability of cord.
 
     Parameters
     ----------
@@ -110,12 +68,26 @@ def measure_judge(
         Slices within the mask's extent, gaps included.
     centres : (n, 2) ndarray, voxels
         The mask's centres there.
-    judge : Models
+    network : UNet
+        deepseg's, of the stage "segment".
 
     Returns
     -------
-    dict of float
-        The columns ``judge_*`` and ``extent`` of `JudgeEvidence`.
+    judge_dice : float, 0 to 1
+        Expected Dice of the mask, were the network's probabilities true.
+    judge_overlap : float, 0 to 1
+        Dice with the network's own mask, its probabilities cut at one half.
+    judge_ceiling : float, 0 to 1
+        The expected Dice of the network's own mask: how certain the network is.
+    judge_area : float
+        Natural logarithm of the mask's volume over that of the network's own.
+    judge_worst : float, 0 to 1
+        Tenth percentile over slices of the expected Dice.
+    judge_sees : float, 0 to 1
+        Share of slices in which the network finds a cord.
+    extent : float, 0 to 1
+        Share of the cord's length that the mask covers, as far as the network sees: slices with mask over those, the
+        gaps, and the slices up to the image's border at an end beyond which the network sees cord go on.
     """
     from spineseg.deepseg.inference import compute_probability
 
@@ -128,7 +100,7 @@ def measure_judge(
     line = Centerline(np.column_stack([points, np.arange(len(slices))]))
     part = take_slices(volume, slices)
     mirrored = Volume(np.ascontiguousarray(part.data[::-1]), part.affine)
-    prob = compute_probability(mirrored, line, judge, mirror=False)[0][::-1].astype(np.float64)
+    prob = compute_probability(mirrored, line, network, mirror=False)[0][::-1].astype(np.float64)
     pixel = float(np.prod(volume.zooms[:2]))
     area = pixel * prob.sum(axis=(0, 1))
     n_low = int((~is_upper).sum())
@@ -146,14 +118,14 @@ def measure_judge(
 
 
 def _seen_beyond(area: Floats, n_low: int, n_inner: int, mask_area: float) -> tuple[float, float]:
-    """Cord that the judge sees beyond the lower and the upper end, as shares of the mask's mean area, at most 1."""
+    """Cord that the network sees beyond the lower and the upper end, as shares of the mask's mean area, at most 1."""
     parts = area[:n_low], area[n_low + n_inner :]
     low, high = (min(1.0, float(part.mean()) / mask_area) if part.size else 0.0 for part in parts)
     return low, high
 
 
 def _expected_dice(prob: Floats, mask: NDArray[np.bool_]) -> dict[str, float]:
-    """Expected Dice of the mask and of the judge's own mask, their areas and the worst slices."""
+    """Expected Dice of the mask and of the network's own mask, their areas and the worst slices."""
     both, seen, own = (prob * mask).sum((0, 1)), prob.sum((0, 1)), mask.sum((0, 1))
     best = prob >= 0.5
     by_slice = 2 * both / np.maximum(seen + own, 1e-9)
@@ -187,8 +159,18 @@ def _beyond_ends(chosen: NDArray, centres: Floats, volume: Volume) -> tuple[NDAr
 
 
 def measure_place(mask: NDArray[np.bool_], centroids: Floats, zooms: Floats, line: Centerline) -> dict[str, float]:
-    """Compare a mask's centres, (K, 2) voxels, with OptiC's line; the columns ``line_*`` of `JudgeEvidence`."""
-    filled = mask.any(axis=(0, 1))
+    """Compare a mask's centres, (K, 2) voxels, with OptiC's line.
+
+    Returns
+    -------
+    line_distance_mm : float, mm
+        Median distance between the mask's centres and OptiC's line.
+    line_away : float, 0 to 1
+        Share of slices farther than `AWAY_MM` from it, or beyond its ends.
+    line_coverage : float, 0 to 1
+        Share of the slices of OptiC's line that hold mask.
+    """
+    filled = np.any(mask, axis=(0, 1))
     if line.is_empty:
         return {"line_distance_mm": np.nan, "line_away": float(filled.any()), "line_coverage": np.nan}
     points, heights = line.points_vox, np.flatnonzero(filled)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spineseg.deepseg.curves import draw_curves
-from spineseg.deepseg.model import load_model, save_model
 from spineseg.deepseg.network import DETECT, SEGMENT, UNetConfig
-from spineseg.deepseg.shards import (
+from spineseg.deepseg.weights import load_model, save_model
+from spineseg.errors import InputError
+from spineseg.provenance import sha256_file
+from spineseg.training.deepseg.log import CsvLog, draw_log
+from spineseg.training.deepseg.shards import (
+    MASK_FILES,
     Shard,
     build_cordless_shard,
     build_mask_shard,
@@ -20,10 +22,9 @@ from spineseg.deepseg.shards import (
     build_shard,
     build_template_shard,
 )
-from spineseg.deepseg.training import CsvLog, Trainer, TrainingParams
-from spineseg.errors import InputError
-from spineseg.provenance import sha256_file
-from spineseg.training_data import LabelledImage, load_manifest, split_people
+from spineseg.training.deepseg.trainer import Trainer, TrainingParams
+from spineseg.training.labelled_images import LabelledImage, load_tables, split_people
+from spineseg.training.origin import describe_code, describe_files, describe_images
 
 CONFIGS = {
     ("detect", "2d"): DETECT,
@@ -77,21 +78,20 @@ def parse_trust(items: list[str]) -> dict[str, float]:
 
 
 def choose_images(
-    data: Path, extra: Path | None, fold: str | None, exclude: list[str]
+    data: Path, extra: Path | None, fold: str | None, exclude: list[str], recipe: Path | None = None
 ) -> tuple[list[LabelledImage], list[LabelledImage]]:
     """Return the images to learn from and those held out.
 
-    People in `exclude`, or held out by the fold, are in no training image, whichever table names them.
+    People in `exclude`, or held out by the fold, are in no training image, whichever table names them. Folds are
+    drawn among the people of the recipe, where there is one.
     """
-    images = load_manifest(data)
+    images, more = load_tables(data, [extra] if extra else [], recipe)
     unknown = set(exclude) - {item.subject for item in images}
     if unknown:
         raise InputError(f"-exclude {' '.join(sorted(unknown))}: no such subject in {data}")
     kept, held_out = split_people(images, *parse_fold(fold)) if fold else (images, [])
     held_out = held_out + [item for item in kept if item.subject in exclude]
     away = {item.subject for item in held_out}
-    seen = {item.image.resolve() for item in images}
-    more = [item for item in load_manifest(extra) if item.image.resolve() not in seen] if extra else []
     return [item for item in kept + more if item.subject not in away], held_out
 
 
@@ -126,14 +126,12 @@ def build_shards(
     `trust` says for some subjects how much their references count, 0 to 1.
     """
     rng, trust = np.random.default_rng(seed), trust or {}
-    shards: list[Shard | None] = [build_shard(item, config) for item in images]
+    shards = [build_shard(item, config) for item in images]
     if config.stage == "segment":  # how the edge is drawn depends on the contrast, where the cord is does not
         shards = even_out_contrasts(shards, images)
     shards = [replace(shard, weight=shard.weight * trust.get(shard.subject, 1.0)) for shard in shards]
     if sources.template is not None:
         shard = build_template_shard(sources.template, config)
-        if shard is None:
-            raise InputError(f"-template {sources.template}: expected *_t2.nii.gz and *_cord.nii.gz, found neither")
         shards.append(replace(shard, weight=TEMPLATE_FACTOR * shard.weight))
     if sources.masks is not None and config.stage == "segment":
         shards.append(build_mask_shard(sources.masks, config, rng, weight=1.0))
@@ -143,7 +141,7 @@ def build_shards(
         shards.append(build_cordless_shard(sources.n_cordless, config, rng, weight=CORDLESS_WEIGHT[config.stage]))
     if config.stage == "segment":
         shards += _build_conus_shards(config, sources, rng)
-    return [shard for shard in shards if shard is not None]
+    return shards
 
 
 def even_out_contrasts(shards: list[Shard], images: list[LabelledImage]) -> list[Shard]:
@@ -187,6 +185,7 @@ def train_network(
     sources: Sources = Sources(),
     kernel: str = "2d",
     start: Path | None = None,
+    recipe: Path | None = None,
     fold: str | None = None,
     exclude: list[str] | tuple[str, ...] = (),
     trust: dict[str, float] | None = None,
@@ -207,6 +206,8 @@ def train_network(
     kernel : {"2d", "3d"}
     start : Path, optional
         Weights to go on from; those of the 2-D network for a 3-D one.
+    recipe : Path, optional
+        Which images of the tables to learn from, see `spineseg.training.labelled_images.load_recipe`.
     fold, exclude
         Who is held out, see `choose_images`.
     trust : dict, optional
@@ -225,7 +226,7 @@ def train_network(
     if (stage, kernel) not in CONFIGS:
         raise InputError(f"-kernel {kernel}: only the network that outlines (segment) comes in 3d")
     config, params = CONFIGS[stage, kernel], TrainingParams(**(settings or {}))
-    images, held_out = choose_images(data, sources.extra, fold, list(exclude))
+    images, held_out = choose_images(data, sources.extra, fold, list(exclude), recipe)
     shards = build_shards(images, config, sources, params.seed, trust)
     first = load_model(start)[0] if start else None
     trainer = Trainer(config, params, shards, [build_shard(item, config) for item in held_out], device, first)
@@ -235,24 +236,23 @@ def train_network(
     n_slices = sum(len(s.image) for s in shards)
     print(f"{stage}: {len(images)} images, {n_slices} slices, {len(held_out)} images held out", flush=True)
     model = trainer.run(checkpoint, CsvLog(out.with_suffix(".csv"), append=going_on))
-    digest = hashlib.sha256("".join(sha256_file(i.image) + sha256_file(i.reference) for i in images).encode())
     provenance = {
         "people": sorted({item.subject for item in images}),
         "held_out": sorted({item.subject for item in held_out}),
-        "images": sorted(item.image.name for item in images),
-        "data_sha256": digest.hexdigest(),
+        "images": describe_images(images),
+        "code": describe_code(),
         "fold": fold,
         "trust": trust or {},
         "params": asdict(params),
         "steps_done": trainer.state.step,
         "start_sha256": sha256_file(start) if start else None,
         "synthetic": {
-            "masks": sources.masks is not None,
-            "template": sources.template is not None,
+            "masks": describe_files(sources.masks.glob(MASK_FILES)) if sources.masks else {},
+            "template": describe_files(sources.template.glob("*.nii.gz")) if sources.template else {},
             "phantoms": sources.n_phantoms,
             "cordless": sources.n_cordless,
         },
     }
-    draw_curves(out.with_suffix(".csv"), out.with_suffix(".png"))
+    draw_log(out.with_suffix(".csv"), out.with_suffix(".png"))
     save_model(out, model.cpu(), provenance, half=True)
     checkpoint.unlink(missing_ok=True)

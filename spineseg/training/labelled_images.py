@@ -1,0 +1,174 @@
+"""The labelled images that models learn from, split by person so that no one is scored on himself."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from spineseg.errors import InputError
+
+N_FOLDS = 3
+"""Three leaves two thirds of few people to learn from, and three trainings fit a night of two cores."""
+
+
+RECIPE_TABLES = ("data", "extra")
+"""Tables that a recipe may take an image from: that of -data, and those of -extra where these are given."""
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """An image with its reference mask; `subject` is the person, across sessions and contrasts."""
+
+    image: Path
+    reference: Path
+    contrast: str
+    subject: str
+
+
+def load_manifest(path: str | Path) -> list[LabelledImage]:
+    """Read a table with the columns image, contrast, reference, subject.
+
+    Paths are relative to the table. Rows without a reference are left out.
+
+    Raises
+    ------
+    InputError
+        If the table is missing, lacks a column, or names a missing file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such table of labelled images")
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    missing = {"image", "contrast", "reference", "subject"} - set(rows[0] if rows else ())
+    if missing:
+        raise InputError(f"{path}: expected the columns {', '.join(sorted(missing))}, found none such")
+    images = [
+        LabelledImage(path.parent / r["image"], path.parent / r["reference"], r["contrast"], r["subject"])
+        for r in rows
+        if r["reference"]
+    ]
+    for item in images:
+        for file in (item.image, item.reference):
+            if not file.is_file():
+                raise InputError(f"{file}: named in {path.name}, but there is no such file")
+    return images
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The images, and so the people, that a training learns from, whatever else its tables hold by now.
+
+    Parameters
+    ----------
+    path : Path
+    named : dict
+        Name of a table, "data" or "extra", to the (subject, file name of the image) pairs that are taken from it.
+    """
+
+    path: Path
+    named: dict[str, frozenset[tuple[str, str]]]
+
+    def choose(self, images: Sequence[LabelledImage], table: str, say: Callable[[str], None]) -> list[LabelledImage]:
+        """Return the images of a table that the recipe names, in the table's order; say which are left out.
+
+        Raises
+        ------
+        InputError
+            If the table lacks a labelled image that the recipe names.
+        """
+        found = {(item.subject, item.image.name): item for item in images}
+        for subject, image in sorted(self.named[table] - found.keys()):
+            raise InputError(
+                f"{self.path}: names {image} of {subject} ({table}), found no such labelled image in that table;"
+                " give the data that the recipe was written for, or another recipe"
+            )
+        left_out = sorted(found.keys() - self.named[table])
+        if left_out:
+            names = ", ".join(f"{image} of {subject}" for subject, image in left_out)
+            say(f"{self.path.name} does not name {names}: left out")
+        return [item for key, item in found.items() if key in self.named[table]]
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read a recipe: a table with the columns subject, image (file name) and table (data or extra).
+
+    Raises
+    ------
+    InputError
+        If the file is missing, lacks a column, or has another value in the column table.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such recipe")
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    missing = {"subject", "image", "table"} - set(rows[0] if rows else ())
+    if missing:
+        raise InputError(f"{path}: expected the columns subject, image, table, found no {', '.join(sorted(missing))}")
+    wrong = [row["table"] for row in rows if row["table"] not in RECIPE_TABLES]
+    if wrong:
+        raise InputError(f"{path}: expected {' or '.join(RECIPE_TABLES)} in the column table, found {wrong[0]!r}")
+    named = {t: frozenset((r["subject"], r["image"]) for r in rows if r["table"] == t) for t in RECIPE_TABLES}
+    return Recipe(path, named)
+
+
+def load_tables(
+    data: Path, extra: Sequence[Path], recipe: Path | None, say: Callable[[str], None] = print
+) -> tuple[list[LabelledImage], list[LabelledImage]]:
+    """Read the tables of a training, each image once.
+
+    Parameters
+    ----------
+    data : Path
+    extra : sequence of Path
+        More tables; images that a table before has named are not taken twice.
+    recipe : Path, optional
+        Only the images that it names are returned.
+    say : callable
+        Takes a line about what is left out.
+
+    Returns
+    -------
+    images, more : list of LabelledImage
+        Of `data`, and what the others add.
+
+    Raises
+    ------
+    InputError
+        If a table or the recipe cannot be read, or a named image is missing.
+    """
+    images = load_manifest(data)
+    seen = {item.image.resolve() for item in images}
+    added = {item.image.resolve(): item for table in extra for item in load_manifest(table)}
+    more = [item for path, item in added.items() if path not in seen]
+    if recipe is not None:
+        chosen = load_recipe(recipe)
+        images = chosen.choose(images, "data", say)
+        more = chosen.choose(more, "extra", say) if extra else []
+    return images, more
+
+
+def assign_folds(images: Sequence[LabelledImage], n_folds: int = N_FOLDS) -> dict[str, int]:
+    """Deal people to folds so that each contrast is spread over as many folds as it can be.
+
+    People are sorted by their first contrast and their name and dealt in turn, so the split
+    depends on nothing but the list. A person with several contrasts is in one fold only.
+    """
+    first: dict[str, str] = {}
+    for item in images:
+        first[item.subject] = min(item.contrast, first.get(item.subject, item.contrast))
+    ordered = sorted(first, key=lambda subject: (first[subject], subject))
+    return {subject: position % n_folds for position, subject in enumerate(ordered)}
+
+
+def split_people(
+    images: Sequence[LabelledImage], fold: int, n_folds: int = N_FOLDS
+) -> tuple[list[LabelledImage], list[LabelledImage]]:
+    """Return the images to learn from and the images of the people held out in `fold`."""
+    folds = assign_folds(images, n_folds)
+    kept = [item for item in images if folds[item.subject] != fold]
+    held_out = [item for item in images if folds[item.subject] == fold]
+    return kept, held_out

@@ -1,0 +1,1 @@
+"""Train the OptiC detectors that find the centerline."""

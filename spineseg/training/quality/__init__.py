@@ -1,0 +1,1 @@
+"""Fit the prediction of a mask's Dice."""
