@@ -28,6 +28,7 @@ ALLOWED = {
     "training_data": BASE,
     "centerline": BASE | {"training_data", "phantom"},
     "metrics": BASE,
+    "levels": BASE | {"centerline", "metrics"},
     "phantom": BASE,
     "propseg": BASE | {"centerline"},
     "deepseg": BASE | {"centerline", "training_data", "phantom"},
