@@ -23,7 +23,10 @@ def run_csv(tmp_path, *flags):
         return list(csv.DictReader(stream))
 
 
-SCT_COLUMNS = ("area_mm2", "diameter_ap_mm", "diameter_rl_mm", "eccentricity", "length_mm", "angle_ap_deg", "angle_rl_deg")
+SCT_COLUMNS = (
+    *("area_mm2", "diameter_ap_mm", "diameter_rl_mm", "eccentricity", "length_mm"),
+    *("angle_ap_deg", "angle_rl_deg"),
+)
 
 
 def sct_rows():

@@ -89,7 +89,7 @@ def measure_rows(
         if discs is not None:
             levels = levels_from_discs(find_discs(discs, zooms, source), line, n_slices, spacing, source)
         else:
-            levels = levels_from_values(level_values, cord, source)
+            levels = levels_from_values(level_values, cord, zooms, source)
         if per == "level" and not requests:
             requests = [request_all(levels, has_cord & allowed)]
         if requests:

@@ -10,9 +10,14 @@ from numpy.typing import NDArray
 from spineseg.errors import InputError
 from spineseg.levels.names import LAST_LEVEL, NOT_DISCS, disc_name, level_name, range_name
 from spineseg.metrics.cord_line import CordLine
+from spineseg.metrics.shape import MIN_WEIGHT
 
 LABEL_SPREAD_MM = 5.0
 """Voxels of one disc label lie within this distance of their center: a few voxels drawn by hand, no level."""
+
+CORE_SHARE = 0.25
+"""Share of a slice's cord, around its center, that decides its level: a border of levels lies across the cord
+and cuts a tilted one over several slices. Half the cord's width, so that a file drawn on a thinner mask serves."""
 
 
 @dataclass(frozen=True)
@@ -147,8 +152,8 @@ def levels_from_discs(
     return Levels(first, last, source, dict(zip(values, arc.tolist(), strict=True)))
 
 
-def levels_from_values(values: NDArray, cord: NDArray, source: str = "levels") -> Levels:
-    """Give each slice the level that most of its labelled cord voxels have.
+def levels_from_values(values: NDArray, cord: NDArray, zooms: NDArray, source: str = "levels") -> Levels:
+    """Give each slice the level that most voxels in the middle of its cord have.
 
     Parameters
     ----------
@@ -156,30 +161,36 @@ def levels_from_values(values: NDArray, cord: NDArray, source: str = "levels") -
         Level of each voxel, 0 where none. 49, 50 and 60 count as none.
     cord : (I, J, K) ndarray
         Mask of the cord; values outside do not count.
+    zooms : (3,) ndarray, mm
     source : str
         The file, for messages.
+
+    Returns
+    -------
+    Levels
+        A slice whose middle has no level has none.
 
     Raises
     ------
     InputError
         If no level lies in the mask, a value is no level, or the levels do not follow each other downwards.
     """
-    i, j, k = np.nonzero((cord > 0) & (values != 0))
+    i, j, k = np.nonzero(cord > MIN_WEIGHT)
     found = _whole_numbers(values[i, j, k], source)
-    is_level = ~np.isin(found, list(NOT_DISCS))
-    k, found = k[is_level], found[is_level]
-    n_slices = cord.shape[2]
-    if not found.size:
-        where = "no label" if not values.any() else "none of its labels inside the mask"
+    found[np.isin(found, list(NOT_DISCS))] = 0
+    if not found.any():
+        where = "none of its labels inside the mask" if values.any() else "no label"
         raise InputError(f"{source}: expected the vertebral level of each cord voxel, found {where}")
-    if found.min() < 1 or found.max() > LAST_LEVEL:
-        wrong = found[(found < 1) | (found > LAST_LEVEL)][0]
+    if found.min() < 0 or found.max() > LAST_LEVEL:
+        wrong = found[(found < 0) | (found > LAST_LEVEL)][0]
         raise InputError(f"{source}: expected levels from 1 (C1) to {LAST_LEVEL} (S5), found the value {wrong}")
-    if np.bincount(found).max() == 1 and np.unique(found).size > 1:
-        raise InputError(f"{source}: expected levels that fill the cord, found single voxels; give discs as -discfile")
-    votes = np.bincount(k * (LAST_LEVEL + 1) + found, minlength=n_slices * (LAST_LEVEL + 1))
-    level = votes.reshape(n_slices, LAST_LEVEL + 1).argmax(axis=1)
+    level = _vote(found, k, _core(i, j, k, zooms), cord.shape[2])
     present = np.unique(level[level > 0])
+    if not present.size:
+        raise InputError(
+            f"{source}: expected levels that fill the cord, found {np.count_nonzero(found)} voxels off its middle; "
+            "give discs as -discfile"
+        )
     middle = np.array([np.flatnonzero(level == value).mean() for value in present])
     if (wrong := np.flatnonzero(np.diff(middle) > 0)).size:
         upper, lower = present[wrong[0]], present[wrong[0] + 1]
@@ -188,6 +199,24 @@ def levels_from_values(values: NDArray, cord: NDArray, source: str = "levels") -
             "check the values and the orientation of the file"
         )
     return Levels(level, level.copy(), source)
+
+
+def _core(i: NDArray, j: NDArray, k: NDArray, zooms: NDArray) -> NDArray[np.bool_]:
+    """Choose the voxels nearest to the center of their slice, `CORE_SHARE` of each slice."""
+    count = np.maximum(np.bincount(k), 1)
+    x, y = ((a - (np.bincount(k, a) / count)[k]) * size for a, size in ((i, zooms[0]), (j, zooms[1])))
+    order = np.lexsort((np.hypot(x, y), k))
+    before = np.concatenate([[0], np.cumsum(np.bincount(k))[:-1]])
+    core = np.zeros(len(k), bool)
+    core[order] = np.arange(len(k)) - before[k[order]] < np.ceil(CORE_SHARE * count[k[order]])
+    return core
+
+
+def _vote(found: NDArray, k: NDArray, votes: NDArray[np.bool_], n_slices: int) -> NDArray[np.intp]:
+    """Return the value of most voting voxels in each slice, (K,); 0 where none votes."""
+    size = LAST_LEVEL + 1
+    counts = np.bincount(k[votes] * size + found[votes], minlength=n_slices * size)
+    return counts.reshape(n_slices, size).argmax(axis=1)
 
 
 def _whole_numbers(values: NDArray, source: str) -> NDArray[np.intp]:
