@@ -68,7 +68,7 @@ class Tube:
         # C3 lies uppermost: disc 3 at +34 mm along the cord
         self.disc_arc = {d: (DISCS[len(DISCS) // 2] - d) * SPACING_MM for d in DISCS}
         self.arc, self.line = arc - middle, line
-        self.mask, self.levels = self._draw(line, self.arc)
+        self.mask, self.binary, self.levels = self._draw(line, self.arc)
         self.discs = np.zeros(self.shape, np.uint8)
         for disc, where in self.disc_arc.items():
             n = np.searchsorted(self.arc, where)
@@ -80,7 +80,7 @@ class Tube:
         return (points - self.origin) / self.zooms + (self.shape - 1) / 2
 
     def _draw(self, line, arc):
-        """Partial volumes within the slices, and the level of each voxel of the cord by the planes across it."""
+        """Partial volumes within the slices, the voxels whose center is inside, and the level of each."""
         tree = cKDTree(line[::4])
         x, y, z = (a.ravel() for a in np.indices(self.shape))
         points = (np.column_stack([x, y, z]) - (self.shape - 1) / 2) * self.zooms + self.origin
@@ -91,11 +91,14 @@ class Tube:
         for shift in np.stack(np.meshgrid(parts, parts, indexing="ij"), -1).reshape(-1, 2):
             distance, nearest = tree.query(points[near] + [*(shift * self.zooms[:2]), 0.0])
             total.ravel()[near] += distance <= radius_mm(arc[::4][nearest])
+        distance, nearest = tree.query(points[near])
         where = arc[::4][nearest]
+        binary = np.zeros(self.shape, np.uint8)
+        binary.ravel()[near] = distance <= radius_mm(where)
         for level in DISCS[:-1]:
             inside = (where <= self.disc_arc[level]) & (where > self.disc_arc[level + 1])
             levels.ravel()[near[inside & (total.ravel()[near] > 0)]] = level
-        return total / 16, levels
+        return total / 16, binary, levels
 
     def true_area(self, level):
         low, high = self.disc_arc[level + 1], self.disc_arc[level]
@@ -108,8 +111,8 @@ class Tube:
     def save(self, folder, axcodes):
         affine = np.diag([-self.zooms[0], self.zooms[1], self.zooms[2], 1.0])
         turn = orientations.ornt_transform(nib.io_orientation(affine), orientations.axcodes2ornt(tuple(axcodes)))
-        binary = (self.mask >= 0.5).astype(np.uint8)
-        for name, data in (("cord", binary), ("soft", self.mask), ("discs", self.discs), ("levels", self.levels)):
+        files = {"cord": self.binary, "soft": self.mask, "discs": self.discs, "levels": self.levels}
+        for name, data in files.items():
             nib.save(nib.Nifti1Image(data, affine).as_reoriented(turn), folder / f"{name}.nii.gz")
 
 

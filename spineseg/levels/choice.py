@@ -112,17 +112,15 @@ def _requested_groups(levels: Levels, request: Request) -> list[tuple[int, int]]
             f"{levels.source}: expected at least two discs to bound a level, found only disc {only} "
             f"({disc_name(only)}); label more discs, or ask for {disc_name(only)}"
         )
-    wanted: set[tuple[int, int]] = set()
-    for first, last in request.ranges:
-        for level in range(first, last + 1):
-            holding = {(a, b) for a, b in levels.groups if a <= level <= b}
-            if not holding:
-                known = ", ".join(range_name(a, b) for a, b in _joined(levels.groups)) or "no level"
-                raise InputError(
-                    f"{levels.source}: expected level {range_name(level, level)} ({level}), found {known}; "
-                    "ask for these, or label more"
-                )
-            wanted |= holding
+    asked = {level for first, last in request.ranges for level in range(first, last + 1)}
+    wanted = {(a, b) for a, b in levels.groups if asked & set(range(a, b + 1))}
+    if lacking := sorted(asked - {level for a, b in wanted for level in range(a, b + 1)}):
+        known = ", ".join(range_name(a, b) for a, b in _joined(levels.groups)) or "no level"
+        names = ", ".join(range_name(a, b) for a, b in find_runs(lacking))
+        raise InputError(
+            f"{levels.source}: expected level {names} ({format_runs(lacking)}), found {known}; "
+            "ask for these, or label more"
+        )
     return sorted(wanted)
 
 

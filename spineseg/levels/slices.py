@@ -179,8 +179,10 @@ def levels_from_values(values: NDArray, cord: NDArray, zooms: NDArray, source: s
     found = _whole_numbers(values[i, j, k], source)
     found[np.isin(found, list(NOT_DISCS))] = 0
     if not found.any():
-        where = "none of its labels inside the mask" if values.any() else "no label"
-        raise InputError(f"{source}: expected the vertebral level of each cord voxel, found {where}")
+        raise InputError(
+            f"{source}: expected the vertebral level of each cord voxel, found no label inside the mask; "
+            "check that it belongs to the mask, and give discs as -discfile"
+        )
     if found.min() < 0 or found.max() > LAST_LEVEL:
         wrong = found[(found < 0) | (found > LAST_LEVEL)][0]
         raise InputError(f"{source}: expected levels from 1 (C1) to {LAST_LEVEL} (S5), found the value {wrong}")
