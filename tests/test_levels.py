@@ -1,8 +1,12 @@
-"""Vertebral levels: SCT's own values on a real mask, and tubes whose levels are known."""
+"""Vertebral levels: SCT's own values on a real mask, names, files, and a line for each mistake.
+
+``python tests/test_levels.py`` prints the differences from SCT that docs/measures.md tells.
+"""
 
 from __future__ import annotations
 
 import csv
+import tempfile
 from pathlib import Path
 
 import nibabel as nib
@@ -31,6 +35,14 @@ SCT_COLUMNS = (
 )
 
 
+def row_like(expected, folder):
+    """Row of ours for the call and the slices of one of SCT's."""
+    words = expected["call"].split(" (")[0].split()
+    flags = [DATA / word if word.endswith(".nii.gz") else word for word in words]
+    rows = {row["slices"]: row for row in run_csv(folder, "-i", DATA / "cord.nii.gz", *flags)}
+    return rows[expected["slices"]]
+
+
 def sct_rows():
     if not DATA.is_dir():
         return []
@@ -41,14 +53,13 @@ def sct_rows():
 @needs_levels
 @pytest.mark.parametrize("expected", sct_rows(), ids=lambda row: f"{row['call'][:9]} {row['level']}")
 def test_as_sct(expected, tmp_path):
-    words = expected["call"].split(" (")[0].split()
-    flags = [DATA / word if word.endswith(".nii.gz") else word for word in words]
-    rows = {row["slices"]: row for row in run_csv(tmp_path, "-i", DATA / "cord.nii.gz", *flags)}
-    row = rows[expected["slices"]]
+    row = row_like(expected, tmp_path)
     for name in SCT_COLUMNS:
         got, sct = float(row[name.replace("area", "csa")]), float(expected[name])
         assert got == pytest.approx(sct, **({"abs": 0.5} if name.endswith("deg") else {"rel": 0.01})), name
-    if "-discfile" in flags and expected["level"] == "3":  # disc 4 has no label: SCT takes level 4 for level 3
+    if (
+        "-discfile" in expected["call"] and expected["level"] == "3"
+    ):  # disc 4 has no label: SCT takes level 4 for level 3
         assert (row["vert_level"], row["level"]) == ("3:4", "C3-C4")
         assert "disc 4 is missing" in row["note"]
     else:
@@ -325,3 +336,17 @@ class TestFiles:
         capsys.readouterr()
         message = refused(capsys, "-i", paths["cord"], "-centerline", write("short", line))
         assert "4:19" in message
+
+
+if __name__ == "__main__":
+    for row in sct_rows():
+        with tempfile.TemporaryDirectory() as folder:
+            ours = row_like(row, Path(folder))
+        print(row["call"][:9], row["slices"], end=":")
+        for name in (*SCT_COLUMNS, "area_sd_mm2", "diameter_ap_mm", "orientation_deg", "solidity"):
+            got, sct = float(ours[name.replace("area", "csa")]), float(row[name])
+            print(
+                f" {name} {got - sct:+.2f}" if name.endswith("deg") else f" {name} {100 * (got / sct - 1):+.2f} %",
+                end="",
+            )
+        print()
