@@ -2,154 +2,120 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import nibabel as nib
 import numpy as np
+from made_study import MADE_BY, save_nifti, study_folder, study_image, write_index, write_result
 
-from spineseg.bids import derivative_path
-from spineseg.provenance import sha256_file
-from spineseg.study.gather import TABLE_FOLDER, part_path
-from spineseg.study.images import write_images
-from spineseg.study.measure import measure_chunk, write_tables
-from spineseg.study.segment import read_images
-from spineseg.volume import load_image, load_mask, save_volume
-from spineseg.writing import write_json, write_text
+from spineseg.decision.from_files import Question, decide_from_files
+from spineseg.measures import ADULTS
+from spineseg.study.gather import gather_tables
+from spineseg.study.measure import measure_chunk
+from spineseg.studyfolder.decisions import Decision, read_decision, read_membership
+from spineseg.studyfolder.decisions import write_decision as write_decision_record
+from spineseg.studyfolder.images import read_included
+from spineseg.studyfolder.layout import Stage, StudyFolder
+from spineseg.studyfolder.manifests import Manifest, Timing, write_manifest, write_timings
+from spineseg.studyfolder.tables import write_chunk_tables
 
 ZOOMS = (0.5, 0.5, 3.0)
 SHAPE = (96, 96, 14)
-MaskMaker = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+AFFINE = np.diag([-ZOOMS[0], ZOOMS[1], ZOOMS[2], 1.0])
+MaskMaker = Callable[[np.ndarray], np.ndarray]
 
 
-def cord_mask(shape=SHAPE, zooms=ZOOMS, radius_mm=4.5) -> np.ndarray:
+def cord_mask(shape=SHAPE, radius_mm=4.5) -> np.ndarray:
     """A cylinder that leans to the left, radius 4.5 mm."""
     i, j, k = np.indices(shape)
-    x = (i - shape[0] / 2) * zooms[0] - 0.3 * k * zooms[0]
-    y = (j - shape[1] / 2) * zooms[1]
+    x = (i - shape[0] / 2) * ZOOMS[0] - 0.3 * k * ZOOMS[0]
+    y = (j - shape[1] / 2) * ZOOMS[1]
     return x**2 + y**2 < radius_mm**2
 
 
-def write_cord_image(path: Path, rng: np.random.Generator, *, shape=SHAPE, zooms=ZOOMS) -> np.ndarray:
-    """Write a T2-like image (bright fluid, darker cord) in canonical orientation; return the true mask."""
-    cord, canal = cord_mask(shape, zooms), cord_mask(shape, zooms, 8.0)
-    data = 60 + 200.0 * canal - 110.0 * cord + rng.normal(0, 8, shape)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(data.astype(np.float32), np.diag([-zooms[0], zooms[1], zooms[2], 1])), path)
-    return cord
+def write_cord(image: Path, rng: np.random.Generator, *, shape=SHAPE) -> Path:
+    """Write a T2-like image (bright fluid, darker cord) in canonical orientation; return the true mask's file."""
+    cord, canal = cord_mask(shape), cord_mask(shape, 8.0)
+    save_nifti(image, 60 + 200.0 * canal - 110.0 * cord + rng.normal(0, 8, shape), AFFINE, np.float32)
+    return save_nifti(image.with_name(image.name.replace(".nii.gz", "_label-SC_seg.nii.gz")), cord, AFFINE)
 
 
-def shrink(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def shrink(mask: np.ndarray) -> np.ndarray:
     """A mask that lost its rightmost voxels: a method that is a little too small."""
     return mask & np.roll(mask, 1, axis=0)
 
 
-def keep(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def keep(mask: np.ndarray) -> np.ndarray:
     """The true mask."""
     return mask
 
 
 METHODS: dict[str, MaskMaker] = {"propseg": shrink, "deepseg": keep}
 
-
-def image_row(image_id: str, path: Path, **values: str) -> dict[str, str]:
-    """A row of images.tsv."""
-    subject = image_id.split("_")[0].removeprefix("sub-")
-    row = {
-        "image_id": image_id,
-        "subject": subject,
-        "session": "",
-        "run": "",
-        "suffix": image_id.split("_")[-1],
-        "datatype": "anat",
-    }
-    row |= {"contrast": "t2", "path": str(path), "included": "true", "pilot": "true", "chunk": "pilot-0000"}
-    return row | values
+Pairs = Collection[tuple[str, str]]
+"""Of image_id and method."""
 
 
-def make_study(folder: Path, *, n_subjects=3, methods=METHODS, failed=(), empty=(), references=True, seed=0) -> Path:
-    """Write images, masks, manifests and tables; return the results folder.
-
-    `failed` and `empty` hold pairs of image_id and method.
-    """
-    rng = np.random.default_rng(seed)
-    rows = []
-    for n in range(n_subjects):
+def make_study(
+    root: Path,
+    *,
+    n_subjects: int = 3,
+    methods: Mapping[str, MaskMaker] = METHODS,
+    failed: Pairs = (),
+    empty: Pairs = (),
+    references: bool = True,
+) -> StudyFolder:
+    """Write images, masks, manifests and the tables of stage all; every participant is a chunk."""
+    rng = np.random.default_rng(0)
+    folder, images, chunks = study_folder(root, "made"), [], {}
+    for n in range(1, n_subjects + 1):
         for suffix, contrast in (("T2w", "t2"), ("T1w", "t1")):
-            stem = f"sub-{n + 1:02d}_{suffix}"
-            path = folder / "bids" / f"{stem}.nii.gz"
-            truth = write_cord_image(path, rng)
-            reference = folder / "bids" / f"{stem}_label-SC_seg.nii.gz"
-            _, grid = load_image(path)
-            save_volume(reference, truth, grid)
-            rows.append(image_row(stem, path, contrast=contrast, reference=str(reference) if references else ""))
-    truths = {row["image_id"]: folder / "bids" / f"{row['image_id']}_label-SC_seg.nii.gz" for row in rows}
-    return write_results(folder / "results" / "made", rows, truths, methods, failed=failed, empty=empty, rng=rng)
+            path = root / "bids" / f"sub-{n:02d}_{suffix}.nii.gz"
+            truth = str(write_cord(path, rng))
+            values = {"contrast": contrast, "path": str(path), "reference": truth if references else ""}
+            images.append(study_image(f"{n:02d}", suffix, **values))
+            chunks[images[-1].image_id] = f"pilot-{n:04d}"
+    write_index(folder, images, chunks)
+    for method, make_mask in methods.items():
+        _segment(folder, method, make_mask, rng, failed, empty)
+    measure_stage(folder, Stage.ALL, list(methods))
+    return folder
 
 
-def write_results(results: Path, rows, truths, methods, *, failed=(), empty=(), rng=None, excluded=()) -> Path:
-    """Write images.tsv, masks, manifests and the tables of stage all."""
-    rng = rng or np.random.default_rng(0)
-    write_images(results / "images.tsv", [*rows, *excluded])
-    chunks = sorted({row["chunk"] for row in rows})
-    for chunk in chunks:
-        for method, make_mask in methods.items():
-            entries = []
-            for row in (row for row in rows if row["chunk"] == chunk):
-                entry = _segment(results, row, method, make_mask, truths, rng, failed=failed, empty=empty)
-                entries.append(entry)
-            manifest = {"dataset": results.name, "method": method, "chunk": chunk, "version": "0", "images": entries}
-            write_json(results / "chunks" / method / f"{chunk}.json", manifest)
-        tables = measure_chunk(results / "images.tsv", results, chunk, list(methods))
-        write_tables(tables, part_path(results, "all", chunk, "").as_posix().rstrip("."))
-    gather(results, chunks)
-    return results
+def _segment(
+    folder: StudyFolder, method: str, make_mask: MaskMaker, rng: np.random.Generator, failed: Pairs, empty: Pairs
+) -> None:
+    """Write a method's masks, manifests and timings of every chunk."""
+    images, membership = {image.image_id: image for image in read_included(folder.images)}, read_membership(folder)
+    for chunk in dict.fromkeys(membership.chunks.values()):
+        entries, timings = [], []
+        for name in membership.images_of(chunk):
+            image, mask, message = images[name], make_mask(cord_mask()), ""
+            if (name, method) in failed:
+                mask, message = None, f"{Path(image.path).name}: {method} has stopped"  # by all alike, a bad image
+            elif (name, method) in empty:
+                mask = np.zeros_like(mask)
+            entries.append(write_result(folder, image, method, mask, affine=AFFINE, message=message))
+            timings.append(Timing(name, method, round(float(rng.uniform(2, 6)), 2), 400.0))
+        manifest = Manifest(folder.name, method, chunk, MADE_BY, tuple(entries))
+        write_manifest(folder.manifest(method, chunk), manifest)
+        write_timings(folder.chunk_timings(method, chunk), timings)
 
 
-def gather(results: Path, chunks) -> None:
-    """Join the chunks' tables."""
-    import gzip
-
-    for name in ("metrics.tsv", "agreement.tsv", "slices.tsv.gz"):
-        texts = [part_path(results, "all", chunk, name).read_bytes() for chunk in chunks]
-        texts = [(gzip.decompress(t) if name.endswith(".gz") else t).decode().splitlines(keepends=True) for t in texts]
-        write_text(
-            results / TABLE_FOLDER["all"] / name, "".join(texts[0] + [line for t in texts[1:] for line in t[1:]])
-        )
+def measure_stage(folder: StudyFolder, stage: Stage, methods: Sequence[str]) -> None:
+    """Write the tables of a stage, as the workflow does."""
+    for chunk in dict.fromkeys(read_membership(folder).chunks.values()):
+        write_chunk_tables(folder, stage, chunk, measure_chunk(folder, chunk, methods, ADULTS))
+    gather_tables(folder, stage, methods)
 
 
-def _segment(results, row, method, make_mask, truths, rng, *, failed, empty) -> dict:
-    """Write one mask and return its manifest entry."""
-    mask_path = results / derivative_path(row, method)
-    if (row["image_id"], method) in failed or row["image_id"] not in truths:
-        message = f"{Path(row['path']).name}: expected an image, found 0 in every voxel; check the file"
-        return {"image_id": row["image_id"], "status": "failed", "message": message, "mask": None, "mask_sha256": None,
-                "sidecar": "", "seconds": 0.2, "peak_mb": 90.0, "warnings": []}  # fmt: skip
-    _, grid = load_image(row["path"], contrast=row["contrast"])
-    mask = make_mask(load_mask(truths[row["image_id"]])[0].data >= 0.5, rng)
-    status = "ok"
-    if (row["image_id"], method) in empty:
-        mask, status = np.zeros_like(mask), "empty"
-    save_volume(mask_path, mask, grid)
-    entry = {"image_id": row["image_id"], "status": status, "message": "", "mask": str(mask_path.relative_to(results)),
-             "mask_sha256": sha256_file(mask_path), "sidecar": "", "seconds": round(float(rng.uniform(2, 6)), 2),
-             "peak_mb": 400.0, "warnings": []}  # fmt: skip
-    write_json(mask_path.with_name(mask_path.name.replace(".nii.gz", ".json")), {"Status": status, "Notes": []})
-    return entry
-
-
-def write_decision(results: Path, **values) -> Path:
-    """Write a decision as spineseg decide would, with whatever a test changes."""
-    n = len({row["subject"] for row in read_images(results / "images.tsv")})
-    decision = {
-        "dataset": results.name, "method": "deepseg", "verdict": "undecided", "endpoint": "dice",
-        "probability": {"propseg": 0.05, "equivalent": 0.12, "deepseg": 0.83}, "difference": 0.031,
-        "ci95": [0.012, 0.052], "n_participants": n, "n_images": 2 * n,
-        "failures": {"propseg": {"failed": 1, "n": 2 * n}, "deepseg": {"failed": 0, "n": 2 * n}},
-        "per_contrast": {}, "excluded": [], "parameters": {}, "versions": {"spineseg": "0.1.0"},
-        "weights_sha256": {}, "config_sha256": "0" * 64, "seed": 1,
-    }  # fmt: skip
-    path = results / "decision.json"
-    path.write_text(json.dumps(decision | values))
-    return path
+def decide(folder: StudyFolder, **changes: Any) -> Decision:
+    """Decide from the tables as the workflow does, and write the decision with whatever a test changes."""
+    metrics, agreement, slices = (
+        folder.table(Stage.ALL, name) for name in ("metrics.tsv", "agreement.tsv", "slices.tsv.gz")
+    )
+    question = Question(dataset=folder.name)
+    document = decide_from_files(metrics, agreement, slices=slices, table=folder.images, question=question)
+    write_decision_record(folder.decision, document | changes)
+    return read_decision(folder.decision)

@@ -22,6 +22,7 @@ ALLOWED = {
     "": {"version"},
     "centerline": BASE,
     "metrics": BASE,
+    "levels": BASE | {"centerline", "metrics"},
     "phantom": BASE,
     "propseg": BASE | {"centerline"},
     "deepseg": BASE | {"centerline"},

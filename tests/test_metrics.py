@@ -464,7 +464,7 @@ class TestCommands:
 
     def test_csa(self, cord, tmp_path, capsys):
         out = tmp_path / "csa.tsv"
-        assert main(["csa", "-i", str(cord), "-o", str(out)]) == 0
+        assert main(["csa", "-i", str(cord), "-perslice", "1", "-o", str(out)]) == 0
         lines = [line.split("\t") for line in out.read_text().splitlines()]
         assert len(lines) == 1 + 24 + 2
         column = lines[0].index("csa_mm2")
@@ -475,7 +475,8 @@ class TestCommands:
         capsys.readouterr()
         assert main(["csa", "-i", str(cord), "-perslice", "0", "-z", "5:7,9", "-angle-corr", "0", "--json"]) == 0
         rows = json.loads(capsys.readouterr().out)
-        assert [row["slice"] for row in rows] == ["mean", "sd"]
+        assert [(row["slice"], row["slices"]) for row in rows] == [("mean", "5:7;9")]
+        assert rows[0]["csa_sd_mm2"] == pytest.approx(values[[5, 6, 7, 9]].std(), abs=0.5)
         assert rows[0]["csa_mm2"] == rows[0]["csa_axial_mm2"]
         assert rows[0]["length_mm"] == 8
 

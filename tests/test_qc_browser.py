@@ -12,8 +12,11 @@ import urllib.request
 import pytest
 from report_study import SHAPE, make_study
 
-from spineseg.report.qc import build_index, render_study
+from spineseg.report.qc import render_study
+from spineseg.report.qc_page import build_index
+from spineseg.report.review import StudyView
 from spineseg.study.exclusion import read_exclusions
+from spineseg.studyfolder.layout import Stage
 
 CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
 pytestmark = [
@@ -107,9 +110,9 @@ def browser(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
-    results = make_study(folder, n_subjects=2, failed=[("sub-02_T1w", "propseg")])
-    render_study(results, results / "qc")
-    return build_index(results / "qc")
+    study = make_study(folder, n_subjects=2, failed=[("sub-02_T1w", "propseg")])
+    render_study(StudyView(study), study.qc(Stage.ALL))
+    return build_index(study.qc(Stage.ALL))
 
 
 def test_opens_without_errors_on_the_worst_image(browser, page):

@@ -3,25 +3,67 @@
 import json
 import multiprocessing
 import re
+from collections import Counter
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
 import pytest
-from report_study import SHAPE, make_study, write_cord_image
+from made_study import MADE_BY, save_nifti, write_decision
+from report_study import AFFINE, SHAPE, make_study, write_cord
 
 from spineseg.cli import main
 from spineseg.errors import InputError
-from spineseg.report.qc import add_image_to_qc, build_index, entry_name, render_study
-from spineseg.report.tables import list_methods
+from spineseg.phantom.dataset import write_dataset
+from spineseg.report import qc_page
+from spineseg.report.qc import add_files, entry_name, render_study
+from spineseg.report.qc_page import build_index
+from spineseg.report.review import StudyView, list_methods
+from spineseg.studyfolder.decisions import read_membership
+from spineseg.studyfolder.images import read_images
+from spineseg.studyfolder.layout import Stage
+from spineseg.studyfolder.sidecars import Sidecar, write_sidecar
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("study")
-    results = make_study(folder, n_subjects=2, failed=[("sub-02_T1w", "propseg")], empty=[("sub-01_T1w", "deepseg")])
-    render_study(results, results / "qc")
-    build_index(results / "qc")
-    return results
+    failed, empty = [("sub-02_T1w", "propseg")], [("sub-01_T1w", "deepseg")]
+    folder = make_study(tmp_path_factory.mktemp("study"), n_subjects=2, failed=failed, empty=empty)
+    draw_study(folder)
+    return folder
+
+
+def draw_study(folder):
+    """Draw all images; return the page."""
+    qc = folder.qc(Stage.ALL)
+    render_study(StudyView(folder), qc)
+    return build_index(qc)
+
+
+def draw_files(qc, image, seg, **values):
+    """Draw an image with its mask; return the page."""
+    add_files(qc, image, seg, contrast="t2", **values)
+    return build_index(qc)
+
+
+@pytest.fixture
+def cord(tmp_path):
+    """An image and its mask."""
+    image = tmp_path / "sub-01_T2w.nii.gz"
+    return image, write_cord(image, np.random.default_rng(0))
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """How often each image file is read, whoever reads it."""
+    found, load = Counter(), nib.load
+
+    def count(path, *args, **options):
+        found[str(path)] += 1
+        return load(path, *args, **options)
+
+    monkeypatch.setattr(nib, "load", count)
+    return found
 
 
 def page_data(page):
@@ -36,14 +78,14 @@ def detail_of(qc, name):
 
 
 def test_page_holds_every_image_failures_first(study):
-    data = page_data(study / "qc" / "index.html")
+    data = page_data(study.qc(Stage.ALL) / "index.html")
     assert {e["image_id"] for e in data["entries"]} == {f"sub-0{n}_{s}" for n in (1, 2) for s in ("T1w", "T2w")}
     assert {e["image_id"] for e in data["entries"][:2]} == {"sub-02_T1w", "sub-01_T1w"}
     assert [f["text"][:6] for e in data["entries"][:2] for f in e["flags"][:1]].count("failed") == 1
 
 
 def test_page_needs_no_network(study):
-    text = (study / "qc" / "index.html").read_text()
+    text = (study.qc(Stage.ALL) / "index.html").read_text()
     assert not re.search(r"""(src|href)=["'](https?:)?//""", text)
     assert "fetch(" not in text
     assert "XMLHttpRequest" not in text
@@ -51,7 +93,7 @@ def test_page_needs_no_network(study):
 
 
 def test_detail_holds_every_slice_of_every_mask_and_the_reference(study):
-    detail = detail_of(study / "qc", "sub-01_T2w")
+    detail = detail_of(study.qc(Stage.ALL), "sub-01_T2w")
     assert [layer["name"] for layer in detail["layers"]] == ["propseg", "deepseg", "reference"]
     for layer in detail["layers"]:
         assert len(layer["paths"]) == len(layer["csa"]) == SHAPE[2]
@@ -62,74 +104,123 @@ def test_detail_holds_every_slice_of_every_mask_and_the_reference(study):
 
 
 def test_failed_method_has_no_layer_and_empty_one_has_no_outline(study):
-    detail = detail_of(study / "qc", "sub-02_T1w")
+    detail = detail_of(study.qc(Stage.ALL), "sub-02_T1w")
     assert [layer["name"] for layer in detail["layers"]] == ["deepseg", "reference"]
-    empty = detail_of(study / "qc", "sub-01_T1w")["layers"][1]
+    empty = detail_of(study.qc(Stage.ALL), "sub-01_T1w")["layers"][1]
     assert empty["name"] == "deepseg"
     assert not any(empty["paths"])
     assert set(empty["csa"]) == {None}
 
 
-def test_chunks_and_index_by_command_line(study, tmp_path):
-    qc, manifest = tmp_path / "qc", study / "chunks" / "drawn" / "pilot-0000.json"
-    chunk = ["-results", str(study), "-o", str(qc)]
-    assert main(["qc", *chunk, "-chunk", "pilot-0000", "-manifest", str(manifest)]) == 0
+def test_chunks_and_index_by_command_line(study, tmp_path, capsys):
+    qc, manifest = tmp_path / "qc", tmp_path / "qc" / "drawn" / "pilot-0001.json"
+    command = ["qc", "-results", str(study.root), "-o", str(qc)]
+    assert main([*command, "-chunk", "pilot-0001", "-manifest", str(manifest)]) == 0
     assert not (qc / "index.html").exists()
     entries = json.loads(manifest.read_text())["entries"]
-    assert list_methods(study) == ["propseg", "deepseg"]  # what was drawn is no method
-    assert sorted(entries) == sorted(f"entries/{p.name}" for p in (qc / "entries").iterdir())
+    assert entries == ["entries/sub-01_T2w.json", "entries/sub-01_T1w.json"]
+    assert list_methods(study, read_membership(study).chunks) == ["propseg", "deepseg"]  # and not measures
+    assert main([*command, "-index"]) == 0
+    assert "2 images are not drawn yet: sub-02_T2w, sub-02_T1w" in capsys.readouterr().err
+    assert main([*command, "-chunk", "pilot-0002"]) == 0
     stale = json.loads((qc / "entries" / "sub-01_T2w.json").read_text()) | {"id": "sub-99_T2w"}
     (qc / "entries" / "sub-99_T2w.json").write_text(json.dumps(stale))
-    assert main(["qc", *chunk, "-index"]) == 0
+    assert main([*command, "-index"]) == 0
     assert len(page_data(qc / "index.html")["entries"]) == 4  # an image that left the study leaves the page
 
 
+def test_a_chunk_is_drawn_from_its_own_tables(study, tmp_path):
+    """Before any table has been gathered, an entry says the same as after."""
+    render_study(StudyView(study), tmp_path, chunks=["pilot-0001"])
+    name = "entries/sub-01_T2w.json"
+    assert json.loads((tmp_path / name).read_text()) == json.loads((study.qc(Stage.ALL) / name).read_text())
+
+
 def test_index_says_what_is_not_drawn(study, tmp_path, capsys):
-    assert main(["qc", "-results", str(study), "-o", str(tmp_path), "-index"]) == 0
+    assert main(["qc", "-results", str(study.root), "-o", str(tmp_path), "-index"]) == 0
     assert "4 images are not drawn yet: sub-01_T2w" in capsys.readouterr().err
 
 
 def test_report_identity_survives_a_new_page(study):
-    before = page_data(study / "qc" / "index.html")["report"]
-    assert page_data(build_index(study / "qc"))["report"] == before
+    before = page_data(study.qc(Stage.ALL) / "index.html")["report"]
+    assert page_data(build_index(study.qc(Stage.ALL)))["report"] == before
 
 
 def test_study_stage_shows_the_decided_method_alone(study, tmp_path):
-    (study / "decision.json").write_text(json.dumps({"method": "deepseg"}))
+    write_decision(study, "deepseg")
     try:
-        render_study(study, tmp_path, stage="study")
+        render_study(StudyView(study, Stage.STUDY), tmp_path)
     finally:
-        (study / "decision.json").unlink()
+        study.decision.unlink()
     data = page_data(build_index(tmp_path))
     assert {m["name"] for e in data["entries"] for m in e["methods"]} == {"deepseg"}
 
 
+def test_methods_that_left_the_configuration_are_not_shown(study, tmp_path):
+    render_study(StudyView(study, methods=["propseg"]), tmp_path)
+    entries = page_data(build_index(tmp_path))["entries"]
+    assert {m["name"] for e in entries for m in e["methods"]} == {"propseg"}
+    assert not any(e["agreement"] for e in entries)
+
+
 def test_unreadable_image_gets_an_entry_that_says_why(tmp_path):
-    results = make_study(tmp_path, n_subjects=1)
-    image = tmp_path / "bids" / "sub-01_T2w.nii.gz"
-    image.write_bytes(b"not an image")
-    render_study(results, results / "qc")
-    first = page_data(build_index(results / "qc"))["entries"][0]
+    folder = make_study(tmp_path, n_subjects=1)
+    (tmp_path / "bids" / "sub-01_T2w.nii.gz").write_bytes(b"not an image")
+    first = page_data(draw_study(folder))["entries"][0]
     assert first["image_id"] == "sub-01_T2w"
     assert first["picture"] is None
     assert "damaged" in first["flags"][0]["text"] or "another format" in first["flags"][0]["text"]
 
 
 def test_mask_on_another_grid_is_a_warning_not_a_crash(tmp_path):
-    results = make_study(tmp_path, n_subjects=1)
-    mask = next(results.rglob("sub-01_T2w_desc-propseg*.nii.gz"))
-    nib.save(nib.Nifti1Image(np.ones((5, 5, 5), np.uint8), np.eye(4)), mask)
-    render_study(results, results / "qc")
-    first = page_data(build_index(results / "qc"))["entries"][0]
+    folder = make_study(tmp_path, n_subjects=1)
+    image = next(image for image in read_images(folder.images) if image.suffix == "T2w")
+    save_nifti(folder.mask(image, "propseg"), np.ones((5, 5, 5)), np.eye(4))
+    first = page_data(draw_study(folder))["entries"][0]
     assert any("propseg cannot be shown" in flag["text"] for flag in first["flags"])
     assert first["picture"] is not None
 
 
-def test_markup_in_names_stays_text(tmp_path):
-    image = tmp_path / "sub-01_T2w.nii.gz"
-    write_cord_image(image, np.random.default_rng(0))
+def test_an_entry_reads_the_image_once_and_each_mask_once(study, tmp_path, reads):
+    render_study(StudyView(study), tmp_path, chunks=["pilot-0001"])
+    images = [image for image in read_images(study.images) if image.subject == "01"]
+    masks = [str(study.mask(image, method)) for image in images for method in ("propseg", "deepseg")]
+    assert reads == Counter([*masks, *(image.path for image in images), *(image.reference for image in images)])
+
+
+def test_adding_files_reads_the_image_once_and_each_mask_once(cord, tmp_path, reads):
+    image, seg = cord
+    reference = save_nifti(tmp_path / "reference.nii.gz", np.asarray(nib.load(seg).dataobj), AFFINE)
+    reads.clear()
+    page = draw_files(tmp_path / "qc", image, seg, method="m", reference=reference)
+    assert reads == Counter(map(str, (image, seg, reference)))
+    (entry,) = page_data(page)["entries"]
+    assert [layer["name"] for layer in detail_of(tmp_path / "qc", entry["id"])["layers"]] == ["m", "reference"]
+
+
+def test_segmenting_with_qc_reads_each_image_once_and_builds_the_page_once(tmp_path, reads, monkeypatch):
+    images = write_dataset(tmp_path / "bids", 1, 3, contrasts=["T2star"], rescan=True)
+    assert len(images) == 2
+    reads.clear()
+    built = []
+    monkeypatch.setattr(qc_page, "build_index", lambda folder, **more: built.append(build_index(folder, **more)))
+    qc, masks = tmp_path / "qc", tmp_path / "masks"
+    files = ["-i", *map(str, images), "-ofolder", str(masks)]
+    assert main(["propseg", *files, "-c", "t2s", "-qc", str(qc), "-v", "0"]) == 0
+    assert reads == Counter(map(str, images))  # and the masks are drawn from memory
+    assert built == [qc / "index.html"]
+    entries = page_data(built[0])["entries"]
+    assert {(e["session"], e["methods"][0]["name"], e["contrast"]) for e in entries} == {
+        ("1", "propseg", "t2s"),
+        ("2", "propseg", "t2s"),
+    }
+    assert all(e["picture"] and e["methods"][0]["seconds"] > 0 for e in entries)
+
+
+def test_markup_in_names_stays_text(cord, tmp_path):
+    image, seg = cord
     evil = '</script><script>alert(1)</script><img src=x onerror="alert(2)">'
-    page = add_image_to_qc(tmp_path / "qc", image, image, method=evil, contrast="t2", dataset=evil, subject=evil)
+    page = draw_files(tmp_path / "qc", image, seg, method=evil, dataset=evil, subject=evil)
     text = page.read_text()
     assert "<script>alert" not in text
     assert "<img src=x" not in text
@@ -146,15 +237,15 @@ def test_entry_names_are_safe_and_distinct():
 
 
 def add_one(args):
-    qc, image, number = args
-    add_image_to_qc(qc, image, image, method=f"method{number}", contrast="t2")
+    qc, image, seg, number = args
+    draw_files(qc, image, seg, method=f"method{number}")
 
 
 def test_images_added_at_the_same_time_are_all_in_the_page(tmp_path):
     image = tmp_path / "sub-01_T2w.nii.gz"
-    write_cord_image(image, np.random.default_rng(0), shape=(30, 30, 4))
+    seg = write_cord(image, np.random.default_rng(0), shape=(40, 40, 4))
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        pool.map(add_one, [(tmp_path / "qc", image, number) for number in range(4)], chunksize=1)
+        pool.map(add_one, [(tmp_path / "qc", image, seg, number) for number in range(4)], chunksize=1)
     data = page_data(tmp_path / "qc" / "index.html")
     assert {e["methods"][0]["name"] for e in data["entries"]} == {f"method{n}" for n in range(4)}
     assert not list((tmp_path / "qc").rglob("*.tmp"))
@@ -163,29 +254,36 @@ def test_images_added_at_the_same_time_are_all_in_the_page(tmp_path):
 
 def test_adding_again_replaces_the_entry(tmp_path):
     image = tmp_path / "sub-07_ses-2_T2w.nii.gz"
-    mask = write_cord_image(image, np.random.default_rng(0))
-    seg = tmp_path / "seg.nii.gz"
-    nib.save(nib.Nifti1Image(mask.astype(np.uint8), nib.load(image).affine), seg)
+    seg = write_cord(image, np.random.default_rng(0))
     for _ in range(2):
-        page = add_image_to_qc(tmp_path / "qc", image, seg, method="propseg", contrast="t2")
+        page = draw_files(tmp_path / "qc", image, seg, method="propseg")
     (entry,) = page_data(page)["entries"]
     assert (entry["subject"], entry["session"], entry["suffix"]) == ("07", "2", "T2w")
     assert entry["methods"][0]["status"] == "ok"
 
 
-def test_mask_of_another_image_is_refused(tmp_path):
-    image = tmp_path / "a.nii.gz"
-    write_cord_image(image, np.random.default_rng(0))
-    other = tmp_path / "b.nii.gz"
-    nib.save(nib.Nifti1Image(np.eye(5)[..., None].astype(np.uint8), np.eye(4)), other)
+def test_status_and_notes_come_from_the_masks_sidecar(cord, tmp_path):
+    image, seg = cord
+    sidecar = Sidecar("propseg", "t2", "partial", MADE_BY, notes=("no cord below slice 3",))
+    for status, empty in (("partial", False), ("empty", True)):
+        if empty:
+            save_nifti(seg, np.zeros(SHAPE), AFFINE)
+        write_sidecar(seg, replace(sidecar, status="ok" if empty else status))
+        (entry,) = page_data(draw_files(tmp_path / "qc", image, seg, method="propseg"))["entries"]
+        assert entry["methods"][0]["status"] == status
+        assert entry["methods"][0]["message"] == "no cord below slice 3"
+
+
+def test_mask_of_another_image_is_refused(cord, tmp_path):
+    other = save_nifti(tmp_path / "b.nii.gz", np.eye(5)[..., None], np.eye(4))
     with pytest.raises(InputError, match=r"b\.nii\.gz: expected the image's grid"):
-        add_image_to_qc(tmp_path / "qc", image, other, method="propseg", contrast="t2")
+        add_files(tmp_path / "qc", cord[0], other, method="propseg", contrast="t2")
+    assert not (tmp_path / "qc").exists()
 
 
-def test_single_image_by_command_line(tmp_path, capsys):
-    image = tmp_path / "sub-01_T2w.nii.gz"
-    write_cord_image(image, np.random.default_rng(0))
-    assert main(["qc", "-i", str(image), "-s", str(image), "-c", "t2", "-qc", str(tmp_path / "qc")]) == 0
+def test_single_image_by_command_line(cord, tmp_path, capsys):
+    image, seg = cord
+    assert main(["qc", "-i", str(image), "-s", str(seg), "-c", "t2", "-qc", str(tmp_path / "qc")]) == 0
     assert "index.html" in capsys.readouterr().out
     assert main(["qc", "-i", str(image)]) == 2
     assert main(["qc"]) == 2
@@ -193,11 +291,27 @@ def test_single_image_by_command_line(tmp_path, capsys):
     assert "images.tsv" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("content", [b"not an image", b"", None])
+def test_an_unreadable_reference_is_one_line(cord, tmp_path, capsys, content):
+    image, seg = cord
+    reference = tmp_path / "reference.nii.gz"
+    if content is not None:
+        reference.write_bytes(content)
+    command = ["-i", str(image), "-s", str(seg), "-d", str(reference), "-c", "t2", "-qc", str(tmp_path / "qc")]
+    assert main(["qc", *command]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    (line,) = printed.err.splitlines()
+    assert str(reference) in line
+    assert not (tmp_path / "qc").exists()
+
+
 def test_native_slice_numbers(tmp_path):
     """A file whose third axis runs downwards shows its own index beside the canonical one."""
-    image = tmp_path / "x.nii.gz"
-    data = np.random.default_rng(0).random((20, 20, 6)).astype(np.float32)
-    nib.save(nib.Nifti1Image(data, np.diag([1, 1, -3, 1])), image)
-    page = add_image_to_qc(tmp_path / "qc", image, image, method="m", contrast="t2")
+    affine, mask = np.diag([1, 1, -3, 1]), np.zeros((20, 20, 6))
+    mask[8:12, 8:12] = 1
+    noise = np.random.default_rng(0).random(mask.shape)
+    image = save_nifti(tmp_path / "x.nii.gz", noise, affine, np.float32)
+    page = draw_files(tmp_path / "qc", image, save_nifti(tmp_path / "x_seg.nii.gz", mask, affine), method="m")
     name = page_data(page)["entries"][0]["id"]
     assert detail_of(tmp_path / "qc", name)["native"] == {"axis": 2, "flipped": True}

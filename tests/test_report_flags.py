@@ -2,16 +2,31 @@
 
 import pytest
 
-from spineseg.report.flags import BAD, FAILED, LOOK, badness, find_flags
+from spineseg.measures import ADULTS, PlausibleLimits
+from spineseg.report.flags import BAD, FAILED, LOOK, NOTE, badness
+from spineseg.report.flags import find_flags as find_flags_within
 from spineseg.report.review import MethodResult, ReviewImage
+from spineseg.studyfolder.images import StudyImage
+from spineseg.studyfolder.tables import AgreementRow, Identity
 
 FINE = {"coverage": 1.0, "n_gaps": 0, "n_components": 1, "dice": 0.93, "plausible": 1.0}
 PREDICTED = {"predicted_dice": 0.62, "predicted_dice_low": 0.4, "predicted_dice_high": 0.81, "flagged": 1}
 AREAS = dict.fromkeys(range(20), 75.0)
 
 
+IMAGE = StudyImage("sub-01_T2w", "01")
+
+
+def find_flags(review, limits=ADULTS, problems=()):
+    return find_flags_within(review, limits, problems)
+
+
 def review(*methods, agreement=()):
-    return ReviewImage({"image_id": "sub-01_T2w"}, methods, tuple(agreement))
+    return ReviewImage(IMAGE, methods, tuple(agreement))
+
+
+def pair(a, b, dice):
+    return AgreementRow(Identity.of(IMAGE), a, b, {"dice": dice})
 
 
 def fine(name="propseg", **changes):
@@ -20,8 +35,7 @@ def fine(name="propseg", **changes):
 
 
 def test_fine_image_has_no_warning():
-    pair = {"method_a": "propseg", "method_b": "deepseg", "dice": 0.92}
-    flags = find_flags(review(fine(), fine("deepseg"), agreement=[pair]))
+    flags = find_flags(review(fine(), fine("deepseg"), agreement=[pair("propseg", "deepseg", 0.92)]))
     assert flags == []
     assert badness(flags) == 0
 
@@ -62,9 +76,22 @@ def test_zero_and_missing_areas_do_not_crash():
     assert find_flags(review(fine(csa_mm2=AREAS | {5: 0.0}))) == []
 
 
+def test_the_areas_limits_are_the_studys():
+    """A rat's cord is small; a study without limits has no unlikely area."""
+    small = review(fine(csa_mm2=dict.fromkeys(range(20), 8.0)))
+    assert [flag.severity for flag in find_flags(small)] == [LOOK]
+    assert find_flags(small, PlausibleLimits(csa_mm2=(2.0, 15.0))) == []
+    assert find_flags(small, None) == []
+
+
+def test_a_file_that_cannot_be_shown_and_a_note():
+    flags = find_flags(review(fine(warnings=("cut at the edge",))), problems=["x.nii: damaged"])
+    assert [(flag.severity, flag.text) for flag in flags] == [(FAILED, "x.nii: damaged"), (NOTE, "cut at the edge")]
+
+
 def test_disagreement_and_missing_results():
-    pair = {"method_a": "a", "method_b": "b", "dice": 0.3}
-    assert find_flags(review(fine("a"), fine("b"), agreement=[pair]))[0].severity == BAD
+    for dice, severity in ((0.3, BAD), (0.8, LOOK)):
+        assert find_flags(review(fine("a"), fine("b"), agreement=[pair("a", "b", dice)]))[0].severity == severity
     assert find_flags(review())[0].text == "no method has a result for this image"
 
 
@@ -80,7 +107,6 @@ def test_failures_sort_before_everything_else():
 
 
 def test_a_doubted_contrast_and_an_exception_are_flagged():
-    row = {"image_id": "sub-01_T2w"}
     doubt, exception = "looks like t1/dwi, not t2: ...", "exception: kept by propseg instead of deepseg (r; me)"
-    flags = find_flags(ReviewImage(row, (fine(),), exception=exception, contrast_doubt=doubt))
+    flags = find_flags(ReviewImage(IMAGE, (fine(),), exception=exception, contrast_doubt=doubt))
     assert [(flag.severity, flag.method, flag.text) for flag in flags] == [(LOOK, "", doubt), (LOOK, "", exception)]

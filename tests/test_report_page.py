@@ -1,27 +1,40 @@
 """The report is written whatever the study lacks, and says what it lacks."""
 
-import gzip
 import json
 import re
+from dataclasses import replace
 
-import pandas as pd
 import pytest
-from report_study import METHODS, keep, make_study, write_decision
+from report_study import METHODS, decide, keep, make_study, measure_stage
 
 from spineseg.cli import main
 from spineseg.report.figures import FIGURES, draw_figures
-from spineseg.report.frames import StudyTables, load_tables
-from spineseg.report.page import summarise_evidence
+from spineseg.report.frames import frame_tables
+from spineseg.report.page import list_departures, summarise_evidence
+from spineseg.report.review import StudyView, collect_reviews, read_stage
 from spineseg.report.verdict import word_verdict
-from spineseg.writing import write_text
+from spineseg.studyfolder.decisions import AcceptedChange, Decision, Lock, read_decision
+from spineseg.studyfolder.images import read_images, write_images
+from spineseg.studyfolder.layout import Stage
+from spineseg.studyfolder.manifests import Timing
+from spineseg.studyfolder.sidecars import MadeBy
+from spineseg.studyfolder.tables import Identity, MetricsRow
+
+UNSURE = {
+    "verdict": "undecided",
+    "computed": {"method": "deepseg", "verdict": "undecided", "basis": "endpoint"},
+    "probability": {"propseg": 0.05, "equivalent": 0.12, "deepseg": 0.83},
+    "difference": 0.031,
+    "ci95": [0.012, 0.052],
+}
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    results = make_study(tmp_path_factory.mktemp("study"), n_subjects=3, failed=[("sub-02_T1w", "propseg")])
-    write_decision(results, excluded=[{"image_id": "sub-03_T1w", "reason": "a method was trained on this person"}])
-    assert main(["report", "-results", str(results)]) == 0
-    return results
+    folder = make_study(tmp_path_factory.mktemp("study"), n_subjects=3, failed=[("sub-02_T1w", "propseg")])
+    decide(folder, **UNSURE, excluded=[{"image_id": "sub-03_T1w", "reason": "a method was trained on this person"}])
+    assert main(["report", "-results", str(folder.root)]) == 0
+    return folder
 
 
 def text_of(page):
@@ -29,20 +42,20 @@ def text_of(page):
     return re.sub(r"\s+", " ", re.sub(r"<style>.*?</style>|<[^>]+>", " ", page.read_text(), flags=re.DOTALL))
 
 
-def report(results, *options):
-    page = results / "report.html"
-    assert main(["report", "-results", str(results), "-o", str(page), *options]) == 0
-    return text_of(page)
+def report(folder, *options):
+    assert main(["report", "-results", str(folder.root), *options]) == 0
+    return text_of(folder.report(Stage.ALL))
 
 
 def test_decision_comes_first_with_probability_and_doubt(study):
-    text = text_of(study / "report.html")
-    assert text.index("Keep deepseg: not settled.") < text.index("mean advantage of deepseg +0.031")
+    text = text_of(study.report(Stage.ALL))
+    assert text.index("Keep deepseg for now:") < text.index("mean advantage of deepseg +0.031")
     assert text.index("83 %") < text.index("What to do next") < text.index("Median (quartiles)")
+    assert "fewer than 6 never give a verdict." in text
 
 
 def test_report_names_failures_exclusions_and_links(study):
-    text, html = text_of(study / "report.html"), (study / "report.html").read_text()
+    text, html = text_of(study.report(Stage.ALL)), study.report(Stage.ALL).read_text()
     assert "1 of 6" in text
     assert "a method was trained on this person" in text
     assert 'href="qc/index.html#sub-02_T1w"' in html
@@ -50,31 +63,27 @@ def test_report_names_failures_exclusions_and_links(study):
 
 
 def test_figures_as_png_and_svg(study):
-    names = {path.name for path in (study / "figures").iterdir()}
+    names = {path.name for path in study.figures(Stage.ALL).iterdir()}
     assert names == {f"{name}.{ending}" for name in FIGURES for ending in ("png", "svg")}
 
 
 def test_equal_tables_give_equal_files(study, tmp_path):
-    assert main(["report", "-results", str(study), "-o", str(tmp_path / "report.html")]) == 0
-    for path in (study / "figures").iterdir():
+    assert main(["report", "-results", str(study.root), "-o", str(tmp_path / "report.html")]) == 0
+    for path in study.figures(Stage.ALL).iterdir():
         assert path.read_bytes() == (tmp_path / "figures" / path.name).read_bytes(), path.name
 
 
-def test_links_follow_the_page(study, tmp_path):
-    page = study / "pilot" / "report.html"
-    assert main(["report", "-results", str(study), "-o", str(page), "-qc", str(study / "qc")]) == 0
+def test_links_follow_the_page(study):
+    page, qc = study.report(Stage.PILOT), study.qc(Stage.ALL)
+    assert main(["report", "-results", str(study.root), "-o", str(page), "-qc", str(qc)]) == 0
     assert 'href="../qc/index.html' in page.read_text()
 
 
 def test_study_stage_reads_its_own_tables(study, tmp_path):
     """The decided method alone, and only its rows."""
-    target = study / "study" / "tables"
-    for table in (study / "tables").iterdir():
-        content = gzip.decompress(table.read_bytes()) if table.suffix == ".gz" else table.read_bytes()
-        lines = [line for line in content.decode().splitlines() if "propseg" not in line]
-        write_text(target / table.name, "\n".join(lines) + "\n")
+    measure_stage(study, Stage.STUDY, ["deepseg"])
     page = tmp_path / "report.html"
-    assert main(["report", "-results", str(study), "-stage", "study", "-o", str(page)]) == 0
+    assert main(["report", "-results", str(study.root), "-stage", "study", "-o", str(page)]) == 0
     evidence = text_of(page).split("Median (quartiles)")[1].split("Images to look at first")[0]
     assert "deepseg" in evidence
     assert "propseg" not in evidence
@@ -86,27 +95,32 @@ def test_one_method(tmp_path):
     assert "between methods" not in text
 
 
-def test_no_references(tmp_path):
-    text = report(make_study(tmp_path, n_subjects=2, references=False))
-    assert "Dice with the reference ," not in text
-    assert "roughness of the CSA" in text
+def evidence_of(text):
+    return text.split("Median (quartiles)")[1].split("By contrast")[0]
+
+
+def test_no_references(study, tmp_path):
+    evidence = evidence_of(report(make_study(tmp_path, n_subjects=2, references=False)))
+    assert "reference" not in evidence
+    assert "roughness of the CSA" in evidence
+    assert "Dice with the reference" in evidence_of(text_of(study.report(Stage.ALL)))
 
 
 def test_all_failed(tmp_path):
     pairs = [(f"sub-01_{suffix}", method) for suffix in ("T1w", "T2w") for method in METHODS]
-    results = make_study(tmp_path, n_subjects=1, failed=pairs)
-    write_decision(results, method=None, verdict="none", probability=None, difference=None, ci95=None)
-    text = report(results)
-    assert "Keep neither method" in text
+    folder = make_study(tmp_path, n_subjects=1, failed=pairs)
+    assert decide(folder).verdict == "none"
+    text = report(folder)
+    assert "Keep no method as it is" in text
     assert "2 of 2" in text
-    assert {p.stem for p in (results / "figures").iterdir()} == {"failures", "dice"}  # a missing mask scores 0
+    assert {p.stem for p in folder.figures(Stage.ALL).iterdir()} == {"failures", "dice"}  # a missing mask scores 0
 
 
 def test_study_without_tables(tmp_path):
-    results = make_study(tmp_path, n_subjects=1)
-    for table in (results / "tables").iterdir():
+    folder = make_study(tmp_path, n_subjects=1)
+    for table in folder.table(Stage.ALL, "metrics.tsv").parent.iterdir():
         table.unlink()
-    assert "There are no measures yet." in report(results)
+    assert "There are no measures yet." in report(folder)
 
 
 def test_folder_that_is_no_study(tmp_path, capsys):
@@ -114,74 +128,107 @@ def test_folder_that_is_no_study(tmp_path, capsys):
     assert "images.tsv" in capsys.readouterr().err
 
 
+def test_a_damaged_table_is_one_line(tmp_path, capsys):
+    folder = make_study(tmp_path, n_subjects=1)
+    table = folder.table(Stage.ALL, "metrics.tsv")
+    table.write_text(table.read_text()[:-40])
+    assert main(["report", "-results", str(folder.root)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(table) in line
+
+
 def test_markup_in_the_tables_stays_text(tmp_path):
-    results = make_study(tmp_path, n_subjects=1)
+    folder = make_study(tmp_path, n_subjects=1)
     evil = "<script>alert(1)</script>"
-    write_decision(results, verdict="override", override={"method": "deepseg", "by": evil, "reason": "<b>x"})
-    table = results / "images.tsv"
-    table.write_text(table.read_text().replace("\tt2\t", f"\t{evil}\t"))
-    html_text = (report(results), (results / "report.html").read_text())[1]
+    decide(folder, verdict="override", override={"method": "deepseg", "by": evil, "reason": "<b>x"})
+    write_images(folder.images, [replace(image, contrast=evil) for image in read_images(folder.images)])
+    report(folder)
+    html_text = folder.report(Stage.ALL).read_text()
     assert "<script>alert" not in html_text
-    assert "&lt;script&gt;" in html_text
+    assert html_text.count("&lt;script&gt;") > 1  # in the decision and in the list of images
     assert "<b>x" not in html_text
 
 
+def computed(method, verdict):
+    return {
+        "method": method,
+        "verdict": verdict,
+        "computed": {"method": method, "verdict": verdict, "basis": "endpoint"},
+    }
+
+
 @pytest.mark.parametrize(
-    ("decision", "headline"),
+    ("changes", "headline"),
     [
         (None, "No decision"),
-        ({"verdict": "clear", "method": "propseg"}, "Keep propseg."),
-        ({"verdict": "equivalent", "method": "propseg"}, "Keep propseg: equally good"),
-        ({"verdict": "undecided", "method": "propseg"}, "Keep propseg: not settled."),
-        ({"verdict": "none", "method": None}, "Keep neither"),
-        ({"verdict": "override", "method": "x", "override": {"by": "A", "reason": "r"}}, "chosen by A, because r."),
+        (computed("deepseg", "clear"), "Keep deepseg: it is better than propseg"),
+        (computed("propseg", "equivalent"), "Keep propseg: deepseg and propseg are equally good"),
+        (computed("deepseg", "undecided"), "Keep deepseg for now:"),
+        (computed(None, "none"), "Keep no method as it is"),
+        (
+            {"verdict": "override", "method": "x", "override": {"method": "x", "by": "A", "reason": "r"}},
+            "Keep x: A chose it (r); the rule would keep deepseg",
+        ),
     ],
 )
-def test_headlines(decision, headline):
-    assert headline in word_verdict(decision).headline
+def test_headlines(study, changes, headline):
+    document = dict(read_decision(study.decision).document)
+    words = word_verdict(None if changes is None else Decision.from_json(document | changes))
+    assert headline in words.headline
+    assert words.tone == (changes["verdict"] if changes else "missing")
 
 
-def test_shares_put_equivalence_between_the_methods():
-    words = word_verdict({"method": "a", "verdict": "clear", "probability": {"a": 1.0, "b": 0.0, "equivalent": 0.0}})
-    assert [share.key for share in words.shares] == ["a", "equivalent", "b"]
+def test_shares_put_equivalence_between_the_methods(study):
+    words = word_verdict(read_decision(study.decision))
+    assert [share.key for share in words.shares] == ["propseg", "equivalent", "deepseg"]
 
 
 def test_report_of_a_real_decision(study, tmp_path):
     """decision.json as spineseg decide writes it."""
-    tables, decision = study / "tables", tmp_path / "decision.json"
+    tables, decision = study.table(Stage.ALL, "metrics.tsv").parent, tmp_path / "decision.json"
     options = ["-agreement", str(tables / "agreement.tsv"), "-slices", str(tables / "slices.tsv.gz")]
     assert main(["decide", "-metrics", str(tables / "metrics.tsv"), *options, "-o", str(decision)]) == 0
     page = tmp_path / "report.html"
-    assert main(["report", "-results", str(study), "-o", str(page), "-decision", str(decision)]) == 0
+    assert main(["report", "-results", str(study.root), "-o", str(page), "-decision", str(decision)]) == 0
     content = json.loads(decision.read_text())
     assert f"Keep {content['method']}" in text_of(page)
     assert "never give a verdict" in text_of(page)  # three participants are too few, and the report says so
 
 
+def metrics_row(image, method, **values):
+    return MetricsRow(Identity(image, image, contrast="t2"), method, "ok", values)
+
+
 def test_tables_with_one_row_draw_what_they_can(tmp_path):
-    metrics = pd.DataFrame([{"image_id": "a", "contrast": "t2", "method": "m", "status": "ok", "seconds": 1.0}])
-    drawn = draw_figures(StudyTables(["m"], metrics, pd.DataFrame(), pd.DataFrame()), tmp_path)
-    assert set(drawn) == {"failures", "cost"}
+    tables = frame_tables([metrics_row("a", "m")], timings=[Timing("a", "m", 1.0, None)])
+    assert set(draw_figures(tables, tmp_path)) == {"failures", "cost"}
 
 
 def test_numbers_are_read_as_numbers(study):
-    frames = load_tables(study, "all")
-    assert frames.metrics["dice"].dtype == float
+    records = read_stage(StudyView(study))
+    frames = frame_tables(records.metrics, records.agreement, records.slices, records.timings)
+    assert {frames.metrics[name].dtype.kind for name in ("dice", "seconds", "peak_mb")} == {"f"}
     assert frames.metrics["subject"].iloc[0] == "01"
-    assert json.loads((study / "decision.json").read_text())["method"] in frames.methods
+    assert frames.metrics["seconds"].notna().all()
+    assert records.decision.method in frames.methods
 
 
 def test_a_best_is_named_only_where_the_images_are_the_same():
-    rows = [
-        {"image_id": image, "method": method, "contrast": "t2", "status": "ok", "coverage": value, "seconds": 1.0}
-        for image in "ab"
-        for method, value in (("m", 0.9), ("n", 1.0))
-    ]
-    same, fewer = pd.DataFrame(rows), pd.DataFrame(rows[:3])  # an exception: n has one image of two
-    nothing = pd.DataFrame()
+    rows = [metrics_row(image, method, coverage=value) for image in "ab" for method, value in (("m", 0.9), ("n", 1.0))]
     named = [
-        {row["best"] for row in summarise_evidence(StudyTables(["m", "n"], metrics, nothing, nothing))}
-        for metrics in (same, fewer)
+        {row["best"] for row in summarise_evidence(frame_tables(own))}
+        for own in (rows, rows[:3])  # an exception: n has one image of two
     ]
     assert "n" in named[0]
     assert named[1] == {None}
+
+
+def test_departures_from_one_method_and_one_version_are_told(study):
+    view = StudyView(study)
+    reviews = collect_reviews(view, read_stage(view))
+    assert list_departures(None, reviews) == []
+    accepted = AcceptedChange(("code a, now b",), "a bug", "N. N.")
+    lock = Lock("deepseg", MadeBy("1", "a", {}, {}), (accepted,))
+    changed, kept = list_departures(lock, [replace(reviews[0], exception="kept by propseg"), *reviews[1:]])
+    assert changed == "Changed within the study and accepted by N. N. (a bug): code a, now b."
+    assert kept.startswith("sub-01_T2w is kept by another method")

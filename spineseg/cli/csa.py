@@ -1,49 +1,197 @@
-"""``spineseg csa``: cross-sectional area and shape of a mask, slice by slice."""
+"""``spineseg csa``: cross-sectional area and shape of a mask, over all slices, by slice or by vertebral level."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import math
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-SUMMARY = """Measure cross-sectional area and shape of masks, per slice and on average, as TSV.
+from spineseg.errors import InputError
+
+if TYPE_CHECKING:
+    from spineseg.levels.choice import JunctionWindow
+    from spineseg.volume import NativeGrid, Volume
+
+SUMMARY = """Measure cross-sectional area and shape of masks: mean and SD over all slices, by vertebral level,
+or slice by slice.
 
 Slices count from 0 at the inferior end, whatever the file's orientation. Areas are
 corrected for the angle between cord and slice; a slice whose angle is beyond 30 degrees
-is flagged in the column 'tilted'. Soft masks count by their partial volumes."""
+is counted in the column 'tilted'. Soft masks count by their partial volumes."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("-i", type=Path, nargs="+", required=True, metavar="SEG", help="masks, binary or soft")
-    parser.add_argument("-o", type=Path, metavar="FILE", help="write the table here instead of printing it")
-    parser.add_argument("-z", metavar="A:B", help="slices to use, both ends included, such as 5:23 or 2,5,8:10")
-    parser.add_argument("-perslice", type=int, choices=(0, 1), default=1, help="0: mean and SD only; default 1")
+    parser.add_argument("-o", type=Path, metavar="FILE", help="write the table here: .csv with commas, else with tabs")
+    parser.add_argument("-append", type=int, choices=(0, 1), default=0, help="1: add the rows to FILE; default 0")
+    parser.add_argument(
+        "-perslice", type=int, choices=(0, 1), default=0, help="1: each slice, then mean, sd; default 0"
+    )
     parser.add_argument("-angle-corr", type=int, choices=(0, 1), default=1, help="0: area in the slice; default 1")
     parser.add_argument("-exact", action="store_true", help="project exactly, not by the product of two cosines")
     parser.add_argument("--json", action="store_true", help="print JSON; null where a value is not defined")
+    place = parser.add_argument_group("which slices (all given must hold)")
+    place.add_argument("-z", metavar="A:B", help="slices, both ends included, such as 5:23 or 2,5,8:10")
+    place.add_argument(
+        "-vert",
+        metavar="LEVELS",
+        help="vertebral levels: 2:4, C2:C4, 2,3 or T1; C2/C3: 10 mm to each side of that disc",
+    )
+    place.add_argument("-perlevel", type=int, choices=(0, 1), default=0, help="1: one row per level; default 0")
+    place.add_argument(
+        "-vertfile", type=Path, nargs="+", metavar="FILE", help="level of each cord voxel (C2: 2, T1: 8)"
+    )
+    place.add_argument(
+        "-discfile", type=Path, nargs="+", metavar="FILE", help="a voxel per disc; 3: C2/C3, above vertebra 3"
+    )
+    place.add_argument("-pmj", type=Path, nargs="+", metavar="FILE", help="a voxel on the pontomedullary junction")
+    place.add_argument("-pmj-distance", type=float, metavar="MM", help="middle of the slices, mm below it on the cord")
+    place.add_argument("-pmj-extent", type=float, default=20.0, metavar="MM", help="length of cord used; default 20")
+    place.add_argument(
+        "-centerline", type=Path, nargs="+", metavar="FILE", help="line for the angles, .nii.gz or .csv; default: SEG's"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure each mask, print or write the table."""
-    from spineseg.metrics.table import TABLE_COLUMNS, shape_rows, summary_rows
+    from spineseg.metrics.table import TABLE_COLUMNS
     from spineseg.studyfolder.files import format_table
     from spineseg.writing import write_text
 
-    correction = "none" if not args.angle_corr else "exact" if args.exact else "product"
-    rows = []
-    for path in args.i:
-        slices = shape_rows(path, correction, args.z)
-        rows += [*(slices if args.perslice else []), *summary_rows(path, slices)]
+    _check_arguments(args)
+    rows = [row | {"file": path.name} for n, path in enumerate(args.i) for row in _measure(args, n)]
     if args.json:
-        rows = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in rows]
+        rows = [{name: _to_json(row.get(name)) for name in TABLE_COLUMNS} for row in rows]
         text = json.dumps(rows, indent=2) + "\n"
     else:
         text = format_table(TABLE_COLUMNS, rows)
-    if args.o:
+        if args.o and ".csv" in args.o.suffixes:
+            text = _to_csv(text)
+    if args.o and args.append:
+        _append(args.o, text)
+    elif args.o:
         write_text(args.o, text)
-        print(f"wrote {args.o}")
     else:
         print(text, end="")
+        return 0
+    print(f"wrote {args.o}")
     return 0
+
+
+def _check_arguments(args: argparse.Namespace) -> None:
+    """Refuse options that do not go together, before anything is read."""
+    if args.vertfile and args.discfile:
+        raise InputError("-vertfile and -discfile: expected one of them; choose the file that the levels come from")
+    if (args.vert or args.perlevel) and not (args.vertfile or args.discfile):
+        flag = f"-vert {args.vert}" if args.vert else "-perlevel 1"
+        raise InputError(f"{flag}: expected a file of levels or discs, found none; add -vertfile or -discfile")
+    if (args.pmj is None) != (args.pmj_distance is None):
+        raise InputError("-pmj and -pmj-distance: expected both, found one; give the junction and the distance from it")
+    if args.pmj_distance is not None and not (args.pmj_extent > 0 and math.isfinite(args.pmj_distance)):
+        raise InputError(f"-pmj-extent {args.pmj_extent:g}: expected a length above 0 mm and a finite distance")
+    if args.append and (not args.o or args.json or args.o.suffix == ".gz"):
+        raise InputError("-append 1: expected -o with a .csv or .tsv file to add rows to")
+    for name in ("vertfile", "discfile", "pmj", "centerline"):
+        files = getattr(args, name)
+        if files and len(files) not in (1, len(args.i)):
+            raise InputError(f"-{name}: expected one file, or one per mask ({len(args.i)}), found {len(files)}")
+
+
+def _measure(args: argparse.Namespace, n: int) -> list[dict[str, Any]]:
+    """Rows of the n-th mask; says on standard error what the reader must know."""
+    from spineseg.levels.files import load_labels
+    from spineseg.levels.names import parse_request
+    from spineseg.levels.rows import measure_rows
+    from spineseg.metrics.table import parse_slices
+    from spineseg.volume import load_mask
+
+    path = args.i[n]
+    requests = [parse_request(args.vert)] if args.vert else []
+    volume, grid = load_mask(path)
+    labels = _file_of(args.vertfile or args.discfile, n)
+    values = None if labels is None else load_labels(labels, grid)
+    rows = measure_rows(
+        volume.data,
+        volume.zooms,
+        per="level" if args.perlevel else "slice" if args.perslice else "request",
+        requests=requests,
+        chosen=parse_slices(args.z, volume.shape[2]),
+        discs=values if args.discfile else None,
+        level_values=values if args.vertfile else None,
+        junction=_read_junction(args, n, volume, grid),
+        centers_mm=_read_centers(_file_of(args.centerline, n), volume, grid),
+        correction="none" if not args.angle_corr else "exact" if args.exact else "product",
+        source=str(labels),
+    )
+    for note in dict.fromkeys(row["note"] for row in rows if "missing" in row.get("note", "")):
+        print(f"spineseg csa: warning: {labels}: {note}; what it would separate is reported together", file=sys.stderr)
+    return rows
+
+
+def _file_of(files: list[Path] | None, n: int) -> Path | None:
+    """Return the file for the n-th mask: its own, or the one for all."""
+    return None if not files else files[n if len(files) > 1 else 0]
+
+
+def _read_junction(args: argparse.Namespace, n: int, volume: Volume, grid: NativeGrid) -> JunctionWindow | None:
+    """Read the window below the pontomedullary junction, where one is asked for."""
+    from spineseg.levels.choice import JunctionWindow
+    from spineseg.levels.files import load_junction
+
+    path = _file_of(args.pmj, n)
+    if path is None:
+        return None
+    point = load_junction(path, grid) * volume.zooms
+    return JunctionWindow(point, args.pmj_distance, args.pmj_extent, str(path))
+
+
+def _read_centers(path: Path | None, volume: Volume, grid: NativeGrid) -> Any:
+    """Read a centerline as (K, 2) positions in mm by slice, NaN where it has none."""
+    if path is None:
+        return None
+    import numpy as np
+
+    from spineseg.centerline.curve import load_centerline
+
+    line = load_centerline(path, grid)
+    centers = np.full((volume.shape[2], 2), np.nan)
+    centers[line.slices] = line.points_vox[:, :2] * volume.zooms[:2]
+    return centers
+
+
+def _to_json(value: Any) -> Any:
+    """JSON has no NaN: what is not defined is null."""
+    return None if value == "" or (isinstance(value, float) and math.isnan(value)) else value
+
+
+def _to_csv(text: str) -> str:
+    """Turn a table with tabs into one with commas, empty where nothing is known, as SCT writes it."""
+    import csv
+    import io
+
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerows(["" if cell == "n/a" else cell for cell in line.split("\t")] for line in text.splitlines())
+    return out.getvalue()
+
+
+def _append(path: Path, text: str) -> None:
+    """Add the rows of a table to a file that may exist, whole even where several processes do so at once."""
+    import fcntl
+
+    header, _, rows = text.partition("\n")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+", encoding="utf-8") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            stream.seek(0)
+            old = stream.read()
+            if old and old.partition("\n")[0] != header:
+                raise InputError(f"{path}: expected the columns of this table, found others; choose another file")
+            stream.write(("" if old.endswith("\n") else "\n") + rows if old else text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be added to ({error}); choose another file") from error

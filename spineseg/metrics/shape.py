@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -84,7 +86,12 @@ class _Points:
 
 
 def compute_shape(
-    cord: ArrayLike, zooms: ArrayLike, *, correction: str = "product", smooth_mm: float = SMOOTH_MM
+    cord: ArrayLike,
+    zooms: ArrayLike,
+    *,
+    correction: str = "product",
+    smooth_mm: float = SMOOTH_MM,
+    find_tangents: Callable[[NDArray[np.float64], float], NDArray[np.float64]] | None = None,
 ) -> SliceShape:
     """Compute area and shape of the cord in each axial slice.
 
@@ -101,6 +108,8 @@ def compute_shape(
         across the cord; they differ by 3 % at 30 degrees about both axes.
     smooth_mm : float, mm
         Wavelength that the smoothing of the line through the centroids halves.
+    find_tangents : callable, optional
+        Another line: returns unit tangents (K, 3) from centroids (K, 2), mm, and the slices' distance, mm.
 
     Returns
     -------
@@ -127,7 +136,8 @@ def compute_shape(
             f"expected a 3-D mask and a correction of {CORRECTIONS}, found {cord.shape}, {correction!r}"
         )
     points, area, centroid = _collect(cord, zooms)
-    tangents = compute_tangents(centroid[:, :2] * zooms[:2], float(zooms[2]), smooth_mm=smooth_mm)
+    find_tangents = find_tangents or partial(compute_tangents, smooth_mm=smooth_mm)
+    tangents = find_tangents(centroid[:, :2] * zooms[:2], float(zooms[2]))
     if correction == "none":
         tangents = np.where(np.isnan(tangents), np.nan, [0.0, 0.0, 1.0])
     cos_ap = tangents[:, 2] / np.hypot(tangents[:, 0], tangents[:, 2])

@@ -1,22 +1,36 @@
-"""The table of one mask's shape that the command line prints."""
+"""Rows of a table of area and shape: one slice, or the mean and SD over some."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spineseg.errors import InputError
-from spineseg.metrics.shape import compute_shape
-from spineseg.volume import load_mask
+from spineseg.metrics.shape import SliceShape
+
+Row = dict[str, Any]
 
 VALUE_COLUMNS = (
     *("csa_mm2", "csa_axial_mm2", "diameter_ap_mm", "diameter_rl_mm", "eccentricity", "solidity"),
     *("orientation_deg", "angle_ap_deg", "angle_rl_deg", "length_mm"),
 )
-TABLE_COLUMNS = ("file", "slice", "position_mm", *VALUE_COLUMNS, "tilted")
+SD_COLUMNS = {
+    name: f"{name.removesuffix(unit)}_sd{unit}"
+    for name in VALUE_COLUMNS
+    if name != "length_mm"  # summed, not averaged
+    for unit in [next((u for u in ("_mm2", "_mm", "_deg") if name.endswith(u)), "")]
+}
+"""Column of the SD of each measure, such as ``csa_sd_mm2``."""
+
+PLACE_COLUMNS = ("slice", "slices", "level", "vert_level", "distance_pmj_mm", "position_mm")
+TABLE_COLUMNS = (
+    *("file", *PLACE_COLUMNS, *VALUE_COLUMNS, "tilted", "n_slices"),
+    *SD_COLUMNS.values(),
+    "note",
+)
+NAN = float("nan")
 
 
 def parse_slices(text: str | None, n_slices: int) -> NDArray[np.bool_]:
@@ -57,58 +71,49 @@ def parse_slices(text: str | None, n_slices: int) -> NDArray[np.bool_]:
     return chosen
 
 
-def shape_rows(path: str | Path, correction: str = "product", slices: str | None = None) -> list[dict[str, Any]]:
-    """Measure the chosen slices of a mask file from its first to its last slice with cord.
+def slice_row(shape: SliceShape, k: int, spacing_mm: float, **place: Any) -> Row:
+    """Return the row of slice `k`; `place` fills further columns."""
+    return {
+        "slice": k,
+        "slices": str(k),
+        "position_mm": k * spacing_mm,
+        **{name: float(getattr(shape, name)[k]) for name in VALUE_COLUMNS},
+        "tilted": int(shape.is_tilted[k]),
+        "n_slices": int(np.isfinite(shape.csa_mm2[k])),
+        **place,
+    }
+
+
+def mean_row(shape: SliceShape, chosen: NDArray[np.bool_], **place: Any) -> Row:
+    """Return the row that averages slices.
 
     Parameters
     ----------
-    path : str or Path
-    correction : str
-        As in `compute_shape`.
-    slices : str, optional
-        As in `parse_slices`.
+    shape : SliceShape
+    chosen : (K,) ndarray of bool
+        Slices without cord do not count.
+    **place
+        Fills further columns.
 
     Returns
     -------
-    list of dict
-        One per slice, keys `TABLE_COLUMNS`; empty inner slices have NaN.
+    dict
+        Slice ``mean``. Means in the measures' columns and population SD in `SD_COLUMNS`, each over the slices
+        that have the value, NaN where none has; `length_mm` is the sum, `tilted` the number of tilted slices.
     """
-    volume, _ = load_mask(path)
-    shape = compute_shape(volume.data, volume.zooms, correction=correction)
-    chosen = parse_slices(slices, volume.shape[2])
-    found = np.flatnonzero(np.isfinite(shape.csa_mm2))
-    if not found.size:
-        return []
-    tilted = shape.is_tilted
-    return [
-        {
-            "file": Path(path).name,
-            "slice": int(k),
-            "position_mm": float(k * volume.zooms[2]),
-            **{name: float(getattr(shape, name)[k]) for name in VALUE_COLUMNS},
-            "tilted": int(tilted[k]),
-        }
-        for k in range(found[0], found[-1] + 1)
-        if chosen[k]
-    ]
+    used = chosen & np.isfinite(shape.csa_mm2)
+    row: Row = {"slice": "mean", "position_mm": NAN}
+    for name in VALUE_COLUMNS:
+        values = getattr(shape, name)[used]
+        values = values[np.isfinite(values)]
+        row[name] = float(values.mean()) if values.size else NAN
+        if name in SD_COLUMNS:
+            row[SD_COLUMNS[name]] = float(values.std()) if values.size else NAN
+    row["length_mm"] = float(shape.length_mm[used].sum())
+    row["tilted"], row["n_slices"] = int(shape.is_tilted[used].sum()), int(used.sum())
+    return row | place
 
 
-def summary_rows(path: str | Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Average per-slice rows: mean and population SD over the slices with a value, length summed.
-
-    Returns
-    -------
-    list of dict
-        Two rows, slice ``mean`` and ``sd``; NaN where no slice has a value.
-    """
-    summary = []
-    for name, reduce in (("mean", np.mean), ("sd", np.std)):
-        row: dict[str, Any] = {"file": Path(path).name, "slice": name, "position_mm": float("nan")}
-        for column in VALUE_COLUMNS:
-            values = np.array([r[column] for r in rows if np.isfinite(r["csa_mm2"])], np.float64)
-            values = values[np.isfinite(values)]
-            row[column] = float(reduce(values)) if values.size else float("nan")
-        row["length_mm"] = float(np.nansum([r["length_mm"] for r in rows])) if name == "mean" else float("nan")
-        row["tilted"] = sum(r["tilted"] for r in rows) if name == "mean" else ""
-        summary.append(row)
-    return summary
+def sd_row(mean: Row) -> Row:
+    """Return the SD of a row of means as a row of its own, slice ``sd``, as tables by slice end."""
+    return {"slice": "sd", "position_mm": NAN, **{name: mean[sd] for name, sd in SD_COLUMNS.items()}, "length_mm": NAN}

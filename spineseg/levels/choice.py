@@ -1,0 +1,205 @@
+"""Which slices a row of the table averages: levels, stretches around discs, distances from the junction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spineseg.errors import InputError
+from spineseg.levels.names import Request, disc_name, find_runs, format_runs, range_name
+from spineseg.levels.slices import Levels
+from spineseg.metrics.cord_line import fit_cord_line
+
+HALF_STRETCH_MM = 10.0
+"""``C2/C3`` is the cord up to this far to each side of the disc, along the cord."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Slices that one row averages, and what they are.
+
+    Parameters
+    ----------
+    chosen : (K,) ndarray of bool
+    level : str
+        By name, such as ``C2-C3`` or ``C2/C3``; empty where no level was asked for.
+    vert_level : str
+        By SCT's numbers, such as ``2:3``; empty for stretches around discs.
+    note : str
+        What the reader must know of it.
+    """
+
+    chosen: NDArray[np.bool_]
+    level: str = ""
+    vert_level: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class JunctionWindow:
+    """Cord at a distance from the pontomedullary junction (PMJ), measured along the cord.
+
+    Parameters
+    ----------
+    point_mm : (3,) ndarray, mm
+        The junction, voxel index times voxel size.
+    distance_mm, extent_mm : float, mm
+        Middle and whole length of the window.
+    source : str
+        The file, for messages.
+    """
+
+    point_mm: NDArray[np.float64]
+    distance_mm: float
+    extent_mm: float = 20.0
+    source: str = "pmj"
+
+
+def choose_stretches(
+    levels: Levels, request: Request, has_cord: NDArray[np.bool_], arc_mm: NDArray[np.float64], *, per_level: bool
+) -> list[Stretch]:
+    """Find the slices that a request means.
+
+    Parameters
+    ----------
+    levels : Levels
+    request : Request
+    has_cord : (K,) ndarray of bool
+        Slices that can be measured.
+    arc_mm : (K,) ndarray, mm
+        Position of each slice along the cord's line.
+    per_level : bool
+        One stretch for each level and disc; else one for all together.
+
+    Returns
+    -------
+    list of Stretch
+        From inferior to superior, as SCT's rows. Levels that a missing disc would separate come together,
+        even where one alone was asked for; level and note say so.
+
+    Raises
+    ------
+    InputError
+        If a level or disc is not in the file, one disc alone is, or a level has no slice with cord.
+    """
+    groups = _requested_groups(levels, request)
+    parts = [_level_stretch(levels, group, has_cord) for group in groups]
+    parts += [_disc_stretch(levels, disc, has_cord, arc_mm) for disc in request.discs]
+    if per_level:
+        return sorted(parts, key=lambda part: np.flatnonzero(part.chosen)[0])
+    values = sorted({level for first, last in groups for level in range(first, last + 1)})
+    names = [range_name(first, last) for first, last in find_runs(values)]
+    names += [disc_name(disc) for disc in request.discs]
+    notes = [levels.note(first, last) for first, last in find_runs(values)]
+    notes += [part.note for part in parts[len(groups) :]]
+    chosen = np.any([part.chosen for part in parts], axis=0)
+    return [Stretch(chosen, ";".join(names), format_runs(values), "; ".join(filter(None, notes)))]
+
+
+def request_all(levels: Levels, has_cord: NDArray[np.bool_]) -> Request:
+    """Return the request for every level that has slices with cord."""
+    groups = [(a, b) for a, b in levels.groups if ((levels.first == a) & has_cord).any()]
+    return Request(",".join(range_name(a, b) for a, b in groups), tuple(groups))
+
+
+def _requested_groups(levels: Levels, request: Request) -> list[tuple[int, int]]:
+    """Groups of levels that the ranges of a request touch, superior first."""
+    if request.ranges and len(levels.disc_arc_mm) == 1:
+        only = next(iter(levels.disc_arc_mm))
+        raise InputError(
+            f"{levels.source}: expected at least two discs to bound a level, found only disc {only} "
+            f"({disc_name(only)}); label more discs, or ask for {disc_name(only)}"
+        )
+    asked = {level for first, last in request.ranges for level in range(first, last + 1)}
+    wanted = {(a, b) for a, b in levels.groups if asked & set(range(a, b + 1))}
+    if lacking := sorted(asked - {level for a, b in wanted for level in range(a, b + 1)}):
+        known = ", ".join(range_name(a, b) for a, b in _joined(levels.groups)) or "no level"
+        names = ", ".join(range_name(a, b) for a, b in find_runs(lacking))
+        raise InputError(
+            f"{levels.source}: expected level {names} ({format_runs(lacking)}), found {known}; "
+            "ask for these, or label more"
+        )
+    return sorted(wanted)
+
+
+def _joined(groups: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Runs of levels that the groups cover."""
+    return find_runs(sorted({level for first, last in groups for level in range(first, last + 1)}))
+
+
+def _level_stretch(levels: Levels, group: tuple[int, int], has_cord: NDArray[np.bool_]) -> Stretch:
+    """Slices with cord of one group of levels."""
+    first, last = group
+    chosen = (levels.first == first) & (levels.last == last) & has_cord
+    name = range_name(first, last)
+    if not chosen.any():
+        raise InputError(f"{levels.source}: level {name}: expected slices with cord, found none; check mask and labels")
+    return Stretch(chosen, name, format_runs(list(range(first, last + 1))), levels.note(first, last))
+
+
+def _disc_stretch(levels: Levels, disc: int, has_cord: NDArray[np.bool_], arc_mm: NDArray[np.float64]) -> Stretch:
+    """Slices with cord around one disc."""
+    name = disc_name(disc)
+    if not levels.disc_arc_mm:
+        raise InputError(f"{levels.source}: {name} is a stretch around a disc; give the discs as -discfile")
+    if disc not in levels.disc_arc_mm:
+        known = ", ".join(map(disc_name, sorted(levels.disc_arc_mm)))
+        raise InputError(f"{levels.source}: expected disc {disc} ({name}), found {known}; label it")
+    offset = arc_mm - levels.disc_arc_mm[disc]
+    near = np.abs(offset) <= HALF_STRETCH_MM + 1e-6  # 1e-6: rounding
+    chosen = near & has_cord
+    if not chosen.any():
+        raise InputError(f"{levels.source}: {name}: expected cord within 10 mm of the disc, found none; check mask")
+    half = np.gradient(arc_mm)[has_cord].mean() / 2 if len(arc_mm) > 1 else HALF_STRETCH_MM
+    reach = offset[has_cord].min() - half, offset[has_cord].max() + half
+    short = reach[0] > -HALF_STRETCH_MM or reach[1] < HALF_STRETCH_MM or (near & ~has_cord).any()
+    return Stretch(chosen, name, "", f"{name}: the mask does not reach 10 mm to each side" if short else "")
+
+
+def junction_distance(
+    window: JunctionWindow, centers_mm: NDArray[np.float64], spacing_mm: float, has_cord: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Measure how far below the junction each slice lies, and choose those of the window.
+
+    Parameters
+    ----------
+    window : JunctionWindow
+    centers_mm : (K, 2) ndarray, mm
+        Center of the cord in each slice, NaN where there is none.
+    spacing_mm : float, mm
+    has_cord : (K,) ndarray of bool
+
+    Returns
+    -------
+    distance_mm : (K,) ndarray, mm
+        Along a smooth line through cord and junction.
+    chosen : (K,) ndarray of bool
+
+    Raises
+    ------
+    InputError
+        If the mask does not cover the window without a gap.
+    """
+    centers = centers_mm.copy()
+    k = round(window.point_mm[2] / spacing_mm)
+    if np.isnan(centers[k]).any():
+        centers[k] = window.point_mm[:2]
+    line = fit_cord_line(centers, spacing_mm)
+    assert line is not None  # the junction itself is a point
+    distance = line.project(window.point_mm[None])[1][0] - line.arc_of_slices(len(centers), spacing_mm)
+    low, high = window.distance_mm - window.extent_mm / 2, window.distance_mm + window.extent_mm / 2
+    chosen = (distance >= low) & (distance <= high)
+    covered = distance[has_cord]
+    gap = " with a gap" if (chosen & ~has_cord).any() else ""
+    half = np.abs(np.diff(distance)).mean() / 2 if len(distance) > 1 else 0.0
+    if gap or not covered.size or covered.min() - half > low or covered.max() + half < high:
+        found = f"{max(covered.min(), 0):.0f} to {covered.max():.0f} mm{gap}" if covered.size else "no cord"
+        raise InputError(
+            f"{window.source}: expected cord {low:g} to {high:g} mm below the junction, found {found}; "
+            "choose another -pmj-distance or -pmj-extent"
+        )
+    if not chosen.any():
+        raise InputError(f"{window.source}: no slice lies {low:g} to {high:g} mm below the junction; widen -pmj-extent")
+    return distance, chosen

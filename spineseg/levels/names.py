@@ -1,0 +1,148 @@
+"""Names of vertebral levels and discs, and what a user asks for by them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from spineseg.errors import InputError
+
+REGIONS = (("C", 1, 7), ("T", 8, 12), ("L", 20, 5), ("S", 25, 5))
+"""Letter, value of the first level and number of levels of each region, as in SCT's label files."""
+
+NOT_DISCS = {49: "pontomedullary groove", 50: "pontomedullary junction", 60: "conus medullaris"}
+"""Values of a label file that mark something else than a disc or a level."""
+
+PMJ_VALUE = 50
+"""Value of the pontomedullary junction in label files."""
+
+LAST_LEVEL = 29
+"""S5."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one text asks for: levels, stretches around discs, or both.
+
+    Parameters
+    ----------
+    text : str
+    ranges : tuple of (int, int)
+        First and last level of each range.
+    discs : tuple of int
+        Discs by the value of the level below.
+    """
+
+    text: str
+    ranges: tuple[tuple[int, int], ...] = ()
+    discs: tuple[int, ...] = ()
+
+
+def level_name(value: int) -> str:
+    """Return the name of a level.
+
+    Examples
+    --------
+    >>> [level_name(value) for value in (2, 8, 20, 25)]
+    ['C2', 'T1', 'L1', 'S1']
+    """
+    for letter, first, count in REGIONS:
+        if first <= value < first + count:
+            return f"{letter}{value - first + 1}"
+    return str(value)
+
+
+def disc_name(value: int) -> str:
+    """Return the name of the disc above a level.
+
+    Examples
+    --------
+    >>> disc_name(3), disc_name(1)
+    ('C2/C3', 'top of C1')
+    """
+    return f"{level_name(value - 1)}/{level_name(value)}" if value > 1 else "top of C1"
+
+
+def range_name(first: int, last: int) -> str:
+    """Return the name of a run of levels, such as ``C3-C4``."""
+    return level_name(first) if first == last else f"{level_name(first)}-{level_name(last)}"
+
+
+def format_runs(values: list[int]) -> str:
+    """Write increasing numbers as SCT does: runs by a colon, between them a semicolon.
+
+    Examples
+    --------
+    >>> format_runs([2, 3, 4, 7])
+    '2:4;7'
+    """
+    return ";".join(f"{a}:{b}" if a < b else str(a) for a, b in find_runs(values))
+
+
+def find_runs(values: list[int]) -> list[tuple[int, int]]:
+    """Return first and last of each run of increasing whole numbers."""
+    runs: list[tuple[int, int]] = []
+    for value in values:
+        if runs and value == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], value)
+        else:
+            runs.append((value, value))
+    return runs
+
+
+def parse_request(text: str) -> Request:
+    """Read a choice of levels.
+
+    Parameters
+    ----------
+    text : str
+        Parts separated by commas: a level (``2``, ``C2``, ``T1``, ``L1``), a range of levels (``2:4``,
+        ``C2:C4``, ``C2-C4``), or the stretch around a disc (``C2/C3``).
+
+    Returns
+    -------
+    Request
+
+    Raises
+    ------
+    InputError
+        If a part is none of these.
+
+    Examples
+    --------
+    >>> parse_request("2:4,T1").ranges, parse_request("C2/C3").discs
+    (((2, 4), (8, 8)), (3,))
+    """
+    ranges, discs = [], []
+    for part in text.replace(";", ",").split(","):
+        ends = re.split(r"([:/-])", part.strip())
+        if len(ends) not in (1, 3):
+            raise InputError(f"levels {text!r}: expected levels such as 2:4, C2 or C2/C3, found {part.strip()!r}")
+        first, last = _read_level(ends[0], text), _read_level(ends[-1], text)
+        if len(ends) == 3 and ends[1] == "/":
+            if last != first + 1:
+                raise InputError(
+                    f"levels {text!r}: expected two neighbours around a disc such as C2/C3, found {part.strip()!r}"
+                )
+            discs.append(last)
+        elif first > last:
+            raise InputError(f"levels {text!r}: expected the upper level first, found {part.strip()!r}")
+        else:
+            ranges.append((first, last))
+    return Request(text, tuple(ranges), tuple(discs))
+
+
+def _read_level(text: str, whole: str) -> int:
+    """Return the value of one level, given by name or number."""
+    text = text.strip().upper()
+    match = re.fullmatch(r"([CTLS]?)(\d+)", text)
+    if match:
+        letter, number = match[1], int(match[2])
+        if not letter and 1 <= number <= LAST_LEVEL:
+            return number
+        for name, first, count in REGIONS:
+            if letter == name and 1 <= number <= count:
+                return first + number - 1
+    raise InputError(
+        f"levels {whole!r}: expected C1-C7, T1-T12, L1-L5, S1-S5 or 1-{LAST_LEVEL}, found {text or 'nothing'!r}"
+    )

@@ -1,0 +1,162 @@
+"""Rows of area and shape of one mask: by slice, by level, by range of levels, or over all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from spineseg.errors import InputError
+from spineseg.levels.choice import JunctionWindow, Stretch, choose_stretches, junction_distance, request_all
+from spineseg.levels.names import Request, format_runs, range_name
+from spineseg.levels.slices import Levels, find_discs, levels_from_discs, levels_from_values
+from spineseg.metrics.section import compute_sections
+from spineseg.metrics.shape import SliceShape
+from spineseg.metrics.table import Row, mean_row, sd_row, slice_row
+
+PER = ("request", "level", "slice")
+"""What gets a row: each request (or the whole mask without one), each level, or each slice."""
+
+
+def measure_rows(
+    cord: NDArray,
+    zooms: ArrayLike,
+    *,
+    per: str = "request",
+    requests: Sequence[Request] = (),
+    chosen: NDArray[np.bool_] | None = None,
+    discs: NDArray | None = None,
+    level_values: NDArray | None = None,
+    junction: JunctionWindow | None = None,
+    centers_mm: NDArray | None = None,
+    correction: str = "product",
+    source: str = "labels",
+) -> list[Row]:
+    """Measure area and shape of one mask by slice, level or range.
+
+    Parameters
+    ----------
+    cord : (I, J, K) ndarray, bool, or partial volumes in [0, 1]
+        Canonical orientation.
+    zooms : (3,) array_like, mm
+    per : {"request", "level", "slice"}
+        ``"level"`` splits the requests into their levels, or takes all levels without a request;
+        ``"slice"`` ends with the mean and SD over all slices.
+    requests : sequence of Request
+        Levels and stretches around discs, from `spineseg.levels.names.parse_request`.
+    chosen : (K,) ndarray of bool, optional
+        Only these slices.
+    discs, level_values : (I, J, K) ndarray, optional
+        Disc labels, or the level of each cord voxel; one of them where levels are asked for.
+    junction : JunctionWindow, optional
+        Only slices in this window; its distance is a column.
+    centers_mm : (K, 2) ndarray, mm, optional
+        Line that angles and planes come from, by slice; the mask's own line by default.
+    correction : {"product", "exact", "none"}
+        As in `spineseg.metrics.shape.compute_shape`.
+    source : str
+        File of the labels, for messages.
+
+    Returns
+    -------
+    list of dict
+        Keys as in `spineseg.metrics.table.TABLE_COLUMNS`, except ``file``.
+
+    Raises
+    ------
+    InputError
+        If labels and mask do not give what is asked for; the message is one line.
+    """
+    zooms = np.asarray(zooms, np.float64)
+    spacing = float(zooms[2])
+    shape, line = compute_sections(cord, zooms, correction=correction, centers_mm=centers_mm)
+    has_cord = np.isfinite(shape.csa_axial_mm2)
+    n_slices = len(has_cord)
+    _check_covered(has_cord, shape, centers_mm)
+    allowed = np.ones(n_slices, bool) if chosen is None else chosen
+    distance = np.full(n_slices, np.nan)
+    if junction is not None:
+        centers = shape.centroid_vox[:, :2] * zooms[:2] if centers_mm is None else centers_mm
+        distance, window = junction_distance(junction, centers, spacing, has_cord)
+        allowed = allowed & window
+        if not allowed.any():
+            raise InputError(f"{junction.source}: none of the slices of -z lies in the window; choose others")
+    levels, stretches = None, [Stretch(np.ones(n_slices, bool))]
+    if discs is not None or level_values is not None:
+        if line is None:
+            raise InputError(f"{source}: expected levels of a cord, found an empty mask; check the mask")
+        if discs is not None:
+            levels = levels_from_discs(find_discs(discs, zooms, source), line, n_slices, spacing, source)
+        else:
+            levels = levels_from_values(level_values, cord, zooms, source)
+        if per == "level" and not requests:
+            requests = [request_all(levels, has_cord & allowed)]
+        if requests:
+            arc = line.arc_of_slices(n_slices, spacing)
+            stretches = []
+            for request in requests:
+                stretches += choose_stretches(levels, request, has_cord, arc, per_level=per == "level")
+    elif requests or per == "level":
+        raise InputError("levels: expected a file of levels or discs, found none; give -vertfile or -discfile")
+    return [
+        row
+        for stretch in stretches
+        for row in _stretch_rows(shape, _restrict(stretch, allowed, source), spacing, levels, distance, per == "slice")
+    ]
+
+
+def _check_covered(has_cord: NDArray[np.bool_], shape: SliceShape, centers_mm: NDArray | None) -> None:
+    """Refuse a line that does not reach all slices of the mask."""
+    lacking = np.flatnonzero(has_cord & np.isnan(shape.length_mm))
+    if centers_mm is not None and lacking.size:
+        raise InputError(
+            f"-centerline: expected a point for each slice of the mask, found none for slices "
+            f"{format_runs(lacking.tolist())}; extend the centerline or choose another"
+        )
+
+
+def _restrict(stretch: Stretch, allowed: NDArray[np.bool_], source: str) -> Stretch:
+    """Keep the allowed slices of a stretch."""
+    kept = stretch.chosen & allowed
+    if stretch.level and not kept.any():
+        raise InputError(f"{source}: level {stretch.level}: none of its slices is among those chosen by -z or -pmj")
+    return Stretch(kept, stretch.level, stretch.vert_level, stretch.note)
+
+
+def _stretch_rows(
+    shape: SliceShape,
+    stretch: Stretch,
+    spacing_mm: float,
+    levels: Levels | None,
+    distance_mm: NDArray[np.float64],
+    per_slice: bool,
+) -> list[Row]:
+    """Rows of one stretch: its mean, or its slices and then mean and SD."""
+    used = np.flatnonzero(stretch.chosen & np.isfinite(shape.csa_mm2))
+    mean = mean_row(
+        shape,
+        stretch.chosen,
+        slices=format_runs(used.tolist()),
+        level=stretch.level,
+        vert_level=stretch.vert_level,
+        distance_pmj_mm=float(distance_mm[used].mean()) if used.size else np.nan,
+        note=stretch.note,
+    )
+    if not per_slice:
+        return [mean]
+    inside = np.flatnonzero(stretch.chosen[: used[-1] + 1]) if used.size else used
+    inside = inside[inside >= used[0]] if used.size else inside
+    rows = [
+        slice_row(shape, int(k), spacing_mm, distance_pmj_mm=float(distance_mm[k]), **_level_of(levels, int(k)))
+        for k in inside
+    ]
+    return [*rows, mean, sd_row(mean)]
+
+
+def _level_of(levels: Levels | None, k: int) -> dict[str, str]:
+    """Level of one slice, by name and by number."""
+    if levels is None or levels.first[k] == 0:
+        return {}
+    first, last = int(levels.first[k]), int(levels.last[k])
+    return {"level": range_name(first, last), "vert_level": format_runs(list(range(first, last + 1)))}

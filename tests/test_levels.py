@@ -1,0 +1,352 @@
+"""Vertebral levels: SCT's own values on a real mask, names, files, and a line for each mistake.
+
+``python tests/test_levels.py`` prints the differences from SCT that docs/measures.md tells.
+"""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from spineseg.cli import main
+from spineseg.errors import InputError
+from spineseg.levels.names import level_name, parse_request
+
+DATA = Path(__file__).parents[2] / "shared" / "data" / "levels"
+needs_levels = pytest.mark.skipif(not DATA.is_dir(), reason="mask and levels are not at ../shared/data/levels")
+
+
+def run_csv(tmp_path, *flags):
+    """Rows of ``spineseg csa`` as a reader of its CSV sees them."""
+    out = tmp_path / "csa.csv"
+    assert main(["csa", *map(str, flags), "-o", str(out)]) == 0
+    with out.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+SCT_COLUMNS = (
+    *("area_mm2", "diameter_ap_mm", "diameter_rl_mm", "eccentricity", "length_mm"),
+    *("angle_ap_deg", "angle_rl_deg"),
+)
+
+
+def row_like(expected, folder):
+    """Row of ours for the call and the slices of one of SCT's."""
+    words = expected["call"].split(" (")[0].split()
+    flags = [DATA / word if word.endswith(".nii.gz") else word for word in words]
+    rows = {row["slices"]: row for row in run_csv(folder, "-i", DATA / "cord.nii.gz", *flags)}
+    return rows[expected["slices"]]
+
+
+def sct_rows():
+    if not DATA.is_dir():
+        return []
+    with (DATA / "sct_values.tsv").open() as stream:
+        return list(csv.DictReader(stream, delimiter="\t"))
+
+
+@needs_levels
+@pytest.mark.parametrize("expected", sct_rows(), ids=lambda row: f"{row['call'][:9]} {row['level']}")
+def test_as_sct(expected, tmp_path):
+    row = row_like(expected, tmp_path)
+    for name in SCT_COLUMNS:
+        got, sct = float(row[name.replace("area", "csa")]), float(expected[name])
+        assert got == pytest.approx(sct, **({"abs": 0.5} if name.endswith("deg") else {"rel": 0.01})), name
+    if (
+        "-discfile" in expected["call"] and expected["level"] == "3"
+    ):  # disc 4 has no label: SCT takes level 4 for level 3
+        assert (row["vert_level"], row["level"]) == ("3:4", "C3-C4")
+        assert "disc 4 is missing" in row["note"]
+    else:
+        assert row["vert_level"] == expected["level"]
+
+
+@needs_levels
+def test_template_from_discs_and_from_levels(tmp_path):
+    template = str(DATA.parent / "template" / "PAM50_small_")
+    flags = ["-i", f"{template}cord.nii.gz", "-vert", "C2:T11", "-perlevel", "1"]
+    discs = run_csv(tmp_path, *flags, "-discfile", f"{template}label_disc.nii.gz")
+    levels = run_csv(tmp_path, *flags, "-vertfile", f"{template}levels.nii.gz")
+    assert [row["vert_level"] for row in discs] == [str(level) for level in range(18, 1, -1)]
+    for a, b in zip(discs, levels, strict=True):
+        assert a["level"] == b["level"]
+        ends = [[int(end) for end in row["slices"].split(":")] for row in (a, b)]
+        np.testing.assert_allclose(*ends, atol=1)  # the small copy rounds discs and levels each for itself
+        assert float(a["csa_mm2"]) == pytest.approx(float(b["csa_mm2"]), rel=0.02)
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        ("text", "ranges", "discs"),
+        [
+            ("2:4", ((2, 4),), ()),
+            ("C2:C4", ((2, 4),), ()),
+            ("c2-c4", ((2, 4),), ()),
+            ("2,3", ((2, 2), (3, 3)), ()),
+            ("C2", ((2, 2),), ()),
+            ("T1", ((8, 8),), ()),
+            ("L1, S1", ((20, 20), (25, 25)), ()),
+            ("C7:T2", ((7, 9),), ()),
+            ("C2/C3", (), (3,)),
+            ("C7/T1,T12/L1", (), (8, 20)),
+        ],
+    )
+    def test_parsed(self, text, ranges, discs):
+        request = parse_request(text)
+        assert (request.ranges, request.discs) == (ranges, discs)
+
+    @pytest.mark.parametrize(
+        "text", ["", "C8", "T13", "4:2", "C2/C4", "C2:C3:C4", "2-", "0", "30", "x", "C2//C3", "-3"]
+    )
+    def test_refused(self, text):
+        with pytest.raises(InputError, match="levels"):
+            parse_request(text)
+
+    def test_every_level_has_its_name(self):
+        names = [level_name(value) for value in range(1, 30)]
+        assert names[6:8] == ["C7", "T1"]
+        assert names[18:20] == ["T12", "L1"]
+        assert len(set(names)) == 29
+        assert [parse_request(name).ranges[0][0] for name in names] == list(range(1, 30))
+
+
+SHAPE, ZOOMS = (20, 20, 60), (1.0, 1.0, 2.0)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A cord of squares, C2 to C5 by discs and by levels; `write` adds label files."""
+    affine = np.diag([-ZOOMS[0], ZOOMS[1], ZOOMS[2], 1.0])
+    cord = np.zeros(SHAPE, np.uint8)
+    cord[6:14, 7:13, 4:56] = 1
+    levels = np.zeros(SHAPE, np.uint8)
+    for level, (low, high) in {5: (6, 16), 4: (17, 28), 3: (29, 40), 2: (41, 50)}.items():
+        levels[6:14, 7:13, low : high + 1] = level
+
+    def write(name, marks, *, affine=affine, shape=SHAPE, dtype=np.float32):
+        data = marks if isinstance(marks, np.ndarray) else np.zeros(shape, dtype)
+        if isinstance(marks, dict):
+            for value, (i, j, k) in marks.items():
+                data[i, j, k] = value
+        nib.save(nib.Nifti1Image(data, affine), tmp_path / f"{name}.nii.gz")
+        return str(tmp_path / f"{name}.nii.gz")
+
+    paths = {"cord": write("cord", cord), "levels": write("levels", levels)}
+    paths["discs"] = write("discs", {3: (10, 17, 40), 4: (10, 17, 28), 5: (10, 17, 16), 6: (10, 17, 5)})
+    return paths, write
+
+
+def refused(capsys, *flags):
+    """The one line that a mistake gets."""
+    assert main(["csa", *flags]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
+    return printed.err
+
+
+class TestMistakes:
+    @pytest.mark.parametrize("flag", ["-discfile", "-vertfile"])
+    def test_another_grid(self, files, capsys, flag):
+        paths, write = files
+        moved = write("moved", {3: (10, 10, 30)}, affine=np.diag([-1.0, 1.0, 2.0, 1.0]) + np.eye(4, k=3) * 5)
+        assert "affine" in refused(capsys, "-i", paths["cord"], flag, moved, "-vert", "3")
+        small = write("small", {3: (5, 5, 5)}, shape=(10, 20, 60))
+        assert "small.nii.gz" in refused(capsys, "-i", paths["cord"], flag, small, "-vert", "3")
+
+    @pytest.mark.parametrize("flag", ["-discfile", "-vertfile", "-pmj"])
+    def test_no_label(self, files, capsys, flag):
+        paths, write = files
+        more = ["-pmj-distance", "40"] if flag == "-pmj" else ["-vert", "3"]
+        assert "no label" in refused(capsys, "-i", paths["cord"], flag, write("none", {}), *more)
+
+    def test_marks_that_are_no_discs(self, files, capsys):
+        paths, write = files
+        marks = write("marks", {49: (10, 10, 50), 50: (10, 10, 52), 60: (10, 10, 6)})
+        message = refused(capsys, "-i", paths["cord"], "-discfile", marks, "-vert", "3")
+        assert "pontomedullary junction" in message
+        assert "conus" in message
+
+    def test_marks_beside_discs_do_not_count(self, files, tmp_path):
+        paths, write = files
+        more = write("more", {3: (10, 17, 40), 4: (10, 17, 28), 49: (10, 10, 55), 50: (10, 10, 52), 60: (10, 10, 30)})
+        row = run_csv(tmp_path, "-i", paths["cord"], "-discfile", more, "-vert", "3")[0]
+        assert row["slices"] == "29:40"
+
+    def test_one_disc_bounds_no_level(self, files, capsys, tmp_path):
+        paths, write = files
+        one = write("one", {3: (10, 17, 40)})
+        assert "C2/C3" in refused(capsys, "-i", paths["cord"], "-discfile", one, "-vert", "3")
+        assert "C2/C3" in refused(capsys, "-i", paths["cord"], "-discfile", one, "-perlevel", "1")
+        assert run_csv(tmp_path, "-i", paths["cord"], "-discfile", one, "-vert", "C2/C3")[0]["slices"] == "35:45"
+
+    def test_swapped_discs(self, files, capsys):
+        paths, write = files
+        swapped = write("swapped", {3: (10, 17, 28), 4: (10, 17, 40), 5: (10, 17, 16)})
+        message = refused(capsys, "-i", paths["cord"], "-discfile", swapped, "-vert", "3")
+        assert "disc 4" in message
+        assert "above" in message
+
+    def test_swapped_levels(self, files, capsys):
+        paths, write = files
+        upside_down = np.asarray(nib.load(paths["levels"]).dataobj)[:, :, ::-1]
+        file = write("upside_down", np.ascontiguousarray(upside_down))
+        assert "above" in refused(capsys, "-i", paths["cord"], "-vertfile", file, "-vert", "3")
+
+    @pytest.mark.parametrize("labels", ["discs", "levels"])
+    @pytest.mark.parametrize("text", ["7", "T1", "2:7"])
+    def test_level_not_in_the_file(self, files, capsys, labels, text):
+        paths, _ = files
+        flag = {"discs": "-discfile", "levels": "-vertfile"}[labels]
+        message = refused(capsys, "-i", paths["cord"], flag, paths[labels], "-vert", text)
+        assert ("T1" if text == "T1" else "C7") in message
+
+    def test_level_without_cord(self, files, capsys):
+        paths, write = files
+        high = write("high", {2: (10, 17, 58), 3: (10, 17, 56), 4: (10, 17, 40)})
+        message = refused(capsys, "-i", paths["cord"], "-discfile", high, "-vert", "2")
+        assert "C2" in message
+        assert "none" in message
+        assert "-z" in refused(capsys, "-i", paths["cord"], "-discfile", paths["discs"], "-vert", "3", "-z", "5:9")
+
+    @pytest.mark.parametrize("flags", [("-vert", "2:3"), ("-perlevel", "1"), ("-vert", "C2/C3")])
+    def test_levels_without_a_file(self, files, capsys, flags):
+        assert "-discfile" in refused(capsys, "-i", files[0]["cord"], *flags)
+
+    def test_wrong_values(self, files, capsys):
+        paths, write = files
+        for value, part in ((99, "99"), (3.4, "whole")):
+            file = write("wrong", {value: (10, 10, 30), 4: (10, 10, 20)})
+            for flag in ("-discfile", "-vertfile"):
+                assert part in refused(capsys, "-i", paths["cord"], flag, file, "-vert", "3")
+
+    def test_one_kind_of_file_for_the_other(self, files, capsys):
+        paths, write = files
+        assert "levels" in refused(capsys, "-i", paths["cord"], "-discfile", paths["levels"], "-vert", "3")
+        for file in (paths["discs"], write("on_cord", {3: (10, 10, 40), 4: (10, 10, 28)})):
+            assert "-discfile" in refused(capsys, "-i", paths["cord"], "-vertfile", file, "-vert", "3")
+
+    def test_flags_that_do_not_go_together(self, files, capsys):
+        paths, write = files
+        cord, discs = ["-i", paths["cord"]], ["-discfile", paths["discs"]]
+        assert "one of them" in refused(capsys, *cord, *discs, "-vertfile", paths["levels"])
+        assert "-pmj" in refused(capsys, *cord, "-pmj-distance", "64")
+        assert "-pmj" in refused(capsys, *cord, "-pmj", write("pmj", {50: (10, 10, 58)}))
+        assert "-append" in refused(capsys, *cord, "-append", "1")
+        assert "stretch" in refused(capsys, *cord, "-vertfile", paths["levels"], "-vert", "C2/C3")
+        assert "per mask" in refused(capsys, *cord, *cord[1:], "-vertfile", *[paths["levels"]] * 3, "-vert", "3")
+
+    def test_window_beyond_the_cord(self, files, capsys):
+        paths, write = files
+        pmj = write("pmj", {50: (10, 10, 58)})
+        message = refused(capsys, "-i", paths["cord"], "-pmj", pmj, "-pmj-distance", "110")
+        assert "100 to 120 mm" in message
+        two = write("two", {1: (10, 10, 58), 2: (10, 10, 50)})
+        assert "found 2" in refused(capsys, "-i", paths["cord"], "-pmj", two, "-pmj-distance", "40")
+
+    def test_empty_mask(self, files, capsys):
+        paths, write = files
+        empty = write("empty", {}, dtype=np.uint8)
+        assert "empty mask" in refused(capsys, "-i", empty, "-discfile", paths["discs"], "-vert", "3")
+        assert main(["csa", "-i", empty]) == 0
+        assert "n/a" in capsys.readouterr().out
+
+
+class TestLevels:
+    @pytest.mark.parametrize(("flag", "labels"), [("-discfile", "discs"), ("-vertfile", "levels")])
+    def test_slices(self, files, tmp_path, flag, labels):
+        paths, _ = files
+        rows = run_csv(tmp_path, "-i", paths["cord"], flag, paths[labels], "-vert", "3:5", "-perlevel", "1")
+        assert [(row["level"], row["slices"]) for row in rows] == [("C5", "6:16"), ("C4", "17:28"), ("C3", "29:40")]
+
+    def test_missing_discs_are_said(self, files, tmp_path, capsys):
+        paths, write = files
+        few = write("few", {3: (10, 17, 40), 6: (10, 17, 5)})
+        rows = run_csv(tmp_path, "-i", paths["cord"], "-discfile", few, "-vert", "4")
+        assert [(row["level"], row["vert_level"], row["slices"]) for row in rows] == [("C3-C5", "3:5", "6:40")]
+        assert rows[0]["note"] == "C3-C5: discs 4, 5 are missing"
+        assert "discs 4, 5 are missing" in capsys.readouterr().err
+
+    def test_open_ends_are_said(self, files, tmp_path):
+        paths, _ = files
+        rows = run_csv(tmp_path, "-i", paths["cord"], "-discfile", paths["discs"], "-perlevel", "1")
+        assert [row["level"] for row in rows] == ["C6", "C5", "C4", "C3", "C2"]
+        assert "no disc below" in rows[0]["note"]
+        assert "no disc above" in rows[-1]["note"]
+        assert {row["note"] for row in rows[1:-1]} == {""}
+
+    def test_c1_and_its_top(self, files, tmp_path):
+        paths, write = files
+        top = write("top", {1: (10, 17, 50), 2: (10, 17, 46), 3: (10, 17, 40)})
+        rows = run_csv(tmp_path, "-i", paths["cord"], "-discfile", top, "-vert", "1:2", "-perlevel", "1")
+        assert [(row["level"], row["slices"]) for row in rows] == [("C2", "41:46"), ("C1", "47:50")]
+
+    def test_slices_tell_their_level(self, files, tmp_path):
+        paths, _ = files
+        rows = run_csv(tmp_path, "-i", paths["cord"], "-vertfile", paths["levels"], "-perslice", "1")
+        assert len(rows) == 52 + 2
+        assert (rows[0]["slice"], rows[0]["level"]) == ("4", "")
+        assert (rows[10]["slice"], rows[10]["level"], rows[10]["vert_level"]) == ("14", "C5", "5")
+        assert [row["slice"] for row in rows[-2:]] == ["mean", "sd"]
+
+    def test_levels_and_slices_must_both_hold(self, files, tmp_path):
+        paths, _ = files
+        row = run_csv(tmp_path, "-i", paths["cord"], "-discfile", paths["discs"], "-vert", "3", "-z", "35:55")[0]
+        assert row["slices"] == "35:40"
+
+    def test_one_file_for_two_masks_or_one_for_each(self, files, tmp_path):
+        paths, _ = files
+        for count in (1, 2):
+            labels = [paths["levels"]] * count
+            rows = run_csv(tmp_path, "-i", paths["cord"], paths["cord"], "-vertfile", *labels, "-vert", "3")
+            assert [row["slices"] for row in rows] == ["29:40", "29:40"]
+
+
+class TestFiles:
+    def test_append(self, files, tmp_path, capsys):
+        paths, _ = files
+        for name in ("all.csv", "all.tsv"):
+            for _ in range(2):
+                assert main(["csa", "-i", paths["cord"], "-o", str(tmp_path / name), "-append", "1"]) == 0
+            lines = (tmp_path / name).read_text().splitlines()
+            assert len(lines) == 3
+            assert lines[1] == lines[2]
+            assert lines[0].startswith("file," if name.endswith("csv") else "file\t")
+        (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+        capsys.readouterr()
+        refused(capsys, "-i", paths["cord"], "-o", str(tmp_path / "other.csv"), "-append", "1")
+        assert (tmp_path / "other.csv").read_text() == "a,b\n1,2\n"
+
+    def test_centerline_gives_the_angles(self, files, tmp_path, capsys):
+        paths, write = files
+        line = np.zeros(SHAPE, np.uint8)
+        for k in range(2, 58):
+            line[10, round(3 + k / 4), k] = 1  # 1 mm for 8 mm of height
+        file = write("line", line)
+        for correction in ([], ["-exact"]):
+            row = run_csv(tmp_path, "-i", paths["cord"], "-centerline", file, *correction)[0]
+            assert float(row["angle_rl_deg"]) == pytest.approx(np.degrees(np.arctan(1 / 8)), abs=0.3)
+            assert float(row["csa_mm2"]) == pytest.approx(48 * np.cos(np.arctan(1 / 8)), rel=1e-3)
+        line[:, :, :20] = 0
+        capsys.readouterr()
+        message = refused(capsys, "-i", paths["cord"], "-centerline", write("short", line))
+        assert "4:19" in message
+
+
+if __name__ == "__main__":
+    for row in sct_rows():
+        with tempfile.TemporaryDirectory() as folder:
+            ours = row_like(row, Path(folder))
+        print(row["call"][:9], row["slices"], end=":")
+        for name in (*SCT_COLUMNS, "area_sd_mm2", "diameter_ap_mm", "orientation_deg", "solidity"):
+            got, sct = float(ours[name.replace("area", "csa")]), float(row[name])
+            print(
+                f" {name} {got - sct:+.2f}" if name.endswith("deg") else f" {name} {100 * (got / sct - 1):+.2f} %",
+                end="",
+            )
+        print()
