@@ -147,7 +147,7 @@ def _find_centerline(image: Path, args: argparse.Namespace, detector: Detector |
     if args.method == "optic":
         volume, grid = load_image(image, contrast=args.c, bval=args.bval)
         return estimate_centerline(volume, args.c, detector=detector), grid
-    mask, grid = load_mask(image)
+    mask, grid = load_mask(image, any_positive=True)
     smoothing = SMOOTHING_MM if args.smooth is None else args.smooth
     return centerline_from_mask(mask.data, mask.zooms, smoothing_mm=smoothing), grid
 
