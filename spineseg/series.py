@@ -121,8 +121,8 @@ def find_bval(path: str | Path) -> Path | None:
             closest = fitting[max(fitting)]
             if len(closest) > 1:
                 raise InputError(
-                    f"{path}: expected b-values in one file, found {closest[0].name} and {closest[1].name} in {folder}; "
-                    "name one after the image"
+                    f"{path}: expected b-values in one file, found {closest[0].name} and {closest[1].name} "
+                    f"in {folder}; name one after the image"
                 )
             return closest[0]
     return None

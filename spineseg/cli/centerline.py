@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spineseg.cli import one_line
 from spineseg.cli.segment_images import parse_contrast
 from spineseg.errors import InputError
+from spineseg.writing import check_writable
 
 if TYPE_CHECKING:
     from spineseg.centerline.curve import Centerline
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 SUMMARY = "Find the centerline of the cord in an image (optic), or take it from a segmentation (fitseg)."
 
 SUFFIXES = (".nii.gz", ".nii", ".csv")
+OUTPUT_SUFFIXES = (".nii.gz", ".csv")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             results.append(_process_image(image, args, detector))
         except InputError as error:
-            print(f"spineseg centerline: error: {error}", file=sys.stderr)
+            print(f"spineseg centerline: error: {one_line(error)}", file=sys.stderr)
             results.append({"image": str(image), "status": "failed", "message": str(error), "files": []})
             continue
         if args.v and not args.json:
@@ -90,6 +93,10 @@ def _check_options(args: argparse.Namespace) -> None:
     for position, stem in enumerate(stems):
         if stem in stems[:position]:
             raise InputError(f"{stem}: two of the images would be written there; write them to two folders")
+        if args.o is not None and args.o.is_dir():
+            raise InputError(f"-o {args.o}: expected the name of a file, found a folder; use -ofolder")
+        for suffix in OUTPUT_SUFFIXES:
+            check_writable(stem.with_name(f"{stem.name}{suffix}"))
 
 
 def output_stem(image: Path, args: argparse.Namespace) -> Path:
@@ -125,7 +132,7 @@ def _process_image(image: Path, args: argparse.Namespace, detector: Detector | N
         zooms = np.linalg.norm(to_canonical(np.zeros(grid.shape3, dtype=np.uint8), grid.affine).affine[:3, :3], axis=0)
         line = extend_centerline(line, zooms, np.arange(n_slices))
     stem = output_stem(image, args)
-    files = [stem.with_name(f"{stem.name}.nii.gz"), stem.with_name(f"{stem.name}.csv")]
+    files = [stem.with_name(f"{stem.name}{suffix}") for suffix in OUTPUT_SUFFIXES]
     save_centerline(files[0], line, grid)
     save_centerline_csv(files[1], line, grid)
     return {

@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spineseg.cli import one_line
 from spineseg.contrasts import CONTRASTS, SUFFIX_CONTRAST
 from spineseg.errors import InputError, SpinesegError
-from spineseg.writing import file_stem
+from spineseg.writing import check_writable, file_stem
 
 if TYPE_CHECKING:
     from spineseg.methods import ImageTask, PreparedMethod
@@ -130,7 +131,7 @@ def _segment_one(
         result = segment_file(task, method, progress)
     except SpinesegError as error:
         progress.end_image("failed")
-        print(f"spineseg {method.name}: error: {error}", file=sys.stderr)
+        print(f"spineseg {method.name}: error: {one_line(error)}", file=sys.stderr)
         return {"image": str(task.image), "status": "failed", "message": str(error), "files": []}
     page = _add_to_qc(args, result, method.name) if args.qc else None
     if not args.json:
@@ -150,11 +151,16 @@ def _check_outputs(args: argparse.Namespace, outputs: list[Path]) -> None:
     """Refuse outputs that would overwrite each other or the input."""
     if args.o is not None and len(args.i) > 1:
         raise InputError(f"-o {args.o}: names one file, found {len(args.i)} images; use -ofolder")
+    if args.o is not None and args.o.is_dir():
+        raise InputError(f"-o {args.o}: expected the name of a file, found a folder; use -ofolder")
     for position, path in enumerate(outputs):
         if path in outputs[:position]:
             raise InputError(f"{path}: two of the images would be written there; segment them into two folders")
         if path.resolve() in [image.resolve() for image in args.i]:
             raise InputError(f"{path}: is the image itself; choose another name with -o")
+        check_writable(path)
+    if args.qc:
+        check_writable(args.qc / "index.html")
 
 
 def _add_to_qc(args: argparse.Namespace, result: Any, name: str) -> Path:

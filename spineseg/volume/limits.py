@@ -145,6 +145,6 @@ def check_geometry(path: Path, affine: NDArray[np.float64], shape: tuple[int, ..
     sampled = np.prod(np.where(in_slice, np.maximum(field / SAMPLED_MM, 1), shape3))
     if sampled > MAX_SAMPLED:
         raise GeometryError(
-            f"{path}: expected slices that {MAX_SAMPLED >> 20} million pixels of {SAMPLED_MM:g} mm cover, found a field "
-            f"of {' x '.join(f'{f:.0f}' for f in field)} mm that needs {sampled / (1 << 20):.0f} million; crop it"
+            f"{path}: expected slices that {MAX_SAMPLED >> 20} million pixels of {SAMPLED_MM:g} mm cover, found "
+            f"a field of {' x '.join(f'{f:.0f}' for f in field)} mm that needs {sampled / 2**20:.0f} million; crop it"
         )

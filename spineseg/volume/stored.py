@@ -138,7 +138,8 @@ def _open_nifti(path: Path, is_mask: bool) -> StoredImage:
         source = read_compressed(path, HEAD_BYTES, claimed_bytes)
     elif (claimed := claimed_bytes(start)) != stored:
         raise InputError(
-            f"{path}: damaged or truncated (its header claims {claimed} bytes, found {stored}); copy or convert it again"
+            f"{path}: damaged or truncated (its header claims {claimed} bytes, found {stored}); "
+            "copy or convert it again"
         )
     header = found[0]
     affine, notes, forms_disagree = _place(path, header)
@@ -174,7 +175,7 @@ def _open_other(path: Path, is_mask: bool) -> StoredImage:
         check_geometry(path, affine, image.shape)
         header = nib.Nifti1Image(np.zeros(image.shape[:3], np.uint8), affine).header
     values = _as_float(image.dataobj)
-    values = values.reshape((*image.shape[:3], 1)[:3] + (-1,))
+    values = values.reshape(*(*image.shape[:3], 1)[:3], -1)
     return StoredImage(image.shape, affine, header, lambda number: values[..., number], notes, forms_disagree)
 
 
