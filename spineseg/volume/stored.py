@@ -249,4 +249,6 @@ def _form_gap(header: nib.Nifti1Header, shape: tuple[int, ...]) -> float:
 
 def _writable_header(header: nib.Nifti1Header) -> nib.Nifti1Header:
     """Return a NIfTI-1 header of a single file, without the extensions."""
+    header = header.copy()
+    header["vox_offset"] = 0  # nibabel sets it when it writes, and comments on an odd one
     return nib.Nifti1Header.from_header(header)
