@@ -25,7 +25,7 @@ from scipy import ndimage as ndi
 from scipy.stats import spearmanr
 
 from spineseg.segmentation import Segmentation
-from spineseg.volume import Volume, crop, resample_in_plane
+from spineseg.volume import Volume, crop
 
 TARGET = 0.02
 """Dice that a copy may lose."""
@@ -78,6 +78,30 @@ def crop_field(volume: Volume, reference: np.ndarray) -> Volume:
     return crop(volume, (slice(start[0], stop[0]), slice(start[1], stop[1]), slice(None)))
 
 
+def resample_in_plane(volume: Volume, zoom_mm: float) -> Volume:
+    """Resample axes 0 and 1 to square pixels of `zoom_mm`; slices stay as they are.
+
+    The centres of the old and the new field of view coincide, and the affine says so,
+    so nothing is shifted by half a voxel. Outside values repeat the border.
+    """
+    zooms, old = volume.zooms[:2], np.array(volume.shape[:2])
+    new = np.maximum(1, np.round(old * zooms / zoom_mm)).astype(int)
+    step = zoom_mm / zooms
+    first = (old - 1) / 2 - step * (new - 1) / 2
+    data = ndi.affine_transform(
+        volume.data,
+        [*step, 1.0],
+        offset=[*first, 0.0],
+        output_shape=(*new, volume.shape[2]),
+        order=1,
+        mode="nearest",
+    )
+    affine = volume.affine.copy()
+    affine[:3, :2] *= step
+    affine[:3, 3] += volume.affine[:3, :2] @ first
+    return Volume(data, affine)
+
+
 def resample(zoom_mm: float) -> Change:
     """Sample the axial slices at another pixel size, the mean of what a larger pixel covers."""
 
@@ -87,7 +111,7 @@ def resample(zoom_mm: float) -> Change:
         wider = np.maximum(zoom_mm / volume.zooms[:2], 1)
         sigma = np.sqrt((wider**2 - 1) / 12)  # boxes of both widths have the variance of their width**2 / 12
         blurred = ndi.gaussian_filter(volume.data, (*sigma, 0)) if sigma.any() else volume.data
-        return resample_in_plane(Volume(blurred, volume.affine), zoom_mm, order=1)
+        return resample_in_plane(Volume(blurred, volume.affine), zoom_mm)
 
     return change
 

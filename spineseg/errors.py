@@ -1,12 +1,16 @@
 """Errors that the package raises; the command line turns them into one line and an exit code."""
 
 
+def one_line(text: object) -> str:
+    """Return a message without line breaks and control codes, which names of files may bring along."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in str(text))
+
+
 class SpinesegError(Exception):
     """Base of every error raised on purpose; its message is one printable line, whatever names are in it."""
 
     def __init__(self, message: object = ""):
-        text = " ".join(str(message).split("\n"))
-        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in text))
+        super().__init__(one_line(message))
 
 
 class InputError(SpinesegError):
@@ -18,6 +22,10 @@ class InputError(SpinesegError):
 
 class GeometryError(InputError):
     """Two images that must share a grid do not, or a grid is unusable."""
+
+
+class OutputError(InputError):
+    """A file cannot be written: the disk is full, or the folder is not ours. It is no fault of an image."""
 
 
 class ModelError(InputError):

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
+from spineseg.bids import parse_name
 from spineseg.errors import InputError
 from spineseg.writing import file_stem
+
+if TYPE_CHECKING:  # numpy is imported where it is used, so that an index can look for b-values without it
+    import numpy as np
+    from numpy.typing import NDArray
 
 B_VALUE_WEIGHTED = 50.0
 """s/mm²; above it a volume counts as diffusion weighted. Scanners write 5-50 for nominal b = 0."""
 
 
 def average_series(
-    data: NDArray, path: Path, contrast: str | None, bval: str | Path | None, notes: list[str]
+    read_volume: Callable[[int], NDArray[np.float32]],
+    n_volumes: int,
+    path: Path,
+    contrast: str | None,
+    bval: str | Path | None,
+    notes: list[str],
 ) -> NDArray[np.float32]:
     """Average a series over time, diffusion over its weighted volumes only.
 
     Parameters
     ----------
-    data : (I, J, K, T) ndarray
+    read_volume : callable
+        From the number of a volume to its values, (I, J, K) ndarray.
+    n_volumes : int
     path : Path
-        The image's file; its b-values lie beside it unless `bval` names them.
+        The image's file; `find_bval` tells where its b-values lie unless `bval` does.
     contrast : str or None
     bval : str or Path, optional
     notes : list of str
@@ -32,33 +43,123 @@ def average_series(
     Returns
     -------
     mean : (I, J, K) ndarray of float32
+        Of the finite values of each voxel; NaN where there is none.
 
     Raises
     ------
     InputError
         If `bval` is missing, or the b-values are no numbers or not as many as volumes.
     """
-    data = data.reshape((*data.shape[:3], -1))
-    weighted = _weighted_volumes(path, data.shape[3], bval) if contrast == "dwi" else None
-    if weighted is None:
-        notes.append(f"mean of {data.shape[3]} volumes")
-        return data.mean(axis=3, dtype=np.float64).astype(np.float32)
-    notes.append(f"mean of {int(weighted.sum())} of {data.shape[3]} volumes (b > {B_VALUE_WEIGHTED:g} s/mm²)")
-    return data[..., weighted].mean(axis=3, dtype=np.float64).astype(np.float32)
+    import numpy as np
+
+    chosen = list(range(n_volumes))
+    words = f"mean of {n_volumes} volumes"
+    if contrast == "dwi":
+        b_values = _read_b_values(path, n_volumes, bval)
+        weighted = [] if b_values is None else np.flatnonzero(b_values > B_VALUE_WEIGHTED).tolist()
+        if weighted:
+            chosen = weighted
+            words = f"mean of {len(chosen)} of {n_volumes} volumes (b > {B_VALUE_WEIGHTED:g} s/mm²)"
+        else:
+            why = "no b-values were found" if b_values is None else f"none has b > {B_VALUE_WEIGHTED:g} s/mm²"
+            words += f": all of them, since {why}"
+    notes.append(words)
+    total, count, n_spoilt = 0.0, None, 0
+    for position, number in enumerate(chosen):
+        volume = read_volume(number)
+        finite = np.isfinite(volume)
+        if not finite.all():
+            n_spoilt += 1
+            if count is None:
+                count = np.full(volume.shape, position, dtype=np.int32)
+            volume = np.where(finite, volume, np.float32(0))
+        if count is not None:
+            count += finite
+        total = total + volume.astype(np.float64)
+    if count is None:
+        return (total / len(chosen)).astype(np.float32)
+    notes.append(f"{n_spoilt} of {len(chosen)} volumes hold NaN or infinite values, which were left out of the mean")
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (total / count).astype(np.float32)
 
 
-def _weighted_volumes(path: Path, n_volumes: int, bval: str | Path | None) -> NDArray[np.bool_] | None:
-    """Return which volumes are diffusion weighted, None where no b-values tell."""
-    file = Path(bval) if bval else path.with_name(file_stem(path) + ".bval")
-    if not file.is_file():
-        if bval:
-            raise InputError(f"{file}: no such b-values file")
+def find_bval(path: str | Path) -> Path | None:
+    """Find the b-values of a diffusion series by BIDS inheritance.
+
+    Parameters
+    ----------
+    path : str or Path
+        The image.
+
+    Returns
+    -------
+    Path or None
+        The ``.bval`` of the image's name beside it, or else the closest with its suffix and no entity that the
+        image has not: in its folder, its session's, its subject's or the dataset's. In one folder the one with
+        most entities.
+
+    Raises
+    ------
+    InputError
+        If two files of one folder fit equally well.
+    """
+    path = Path(path)
+    own = path.with_name(file_stem(path) + ".bval")
+    if own.is_file():
+        return own
+    name = parse_name(file_stem(path))
+    if name is None:
         return None
+    wanted = _entities(name.stem)
+    for folder in _levels(path, name.subject):
+        fitting: dict[int, list[Path]] = {}
+        for file in sorted(folder.glob(f"*{name.suffix}.bval")):
+            found = _entities(file.stem)
+            if file.is_file() and found.items() <= wanted.items():
+                fitting.setdefault(len(found), []).append(file)
+        if fitting:
+            closest = fitting[max(fitting)]
+            if len(closest) > 1:
+                raise InputError(
+                    f"{path}: expected b-values in one file, found {closest[0].name} and {closest[1].name} "
+                    f"in {folder}; name one after the image"
+                )
+            return closest[0]
+    return None
+
+
+def _levels(path: Path, subject: str) -> list[Path]:
+    """Return the folders from the image's up to the dataset's; the image's alone outside a BIDS dataset."""
+    folders = [path.parent, *path.absolute().parent.parents][:4]
+    names = [path.absolute().parent.name, *(folder.name for folder in folders[1:])]
+    if f"sub-{subject}" not in names[:3]:
+        return folders[:1]
+    return folders[: names.index(f"sub-{subject}") + 2]
+
+
+def _entities(stem: str) -> dict[str, str]:
+    """Return the parts of a BIDS name by key, the suffix under the empty one."""
+    *pairs, suffix = stem.split("_")
+    return dict(pair.partition("-")[::2] for pair in pairs) | {"": suffix}
+
+
+def _read_b_values(path: Path, n_volumes: int, bval: str | Path | None) -> NDArray[np.float64] | None:
+    """Return the b-values of a series, s/mm², None where no file tells."""
+    import numpy as np
+
+    file = Path(bval) if bval else find_bval(path)
+    if file is None:
+        return None
+    if not file.is_file():
+        raise InputError(f"{file}: no such b-values file")
     try:
-        values = np.array(file.read_text().split(), dtype=float)
+        values = np.array(file.read_text(encoding="utf-8-sig").split(), dtype=float)
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}); check its permissions") from error
     except ValueError as error:
-        raise InputError(f"{file}: expected b-values (numbers), found other text") from error
+        raise InputError(f"{file}: expected b-values (numbers), found other text; export it again") from error
     if values.size != n_volumes:
         raise InputError(f"{file}: expected {n_volumes} b-values for {path.name}, found {values.size}")
-    weighted = values > B_VALUE_WEIGHTED
-    return weighted if weighted.any() else None
+    if not (np.isfinite(values).all() and (values >= 0).all()):
+        raise InputError(f"{file}: expected b-values of 0 or more, found {values.min():g}; correct it")
+    return values

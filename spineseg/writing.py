@@ -2,38 +2,86 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from spineseg.errors import InputError
+from spineseg.errors import InputError, OutputError
+
+TEMPORARY_NAME_BYTES = 100
+"""Of the file's own name that its temporary name repeats: file systems take 255 bytes, of which we add some."""
+
+GZIP_HEADER = bytes.fromhex("1f8b0800000000000003")
+"""No name, no time, a Unix system: Python's own changes between versions."""
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write `content` under a temporary name beside `path`, then rename.
+    """Write `content` under a temporary name beside `path`, flush it to the disk, then rename.
 
     Raises
     ------
     InputError
-        If the folder cannot be made or written to.
+        If the folder cannot be made or written to, the disk is full, or `path` is a folder. Nothing is left
+        then. Its cause is the system's OSError.
     """
     path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
-    try:
+    with _temporary_beside(path) as (handle, name):
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
         Path(name).chmod(0o666 & ~_umask())  # mkstemp makes files that only the owner can read
         Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+
+
+def check_writable(path: str | Path) -> None:
+    """Try whether a file can be written, before the work whose result it shall hold.
+
+    Raises
+    ------
+    InputError
+        If `path` is a folder, or its folder cannot be made or written to. Nothing is left in either case.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: expected the name of a file, found a folder; add a name, or use -ofolder")
+    with _temporary_beside(path) as (handle, name):
+        os.close(handle)
+        Path(name).unlink()
+        raise _Undo
+
+
+class _Undo(Exception):
+    """Leave the folders as they were."""
+
+
+@contextmanager
+def _temporary_beside(path: Path) -> Iterator[tuple[int, str]]:
+    """Make a temporary file in `path`'s folder; unless all goes well, remove it and the folders made for it."""
+    missing: list[Path] = []
+    name = None
+    try:
+        missing = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        own_name = os.fsencode(path.name)[:TEMPORARY_NAME_BYTES].decode(errors="ignore")
+        handle, name = tempfile.mkstemp(prefix=f".{own_name}.", suffix=".tmp", dir=path.parent)
+        yield handle, name
+    except BaseException as error:
+        if name is not None:
+            Path(name).unlink(missing_ok=True)
+        for folder in missing:
+            with suppress(OSError):  # not made, or in use by now
+                folder.rmdir()
+        if isinstance(error, OSError):
+            reason = error.strerror or str(error)
+            raise OutputError(f"{path}: cannot be written ({reason}); free space or choose another place") from error
+        if not isinstance(error, _Undo):
+            raise
 
 
 def _umask() -> int:
@@ -55,9 +103,11 @@ def write_json(path: str | Path, content: Any) -> None:
 
 
 def compress(content: bytes) -> bytes:
-    """Gzip without name or time, so that equal content gives equal bytes."""
-    packed = gzip.compress(content, compresslevel=6, mtime=0)
-    return packed[:9] + b"\x03" + packed[10:]  # the system: Unix; from Python 3.13 on it would be "unknown"
+    """Gzip without name or time, so that equal content gives equal bytes under every Python."""
+    deflate = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
+    length = (len(content) & 0xFFFFFFFF).to_bytes(4, "little")
+    checksum = zlib.crc32(content).to_bytes(4, "little")
+    return GZIP_HEADER + deflate.compress(content) + deflate.flush() + checksum + length
 
 
 def file_stem(path: str | Path) -> str:

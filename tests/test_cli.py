@@ -43,6 +43,14 @@ def test_no_arguments_prints_the_commands_and_exits_2(capsys):
         (["propseg", "-i", "a.nii", "b.nii", "-c", "t2", "-o", "c.nii"], "use -ofolder"),
         (["propseg", "-i", "a/x.nii", "b/x.nii", "-c", "t2"], "two of the images"),
         (["propseg", "-i", "x.nii", "-c", "t2", "-threads", "-3"], "-threads"),
+        (["deepseg", "-i", "x.nii", "-centerline-soft"], "no option -centerline-soft; did you mean -centerline"),
+        (["dice", "-i", "x.nii", "-d", "y.nii", "-output.txt"], "no option -output.txt"),
+        (["dice", "-i", "x.nii", "-d", "y.nii", "-toler", "1"], "no option -toler; did you mean -tolerance"),
+        (["propseg", "-i", "x.nii", "-ct2"], "no option -ct2"),
+        (["centerline", "-i", "x.nii", "-c", "t2", "-ofold", "y"], "no option -ofold; did you mean -ofolder"),
+        (["train", "optic", "-dat", "x"], "no option -dat; did you mean -data"),
+        (["dice", "-i", "x.nii", "-d", "y.nii", "--jso"], "no option --jso; did you mean --json"),
+        (["dice", "-i", "x.nii", "-d", "y\n.nii"], "x.nii: no such file"),
     ],
 )
 def test_bad_usage_is_one_line_and_exit_2(argv, words, capsys, tmp_path, monkeypatch):
@@ -81,3 +89,21 @@ def test_doctor_reports_versions_and_weights(capsys):
     assert facts["missing"] == []
     assert facts["propseg weights"]
     assert facts["deepseg weights"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_command_reads_the_rest_of_a_word_as_a_value(command, capsys):
+    parser = build_parser(command)
+    if parser._subparsers is not None:
+        pytest.skip("its sub-commands are parsers of their own")
+    short = [option for option in parser._option_string_actions if len(option) == 2 and option != "-h"]
+    for option in [*short, "-h"]:
+        with pytest.raises(SystemExit) as caught:
+            parser.parse_args([f"{option}zzz.txt"])
+        assert caught.value.code == 2
+        assert f"no option {option}zzz.txt" in capsys.readouterr().err
+
+
+def test_negative_numbers_and_equal_signs_are_values():
+    args = build_parser("propseg").parse_args(["-i", "x.nii", "-c=t2", "-init", "-0.5", "-d", "-3"])
+    assert (args.c, args.init, args.distance_weight) == ("t2", -0.5, -3)

@@ -500,7 +500,8 @@ class TestDocument:
         metrics = pilot.write()
         image = study_image("91", included=False, pilot=False, reason="unknown suffix")
         write_index(pilot.folder, [image])
-        question = Question(methods=["propseg", "deepseg"], params=DecisionParams.from_config(FAST))
+        params, code = DecisionParams.from_config(FAST), {"measures": "m" * 64}
+        question = Question(methods=["propseg", "deepseg"], params=params, code=code)
         d = decide_from_files(metrics, table=pilot.folder.images, question=question)
         assert [(row["image_id"], row["reason"]) for row in d["excluded"]] == [
             ("sub-91_T2w", "unknown suffix"),
@@ -515,7 +516,8 @@ class TestDocument:
             for chunk, letter in (("pilot-0001", "ab"[n]), ("rest-0001", "z")):
                 made = replace(MADE_BY, code=letter * 64, weights={"w": letter * 64}, libraries={"torch": "9.9"})
                 write_chunk(pilot.folder, method, [], chunk, made)
-        question = Question(methods=["propseg", "deepseg"], params=DecisionParams.from_config(FAST))
+        params, code = DecisionParams.from_config(FAST), {"measures": "m" * 64}
+        question = Question(methods=["propseg", "deepseg"], params=params, code=code)
         d = decide_from_files(metrics, table=pilot.folder.images, question=question)
         assert d["weights_sha256"] == {"propseg": {"w": "a" * 64}, "deepseg": {"w": "b" * 64}}
         assert (d["code_sha256"]["propseg"], d["code_sha256"]["deepseg"]) == ("a" * 64, "b" * 64)

@@ -241,9 +241,10 @@ def test_wrong_parameters_are_refused(wrong):
 
 
 def test_a_kernel_without_weights_is_refused_before_an_image_is_read(tmp_path, monkeypatch, capsys):
-    from spineseg import cli, methods
+    from spineseg import cli
+    from spineseg.methods import segment_file
 
-    monkeypatch.setattr(methods, "load_image", lambda *_, **__: pytest.fail("an image was read"))
+    monkeypatch.setattr(segment_file, "load_image", lambda *_, **__: pytest.fail("an image was read"))
     for stage in ("detect", "segment"):
         config = TINY if stage == "segment" else replace(TINY, stage=stage)
         save_model(tmp_path / f"deepseg_{stage}.safetensors", UNet(config), {})

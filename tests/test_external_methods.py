@@ -113,7 +113,12 @@ def test_a_mask_with_other_axes_is_turned_to_the_image(tmp_path, bids):
         (disc(), AFFINE + np.eye(4, k=3), "failed", "affine, found one that differs by up to 1"),
         (disc() * 0, AFFINE, "empty", "the mask holds no cord"),
         (disc() * 0.6, AFFINE, "ok", "is a soft mask; cut at 0.5"),
-        (disc() + disc(4), AFFINE, "ok", "has the labels 1, 2; all count as cord"),
+        (
+            disc() + disc(4),
+            AFFINE,
+            "failed",
+            "expected a mask with one label, found the labels 1, 2; save the cord's alone, or name it",
+        ),
         (disc() * 255, AFFINE, "ok", ""),
         (disc() * 37.5, AFFINE, "failed", "is it an image?"),
         (np.indices((40, 44, 10))[0].astype(np.float32), AFFINE, "failed", "found 40 values from 0 to 39"),

@@ -72,7 +72,7 @@ def test_unequal_sessions_and_runs(tmp_path):
     assert not dwi.reference
     average = images["sub-02_ses-b_rec-average_dwi"]
     assert average.reference.endswith("rec-average_dwi_label-SC_seg.nii.gz")
-    assert not average.bval
+    assert average.bval == dwi.bval  # inherited: its name says no more than that of the series
     assert images["sub-02_ses-a_run-2_T2star"].run == "2"
     assert reasons(rows) == {"sub-03_task-rest_bold": "contrast not asked for (config key contrasts)"}
 

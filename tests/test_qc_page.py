@@ -23,6 +23,7 @@ from spineseg.studyfolder.decisions import read_membership
 from spineseg.studyfolder.images import read_images
 from spineseg.studyfolder.layout import Stage
 from spineseg.studyfolder.sidecars import Sidecar, write_sidecar
+from spineseg.volume import files
 
 
 @pytest.fixture(scope="module")
@@ -56,13 +57,13 @@ def cord(tmp_path):
 @pytest.fixture
 def reads(monkeypatch):
     """How often each image file is read, whoever reads it."""
-    found, load = Counter(), nib.load
+    found, open_image = Counter(), files.open_image
 
     def count(path, *args, **options):
         found[str(path)] += 1
-        return load(path, *args, **options)
+        return open_image(path, *args, **options)
 
-    monkeypatch.setattr(nib, "load", count)
+    monkeypatch.setattr(files, "open_image", count)
     return found
 
 

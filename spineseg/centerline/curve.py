@@ -261,7 +261,7 @@ def load_centerline(path: str | Path, grid: NativeGrid, *, smoothing_mm: float =
     if path.suffix.lower() in (".csv", ".txt"):
         points = _read_points(path, grid)
     else:
-        points = np.argwhere(load_mask(path, like=grid)[0].data > 0).astype(np.float64)
+        points = np.argwhere(load_mask(path, like=grid, any_positive=True)[0].data > 0).astype(np.float64)
     if len(points) == 0:
         raise InputError(f"{path}: expected points of a centerline, found none; mark at least one voxel")
     return centerline_from_points(points, zooms, smoothing_mm=smoothing_mm)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import errno
 import gc
 import importlib
 import os
 import sys
 from typing import NoReturn
 
-from spineseg.errors import InputError, SpinesegError
+from spineseg.errors import InputError, SpinesegError, one_line
 from spineseg.methods.registry import OWN_METHODS
 
 COMMANDS = {
@@ -40,7 +42,29 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the mistake and where help is."""
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} -h)\n")
+        self.exit(2, f"{self.prog}: error: {one_line(message)} (see {self.prog} -h)\n")
+
+    def _get_option_tuples(self, option_string: str) -> list:  # noqa: RET503, error() does not return
+        """Match options exactly: argparse would read ``-output.txt`` as ``-o utput.txt``."""
+        is_value = self._negative_number_matcher.match(option_string) or " " in option_string
+        if is_value or self._subparsers is not None:  # what follows a sub-command is for its own parser
+            return []
+        known = difflib.get_close_matches(option_string, self._option_string_actions, n=1)
+        hint = f"; did you mean {known[0]}" if known else ""
+        self.error(f"no option {option_string}{hint}")
+
+
+MACHINE_ERRORS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+)
+"""What the system says where the machine, not the program, is at fault."""
 
 
 class ShowVersion(argparse.Action):
@@ -121,8 +145,20 @@ def main(argv: list[str] | None = None) -> int:
     except SpinesegError as error:
         print(f"spineseg {command}: error: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
+    except MemoryError:
+        print(
+            f"spineseg {command}: error: not enough memory; close other programs or use another machine",
+            file=sys.stderr,
+        )
+        return 2
     except BrokenPipeError:  # the reader of our output, such as head, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in MACHINE_ERRORS:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"spineseg {command}: error: {one_line(place)}{error.strerror}; mend that and repeat", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130  # what shells report for Ctrl-C

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from spineseg.cli.segment_images import parse_contrast
 from spineseg.errors import InputError
+from spineseg.writing import check_writable
 
 if TYPE_CHECKING:
     from spineseg.centerline.curve import Centerline
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 SUMMARY = "Find the centerline of the cord in an image (optic), or take it from a segmentation (fitseg)."
 
 SUFFIXES = (".nii.gz", ".nii", ".csv")
+OUTPUT_SUFFIXES = (".nii.gz", ".csv")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,6 +92,10 @@ def _check_options(args: argparse.Namespace) -> None:
     for position, stem in enumerate(stems):
         if stem in stems[:position]:
             raise InputError(f"{stem}: two of the images would be written there; write them to two folders")
+        if args.o is not None and args.o.is_dir():
+            raise InputError(f"-o {args.o}: expected the name of a file, found a folder; use -ofolder")
+        for suffix in OUTPUT_SUFFIXES:
+            check_writable(stem.with_name(f"{stem.name}{suffix}"))
 
 
 def output_stem(image: Path, args: argparse.Namespace) -> Path:
@@ -125,7 +131,7 @@ def _process_image(image: Path, args: argparse.Namespace, detector: Detector | N
         zooms = np.linalg.norm(to_canonical(np.zeros(grid.shape3, dtype=np.uint8), grid.affine).affine[:3, :3], axis=0)
         line = extend_centerline(line, zooms, np.arange(n_slices))
     stem = output_stem(image, args)
-    files = [stem.with_name(f"{stem.name}.nii.gz"), stem.with_name(f"{stem.name}.csv")]
+    files = [stem.with_name(f"{stem.name}{suffix}") for suffix in OUTPUT_SUFFIXES]
     save_centerline(files[0], line, grid)
     save_centerline_csv(files[1], line, grid)
     return {
@@ -147,7 +153,7 @@ def _find_centerline(image: Path, args: argparse.Namespace, detector: Detector |
     if args.method == "optic":
         volume, grid = load_image(image, contrast=args.c, bval=args.bval)
         return estimate_centerline(volume, args.c, detector=detector), grid
-    mask, grid = load_mask(image)
+    mask, grid = load_mask(image, any_positive=True)
     smoothing = SMOOTHING_MM if args.smooth is None else args.smooth
     return centerline_from_mask(mask.data, mask.zooms, smoothing_mm=smoothing), grid
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from pathlib import Path
 
 from spineseg.measures import MEASURES
@@ -36,6 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-i", type=Path, required=True, metavar="MASK", help="first mask")
     parser.add_argument("-d", type=Path, required=True, metavar="MASK", help="second mask, on the same grid")
     parser.add_argument("-o", type=Path, metavar="FILE", help="write the text (or the JSON) to a file too")
+    parser.add_argument("-label", type=int, metavar="N", help="the cord's label, where -i holds several")
+    parser.add_argument("-label-d", type=int, metavar="N", help="the same of -d")
     parser.add_argument("-tolerance", type=float, metavar="MM", help="default: 0.5 mm or one in-plane voxel")
     parser.add_argument("-2d-slices", dest="per_slice", action="store_true", help="also the Dice of every axial slice")
     parser.add_argument("--json", action="store_true", help="print JSON; null where a value is not defined")
@@ -45,10 +48,14 @@ def run(args: argparse.Namespace) -> int:
     """Load both masks, compare them, print."""
     from spineseg.metrics.compare import describe_pair
     from spineseg.volume import load_mask
-    from spineseg.writing import write_text
+    from spineseg.writing import check_writable, write_text
 
-    first, grid = load_mask(args.i)
-    second, _ = load_mask(args.d, like=grid)
+    if args.o:
+        check_writable(args.o)
+    first, grid = load_mask(args.i, label=args.label)
+    second, second_grid = load_mask(args.d, like=grid, label=args.label_d)
+    for note in (*grid.notes, *second_grid.notes):
+        print(f"spineseg dice: warning: {note}", file=sys.stderr)
     values = describe_pair(first.data, second.data, first.zooms, tolerance_mm=args.tolerance)
     slice_dice = values.pop("slice_dice")
     if args.json:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from spineseg.contrasts import CONTRASTS, SUFFIX_CONTRAST
 from spineseg.errors import InputError, SpinesegError
-from spineseg.writing import file_stem
+from spineseg.writing import check_writable, file_stem
 
 if TYPE_CHECKING:
     from spineseg.methods.protocol import Method
@@ -151,11 +151,16 @@ def _check_outputs(args: argparse.Namespace, outputs: list[Path]) -> None:
     """Refuse outputs that would overwrite each other or the input."""
     if args.o is not None and len(args.i) > 1:
         raise InputError(f"-o {args.o}: names one file, found {len(args.i)} images; use -ofolder")
+    if args.o is not None and args.o.is_dir():
+        raise InputError(f"-o {args.o}: expected the name of a file, found a folder; use -ofolder")
     for position, path in enumerate(outputs):
         if path in outputs[:position]:
             raise InputError(f"{path}: two of the images would be written there; segment them into two folders")
         if path.resolve() in [image.resolve() for image in args.i]:
             raise InputError(f"{path}: is the image itself; choose another name with -o")
+        check_writable(path)
+    if args.qc:
+        check_writable(args.qc / "index.html")
 
 
 def _add_to_qc(args: argparse.Namespace, result: ImageResult) -> Path:

@@ -33,7 +33,7 @@ def load_labels(path: str | Path, grid: NativeGrid) -> NDArray[np.float32]:
     GeometryError
         If it lies on another grid.
     """
-    if not load_mask(path, like=grid)[0].data.any():
+    if not load_mask(path, like=grid, any_positive=True)[0].data.any():
         raise InputError(f"{path}: expected labels, found no label; check the file")
     return load_image(path)[0].data
 

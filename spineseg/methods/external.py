@@ -31,9 +31,6 @@ from spineseg.writing import file_stem
 if TYPE_CHECKING:
     from spineseg.progress import Progress
 
-MAX_LABELS = 20
-"""Most distinct values above 1 of a mask: parcellations of the cord have fewer, images have hundreds."""
-
 MESSAGE_LENGTH = 300
 """Characters of a program's last line that a table shows."""
 
@@ -212,7 +209,9 @@ def _find_written(target: Path) -> Path:
     raise InputError(f"ended without an error, but wrote no mask: expected {{mask}} ({target.name}), found {found}")
 
 
-def read_mask(path: Path, volume: Volume, grid: NativeGrid) -> tuple[Volume, tuple[str, ...]]:
+def read_mask(
+    path: Path, volume: Volume, grid: NativeGrid, *, label: int | None = None
+) -> tuple[Volume, tuple[str, ...]]:
     """Read a mask of an image, canonical, values 0 to 1, and what is odd about it.
 
     Parameters
@@ -220,16 +219,21 @@ def read_mask(path: Path, volume: Volume, grid: NativeGrid) -> tuple[Volume, tup
     path : Path
     volume, grid :
         The image as `load_image` returns it.
+    label : int, optional
+        The cord's, of a mask with several.
 
     Raises
     ------
     GeometryError
-        If it does not lie on the image's voxels. Other axes of the file are no obstacle.
+        If it does not lie on the image's voxels. Other axes of the file are no obstacle, unless sform and
+        qform of one of the two disagree: which voxel is which is then unknown.
     InputError
-        If it cannot be read, or holds too many values for a mask.
+        If it cannot be read, or is no mask.
     """
-    mask, own_grid = load_mask(path)
-    notes = _odd_values(path)
+    mask, own_grid = load_mask(path, label=label)
+    notes = own_grid.notes
+    if ((mask.data > 0) & (mask.data < 1)).any():
+        notes = (*notes, f"{path.name} is a soft mask; cut at 0.5")
     if mask.shape != volume.shape:
         raise GeometryError(
             f"{path}: expected the image's grid {grid.shape3}, found {own_grid.shape3}; resample it to the image"
@@ -240,23 +244,13 @@ def read_mask(path: Path, volume: Volume, grid: NativeGrid) -> tuple[Volume, tup
             f"{path}: expected the image's affine, found one that differs by up to {gap:.3g}; resample it to the image"
         )
     if own_grid.shape3 != grid.shape3 or not np.allclose(own_grid.affine, grid.affine, atol=AFFINE_TOLERANCE_MM):
+        if grid.forms_disagree or own_grid.forms_disagree:
+            raise GeometryError(
+                f"{path}: expected the image's axes, found others, and sform and qform of the header disagree; "
+                "save it on the image's grid"
+            )
         notes = (*notes, f"{path.name} has other axes than the image; turned to the image's")
     return mask, notes
-
-
-def _odd_values(path: Path) -> tuple[str, ...]:
-    """Say what a mask holds that is not 0 and 1, refusing what must be an image."""
-    import nibabel as nib
-
-    values = np.unique(np.nan_to_num(np.asarray(nib.load(path).dataobj, dtype=np.float32)))
-    if values[0] != 0 or (values[-1] > 1 and (len(values) > MAX_LABELS + 1 or (values % 1).any())):
-        raise InputError(
-            f"{path}: expected a mask (0 and 1, or 0 to 1), found {len(values)} values from {values[0]:g} to "
-            f"{values[-1]:g}; is it an image?"
-        )
-    if values[-1] > 1 and len(values) > 2:
-        return (f"{path.name} has the labels {', '.join(f'{v:g}' for v in values[values > 0])}; all count as cord",)
-    return (f"{path.name} is a soft mask; cut at 0.5",) if (values % 1).any() else ()
 
 
 def _as_segmentation(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spineseg.bids import sidecar_path
-from spineseg.errors import InputError, ModelError
+from spineseg.errors import InputError, ModelError, OutputError
 from spineseg.methods.protocol import ImageInput, Method
 from spineseg.provenance import PeakMemory, sha256_file
 from spineseg.segmentation import Segmentation
@@ -119,11 +119,11 @@ def segment_file(task: ImageTask, method: Method, progress: Progress) -> ImageRe
 def segment_or_explain(task: ImageTask, method: Method, progress: Progress) -> ImageResult:
     """Segment one image file; one that cannot be segmented leaves a sidecar without a mask that says why.
 
-    Only what is no fault of an image (no memory, no weights) is raised.
+    Only what is no fault of an image (no memory, no disk, no weights) is raised: nothing is recorded of it.
     """
     try:
         return segment_file(task, method, progress)
-    except (MemoryError, ModelError):
+    except (MemoryError, ModelError, OutputError):
         raise
     except Exception as error:  # one image must not stop the study; the line and the log say why
         progress.end_image("failed")
@@ -155,7 +155,9 @@ def describe_result(task: ImageTask, method: Method, status: str, notes: tuple[s
 def _read_input(task: ImageTask) -> ImageInput:
     """Read the image and what the user drew on it."""
     volume, grid = load_image(task.image, contrast=task.contrast, bval=task.bval)
-    drawings: dict[str, Any] = {name: load_mask(path, like=grid)[0].data for name, path in task.masks.items()}
+    drawings: dict[str, Any] = {
+        name: load_mask(path, like=grid, any_positive=True)[0].data for name, path in task.masks.items()
+    }
     if task.centerline is not None:
         from spineseg.centerline.curve import load_centerline
 

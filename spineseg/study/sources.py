@@ -11,10 +11,12 @@ from spineseg.bids import DATATYPES, image_stem, parse_name
 from spineseg.contrasts import SUFFIX_CONTRAST
 from spineseg.errors import InputError
 from spineseg.file_digests import absent_content
+from spineseg.series import find_bval
 from spineseg.spelling import closest
 from spineseg.study.configuration import StudyConfig
 from spineseg.study.sheet import read_sheet
 from spineseg.studyfolder.images import StudyImage
+from spineseg.writing import file_stem
 
 REFERENCE_END = "_label-SC_seg"
 """End of the stem of a manual cord mask, as SCT and spine-generic name it."""
@@ -100,12 +102,12 @@ def _find_in_bids(root: Path, config: StudyConfig) -> Iterator[StudyImage]:
     for subject, session, folder in walk_folders(root):
         for stem, name in _image_files(folder):
             image = _describe(stem, subject, session, folder)
-            path, bval = str(folder / name), folder / f"{stem}.bval"
+            path = str(folder / name)
             image = replace(
                 image,
                 path=path,
                 reference=references.get(stem, ""),
-                bval=str(bval) if image.suffix == "dwi" and (bval.is_file() or bval.is_symlink()) else "",
+                bval=_find_b_values(folder / name) if image.suffix == "dwi" else "",
             )
             if not path.isprintable():
                 image = replace(image, reason="its path holds a line break, a tab or another control character")
@@ -113,6 +115,13 @@ def _find_in_bids(root: Path, config: StudyConfig) -> Iterator[StudyImage]:
                 image = replace(image, reason=f"duplicate: same name as {seen[stem]}")
             seen.setdefault(stem, path)
             yield image
+
+
+def _find_b_values(image: Path) -> str:
+    """Return the b-values of a diffusion series, beside it or inherited; a link without content is named as well."""
+    beside = image.with_name(f"{file_stem(image)}.bval")
+    found = beside if beside.is_symlink() else find_bval(image)
+    return str(found) if found else ""
 
 
 def _describe(stem: str, subject: str, session: str, folder: Path) -> StudyImage:

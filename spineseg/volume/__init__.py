@@ -1,0 +1,32 @@
+"""Images as arrays with an affine, in one orientation inside, on their own grid outside.
+
+The canonical orientation is nibabel's ``LAS``, which the Spinal Cord Toolbox calls RPI:
+axis 0 runs from right to left, axis 1 from posterior to anterior, axis 2 from inferior
+to superior. Everything between `load_image` and `save_volume` is canonical.
+"""
+
+from spineseg.volume.files import load_image, load_mask, save_volume
+from spineseg.volume.grid import (
+    AFFINE_TOLERANCE_MM,
+    CANONICAL_AXCODES,
+    NativeGrid,
+    Volume,
+    check_same_grid,
+    crop,
+    to_canonical,
+    to_native,
+)
+
+__all__ = [
+    "AFFINE_TOLERANCE_MM",
+    "CANONICAL_AXCODES",
+    "NativeGrid",
+    "Volume",
+    "check_same_grid",
+    "crop",
+    "load_image",
+    "load_mask",
+    "save_volume",
+    "to_canonical",
+    "to_native",
+]

@@ -1,0 +1,135 @@
+"""Load images and masks into canonical orientation, and write masks back onto an image's grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from spineseg.errors import InputError
+from spineseg.series import average_series
+from spineseg.volume.grid import NativeGrid, Volume, check_same_grid, to_canonical, to_native
+from spineseg.volume.masks import read_mask_values
+from spineseg.volume.stored import StoredImage, open_image
+from spineseg.writing import compress, write_bytes
+
+MAX_VALUE, MIN_RANGE = 1e15, 1e-15
+"""Largest value and smallest difference of values: their squares and sums stay within float32."""
+
+
+def load_image(
+    path: str | Path, *, contrast: str | None = None, bval: str | Path | None = None
+) -> tuple[Volume, NativeGrid]:
+    """Load an image as float32 in canonical orientation; series are averaged over time.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``.nii`` or ``.nii.gz``; other formats that nibabel reads work as well. 2-D, 3-D or 4-D.
+    contrast : str, optional
+        With ``"dwi"`` a series is averaged over its volumes with b > 50 s/mm².
+    bval : str or Path, optional
+        b-values file; by default what `spineseg.series.find_bval` finds.
+
+    Returns
+    -------
+    volume : Volume, float32
+        Finite everywhere; NaN and infinity become 0, which the grid's notes say.
+    grid : NativeGrid
+
+    Raises
+    ------
+    InputError
+        If the file is missing, not an image, damaged, beyond the limits of `spineseg.volume.limits`, without
+        finite values, or constant.
+    """
+    path = Path(path)
+    image = open_image(path)
+    notes = list(image.notes)
+    if image.n_volumes > 1:
+        data = average_series(image.read_volume, image.n_volumes, path, contrast, bval, notes)
+    else:
+        data = image.read_volume(0)
+    finite = np.isfinite(data)
+    if not finite.any():
+        raise InputError(f"{path}: expected an image, found no finite value; check how it was converted")
+    if not finite.all():
+        notes.append(f"{int((~finite).sum())} voxels are NaN or infinite and were read as 0")
+        data = np.where(finite, data, np.float32(0))
+    _check_values(path, float(data.min()), float(data.max()))
+    return to_canonical(data.astype(np.float32, copy=False), image.affine), _grid_of(image, tuple(notes))
+
+
+def _check_values(path: Path, lowest: float, highest: float) -> None:
+    """Refuse values that are all the same, or that arithmetic in float32 cannot hold."""
+    if lowest == highest:
+        raise InputError(f"{path}: expected an image, found {lowest:g} in every voxel; check the file")
+    if max(abs(lowest), abs(highest)) > MAX_VALUE or highest - lowest < MIN_RANGE:
+        raise InputError(
+            f"{path}: expected values between {MIN_RANGE:g} and {MAX_VALUE:g}, found {lowest:g} to {highest:g}; "
+            "check the slope of its header"
+        )
+
+
+def load_mask(
+    path: str | Path, *, like: NativeGrid | None = None, label: int | None = None, any_positive: bool = False
+) -> tuple[Volume, NativeGrid]:
+    """Load a mask as float32 between 0 and 1, by the rules of `spineseg.volume.masks`.
+
+    Parameters
+    ----------
+    path : str or Path
+        2-D or 3-D; further axes of one are dropped.
+    like : NativeGrid, optional
+        The grid that the mask must share.
+    label : int, optional
+        The one that counts, of a mask with several.
+    any_positive : bool
+        For points and centerlines that people draw: whatever is above 0 counts, with every label.
+
+    Returns
+    -------
+    mask : Volume, float32, 0 to 1
+    grid : NativeGrid
+        Its notes say what had to be put right.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or holds an image or several labels of which none was named.
+    GeometryError
+        If the mask lies on another grid than `like`.
+    """
+    path = Path(path)
+    image = open_image(path, is_mask=True)
+    grid = _grid_of(image, image.notes)
+    if like is not None:
+        check_same_grid(grid, like, path)
+    data, notes = read_mask_values(image.read_volume(0), path, label=label, any_positive=any_positive)
+    return to_canonical(data, grid.affine), _grid_of(image, (*image.notes, *notes))
+
+
+def _grid_of(image: StoredImage, notes: tuple[str, ...]) -> NativeGrid:
+    """Return the file's spatial grid."""
+    return NativeGrid(image.shape[:3], image.affine, image.header, notes, image.forms_disagree)
+
+
+def save_volume(path: str | Path, data: NDArray, grid: NativeGrid, dtype: type[np.generic] = np.uint8) -> None:
+    """Write a canonical (I, J, K) array onto the image's own grid; the file appears only when whole.
+
+    Shape, affine, sform, qform and their codes are the image's; equal arrays give equal bytes.
+    """
+    header = grid.header.copy()
+    native = np.ascontiguousarray(to_native(data, grid)).astype(dtype)
+    zooms = header["pixdim"][1:4].copy()
+    header.set_data_shape(native.shape)
+    header["pixdim"][1:4] = zooms  # of a 2-D image, nibabel would forget the thickness, which a qform needs
+    header.set_data_dtype(dtype)
+    header.set_slope_inter(1, 0)
+    header.set_intent("none")
+    header["cal_min"] = header["cal_max"] = 0
+    header["descrip"] = b"spineseg"
+    content = nib.Nifti1Image(native, None, header).to_bytes()
+    write_bytes(path, compress(content) if str(path).endswith(".gz") else content)

@@ -1,0 +1,119 @@
+"""Arrays with their grid: canonical inside, native as in the file, and the way between the two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel import orientations
+from numpy.typing import NDArray
+
+from spineseg.errors import GeometryError
+
+CANONICAL_AXCODES = ("L", "A", "S")
+
+AFFINE_TOLERANCE_MM = 1e-2
+"""Largest difference of two affines' entries that still means one grid (float32 headers round)."""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A 3-D image in canonical orientation.
+
+    Parameters
+    ----------
+    data : (I, J, K) ndarray
+        Values; axis 0 R to L, axis 1 P to A, axis 2 I to S.
+    affine : (4, 4) ndarray, mm
+        Voxel index to RAS+ world coordinates.
+    """
+
+    data: NDArray
+    affine: NDArray[np.float64]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of voxels along each axis."""
+        return self.data.shape
+
+    @property
+    def zooms(self) -> NDArray[np.float64]:
+        """Voxel size along each axis, (3,), mm."""
+        return np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
+
+
+@dataclass(frozen=True)
+class NativeGrid:
+    """The grid of a file as it lies on disk, so that a mask can be written back onto it.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Two or three sizes, as in the file; a series' time axis is left out.
+    affine : (4, 4) ndarray, mm
+        In mm even where the header counts in another unit.
+    header : nibabel.Nifti1Header
+        Copied into every file written on this grid, so that sform, qform and their codes stay.
+    notes : tuple of str
+        What had to be put right while reading, one line each.
+    forms_disagree : bool
+        The file's sform and qform differ by more than a voxel: its world coordinates cannot be trusted.
+    """
+
+    shape: tuple[int, ...]
+    affine: NDArray[np.float64]
+    header: nib.Nifti1Header
+    notes: tuple[str, ...] = ()
+    forms_disagree: bool = False
+
+    @property
+    def shape3(self) -> tuple[int, int, int]:
+        """The shape with a third axis of one where the file has two."""
+        return (*self.shape, 1)[:3]
+
+
+def _to_canonical_transform(affine: NDArray) -> NDArray:
+    """Return the nibabel orientation transform from the affine's axes to the canonical ones."""
+    target = orientations.axcodes2ornt(CANONICAL_AXCODES)
+    return orientations.ornt_transform(orientations.io_orientation(affine), target)
+
+
+def to_canonical(data: NDArray, affine: NDArray) -> Volume:
+    """Reorder and flip axes to the canonical orientation; no value is changed."""
+    transform = _to_canonical_transform(affine)
+    turned = orientations.apply_orientation(data, transform)
+    return Volume(np.ascontiguousarray(turned), affine @ orientations.inv_ornt_aff(transform, data.shape))
+
+
+def to_native(data: NDArray, grid: NativeGrid) -> NDArray:
+    """Bring a canonical (I, J, K) array back to the axes and the shape of the file."""
+    back = orientations.ornt_transform(
+        orientations.axcodes2ornt(CANONICAL_AXCODES), orientations.io_orientation(grid.affine)
+    )
+    native = orientations.apply_orientation(data, back)
+    if native.shape != grid.shape3:
+        raise GeometryError(f"array of shape {native.shape} does not fit the image's grid {grid.shape3}")
+    return native.reshape(grid.shape)
+
+
+def check_same_grid(grid: NativeGrid, like: NativeGrid, path: str | Path) -> None:
+    """Raise GeometryError unless `grid` (of `path`) has the shape and the affine of `like`."""
+    if grid.shape3 != like.shape3:
+        raise GeometryError(
+            f"{path}: expected the image's grid {like.shape3}, found {grid.shape3}; resample it to the image"
+        )
+    if not np.allclose(grid.affine, like.affine, atol=AFFINE_TOLERANCE_MM):
+        gap = float(np.abs(grid.affine - like.affine).max())
+        raise GeometryError(
+            f"{path}: expected the image's affine, found one that differs by up to {gap:.3g}; resample it to the image"
+        )
+
+
+def crop(volume: Volume, box: tuple[slice, slice, slice]) -> Volume:
+    """Cut a box out; the affine's origin moves with it, so world coordinates stay."""
+    start = [s.indices(n)[0] for s, n in zip(box, volume.shape, strict=True)]
+    affine = volume.affine.copy()
+    affine[:3, 3] += volume.affine[:3, :3] @ start
+    return Volume(volume.data[box], affine)

@@ -1,0 +1,150 @@
+"""What an image may be, derived from its header before a voxel is read."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+from nibabel import orientations
+from numpy.typing import NDArray
+
+from spineseg.errors import GeometryError, InputError
+from spineseg.volume.compressed import MAX_DEFLATE_RATIO
+
+MIN_EDGE_MM, MAX_EDGE_MM = 0.05, 30.0
+"""Voxel edge: ex vivo scans of the cord go down to 0.05 mm, and 30 mm is longer than two vertebrae."""
+
+MAX_FIELD_MM = 2500.0
+"""Field of view along one axis: longer than any person."""
+
+MAX_OFFSET_MM = 1e6
+"""Distance of the first voxel from the world's origin: beyond it float32, which headers use, has steps of 0.06 mm."""
+
+MAX_ENTRY = 1e12
+"""Of an affine: beyond it (and NaN) its algebra means nothing, and the reasons below could not be told."""
+
+MAX_VOXELS = 1 << 28
+"""Voxels of one volume, 645 along each edge: a whole spine at 0.5 mm has 40 million. As float32 it takes 1 GiB."""
+
+MAX_BYTES = 4 << 30
+"""Voxels of all volumes, as stored: fMRI of the brain at 2 mm, 1200 volumes, has 1.9 GiB."""
+
+SAMPLED_MM, MAX_SAMPLED = 0.5, 1 << 30
+"""Pixel to which the methods resample slices, at its finest, and the pixels of all slices that this may need, 4 GiB."""
+
+SMALL_BYTES, MAX_IMAGE_RATIO = 128 << 20, 200
+"""An image of more bytes than the first is noise for a good part, and does not compress to a 200th. Masks do."""
+
+MICRON_EDGE, METRE_EDGE = 50.0, 0.05
+"""Edges that cannot be mm: above the first in a file in micron, below the second in a file in metres."""
+
+
+def check_claim(path: Path, shape: tuple[int, ...], item_bytes: int, offset: int, *, is_mask: bool) -> int:
+    """Return how many bytes a file must hold by its header.
+
+    Raises
+    ------
+    InputError
+        If the header claims no image, or more than this package takes.
+    """
+    if len(shape) < 2 or min(shape) < 1:
+        raise InputError(f"{path}: expected 2 to 4 dimensions, found shape {shape}")
+    extra = tuple(n for n in shape[3:] if n > 1)
+    if is_mask and extra:
+        raise InputError(f"{path}: expected a mask of 3 dimensions, found shape {shape}; save one volume of it")
+    if any(n > 1 for n in shape[4:]):
+        raise InputError(
+            f"{path}: expected an image or a series of 3 or 4 dimensions, found shape {shape}; save one volume of it"
+        )
+    voxels = math.prod(shape[:3])
+    if voxels > MAX_VOXELS:
+        raise InputError(
+            f"{path}: expected at most {MAX_VOXELS} voxels in a volume, found a header that claims {voxels} "
+            f"({' x '.join(map(str, shape[:3]))}); crop or resample it"
+        )
+    size = math.prod(shape) * item_bytes
+    if size > MAX_BYTES:
+        raise InputError(
+            f"{path}: expected at most {MAX_BYTES >> 30} GiB of voxels, found a header that claims "
+            f"{size / (1 << 30):.1f} GiB (shape {shape}); split the series or average it"
+        )
+    if not 0 <= offset <= MAX_BYTES:
+        raise InputError(f"{path}: damaged (its header says that voxels begin at byte {offset}); convert it again")
+    return offset + size
+
+
+def check_stored(path: Path, claimed: int, stored: int, *, is_mask: bool) -> None:
+    """Refuse a compressed file that cannot hold what its header claims, before it is decompressed."""
+    if claimed > MAX_DEFLATE_RATIO * stored:
+        raise InputError(
+            f"{path}: damaged or truncated (its header claims {claimed} bytes, which no file of {stored} bytes holds); "
+            "copy or convert it again"
+        )
+    if not is_mask and claimed > SMALL_BYTES and claimed > MAX_IMAGE_RATIO * stored:
+        raise InputError(
+            f"{path}: expected an image, found {claimed} bytes compressed to {stored}: nearly every voxel is the same; "
+            "check the file, crop it"
+        )
+
+
+def affine_in_mm(affine: NDArray, unit: str) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Convert an affine in micron or metres to mm, where its voxels cannot be in mm.
+
+    Parameters
+    ----------
+    affine : (4, 4) ndarray
+    unit : str
+        Of the header: ``micron``, ``meter``, ``mm`` or ``unknown``. Many files name a unit and count in mm.
+
+    Returns
+    -------
+    affine : (4, 4) ndarray, mm
+    notes : tuple of str
+    """
+    affine = np.asarray(affine, dtype=np.float64)
+    with np.errstate(all="ignore"):
+        edges = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+        if unit == "micron" and edges.max() > MICRON_EDGE:
+            factor = 1e-3
+        elif unit == "meter" and edges.min() < METRE_EDGE:
+            factor = 1e3
+        else:
+            return affine, ()
+        converted = affine * np.array([[factor], [factor], [factor], [1.0]])
+    return converted, (f"the header counts in {unit.replace('meter', 'metre')}; converted to mm",)
+
+
+def check_geometry(path: Path, affine: NDArray[np.float64], shape: tuple[int, ...]) -> None:
+    """Raise GeometryError unless voxels and field of view have a size that a scan of a person can have."""
+    shape3 = (*shape, 1)[:3]
+    largest = float(np.abs(affine[:3]).max())
+    if not largest <= MAX_ENTRY:  # NaN too
+        raise GeometryError(f"{path}: expected an affine in mm, found one with {largest:.3g} in it; convert it again")
+    edges = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    text = " x ".join(f"{edge:.4g}" for edge in edges)
+    if (edges <= 0).any() or np.linalg.matrix_rank(affine[:3, :3] / np.where(edges > 0, edges, 1)) < 3:
+        raise GeometryError(f"{path}: expected voxels with a size, found an affine that is not invertible")
+    if edges.min() < MIN_EDGE_MM or edges.max() > MAX_EDGE_MM:
+        raise GeometryError(
+            f"{path}: expected voxel edges of {MIN_EDGE_MM:g} to {MAX_EDGE_MM:g} mm, found {text} mm; "
+            "check affine and units of its header"
+        )
+    if np.abs(affine[:3, 3]).max() > MAX_OFFSET_MM:
+        raise GeometryError(
+            f"{path}: expected an origin within {MAX_OFFSET_MM:g} mm, found {np.abs(affine[:3, 3]).max():.3g} mm; "
+            "check the affine of its header"
+        )
+    field = edges * shape3
+    if field.max() > MAX_FIELD_MM:
+        raise GeometryError(
+            f"{path}: expected a field of view of at most {MAX_FIELD_MM:g} mm, found "
+            f"{' x '.join(f'{f:.0f}' for f in field)} mm ({text} mm voxels); check affine and units of its header"
+        )
+    in_slice = orientations.io_orientation(affine)[:, 0] != 2
+    sampled = np.prod(np.where(in_slice, np.maximum(field / SAMPLED_MM, 1), shape3))
+    if sampled > MAX_SAMPLED:
+        raise GeometryError(
+            f"{path}: expected slices that {MAX_SAMPLED >> 20} million pixels of {SAMPLED_MM:g} mm cover, found "
+            f"a field of {' x '.join(f'{f:.0f}' for f in field)} mm that needs {sampled / 2**20:.0f} million; crop it"
+        )

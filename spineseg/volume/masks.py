@@ -1,0 +1,134 @@
+"""What the values of a mask file mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spineseg.errors import InputError
+
+MAX_LABELS = 20
+"""Most distinct labels of a mask: parcellations of the cord have fewer, images have hundreds."""
+
+MAX_OVERSHOOT = 1.05
+"""Largest value of a soft mask: interpolation overshoots 1 by a few percent."""
+
+FULL_VALUES = (255.0, 100.0)
+"""What stands for 1 in 8-bit masks and in percent."""
+
+FULL_SLACK, FULL_SHARE = 1e-3, 0.5
+"""A full voxel may lack this much by rounding, and this share of the voxels above 0 must be full."""
+
+ROUNDING = 1e-5
+"""Relative error of a whole number after slope and intercept in float32."""
+
+NO_BACKGROUND = 0.95
+"""Where every voxel is above it, nothing is outside the mask."""
+
+
+def read_mask_values(
+    data: NDArray[np.float32], path: Path, *, label: int | None = None, any_positive: bool = False
+) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+    """Tell what a mask holds, as values between 0 and 1.
+
+    Parameters
+    ----------
+    data : ndarray of float32
+        Values of the file, slope and intercept applied.
+    path : Path
+        For messages.
+    label : int, optional
+        The one that counts, of a mask with several.
+    any_positive : bool
+        For points and centerlines that people draw: whatever is above 0 counts, with every label.
+
+    Returns
+    -------
+    mask : ndarray of float32, 0 to 1
+        0 and 1 for labels; partial volumes and probabilities stay.
+    notes : tuple of str
+        What had to be put right, one line each.
+
+    Raises
+    ------
+    InputError
+        If the values are an image's, or several labels' of which none was named.
+
+    Notes
+    -----
+    Whole numbers with one label are a mask. A maximum of up to 1.05 is clipped to 1. Values that plainly run to
+    255 or 100 are divided by it. NaN counts as 0. An empty mask is a mask.
+    """
+    notes: list[str] = []
+    missing = np.isnan(data)
+    if missing.any():
+        notes.append(f"{path.name}: {int(missing.sum())} voxels are NaN and count as 0")
+        data = np.where(missing, np.float32(0), data)
+    lowest, highest = float(data.min()), float(data.max())
+    if lowest < -ROUNDING * max(1.0, abs(highest)) or np.isinf(highest):
+        raise _looks_like_image(path, data)
+    if lowest < 0:
+        data = data.clip(0, None)
+    if label is not None:
+        return _pick_label(data, path, label), tuple(notes)
+    mask, note = _scale(data, path.name)
+    if mask is None:
+        mask = _read_labels(data, path, any_positive)
+    if (mask > (0 if any_positive else NO_BACKGROUND)).all():
+        raise InputError(f"{path}: expected a mask, found no voxel outside it; is it an image?")
+    return mask, (*notes, *note)
+
+
+def _scale(data: NDArray[np.float32], name: str) -> tuple[NDArray[np.float32] | None, tuple[str, ...]]:
+    """Return values that run to 1, 255 or 100 as 0 to 1, None for others."""
+    highest = float(data.max())
+    if highest <= 1:
+        return data, ()
+    if highest <= MAX_OVERSHOOT:
+        note = (f"{name}: values of up to {highest:.4g} were clipped to 1",) if highest > 1 + ROUNDING else ()
+        return data.clip(0, 1), note
+    full = next((value for value in FULL_VALUES if abs(highest / value - 1) <= FULL_SLACK), None)
+    if full is None:
+        return None, ()
+    inside = data[data > 0]
+    is_full = np.abs(inside / np.float32(full) - 1) <= FULL_SLACK
+    if is_full.all() or is_full.mean() <= FULL_SHARE:  # one label, or no plain scale
+        return None, ()
+    return (data / np.float32(full)).clip(0, 1), (f"{name}: runs from 0 to {full:g}; divided by {full:g}",)
+
+
+def _read_labels(data: NDArray[np.float32], path: Path, any_positive: bool) -> NDArray[np.float32]:
+    """Return 1 where the one label is, or any where all count."""
+    if any_positive:
+        return (data > 0).astype(np.float32)
+    labels = np.unique(data)
+    whole = np.round(labels)
+    if labels[0] > 0 or np.abs(labels - whole).max() > ROUNDING * whole.max() or len(np.unique(whole)) > MAX_LABELS + 1:
+        raise _looks_like_image(path, data)
+    whole = np.unique(whole[whole > 0])
+    if len(whole) > 1:
+        raise InputError(
+            f"{path}: expected a mask with one label, found the labels {', '.join(f'{v:g}' for v in whole)}; "
+            "save the cord's alone, or name it (-label N, load_mask(label=N))"
+        )
+    return (data > 0.5).astype(np.float32)
+
+
+def _pick_label(data: NDArray[np.float32], path: Path, label: int) -> NDArray[np.float32]:
+    """Return 1 where a label is."""
+    mask = (np.abs(data - label) <= ROUNDING * abs(label)).astype(np.float32)
+    if label <= 0 or not mask.any():
+        labels = np.unique(data[data > 0])
+        listed = ", ".join(f"{v:g}" for v in labels[:MAX_LABELS]) + (", ..." if len(labels) > MAX_LABELS else "")
+        raise InputError(f"{path}: expected the label {label}, found {listed or 'an empty mask'}; name another")
+    return mask
+
+
+def _looks_like_image(path: Path, data: NDArray[np.float32]) -> InputError:
+    values = np.unique(data)
+    return InputError(
+        f"{path}: expected a mask (0 and 1, or 0 to 1), found {len(values)} values from {values[0]:g} to "
+        f"{values[-1]:g}; is it an image?"
+    )

@@ -1,0 +1,254 @@
+"""An image file, opened: its header checked, its voxels at hand, nothing about them decided."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.arrayproxy import ArrayProxy
+from nibabel.imageglobals import logger
+from numpy.typing import NDArray
+
+from spineseg.errors import InputError
+from spineseg.volume.compressed import CHUNK_BYTES, GZIP_MAGIC, read_compressed
+from spineseg.volume.limits import affine_in_mm, check_claim, check_geometry, check_stored
+
+HEAD_BYTES = nib.Nifti2Header.sizeof_hdr
+
+QUATERNION_SLACK = 1e-3
+"""What the squared length of a quaternion may exceed 1 by: programs that round to three digits leave as much."""
+
+MAX_FORM_GAP_VOX = 1.0
+"""Distance of one voxel by sform and by qform above which they disagree; rounding leaves a tenth."""
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """An image file whose header has been checked.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    affine : (4, 4) ndarray, mm
+    header : nibabel.Nifti1Header
+        For files that are written on this grid.
+    read_volume : callable
+        From the number of a volume to its values, (I, J, K) ndarray of float32, slope and intercept applied.
+    notes : tuple of str
+    forms_disagree : bool
+    """
+
+    shape: tuple[int, ...]
+    affine: NDArray[np.float64]
+    header: nib.Nifti1Header
+    read_volume: Callable[[int], NDArray[np.float32]]
+    notes: tuple[str, ...] = ()
+    forms_disagree: bool = False
+
+    @property
+    def n_volumes(self) -> int:
+        """Number of volumes of a series; 1 for an image."""
+        return self.shape[3] if len(self.shape) > 3 else 1
+
+
+def open_image(path: Path, *, is_mask: bool = False) -> StoredImage:
+    """Open an image file: check header, size and check sum, and decompress it.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, no image, damaged, or larger than the limits in `spineseg.volume.limits`.
+    """
+    with _one_line_errors(path):
+        if path.is_dir():
+            raise InputError(f"{path}: expected a NIfTI image, found a folder; name a file in it")
+        if not path.is_file():
+            raise InputError(f"{path}: no such file")
+        if path.stat().st_size == 0:
+            raise InputError(f"{path}: expected a NIfTI image, found an empty file; copy or convert it again")
+        if path.name.endswith((".nii", ".nii.gz")):
+            return _open_nifti(path, is_mask)
+        return _open_other(path, is_mask)
+
+
+@contextmanager
+def _one_line_errors(path: Path) -> Iterator[None]:
+    """Turn what nibabel, numpy and the system say into one line; short memory stays what it is."""
+    was_disabled, logger.disabled = logger.disabled, True  # nibabel also prints what it mends in a header
+    try:
+        with np.errstate(all="ignore"):
+            yield
+    except (InputError, MemoryError):
+        raise
+    except nib.filebasedimages.ImageFileError as error:
+        raise InputError(f"{path}: expected a NIfTI image, found another format; convert it first") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise InputError(
+                f"{path}: cannot be read ({error.strerror}); check the disk and its permissions"
+            ) from error
+        raise _damaged(path, error) from error
+    except Exception as error:  # nibabel has many errors for damage
+        raise _damaged(path, error) from error
+    finally:
+        logger.disabled = was_disabled
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return InputError(f"{path}: damaged or truncated ({reason}); copy or convert it again")
+
+
+def _open_nifti(path: Path, is_mask: bool) -> StoredImage:
+    """Open a NIfTI file, compressed or not."""
+    stored = path.stat().st_size
+    with path.open("rb") as stream:
+        start = stream.read(HEAD_BYTES)
+    if start.startswith(GZIP_MAGIC) != path.name.endswith(".gz"):
+        state, name = ("compressed", "without") if path.name.endswith(".nii") else ("not compressed", "with")
+        if path.name.endswith(".gz") and _header_class(start) is None:
+            raise InputError(f"{path}: expected a NIfTI image, found another format; convert it first")
+        raise InputError(f"{path}: is {state} but named {name} .gz; rename it")
+
+    found: list[nib.Nifti1Header] = []
+
+    def claimed_bytes(head: bytes) -> int:
+        header = _parse_header(path, head)
+        found.append(header)
+        claimed = check_claim(
+            path,
+            header.get_data_shape(),
+            header.get_data_dtype().itemsize,
+            header.get_data_offset(),
+            is_mask=is_mask,
+        )
+        _place(path, header)
+        if path.name.endswith(".gz"):
+            check_stored(path, claimed, stored, is_mask=is_mask)
+        return claimed
+
+    source: object = str(path)
+    if path.name.endswith(".gz"):
+        source = read_compressed(path, HEAD_BYTES, claimed_bytes)
+    elif (claimed := claimed_bytes(start)) != stored:
+        raise InputError(
+            f"{path}: damaged or truncated (its header claims {claimed} bytes, found {stored}); "
+            "copy or convert it again"
+        )
+    header = found[0]
+    affine, notes, forms_disagree = _place(path, header)
+    shape, dtype = header.get_data_shape(), header.get_data_dtype()
+    slope, inter = header.get_slope_inter()
+    scaling = (1.0 if slope is None else slope, 0.0 if inter is None else inter)
+    volume_bytes = int(np.prod(shape[:3], dtype=np.int64)) * dtype.itemsize
+
+    def read_volume(number: int) -> NDArray[np.float32]:
+        offset = header.get_data_offset() + number * volume_bytes
+        proxy = ArrayProxy(source, (shape[:3], dtype, offset, *scaling))
+        with _one_line_errors(path):
+            return _as_float(proxy).reshape((*shape[:3], 1)[:3])
+
+    return StoredImage(shape, affine, _writable_header(header), read_volume, notes, forms_disagree)
+
+
+def _open_other(path: Path, is_mask: bool) -> StoredImage:
+    """Open an image of another format that nibabel reads, such as .mgz or a pair of .hdr and .img."""
+    image = nib.load(path)
+    _check_numbers(path, image.get_data_dtype())
+    check_claim(path, image.shape, image.get_data_dtype().itemsize, 0, is_mask=is_mask)
+    for holder in image.file_map.values():
+        if holder.filename and Path(holder.filename).suffix.lower() in (".gz", ".mgz"):
+            with gzip.open(holder.filename) as stream:  # nibabel stops before the check sum
+                while stream.read(CHUNK_BYTES):
+                    pass
+    affine, notes, forms_disagree = np.asarray(image.affine, np.float64), (), False
+    if isinstance(image, nib.Nifti1Pair):
+        affine, notes, forms_disagree = _place(path, image.header)
+        header = _writable_header(image.header)
+    else:
+        check_geometry(path, affine, image.shape)
+        header = nib.Nifti1Image(np.zeros(image.shape[:3], np.uint8), affine).header
+    values = _as_float(image.dataobj)
+    values = values.reshape(*(*image.shape[:3], 1)[:3], -1)
+    return StoredImage(image.shape, affine, header, lambda number: values[..., number], notes, forms_disagree)
+
+
+def _as_float(values: object) -> NDArray[np.float32]:
+    """Read voxels as float32; what does not fit becomes infinite."""
+    return np.asarray(values, dtype=np.float32)
+
+
+def _header_class(head: bytes) -> type[nib.Nifti1Header] | None:
+    """Return the class for a file that begins so, None where it is no NIfTI."""
+    classes = (nib.Nifti1Header, nib.Nifti2Header)
+    return next((known for known in classes if known.may_contain_header(head)), None)
+
+
+def _parse_header(path: Path, head: bytes) -> nib.Nifti1Header:
+    """Read a header, and put its quaternion right."""
+    known = _header_class(head)
+    if known is None:
+        raise InputError(f"{path}: expected a NIfTI image, found another format; convert it first")
+    header = known.from_fileobj(io.BytesIO(head[: known.sizeof_hdr]))
+    _check_numbers(path, header.get_data_dtype())
+    for name in ("scl_slope", "scl_inter"):
+        if np.isinf(header[name]):
+            raise InputError(f"{path}: damaged (its {name} is infinite); convert it again")
+    _shorten_quaternion(header)
+    return header
+
+
+def _check_numbers(path: Path, dtype: np.dtype) -> None:
+    """Refuse colours, complex numbers and the like."""
+    if dtype.kind not in "iufb":
+        raise InputError(f"{path}: expected one number per voxel, found {dtype}; convert it to float")
+
+
+def _shorten_quaternion(header: nib.Nifti1Header) -> None:
+    """Bring a quaternion that is a rounding error too long to length 1; nibabel refuses it."""
+    names = ("quatern_b", "quatern_c", "quatern_d")
+    parts = np.array([float(header[name]) for name in names])
+    length = float((parts**2).sum())
+    if 1 < length <= 1 + QUATERNION_SLACK:
+        for name, part in zip(names, parts / np.sqrt(length), strict=True):
+            header[name] = part
+
+
+def _place(path: Path, header: nib.Nifti1Header) -> tuple[NDArray[np.float64], tuple[str, ...], bool]:
+    """Return a header's affine in mm, checked, what is odd about it, and whether its two forms disagree."""
+    unit = header.get_xyzt_units()[0]
+    affine, notes = affine_in_mm(header.get_best_affine(), unit)
+    shape = header.get_data_shape()[:3]
+    check_geometry(path, affine, shape)
+    gap = _form_gap(header, (*shape, 1)[:3])
+    if gap <= MAX_FORM_GAP_VOX:
+        return affine, notes, False
+    return affine, (*notes, f"sform and qform of the header differ by up to {gap:.3g} voxels; the sform is used"), True
+
+
+def _form_gap(header: nib.Nifti1Header, shape: tuple[int, ...]) -> float:
+    """Return the largest distance, in voxels, between where sform and qform put a voxel; 0 unless both are set."""
+    if not (header["sform_code"] > 0 and header["qform_code"] > 0):
+        return 0.0
+    sform = header.get_sform().astype(np.float64)
+    try:
+        qform = header.get_qform().astype(np.float64)
+    except (nib.spatialimages.HeaderDataError, ValueError):  # damaged, and not used
+        return 0.0
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(3, -1)
+    apart = (qform - sform)[:3, :3] @ corners + (qform - sform)[:3, 3:]
+    gap = np.linalg.norm(np.linalg.solve(sform[:3, :3], apart), axis=0).max()
+    return float(gap) if np.isfinite(gap) else np.inf
+
+
+def _writable_header(header: nib.Nifti1Header) -> nib.Nifti1Header:
+    """Return a NIfTI-1 header of a single file, without the extensions."""
+    header = header.copy()
+    header["vox_offset"] = 0  # nibabel sets it when it writes, and comments on an odd one
+    return nib.Nifti1Header.from_header(header)

@@ -1,0 +1,149 @@
+"""Files appear whole or not at all, with the same bytes everywhere; what cannot be written is one line."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from spineseg.cli import main
+from spineseg.errors import InputError
+from spineseg.methods import segment_file
+from spineseg.writing import check_writable, compress, write_bytes
+
+
+def test_compressed_bytes_are_pinned():
+    content = bytes(range(256)) * 100
+    assert gzip.decompress(compress(content)) == content
+    assert compress(content)[:10].hex() == "1f8b0800000000000003"
+    assert hashlib.sha256(compress(content)).hexdigest() == (
+        "5d84b47f4d09d2145e97930da3ca8903b93d16e4d7a1d3a04cc23a828b544107"
+    )
+
+
+@pytest.mark.parametrize("n", [0, 1, 70_000, 3_000_000])
+def test_compressed_content_comes_back(n):
+    content = np.random.default_rng(n).integers(0, 9, n).astype(np.uint8).tobytes()
+    assert gzip.decompress(compress(content)) == content
+
+
+STEPS = {"making the folder": (Path, "mkdir"), "opening": (tempfile, "mkstemp"), "flushing": (os, "fsync"),
+         "rights": (Path, "chmod"), "renaming": (Path, "replace")}  # fmt: skip
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EDQUOT, errno.EROFS, errno.EIO])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_failure_at_any_step_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, step, code):
+    def fail(*_, **__):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(*STEPS[step], fail)
+    path = tmp_path / "a" / "b" / "m.nii.gz"
+    with pytest.raises(InputError) as caught:
+        write_bytes(path, b"x" * 100)
+    assert str(caught.value).startswith(f"{path}: cannot be written ({os.strerror(code)}); ")
+    assert caught.value.__cause__.errno == code
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    calls = []
+    for owner, name in ((os, "fsync"), (Path, "replace")):
+        real = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *a, _name=name, _real=real: (calls.append(_name), _real(*a))[1])
+    write_bytes(tmp_path / "a", b"x")
+    assert calls == ["fsync", "replace"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_disk_that_is_full_while_writing(tmp_path, monkeypatch):
+    def full(**_):
+        return os.open("/dev/full", os.O_WRONLY), str(tmp_path / "unused")
+
+    monkeypatch.setattr(tempfile, "mkstemp", full)
+    with pytest.raises(InputError, match="No space left on device"):
+        write_bytes(tmp_path / "m.json", b"x")
+
+
+def test_what_exists_stays_where_a_write_fails(tmp_path, monkeypatch):
+    path = tmp_path / "m"
+    write_bytes(path, b"old")
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    with pytest.raises(InputError):
+        write_bytes(path, b"new")
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
+
+
+def test_a_trial_leaves_no_trace(tmp_path):
+    check_writable(tmp_path / "a" / "b" / "m.nii.gz")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["n" * 240 + ".nii.gz", "ü" * 110 + ".nii.gz"])
+def test_long_names_are_written(tmp_path, name):
+    write_bytes(tmp_path / name, b"x")
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+@pytest.fixture
+def image(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = np.random.default_rng(0).normal(100, 10, (30, 30, 5)).astype(np.float32)
+    nib.save(nib.Nifti1Image(data, np.diag([-1, 1, 5, 1.0])), tmp_path / "i.nii.gz")
+    nib.save(nib.Nifti1Image((data > 130).astype(np.uint8), np.diag([-1, 1, 5, 1.0])), tmp_path / "m.nii.gz")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    return "i.nii.gz"
+
+
+WAYS = [["-o", "folder"], ["-o", "file/m.nii.gz"], ["-ofolder", "file"], ["-o", "/proc/spineseg/m.nii.gz"]]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=" ".join)
+@pytest.mark.parametrize("command", ["propseg", "deepseg", "centerline"])
+def test_what_cannot_be_written_is_known_before_the_work(image, capsys, monkeypatch, command, way):
+    def fail(*_, **__):
+        raise AssertionError("an image was read")
+
+    monkeypatch.setattr(segment_file, "load_image", fail)
+    monkeypatch.setattr("spineseg.volume.load_image", fail)
+    assert main([command, "-i", image, "-c", "t2", *way]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1
+    assert way[1].split("/")[0] in errors[0]
+    assert sorted(p.name for p in Path.cwd().rglob("*")) == ["file", "folder", "i.nii.gz", "m.nii.gz"]
+
+
+def test_dice_knows_it_too(image, capsys):
+    assert main(["dice", "-i", "m.nii.gz", "-d", "m.nii.gz", "-o", "folder"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "folder: expected the name of a file, found a folder" in captured.err
+
+
+def test_a_full_disk_of_any_command_is_one_line(image, capsys, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+    assert main(["propseg", "-i", image, "-c", "t2", "-v", "0"]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len([line for line in errors if "No space left on device" in line]) == 1
+    assert not list(Path.cwd().glob("*seg*"))
+
+
+def test_short_memory_is_one_line(image, capsys, monkeypatch):
+    monkeypatch.setattr("spineseg.volume.load_mask", lambda *_, **__: (_ for _ in ()).throw(MemoryError()))
+    assert main(["dice", "-i", "m.nii.gz", "-d", "m.nii.gz"]) == 2
+    assert capsys.readouterr().err == (
+        "spineseg dice: error: not enough memory; close other programs or use another machine\n"
+    )
+
+
+def test_names_with_line_breaks_and_codes_stay_one_line(image, capsys):
+    assert main(["dice", "-i", "no\nsuch\x1b[31m.nii", "-d", "m.nii.gz"]) == 2
+    assert capsys.readouterr().err == "spineseg dice: error: no\\nsuch\\x1b[31m.nii: no such file\n"
