@@ -7,9 +7,9 @@ from pathlib import Path
 SOURCE = Path(workflow.current_basedir).parent.resolve()
 sys.path.insert(0, str(SOURCE))
 # the environment of this Snakemake comes first, activated or not; conda's goes before it
-os.environ["PATH"] = os.pathsep.join(
-    [str(Path(sys.executable).parent), *os.get_exec_path()]
-)
+os.environ |= {
+    "PATH": os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()])
+}
 
 from spineseg.errors import InputError
 from spineseg.study.configuration import make_configuration, read_yaml
