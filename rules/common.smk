@@ -14,8 +14,8 @@ os.environ |= {
 from spineseg.errors import InputError
 from spineseg.study.configuration import make_configuration, read_yaml
 from spineseg.study.environment import write_environment
+from spineseg.study.index import check_before_jobs
 from spineseg.study.lock import check_study
-from spineseg.study.sources import check_sources
 from spineseg.study.steps import digest_step
 from spineseg.studyfolder.layout import TABLES, Stage, StudyFolder
 
@@ -28,8 +28,8 @@ try:
     IS_DEMO = STUDY.bids_dir == DEMO
     FOLDER = StudyFolder(Path("results") / STUDY.dataset)
     if workflow.is_main_process:
-        if not IS_DEMO:  # the demo's images are made by the first job
-            check_sources(STUDY)
+        # the demo's images are made by the first job
+        check_before_jobs(STUDY, with_images=not IS_DEMO)
         asked = [
             word
             for word in sys.argv[1:]

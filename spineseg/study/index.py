@@ -16,7 +16,7 @@ from spineseg.spelling import closest
 from spineseg.study.chunks import assign_chunks, choose_pilot
 from spineseg.study.configuration import StudyConfig
 from spineseg.study.exclusion import exclusion_reason
-from spineseg.study.sources import find_images
+from spineseg.study.sources import check_sources, find_images
 from spineseg.studyfolder.decisions import Membership
 from spineseg.studyfolder.images import StudyImage
 
@@ -64,6 +64,27 @@ def index_images(
     members = [(image.image_id, image.pilot) for image in images if image.included]
     chunks = assign_chunks(members, chunk_size, earlier.chunks)
     return images, Membership(chunks, pilot if "seed" in pilot else {})
+
+
+def check_before_jobs(config: StudyConfig, *, with_images: bool = True) -> None:
+    """Check all that the configuration names, before the first job.
+
+    Parameters
+    ----------
+    config : StudyConfig
+    with_images : bool
+        False where the images are not there yet, as those of the demo.
+
+    Raises
+    ------
+    InputError
+        In one line that names the key, or the row of the table.
+    """
+    check_declared(config.methods, None)
+    if with_images:
+        check_sources(config)
+        if config.exceptions or any(method.kind == "files" for method in config.methods.values()):
+            index_images(config, chunk_size=1)  # it knows the images that these keys are about
 
 
 def source_files(config: StudyConfig, images: Sequence[StudyImage]) -> list[str]:
