@@ -26,7 +26,7 @@ from spineseg.studyfolder import sidecars as sc
 from spineseg.studyfolder import tables as t
 from spineseg.studyfolder.files import read_text_table, write_table
 from spineseg.studyfolder.layout import TABLES, Stage, StudyFolder
-from spineseg.writing import compress
+from spineseg.writing import compress, write_text
 
 ENTRY = m.ManifestEntry("sub-1_T2w", "ok", "a", "", "sub-1/x.nii.gz", "0" * 64, "k", ("note",))
 FAILED = m.ManifestEntry("sub-2_T2w", "failed", "a", "no image")
@@ -622,3 +622,24 @@ def test_every_path_lies_in_the_folder_and_is_another(folder):
     assert len(set(paths)) == len(paths)
     assert all(path.is_relative_to(folder.root) for path in paths)
     assert folder.inside(folder.relative(paths[0])) == paths[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [(name, text) for name in ("metrics.tsv", "agreement.tsv") for text in ("nan", "NaN", "inf", "-inf", "1e999")]
+    + [("slices.tsv.gz", text) for text in ("inf", "-inf", "1e999")],  # pandas takes nan for n/a there
+)
+def test_a_number_that_is_not_finite_is_damage(tmp_path, name, text):
+    """What is not known is n/a; no page and no decision can use infinity."""
+    reader = {"metrics.tsv": t.read_metrics, "agreement.tsv": t.read_agreement, "slices.tsv.gz": t.read_slices}[name]
+    column = "csa_mm2" if name == "slices.tsv.gz" else "dice"
+    columns = {
+        "metrics.tsv": t.METRICS_COLUMNS,
+        "agreement.tsv": t.AGREEMENT_COLUMNS,
+        "slices.tsv.gz": t.SLICES_COLUMNS,
+    }[name]
+    cells = dict.fromkeys(columns, "n/a") | {"image_id": "sub-1_T2w", "subject": "1", "method": "m", "status": "ok"}
+    cells |= {"method_a": "m", "method_b": "n", "slice": "3", column: text}
+    write_text(tmp_path / name, "\n".join("\t".join(row) for row in (columns, [cells[c] for c in columns])) + "\n")
+    with pytest.raises(InputError, match=f"column {column}: expected"):
+        reader(tmp_path / name)

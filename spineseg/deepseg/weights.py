@@ -109,14 +109,14 @@ def load_model(path: str | Path) -> tuple[UNet, dict[str, Any]]:
         raise ModelError(f"{path}: expected weights in safetensors format ({error})") from error
     if metadata.get("format") != FORMAT:
         found = metadata.get("format", "no format entry")
-        raise ModelError(f"{path}: expected weights of format {FORMAT}, found {found}; train them anew")
+        raise ModelError(f"{path}: expected weights of format {FORMAT}, found {found}; train them again")
     settings = json.loads(metadata["config"])
     settings["channels"], settings["dilations"] = map(tuple, (settings["channels"], settings["dilations"]))
     model = UNet(UNetConfig(**settings))
     try:
         model.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in tensors.items()})
     except RuntimeError as error:
-        raise ModelError(f"{path}: its tensors do not fit its configuration; train it anew") from error
+        raise ModelError(f"{path}: its tensors do not fit its configuration; train it again") from error
     return model.eval(), json.loads(metadata["provenance"])
 
 

@@ -205,8 +205,8 @@ def load_quality_model(path: str | Path = MODEL_FILE) -> DicePredictor:
     except (OSError, ValueError, AttributeError) as error:
         raise ModelError(f"{path}: expected a quality model in JSON ({error})") from error
     if found != FORMAT:
-        raise ModelError(f"{path}: expected a quality model of format {FORMAT}, found {found}; train it anew")
+        raise ModelError(f"{path}: expected a quality model of format {FORMAT}, found {found}; train it again")
     try:
         return predictor_from_json(content)
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path}: expected a whole quality model, {error!r} is wrong; train it anew") from error
+        raise ModelError(f"{path}: expected a whole quality model, {error!r} is wrong; train it again") from error

@@ -16,8 +16,9 @@ from spineseg.measures import ADULTS, MEASURES, PlausibleLimits
 from spineseg.methods.registry import sort_methods
 from spineseg.report import palette
 from spineseg.report.qc import MASK_MEASURES, PAIR_MEASURES, SCHEMA, entry_name
-from spineseg.report.review import StudyView, select_images
+from spineseg.report.review import StudyView
 from spineseg.studyfolder.images import read_images
+from spineseg.studyfolder.layout import stage_images
 from spineseg.version import find_version
 from spineseg.writing import write_bytes, write_text
 
@@ -36,7 +37,7 @@ def index_study(view: StudyView, qc_dir: Path) -> tuple[Path, list[str]]:
     missing : list of str
         Images that have not been drawn yet.
     """
-    images = select_images(view, read_images(view.folder.images))
+    images = stage_images(read_images(view.folder.images), view.stage)
     names = {entry_name(image.image_id): image.image_id for image in images}
     page = build_index(qc_dir, title=view.folder.name, only=set(names), limits=view.limits)
     return page, [image for name, image in names.items() if not (qc_dir / "entries" / f"{name}.json").is_file()]
@@ -52,7 +53,7 @@ def build_index(
     """Build index.html from the folder's entries; the page is replaced in one step.
 
     Entries that other processes add meanwhile are taken up: the folder is read again after
-    writing, and the page is built anew where it has changed.
+    writing, and the page is built again where it has changed.
 
     Parameters
     ----------

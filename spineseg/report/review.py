@@ -18,7 +18,7 @@ from spineseg.studyfolder.decisions import (
     read_membership,
 )
 from spineseg.studyfolder.images import StudyImage, read_images
-from spineseg.studyfolder.layout import RESERVED_FOLDERS, TABLES, Stage, StudyFolder
+from spineseg.studyfolder.layout import RESERVED_FOLDERS, TABLES, Stage, StudyFolder, stage_images
 from spineseg.studyfolder.manifests import ManifestEntry, Timing, read_manifest, read_timings
 from spineseg.studyfolder.tables import AgreementRow, MetricsRow, read_agreement, read_metrics, read_slices
 
@@ -206,11 +206,6 @@ def _read_entries(folder: StudyFolder, method: str, chunks: Sequence[str]) -> di
     return {image: entry for path in paths if path.is_file() for image, entry in read_manifest(path).entries.items()}
 
 
-def select_images(view: StudyView, images: Sequence[StudyImage]) -> list[StudyImage]:
-    """Return the included images of a stage, in the table's order."""
-    return [image for image in images if image.included and (image.pilot or view.stage != Stage.PILOT)]
-
-
 def collect_reviews(view: StudyView, records: StageRecords, chunks: Sequence[str] | None = None) -> list[ReviewImage]:
     """Join images, manifest entries and measures into one record per image.
 
@@ -237,7 +232,7 @@ def collect_reviews(view: StudyView, records: StageRecords, chunks: Sequence[str
         if {pair.method_a, pair.method_b} <= set(records.entries):
             agreement.setdefault(pair.image.image_id, []).append(pair)
     reviews = []
-    for image in select_images(view, records.images):
+    for image in stage_images(records.images, view.stage):
         if chunks is not None and records.chunk_of.get(image.image_id) not in chunks:
             continue
         made = {(image.image_id, entry.method): entry for entry in entries.get(image.image_id, ())}

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from spineseg.errors import InputError
 from spineseg.studyfolder.decisions import Exceptions, read_membership
-from spineseg.studyfolder.images import StudyImage, read_included
-from spineseg.studyfolder.layout import TABLES, Stage, StudyFolder
+from spineseg.studyfolder.images import read_images
+from spineseg.studyfolder.layout import TABLES, Stage, StudyFolder, stage_images
 from spineseg.studyfolder.manifests import (
     ManifestEntry,
     Timing,
@@ -19,12 +19,6 @@ from spineseg.studyfolder.manifests import (
     write_timings,
 )
 from spineseg.studyfolder.tables import join_chunk_tables, read_metrics
-
-
-def stage_images(folder: StudyFolder, stage: Stage) -> dict[str, StudyImage]:
-    """Return the included images of a stage by name, in the order of ``images.tsv``."""
-    images = read_included(folder.images)
-    return {image.image_id: image for image in images if stage != Stage.PILOT or image.pilot}
 
 
 def gather_tables(
@@ -46,19 +40,19 @@ def gather_tables(
     InputError
         If a mask, an image's row or a chunk's table is missing or differs from what its manifest says.
     """
-    images = stage_images(folder, stage)
+    images = [image.image_id for image in stage_images(read_images(folder.images), stage)]
     chunk_of = read_membership(folder).chunks
+    order = {image: position for position, image in enumerate(images)}
     timings: list[Timing] = []
     for method in methods:
         read_entries(folder, method, images, chunk_of, check=True)
         chunks = list(dict.fromkeys(chunk_of[image] for image in images))
         check_alike(folder, method, chunks)
-        timings += [t for c in chunks for t in read_timings(folder.chunk_timings(method, c)) if t.image_id in images]
+        timings += [t for c in chunks for t in read_timings(folder.chunk_timings(method, c)) if t.image_id in order]
     for name in TABLES:
-        join_chunk_tables(folder, stage, name, list(images), chunk_of)
-    order = {image: position for position, image in enumerate(images)}
+        join_chunk_tables(folder, stage, name, images, chunk_of)
     write_timings(folder.timings(stage), sorted(timings, key=lambda t: (order[t.image_id], methods.index(t.method))))
-    _check_complete(folder, stage, list(images), methods, exceptions.entries if exceptions else {})
+    _check_complete(folder, stage, images, methods, exceptions.entries if exceptions else {})
 
 
 def check_alike(folder: StudyFolder, method: str, chunks: Sequence[str]) -> None:

@@ -10,11 +10,10 @@ from spineseg.bids import sidecar_path
 from spineseg.errors import InputError
 from spineseg.provenance import sha256_file
 from spineseg.study.configuration import StudyConfig
-from spineseg.study.gather import stage_images
 from spineseg.study.segment import except_entry
 from spineseg.studyfolder.decisions import Decision, KeptRow, find_lock, read_exceptions, read_membership
-from spineseg.studyfolder.images import StudyImage
-from spineseg.studyfolder.layout import Stage, StudyFolder
+from spineseg.studyfolder.images import StudyImage, read_images
+from spineseg.studyfolder.layout import Stage, StudyFolder, stage_images
 from spineseg.studyfolder.manifests import ManifestEntry, read_entries
 from spineseg.studyfolder.sidecars import read_sidecar, write_sidecar
 from spineseg.version import find_version
@@ -49,7 +48,7 @@ def keep_masks(
     InputError
         If a mask differs from its manifest.
     """
-    images = stage_images(folder, stage)
+    images = {image.image_id: image for image in stage_images(read_images(folder.images), stage)}
     lock = find_lock(folder)
     method = lock.method if lock else decision.method  # what a study is held to is not replaced in passing
     if method is None:

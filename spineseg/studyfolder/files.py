@@ -191,7 +191,9 @@ def parse_numbers(cells: Mapping[str, str], names: Iterable[str]) -> dict[str, f
             try:
                 values[name] = float(text)
             except ValueError:
-                raise ValueError(f"column {name}: expected a number, found {text[:40]!r}") from None
+                values[name] = math.nan
+            if not math.isfinite(values[name]):  # what is not known is n/a: nan and inf are damage too
+                raise ValueError(f"column {name}: expected a number, found {text[:40]!r}")
     return values
 
 

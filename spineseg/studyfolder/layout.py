@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +20,11 @@ class Stage(StrEnum):
     """The pilot's images by every method: what the decision rests on."""
     STUDY = "study"
     """Every image by the method decided on."""
+
+
+def stage_images(images: Iterable[StudyImage], stage: Stage) -> list[StudyImage]:
+    """Return the included images that belong to a stage, in their order."""
+    return [image for image in images if image.included and (image.pilot or stage != Stage.PILOT)]
 
 
 TABLES = ("metrics.tsv", "agreement.tsv", "slices.tsv.gz")

@@ -174,6 +174,9 @@ def read_slices(path: str | Path) -> pd.DataFrame:
         )
     except (ValueError, pd.errors.ParserError) as error:
         raise InputError(f"{path}: not a table of slices ({' '.join(str(error).split())[:120]}); {MEND}") from error
+    for name in numbers.keys() & set(frame.columns):
+        if frame[name].abs().eq(float("inf")).any():
+            raise InputError(f"{path}: column {name}: expected numbers, found infinity; {MEND}")
     if missing := [name for name in ("image_id", "method", "slice", "csa_mm2") if name not in frame]:
         raise InputError(f"{path}: expected the column {missing[0]}, found {', '.join(frame.columns)}; {MEND}")
     return frame

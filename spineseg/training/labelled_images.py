@@ -154,7 +154,7 @@ def load_tables(
 def assign_folds(images: Sequence[LabelledImage], n_folds: int = N_FOLDS) -> dict[str, int]:
     """Deal people to folds so that each contrast is spread over as many folds as it can be.
 
-    People are sorted by their first contrast and their name and dealt in turn, so the split
+    People are sorted by their first contrast and their name and assigned in turn, so the split
     depends on nothing but the list. A person with several contrasts is in one fold only.
     """
     first: dict[str, str] = {}

@@ -93,7 +93,7 @@ def load_mask(
     -------
     mask : Volume, float32, 0 to 1
     grid : NativeGrid
-        Its notes say what had to be put right.
+        Its notes say what had to be corrected.
 
     Raises
     ------

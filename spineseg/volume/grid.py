@@ -57,7 +57,7 @@ class NativeGrid:
     header : nibabel.Nifti1Header
         Copied into every file written on this grid, so that sform, qform and their codes stay.
     notes : tuple of str
-        What had to be put right while reading, one line each.
+        What had to be corrected while reading, one line each.
     forms_disagree : bool
         The file's sform and qform differ by more than a voxel: its world coordinates cannot be trusted.
     """

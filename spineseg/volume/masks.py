@@ -49,7 +49,7 @@ def read_mask_values(
     mask : ndarray of float32, 0 to 1
         0 and 1 for labels; partial volumes and probabilities stay.
     notes : tuple of str
-        What had to be put right, one line each.
+        What had to be corrected, one line each.
 
     Raises
     ------

@@ -221,7 +221,7 @@ def train_network(
     checkpoint = out.with_suffix(".ckpt")
     going_on = resume and checkpoint.is_file()
     if resume and out.is_file() and not going_on:
-        print(f"{out}: is there already; remove it to train anew", flush=True)
+        print(f"{out}: is there already; remove it to train again", flush=True)
         return
     if (stage, kernel) not in CONFIGS:
         raise InputError(f"-kernel {kernel}: only the network that outlines (segment) comes in 3d")
