@@ -1,7 +1,7 @@
 """How a mask agrees with deepseg's probability map around the mask's own centre, and with OptiC's centerline.
 
 The same network scores masks of every method, deepseg's among them; which method that favours is corrected by learning
-on real masks of both (see `spineseg.quality.model`). Columns of its results are called ``judge_*``.
+on real masks of both (see `spineseg.quality.predictor`). Columns of its results are called ``judge_*``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Masks with known Dice and their evidence: what the prediction of quality learns from and is scored on.
+"""Masks with known Dice and their features: what the prediction of quality learns from and is scored on.
 
 Real images: the labelled ones as they are, with less contrast and with noise, each segmented by both methods with
 networks that have not seen the person, and the references with faults. Phantoms: the same with exact references.
@@ -17,7 +17,7 @@ from spineseg.contrasts import CORD_DARKER, SUFFIX_CONTRAST
 from spineseg.metrics.overlap import compute_dice, labelled_slices
 from spineseg.metrics.shape import compute_shape
 from spineseg.phantom.dataset import HARD_CASES, SUFFIXES, make_image
-from spineseg.quality.evidence import JudgedImage, measure_evidence, prepare_image
+from spineseg.quality.features import PreparedImage, measure_features, prepare_image
 from spineseg.training.labelled_images import N_FOLDS, LabelledImage
 from spineseg.training.quality.degrade import FAULTS, apply_fault
 from spineseg.volume import Volume, load_image, load_mask, to_canonical
@@ -144,7 +144,7 @@ def make_cases(
 
     Parameters
     ----------
-    models : networks that have not seen the person: both for deepseg's masks and for the evidence
+    models : networks that have not seen the person: both for deepseg's masks and for the features
     n_faults : faulty masks, of as many kinds as possible
     n_variants : harder copies, up to three
     """
@@ -172,8 +172,8 @@ def make_cases(
     return cases
 
 
-def describe_case(known: KnownImage, image: JudgedImage, variant: str, kind: str, mask: Mask) -> Case:
-    """Return one mask's identity, Dice and evidence; of an empty mask (status) there is none."""
+def describe_case(known: KnownImage, image: PreparedImage, variant: str, kind: str, mask: Mask) -> Case:
+    """Return one mask's identity, Dice and features; of an empty mask (status) there is none."""
     is_empty = not mask.any()
     identity = {
         "source": known.source,
@@ -188,4 +188,4 @@ def describe_case(known: KnownImage, image: JudgedImage, variant: str, kind: str
     }
     if is_empty:
         return identity
-    return identity | measure_evidence(image, mask, compute_shape(mask, image.volume.zooms))
+    return identity | measure_features(image, mask, compute_shape(mask, image.volume.zooms))

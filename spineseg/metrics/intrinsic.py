@@ -24,8 +24,8 @@ SPIKE_SD = 4.0
 
 
 @dataclass(frozen=True)
-class Quality:
-    """Evidence about one mask; see `compute_quality`. NaN where it is not defined."""
+class IntrinsicMeasures:
+    """Measures of one mask alone; see `compute_intrinsic`. NaN where it is not defined."""
 
     n_slices: int
     coverage: float
@@ -80,13 +80,13 @@ def label_components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArra
     return labels, np.bincount(labels.ravel(), minlength=n + 1)[1:], int(found[2][0])
 
 
-def compute_quality(
+def compute_intrinsic(
     mask: ArrayLike,
     zooms: ArrayLike,
     shape: SliceShape,
     common: NDArray[np.bool_] | None = None,
     limits: PlausibleLimits | None = ADULTS,
-) -> Quality:
+) -> IntrinsicMeasures:
     """Compute coverage, gaps, components, roughness and plausibility of one mask.
 
     Parameters
@@ -101,7 +101,7 @@ def compute_quality(
 
     Returns
     -------
-    Quality
+    IntrinsicMeasures
         n_slices: slices with cord. coverage: share of `common` with cord (0 for an empty mask, NaN if
         `common` is empty). n_gaps, longest_gap_mm: runs of empty slices inside the mask's own extent.
         n_components, largest_fraction: 26-connected parts, share of the largest. csa_roughness (1/mm²):
@@ -115,7 +115,7 @@ def compute_quality(
     _, sizes, _ = label_components(mask)
     gaps = _gap_lengths(filled)
     roughness, spikes = _csa_roughness(np.where(filled, shape.csa_mm2, np.nan), float(zooms[2]))
-    return Quality(
+    return IntrinsicMeasures(
         n_slices=int(filled.sum()),
         coverage=float(filled[common].mean()) if common.any() else float("nan"),
         n_gaps=len(gaps),
