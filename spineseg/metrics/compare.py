@@ -23,7 +23,6 @@ def compare_with_reference(
     shape : `compute_shape` of the mask
     reference : (I, J, K) ndarray of bool
         Not empty. It may label a limited range; what the mask holds elsewhere is not judged.
-    zooms : (3,) array_like, mm
 
     Returns
     -------
@@ -67,7 +66,6 @@ def compare_masks(
     ----------
     mask_a, mask_b : (I, J, K) ndarray of bool
     shape_a, shape_b : `compute_shape` of each
-    zooms : (3,) array_like, mm
 
     Returns
     -------
@@ -101,13 +99,11 @@ def describe_pair(
     ----------
     a, b : (I, J, K) array_like, bool, or partial volumes in [0, 1]
         Areas add partial volumes up; overlap and distances cut at 0.5.
-    zooms : (3,) array_like, mm
     tolerance_mm : mm; of the NSD
 
     Returns
     -------
-    dict
-        Overlap, distances and mean CSA; `dice_labelled` = Dice within the slices of `b`; `slice_dice`, a list.
+    dict; overlap, distances and mean CSA; `dice_labelled` = Dice within the slices of `b`; `slice_dice`, a list
     """
     mask_a, mask_b = binarise(a), binarise(b)
     shape_a, shape_b = compute_shape(a, zooms), compute_shape(b, zooms)

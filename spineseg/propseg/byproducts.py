@@ -36,8 +36,7 @@ def make_byproducts(
 
     Returns
     -------
-    dict
-        End of the file name to an (I, J, K) array or a text.
+    dict; end of the file name to an (I, J, K) array or a text
     """
     made: dict[str, Any] = {}
     surface = tubes["surface"]

@@ -54,8 +54,7 @@ class PropsegParams:
 
     Raises
     ------
-    InputError
-        If a value lies outside its range.
+    InputError; if a value lies outside its range
     """
 
     init: float | None = parameter(

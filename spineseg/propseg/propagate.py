@@ -85,8 +85,7 @@ def propagate(scene: Scene, initial: InitialTube) -> Propagation:
 
     Raises
     ------
-    ValueError
-        If there is no initial tube.
+    ValueError; if there is no initial tube
     """
     if initial.tube is None:
         raise ValueError("propagate: expected an initial tube, found none")
@@ -238,7 +237,6 @@ def settle_bridges(
     Parameters
     ----------
     max_gap_mm : mm; longest run kept between believed parts
-    slice_mm : float, mm
     trusted : (int, int), optional
         First and last slice where the centerline says that there is cord: a run at an end of the tube is kept within
         them, as far as `max_gap_mm` from the believed part, and dropped beyond them or where None.

@@ -69,8 +69,7 @@ def segment_cord(
 
     Raises
     ------
-    InputError
-        If the contrast is unknown, `init_mask` does not hold three voxels, or the start lies off the centerline.
+    InputError; if the contrast is unknown, `init_mask` does not hold three voxels, or the start lies off the centerline
 
     Notes
     -----

@@ -62,7 +62,6 @@ def measure_agreement(
 
     Parameters
     ----------
-    volume : Volume, shape (I, J, K)
     mask : (I, J, K) ndarray of bool
     chosen : (n,) ndarray of int; slices within the mask's extent, gaps included
     centres : (n, 2) ndarray, voxels; the mask's centres there

@@ -15,7 +15,7 @@ from spineseg.metrics.intrinsic import IntrinsicMeasures, compute_intrinsic
 from spineseg.metrics.shape import SliceShape
 from spineseg.quality.agreement import find_line, measure_agreement, measure_place
 from spineseg.quality.contour import measure_contour
-from spineseg.volume import Volume, crop
+from spineseg.volume import Volume, crop, mask_box
 
 if TYPE_CHECKING:
     from spineseg.deepseg.network import UNet
@@ -48,8 +48,7 @@ def prepare_image(volume: Volume, contrast: str, models: Models | None = None) -
 
     Raises
     ------
-    ModelError
-        If the network that outlines is SCT's.
+    ModelError; if the network that outlines is SCT's
     """
     from spineseg.deepseg.model import load_models
     from spineseg.deepseg.network import UNet
@@ -77,8 +76,7 @@ def measure_features(
 
     Returns
     -------
-    dict of float
-        Empty for an empty mask. See docs/measures.md for each number.
+    dict of float; empty for an empty mask. See docs/measures.md for each number.
     """
     if not mask.any():
         return {}
@@ -116,13 +114,15 @@ def _measure_contour(
     volume: Volume, mask: NDArray[np.bool_], chosen: NDArray[np.intp], centres: NDArray, cord_darker: bool
 ) -> dict[str, float]:
     """Features along the contour, from the part of the image around the mask."""
-    found = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2))]
-    margin = np.ceil(MARGIN_MM / volume.zooms[:2]).astype(int)
-    start = [max(0, int(index[0]) - m) for index, m in zip(found, margin, strict=True)]
-    stop = [int(index[-1]) + m + 1 for index, m in zip(found, margin, strict=True)]
-    box = (slice(start[0], stop[0]), slice(start[1], stop[1]), slice(None))
+    margin = np.ceil(MARGIN_MM / volume.zooms[:2]).astype(int).tolist()
+    rows, columns, _ = mask_box(mask, (*margin, 0))
+    box = (rows, columns, slice(None))
     image = crop(volume, box).data[:, :, chosen]
-    return asdict(measure_contour(image, mask[box][:, :, chosen], volume.zooms[:2], centres - start, cord_darker))
+    return asdict(
+        measure_contour(
+            image, mask[box][:, :, chosen], volume.zooms[:2], centres - [rows.start, columns.start], cord_darker
+        )
+    )
 
 
 def _describe_shape(

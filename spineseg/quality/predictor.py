@@ -168,8 +168,7 @@ def load_dice_predictor(path: str | Path = MODEL_FILE) -> DicePredictor:
 
     Raises
     ------
-    ModelError
-        If the file is missing, damaged or of another format.
+    ModelError; if the file is missing, damaged or of another format
     """
     path = Path(path)
     try:

@@ -20,7 +20,7 @@ from spineseg.phantom.dataset import HARD_CASES, SUFFIXES, make_image
 from spineseg.quality.features import PreparedImage, measure_features, prepare_image
 from spineseg.training.labelled_images import N_FOLDS, LabelledImage
 from spineseg.training.quality.degrade import FAULTS, apply_fault
-from spineseg.volume import Volume, load_image, load_mask, to_canonical
+from spineseg.volume import Volume, load_image, load_mask, mask_box, to_canonical
 
 if TYPE_CHECKING:
     from spineseg.deepseg.weights import Models
@@ -80,9 +80,7 @@ def lower_contrast(known: KnownImage, factor: float) -> Volume:
 
 def _distance(mask: Mask, zooms: NDArray[np.float64]) -> NDArray[np.float64]:
     """Distance to a mask, mm, as far as the change of contrast reaches; infinite beyond."""
-    room = np.ceil((CANAL_MM + FADE_MM) / zooms).astype(int)
-    found = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-    box = tuple(slice(max(0, int(i[0]) - n), int(i[-1]) + n + 1) for i, n in zip(found, room, strict=True))
+    box = mask_box(mask, np.ceil((CANAL_MM + FADE_MM) / zooms).astype(int).tolist())
     away = np.full(mask.shape, np.inf)
     away[box] = ndi.distance_transform_edt(~mask[box], sampling=zooms)
     return away

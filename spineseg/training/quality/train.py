@@ -109,8 +109,7 @@ def describe_origin(images: Sequence[LabelledImage], folds: Path, n_phantoms: in
 
     Raises
     ------
-    InputError
-        If a fold's networks are missing.
+    InputError; if a fold's networks are missing
     """
     files = [
         folds / f"fold{n}" / f"deepseg_{stage}.safetensors" for n in range(N_FOLDS) for stage in ("detect", "segment")
