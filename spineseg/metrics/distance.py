@@ -64,9 +64,8 @@ def extract_surface(mask: ArrayLike, zooms: ArrayLike) -> Surface:
     if not mask.any():
         return Surface(np.empty((0, 3)), np.empty(0))
     box = mask_box(mask, (0, 0, 1))
-    corners = np.pad(np.pad(mask[box], ((1, 1), (1, 1), (0, 0))), ((0, 0), (0, 0), (1, 1)), mode="edge").astype(
-        np.uint8
-    )
+    padded = np.pad(mask[box], ((1, 1), (1, 1), (0, 0)))
+    corners = np.pad(padded, ((0, 0), (0, 0), (1, 1)), mode="edge").astype(np.uint8)
     count = _pair_sum(_pair_sum(_pair_sum(corners, 0), 1), 2)
     cells = np.nonzero((count > 0) & (count < 8))
     face_areas = zooms.prod() / zooms

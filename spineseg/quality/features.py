@@ -118,11 +118,8 @@ def _measure_contour(
     rows, columns, _ = mask_box(mask, (*margin, 0))
     box = (rows, columns, slice(None))
     image = crop(volume, box).data[:, :, chosen]
-    return asdict(
-        measure_contour(
-            image, mask[box][:, :, chosen], volume.zooms[:2], centres - [rows.start, columns.start], cord_darker
-        )
-    )
+    centres = centres - [rows.start, columns.start]
+    return asdict(measure_contour(image, mask[box][:, :, chosen], volume.zooms[:2], centres, cord_darker))
 
 
 def _describe_shape(
