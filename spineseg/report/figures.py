@@ -10,6 +10,7 @@ import io
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -45,7 +46,7 @@ MIN_PEOPLE = 3
 
 AREA_UNIT = MEASURES["csa_mean_mm2"].unit
 JITTER = 0.09  # of a category's width, so that equal values do not hide each other
-RC = {
+RC: dict[Any, Any] = {
     "svg.hashsalt": "spineseg",
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that figures are equal everywhere
     "font.size": 10,

@@ -126,6 +126,12 @@ def template_environment() -> Environment:
     )  # fmt: skip
 
 
+def _source(environment: Environment, name: str) -> str:
+    """Return the text of a template, as it is."""
+    assert environment.loader is not None
+    return environment.loader.get_source(environment, name)[0]
+
+
 def script_json(content: Any) -> Markup:
     """Return JSON that is safe inside a script element: no text in it can end the element."""
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -165,10 +171,9 @@ def _render_page(
         "plausible": limits.csa_mm2 if limits else None,
         "entries": entries,
     }
-    source = environment.loader.get_source
     return environment.get_template("qc.html").render(
         title=title,
-        style=Markup(source(environment, "qc.css")[0]),
-        script=Markup(source(environment, "qc.js")[0]),
+        style=Markup(_source(environment, "qc.css")),
+        script=Markup(_source(environment, "qc.js")),
         data=script_json(content),
     )
