@@ -20,8 +20,8 @@ FLOORS = {
     "dwi": {"propseg": 0.95, "deepseg": 0.94},
     "bold": {"propseg": 0.88, "deepseg": 0.88},
 }
-"""Least mean Dice by suffix and method: 0.03 below what was measured on 28 November 2026 (0.92 to 0.99). Networks trained
-again move an image by up to 0.01, other versions of the libraries by less; more than 0.03 is a fault."""
+"""Least mean Dice by suffix and method: 0.03 below what was measured on 28 November 2026 (0.92 to 0.99). Networks
+trained again move an image by up to 0.01, other versions of libraries by less; more than 0.03 is a fault."""
 
 
 def test_one_of_each_suffix(make_study):
