@@ -170,8 +170,10 @@ class TestShares:
         assert max(above, below) < 0.065
 
     def test_probabilities(self):
-        better, equal, worse = paired_share_probabilities(9, 1, 20, 0.05, rng())
-        assert better > 0.95
+        better, equal, worse = paired_share_probabilities(9, 1, 20, 0.05)
+        draws = rng().dirichlet([9.5, 1.5, 10.5], 200_000)
+        gap = draws[:, 0] - draws[:, 1]
+        assert (better, worse) == pytest.approx(((gap > 0.05).mean(), (gap < -0.05).mean()), abs=0.003)
         assert better + equal + worse == pytest.approx(1)
 
 

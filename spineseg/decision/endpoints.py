@@ -206,7 +206,7 @@ def _by_shares(
             effective = n * min(1.0, (plain.se / clustered.se) ** 2)
     scale = effective / n if n else 1.0
     better, worse = scale * float(values[values > 0].sum()), scale * float(-values[values < 0].sum())
-    probability = paired_share_probabilities(better, worse, effective, margin, np.random.default_rng([params.seed, 1]))
+    probability = paired_share_probabilities(better, worse, effective, margin)
     return Comparison(
         key,
         pair,

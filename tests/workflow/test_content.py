@@ -6,7 +6,6 @@ The table of docs/content.md is what this test sees; with SPINESEG_WRITE_DOCS=1 
 from __future__ import annotations
 
 import gzip
-import json
 import os
 import re
 import shutil
