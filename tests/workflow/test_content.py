@@ -268,7 +268,7 @@ def test_the_page_shows_what_was_seen(changes):
 def test_the_same_inputs_make_the_same_bytes(people, tmp_path):
     """Other cores, other chunks, a busy machine, another order of finishing."""
     found = []
-    for name, options in (("one", ("--set-resources", "index_images:chunk_images=1", "--cores", "1")), ("two", ())):
+    for name, options in (("one", ("--set-scatter", "images_per_job=1", "--cores", "1")), ("two", ())):
         study = Study(tmp_path / name, bids_dir=str(people), contrasts=["T2w", "T2star"])
         busy = [
             os.posix_spawn("/bin/sh", ["sh", "-c", "while :; do :; done"], os.environ)
