@@ -112,7 +112,7 @@ def test_the_report_changes_the_report_only(original, copy):
 
 @pytest.mark.parametrize(
     ("name", "steps"),
-    [("qc.js", {"page"}), ("qc.css", {"page"}), ("qc.html", {"page"}), ("report.html", {"report"}),
+    [("qc/page.js", {"page"}), ("qc.css", {"page"}), ("qc.html", {"page"}), ("report.html", {"report"}),
      ("report.css", {"report"})],
 )  # fmt: skip
 def test_templates_count_for_their_page(original, copy, name, steps):

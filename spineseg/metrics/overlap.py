@@ -91,4 +91,4 @@ def compute_slice_dice(mask: ArrayLike, reference: ArrayLike) -> NDArray[np.floa
 
 def labelled_slices(reference: ArrayLike) -> NDArray[np.bool_]:
     """Say which axial slices a reference labels, (K,); beyond them a mask is neither right nor wrong."""
-    return binarise(reference).any((0, 1))
+    return np.any(binarise(reference), axis=(0, 1))
