@@ -61,6 +61,11 @@ def _check_images(config: StudyConfig) -> set[str]:
     subjects = {entry.name.removeprefix("sub-") for entry in _folders(root) if entry.name.startswith("sub-")}
     if not subjects:
         raise InputError(f"config key 'bids_dir': expected folders named sub-*, found none in {root}")
+    if config.level_labels is not None and config.level_folder is None:
+        raise InputError(
+            f"config key 'level_labels': expected a folder, found none at {root / config.level_labels}"
+            f" nor at {config.level_labels}"
+        )
     if config.references and not config.is_default_references and config.reference_folder is None:
         raise InputError(
             f"config key 'references': expected a folder, found none at {root / config.references}"
