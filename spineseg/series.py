@@ -64,7 +64,8 @@ def average_series(
             why = "no b-values were found" if b_values is None else f"none has b > {B_VALUE_WEIGHTED:g} s/mm²"
             words += f": all of them, since {why}"
     notes.append(words)
-    total, count, n_spoilt = 0.0, None, 0
+    total: NDArray[np.float64] = np.zeros(())
+    count, n_spoilt = None, 0
     for position, number in enumerate(chosen):
         volume = read_volume(number)
         finite = np.isfinite(volume)

@@ -39,19 +39,21 @@ def compare_with_reference(
     labelled = labelled_slices(reference)
     inside, truth = mask[:, :, labelled], reference[:, :, labelled]
     distance = compute_surface_distance(inside, truth, zooms)
-    reference_csa = compute_shape(reference, zooms).csa_mm2
-    both = np.isfinite(shape.csa_mm2) & np.isfinite(reference_csa)
-    error = float("nan")
-    if both.any():
-        error = 100.0 * float(shape.csa_mm2[both].mean() / reference_csa[both].mean() - 1.0)
     return {
         "dice": compute_dice(inside, truth),
         "hd95_mm": distance.hd95_mm,
         "assd_mm": distance.assd_mm,
         "nsd": distance.nsd,
         "nsd_tolerance_mm": distance.nsd_tolerance_mm,
-        "csa_error_pct": error,
+        "csa_error_pct": compute_area_error(shape, reference, zooms),
     }
+
+
+def compute_area_error(shape: SliceShape, reference: NDArray[np.bool_], zooms: ArrayLike) -> float:
+    """Compute the error of a mask's mean CSA over the slices where a reference has cord too, percent; NaN if none."""
+    reference_csa = compute_shape(reference, zooms).csa_mm2
+    both = np.isfinite(shape.csa_mm2) & np.isfinite(reference_csa)
+    return 100.0 * float(shape.csa_mm2[both].mean() / reference_csa[both].mean() - 1.0) if both.any() else float("nan")
 
 
 def compare_masks(
@@ -94,7 +96,7 @@ def compare_masks(
 
 def describe_pair(
     a: ArrayLike, b: ArrayLike, zooms: ArrayLike, *, tolerance_mm: float | None = None
-) -> dict[str, float | list[float]]:
+) -> tuple[dict[str, float], list[float]]:
     """Describe two masks of one image in full, for a person who compares them.
 
     Parameters
@@ -106,22 +108,24 @@ def describe_pair(
 
     Returns
     -------
-    dict
-        Overlap, distances and mean CSA; `dice_labelled` = Dice within the slices of `b`; `slice_dice`, a list.
+    values : dict of str to float
+        Overlap, distances and mean CSA; `dice_labelled` = Dice within the slices of `b`.
+    slice_dice : list of float
+        Dice of each slice.
     """
     mask_a, mask_b = binarise(a), binarise(b)
     shape_a, shape_b = compute_shape(a, zooms), compute_shape(b, zooms)
     distance = compute_surface_distance(mask_a, mask_b, zooms, tolerance_mm=tolerance_mm)
     labelled = labelled_slices(mask_b)
-    return {
+    values = {
         **asdict(compute_overlap(mask_a, mask_b)),
         **compare_masks(mask_a, shape_a, mask_b, shape_b, zooms),
         **asdict(distance),
         "dice_labelled": compute_dice(mask_a[:, :, labelled], mask_b[:, :, labelled]),
         "csa_a_mm2": _finite_mean(shape_a.csa_mm2),
         "csa_b_mm2": _finite_mean(shape_b.csa_mm2),
-        "slice_dice": compute_slice_dice(mask_a, mask_b).tolist(),
     }
+    return values, compute_slice_dice(mask_a, mask_b).tolist()
 
 
 def _finite_mean(values: NDArray) -> float:
