@@ -27,6 +27,18 @@ class LabelledImage:
     subject: str
 
 
+def _read_rows(path: Path, kind: str, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """Read a table with at least these columns, separated by tabs."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such {kind}")
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    missing = set(columns) - set(rows[0] if rows else ())
+    if missing:
+        raise InputError(f"{path}: expected the columns {', '.join(columns)}, found no {', '.join(sorted(missing))}")
+    return rows
+
+
 def load_manifest(path: str | Path) -> list[LabelledImage]:
     """Read a table with the columns image, contrast, reference, subject.
 
@@ -34,17 +46,10 @@ def load_manifest(path: str | Path) -> list[LabelledImage]:
 
     Raises
     ------
-    InputError
-        If the table is missing, lacks a column, or names a missing file.
+    InputError; if the table is missing, lacks a column, or names a missing file
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such table of labelled images")
-    with path.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream, delimiter="\t"))
-    missing = {"image", "contrast", "reference", "subject"} - set(rows[0] if rows else ())
-    if missing:
-        raise InputError(f"{path}: expected the columns {', '.join(sorted(missing))}, found none such")
+    rows = _read_rows(path, "table of labelled images", ("image", "contrast", "reference", "subject"))
     images = [
         LabelledImage(path.parent / r["image"], path.parent / r["reference"], r["contrast"], r["subject"])
         for r in rows
@@ -70,8 +75,7 @@ class Recipe:
 
         Raises
         ------
-        InputError
-            If the table lacks a labelled image that the recipe names.
+        InputError; if the table lacks a labelled image that the recipe names
         """
         found = {(item.subject, item.image.name): item for item in images}
         for subject, image in sorted(self.named[table] - found.keys()):
@@ -91,17 +95,10 @@ def load_recipe(path: str | Path) -> Recipe:
 
     Raises
     ------
-    InputError
-        If the file is missing, lacks a column, or has another value in the column table.
+    InputError; if the file is missing, lacks a column, or has another value in the column table
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such recipe")
-    with path.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream, delimiter="\t"))
-    missing = {"subject", "image", "table"} - set(rows[0] if rows else ())
-    if missing:
-        raise InputError(f"{path}: expected the columns subject, image, table, found no {', '.join(sorted(missing))}")
+    rows = _read_rows(path, "recipe", ("subject", "image", "table"))
     wrong = [row["table"] for row in rows if row["table"] not in RECIPE_TABLES]
     if wrong:
         raise InputError(f"{path}: expected {' or '.join(RECIPE_TABLES)} in the column table, found {wrong[0]!r}")
@@ -127,8 +124,7 @@ def load_tables(
 
     Raises
     ------
-    InputError
-        If a table or the recipe cannot be read, or a named image is missing.
+    InputError; if a table or the recipe cannot be read, or a named image is missing
     """
     images = load_manifest(data)
     seen = {item.image.resolve() for item in images}
