@@ -202,7 +202,8 @@ def test_a_crash_fails_its_image_alone_whatever_folders_are_called(people, tmp_p
 
 def test_a_study_whose_images_mostly_fail_stops_early(people, tmp_path):
     image = next(people.glob("sub-01/anat/*_T2star.nii.gz"))
-    rows = [f"{n:03d}\tt2s\t{image}" for n in range(1, 61)]
+    copies = [shutil.copy(image, tmp_path / f"{n:03d}.nii.gz") for n in range(60)]
+    rows = [f"{copy.name[:3]}\tt2s\t{copy}" for copy in copies]
     (tmp_path / "images.tsv").write_text("\n".join(["subject\tcontrast\tpath", *rows, ""]))
     study = Study(
         tmp_path / "work",
