@@ -12,8 +12,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup
 
+from spineseg.errors import InputError
 from spineseg.measures import ADULTS, MEASURES, PlausibleLimits
 from spineseg.methods.registry import sort_methods
+from spineseg.reading import read_json
 from spineseg.report import palette
 from spineseg.report.qc import MASK_MEASURES, PAIR_MEASURES, SCHEMA, entry_name
 from spineseg.report.review import StudyView
@@ -96,10 +98,10 @@ def _folder_state(qc_dir: Path) -> dict[Path, int]:
 def _read_entry(path: Path) -> dict[str, Any] | None:
     """Return an entry, or None for one that is gone or of another version."""
     try:
-        entry = json.loads(path.read_text())
-    except (OSError, ValueError):
+        entry = read_json(path, "an entry of the page")
+    except InputError:
         return None
-    return entry if isinstance(entry, dict) and entry.get("schema") == SCHEMA else None
+    return entry if entry.get("schema") == SCHEMA else None
 
 
 def _report_id(qc_dir: Path) -> str:
