@@ -33,21 +33,11 @@ SEED = 1
 
 @dataclass(frozen=True)
 class Perturbation:
-    """One change of an image.
+    """One change of an image."""
 
-    Parameters
-    ----------
-    angle_deg : float, degrees
-        Turn in the slice, about its middle, from axis 0 to axis 1.
-    shift_vox : (2,) tuple of float, voxels
-        Shift along axes 0 and 1.
-    bias : (3,) tuple of float
-        Relative change of intensity from the middle to the edge along each axis.
-    noise_seed : tuple of int
-    """
-
-    angle_deg: float
-    shift_vox: tuple[float, float]
+    angle_deg: float  # degrees: turn in the slice, about its middle, from axis 0 to axis 1
+    shift_vox: tuple[float, float]  # (2,) tuple of float, voxels: shift along axes 0 and 1
+    # (3,) tuple of float: relative change of intensity from the middle to the edge along each axis
     bias: tuple[float, float, float]
     noise_seed: tuple[int, ...]
 

@@ -34,13 +34,6 @@ SMOOTHING_MM = 20.0
 class Centerline:
     """The curve through the middle of the cord, one point per axial slice.
 
-    Parameters
-    ----------
-    points_vox : (n, 3) ndarray of float64
-        Sub-voxel canonical indices, by increasing slice; the third column holds whole slice numbers.
-    score : (n,) ndarray of float64, or one number for all points, default NaN
-        Confidence of the detector in each point (see `spineseg.centerline.estimate`); NaN where unknown.
-
     Raises
     ------
     GeometryError
@@ -53,7 +46,10 @@ class Centerline:
     ([0, 1], False)
     """
 
+    # (n, 3) of float64: sub-voxel canonical indices, by increasing slice; the third column holds whole slice numbers
     points_vox: Floats
+    # (n,) of float64, or one number for all points: confidence of the detector in each point (see
+    # `spineseg.centerline.estimate`); NaN where unknown
     score: Floats = field(default_factory=lambda: np.full((), np.nan))
 
     def __post_init__(self) -> None:
@@ -98,10 +94,8 @@ def centerline_from_points(points_vox: ArrayLike, zooms: Zooms, *, smoothing_mm:
     points_vox : (m, 3) array_like, voxels
         Canonical indices. Points of one slice (nearest whole slice) are averaged; slices between points are
         filled by a natural cubic spline, which is straight for two points.
-    zooms : (3,) floats, mm
-        Voxel size.
-    smoothing_mm : float, mm, default 0
-        Cut-off wavelength of the smoothing, 0 for none.
+    zooms : (3,) floats, mm; voxel size
+    smoothing_mm : mm; cut-off wavelength of the smoothing, 0 for none
 
     Returns
     -------
@@ -134,12 +128,9 @@ def centerline_from_mask(
     mask : (I, J, K) ndarray
         Voxels above the threshold count alike, whatever their value. One voxel per slice, or one here and
         there, is enough: slices in between are interpolated.
-    zooms : (3,) floats, mm
-        Voxel size.
-    threshold : float, default 0
-        Voxels at or below it are background.
-    smoothing_mm : float, mm, default 0
-        Cut-off wavelength of the smoothing, 0 for the centroids themselves.
+    zooms : (3,) floats, mm; voxel size
+    threshold : voxels at or below it are background
+    smoothing_mm : mm; cut-off wavelength of the smoothing, 0 for the centroids themselves
 
     Returns
     -------
@@ -152,19 +143,14 @@ def centerline_from_mask(
 def smooth_centerline(line: Centerline, zooms: Zooms, *, cutoff_mm: float = SMOOTHING_MM) -> Centerline:
     """Smooth a centerline by a natural cubic spline in mm.
 
+    Returns Centerline: on the same slices with the same scores; unchanged below three points.
+
     Parameters
     ----------
-    line : Centerline
-        Gaps between its slices are respected (the spline works on positions in mm).
-    zooms : (3,) floats, mm
-        Voxel size.
+    line : gaps between its slices are respected (the spline works on positions in mm)
+    zooms : (3,) floats, mm; voxel size
     cutoff_mm : float, mm, default 20
         Waves of this length keep half their height. Slices further apart than half of it hardly move.
-
-    Returns
-    -------
-    Centerline
-        On the same slices with the same scores; unchanged below three points.
     """
     if len(line.points_vox) < 3 or cutoff_mm <= 0:
         return line
@@ -179,12 +165,9 @@ def extend_centerline(line: Centerline, zooms: Zooms, slices: ArrayLike, *, end_
 
     Parameters
     ----------
-    line : Centerline
-        Must hold at least one point.
-    zooms : (3,) floats, mm
-        Voxel size.
-    slices : (m,) array_like of int, increasing
-        Slices wanted.
+    line : must hold at least one point
+    zooms : (3,) floats, mm; voxel size
+    slices : (m,) array_like of int, increasing; slices wanted
     end_mm : float, mm, default 15
         Length of curve at each end whose mean direction is kept beyond it; a vertebral level, so that the
         jitter of the last slice does not decide.
@@ -240,10 +223,8 @@ def load_centerline(path: str | Path, grid: NativeGrid, *, smoothing_mm: float =
         NIfTI on the image's grid: every voxel above 0 counts (one per slice, a few points, or a whole mask).
         Or text (``.csv``, ``.txt``): three numbers per row, separated by commas, semicolons or blanks, the
         voxel indices along the image's own axes, as SCT writes them since 6.5; a header row is skipped.
-    grid : NativeGrid
-        The image's grid.
-    smoothing_mm : float, mm, default 0
-        Cut-off wavelength of the smoothing, 0 for none.
+    grid : the image's grid
+    smoothing_mm : mm; cut-off wavelength of the smoothing, 0 for none
 
     Returns
     -------

@@ -57,16 +57,12 @@ class Detector:
 
     Parameters
     ----------
-    weights : (576,) ndarray of float32
-        Of the window of 32 x 32 mm, in OpenCV's order of the descriptor.
-    bias : float
-        Scores above 0 speak for a cord.
+    weights : (576,) ndarray of float32; of the window of 32 x 32 mm, in OpenCV's order of the descriptor
+    bias : scores above 0 speak for a cord
     wide_weights : (576,) ndarray of float32 or None
         Of the window of 64 x 64 mm, on pixels of 2 mm; None for a model of one window.
-    contrast : str or None
-        What it was trained for; None for a user's model, which does not say.
-    threshold : float
-        Score along the curve below which a slice holds no cord.
+    contrast : what it was trained for; None for a user's model, which does not say
+    threshold : score along the curve below which a slice holds no cord
     percentiles, slab_mm, smooth :
         How images are prepared, see `spineseg.centerline.slabs.make_slabs`.
     """
@@ -99,8 +95,7 @@ def load_detector(contrast: str, path: str | Path | None = None) -> Detector:
     Parameters
     ----------
     contrast : {"t1", "t2", "t2s", "dwi"}
-    path : str or Path, optional
-        A file of `save_detector`, or OpenCV's ``*_model.yml``.
+    path : str or Path; a file of `save_detector`, or OpenCV's ``*_model.yml``
 
     Raises
     ------

@@ -51,11 +51,9 @@ def estimate_centerline(volume: Volume, contrast: str, *, detector: Detector | N
 
     Parameters
     ----------
-    volume : Volume
-        Canonical; any number of slices, one included, any field of view.
+    volume : canonical; any number of slices, one included, any field of view
     contrast : {"t1", "t2", "t2s", "dwi"}
-    detector : Detector, optional
-        By default the shipped one of the contrast.
+    detector : by default the shipped one of the contrast
 
     Returns
     -------
@@ -91,8 +89,7 @@ def estimate_with_polarity(
     Returns
     -------
     line : Centerline
-    darker : bool
-        As `CORD_DARKER` says for the contrast, unless most slices speak for the other polarity.
+    darker : as `CORD_DARKER` says for the contrast, unless most slices speak for the other polarity
     """
     detector = detector or load_detector(contrast)
     slabs = detector.prepare(volume)
@@ -145,15 +142,12 @@ def _find_curve(
 def find_extent(support: NDArray[np.float64]) -> tuple[int, int] | None:
     """Find the run of slabs with the greatest sum of support.
 
+    Returns (first, last) or None: a bad slab between good ones is kept, bad ones at the ends are not. None where
+    nothing is positive.
+
     Parameters
     ----------
-    support : (n,) ndarray
-        Positive where a slab speaks for a cord, negative where against it.
-
-    Returns
-    -------
-    (first, last) or None
-        A bad slab between good ones is kept, bad ones at the ends are not. None where nothing is positive.
+    support : (n,) ndarray; positive where a slab speaks for a cord, negative where against it
 
     Examples
     --------

@@ -104,17 +104,13 @@ def _tiles(n_outputs: int, stride: int) -> Iterator[tuple[slice, slice]]:
 def compute_blocks(slices: NDArray[np.float32], stride: int = 1) -> NDArray[np.float32]:
     """Compute the raw histogram of the block that begins at every stride-th pixel.
 
+    Returns (n, 36, Y', X') ndarray of float32: before normalisation; Y' = (Y - 8) // stride + 1. Channels by cell-x,
+    bin, cell-y (see `window_weights`).
+
     Parameters
     ----------
-    slices : (n, Y, X) ndarray of float32, 0 to 255
-        Y and X at least 8.
+    slices : (n, Y, X) ndarray of float32, 0 to 255; Y and X at least 8
     stride : int, default 1
-
-    Returns
-    -------
-    (n, 36, Y', X') ndarray of float32
-        Before normalisation; Y' = (Y - 8) // stride + 1. Channels by cell-x, bin, cell-y (see
-        `window_weights`).
     """
     maps = compute_orientations(slices)
     n, _, height, width = maps.shape
@@ -137,11 +133,9 @@ def describe_slices(slices: NDArray, stride: int = 1, *, mirror: bool = True) ->
 
     Parameters
     ----------
-    slices : (n, Y, X) ndarray, 0 to 255
-        Pixels of 1 mm.
+    slices : (n, Y, X) ndarray, 0 to 255; pixels of 1 mm
     stride : {1, 2, 4, 8}, default 1
-    mirror : bool, default True
-        Mirror the slices at their borders, so that every pixel has a whole window.
+    mirror : mirror the slices at their borders, so that every pixel has a whole window
 
     Returns
     -------
@@ -175,13 +169,9 @@ def score_blocks(
     Parameters
     ----------
     blocks : (n, 36, Y', X') ndarray of float32
-    weights : (576,) ndarray
-        In OpenCV's order.
-    bias : float
-    shape : (2,) ints
-        Rows and columns of the slices.
-    stride : {1, 2, 4, 8}, default 1
-        As given to `describe_slices`.
+    weights : (576,) ndarray; in OpenCV's order
+    shape : (2,) ints; rows and columns of the slices
+    stride : {1, 2, 4, 8}; as given to `describe_slices`
 
     Returns
     -------
@@ -201,18 +191,13 @@ def score_blocks(
 def gather_descriptors(
     blocks: NDArray[np.float32], index: NDArray[np.intp], y: NDArray[np.intp], x: NDArray[np.intp]
 ) -> NDArray[np.float32]:
-    """Return the descriptors of windows, in OpenCV's order.
+    """Return the descriptors of windows, in OpenCV's order; gives (m, 576) ndarray of float32.
 
     Parameters
     ----------
-    blocks : (n, 36, Y', X') ndarray of float32
-        Of `describe_slices` with stride 1.
+    blocks : (n, 36, Y', X') ndarray of float32; of `describe_slices` with stride 1
     index, y, x : (m,) ndarrays of int
         Slice, row and column of the block that each window begins with (its centre, for mirrored slices).
-
-    Returns
-    -------
-    (m, 576) ndarray of float32
     """
     offset_x, offset_y = (o.ravel() * BLOCK for o in np.meshgrid(*[np.arange(N_BLOCKS)] * 2, indexing="ij"))
     values = blocks[index[:, None], :, y[:, None] + offset_y, x[:, None] + offset_x]
@@ -225,13 +210,9 @@ def score_slices(slices: NDArray, weights: NDArray, bias: float, stride: int = 1
 
     Parameters
     ----------
-    slices : (n, Y, X) ndarray, 0 to 255
-        Pixels of 1 mm; borders are mirrored, so any size works.
-    weights : (576,) ndarray
-        In OpenCV's order.
-    bias : float
-    stride : {1, 2, 4, 8}, default 1
-        Score every stride-th pixel only.
+    slices : (n, Y, X) ndarray, 0 to 255; pixels of 1 mm; borders are mirrored, so any size works
+    weights : (576,) ndarray; in OpenCV's order
+    stride : {1, 2, 4, 8}; score every stride-th pixel only
 
     Returns
     -------

@@ -39,12 +39,9 @@ def find_path(
 
     Parameters
     ----------
-    score : (K, I, J) ndarray
-        Score of every pixel of K slices, higher is better; ``-inf`` forbids a pixel.
-    zooms : (3,) floats, mm
-        Voxel size along I, J and between slices.
-    smoothness : float, default 1
-        Weight of the squared slope (mm per mm).
+    score : (K, I, J) ndarray; score of every pixel of K slices, higher is better; ``-inf`` forbids a pixel
+    zooms : (3,) floats, mm; voxel size along I, J and between slices
+    smoothness : weight of the squared slope (mm per mm)
 
     Returns
     -------
@@ -104,12 +101,9 @@ def refine_path(
 
     Parameters
     ----------
-    score : (K, I, J) ndarray
-        The score maps that the path was found in.
-    path : (K, 2) ndarray of int
-        One pixel per slice.
-    zooms : (3,) floats, mm
-        Voxel size.
+    score : (K, I, J) ndarray; the score maps that the path was found in
+    path : (K, 2) ndarray of int; one pixel per slice
+    zooms : (3,) floats, mm; voxel size
     radius_mm : float, mm, default 2
         Neighbourhood that votes. Below the radius of a cord (4-6 mm), so that only the peak itself counts.
 
@@ -154,14 +148,10 @@ def smooth_path(
 
     Parameters
     ----------
-    path : (K, 2) ndarray, voxels
-        One point in each of K consecutive slices.
-    zooms : (3,) floats, mm
-        Voxel size.
-    cutoff_mm : float, mm, default 20
-        Waves of this length keep half their height, shorter ones vanish, longer ones stay.
-    weights : (K,) ndarray, positive, optional
-        Trust in each slice.
+    path : (K, 2) ndarray, voxels; one point in each of K consecutive slices
+    zooms : (3,) floats, mm; voxel size
+    cutoff_mm : mm; waves of this length keep half their height, shorter ones vanish, longer ones stay
+    weights : (K,) ndarray, positive; trust in each slice
 
     Returns
     -------

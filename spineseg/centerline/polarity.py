@@ -27,18 +27,10 @@ own before an image is doubted."""
 
 @dataclass(frozen=True)
 class ContrastScores:
-    """What an image looks like.
+    """What an image looks like."""
 
-    Parameters
-    ----------
-    scores : dict of str to float
-        Contrast to the median score, log-odds, of its detector along the curve that it finds.
-    darker_share : float, 0 to 1
-        Share of slices in which the middle of the cord is darker than the ring around it.
-    """
-
-    scores: dict[str, float]
-    darker_share: float
+    scores: dict[str, float]  # Contrast to the median score, log-odds, of its detector along the curve that it finds
+    darker_share: float  # 0 to 1: share of slices in which the middle of the cord is darker than the ring around it
 
     def best(self, darker: bool) -> str:
         """Return the contrast of one polarity whose detector scores best."""
@@ -65,14 +57,8 @@ def weigh_contrasts(volume: Volume, load: Callable[[str], Detector] = load_detec
 
     Parameters
     ----------
-    volume : Volume
-        Canonical.
-    load : callable
-        Contrast to detector; the shipped ones, which all look at the same slabs.
-
-    Returns
-    -------
-    ContrastScores
+    volume : canonical
+    load : contrast to detector; the shipped ones, which all look at the same slabs
     """
     detectors = {contrast: load(contrast) for contrast in CONTRASTS}
     slabs = detectors[CONTRASTS[0]].prepare(volume)

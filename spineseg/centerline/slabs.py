@@ -22,24 +22,15 @@ MAX_VOTERS = 400_000
 
 @dataclass(frozen=True)
 class Slabs:
-    """Slices ready for the detector, and the way back to the volume.
+    """Slices ready for the detector, and the way back to the volume."""
 
-    Parameters
-    ----------
-    slices : (n, Y, X) ndarray of float32, 0 to 255
-        Rows from posterior to anterior, columns from right to left, pixels of 1 mm.
-    positions : (n,) ndarray of float64, voxels
-        Middle of each slab along axis 2 of the volume.
-    bounds : (n + 1,) ndarray of int, voxels
-        Slab m is made of slices ``bounds[m]`` to ``bounds[m + 1] - 1``.
-    first, step : (2,) ndarray of float64, voxels
-        Index along axes 0 and 1 of the volume of pixel (x, y) is ``first + step * (x, y)``.
-    """
-
+    # (n, Y, X) of float32, 0 to 255: rows from posterior to anterior, columns from right to left, pixels of 1 mm
     slices: NDArray[np.float32]
-    positions: NDArray[np.float64]
-    bounds: NDArray[np.intp]
+    positions: NDArray[np.float64]  # (n,) of float64, voxels: middle of each slab along axis 2 of the volume
+    bounds: NDArray[np.intp]  # (n + 1,) of int, voxels: slab m is made of slices ``bounds[m]`` to ``bounds[m + 1] - 1``
+    # (2,) of float64, voxels: index along axes 0 and 1 of the volume of pixel (x, y) is ``first + step * (x, y)``
     first: NDArray[np.float64]
+    # (2,) of float64, voxels: index along axes 0 and 1 of the volume of pixel (x, y) is ``first + step * (x, y)``
     step: NDArray[np.float64]
 
     def to_voxels(self, pixels: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -56,18 +47,11 @@ def make_slabs(volume: Volume, *, percentiles: tuple[float, float], slab_mm: flo
 
     Parameters
     ----------
-    volume : Volume
     percentiles : (2,) floats
         Of the volume's values: what becomes 0 and 255; values beyond are clipped. (0, 100) is the plain
         range.
-    slab_mm : float, mm, default 0
-        Slices are averaged in groups up to about this thickness; 0 keeps every slice.
-    smooth : bool, default True
-        Whether pixels finer than 1 mm are averaged while resampling; else they are interpolated linearly.
-
-    Returns
-    -------
-    Slabs
+    slab_mm : mm; slices are averaged in groups up to about this thickness; 0 keeps every slice
+    smooth : whether pixels finer than 1 mm are averaged while resampling; else they are interpolated linearly
     """
     group = max(1, round(slab_mm / volume.zooms[2]))
     data, bounds = _average_slices(np.asarray(volume.data, dtype=np.float32), group)

@@ -17,22 +17,14 @@ Floats = NDArray[np.float64]
 def fit_spline(
     positions: Floats, values: Floats, lam: float = 0.0, weights: Floats | None = None
 ) -> NDArray[np.float64]:
-    """Return the values of the smoothing spline at its own positions.
+    """Return the values of the smoothing spline at its own positions; gives (n, d) ndarray of float64, mm.
 
     Parameters
     ----------
-    positions : (n,) ndarray, increasing, mm
-        Where the curve was measured.
-    values : (n, d) ndarray, mm
-        What was measured there.
-    lam : float, default 0
-        Weight of the curvature; 0 returns the values themselves.
-    weights : (n,) ndarray, positive, optional
-        Trust in each value, 1 where not given.
-
-    Returns
-    -------
-    (n, d) ndarray of float64, mm
+    positions : (n,) ndarray, increasing, mm; where the curve was measured
+    values : (n, d) ndarray, mm; what was measured there
+    lam : weight of the curvature; 0 returns the values themselves
+    weights : (n,) ndarray, positive; trust in each value, 1 where not given
 
     Notes
     -----
@@ -87,12 +79,9 @@ def evaluate_spline(positions: Floats, values: Floats, at: Floats) -> NDArray[np
 
     Parameters
     ----------
-    positions : (n,) ndarray, increasing, mm
-        Positions of the values; n may be 1.
-    values : (n, d) ndarray, mm
-        Points that the curve passes through.
-    at : (m,) ndarray, mm
-        Where to evaluate.
+    positions : (n,) ndarray, increasing, mm; positions of the values; n may be 1
+    values : (n, d) ndarray, mm; points that the curve passes through
+    at : (m,) ndarray, mm; where to evaluate
 
     Returns
     -------

@@ -30,17 +30,14 @@ def clean_mask(
     Parameters
     ----------
     prob : (I, J, K) ndarray, 0 to 1
-    threshold : float
-    centres : (n, 2) ndarray, voxels
-        The centerline in `slices`.
+    centres : (n, 2) ndarray, voxels; the centerline in `slices`
     slices : (n,) ndarray of int
     zooms : (3,) ndarray, mm
 
     Returns
     -------
     mask : (I, J, K) ndarray of bool
-    prob : (I, J, K) ndarray of float32
-        With bridged slices filled in, and 0 where pieces were dropped.
+    prob : (I, J, K) ndarray of float32; with bridged slices filled in, and 0 where pieces were dropped
     notes : list of str
     """
     mask = prob >= threshold
@@ -80,8 +77,7 @@ def find_unsure_slices(
 
     Parameters
     ----------
-    found : (K,) ndarray of bool
-        Slices with mask.
+    found : (K,) ndarray of bool; slices with mask
     uncertainty : (K,) ndarray, 0 to 1
         How unsure the network is of each; nan counts as sure in slices with mask (bridged ones).
     slice_mm : float, mm

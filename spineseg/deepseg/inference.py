@@ -45,15 +45,12 @@ def compute_heatmap(volume: Volume, network: UNet) -> tuple[NDArray[np.float32],
     Parameters
     ----------
     volume : Volume, shape (I, J, K)
-    network : UNet
-        Of the stage "detect".
+    network : of the stage "detect"
 
     Returns
     -------
-    heat : (K, H, W) ndarray, 0 to 1
-        On the detection grid.
-    zooms : (3,) ndarray, mm
-        Of that grid; index h lies at (h + 0.5) * I / H - 0.5 in the volume, w alike.
+    heat : (K, H, W) ndarray, 0 to 1; on the detection grid
+    zooms : (3,) ndarray, mm; of that grid; index h lies at (h + 0.5) * I / H - 0.5 in the volume, w alike
     """
     config = network.config
     every = max(1, int(DETECT_EVERY_MM / volume.zooms[2]))
@@ -118,12 +115,9 @@ def trace_cord(
     Parameters
     ----------
     heat : (K, H, W) ndarray
-    zooms : (3,) ndarray, mm
-        Of the detection grid.
-    shape : (I, J, K)
-        Of the volume; the result is in its voxels.
-    min_confidence : float
-        Heat below which a slice is believed to hold no cord.
+    zooms : (3,) ndarray, mm; of the detection grid
+    shape : (I, J, K); of the volume; the result is in its voxels
+    min_confidence : heat below which a slice is believed to hold no cord
 
     Returns
     -------
@@ -208,21 +202,15 @@ def compute_probability(
     Parameters
     ----------
     volume : Volume, shape (I, J, K)
-    centerline : Centerline
-        Patches are centred on it.
-    network : UNet
-        Of the stage "segment".
-    batch : int
-        Slices of one call; the result does not depend on it.
-    mirror : bool
-        Average over several views of each slice, half of them right-left mirror images, see `choose_views`.
+    centerline : patches are centred on it
+    network : of the stage "segment"
+    batch : slices of one call; the result does not depend on it
+    mirror : average over several views of each slice, half of them right-left mirror images, see `choose_views`
 
     Returns
     -------
-    prob : (I, J, K) ndarray of float32, 0 to 1
-        0 in slices without centerline.
-    uncertainty : (K,) ndarray of float32, 0 to 1
-        See `estimate_uncertainty`; nan in slices without centerline.
+    prob : (I, J, K) ndarray of float32, 0 to 1; 0 in slices without centerline
+    uncertainty : (K,) ndarray of float32, 0 to 1; see `estimate_uncertainty`; nan in slices without centerline
     """
     config, slice_mm = network.config, float(volume.zooms[2])
     centres, slices = centerline.points_vox[:, :2], centerline.slices

@@ -24,10 +24,8 @@ def load_models(
         A folder with ``deepseg_detect`` and ``deepseg_segment`` files, or one file, which replaces the
         shipped network of its stage. Default: the shipped weights. SCT's files (.h5, .onnx) are read as well:
         `spineseg.deepseg.sct.weights`.
-    device : {"auto", "cpu", "cuda"}
-        auto takes a GPU where torch can use one.
-    threads : int, optional
-        CPU threads that torch may use from now on in this process.
+    device : {"auto", "cpu", "cuda"}; auto takes a GPU where torch can use one
+    threads : CPU threads that torch may use from now on in this process
 
     Returns
     -------

@@ -19,29 +19,14 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """Everything that must be equal in training and in use.
+    """Everything that must be equal in training and in use."""
 
-    Parameters
-    ----------
-    stage : {"detect", "segment"}
-    channels : tuple of int
-        Feature maps of each level, the finest first; each level halves the resolution.
-    dilations : tuple of int
-        Extra 3 x 3 convolutions at the coarsest level, to see further without pooling further.
-    zoom_mm : float, mm
-        In-plane pixel size of the network's input.
-    patch_px : int
-        Side of the square input: of the patch (segment) or of the training crop (detect).
-    kernel : {"2d", "3d"}
-        Slices alone, or with their neighbours along the cord (`AlongCord`).
-    """
-
-    stage: str
-    channels: tuple[int, ...]
-    dilations: tuple[int, ...]
-    zoom_mm: float
-    patch_px: int
-    kernel: str = "2d"
+    stage: str  # {"detect", "segment"}
+    channels: tuple[int, ...]  # Feature maps of each level, the finest first; each level halves the resolution
+    dilations: tuple[int, ...]  # Extra 3 x 3 convolutions at the coarsest level, to see further without pooling further
+    zoom_mm: float  # mm: in-plane pixel size of the network's input
+    patch_px: int  # Side of the square input: of the patch (segment) or of the training crop (detect)
+    kernel: str = "2d"  # {"2d", "3d"}: slices alone, or with their neighbours along the cord (`AlongCord`)
 
     @property
     def reach(self) -> int:
@@ -84,19 +69,11 @@ NEAR_MM = 3.0
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Which samples of a batch lie next to each other along the cord.
+    """Which samples of a batch lie next to each other along the cord."""
 
-    Parameters
-    ----------
-    below, above : (N,) tensor of int
-        Index of the neighbour; a sample's own where it has none.
-    weight : (N,) tensor, 0 to 1
-        By the distance between slices, see `NEAR_MM`.
-    """
-
-    below: Tensor
-    above: Tensor
-    weight: Tensor
+    below: Tensor  # (N,) tensor of int: index of the neighbour; a sample's own where it has none
+    above: Tensor  # (N,) tensor of int: index of the neighbour; a sample's own where it has none
+    weight: Tensor  # (N,) tensor, 0 to 1: by the distance between slices, see `NEAR_MM`
 
     def to(self, device: torch.device | str) -> Neighbours:
         """Move to a device."""

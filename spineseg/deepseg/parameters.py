@@ -16,15 +16,12 @@ class DeepsegParams:
     thr : float, 0 to 1, optional
         Probability from which a voxel is cord. The one threshold, applied on the image's own grid. Default: that of
         the contrast, `spineseg.deepseg.segment.OWN_THRESHOLDS` or SCT's.
-    kernel : {"2d", "3d"}
-        Slices alone, or with their neighbours along the cord.
+    kernel : {"2d", "3d"}; slices alone, or with their neighbours along the cord
     mirror : bool, optional
         Average over two views of each slice, one of them mirrored, or over six where there are few slices. Default:
         yes, but for SCT's networks, which are published without.
-    min_confidence : float
-        Heat of the detector below which a slice is believed to hold no cord.
-    batch : int
-        Patches of one call; only speed and memory depend on it.
+    min_confidence : heat of the detector below which a slice is believed to hold no cord
+    batch : patches of one call; only speed and memory depend on it
     """
 
     thr: float | None = parameter(

@@ -124,11 +124,9 @@ def extract_patches(
     ----------
     data : (I, J, K) ndarray
     zooms : (3,) ndarray, mm
-    centres : (n, 2) ndarray, voxels
-        Where the middle of each patch lies (between its two middle pixels).
+    centres : (n, 2) ndarray, voxels; where the middle of each patch lies (between its two middle pixels)
     slices : (n,) ndarray of int
     zoom_mm : float, mm
-    size_px : int
 
     Returns
     -------

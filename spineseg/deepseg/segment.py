@@ -46,14 +46,9 @@ def segment_cord(
     Parameters
     ----------
     volume : Volume, shape (I, J, K), canonical
-    contrast : str
-        One network of ours serves all; SCT's are chosen by it.
-    params : DeepsegParams, optional
-    centerline : Centerline, optional
-        Followed in place of a detected one; only its slices are segmented.
-    models : Models or SctWeights, optional
-        The shipped ones by default.
-    progress : Progress, optional
+    contrast : one network of ours serves all; SCT's are chosen by it
+    centerline : followed in place of a detected one; only its slices are segmented
+    models : Models or SctWeights; the shipped ones by default
 
     Returns
     -------

@@ -58,11 +58,8 @@ def save_model(path: str | Path, model: UNet, provenance: dict[str, Any], *, hal
     Parameters
     ----------
     path : str or Path
-    model : UNet
-    provenance : dict
-        JSON-able facts: people, folds, seed, steps, checksum of the data.
-    half : bool, default False
-        Store float16; enough for weights of this size of network and half the bytes.
+    provenance : JSON-able facts: people, folds, seed, steps, checksum of the data
+    half : store float16; enough for weights of this size of network and half the bytes
     """
     kind = torch.float16 if half else torch.float32
     tensors = {
@@ -130,9 +127,7 @@ def load_own_models(weights: str | Path | None = None, device: str = "cpu") -> M
 
     Parameters
     ----------
-    weights : str or Path, optional
-        As for `spineseg.deepseg.model.load_models`, of our own format.
-    device : str
+    weights : str or Path; as for `spineseg.deepseg.model.load_models`, of our own format
 
     Raises
     ------

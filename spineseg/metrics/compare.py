@@ -20,8 +20,7 @@ def compare_with_reference(
     Parameters
     ----------
     mask : (I, J, K) ndarray of bool
-    shape : SliceShape
-        `compute_shape` of the mask.
+    shape : `compute_shape` of the mask
     reference : (I, J, K) ndarray of bool
         Not empty. It may label a limited range; what the mask holds elsewhere is not judged.
     zooms : (3,) array_like, mm
@@ -67,8 +66,7 @@ def compare_masks(
     Parameters
     ----------
     mask_a, mask_b : (I, J, K) ndarray of bool
-    shape_a, shape_b : SliceShape
-        `compute_shape` of each.
+    shape_a, shape_b : `compute_shape` of each
     zooms : (3,) array_like, mm
 
     Returns
@@ -104,8 +102,7 @@ def describe_pair(
     a, b : (I, J, K) array_like, bool, or partial volumes in [0, 1]
         Areas add partial volumes up; overlap and distances cut at 0.5.
     zooms : (3,) array_like, mm
-    tolerance_mm : float, mm, optional
-        Of the NSD.
+    tolerance_mm : mm; of the NSD
 
     Returns
     -------

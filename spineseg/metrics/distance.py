@@ -19,17 +19,10 @@ _INSIDE_AREA = np.array([0.0, 0.125, 0.5, 0.875, 1.0])
 
 @dataclass(frozen=True)
 class Surface:
-    """Elements of a mask's surface.
+    """Elements of a mask's surface."""
 
-    Parameters
-    ----------
-    points_mm : (n, 3) ndarray of float64, mm
-        Centres of the elements, from the centre of voxel (0, 0, 0).
-    area_mm2 : (n,) ndarray of float64, mm²
-    """
-
-    points_mm: NDArray[np.float64]
-    area_mm2: NDArray[np.float64]
+    points_mm: NDArray[np.float64]  # (n, 3) of float64, mm: centres of the elements, from the centre of voxel (0, 0, 0)
+    area_mm2: NDArray[np.float64]  # (n,) of float64, mm²
 
 
 @dataclass(frozen=True)
@@ -64,15 +57,12 @@ def extract_surface(mask: ArrayLike, zooms: ArrayLike) -> Surface:
     cell is, by the divergence theorem, the difference of what the mask covers on opposite faces of the
     cell, so that the areas are those of marching cubes and depend rightly on the voxel's shape.
 
+    Returns Surface: empty for an empty mask.
+
     Parameters
     ----------
     mask : (I, J, K) array_like, bool, or numbers in [0, 1] cut at 0.5
     zooms : (3,) array_like, mm
-
-    Returns
-    -------
-    Surface
-        Empty for an empty mask.
 
     Notes
     -----
@@ -103,8 +93,7 @@ def compute_surface_distance(
     ----------
     mask, reference : (I, J, K) array_like, bool, or numbers in [0, 1] cut at 0.5
     zooms : (3,) array_like, mm
-    tolerance_mm : float, mm, optional
-        Tolerance of the NSD; by default `choose_tolerance`.
+    tolerance_mm : mm; tolerance of the NSD; by default `choose_tolerance`
 
     Returns
     -------

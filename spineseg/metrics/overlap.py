@@ -41,8 +41,7 @@ def binarise(mask: ArrayLike) -> NDArray[np.bool_]:
 
     Parameters
     ----------
-    mask : (I, J, K) array_like, bool, or numbers in [0, 1]
-        NaN counts as background.
+    mask : (I, J, K) array_like, bool, or numbers in [0, 1]; NaN counts as background
 
     Returns
     -------
@@ -62,8 +61,7 @@ def compute_overlap(mask: ArrayLike, reference: ArrayLike) -> Overlap:
 
     Parameters
     ----------
-    mask, reference : (I, J, K) array_like, bool, or numbers in [0, 1]
-        Numbers are cut at 0.5.
+    mask, reference : (I, J, K) array_like, bool, or numbers in [0, 1]; numbers are cut at 0.5
 
     Returns
     -------

@@ -66,12 +66,9 @@ def label_components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArra
 
     Returns
     -------
-    labels : (i, j, k) ndarray of int
-        Labels in the box.
-    sizes : (n,) ndarray of int
-        Voxels of labels 1 to n.
-    origin : int
-        Slice where the box begins.
+    labels : (i, j, k) ndarray of int; labels in the box
+    sizes : (n,) ndarray of int; voxels of labels 1 to n
+    origin : slice where the box begins
     """
     from scipy import ndimage as ndi
 
@@ -96,13 +93,11 @@ def compute_quality(
     ----------
     mask : (I, J, K) array_like, bool, or numbers in [0, 1] cut at 0.5
     zooms : (3,) array_like, mm
-    shape : SliceShape
-        `compute_shape` of the same mask.
+    shape : `compute_shape` of the same mask
     common : (K,) ndarray of bool, optional
         Slices in which some method found cord (union of the methods' slice hulls); by default the
         mask's own hull.
-    limits : PlausibleLimits or None
-        Those of adults by default; None switches `plausible` off.
+    limits : those of adults by default; None switches `plausible` off
 
     Returns
     -------

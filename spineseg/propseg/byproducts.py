@@ -28,16 +28,11 @@ def make_byproducts(
 
     Parameters
     ----------
-    wanted : tuple of str
-        Of `BYPRODUCTS`.
-    volume : Volume
-        The image; its affine gives world coordinates.
-    zooms : (3,) ndarray, mm
-        Voxel size that the tubes were made with (that of the image times ``rescale``).
-    tubes : dict
-        "surface" (one ring per slice), "propagated" and "initial".
-    suffix : str
-        Put into the names, "_CSF" for the fluid's.
+    wanted : of `BYPRODUCTS`
+    volume : the image; its affine gives world coordinates
+    zooms : (3,) ndarray, mm; voxel size that the tubes were made with (that of the image times ``rescale``)
+    tubes : "surface" (one ring per slice), "propagated" and "initial"
+    suffix : put into the names, "_CSF" for the fluid's
 
     Returns
     -------

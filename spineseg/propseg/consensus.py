@@ -46,15 +46,8 @@ UNCHANGED = 0.98
 def reach_consensus(scene: Scene, surface: FilledTube) -> FilledTube:
     """Replace the parts of a surface that neither the model of shape nor a clear edge bears out.
 
-    Parameters
-    ----------
-    scene : Scene
-    surface : FilledTube
-
-    Returns
-    -------
-    FilledTube
-        Further out than the model it gives way (a leak, whatever edge is there); further in only without a clear edge.
+    Returns FilledTube: further out than the model it gives way (a leak, whatever edge is there); further in only
+    without a clear edge.
     """
     tube = surface.tube
     model = fit_shape(scene, surface)

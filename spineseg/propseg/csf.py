@@ -26,11 +26,8 @@ def grow_csf(scene: Scene, cord: FilledTube, max_gap_mm: float) -> FilledTube | 
 
     Parameters
     ----------
-    scene : Scene
-        That of the cord.
-    cord : FilledTube
-    max_gap_mm : float, mm
-        Longest bridge.
+    scene : that of the cord
+    max_gap_mm : mm; longest bridge
 
     Returns
     -------

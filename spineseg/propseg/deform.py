@@ -56,17 +56,10 @@ FIXED = 1e6
 
 @dataclass(frozen=True)
 class Edges:
-    """What the search found at each vertex.
+    """What the search found at each vertex."""
 
-    Parameters
-    ----------
-    offset : (R, K) ndarray, mm
-        Signed distance along the normal to the edge.
-    weight : (R, K) ndarray
-        Belief: the directional derivative (units of intensity per mm) less the price of the distance, at least 0.
-    """
-
-    offset: Floats
+    offset: Floats  # (R, K), mm: signed distance along the normal to the edge
+    # (R, K): belief: the directional derivative (units of intensity per mm) less the price of the distance, at least 0
     weight: Floats
 
 
@@ -77,14 +70,12 @@ def search_edges(
 
     Parameters
     ----------
-    scene : Scene
     slices : (R,) ndarray of int
     rings : (R, K, 2) ndarray, mm
     distance_weight : float or (R,) ndarray, 1/mm³
         Price d: the score of an edge at distance s is its derivative less d * s², less the price of what lies between
         it and the inside of the cord (`price_path`).
-    reach_mm : float, mm
-        Search on either side.
+    reach_mm : mm; search on either side
 
     Returns
     -------
@@ -106,23 +97,12 @@ def search_edges(
 
 @dataclass(frozen=True)
 class Rays:
-    """What lies along the normals.
+    """What lies along the normals."""
 
-    Parameters
-    ----------
-    steps : (S,) ndarray, mm
-        Offsets from -reach to +reach.
-    values : (R, K, S) ndarray, 0 to 1000
-    slope : (R, K, S) ndarray, 1/mm
-        Derivative outwards, positive where it goes the way the contrast says.
-    known : (R, K, S) ndarray of bool
-        False beyond the image.
-    """
-
-    steps: Floats
-    values: Floats
-    slope: Floats
-    known: NDArray[np.bool_]
+    steps: Floats  # (S,), mm: offsets from -reach to +reach
+    values: Floats  # (R, K, S), 0 to 1000
+    slope: Floats  # (R, K, S), 1/mm: derivative outwards, positive where it goes the way the contrast says
+    known: NDArray[np.bool_]  # (R, K, S) of bool: False beyond the image
 
 
 def sample_rays(scene: Scene, slices: NDArray[np.intp], rings: Floats, normals: Floats, reach_mm: float) -> Rays:
@@ -144,12 +124,9 @@ def sample_rays(scene: Scene, slices: NDArray[np.intp], rings: Floats, normals: 
 def price_path(scene: Scene, slices: NDArray[np.intp], rings: Floats, rays: Rays) -> Floats:
     """Price each position on a ray by what must be crossed to get there from inside: cord looks alike, fluid does not.
 
-    Returns
-    -------
-    (R, K, S) ndarray, 1/mm
-        PATH_PRICE times the integral, from the inner end of the ray, of how much the intensity differs from that of the
-        cord beyond the tolerance (a share of the contrast at the ring, and no less than the cord's own spread), and
-        NOISE_PRICE times that spread.
+    Returns (R, K, S) ndarray, 1/mm: PATH_PRICE times the integral, from the inner end of the ray, of how much the
+    intensity differs from that of the cord beyond the tolerance (a share of the contrast at the ring, and no less than
+    the cord's own spread), and NOISE_PRICE times that spread.
     """
     level, spread = measure_cord(scene, slices, rings)
     outside = np.abs(rays.steps - OUTSIDE_MM).argmin()
@@ -226,16 +203,11 @@ def solve_rings(
 
     Parameters
     ----------
-    template, targets, normals : (R, K, 2) ndarray
-        Positions in mm, unit vectors.
-    weight : (R, K) ndarray
-        w, at least 0.
-    alpha : float or (R,) ndarray
-        Stiffness within a ring.
-    link : (R - 1,) ndarray
-        Stiffness between consecutive rings; 0 separates tubes that are solved together.
-    anchor : (R,) ndarray, optional
-        a, pull of whole rings to their template; a large value fixes a ring.
+    template, targets, normals : (R, K, 2) ndarray; positions in mm, unit vectors
+    weight : (R, K) ndarray; w, at least 0
+    alpha : float or (R,) ndarray; stiffness within a ring
+    link : (R - 1,) ndarray; stiffness between consecutive rings; 0 separates tubes that are solved together
+    anchor : (R,) ndarray; a, pull of whole rings to their template; a large value fixes a ring
 
     Returns
     -------
@@ -277,10 +249,8 @@ def align_template(template: Floats, rings: Floats, groups: NDArray[np.intp]) ->
 
     Parameters
     ----------
-    template, rings : (R, K, 2) ndarray, mm
-        Corresponding vertices.
-    groups : (R,) ndarray of int
-        Rings with the same number move together; numbers count from 0.
+    template, rings : (R, K, 2) ndarray, mm; corresponding vertices
+    groups : (R,) ndarray of int; rings with the same number move together; numbers count from 0
 
     Returns
     -------
@@ -316,25 +286,17 @@ def deform_bands(
 
     Parameters
     ----------
-    scene : Scene
     slices : (R,) ndarray of int
-    template : (R, K, 2) ndarray, mm
-        Rings at entry, whose shape is remembered.
-    groups : (R,) ndarray of int
-        Bands are runs of equal numbers, counted from 0.
-    distance_weight : (R,) ndarray
-        Price of distance, see `search_edges`.
-    held : (R,) ndarray of bool
-        Rings that must not move.
-    iterations : int
-    tolerance_mm : float, mm
-        Mean motion of the vertices at which a band rests.
+    template : (R, K, 2) ndarray, mm; rings at entry, whose shape is remembered
+    groups : (R,) ndarray of int; bands are runs of equal numbers, counted from 0
+    distance_weight : (R,) ndarray; price of distance, see `search_edges`
+    held : (R,) ndarray of bool; rings that must not move
+    tolerance_mm : mm; mean motion of the vertices at which a band rests
 
     Returns
     -------
     rings : (R, K, 2) ndarray, mm
-    edges : Edges
-        Of the last search.
+    edges : of the last search
     """
     alpha = scene.params.alpha
     link = np.where(np.diff(groups) == 0, alpha, 0.0)

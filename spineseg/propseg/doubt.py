@@ -66,10 +66,7 @@ def measure_uncertainty(surface: FilledTube, scene: Scene, line: Centerline) -> 
 
     Parameters
     ----------
-    surface : FilledTube
-    scene : Scene
-    line : Centerline
-        One of the user may be rough: only one with scores, which OptiC found, speaks against a surface.
+    line : one of the user may be rough: only one with scores, which OptiC found, speaks against a surface
 
     Returns
     -------

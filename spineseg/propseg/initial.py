@@ -50,29 +50,15 @@ RAY_RADII = 2.5
 
 @dataclass(frozen=True)
 class InitialTube:
-    """The tube that propagation starts from, or why there is none.
-
-    Parameters
-    ----------
-    tube : Tube or None
-    contrast : float, 0 to 1000
-        Mean contrast along it.
-    support : float, 0 to 1
-        Share of vertices with an edge; of the best start where the tube is None.
-    closure : float, 1/mm
-        The rise of intensity that four fifths of the surface exceed: high where the edge goes all round.
-    offset_mm : float, mm
-        Mean distance of the tube's centre from the centerline.
-    start : int, slice
-        Where the tube was placed; -1 without a tube.
-    """
+    """The tube that propagation starts from, or why there is none."""
 
     tube: Tube | None
-    contrast: float
-    support: float
+    contrast: float  # 0 to 1000: mean contrast along it
+    support: float  # 0 to 1: share of vertices with an edge; of the best start where the tube is None
+    # 1/mm: the rise of intensity that four fifths of the surface exceed: high where the edge goes all round
     closure: float = 0.0
-    offset_mm: float = 0.0
-    start: int = -1
+    offset_mm: float = 0.0  # mm: mean distance of the tube's centre from the centerline
+    start: int = -1  # slice: where the tube was placed; -1 without a tube
 
 
 def place_initial_tube(scene: Scene, starts: NDArray[np.intp]) -> InitialTube:
@@ -82,13 +68,7 @@ def place_initial_tube(scene: Scene, starts: NDArray[np.intp]) -> InitialTube:
 
     Parameters
     ----------
-    scene : Scene
-    starts : (n,) ndarray of int
-        Slices of the course, best first.
-
-    Returns
-    -------
-    InitialTube
+    starts : (n,) ndarray of int; slices of the course, best first
     """
     first = _try_starts(scene, starts[:1])
     if first.tube is not None or len(starts) == 1:
@@ -163,8 +143,7 @@ def measure_contrast(scene: Scene, slices: NDArray[np.intp], centers: NDArray[np
 
     Parameters
     ----------
-    scene : Scene
-        Its initial radius is the scale of the rays; one ray per vertex of a ring.
+    scene : its initial radius is the scale of the rays; one ray per vertex of a ring
     slices : (R,) ndarray of int
     centers : (R, 2) ndarray, mm
 

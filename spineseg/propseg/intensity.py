@@ -42,43 +42,28 @@ class CordField:
 
     Squares around the centerline are laid side by side in one 2-D array: rings lie in slices, so that a position in
     any slice is one 2-D coordinate, and all samples are one call.
-
-    Parameters
-    ----------
-    coefficients : (W, K * W) ndarray of float32
-        Spline coefficients; slice n of the field occupies columns n * W to (n + 1) * W.
-    slices : (K,) ndarray of int
-        Canonical slice numbers, increasing and contiguous.
-    origins : (K, 2) ndarray of int, voxels
-        Canonical in-plane index of the first voxel of each square.
-    zooms : (3,) ndarray, mm
-    shape : (2,) tuple of int
-        In-plane size of the image; beyond it there is nothing.
-    scale : (K,) ndarray
-        Intensity of the image that one unit of the field stands for.
     """
 
+    # (W, K * W) of float32: spline coefficients; slice n of the field occupies columns n * W to (n + 1) * W
     coefficients: NDArray[np.float32]
-    slices: NDArray[np.intp]
-    origins: NDArray[np.intp]
-    zooms: Floats
-    shape: tuple[int, int]
-    scale: Floats
+    slices: NDArray[np.intp]  # (K,) of int: canonical slice numbers, increasing and contiguous
+    origins: NDArray[np.intp]  # (K, 2) of int, voxels: canonical in-plane index of the first voxel of each square
+    zooms: Floats  # (3,), mm
+    shape: tuple[int, int]  # (2,) tuple of int: in-plane size of the image; beyond it there is nothing
+    scale: Floats  # (K,): intensity of the image that one unit of the field stands for
 
     def sample(self, slices: NDArray[np.intp], points: Floats) -> tuple[Floats, NDArray[np.bool_]]:
         """Sample by cubic interpolation in plane.
 
         Parameters
         ----------
-        slices : (R,) ndarray of int
-            Canonical slices, all in `self.slices`.
+        slices : (R,) ndarray of int; canonical slices, all in `self.slices`
         points : (R, ..., 2) ndarray, mm
 
         Returns
         -------
         values : (R, ...) ndarray
-        known : (R, ...) ndarray of bool
-            False beyond the image or the square around the centerline.
+        known : (R, ...) ndarray of bool; False beyond the image or the square around the centerline
         """
         width = self.coefficients.shape[0]
         row = slices - self.slices[0]
@@ -99,14 +84,8 @@ def build_field(volume: Volume, points_vox: Floats, half_width_mm: float = HALF_
     Parameters
     ----------
     volume : Volume, shape (I, J, K)
-    points_vox : (n, 3) ndarray, voxels
-        One point per slice, slices contiguous.
-    half_width_mm : float, mm, default 22
-        Half side of the squares; less where the image is smaller.
-
-    Returns
-    -------
-    CordField
+    points_vox : (n, 3) ndarray, voxels; one point per slice, slices contiguous
+    half_width_mm : mm; half side of the squares; less where the image is smaller
     """
     zooms = np.asarray(volume.zooms, dtype=np.float64)
     slices = points_vox[:, 2].astype(np.intp)

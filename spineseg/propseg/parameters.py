@@ -37,32 +37,20 @@ class PropsegParams:
     init : float or None, default None
         Where propagation starts: a fraction of the centerline up to 1, above it a slice. None is the middle, and
         lets the start move to a neighbouring place when the cord cannot be seen there.
-    radius_mm : float, mm, default 4
-        Radius of the initial tube; also the scale of the rays that measure contrast.
-    max_area_mm2 : float, mm², default 120
-        Propagation stops where the cross-section jumps beyond it, and at 1.2 times it in any case.
-    max_deformation_mm : float, mm, default 2.5
-        A band whose vertices move further than this on average is not believed.
-    min_contrast : float, 0 to 1000, default 50
-        Least contrast between cord and fluid, on the image's robust intensity range of 1000.
+    radius_mm : mm; radius of the initial tube; also the scale of the rays that measure contrast
+    max_area_mm2 : mm²; propagation stops where the cross-section jumps beyond it, and at 1.2 times it in any case
+    max_deformation_mm : mm; a band whose vertices move further than this on average is not believed
+    min_contrast : 0 to 1000; least contrast between cord and fluid, on the image's robust intensity range of 1000
     distance_weight : float or None, 1/mm³, default None
         Price of looking far for an edge (SCT's ``-d``, 0 to 50). None follows the local contrast.
-    alpha : float, default 25
-        Stiffness: how much the band keeps the shape of the cord before it.
-    distance_search : int, steps of 0.2 mm, default 15
-        How far an edge is looked for on either side: 15 steps are 3 mm.
-    nbiter : int, default 200
-        Most bands per direction.
-    down, up : int or None, slices, default None
-        First and last canonical slice (0-based, inferior to superior) of the mask.
-    rescale : float, default 1
-        Multiplies the voxel size inside the method only: 2 for a cord of half the human size.
-    csf : bool, default False
-        Segment the cerebrospinal fluid around the cord as well.
-    correct_seg : bool, default True
-        Check each slice of the mask against the centerline, and repair or drop what does not fit.
-    byproducts : tuple of str, default ()
-        Files to make beside the mask, see `spineseg.propseg.byproducts.BYPRODUCTS`.
+    alpha : stiffness: how much the band keeps the shape of the cord before it
+    distance_search : steps of 0.2 mm; how far an edge is looked for on either side: 15 steps are 3 mm
+    nbiter : most bands per direction
+    down, up : int or None, slices; first and last canonical slice (0-based, inferior to superior) of the mask
+    rescale : multiplies the voxel size inside the method only: 2 for a cord of half the human size
+    csf : segment the cerebrospinal fluid around the cord as well
+    correct_seg : check each slice of the mask against the centerline, and repair or drop what does not fit
+    byproducts : files to make beside the mask, see `spineseg.propseg.byproducts.BYPRODUCTS`
 
     Raises
     ------
@@ -139,23 +127,12 @@ class PropsegParams:
 
 @dataclass(frozen=True)
 class ContrastModel:
-    """What follows from the contrast.
+    """What follows from the contrast."""
 
-    Parameters
-    ----------
-    sign : {+1, -1}
-        +1 where fluid is brighter than cord: an edge of the cord rises outwards.
-    n_vertices : int
-        Vertices per ring during propagation; twice as many in the refinement.
-    prior_contrast : float, 0 to 1000
-        Contrast that seeds the running mean, from the original's training images.
-    core : tuple of float
-        Shares of the radius at which the intensity of what the tube encloses is measured.
-    """
-
-    sign: int
-    n_vertices: int
-    prior_contrast: float
+    sign: int  # {+1, -1}: +1 where fluid is brighter than cord: an edge of the cord rises outwards
+    n_vertices: int  # Vertices per ring during propagation; twice as many in the refinement
+    prior_contrast: float  # 0 to 1000: contrast that seeds the running mean, from the original's training images
+    # Shares of the radius at which the intensity of what the tube encloses is measured
     core: tuple[float, ...] = CORD_CORE
 
 

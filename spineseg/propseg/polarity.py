@@ -38,11 +38,9 @@ def choose_polarity(scene: Scene, starts: NDArray[np.intp]) -> tuple[Scene, Init
 
     Returns
     -------
-    scene : Scene
-        With the sign that was chosen.
+    scene : with the sign that was chosen
     initial : InitialTube
-    turned : bool
-        Whether the cord is brighter than its fluid where it should be darker, or the other way round.
+    turned : whether the cord is brighter than its fluid where it should be darker, or the other way round
     """
     other = _turn(scene)
     usual = place_initial_tube(scene, starts)
@@ -76,8 +74,7 @@ def propagate_both_polarities(scene: Scene, initial: InitialTube) -> tuple[Scene
 
     Returns
     -------
-    scene : Scene
-        With the slices of the other polarity, if any, in ``turned``.
+    scene : with the slices of the other polarity, if any, in ``turned``
     grown : Propagation
     """
     grown = propagate(scene, initial)

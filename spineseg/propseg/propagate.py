@@ -39,24 +39,13 @@ TREND_MM = 20.0
 
 @dataclass(frozen=True)
 class Propagation:
-    """The tube as propagated.
+    """The tube as propagated."""
 
-    Parameters
-    ----------
-    tube : Tube
-        Rings by increasing slice.
-    bridged : (R,) ndarray of bool
-        Rings that carry the shape of the cord before them, because their own image was not believed.
-    contrast : float, 0 to 1000
-        Mean local contrast.
-    stops : tuple of (int, str)
-        Slice and reason of every band that was not believed.
-    """
-
-    tube: Tube
+    tube: Tube  # Rings by increasing slice
+    # (R,) of bool: rings that carry the shape of the cord before them, because their own image was not believed
     bridged: NDArray[np.bool_]
-    contrast: float
-    stops: tuple[tuple[int, str], ...] = ()
+    contrast: float  # 0 to 1000: mean local contrast
+    stops: tuple[tuple[int, str], ...] = ()  # tuple of (int, str): slice and reason of every band that was not believed
 
 
 @dataclass
@@ -248,17 +237,11 @@ def settle_bridges(
 
     Parameters
     ----------
-    result : Propagation
-    max_gap_mm : float, mm
-        Longest run kept between believed parts.
+    max_gap_mm : mm; longest run kept between believed parts
     slice_mm : float, mm
     trusted : (int, int), optional
         First and last slice where the centerline says that there is cord: a run at an end of the tube is kept within
         them, as far as `max_gap_mm` from the believed part, and dropped beyond them or where None.
-
-    Returns
-    -------
-    Propagation
     """
     slices = result.tube.slices
     keep = np.ones(len(slices), bool)

@@ -21,7 +21,6 @@ def rasterise(tube: Tube, shape: tuple[int, int, int], zooms: Floats) -> NDArray
 
     Parameters
     ----------
-    tube : Tube
     shape : (I, J, K)
     zooms : (3,) ndarray, mm
 

@@ -33,17 +33,10 @@ SMOOTH_ANGLE = 1.5
 
 @dataclass(frozen=True)
 class FilledTube:
-    """A tube with one ring in every slice that it reaches.
-
-    Parameters
-    ----------
-    tube : Tube
-    bridged : (R,) ndarray of bool
-        Slices whose own image was not believed.
-    """
+    """A tube with one ring in every slice that it reaches."""
 
     tube: Tube
-    bridged: NDArray[np.bool_]
+    bridged: NDArray[np.bool_]  # (R,) of bool: slices whose own image was not believed
 
 
 def fill_slices(grown: Propagation, scene: Scene) -> FilledTube:

@@ -32,7 +32,6 @@ def find_incoherent(tube: Tube, slice_mm: float) -> NDArray[np.bool_]:
 
     Parameters
     ----------
-    tube : Tube
     slice_mm : float, mm
 
     Returns
@@ -73,16 +72,12 @@ def repair_surface(
 
     Parameters
     ----------
-    surface : FilledTube
-    scene : Scene
-    max_gap_mm : float, mm
-        Longest run that is interpolated.
+    max_gap_mm : mm; longest run that is interpolated
 
     Returns
     -------
     surface : FilledTube
-    repaired, dropped : tuples of int
-        Slices.
+    repaired, dropped : tuples of int; slices
     """
     tube = surface.tube
     bad = find_incoherent(tube, scene.slice_mm)

@@ -31,23 +31,14 @@ FREE_HALF_WIDTH_MM = 60.0
 
 @dataclass(frozen=True)
 class Course:
-    """Where the tube may go: one centre per slice, slices contiguous.
+    """Where the tube may go: one centre per slice, slices contiguous."""
 
-    Parameters
-    ----------
-    slices : (n,) ndarray of int
-    centers : (n, 2) ndarray, mm
-    zooms : (3,) ndarray, mm
-    free : bool
-        Whether the centres are a guess (three points, extended), so that the tube follows its own direction.
-    marked : (int, int) or None
-        First and last slice between which even a guess is meant: those of the three points.
-    """
-
-    slices: NDArray[np.intp]
-    centers: Floats
-    zooms: Floats
+    slices: NDArray[np.intp]  # (n,) of int
+    centers: Floats  # (n, 2), mm
+    zooms: Floats  # (3,), mm
+    # Whether the centres are a guess (three points, extended), so that the tube follows its own direction
     free: bool = False
+    # (int, int) or None: first and last slice between which even a guess is meant: those of the three points
     marked: tuple[int, int] | None = None
 
     def at(self, slices: NDArray[np.intp]) -> Floats:
@@ -71,26 +62,15 @@ class Course:
 
 @dataclass(frozen=True)
 class Scene:
-    """Image, course and parameters of one tube.
-
-    Parameters
-    ----------
-    image : CordField
-    course : Course
-    model : ContrastModel
-    params : PropsegParams
-    correction : (m, 3) ndarray, optional
-        Slice number and in-plane position (mm) of points that the surface must pass through.
-    turned : (m,) ndarray of int, optional
-        Slices in which the sign is the opposite of the model's.
-    """
+    """Image, course and parameters of one tube."""
 
     image: CordField
     course: Course
     model: ContrastModel
     params: PropsegParams
+    # (m, 3): slice number and in-plane position (mm) of points that the surface must pass through
     correction: Floats | None = None
-    turned: NDArray[np.intp] | None = None
+    turned: NDArray[np.intp] | None = None  # (m,) of int: slices in which the sign is the opposite of the model's
 
     @property
     def slice_mm(self) -> float:

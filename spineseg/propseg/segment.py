@@ -51,20 +51,14 @@ def segment_cord(
 
     Parameters
     ----------
-    volume : Volume, shape (I, J, K)
-        Canonical orientation.
+    volume : Volume, shape (I, J, K); canonical orientation
     contrast : {"t1", "t2", "t2s", "dwi"}
-    params : PropsegParams
-    centerline : Centerline, optional
-        The curve to follow; estimated by OptiC where neither it nor `init_mask` is given.
-    detector : optional
-        The detector for OptiC, see `spineseg.centerline.estimate.estimate_centerline`.
-    correction : (I, J, K) ndarray, optional
-        Voxels above 0 are points of the surface.
+    centerline : the curve to follow; estimated by OptiC where neither it nor `init_mask` is given
+    detector : optional; the detector for OptiC, see `spineseg.centerline.estimate.estimate_centerline`
+    correction : (I, J, K) ndarray; voxels above 0 are points of the surface
     init_mask : (I, J, K) ndarray, optional
         Exactly three voxels above 0, in the cord: the middle one is the start, the others give the direction.
-    progress : Progress, optional
-        Is told each stage.
+    progress : is told each stage
 
     Returns
     -------

@@ -88,21 +88,14 @@ GATES_MM = (1.5, 1.2, 1.0, 0.9, 0.9, 0.9)
 
 @dataclass(frozen=True)
 class ShapeFit:
-    """The model's outline in each slice.
+    """The model's outline in each slice."""
 
-    Parameters
-    ----------
-    centers : (R, 2) ndarray, mm
-    radii : (R, N_RAYS) ndarray, mm
-    support : (R, N_RAYS) ndarray, 0 to 1
-        Strength of the edge that each ray contributed, relative to the cord's usual; 0 where none was near.
-    usual_rise : (R,) ndarray, 1/mm
-    """
-
-    centers: Floats
-    radii: Floats
+    centers: Floats  # (R, 2), mm
+    radii: Floats  # (R, N_RAYS), mm
+    # (R, N_RAYS), 0 to 1: strength of the edge that each ray contributed, relative to the cord's usual; 0 where none
+    # was near
     support: Floats
-    usual_rise: Floats
+    usual_rise: Floats  # (R,), 1/mm
 
 
 def fit_shape(scene: Scene, surface: FilledTube) -> ShapeFit:
@@ -110,14 +103,9 @@ def fit_shape(scene: Scene, surface: FilledTube) -> ShapeFit:
 
     Parameters
     ----------
-    scene : Scene
     surface : FilledTube
         Says in which slices, and how strong the cord's edge usually is. Its shape is not used, so that a surface that
         leaked or collapsed can be told.
-
-    Returns
-    -------
-    ShapeFit
     """
     slices = surface.tube.slices
     unit = scene.params.radius_mm / USUAL_RADIUS_MM  # from here on, lengths are in this unit
@@ -222,20 +210,15 @@ def _choose_edges(edges: Floats, radii: Floats, gate_mm: float) -> tuple[Floats,
 def _solve_series(target: Floats, weight: Floats, shift: Floats, sd_radius: Floats, height_mm: Floats) -> Floats:
     """Find the most likely series of all slices together.
 
+    Returns (R, terms) ndarray, mm: the minimum of a quadratic: edges by strength, the mean shape, and the change
+    between neighbouring slices.
+
     Parameters
     ----------
-    target, weight : (R, N_RAYS) ndarray
-        Edges, mm, and their strength, 0 to 1.
-    shift : (R, 2) ndarray, mm
-        Where the centerline lies from the origin: the expected shift.
+    target, weight : (R, N_RAYS) ndarray; edges, mm, and their strength, 0 to 1
+    shift : (R, 2) ndarray, mm; where the centerline lies from the origin: the expected shift
     sd_radius : (R,) ndarray, mm
-    height_mm : (R,) ndarray, mm
-        Positions of the slices along the cord, increasing.
-
-    Returns
-    -------
-    (R, terms) ndarray, mm
-        The minimum of a quadratic: edges by strength, the mean shape, and the change between neighbouring slices.
+    height_mm : (R,) ndarray, mm; positions of the slices along the cord, increasing
     """
     series, n = _series(), len(WAVES)
     gap = np.diff(height_mm)

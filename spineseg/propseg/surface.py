@@ -17,21 +17,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Tube:
-    """A stack of star-shaped rings.
+    """A stack of star-shaped rings."""
 
-    Parameters
-    ----------
-    slices : (R,) ndarray of int
-        Canonical slice of each ring, increasing.
-    centers : (R, 2) ndarray, mm
-        In-plane centres.
-    radii : (R, K) ndarray, mm
-        Distance from the centre to the surface at angle 2 pi j / K from axis 0 towards axis 1.
-    """
-
-    slices: NDArray[np.intp]
-    centers: Floats
-    radii: Floats
+    slices: NDArray[np.intp]  # (R,) of int: canonical slice of each ring, increasing
+    centers: Floats  # (R, 2), mm: in-plane centres
+    radii: Floats  # (R, K), mm: distance from the centre to the surface at angle 2 pi j / K from axis 0 towards axis 1
 
     def vertices(self) -> Floats:
         """Return the vertices in plane, (R, K, 2), mm."""

@@ -64,27 +64,18 @@ def measure_agreement(
     ----------
     volume : Volume, shape (I, J, K)
     mask : (I, J, K) ndarray of bool
-    chosen : (n,) ndarray of int
-        Slices within the mask's extent, gaps included.
-    centres : (n, 2) ndarray, voxels
-        The mask's centres there.
-    network : UNet
-        deepseg's, of the stage "segment".
+    chosen : (n,) ndarray of int; slices within the mask's extent, gaps included
+    centres : (n, 2) ndarray, voxels; the mask's centres there
+    network : deepseg's, of the stage "segment"
 
     Returns
     -------
-    judge_dice : float, 0 to 1
-        Expected Dice of the mask, were the network's probabilities true.
-    judge_overlap : float, 0 to 1
-        Dice with the network's own mask, its probabilities cut at one half.
-    judge_ceiling : float, 0 to 1
-        The expected Dice of the network's own mask: how certain the network is.
-    judge_area : float
-        Natural logarithm of the mask's volume over that of the network's own.
-    judge_worst : float, 0 to 1
-        Tenth percentile over slices of the expected Dice.
-    judge_sees : float, 0 to 1
-        Share of slices in which the network finds a cord.
+    judge_dice : 0 to 1; expected Dice of the mask, were the network's probabilities true
+    judge_overlap : 0 to 1; Dice with the network's own mask, its probabilities cut at one half
+    judge_ceiling : 0 to 1; the expected Dice of the network's own mask: how certain the network is
+    judge_area : natural logarithm of the mask's volume over that of the network's own
+    judge_worst : 0 to 1; tenth percentile over slices of the expected Dice
+    judge_sees : 0 to 1; share of slices in which the network finds a cord
     extent : float, 0 to 1
         Share of the cord's length that the mask covers, as far as the network sees: slices with mask over those, the
         gaps, and the slices up to the image's border at an end beyond which the network sees cord go on.
@@ -163,12 +154,9 @@ def measure_place(mask: NDArray[np.bool_], centroids: Floats, zooms: Floats, lin
 
     Returns
     -------
-    line_distance_mm : float, mm
-        Median distance between the mask's centres and OptiC's line.
-    line_away : float, 0 to 1
-        Share of slices farther than `AWAY_MM` from it, or beyond its ends.
-    line_coverage : float, 0 to 1
-        Share of the slices of OptiC's line that hold mask.
+    line_distance_mm : mm; median distance between the mask's centres and OptiC's line
+    line_away : 0 to 1; share of slices farther than `AWAY_MM` from it, or beyond its ends
+    line_coverage : 0 to 1; share of the slices of OptiC's line that hold mask
     """
     filled = np.any(mask, axis=(0, 1))
     if line.is_empty:

@@ -45,42 +45,23 @@ TRUST_POLARITY = 0.4
 
 @dataclass(frozen=True)
 class ContourEvidence:
-    """Edges along the contour and the contrast across it; NaN where nothing can be said.
+    """Edges along the contour and the contrast across it; NaN where nothing can be said."""
 
-    Parameters
-    ----------
-    edge_dice : float, 0 to 1
-        Overlap of the mask's sections with those that the nearest edges enclose.
-    edge_offset_mm : float, mm
-        Median way outwards from the contour to the edge: positive where the mask is too small.
-    edge_spread_mm : float, mm
-        Robust SD of these ways.
-    edge_share : float, 0 to 1
-        Share of the contour that lies on an edge.
-    contrast_to_noise : float
-        Median difference between ring and inside, over the inside's SD.
-    contrast_consistency : float, 0 to 1
-        Share of slices whose difference has the sign of the median and at least a third of it.
-    ring_spread : float
-        SD in the ring just outside over the difference: large where tissue, not fluid, surrounds the mask.
-    symmetry : float, 0 to 1
-        Mean overlap of the sections with their right-left mirror images; 1 for any ellipse along the axes.
-    steadiness : float, 0 to 1
-        Mean overlap of the sections, centre on centre, with the mean of their neighbours.
-    polarity : {1, -1, 0}
-        1 where the outside is brighter; 0 where unknown.
-    """
-
-    edge_dice: float = np.nan
+    edge_dice: float = np.nan  # 0 to 1: overlap of the mask's sections with those that the nearest edges enclose
+    # mm: median way outwards from the contour to the edge: positive where the mask is too small
     edge_offset_mm: float = np.nan
-    edge_spread_mm: float = np.nan
-    edge_share: float = np.nan
-    contrast_to_noise: float = np.nan
+    edge_spread_mm: float = np.nan  # mm: robust SD of these ways
+    edge_share: float = np.nan  # 0 to 1: share of the contour that lies on an edge
+    contrast_to_noise: float = np.nan  # Median difference between ring and inside, over the inside's SD
+    # 0 to 1: share of slices whose difference has the sign of the median and at least a third of it
     contrast_consistency: float = np.nan
+    # SD in the ring just outside over the difference: large where tissue, not fluid, surrounds the mask
     ring_spread: float = np.nan
+    # 0 to 1: mean overlap of the sections with their right-left mirror images; 1 for any ellipse along the axes
     symmetry: float = np.nan
+    # 0 to 1: mean overlap of the sections, centre on centre, with the mean of their neighbours
     steadiness: float = np.nan
-    polarity: int = 0
+    polarity: int = 0  # {1, -1, 0}: 1 where the outside is brighter; 0 where unknown
 
 
 def measure_contour(
@@ -90,20 +71,12 @@ def measure_contour(
 
     Parameters
     ----------
-    image : (I, J, n) ndarray
-        Slices to look at.
-    mask : (I, J, n) ndarray of bool
-        The same slices; those without mask are passed over.
-    zooms : (2,) ndarray, mm
-        In plane.
-    centres : (n, 2) ndarray, voxels
-        Where the rays start: the mask's centroids.
+    image : (I, J, n) ndarray; slices to look at
+    mask : (I, J, n) ndarray of bool; the same slices; those without mask are passed over
+    zooms : (2,) ndarray, mm; in plane
+    centres : (n, 2) ndarray, voxels; where the rays start: the mask's centroids
     cord_darker : bool
         Whether the contrast shows the cord darker than the fluid. The image may say otherwise.
-
-    Returns
-    -------
-    ContourEvidence
     """
     used = np.flatnonzero(mask.any(axis=(0, 1)))
     if not used.size:

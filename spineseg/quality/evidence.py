@@ -43,10 +43,8 @@ def prepare_image(volume: Volume, contrast: str, models: Models | None = None) -
 
     Parameters
     ----------
-    volume : Volume
     contrast : {"t1", "t2", "t2s", "dwi"}
-    models : Models, optional
-        deepseg's own networks; the shipped ones by default.
+    models : deepseg's own networks; the shipped ones by default
 
     Raises
     ------
@@ -73,12 +71,9 @@ def measure_evidence(
 
     Parameters
     ----------
-    image : JudgedImage
     mask : (I, J, K) ndarray of bool
-    shape : SliceShape
-        `compute_shape` of the mask.
-    quality : Quality, optional
-        `compute_quality` of the mask, where it is known already.
+    shape : `compute_shape` of the mask
+    quality : `compute_quality` of the mask, where it is known already
 
     Returns
     -------
@@ -107,11 +102,8 @@ LEAST_CEILING = 0.05
 def weigh_up(agreement: dict[str, float], contour: dict[str, float]) -> dict[str, float]:
     """Derive how near a mask comes to the network's own, and the smaller of that and the agreement with the edges.
 
-    Returns
-    -------
-    dict of float
-        judge_relative: expected Dice over that of the network's own mask, so that an unsure network does not count
-        against a mask; weakest: the smaller of it and `edge_dice`, because a mask must satisfy both.
+    Returns dict of float: judge_relative: expected Dice over that of the network's own mask, so that an unsure network
+    does not count against a mask; weakest: the smaller of it and `edge_dice`, because a mask must satisfy both.
     """
     ceiling = agreement["judge_ceiling"]
     relative = min(1.0, agreement["judge_dice"] / ceiling) if ceiling > LEAST_CEILING else 0.0

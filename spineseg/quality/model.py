@@ -43,25 +43,13 @@ TRANSFORMS = {
 
 @dataclass(frozen=True)
 class Term:
-    """What one piece of evidence adds to the score.
+    """What one piece of evidence adds to the score."""
 
-    Parameters
-    ----------
-    evidence : str
-        Its name.
-    transform : str
-        A name of `TRANSFORMS`.
-    knots, values : (k,) ndarray
-        Broken line; it is flat beyond its ends.
-    missing : float
-        Added where the evidence is not known.
-    """
-
-    evidence: str
-    transform: str
-    knots: Floats
-    values: Floats
-    missing: float
+    evidence: str  # Its name
+    transform: str  # A name of `TRANSFORMS`
+    knots: Floats  # (k,): broken line; it is flat beyond its ends
+    values: Floats  # (k,): broken line; it is flat beyond its ends
+    missing: float  # Added where the evidence is not known
 
     def contribute(self, values: Floats) -> Floats:
         """Return what given values add, (n,)."""
@@ -88,30 +76,15 @@ class Prediction:
 
 @dataclass(frozen=True)
 class DicePredictor:
-    """The fitted model.
-
-    Parameters
-    ----------
-    terms : tuple of Term
-    intercept : float
-    score_to_dice : (2, k) ndarray
-        Score to Dice along the mask, a rising broken line.
-    dice_to_error : (2, k) ndarray
-        Predicted Dice to the typical size of its error.
-    error_low, error_high : float
-        Error over its typical size at the ends of the 90 % interval, from split conformal prediction.
-    flag_below : float
-        A mask is flagged where its predicted Dice is below.
-    provenance : dict
-    """
+    """The fitted model."""
 
     terms: tuple[Term, ...]
     intercept: float
-    score_to_dice: Floats
-    dice_to_error: Floats
-    error_low: float
-    error_high: float
-    flag_below: float
+    score_to_dice: Floats  # (2, k): score to Dice along the mask, a rising broken line
+    dice_to_error: Floats  # (2, k): predicted Dice to the typical size of its error
+    error_low: float  # Error over its typical size at the ends of the 90 % interval, from split conformal prediction
+    error_high: float  # Error over its typical size at the ends of the 90 % interval, from split conformal prediction
+    flag_below: float  # A mask is flagged where its predicted Dice is below
     provenance: Mapping[str, Any]
 
     def score(self, evidence: Mapping[str, Floats]) -> Floats:

@@ -47,11 +47,8 @@ def find_flags(review: ReviewImage, limits: PlausibleLimits | None, problems: Se
 
     Parameters
     ----------
-    review : ReviewImage
-    limits : PlausibleLimits or None
-        None: no area is unlikely.
-    problems : sequence of str
-        Files that could not be shown, one line each.
+    limits : None: no area is unlikely
+    problems : sequence of str; files that could not be shown, one line each
     """
     said = {result.message for result in review.methods}
     flags = [Flag(FAILED, "", problem) for problem in problems if problem not in said]

@@ -16,21 +16,12 @@ from spineseg.studyfolder.tables import IDENTITY, AgreementRow, MetricsRow
 
 @dataclass(frozen=True)
 class StudyTables:
-    """The tables of one stage as data frames; numbers are numbers, missing ones NaN.
-
-    Parameters
-    ----------
-    methods : list of str
-    metrics : DataFrame
-        Columns of metrics.tsv, and seconds and peak_mb; possibly without rows.
-    agreement, slices : DataFrame
-        Columns of agreement.tsv and slices.tsv.gz; possibly without rows.
-    """
+    """The tables of one stage as data frames; numbers are numbers, missing ones NaN."""
 
     methods: list[str]
-    metrics: pd.DataFrame
-    agreement: pd.DataFrame
-    slices: pd.DataFrame
+    metrics: pd.DataFrame  # Columns of metrics.tsv, and seconds and peak_mb; possibly without rows
+    agreement: pd.DataFrame  # Columns of agreement.tsv and slices.tsv.gz; possibly without rows
+    slices: pd.DataFrame  # Columns of agreement.tsv and slices.tsv.gz; possibly without rows
 
 
 def frame_tables(

@@ -45,28 +45,14 @@ WEBP = {"format": "WEBP", "quality": 82, "method": 1}
 
 @dataclass(frozen=True)
 class TileGrid:
-    """Where the axial tiles of one image lie.
+    """Where the axial tiles of one image lie."""
 
-    Parameters
-    ----------
-    slices : (n,) ndarray of int
-        Canonical slice of each tile, superior first; every slice of the image.
-    centres_vox : (n, 2) ndarray
-        Voxel coordinates (axis 0, axis 1) of each tile's middle.
-    zooms : (3,) ndarray, mm
-    pixel_mm : float
-    size_px : int
-        Side of a tile.
-    columns : int
-        Tiles in a row of the sheet.
-    """
-
-    slices: NDArray[np.int64]
-    centres_vox: NDArray[np.float64]
-    zooms: NDArray[np.float64]
+    slices: NDArray[np.int64]  # (n,) of int: canonical slice of each tile, superior first; every slice of the image
+    centres_vox: NDArray[np.float64]  # (n, 2): voxel coordinates (axis 0, axis 1) of each tile's middle
+    zooms: NDArray[np.float64]  # (3,), mm
     pixel_mm: float
-    size_px: int
-    columns: int
+    size_px: int  # Side of a tile
+    columns: int  # Tiles in a row of the sheet
 
     @property
     def rows(self) -> int:
@@ -126,11 +112,8 @@ def centres_of_mass(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
 def render_tiles(volume: Volume, grid: TileGrid) -> NDArray[np.uint8]:
     """Sample the tiles of an image, linearly, black outside of it.
 
-    Returns
-    -------
-    tiles : (n, size, size) uint8 ndarray
-        Rows from anterior to posterior, columns from right to left of the person. Each tile has
-        its own window (smoothed along the cord), so that a coil's fall-off does not hide slices.
+    Returns tiles (n, size, size) uint8 ndarray: rows from anterior to posterior, columns from right to left of the
+    person. Each tile has its own window (smoothed along the cord), so that a coil's fall-off does not hide slices.
     """
     offset = (np.arange(grid.size_px) - (grid.size_px - 1) / 2) * grid.pixel_mm
     x = grid.centres_vox[:, :1] + offset / grid.zooms[0]
@@ -180,21 +163,11 @@ def lay_out(tiles: NDArray[np.uint8], grid: TileGrid) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class SagittalStrip:
-    """A sagittal plane that follows the cord from side to side.
+    """A sagittal plane that follows the cord from side to side."""
 
-    Parameters
-    ----------
-    picture : (K, W) uint8 ndarray
-        One row per slice, superior first; one column per voxel, anterior first.
-    first_vox : int
-        Posterior-most voxel of axis 1 that is shown.
-    columns_vox : (K,) ndarray of int
-        Voxel of axis 0 through which the plane passes, by canonical slice.
-    """
-
-    picture: NDArray[np.uint8]
-    first_vox: int
-    columns_vox: NDArray[np.int64]
+    picture: NDArray[np.uint8]  # (K, W) uint8: one row per slice, superior first; one column per voxel, anterior first
+    first_vox: int  # Posterior-most voxel of axis 1 that is shown
+    columns_vox: NDArray[np.int64]  # (K,) of int: voxel of axis 0 through which the plane passes, by canonical slice
 
     def cut(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return the mask in this plane, (J, K): axis 1 of the image by slice."""

@@ -27,22 +27,12 @@ MASK_THRESHOLD = 0.5
 
 @dataclass(frozen=True)
 class Layers:
-    """An image and its masks in memory, in canonical orientation.
-
-    Parameters
-    ----------
-    volume : Volume
-    grid : NativeGrid
-    masks : mapping of str to (I, J, K) bool ndarray
-        By method, and the reference.
-    problems : tuple of str
-        Masks that could not be loaded, one line each.
-    """
+    """An image and its masks in memory, in canonical orientation."""
 
     volume: Volume
     grid: NativeGrid
-    masks: Mapping[str, NDArray[np.bool_]]
-    problems: tuple[str, ...] = ()
+    masks: Mapping[str, NDArray[np.bool_]]  # mapping of str to (I, J, K) bool: by method, and the reference
+    problems: tuple[str, ...] = ()  # Masks that could not be loaded, one line each
 
 
 def load_layers(review: ReviewImage) -> Layers:
@@ -77,11 +67,7 @@ def draw_image(review: ReviewImage, layers: Layers, qc_dir: Path, name: str) -> 
 
     Parameters
     ----------
-    review : ReviewImage
-    layers : Layers
-    qc_dir : Path
-    name : str
-        Folder of the image below ``images/``.
+    name : folder of the image below ``images/``
 
     Returns
     -------

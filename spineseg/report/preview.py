@@ -25,13 +25,9 @@ def draw_preview(
 
     Parameters
     ----------
-    tiles : (n, size, size) uint8 ndarray
-        As `render_tiles` gives them.
-    plan : TileGrid
-    loops : dict
-        Layer to the corner loops of each canonical slice (`trace_outlines`).
-    extent : [int, int]
-        First and last canonical slice to choose from.
+    tiles : (n, size, size) uint8 ndarray; as `render_tiles` gives them
+    loops : layer to the corner loops of each canonical slice (`trace_outlines`)
+    extent : [int, int]; first and last canonical slice to choose from
 
     Returns
     -------

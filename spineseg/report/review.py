@@ -30,57 +30,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StudyView:
-    """A stage of a study, as its pages show it.
-
-    Parameters
-    ----------
-    folder : StudyFolder
-    stage : Stage
-    methods : sequence of str, optional
-        Those of the configuration; None for all that have manifests. Masks of other methods are not shown.
-    limits : PlausibleLimits or None
-        None switches the warnings about the area off.
-    exceptions : mapping
-        Image to a person's choice of the method that its mask is kept by.
-    decision : Path, optional
-        Where the decision lies; by default in the folder.
-    """
+    """A stage of a study, as its pages show it."""
 
     folder: StudyFolder
     stage: Stage = Stage.ALL
+    # sequence of str: those of the configuration; None for all that have manifests. Masks of other methods are not
+    # shown.
     methods: Sequence[str] | None = None
-    limits: PlausibleLimits | None = ADULTS
+    limits: PlausibleLimits | None = ADULTS  # None switches the warnings about the area off
+    # mapping: image to a person's choice of the method that its mask is kept by
     exceptions: Mapping[str, PersonsChoice] = field(default_factory=dict)
-    decision: Path | None = None
+    decision: Path | None = None  # Where the decision lies; by default in the folder
 
 
 @dataclass(frozen=True)
 class StageRecords:
-    """What the files of a stage hold, each read once; one that has not been made yet holds nothing.
+    """What the files of a stage hold, each read once; one that has not been made yet holds nothing."""
 
-    Parameters
-    ----------
-    images : list of StudyImage
-        All of the study, the excluded ones too.
-    chunk_of : mapping
-        Image to chunk.
-    decision : Decision or None
-    lock : Lock or None
-    entries : dict
-        Method to image to manifest entry, for the methods that the stage shows.
-    metrics, agreement, timings : list
-    slices : list of DataFrame
-        One per file.
-    """
-
-    images: list[StudyImage]
-    chunk_of: Mapping[str, str]
+    images: list[StudyImage]  # All of the study, the excluded ones too
+    chunk_of: Mapping[str, str]  # mapping: image to chunk
     decision: Decision | None = None
     lock: Lock | None = None
+    # Method to image to manifest entry, for the methods that the stage shows
     entries: dict[str, dict[str, ManifestEntry]] = field(default_factory=dict)
     metrics: list[MetricsRow] = field(default_factory=list)
     agreement: list[AgreementRow] = field(default_factory=list)
-    slices: list[pd.DataFrame] = field(default_factory=list)
+    slices: list[pd.DataFrame] = field(default_factory=list)  # One per file
     timings: list[Timing] = field(default_factory=list)
 
     @property
@@ -91,57 +66,32 @@ class StageRecords:
 
 @dataclass(frozen=True)
 class MethodResult:
-    """What one method made of one image.
-
-    Parameters
-    ----------
-    name : str
-    status : {"ok", "partial", "empty", "failed"}
-    message : str
-    mask : Path or None
-    mask_sha256 : str
-    seconds, peak_mb : float or None
-    warnings : tuple of str
-    metrics : mapping
-        Name of a measure to its value; what is not known is missing.
-    csa_mm2 : mapping
-        Canonical slice to cross-sectional area; empty when no table tells.
-    csa_corrected : bool
-        Whether the areas are corrected for the cord's angle, as the study's tables are.
-    """
+    """What one method made of one image."""
 
     name: str
-    status: str
+    status: str  # {"ok", "partial", "empty", "failed"}
     message: str = ""
     mask: Path | None = None
     mask_sha256: str = ""
     seconds: float | None = None
     peak_mb: float | None = None
     warnings: tuple[str, ...] = ()
+    # mapping: name of a measure to its value; what is not known is missing
     metrics: Mapping[str, float] = field(default_factory=dict)
+    # mapping: canonical slice to cross-sectional area; empty when no table tells
     csa_mm2: Mapping[int, float] = field(default_factory=dict)
-    csa_corrected: bool = True
+    csa_corrected: bool = True  # Whether the areas are corrected for the cord's angle, as the study's tables are
 
 
 @dataclass(frozen=True)
 class ReviewImage:
-    """One image, ready to be rendered.
-
-    Parameters
-    ----------
-    image : StudyImage
-    methods : tuple of MethodResult
-    agreement : tuple of AgreementRow
-    exception : str
-        Why another method's mask is kept than the study's; empty where it is not.
-    contrast_doubt : str
-        Why the image seems to have another contrast than it is taken for; empty where it does not.
-    """
+    """One image, ready to be rendered."""
 
     image: StudyImage
     methods: tuple[MethodResult, ...]
     agreement: tuple[AgreementRow, ...] = ()
-    exception: str = ""
+    exception: str = ""  # Why another method's mask is kept than the study's; empty where it is not
+    # Why the image seems to have another contrast than it is taken for; empty where it does not
     contrast_doubt: str = ""
 
 

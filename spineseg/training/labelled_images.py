@@ -55,16 +55,10 @@ def load_manifest(path: str | Path) -> list[LabelledImage]:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The images, and so the people, that a training learns from, whatever else its tables hold by now.
-
-    Parameters
-    ----------
-    path : Path
-    named : dict
-        Name of a table, "data" or "extra", to the (subject, file name of the image) pairs that are taken from it.
-    """
+    """The images, and so the people, that a training learns from, whatever else its tables hold by now."""
 
     path: Path
+    # Name of a table, "data" or "extra", to the (subject, file name of the image) pairs that are taken from it
     named: dict[str, frozenset[tuple[str, str]]]
 
     def choose(self, images: Sequence[LabelledImage], table: str, say: Callable[[str], None]) -> list[LabelledImage]:
@@ -114,13 +108,9 @@ def load_tables(
 
     Parameters
     ----------
-    data : Path
-    extra : sequence of Path
-        More tables; images that a table before has named are not taken twice.
-    recipe : Path, optional
-        Only the images that it names are returned.
-    say : callable
-        Takes a line about what is left out.
+    extra : sequence of Path; more tables; images that a table before has named are not taken twice
+    recipe : only the images that it names are returned
+    say : takes a line about what is left out
 
     Returns
     -------

@@ -34,14 +34,12 @@ def compute_sct_heatmap(volume: Volume, network: SctUNet) -> tuple[NDArray[np.fl
     Parameters
     ----------
     volume : Volume, shape (I, J, K)
-    network : SctUNet
-        Of the stage "detect".
+    network : of the stage "detect"
 
     Returns
     -------
     heat : (K, H, W) ndarray, 0 to 1
-    zooms : (3,) ndarray, mm
-        As `spineseg.deepseg.inference.compute_heatmap` returns them, on the same grid.
+    zooms : (3,) ndarray, mm; as `spineseg.deepseg.inference.compute_heatmap` returns them, on the same grid
 
     Notes
     -----
@@ -81,16 +79,12 @@ def compute_sct_coverage(
     Parameters
     ----------
     volume : Volume, shape (I, J, K)
-    centerline : Centerline
-    network : SctUNet
-        Of the stage "segment".
+    network : of the stage "segment"
     thr : float, 0 to 1
         Probability from which a pixel of 0.5 mm is cord. SCT applies it there and not on the image's own grid;
         its defaults were chosen so.
-    batch : int
-        Patches of one call of a 2-D network; the result does not depend on it.
-    mirror : bool
-        Average over the patch and its right-left mirror image.
+    batch : patches of one call of a 2-D network; the result does not depend on it
+    mirror : average over the patch and its right-left mirror image
 
     Returns
     -------
@@ -150,16 +144,12 @@ def _run_segment(network: SctUNet, patches: Tensor, slices: NDArray, batch: int)
 def run_chunks(model: SctUNet, stack: Tensor) -> Tensor:
     """Run a 3-D network on overlapping chunks of slices and blend them.
 
+    Returns (K, S, S) tensor, probabilities: chunks start every 24 slices; their weights fall linearly from the middle
+    to the ends.
+
     Parameters
     ----------
-    model : SctUNet
-    stack : (K, S, S) tensor, 0 to 255
-        Patches of consecutive slices; the last chunk is filled up with zeros.
-
-    Returns
-    -------
-    (K, S, S) tensor, probabilities
-        Chunks start every 24 slices; their weights fall linearly from the middle to the ends.
+    stack : (K, S, S) tensor, 0 to 255; patches of consecutive slices; the last chunk is filled up with zeros
     """
     mean, std = model.config.moments
     n_slices, step = len(stack), CHUNK_SLICES // 2

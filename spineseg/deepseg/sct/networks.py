@@ -48,28 +48,14 @@ CHUNK_SLICES = 48
 
 @dataclass(frozen=True)
 class SctConfig:
-    """What a network is, and for which images it was trained.
+    """What a network is, and for which images it was trained."""
 
-    Parameters
-    ----------
-    stage : {"detect", "segment"}
-    kernel : {"2d", "3d"}
-    contrast : {"t1", "t2", "t2s", "dwi"}
-        Of the training images; decides constants and threshold.
-    base : int
-        Feature maps of the first convolution.
-    depth : int
-        Number of poolings.
-    n_middle : int
-        Convolutions below the last pooling.
-    """
-
-    stage: str
-    kernel: str
-    contrast: str
-    base: int
-    depth: int
-    n_middle: int
+    stage: str  # {"detect", "segment"}
+    kernel: str  # {"2d", "3d"}
+    contrast: str  # {"t1", "t2", "t2s", "dwi"}: of the training images; decides constants and threshold
+    base: int  # Feature maps of the first convolution
+    depth: int  # Number of poolings
+    n_middle: int  # Convolutions below the last pooling
 
     @property
     def has_norm(self) -> bool:
@@ -108,10 +94,6 @@ class SctBlock(nn.Sequential):
 
 class SctUNet(nn.Module):
     """U-Net with one logit per pixel, its blocks registered in the order in which Keras numbers the layers.
-
-    Parameters
-    ----------
-    config : SctConfig
 
     Notes
     -----

@@ -45,17 +45,13 @@ def is_sct_weights(path: Path) -> bool:
 def load_sct_model(path: str | Path, contrast: str) -> SctUNet:
     """Build a network of SCT from a Keras HDF5 or ONNX file.
 
+    Returns SctUNet: ready for inference, batch norm not folded.
+
     Parameters
     ----------
     path : str or Path
         ``<contrast>_ctr``, ``<contrast>_sc``, ``<contrast>_sc_3D``, ``.h5`` or ``.onnx``, or any other name.
-    contrast : {"t1", "t2", "t2s", "dwi"}
-        Decides the constants where the file's name does not.
-
-    Returns
-    -------
-    SctUNet
-        Ready for inference, batch norm not folded.
+    contrast : {"t1", "t2", "t2s", "dwi"}; decides the constants where the file's name does not
 
     Raises
     ------
@@ -161,16 +157,9 @@ def _to_torch(kernel: NDArray[np.float32]) -> Tensor:
 
 @dataclass(frozen=True)
 class SctWeights:
-    """SCT's files of one folder, or one of them, from which each contrast gets its networks.
+    """SCT's files of one folder, or one of them, from which each contrast gets its networks."""
 
-    Parameters
-    ----------
-    path : Path
-        A folder with files named as SCT names them, or one file, which replaces our network of its stage.
-    device : str
-    """
-
-    path: Path
+    path: Path  # A folder with files named as SCT names them, or one file, which replaces our network of its stage
     device: str = "cpu"
     _made: dict[tuple[str, str], Models] = field(default_factory=dict, repr=False)
 
@@ -186,8 +175,7 @@ class SctWeights:
         Parameters
         ----------
         contrast : {"t1", "t2", "t2s", "dwi"}
-        kernel : {"2d", "3d"}
-            SCT has no 3-D network for dwi; the 2-D one is used then, with a note.
+        kernel : {"2d", "3d"}; SCT has no 3-D network for dwi; the 2-D one is used then, with a note
 
         Raises
         ------

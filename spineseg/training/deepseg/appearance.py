@@ -93,15 +93,12 @@ def apply_appearance(image: Tensor, cord: Tensor, inside: Tensor, appearance: Ap
 
     Parameters
     ----------
-    image, cord, inside : (N, 1, S, S) tensors, 0 to 1
-        Image, cord fraction and 1 within the field of view.
-    appearance : Appearance
+    image, cord, inside : (N, 1, S, S) tensors, 0 to 1; image, cord fraction and 1 within the field of view
 
     Returns
     -------
     image : (N, 1, S, S) tensor
-    valid : (N, 1, S, S) tensor
-        Where something was recorded: `inside`, or everywhere if air was.
+    valid : (N, 1, S, S) tensor; where something was recorded: `inside`, or everywhere if air was
     """
     image = torch.where(appearance.plain, image, recolour(image.clamp(0, 1), cord, appearance))
     image = image * F.interpolate(appearance.bias, size=image.shape[2:], mode="bicubic").exp()
@@ -183,14 +180,10 @@ def apply_acquisition(image: Tensor, zoom_mm: float, pixels: Tensor, noise: Tens
     Parameters
     ----------
     image : (N, 1, S, S) tensor
-    zoom_mm : float, mm
-        Pixel size of `image`.
-    pixels : (GROUPS, 2) tensor, mm
-        Of the acquisition; each group is a run of N / GROUPS samples.
-    noise : (N, 1, 1, 1) tensor
-        Standard deviation.
-    rng : torch.Generator
-        Of the noise.
+    zoom_mm : mm; pixel size of `image`
+    pixels : (GROUPS, 2) tensor, mm; of the acquisition; each group is a run of N / GROUPS samples
+    noise : (N, 1, 1, 1) tensor; standard deviation
+    rng : torch.Generator; of the noise
     """
     size = image.shape[2]
     parts = []

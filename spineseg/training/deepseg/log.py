@@ -34,10 +34,8 @@ def draw_log(log: Path, picture: Path) -> None:
 
     Parameters
     ----------
-    log : Path
-        As `CsvLog` writes it: step, elapsed_s, loss, and a column of Dice coefficients per held-out image.
-    picture : Path
-        PNG to write.
+    log : as `CsvLog` writes it: step, elapsed_s, loss, and a column of Dice coefficients per held-out image
+    picture : PNG to write
     """
     from matplotlib.figure import Figure
 

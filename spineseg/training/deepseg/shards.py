@@ -40,34 +40,19 @@ TAILS = (0.01, 0.995)
 
 @dataclass(frozen=True)
 class Shard:
-    """Slices of one source.
+    """Slices of one source."""
 
-    Parameters
-    ----------
-    image : (n, 1, S, S) tensor of float16, 0 to 1; or uint8 labels of tissues where `painted`
-    cord : (n, 1, S, S) tensor of float16, 0 to 1
-    valid : (n, 1, S, S) tensor of uint8
-        0 where the slice ends inside the square.
-    name, subject : str
-    weight : float
-        How often it is drawn, relative to the others.
-    stack : (n,) tensor of int
-        Consecutive slices of one acquisition share a number; slices that have no neighbours have their own.
-    slice_mm : (n,) tensor, mm
-        Distance to the next slice of the stack.
-    painted : bool
-        Whether `image` holds labels that are painted anew whenever drawn.
-    """
-
-    image: Tensor
-    cord: Tensor
-    valid: Tensor
+    image: Tensor  # (n, 1, S, S) tensor of float16, 0 to 1; or uint8 labels of tissues where `painted`
+    cord: Tensor  # (n, 1, S, S) tensor of float16, 0 to 1
+    valid: Tensor  # (n, 1, S, S) tensor of uint8: 0 where the slice ends inside the square
     name: str
     subject: str
-    weight: float
+    weight: float  # How often it is drawn, relative to the others
+    # (n,) tensor of int: consecutive slices of one acquisition share a number; slices that have no neighbours have
+    # their own
     stack: Tensor
-    slice_mm: Tensor
-    painted: bool = False
+    slice_mm: Tensor  # (n,) tensor, mm: distance to the next slice of the stack
+    painted: bool = False  # Whether `image` holds labels that are painted anew whenever drawn
 
 
 def build_shard(item: LabelledImage, config: UNetConfig) -> Shard:
@@ -96,9 +81,7 @@ def build_template_shard(folder: Path, config: UNetConfig, *, below_only: bool =
     ----------
     folder : Path
         Holds ``*_t2.nii.gz`` and ``*_cord.nii.gz``. The template belongs to no person, so no fold leaves it out.
-    config : UNetConfig
-    below_only : bool
-        Only the slices below the cord.
+    below_only : only the slices below the cord
 
     Returns
     -------

@@ -42,7 +42,6 @@ def draw_mask_slice(
 
     Parameters
     ----------
-    rng : numpy.random.Generator
     cord : (S, S) ndarray, 0 to 1
     csf, grey : (S, S) ndarray or None
         Real masks of fluid and grey matter where they exist; otherwise the canal is drawn by widening the

@@ -97,25 +97,13 @@ def choose_images(
 
 @dataclass(frozen=True)
 class Sources:
-    """What there is to learn from besides the images of the table.
+    """What there is to learn from besides the images of the table."""
 
-    Parameters
-    ----------
-    extra : Path, optional
-        Table of more labelled images, never held out.
-    masks : Path, optional
-        Folder of masks without images.
-    template : Path, optional
-        Folder of a template, see `shards.build_template_shard`.
-    n_phantoms, n_cordless : int
-        Synthetic label slices with and without a spine.
-    """
-
-    extra: Path | None = None
-    masks: Path | None = None
-    template: Path | None = None
-    n_phantoms: int = 2000
-    n_cordless: int = 500
+    extra: Path | None = None  # Table of more labelled images, never held out
+    masks: Path | None = None  # Folder of masks without images
+    template: Path | None = None  # Folder of a template, see `shards.build_template_shard`
+    n_phantoms: int = 2000  # Synthetic label slices with and without a spine
+    n_cordless: int = 500  # Synthetic label slices with and without a spine
 
 
 def build_shards(
@@ -198,25 +186,16 @@ def train_network(
     Parameters
     ----------
     stage : {"detect", "segment"}
-    data : Path
-        Table of labelled images.
-    out : Path
-        Weights file; ``.csv`` (log), ``.png`` (its curves) and, on the way, ``.ckpt`` lie beside it, of the same stem.
-    sources : Sources
+    data : table of labelled images
+    out : weights file; ``.csv`` (log), ``.png`` (its curves) and, on the way, ``.ckpt`` lie beside it, of the same stem
     kernel : {"2d", "3d"}
-    start : Path, optional
-        Weights to go on from; those of the 2-D network for a 3-D one.
-    recipe : Path, optional
-        Which images of the tables to learn from, see `spineseg.training.labelled_images.load_recipe`.
+    start : weights to go on from; those of the 2-D network for a 3-D one
+    recipe : which images of the tables to learn from, see `spineseg.training.labelled_images.load_recipe`
     fold, exclude
         Who is held out, see `choose_images`.
-    trust : dict, optional
-        Subjects whose references count less, see `build_shards`.
-    settings : dict, optional
-        Fields of `TrainingParams` that differ from the default.
-    device : str
-    resume : bool
-        Go on from the checkpoint if there is one; do nothing where the weights are there already.
+    trust : subjects whose references count less, see `build_shards`
+    settings : fields of `TrainingParams` that differ from the default
+    resume : go on from the checkpoint if there is one; do nothing where the weights are there already
     """
     checkpoint = out.with_suffix(".ckpt")
     going_on = resume and checkpoint.is_file()

@@ -33,33 +33,18 @@ MAX_VALIDATION_SLICES = 16
 
 @dataclass(frozen=True)
 class TrainingParams:
-    """Settings of one training run.
+    """Settings of one training run."""
 
-    Parameters
-    ----------
-    steps : int
-        Batches; the schedule ends there.
-    minutes : float or None
-        Wall time instead: the schedule then follows the clock. Such a run cannot be repeated exactly.
-    batch : int
-    seed : int
-    learning_rate : float
-        Peak of the one-cycle cosine; 2e-3 is the largest that trains these sizes of network stably.
-    weight_decay : float
-    painted_fraction : float, 0 to 1
-        Share of each batch painted from labels.
-    ema : float
-        Memory of the running average, in steps 1 / (1 - ema).
-    """
-
-    steps: int = 2000
+    steps: int = 2000  # Batches; the schedule ends there
+    # Wall time instead: the schedule then follows the clock. Such a run cannot be repeated exactly.
     minutes: float | None = None
     batch: int = 32
     seed: int = 1
+    # Peak of the one-cycle cosine; 2e-3 is the largest that trains these sizes of network stably
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
-    painted_fraction: float = 0.35
-    ema: float = 0.998
+    painted_fraction: float = 0.35  # 0 to 1: share of each batch painted from labels
+    ema: float = 0.998  # Memory of the running average, in steps 1 / (1 - ema)
     log_every: int = 200
 
 
@@ -102,15 +87,9 @@ class Trainer:
 
     Parameters
     ----------
-    config : UNetConfig
-    params : TrainingParams
-    shards : list of Shard
-        What is learned from.
-    held_out : sequence of Shard
-        What is looked at on the way, never learned from.
-    device : str
-    start : UNet, optional
-        Go on from these weights; a 2-D network is what a 3-D one starts from.
+    shards : what is learned from
+    held_out : sequence of Shard; what is looked at on the way, never learned from
+    start : go on from these weights; a 2-D network is what a 3-D one starts from
     """
 
     def __init__(
@@ -197,10 +176,8 @@ class Trainer:
 
         Parameters
         ----------
-        checkpoint : Path, optional
-            Written every minute, so that `load` can go on from there.
-        report : callable, optional
-            Called every `log_every` steps with step, seconds, loss and Dice per held-out image.
+        checkpoint : written every minute, so that `load` can go on from there
+        report : called every `log_every` steps with step, seconds, loss and Dice per held-out image
         """
         start = time.monotonic() - self.state.elapsed_s
         saved, losses = time.monotonic(), []

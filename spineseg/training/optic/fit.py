@@ -40,25 +40,12 @@ from spineseg.volume import Volume, load_image, load_mask
 
 @dataclass(frozen=True)
 class TrainingParams:
-    """Choices of a training; the defaults made the shipped models.
+    """Choices of a training; the defaults made the shipped models."""
 
-    Parameters
-    ----------
-    n_own : int
-        Patches per round of images of the contrast itself, with their own intensities.
-    n_mapped : int
-        Patches per round of all images, with intensities mapped to the contrast's polarity.
-    n_rounds : int
-        Rounds; each after the first adds the windows that the last model got most wrong.
-    penalty : float
-        Weight of the squared norm of the weights against the mean loss.
-    seed : int
-    """
-
-    n_own: int = 600
-    n_mapped: int = 600
-    n_rounds: int = 3
-    penalty: float = 1e-4
+    n_own: int = 600  # Patches per round of images of the contrast itself, with their own intensities
+    n_mapped: int = 600  # Patches per round of all images, with intensities mapped to the contrast's polarity
+    n_rounds: int = 3  # Rounds; each after the first adds the windows that the last model got most wrong
+    penalty: float = 1e-4  # Weight of the squared norm of the weights against the mean loss
     seed: int = 0
 
 
@@ -115,14 +102,7 @@ def label_slices(volume: Volume, reference: NDArray, contrast: str, subject: str
 
     Parameters
     ----------
-    volume : Volume
-    reference : (I, J, K) ndarray
-        Above 0.5 is cord; slices without cord become negatives.
-    contrast, subject : str
-
-    Returns
-    -------
-    LabelledSlices
+    reference : (I, J, K) ndarray; above 0.5 is cord; slices without cord become negatives
     """
     slabs = make_slabs(volume, percentiles=PERCENTILES, slab_mm=SLAB_MM)
     line = centerline_from_mask(reference, volume.zooms, threshold=0.5)
@@ -157,16 +137,9 @@ def train_detector(
 
     Parameters
     ----------
-    sources : sequence of LabelledSlices
-        Images of any contrast; those with another polarity are mapped.
+    sources : sequence of LabelledSlices; images of any contrast; those with another polarity are mapped
     contrast : {"t1", "t2", "t2s", "dwi"}
-    params : TrainingParams
-    log : callable, optional
-        Takes a line per round.
-
-    Returns
-    -------
-    Detector
+    log : takes a line per round
     """
     rng = np.random.default_rng([params.seed, sorted(CORD_DARKER).index(contrast)])
     examples, weights, bias = Examples(), np.zeros(2 * N_FEATURES), 0.0

@@ -28,21 +28,11 @@ CORD_VISIBLE_MM = 4.0  # beyond the field of view by more than a cord's radius t
 
 @dataclass(frozen=True)
 class LabelledSlices:
-    """Prepared slices of one image and where the cord is in each.
+    """Prepared slices of one image and where the cord is in each."""
 
-    Parameters
-    ----------
-    slices : (n, Y, X) ndarray of float32, 0 to 255
-    centres : (n, 2) ndarray of float64
-        Row and column of the cord's middle; NaN where a slice holds none.
-    levels : (3,) floats, 0 to 255
-        Typical value of background, cord and fluid (NaN where unknown).
-    contrast : str
-    subject : str
-    """
-
-    slices: NDArray[np.float32]
-    centres: NDArray[np.float64]
+    slices: NDArray[np.float32]  # (n, Y, X) of float32, 0 to 255
+    centres: NDArray[np.float64]  # (n, 2) of float64: row and column of the cord's middle; NaN where a slice holds none
+    # (3,) floats, 0 to 255: typical value of background, cord and fluid (NaN where unknown)
     levels: tuple[float, float, float]
     contrast: str
     subject: str
@@ -70,8 +60,6 @@ def draw_changes(
 
     Parameters
     ----------
-    source : LabelledSlices
-    n : int
     rng : np.random.Generator
     bright_cord : bool, optional
         Map intensities by random curves after which the cord is brighter (True) or darker (False) than the
@@ -133,8 +121,7 @@ def make_patches(
 
     Returns
     -------
-    patches : (n, PATCH, PATCH) ndarray of float32, 0 to 255
-        Beyond the field of view mirrored, as the detector sees it.
+    patches : (n, PATCH, PATCH) ndarray of float32, 0 to 255; beyond the field of view mirrored, as the detector sees it
     centres : (n, 2) ndarray of float
         Row and column of the cord in each patch, NaN without one; may lie outside the patch.
     inside : (n, PATCH, PATCH) ndarray of bool

@@ -29,14 +29,11 @@ def load_items(
     ----------
     tables : sequence of Path
         The first is the recipe's "data", the others its "extra"; see `spineseg.training.labelled_images`.
-    exclude : sequence of str
-        People to leave out.
+    exclude : sequence of str; people to leave out
     added : sequence of (image, mask, contrast)
         More images, each of a person (or template) of its own; no recipe names these.
-    recipe : Path, optional
-        Which images of the tables to learn from.
-    log : callable, optional
-        Takes a line about what the recipe leaves out.
+    recipe : which images of the tables to learn from
+    log : takes a line about what the recipe leaves out
 
     Raises
     ------
@@ -73,10 +70,7 @@ def train_detectors(
 
     The same images, people left out and parameters give the same bytes on the same machine.
 
-    Returns
-    -------
-    list of Path
-        The files.
+    Returns list of Path: the files.
     """
     items = load_items(tables, exclude, added, recipe=recipe, log=log)
     sources = [load_slices(item) for item in items]

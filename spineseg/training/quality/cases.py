@@ -34,25 +34,15 @@ CANAL_MM, FADE_MM = 9.0, 3.0
 
 @dataclass(frozen=True)
 class KnownImage:
-    """An image whose cord is known.
+    """An image whose cord is known."""
 
-    Parameters
-    ----------
-    source : {"real", "phantom"}
-    person, name, contrast : str
-    fold : int
-        Whose networks have not seen the person.
-    volume : Volume
-    reference : (I, J, K) ndarray of bool
-    """
-
-    source: str
+    source: str  # {"real", "phantom"}
     person: str
     name: str
     contrast: str
-    fold: int
+    fold: int  # Whose networks have not seen the person
     volume: Volume
-    reference: Mask
+    reference: Mask  # (I, J, K) of bool
 
 
 def read_known(item: LabelledImage, fold: int) -> KnownImage:
@@ -154,14 +144,9 @@ def make_cases(
 
     Parameters
     ----------
-    known : KnownImage
-    models : Models
-        Networks that have not seen the person: both for deepseg's masks and for the evidence.
-    rng : numpy.random.Generator
-    n_faults : int
-        Faulty masks, of as many kinds as possible.
-    n_variants : int
-        Harder copies, up to three.
+    models : networks that have not seen the person: both for deepseg's masks and for the evidence
+    n_faults : faulty masks, of as many kinds as possible
+    n_variants : harder copies, up to three
     """
     cases = []
     masks = segment_both(known.volume, known.contrast, models)

@@ -182,11 +182,8 @@ def apply_fault(name: str, mask: Mask, zooms: NDArray, rng: np.random.Generator)
 
     Parameters
     ----------
-    name : str
-    mask : (I, J, K) ndarray of bool
-        Not empty.
+    mask : (I, J, K) ndarray of bool; not empty
     zooms : (3,) ndarray, mm
-    rng : numpy.random.Generator
 
     Returns
     -------

@@ -65,25 +65,15 @@ BAD, GOOD = 0.70, 0.90
 
 @dataclass(frozen=True)
 class Cases:
-    """Masks with known Dice.
+    """Masks with known Dice."""
 
-    Parameters
-    ----------
-    evidence : dict of (n,) ndarray
-    dice : (n,) ndarray
-    group : (n,) ndarray of int
-        Number of the person; a person is never fitted and scored at once.
-    rivals : (n,) ndarray of int
-        Methods' own masks of one image have one number and are compared with each other too; any other mask has a
-        number of its own.
-    weight : (n,) ndarray
-    """
-
-    evidence: Mapping[str, Floats]
-    dice: Floats
-    group: NDArray[np.int_]
+    evidence: Mapping[str, Floats]  # dict of (n,)
+    dice: Floats  # (n,)
+    group: NDArray[np.int_]  # (n,) of int: number of the person; a person is never fitted and scored at once
+    # (n,) of int: methods' own masks of one image have one number and are compared with each other too; any other mask
+    # has a number of its own
     rivals: NDArray[np.int_]
-    weight: Floats
+    weight: Floats  # (n,)
 
     def subset(self, keep: NDArray[np.bool_]) -> Cases:
         """Return some of the cases."""
@@ -96,14 +86,7 @@ def fit_dice_predictor(cases: Cases, provenance: Mapping[str, Any], n_folds: int
 
     Parameters
     ----------
-    cases : Cases
-    provenance : dict
-    n_folds : int
-        People are dealt to so many folds.
-
-    Returns
-    -------
-    DicePredictor
+    n_folds : people are dealt to so many folds
     """
     dice, curve = predict_held_out(cases, n_folds)
     spread = fit_spread(dice, np.abs(cases.dice - dice), cases.weight)
@@ -119,8 +102,7 @@ def predict_held_out(cases: Cases, n_folds: int = 10) -> tuple[Floats, Floats]:
     Returns
     -------
     dice : (n,) ndarray
-    curve : (2, k) ndarray
-        From score to Dice along the mask, of all cases.
+    curve : (2, k) ndarray; from score to Dice along the mask, of all cases
     """
     score, factor = held_out_scores(cases, n_folds), dice_of_extent(cases.evidence)
     curve = fit_curve(score, np.minimum(cases.dice / factor, 1.0), cases.weight)
@@ -132,10 +114,8 @@ def shared_error(difference: Floats, group: NDArray[np.int_]) -> float:
 
     Parameters
     ----------
-    difference : (n,) ndarray
-        Error of the predicted difference between two methods, one per image.
-    group : (n,) ndarray of int
-        Images that are alike, as those of one study are.
+    difference : (n,) ndarray; error of the predicted difference between two methods, one per image
+    group : (n,) ndarray of int; images that are alike, as those of one study are
 
     Returns
     -------

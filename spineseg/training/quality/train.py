@@ -53,20 +53,13 @@ def train_quality(
 
     Parameters
     ----------
-    data : Path
-        Labelled images.
-    folds : Path
-        Folder with fold0, fold1, ...: deepseg's networks, each without the people of its fold.
-    out : Path
-        The model to write (.json).
-    n_phantoms, seed : int
-    recipe : Path, optional
-        Which of the labelled images to learn from.
-    jobs : int
-        Images worked on at once; the result does not depend on it.
+    data : labelled images
+    folds : folder with fold0, fold1, ...: deepseg's networks, each without the people of its fold
+    out : the model to write (.json)
+    recipe : which of the labelled images to learn from
+    jobs : images worked on at once; the result does not depend on it
     cases_file : Path, optional
         The cases are kept there (.tsv), and read from there where they have been made from the same images and weights.
-    log : callable
     """
     images, _ = load_tables(data, [], recipe, log)
     origin = describe_origin(images, folds, n_phantoms, seed)
@@ -86,11 +79,8 @@ def train_quality(
 def describe_errors(rows: Sequence[Case], cases: Cases) -> dict[str, Any]:
     """Return how well people that were not fitted are predicted, and what error a method's masks share.
 
-    Returns
-    -------
-    dict
-        spearman, mean_abs_error; bias by method (mean of predicted minus true over its own masks); shared_error (SD, of
-        the difference between propseg and deepseg, over images of one contrast, copy and difficulty).
+    Returns dict: spearman, mean_abs_error; bias by method (mean of predicted minus true over its own masks);
+    shared_error (SD, of the difference between propseg and deepseg, over images of one contrast, copy and difficulty).
     """
     from scipy.stats import spearmanr
 
