@@ -36,7 +36,7 @@ rule pilot:
 rule study:
     """Every image by the decided method alone."""
     input:
-        decision=f"results/{DATASET}/decision.json",
+        decision=STUDY_IMAGES.decision,
         tables=multiext(f"results/{DATASET}/study/tables/", *TABLES, "kept.tsv"),
         qc=f"results/{DATASET}/study/qc/index.html",
         report=f"results/{DATASET}/study/report.html",

@@ -4,6 +4,8 @@ import os
 import sys
 from pathlib import Path
 
+from snakemake.exceptions import WorkflowError
+
 SOURCE = Path(workflow.current_basedir).parent.resolve()
 sys.path.insert(0, str(SOURCE))
 # the environment of this Snakemake comes first, activated or not; conda's goes before it
@@ -16,7 +18,7 @@ from spineseg.reading import read_yaml
 from spineseg.study.configuration import make_configuration
 from spineseg.study.environment import write_environment
 from spineseg.study.index import check_before_jobs
-from spineseg.study.lock import check_study
+from spineseg.study.lock import check_study, find_refusal
 from spineseg.study.steps import digest_step
 from spineseg.studyfolder.layout import TABLES, Stage, StudyFolder
 
@@ -27,33 +29,34 @@ try:
         read_yaml(file)  # Snakemake takes the last of two equal keys without a word
     STUDY = make_configuration(config, demo_dir=DEMO)
     IS_DEMO = STUDY.bids_dir == DEMO
-    FOLDER = StudyFolder(Path("results") / STUDY.dataset)
     if workflow.is_main_process:
         # the demo's images are made by the first job
         check_before_jobs(STUDY, with_images=not IS_DEMO)
-        asked = [
-            word
-            for word in sys.argv[1:]
-            if word == "study" or word.startswith(f"{FOLDER.stage(Stage.STUDY)}/")
-        ]
-        if "--unlock" not in sys.argv:
-            check_study(STUDY, FOLDER, to_study=bool(asked))
 except InputError as error:
-    # one line and no traceback, which an exception would bring
-    print(f"spineseg: error: {error}", file=sys.stderr)
-    sys.exit(2)
+    raise WorkflowError(str(error)) from None
 
 DATASET = STUDY.dataset
 METHODS = STUDY.methods
 PERTURBATIONS = STUDY.decision.perturbations
-STAGES = {"": Stage.ALL, "pilot/": Stage.PILOT, "study/": Stage.STUDY}
+FOLDER = StudyFolder(Path("results") / DATASET)
 # another environment for other code, so that none is left behind by an update
 ENVIRONMENT = write_environment(SOURCE / "envs", Path(".snakemake") / "spineseg")
 
 
 wildcard_constraints:
     dataset=DATASET.replace(".", "[.]"),
-    stage="(pilot/|study/)?",
-    compared="(study/)?",
     method="|".join(METHODS),
     chunk="(pilot|rest)-[0-9]+",
+
+
+# images that one job takes; a profile sets it by set-scatter, see profiles/README.md
+scattergather:
+    images_per_job=10,
+
+
+onstart:
+    # a study that has started is not mixed with other code or parameters, whatever is asked for
+    try:
+        check_study(STUDY, FOLDER, to_study=False)
+    except InputError as error:
+        raise WorkflowError(str(error)) from None

@@ -3,8 +3,10 @@
 
 localrules:
     decide,
+    check_study,
     lock_study,
     keep_masks,
+    keep_study,
 
 
 rule decide:
@@ -36,15 +38,36 @@ rule decide:
         " -table {input.table} -config {input.config} -o {output.decision} > {log} 2>&1"
 
 
+checkpoint check_study:
+    """Check that the study goes on by what its pilot or its first images were made by, before any of its jobs."""
+    input:
+        # not ancient: Snakemake looks at no params of a job below one that runs, but for its other inputs
+        config="results/{dataset}/study.json",
+    output:
+        checked=touch("results/{dataset}/study/checked"),
+    log:
+        "logs/{dataset}/study/check.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        refusal=get_refusal,
+        code=digest_step("lock"),
+    shell:
+        "spineseg lock -check -results results/{wildcards.dataset} > {log} 2>&1"
+
+
 checkpoint lock_study:
     """Start the study by the decided method, or check that it goes on as it was started."""
     input:
         config=ancient("results/{dataset}/study.json"),
-        decision="results/{dataset}/decision.json",
+        decision=STUDY_IMAGES.decision,
     output:
         lock=update("results/{dataset}/study/lock.json"),
     log:
-        "logs/{dataset}/lock.log",
+        "logs/{dataset}/study/lock.log",
     conda:
         ENVIRONMENT
     resources:
@@ -64,23 +87,39 @@ rule keep_masks:
         config=ancient("results/{dataset}/study.json"),
         table=get_table,
         decision="results/{dataset}/decision.json",
-        manifests=get_manifests,
-        exceptions=get_exceptions,
+        manifests=ALL_IMAGES.manifests,
     output:
-        kept="results/{dataset}/{stage}tables/kept.tsv",
+        kept="results/{dataset}/tables/kept.tsv",
     log:
-        "logs/{dataset}/{stage}keep.log",
+        "logs/{dataset}/keep.log",
     benchmark:
-        "logs/{dataset}/benchmarks/{stage}keep.tsv"
+        "logs/{dataset}/benchmarks/keep.tsv"
     conda:
         ENVIRONMENT
     resources:
         mem_mb=1000,
         runtime=60,
     params:
-        stage=get_stage,
+        stage=Stage.ALL.value,
         images=get_images,
         exceptions=STUDY.document["exceptions"],
         code=digest_step("keep"),
     shell:
         "spineseg keep -results results/{wildcards.dataset} -stage {params.stage} > {log} 2>&1"
+
+
+use rule keep_masks as keep_study with:
+    input:
+        config=ancient("results/{dataset}/study.json"),
+        table=get_table,
+        decision=STUDY_IMAGES.decision,
+        manifests=STUDY_IMAGES.manifests,
+        exceptions=STUDY_IMAGES.exceptions,
+    output:
+        kept="results/{dataset}/study/tables/kept.tsv",
+    log:
+        "logs/{dataset}/study/keep.log",
+    benchmark:
+        "logs/{dataset}/benchmarks/study/keep.tsv"
+    params:
+        stage=Stage.STUDY.value,

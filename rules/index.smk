@@ -56,11 +56,10 @@ checkpoint index_images:
         "logs/{dataset}/benchmarks/index.tsv"
     conda:
         ENVIRONMENT
-    resources:
-        chunk_images=10,
     params:
+        chunk_size=len(gather.images_per_job("{scatteritem}")),
         source=get_fingerprint,
         code=digest_step("index"),
     shell:
         "spineseg index -config {input.config} -results results/{wildcards.dataset}"
-        " -chunk-size {resources.chunk_images} > {log} 2>&1"
+        " -chunk-size {params.chunk_size} > {log} 2>&1"

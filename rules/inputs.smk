@@ -75,47 +75,89 @@ def get_chunk_references(wildcards):
     return sha256_json([image.image_id for image in images] + [digest_files(files)])
 
 
-def get_chunk_names(wildcards):
-    """The chunks of a stage."""
-    first = PILOT if wildcards.get("stage") == "pilot/" else ""
-    return sorted(chunk for chunk in get_chunks(wildcards) if chunk.startswith(first))
+class StageInputs:
+    """The questions that the rules of one stage ask, by chunk or for all chunks of the stage."""
+
+    def __init__(self, stage):
+        self.stage = stage
+
+    def chunks(self, wildcards):
+        """The chunk of a job, or all chunks of the stage."""
+        if "chunk" in wildcards.keys():
+            return [wildcards.chunk]
+        first = PILOT if self.stage == Stage.PILOT else ""
+        return sorted(
+            chunk for chunk in get_chunks(wildcards) if chunk.startswith(first)
+        )
+
+    def methods(self, wildcards):
+        """The methods of the stage: all of them, or the study's."""
+        return list(METHODS)
+
+    def manifests(self, wildcards):
+        """What became of the images."""
+        return expand(
+            "results/{dataset}/chunks/{method}/{chunk}.json",
+            dataset=DATASET,
+            method=self.methods(wildcards),
+            chunk=self.chunks(wildcards),
+        )
+
+    def timings(self, wildcards):
+        """What the segmentation has cost: told, but no reason to do anything again."""
+        pattern = "results/{dataset}/chunks/{method}/{chunk}.timings.tsv"
+        methods, chunks = self.methods(wildcards), self.chunks(wildcards)
+        return ancient(expand(pattern, dataset=DATASET, method=methods, chunk=chunks))
+
+    def measures(self, wildcards):
+        """The tables of the chunks."""
+        study = "study/" if self.stage == Stage.STUDY else ""
+        return expand(
+            f"results/{{dataset}}/chunks/measures/{study}{{chunk}}.{{table}}",
+            dataset=DATASET,
+            chunk=self.chunks(wildcards),
+            table=TABLES,
+        )
+
+    def drawn(self, wildcards):
+        """The lists of what was drawn."""
+        study = "study/" if self.stage == Stage.STUDY else ""
+        pattern = f"results/{{dataset}}/{study}qc/drawn/{{chunk}}.json"
+        return expand(pattern, dataset=DATASET, chunk=self.chunks(wildcards))
 
 
-def is_of_study(wildcards):
-    """Whether a job belongs to the study by one method, not to the comparison."""
-    return "study/" in (wildcards.get("stage"), wildcards.get("compared"))
+class StudyInputs(StageInputs):
+    """The same of the study by one method: nothing of it is planned before it has been checked and locked."""
+
+    def decision(self, wildcards):
+        """The decision, once it is clear that the study is not mixed."""
+        checkpoints.check_study.get(dataset=DATASET)
+        return f"results/{DATASET}/decision.json"
+
+    def lock(self, wildcards):
+        """What the study is held to; only through the method, so its time does not count."""
+        checkpoints.check_study.get(dataset=DATASET)
+        return ancient(checkpoints.lock_study.get(dataset=DATASET).output.lock)
+
+    def methods(self, wildcards):
+        """The method that the study is held to."""
+        self.lock(wildcards)
+        return [find_lock(FOLDER).method]
+
+    def exceptions(self, wildcards):
+        """The masks that are kept by another method, where the configuration names such."""
+        excepted = STUDY.exceptions_to(self.methods(wildcards)[0])
+        return f"results/{DATASET}/study/exceptions.json" if excepted else []
 
 
-def get_lock(wildcards):
-    """What the study is held to; only through the method, so its time does not count."""
-    if not is_of_study(wildcards):
-        return []
-    return ancient(checkpoints.lock_study.get(dataset=wildcards.dataset).output.lock)
+ALL_IMAGES = StageInputs(Stage.ALL)
+PILOT_IMAGES = StageInputs(Stage.PILOT)
+STUDY_IMAGES = StudyInputs(Stage.STUDY)
 
 
-def get_methods(wildcards):
-    """The methods of a stage: all of them, or the study's."""
-    lock = get_lock(wildcards)
-    return [find_lock(FOLDER).method] if lock else list(METHODS)
-
-
-def get_study_method(wildcards):
-    """The method that the study is held to."""
-    checkpoints.lock_study.get(dataset=wildcards.dataset)
-    return find_lock(FOLDER).method
-
-
-def get_measured_stage(wildcards):
-    """The stage whose tables a chunk's measures belong to."""
-    return STAGES[wildcards.compared].value
-
-
-def get_exceptions(wildcards):
-    """The masks of a study's images that are kept by another method, where the configuration names such."""
-    if not is_of_study(wildcards):
-        return []
-    excepted = STUDY.exceptions_to(get_methods(wildcards)[0])
-    return "results/{dataset}/study/exceptions.json" if excepted else []
+def get_refusal(wildcards):
+    """Why the study may not go on; empty where it may, so that it is checked again when something speaks against it."""
+    return find_refusal(STUDY, FOLDER)
 
 
 def flag_exceptions(wildcards, input):
@@ -141,62 +183,18 @@ def get_declarations(wildcards):
     return {method: digest_method(method) for method in METHODS}
 
 
-def get_manifests(wildcards):
-    """The manifests of a chunk, or of all chunks of a stage."""
-    chunks = (
-        [wildcards.chunk] if "chunk" in wildcards.keys() else get_chunk_names(wildcards)
-    )
-    pattern = "results/{dataset}/chunks/{method}/{chunk}.json"
-    return expand(
-        pattern, dataset=wildcards.dataset, method=get_methods(wildcards), chunk=chunks
-    )
-
-
-def get_timings(wildcards):
-    """What the segmentation of all chunks of a stage has cost: told, but no reason to do anything again."""
-    pattern = "results/{dataset}/chunks/{method}/{chunk}.timings.tsv"
-    chunks = get_chunk_names(wildcards)
-    return ancient(
-        expand(
-            pattern,
-            dataset=wildcards.dataset,
-            method=get_methods(wildcards),
-            chunk=chunks,
-        )
-    )
-
-
-def get_perturbed(wildcards):
+def get_perturbed(wildcards, methods=tuple(METHODS)):
     """How far each method of a pilot's chunk agrees with itself on changed images."""
     if not PERTURBATIONS or not wildcards.chunk.startswith(PILOT):
         return []
     pattern = "results/{dataset}/chunks/perturbed/{method}/{chunk}.json"
-    again = [m for m in get_methods(wildcards) if METHODS[m].kind != "files"]
-    return expand(
-        pattern, dataset=wildcards.dataset, method=again, chunk=wildcards.chunk
-    )
+    again = [name for name in methods if METHODS[name].kind != "files"]
+    return expand(pattern, dataset=DATASET, method=again, chunk=wildcards.chunk)
 
 
-def get_measures(wildcards):
-    """The tables of all chunks of a stage."""
-    return expand(
-        "results/{dataset}/chunks/measures/{compared}{chunk}.{table}",
-        dataset=wildcards.dataset,
-        compared="study/" if wildcards.stage == "study/" else "",
-        chunk=get_chunk_names(wildcards),
-        table=TABLES,
-    )
-
-
-def get_drawn(wildcards):
-    """The lists of what was drawn, of all chunks of a stage."""
-    pattern = "results/{dataset}/{compared}qc/drawn/{chunk}.json"
-    return expand(pattern, **wildcards, chunk=get_chunk_names(wildcards))
-
-
-def get_stage(wildcards):
-    """The stage's name on the command line."""
-    return STAGES[wildcards.get("stage", wildcards.get("compared"))].value
+def get_study_perturbed(wildcards):
+    """The same for the study's method."""
+    return get_perturbed(wildcards, STUDY_IMAGES.methods(wildcards))
 
 
 @cache

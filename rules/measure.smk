@@ -4,6 +4,8 @@
 # reading and joining files: too short to wait in a queue for
 localrules:
     gather_tables,
+    gather_pilot,
+    gather_study,
 
 
 rule perturb_chunk:
@@ -18,7 +20,6 @@ rule perturb_chunk:
         "logs/{dataset}/perturb/{method}/{chunk}.log",
     benchmark:
         "logs/{dataset}/benchmarks/perturb/{method}/{chunk}.tsv"
-    retries: 1
     conda:
         ENVIRONMENT
     threads: 1
@@ -38,19 +39,16 @@ rule measure_chunk:
     input:
         config=ancient("results/{dataset}/study.json"),
         table=ancient("results/{dataset}/images.tsv"),
-        lock=get_lock,
-        exceptions=get_exceptions,
-        manifests=get_manifests,
+        manifests=ALL_IMAGES.manifests,
         perturbed=get_perturbed,
     output:
-        metrics="results/{dataset}/chunks/measures/{compared}{chunk}.metrics.tsv",
-        agreement="results/{dataset}/chunks/measures/{compared}{chunk}.agreement.tsv",
-        slices="results/{dataset}/chunks/measures/{compared}{chunk}.slices.tsv.gz",
+        metrics="results/{dataset}/chunks/measures/{chunk}.metrics.tsv",
+        agreement="results/{dataset}/chunks/measures/{chunk}.agreement.tsv",
+        slices="results/{dataset}/chunks/measures/{chunk}.slices.tsv.gz",
     log:
-        "logs/{dataset}/measure/{compared}{chunk}.log",
+        "logs/{dataset}/measure/{chunk}.log",
     benchmark:
-        "logs/{dataset}/benchmarks/measure/{compared}{chunk}.tsv"
-    retries: 1
+        "logs/{dataset}/benchmarks/measure/{chunk}.tsv"
     conda:
         ENVIRONMENT
     threads: 1
@@ -58,9 +56,9 @@ rule measure_chunk:
         mem_mb=get_memory,
         runtime=get_minutes,
     params:
-        methods=get_methods,
-        exceptions=flag_exceptions,
-        stage=get_measured_stage,
+        methods=ALL_IMAGES.methods,
+        exceptions="",
+        stage=Stage.ALL.value,
         content=get_chunk_references,
         limits=STUDY.document["plausible"],
         code=digest_step("measure"),
@@ -69,34 +67,96 @@ rule measure_chunk:
         " -chunk {wildcards.chunk} -methods {params.methods} -perturbed {input.perturbed} {params.exceptions} > {log} 2>&1"
 
 
+use rule measure_chunk as measure_study_chunk with:
+    input:
+        config=ancient("results/{dataset}/study.json"),
+        table=ancient("results/{dataset}/images.tsv"),
+        lock=STUDY_IMAGES.lock,
+        exceptions=STUDY_IMAGES.exceptions,
+        manifests=STUDY_IMAGES.manifests,
+        perturbed=get_study_perturbed,
+    output:
+        metrics="results/{dataset}/chunks/measures/study/{chunk}.metrics.tsv",
+        agreement="results/{dataset}/chunks/measures/study/{chunk}.agreement.tsv",
+        slices="results/{dataset}/chunks/measures/study/{chunk}.slices.tsv.gz",
+    log:
+        "logs/{dataset}/measure/study/{chunk}.log",
+    benchmark:
+        "logs/{dataset}/benchmarks/measure/study/{chunk}.tsv"
+    params:
+        stage=Stage.STUDY.value,
+        methods=STUDY_IMAGES.methods,
+        exceptions=flag_exceptions,
+
+
 rule gather_tables:
     """Join the chunks' tables of a stage, after checking every mask against its manifest."""
     input:
         table=get_table,
-        lock=get_lock,
-        exceptions=get_exceptions,
-        manifests=get_manifests,
-        timings=get_timings,
-        parts=get_measures,
+        manifests=ALL_IMAGES.manifests,
+        timings=ALL_IMAGES.timings,
+        parts=ALL_IMAGES.measures,
     output:
-        metrics="results/{dataset}/{stage}tables/metrics.tsv",
-        agreement="results/{dataset}/{stage}tables/agreement.tsv",
-        slices="results/{dataset}/{stage}tables/slices.tsv.gz",
-        timings="results/{dataset}/{stage}tables/timings.tsv",
+        metrics="results/{dataset}/tables/metrics.tsv",
+        agreement="results/{dataset}/tables/agreement.tsv",
+        slices="results/{dataset}/tables/slices.tsv.gz",
+        timings="results/{dataset}/tables/timings.tsv",
     log:
-        "logs/{dataset}/{stage}gather.log",
+        "logs/{dataset}/gather.log",
     benchmark:
-        "logs/{dataset}/benchmarks/{stage}gather.tsv"
+        "logs/{dataset}/benchmarks/gather.tsv"
     conda:
         ENVIRONMENT
     resources:
         mem_mb=2000,
         runtime=60,
     params:
-        stage=get_stage,
-        methods=get_methods,
-        exceptions=flag_exceptions,
+        stage=Stage.ALL.value,
+        methods=ALL_IMAGES.methods,
+        exceptions="",
         images=get_images,
         code=digest_step("gather"),
     shell:
         "spineseg gather -results results/{wildcards.dataset} -stage {params.stage} -methods {params.methods} {params.exceptions} > {log} 2>&1"
+
+
+use rule gather_tables as gather_pilot with:
+    input:
+        table=get_table,
+        manifests=PILOT_IMAGES.manifests,
+        timings=PILOT_IMAGES.timings,
+        parts=PILOT_IMAGES.measures,
+    output:
+        metrics="results/{dataset}/pilot/tables/metrics.tsv",
+        agreement="results/{dataset}/pilot/tables/agreement.tsv",
+        slices="results/{dataset}/pilot/tables/slices.tsv.gz",
+        timings="results/{dataset}/pilot/tables/timings.tsv",
+    log:
+        "logs/{dataset}/pilot/gather.log",
+    benchmark:
+        "logs/{dataset}/benchmarks/pilot/gather.tsv"
+    params:
+        stage=Stage.PILOT.value,
+
+
+use rule gather_tables as gather_study with:
+    input:
+        table=get_table,
+        lock=STUDY_IMAGES.lock,
+        exceptions=STUDY_IMAGES.exceptions,
+        manifests=STUDY_IMAGES.manifests,
+        timings=STUDY_IMAGES.timings,
+        parts=STUDY_IMAGES.measures,
+    output:
+        metrics="results/{dataset}/study/tables/metrics.tsv",
+        agreement="results/{dataset}/study/tables/agreement.tsv",
+        slices="results/{dataset}/study/tables/slices.tsv.gz",
+        timings="results/{dataset}/study/tables/timings.tsv",
+    log:
+        "logs/{dataset}/study/gather.log",
+    benchmark:
+        "logs/{dataset}/benchmarks/study/gather.tsv"
+    params:
+        stage=Stage.STUDY.value,
+        methods=STUDY_IMAGES.methods,
+        exceptions=flag_exceptions,

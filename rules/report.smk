@@ -3,22 +3,22 @@
 
 localrules:
     index_qc,
+    index_study_qc,
 
 
 rule draw_chunk:
     """Draw a chunk's images for the QC page."""
     input:
         table=ancient("results/{dataset}/images.tsv"),
-        manifests=get_manifests,
-        metrics="results/{dataset}/chunks/measures/{compared}{chunk}.metrics.tsv",
-        agreement="results/{dataset}/chunks/measures/{compared}{chunk}.agreement.tsv",
+        manifests=ALL_IMAGES.manifests,
+        metrics="results/{dataset}/chunks/measures/{chunk}.metrics.tsv",
+        agreement="results/{dataset}/chunks/measures/{chunk}.agreement.tsv",
     output:
-        manifest="results/{dataset}/{compared}qc/drawn/{chunk}.json",
+        manifest="results/{dataset}/qc/drawn/{chunk}.json",
     log:
-        "logs/{dataset}/draw/{compared}{chunk}.log",
+        "logs/{dataset}/draw/{chunk}.log",
     benchmark:
-        "logs/{dataset}/benchmarks/draw/{compared}{chunk}.tsv"
-    retries: 1
+        "logs/{dataset}/benchmarks/draw/{chunk}.tsv"
     conda:
         ENVIRONMENT
     threads: 1
@@ -26,38 +26,69 @@ rule draw_chunk:
         mem_mb=get_memory,
         runtime=get_minutes,
     params:
-        stage=get_stage,
+        stage=Stage.ALL.value,
+        folder=subpath(output.manifest, ancestor=2),
         content=get_chunk_references,
         limits=STUDY.document["plausible"],
         code=digest_step("draw"),
     shell:
         "spineseg qc -results results/{wildcards.dataset} -stage {params.stage} -chunk {wildcards.chunk}"
-        " -o results/{wildcards.dataset}/{wildcards.compared}qc -manifest {output.manifest} > {log} 2>&1"
+        " -o {params.folder} -manifest {output.manifest} > {log} 2>&1"
+
+
+use rule draw_chunk as draw_study_chunk with:
+    input:
+        table=ancient("results/{dataset}/images.tsv"),
+        manifests=STUDY_IMAGES.manifests,
+        metrics="results/{dataset}/chunks/measures/study/{chunk}.metrics.tsv",
+        agreement="results/{dataset}/chunks/measures/study/{chunk}.agreement.tsv",
+    output:
+        manifest="results/{dataset}/study/qc/drawn/{chunk}.json",
+    log:
+        "logs/{dataset}/draw/study/{chunk}.log",
+    benchmark:
+        "logs/{dataset}/benchmarks/draw/study/{chunk}.tsv"
+    params:
+        stage=Stage.STUDY.value,
 
 
 rule index_qc:
     """Build the QC page from the drawn images."""
     input:
-        drawn=get_drawn,
+        drawn=ALL_IMAGES.drawn,
     output:
-        page="results/{dataset}/{compared}qc/index.html",
+        page="results/{dataset}/qc/index.html",
     log:
-        "logs/{dataset}/{compared}qc.log",
+        "logs/{dataset}/qc.log",
     benchmark:
-        "logs/{dataset}/benchmarks/{compared}qc.tsv"
+        "logs/{dataset}/benchmarks/qc.tsv"
     conda:
         ENVIRONMENT
     resources:
         mem_mb=2000,
         runtime=60,
     params:
-        stage=get_stage,
+        stage=Stage.ALL.value,
+        folder=subpath(output.page, parent=True),
         images=get_images,
         limits=STUDY.document["plausible"],
         code=digest_step("page"),
     shell:
         "spineseg qc -results results/{wildcards.dataset} -stage {params.stage} -index"
-        " -o results/{wildcards.dataset}/{wildcards.compared}qc > {log} 2>&1"
+        " -o {params.folder} > {log} 2>&1"
+
+
+use rule index_qc as index_study_qc with:
+    input:
+        drawn=STUDY_IMAGES.drawn,
+    output:
+        page="results/{dataset}/study/qc/index.html",
+    log:
+        "logs/{dataset}/study/qc.log",
+    benchmark:
+        "logs/{dataset}/benchmarks/study/qc.tsv"
+    params:
+        stage=Stage.STUDY.value,
 
 
 rule write_report:
@@ -65,26 +96,45 @@ rule write_report:
     input:
         table=get_table,
         decision="results/{dataset}/decision.json",
-        metrics="results/{dataset}/{compared}tables/metrics.tsv",
-        agreement="results/{dataset}/{compared}tables/agreement.tsv",
-        slices="results/{dataset}/{compared}tables/slices.tsv.gz",
-        kept="results/{dataset}/{compared}tables/kept.tsv",
-        timings=ancient("results/{dataset}/{compared}tables/timings.tsv"),
+        metrics="results/{dataset}/tables/metrics.tsv",
+        agreement="results/{dataset}/tables/agreement.tsv",
+        slices="results/{dataset}/tables/slices.tsv.gz",
+        kept="results/{dataset}/tables/kept.tsv",
+        timings=ancient("results/{dataset}/tables/timings.tsv"),
     output:
-        page="results/{dataset}/{compared}report.html",
+        page="results/{dataset}/report.html",
     log:
-        "logs/{dataset}/{compared}report.log",
+        "logs/{dataset}/report.log",
     benchmark:
-        "logs/{dataset}/benchmarks/{compared}report.tsv"
+        "logs/{dataset}/benchmarks/report.tsv"
     conda:
         ENVIRONMENT
     resources:
         mem_mb=3000,
         runtime=60,
     params:
-        stage=get_stage,
+        stage=Stage.ALL.value,
         images=get_images,
         code=digest_step("report"),
     shell:
         "spineseg report -results results/{wildcards.dataset} -stage {params.stage} -o {output.page}"
         " > {log} 2>&1"
+
+
+use rule write_report as write_study_report with:
+    input:
+        table=get_table,
+        decision=STUDY_IMAGES.decision,
+        metrics="results/{dataset}/study/tables/metrics.tsv",
+        agreement="results/{dataset}/study/tables/agreement.tsv",
+        slices="results/{dataset}/study/tables/slices.tsv.gz",
+        kept="results/{dataset}/study/tables/kept.tsv",
+        timings=ancient("results/{dataset}/study/tables/timings.tsv"),
+    output:
+        page="results/{dataset}/study/report.html",
+    log:
+        "logs/{dataset}/study/report.log",
+    benchmark:
+        "logs/{dataset}/benchmarks/study/report.tsv"
+    params:
+        stage=Stage.STUDY.value,

@@ -13,7 +13,6 @@ rule segment_chunk:
         "logs/{dataset}/segment/{method}/{chunk}.log",
     benchmark:
         "logs/{dataset}/benchmarks/segment/{method}/{chunk}.tsv"
-    retries: 1
     conda:
         ENVIRONMENT
     threads: 1
@@ -33,14 +32,13 @@ rule segment_exceptions:
     input:
         config=ancient("results/{dataset}/study.json"),
         table=ancient("results/{dataset}/images.tsv"),
-        lock=ancient("results/{dataset}/study/lock.json"),
+        lock=STUDY_IMAGES.lock,
     output:
         manifest="results/{dataset}/study/exceptions.json",
     log:
         "logs/{dataset}/segment/exceptions.log",
     benchmark:
         "logs/{dataset}/benchmarks/segment/exceptions.tsv"
-    retries: 1
     conda:
         ENVIRONMENT
     threads: 1
@@ -49,7 +47,7 @@ rule segment_exceptions:
         runtime=get_exception_minutes,
     params:
         excepted=get_excepted,
-        method=get_study_method,
+        method=STUDY_IMAGES.methods,
     shell:
         "spineseg segment -exceptions -results results/{wildcards.dataset} -method {params.method}"
         " -threads {threads} > {log} 2>&1"

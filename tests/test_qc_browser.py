@@ -2,12 +2,15 @@
 
 import base64
 import json
+import re
+import shlex
 import shutil
 import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 from report_study import SHAPE, make_study
@@ -15,7 +18,6 @@ from report_study import SHAPE, make_study
 from spineseg.report.qc import render_study
 from spineseg.report.qc_page import build_index
 from spineseg.report.review import StudyView
-from spineseg.study.exclusion import read_exclusions
 from spineseg.studyfolder.layout import Stage
 
 CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
@@ -81,6 +83,11 @@ class Browser:
             steps = [{"type": "keyDown", "value": value}, {"type": "keyUp", "value": value}]
             self.call("POST", "/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": steps}]})
 
+    def shift(self, code, value):
+        """Press a key with shift, as a keyboard sends it: with the code of the place and the character."""
+        event = {"code": code, "key": value, "shiftKey": True, "bubbles": True}
+        self.run(f"document.body.dispatchEvent(new KeyboardEvent('keydown', {json.dumps(event)}))")
+
     def shown_layers(self):
         """Names of the layers whose outlines are on the screen."""
         return self.run("""
@@ -122,23 +129,26 @@ def test_opens_without_errors_on_the_worst_image(browser, page):
     assert [entry for entry in browser.call("POST", "/se/log", {"type": "browser"}) if entry["level"] == "SEVERE"] == []
 
 
-def test_right_arrow_toggles_the_overlay(browser, page):
+def test_overlay_on_and_off_by_right_arrow_one_method_by_left(browser, page):
     browser.open(page, "#sub-01_T2w")
-    seen = []
-    for _ in range(6):
-        seen.append(browser.shown_layers())
-        browser.press("Right")
     every = ["propseg", "deepseg", "reference"]
-    assert seen == [every, [], ["propseg"], ["deepseg"], ["reference"], every]
-    assert "overlay: none" in browser.text("#live")
-    browser.press("2")
+    seen = []
+    for key in ("", "Right", "Right", "Left", "Left", "Left", "Left"):
+        if key:
+            browser.press(key)
+        seen.append(browser.shown_layers())
+    assert seen == [every, [], every, ["propseg"], ["deepseg"], ["reference"], every]
+    assert "overlay: all" in browser.text("#live")
+
+
+def test_a_method_keeps_its_number(browser, page):
+    browser.open(page, "#sub-02_T1w")  # propseg failed here
+    browser.shift("Digit2", "@")
     assert browser.shown_layers() == ["deepseg"]
-    browser.open(page, "#sub-02_T1w")  # propseg failed here; deepseg keeps its number
-    browser.press("2")
-    assert browser.shown_layers() == ["deepseg"]
-    browser.press("1")
+    browser.shift("Digit1", "!")
     assert "no mask by propseg" in browser.text("#live")
-    browser.press("a")
+    browser.shift("Digit0", ")")
+    assert browser.shown_layers() == ["deepseg", "reference"]
 
 
 def test_outlines_lie_on_the_picture(browser, page):
@@ -175,21 +185,197 @@ def test_click_on_the_area_curve_jumps_to_the_slice(browser, page):
     assert "Slice 13 of 14" in browser.text("#readout")
 
 
-def test_marks_survive_a_reload_and_are_exported(browser, page, tmp_path):
+def saved_by(browser, button):
+    """What a button writes into a file."""
+    browser.run(f"""
+        window.saved = null;
+        URL.createObjectURL = (blob) => {{ blob.text().then((text) => {{ window.saved = text; }}); return '#'; }};
+        document.getElementById('{button}').click();""")
+    browser.wait("return window.saved !== null")
+    return browser.run("return window.saved")
+
+
+def start_review(browser, page, fragment, rater="AB"):
+    """Open a page that no one has marked, with the rater known."""
+    browser.open(page, fragment)
+    browser.run("localStorage.clear()")
+    browser.run(f"localStorage.setItem('spineseg-qc::rater', JSON.stringify({json.dumps(rater)}))")
+    browser.open(page, fragment)
+
+
+def name_of(browser):
+    return browser.text("#name")
+
+
+def test_the_rater_is_asked_once_and_marks_are_of_one_key(browser, page):
     browser.open(page, "#sub-01_T2w")
     browser.run("localStorage.clear()")
     browser.open(page, "#sub-01_T2w")
-    browser.press("1", "f", "f")
+    first = name_of(browser)
+    browser.press("f")
+    browser.wait("return document.getElementById('rater-box').open")
+    browser.press(*"Ann", "Enter")
+    browser.wait(f"return document.getElementById('name').textContent !== {json.dumps(first)}")  # the next image came
+    second = name_of(browser)
+    browser.press("p")
+    browser.wait(f"return document.getElementById('name').textContent !== {json.dumps(second)}")
+    assert not browser.run("return document.getElementById('rater-box').open")
+    marks = json.loads(saved_by(browser, "save-all"))["marks"]
+    assert {(m["image"], m["method"], m["mark"], m["rater"]) for m in marks} >= {
+        ("sub-01_T2w", "propseg", "fail", "Ann")
+    }
+    assert len(marks) == 2
+
+
+def test_marks_survive_a_reload_and_are_exported(browser, page):
+    start_review(browser, page, "#sub-01_T2w")
+    browser.press("f")
     browser.open(page, "#sub-01_T2w")
     assert browser.run("return document.querySelector('[data-mark=fail]').getAttribute('aria-pressed')") == "true"
-    browser.run("""
-        window.saved = null;
-        URL.createObjectURL = (blob) => { blob.text().then((text) => { window.saved = text; }); return '#'; };
-        document.getElementById('save-fail').click();""")
-    browser.wait("return window.saved !== null")
-    assert browser.run("return window.saved") == "- sub-01_T2w.nii.gz  # propseg\n"
-    (tmp_path / "qc_fail.yml").write_text(browser.run("return window.saved"))
-    assert list(read_exclusions(str(tmp_path / "qc_fail.yml"))) == ["sub-01_T2w"]  # what the config takes
+    assert saved_by(browser, "save-fail") == "FILES_SEG:\n- sub-01_T2w.nii.gz  # propseg\n"
+    assert saved_by(browser, "save-artifact") == "FILES_SEG: []\n"
+
+
+def test_undo_takes_back_the_last_mark_and_its_image(browser, page):
+    start_review(browser, page, "#sub-01_T2w")
+    name = name_of(browser)
+    browser.press("f")
+    browser.wait(f"return document.getElementById('name').textContent !== {json.dumps(name)}")
+    browser.press("u")
+    browser.wait(f"return document.getElementById('name').textContent === {json.dumps(name)}")
+    assert json.loads(saved_by(browser, "save-all"))["marks"] == []
+
+
+def test_rating_comment_and_slices_go_with_the_mark(browser, page):
+    start_review(browser, page, "#sub-01_T2w/5")
+    browser.press("7", "s", ".", "s", "c")
+    browser.wait("return document.getElementById('comment-box').open")
+    browser.press(*"leak", "Enter")
+    browser.wait("return document.getElementById('given').textContent.includes('leak')")
+    (mark,) = json.loads(saved_by(browser, "save-all"))["marks"]
+    assert (mark["rating"], mark["slices"], mark["reason"], mark["mark"]) == (7, [4, 5], "leak", "")
+
+
+def test_an_artefact_is_of_the_image_and_all_methods_can_be_marked_at_once(browser, page):
+    start_review(browser, page, "#sub-01_T2w")
+    browser.press("m", "m", "p")  # propseg, deepseg, all methods
+    browser.open(page, "#sub-01_T1w")
+    browser.press("a")
+    marks = json.loads(saved_by(browser, "save-all"))["marks"]
+    found = {(m["image"], m["method"], m["mark"]) for m in marks}
+    assert found == {
+        *{("sub-01_T2w", "propseg", "pass"), ("sub-01_T2w", "deepseg", "pass")},
+        ("sub-01_T1w", None, "artefact"),
+    }
+
+
+def load_files(browser, *contents):
+    """Give the page files of marks, as a person chooses them."""
+    browser.run(f"""
+        const files = new DataTransfer();
+        {json.dumps(list(contents))}.forEach((text, n) => files.items.add(new File([text], `marks${{n}}.json`)));
+        document.getElementById('load').files = files.files;
+        document.getElementById('load').dispatchEvent(new Event('change'));""")
+    browser.wait("return document.getElementById('live').textContent.endsWith('marks loaded')")
+
+
+def test_files_of_two_raters_are_merged_and_those_of_another_report_refused(browser, page):
+    start_review(browser, page, "#sub-01_T2w", "Ann")
+    browser.press("f")
+    ann = json.loads(saved_by(browser, "save-all"))
+    bob = {**ann, "marks": [{**ann["marks"][0], "rater": "Bob", "mark": "pass"}]}
+    other = {**ann, "report": "another"}
+    load_files(browser, json.dumps(bob), json.dumps(other), "[]")
+    assert "another report" in browser.text("#message")
+    assert "marks2.json" in browser.text("#message")
+    browser.press("Escape")
+    marks = json.loads(saved_by(browser, "save-all"))["marks"]
+    assert {(m["rater"], m["mark"]) for m in marks} == {("Ann", "fail"), ("Bob", "pass")}
+
+
+def test_no_key_marks_an_image_that_is_not_shown(browser, page):
+    start_review(browser, page, "#sub-01_T2w")
+    browser.press("/", *"sub-02", "Enter")
+    assert "sub-02" in name_of(browser)  # the viewer follows the list
+    browser.press("/", *" nothing", "Enter")
+    assert name_of(browser) == ""
+    browser.press("f", "a", "5")
+    assert json.loads(saved_by(browser, "save-all"))["marks"] == []
+
+
+def test_the_difference_of_two_masks_has_its_area(browser, page):
+    """deepseg is the true mask, propseg lacks its rightmost voxels: one voxel a row, 0.25 mm²."""
+    start_review(browser, page, "#sub-01_T2w/6")
+    browser.press("x")
+    text = browser.text("#readout")
+    rows = browser.run("""
+        const path = document.querySelector('.tile.current .beyond').getAttribute('d');
+        return [...path.matchAll(/M/g)].length;""")
+    alone = [float(number) for number in re.findall(r"alone (\d+\.\d) mm²", text)]
+    assert alone == [0, pytest.approx(rows * 0.25, abs=0.051)]
+    assert 15 <= rows <= 19  # a circle of 9 mm in voxels of 0.5 mm
+    browser.press("x")
+    assert browser.run("return document.querySelector('.beyond') === null")
+
+
+def test_flicker_shows_two_masks_in_turn(browser, page):
+    start_review(browser, page, "#sub-01_T2w")
+    browser.press("t")
+    for name in ("propseg", "deepseg", "propseg"):
+        browser.wait(f"return document.body.dataset.overlay === '{name}'")
+    browser.press("t")
+    assert browser.shown_layers() == ["propseg", "deepseg", "reference"]
+
+
+def visible_text(browser):
+    """All that a reader of the page could see or hear: text, titles, labels, the address, the layers' styles."""
+    return browser.run("""
+        const seen = [document.title, location.href, document.body.innerText];
+        for (const e of document.querySelectorAll('#blind *')) {
+          for (const a of e.attributes) if (a.name !== 'd') seen.push(a.value);
+          seen.push(getComputedStyle(e).stroke);
+        }
+        return seen.join('\\n');""")
+
+
+def test_a_blind_round_says_nothing_of_the_methods_and_ends_in_preferences(browser, page):
+    start_review(browser, page, "")
+    browser.press("b")
+    browser.wait("return document.querySelectorAll('#blind .tile').length > 0")
+    seen, sides = 0, set()
+    while browser.run("return !document.getElementById('blind-answers').hidden"):
+        text = visible_text(browser)
+        for word in ("propseg", "deepseg", "mm²", "Dice", "reference", "no warning"):
+            assert word not in text
+        lines = "[...document.querySelectorAll('#blind .blind-layer')]"
+        strokes = f"return new Set({lines}.map(p => getComputedStyle(p).stroke)).size"
+        assert browser.run(strokes) == 1
+        seen += 1
+        browser.press("y" if seen % 2 else "s")
+        done = f"return document.getElementById('blind-progress').value === {seen}"
+        browser.wait(done)
+        sides.add(browser.run("return document.querySelectorAll('#blind .pane').length"))
+    assert seen == 4  # sub-01 twice, sub-02 T2w (its T1w has one mask alone), and one of them again
+    assert "The round is done" in browser.text("#blind-panes")
+    assert "himself" in browser.text("#blind-panes")
+    preferences = json.loads(saved_by(browser, "save-all"))["preferences"]
+    assert [p["choice"] for p in preferences] == ["y", "same", "y", "same"]
+    assert sum(p["repeat"] for p in preferences) == 1
+    assert all({p["x"], p["y"]} == {"propseg", "deepseg"} and p["blind"] and p["rater"] == "AB" for p in preferences)
+    browser.press("Escape")
+    assert browser.run("return document.getElementById('blind').hidden")
+
+
+def test_a_blind_round_can_be_left_and_taken_up_again(browser, page):
+    start_review(browser, page, "")
+    browser.press("b")
+    browser.wait("return document.querySelectorAll('#blind .tile').length > 0")
+    browser.press("x", "y", "u", "Escape")
+    browser.open(page)
+    browser.press("b")
+    browser.wait("return document.querySelectorAll('#blind .tile').length > 0")
+    assert browser.text("#blind-count") == "2 of 4"
+    browser.press("Escape")
 
 
 def test_search_narrows_the_list(browser, page):
@@ -213,9 +399,14 @@ def test_viewer_command_names_image_and_masks(browser, page):
     browser.press("v")
     command = browser.run("return document.getElementById('command').value")
     browser.press("Escape")
-    assert command.startswith("fsleyes ")
-    assert command.count("-a 70.0") == 2
-    assert "desc-propseg_label-SC_seg.nii.gz -cm red" in command
+    fsleyes, *itksnap = command.splitlines()
+    assert fsleyes.startswith("fsleyes '/")  # absolute, so that it works in any folder
+    assert fsleyes.count("-a 70.0") == 2
+    assert "desc-propseg_label-SC_seg.nii.gz' -cm red" in fsleyes
+    assert [line.split()[0:2] for line in itksnap] == [["itksnap", "-g"]] * 2
+    for word in shlex.split(" ".join([fsleyes.rstrip("&"), *(line.rstrip("&") for line in itksnap)])):
+        if word.startswith("/"):
+            assert Path(word).is_file()
 
 
 def test_help_and_focus_are_reachable_by_keyboard(browser, page):

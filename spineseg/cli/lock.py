@@ -14,14 +14,18 @@ Writes study/lock.json in the results folder. A change that the configuration do
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add_folder(parser)
+    parser.add_argument("-check", action="store_true", help="only check, before the decision is there; write nothing")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check and write the lock."""
-    from spineseg.study.lock import lock_study
+    """Check, and write the lock."""
+    from spineseg.study.lock import check_study, lock_study
     from spineseg.studyfolder.decisions import decided_method
 
     folder = study_folder(args)
+    if args.check:
+        check_study(study_config(args), folder, to_study=True)
+        return 0
     lock = lock_study(study_config(args), folder, decided_method(folder.decision))
     print(f"the study is by {lock.method}, version {lock.made_by.version}, code {lock.made_by.code[:12]}")
     return 0

@@ -8,18 +8,21 @@ Layout of the folder::
     images/<entry>/detail.js    outlines and areas by slice, loaded when the image is opened
     report_id.txt               keeps the reviewer's marks when the page is made again
 
-Every file appears whole or not at all, and no two processes write the same entry, so any
-number of them may add images at the same time without a lock.
+Every file appears whole or not at all. Any number of processes may add images at the same time; those that
+add masks of the same image wait for each other.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import re
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,10 @@ from numpy.typing import NDArray
 
 from spineseg.errors import InputError
 from spineseg.measures import ADULTS, PlausibleLimits
+from spineseg.methods.registry import sort_methods
+from spineseg.metrics.overlap import compute_overlap
 from spineseg.provenance import sha256_file
+from spineseg.reading import read_json
 from spineseg.report import palette, pictures
 from spineseg.report.flags import badness, find_flags
 from spineseg.report.review import (
@@ -40,11 +46,12 @@ from spineseg.report.review import (
 )
 from spineseg.studyfolder.images import StudyImage
 from spineseg.studyfolder.sidecars import read_sidecar
+from spineseg.studyfolder.tables import AgreementRow, Identity
 from spineseg.version import find_version
 from spineseg.volume import NativeGrid, Volume, load_image
 from spineseg.writing import file_stem, write_json
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the entries; the index skips entries of another."""
 
 MASK_MEASURES = ("csa_mean_mm2", "predicted_dice", "dice")
@@ -98,7 +105,7 @@ def write_entry(
         "schema": SCHEMA,
         "id": name,
         "dataset": dataset,
-        "stage": stage,
+        "study": bool(stage),  # marks name a study's images by their id there, others by their entry
         "command": command,
         "version": find_version(),
         **{key: getattr(review.image, key) for key in IDENTITY},
@@ -115,6 +122,15 @@ def write_entry(
     path = qc_dir / "entries" / f"{name}.json"
     write_json(path, entry)
     return path
+
+
+def read_entry(path: Path) -> dict[str, Any] | None:
+    """Return an entry, or None for one that is gone or of another version."""
+    try:
+        entry = read_json(path, "an entry of the page")
+    except InputError:
+        return None
+    return entry if entry.get("schema") == SCHEMA else None
 
 
 def _file_name(image: StudyImage) -> str:
@@ -182,8 +198,8 @@ def add_image(
 ) -> Path:
     """Draw one image with its mask, both in memory, into the page's folder; `build_index` makes the page.
 
-    Safe to call from any number of processes at once. An image that is added again with the
-    same method takes the place of its former entry.
+    Safe to call from any number of processes at once. Masks of several methods are one entry; a mask that is
+    added again takes the place of the same method's former one.
 
     Parameters
     ----------
@@ -217,16 +233,71 @@ def add_image(
         contrast=contrast,
         path=str(image_path),
     )
-    result = replace(result, csa_mm2=pictures.axial_areas(mask, volume.zooms), csa_corrected=False)
-    masks = {result.name: mask} | ({} if reference is None else {palette.REFERENCE: reference})
-    return write_entry(
-        qc_dir,
-        ReviewImage(image, (result,)),
-        ADULTS,
-        name=entry_name(f"{stem}_{result.name}_{place}"),
-        dataset=dataset or _folder(image_path, 3),
-        command=command,
-        layers=pictures.Layers(volume, grid, masks),
+    name = entry_name(f"{stem}_{place}")
+    with _sole_writer(qc_dir, name):
+        earlier, masks, problems = _earlier_results(qc_dir, name, grid, but=result.name)
+        masks[result.name] = mask
+        results = [
+            replace(one, csa_mm2=pictures.axial_areas(masks[one.name], volume.zooms), csa_corrected=False)
+            for one in (*earlier, result)
+        ]
+        order = sort_methods(masks)
+        results.sort(key=lambda one: order.index(one.name))
+        layers = {one.name: masks[one.name] for one in results}
+        if reference is not None:
+            layers[palette.REFERENCE] = reference
+        return write_entry(
+            qc_dir,
+            ReviewImage(image, tuple(results), _agreement(image, layers, results)),
+            ADULTS,
+            name=name,
+            dataset=dataset or _folder(image_path, 3),
+            command=command,
+            layers=pictures.Layers(volume, grid, layers, tuple(problems)),
+        )
+
+
+@contextmanager
+def _sole_writer(qc_dir: Path, name: str) -> Iterator[None]:
+    """Hold an entry while another method's mask is added to it."""
+    path = qc_dir / "entries" / f".{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        with suppress(OSError):  # a file system without locks: the last writer's entry stands
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _earlier_results(
+    qc_dir: Path, name: str, grid: NativeGrid, but: str
+) -> tuple[list[MethodResult], dict[str, NDArray[np.bool_]], list[str]]:
+    """Return what other methods have made of an image that is in the page already, as their masks are now."""
+    results: list[MethodResult] = []
+    masks: dict[str, NDArray[np.bool_]] = {}
+    problems: list[str] = []
+    for known in (read_entry(qc_dir / "entries" / f"{name}.json") or {}).get("methods", []):
+        if known["name"] == but or known["mask"] is None:
+            continue
+        path = Path(known["mask"])
+        try:
+            masks[known["name"]] = pictures.load_layer(path, grid)
+        except InputError as error:
+            problems.append(f"{known['name']} is no longer shown: {error}")
+            continue
+        checksum = sha256_file(path)
+        times = (known["seconds"], known["peak_mb"]) if checksum.startswith(known["sha"]) else (None, None)
+        results.append(MethodResult(known["name"], known["status"], known["message"], path, checksum, *times))
+    return results, masks, problems
+
+
+def _agreement(
+    image: StudyImage, masks: Mapping[str, NDArray[np.bool_]], results: Sequence[MethodResult]
+) -> tuple[AgreementRow, ...]:
+    """Return the overlap of each pair of masks of one image."""
+    names = [result.name for result in results if masks[result.name].any()]
+    return tuple(
+        AgreementRow(Identity.of(image), a, b, {"dice": compute_overlap(masks[a], masks[b]).dice})
+        for a, b in combinations(names, 2)
     )
 
 

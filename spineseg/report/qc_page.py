@@ -12,12 +12,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup
 
-from spineseg.errors import InputError
 from spineseg.measures import ADULTS, MEASURES, PlausibleLimits
 from spineseg.methods.registry import sort_methods
-from spineseg.reading import read_json
 from spineseg.report import palette
-from spineseg.report.qc import MASK_MEASURES, PAIR_MEASURES, SCHEMA, entry_name
+from spineseg.report.qc import MASK_MEASURES, PAIR_MEASURES, entry_name, read_entry
 from spineseg.report.review import StudyView
 from spineseg.studyfolder.images import read_images
 from spineseg.studyfolder.layout import stage_images
@@ -25,6 +23,9 @@ from spineseg.version import find_version
 from spineseg.writing import write_bytes, write_text
 
 PAGE = "index.html"
+
+SCRIPTS = ("page", "marks", "list", "image", "difference", "side", "wall", "blind", "keys")
+"""Parts of the page's script, in this order in one closure."""
 
 MAX_REBUILDS = 20
 """Of the index when entries keep arriving; the process that adds the last entry rebuilds it anyway."""
@@ -75,7 +76,7 @@ def build_index(
     report_id = _report_id(qc_dir)
     for _ in range(MAX_REBUILDS):
         state = _folder_state(qc_dir)
-        entries = [entry for path in sorted(state) if (entry := _read_entry(path)) is not None]
+        entries = [entry for path in sorted(state) if (entry := read_entry(path)) is not None]
         if only is not None:
             entries = [entry for entry in entries if entry["id"] in only]
         write_text(page, _render_page(entries, report_id, title, limits))
@@ -93,15 +94,6 @@ def _folder_state(qc_dir: Path) -> dict[Path, int]:
         except FileNotFoundError:  # replaced or removed by another process just now
             continue
     return state
-
-
-def _read_entry(path: Path) -> dict[str, Any] | None:
-    """Return an entry, or None for one that is gone or of another version."""
-    try:
-        entry = read_json(path, "an entry of the page")
-    except InputError:
-        return None
-    return entry if entry.get("schema") == SCHEMA else None
 
 
 def _report_id(qc_dir: Path) -> str:
@@ -160,6 +152,7 @@ def _render_page(
         "report": report_id,
         "title": title,
         "version": find_version(),
+        "root": Path.cwd().as_posix(),  # what relative paths of images and masks start from
         "built": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "methods": [_style(name, number) for number, name in enumerate([*methods, palette.REFERENCE])],
         "measures": {name: _describe(name) for name in (*MASK_MEASURES, *PAIR_MEASURES, "seconds")},
@@ -167,10 +160,15 @@ def _render_page(
         "plausible": limits.csa_mm2 if limits else None,
         "entries": entries,
     }
-    source = environment.loader.get_source
+
+    def source(name: str) -> str:
+        assert environment.loader
+        return environment.loader.get_source(environment, name)[0]
+
+    script = "\n".join(source(f"qc/{part}.js") for part in SCRIPTS)
     return environment.get_template("qc.html").render(
         title=title,
-        style=Markup(source(environment, "qc.css")[0]),
-        script=Markup(source(environment, "qc.js")[0]),
+        style=Markup(source("qc.css")),
+        script=Markup(f'"use strict";\n(() => {{\n{script}\n}})();'),
         data=script_json(content),
     )

@@ -54,8 +54,8 @@ def assign_chunks(images: Iterable[tuple[str, bool]], size: int, earlier: Mappin
         Image and whether it is in the pilot, in the order of the table.
     size : int, at least 1
     earlier : dict of str to str
-        Image to chunk of an earlier index. Images stay where they were, unless they have entered or
-        left the pilot or their chunk holds more than `size`; others fill the last chunk, then new ones.
+        Image to chunk of an earlier index. Images stay where they were, whatever `size` is now, unless they have
+        entered or left the pilot; others fill the last chunk, then new ones.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def assign_chunks(images: Iterable[tuple[str, bool]], size: int, earlier: Mappin
     filled: Counter[str] = Counter()
     for image, in_pilot in images:
         chunk = earlier.get(image, "")
-        if chunk.startswith(f"{PILOT if in_pilot else REST}-") and filled[chunk] < size:
+        if chunk.startswith(f"{PILOT if in_pilot else REST}-"):
             chunks[image] = chunk
             filled[chunk] += 1
     last = {group: max((_number(c) for c in filled if c.startswith(group)), default=1) for group in (PILOT, REST)}

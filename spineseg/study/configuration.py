@@ -23,6 +23,7 @@ from spineseg.methods.declared import DeclaredMethod, declared_methods
 from spineseg.reading import read_yaml
 from spineseg.spelling import closest
 from spineseg.study.exclusion import read_exclusions
+from spineseg.studyfolder.marks import Marks, read_marks
 
 SCHEMA = Path(__file__).parent / "schemas" / "config.schema.yaml"
 
@@ -91,6 +92,7 @@ class StudyConfig:
     references: str | None
     subjects: tuple[str, ...] | None
     excluded: Mapping[str, str]
+    marks: Marks
     suffixes: frozenset[str]
     contrasts: Mapping[str, str]
     methods: Mapping[str, DeclaredMethod]
@@ -199,6 +201,7 @@ def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = No
         references=complete["references"],
         subjects=_plain_names(people) if isinstance(people, list) else None,
         excluded=read_exclusions(complete["excluded"]),
+        marks=_read_marks(complete["marks"]),
         suffixes=suffixes,
         contrasts=contrasts,
         methods=methods,
@@ -284,6 +287,14 @@ def _plain(value: Any, key: str, number: Iterator[int]) -> Any:
     if value is None or isinstance(value, str | int | float):
         return value
     raise InputError(f"config key {key!r}: expected text or a number, found {str(value)!r}; put it in quotes")
+
+
+def _read_marks(files: str | list[str] | None) -> Marks:
+    """Read the marks of all raters."""
+    try:
+        return read_marks([files] if isinstance(files, str) else files or [])
+    except InputError as error:
+        raise InputError(f"config key 'marks': {error}") from error
 
 
 def _plain_names(names: list[str]) -> tuple[str, ...]:

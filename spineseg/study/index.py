@@ -52,6 +52,7 @@ def index_images(
     if not included:
         raise InputError(_nothing_left(images, config))
     check_declared(config.methods, included)
+    config.marks.check_names((image.image_id for image in images), config.methods, "config key 'marks'")
     known = [image.image_id for image in included]
     for name in config.exceptions:
         if name not in known:
@@ -83,7 +84,7 @@ def check_before_jobs(config: StudyConfig, *, with_images: bool = True) -> None:
     check_declared(config.methods, None)
     if with_images:
         check_sources(config)
-        if config.exceptions or any(method.kind == "files" for method in config.methods.values()):
+        if config.exceptions or config.marks.files or any(method.kind == "files" for method in config.methods.values()):
             index_images(config, chunk_size=1)  # it knows the images that these keys are about
 
 
@@ -92,6 +93,7 @@ def source_files(config: StudyConfig, images: Sequence[StudyImage]) -> list[str]
     found = [config.images] if config.images else []
     excluded = config.document["excluded"]
     found += [excluded] if isinstance(excluded, str) else []
+    found += config.marks.files
     for image in images:
         found += [path for path in (image.path, image.bval, image.reference) if path]
         if image.included:
@@ -155,6 +157,8 @@ def _reason_against(image: StudyImage, config: StudyConfig) -> str:
     if config.subjects is not None and image.subject not in config.subjects:
         return "subject not asked for (config key subjects)"
     if why := exclusion_reason(image.image_id, image.subject, config.excluded):
+        return f"excluded: {why}"
+    if why := config.marks.artefacts.get(image.image_id):
         return f"excluded: {why}"
     if not image.contrast:
         return f"no contrast is known for suffix {image.suffix}"

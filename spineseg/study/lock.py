@@ -60,6 +60,15 @@ def check_study(config: StudyConfig, folder: StudyFolder, *, to_study: bool) -> 
             )
 
 
+def find_refusal(config: StudyConfig, folder: StudyFolder) -> str:
+    """Return why the study may not go on; empty where it may."""
+    try:
+        check_study(config, folder, to_study=True)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
 def lock_study(config: StudyConfig, folder: StudyFolder, method: str) -> Lock:
     """Start a study by a method, or go on with it; write ``study/lock.json``.
 

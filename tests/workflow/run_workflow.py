@@ -74,7 +74,7 @@ class Study:
 
 
 def chunk_option(size: int) -> tuple[str, ...]:
-    return ("--set-resources", f"index_images:chunk_images={size}")
+    return ("--set-scatter", f"images_per_job={size}")
 
 
 def clean_environment() -> dict[str, str]:

@@ -6,7 +6,6 @@ The table of docs/content.md is what this test sees; with SPINESEG_WRITE_DOCS=1 
 from __future__ import annotations
 
 import gzip
-import json
 import os
 import re
 import shutil
@@ -269,7 +268,7 @@ def test_the_page_shows_what_was_seen(changes):
 def test_the_same_inputs_make_the_same_bytes(people, tmp_path):
     """Other cores, other chunks, a busy machine, another order of finishing."""
     found = []
-    for name, options in (("one", ("--set-resources", "index_images:chunk_images=1", "--cores", "1")), ("two", ())):
+    for name, options in (("one", ("--set-scatter", "images_per_job=1", "--cores", "1")), ("two", ())):
         study = Study(tmp_path / name, bids_dir=str(people), contrasts=["T2w", "T2star"])
         busy = [
             os.posix_spawn("/bin/sh", ["sh", "-c", "while :; do :; done"], os.environ)
@@ -284,5 +283,5 @@ def test_the_same_inputs_make_the_same_bytes(people, tmp_path):
         files = [*study.results.glob("sub-*/**/*.nii.gz"), *study.results.glob("**/tables/*.ts*")]
         files += [study.results / name for name in ("decision.json", "decision.md", "images.tsv")]
         found.append({str(f.relative_to(study.results)): f.read_bytes() for f in files if f.name != "timings.tsv"})
-        assert "seconds" not in json.loads((study.results / "decision.json").read_text())["secondary"]
+        assert "seconds" not in (study.results / "decision.json").read_text()
     assert found[0] == found[1]

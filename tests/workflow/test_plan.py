@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from run_workflow import Study, clean_environment, count_jobs
+from run_workflow import Study, chunk_option, clean_environment, count_jobs
 
 SUBJECTS = [f"{n:02d}" for n in range(1, 7)]
 
@@ -30,40 +30,54 @@ def test_jobs_of_each_stage(tmp_path, make_study, sessions, chunk_size):
     assert [row["included"] for row in rows] == ["true"] * n_images
     chunks = {"pilot": -(-n_pilot // chunk_size), "rest": -(-(n_images - n_pilot) // chunk_size)}
     every = sum(chunks.values())
-    assert study.plan() == {
+    options = chunk_option(chunk_size)
+    assert study.plan(options=options) == {
         "segment_chunk": 2 * every,
         "measure_chunk": every,
         "draw_chunk": every,
-        "gather_tables": 2,
+        "gather_tables": 1,
+        "gather_pilot": 1,
         "decide": 1,
         "keep_masks": 1,
         "index_qc": 1,
         "write_report": 1,
         "all": 1,
     }
-    pilot = study.plan("pilot")
+    pilot = study.plan("pilot", options=options)
     assert pilot["segment_chunk"] == 2 * chunks["pilot"]
-    assert pilot["gather_tables"] == pilot["decide"] == 1
+    assert pilot["gather_pilot"] == pilot["decide"] == 1
     assert "draw_chunk" not in pilot
-    # which method the study takes is known after the pilot only
-    assert study.plan("study")["segment_chunk"] == 2 * chunks["pilot"]
+    # no mask of a study is planned before it has been checked
+    started = study.plan("study", options=options)
+    assert started["check_study"] == 1
+    assert not {"segment_chunk", "gather_pilot", "decide", "lock_study"} & set(started)
+
+
+def test_another_chunk_size_moves_no_image(tmp_path, make_study):
+    study: Study = make_study(bids_dir=make_names(tmp_path / "bids", ("",)))
+    study.index(7)
+    before = study.chunks()
+    study.index(3)
+    assert study.chunks() == before
+    study.index(25)
+    assert study.chunks() == before
 
 
 def test_added_images_are_noticed_and_move_no_other(tmp_path, make_study):
     study = make_study(bids_dir=make_names(tmp_path / "bids", ("",)), pilot={"subjects": {"n": 2}})
     study.index(4)
     before = study.chunks()
-    assert "index_images" not in study.plan()
+    assert "index_images" not in study.plan(options=chunk_option(4))
     for subject in ("00", "03b"):
         folder = tmp_path / "bids" / f"sub-{subject}" / "anat"
         folder.mkdir(parents=True)
         (folder / f"sub-{subject}_T2w.nii.gz").touch()
-    assert study.plan()["index_images"] == 1
+    assert study.plan(options=chunk_option(4))["index_images"] == 1
     study.index(4)
     after = study.chunks()
     assert {image: after[image] for image in before} == before
     assert len(after) == len(before) + 2
-    assert "index_images" not in study.plan()
+    assert "index_images" not in study.plan(options=chunk_option(4))
 
 
 def test_a_removed_image_is_noticed(tmp_path, make_study):
@@ -101,10 +115,11 @@ def test_mistakes_stop_before_the_first_job(tmp_path, make_study, keys, message)
     row = f"01\tt1\t{image}\n"
     (study.folder / "images.tsv").write_text("subject\tcontrast\tpath\n" + row + row)
     done = study.call()
-    assert done.returncode == 2
-    # the first line is snakemake's, about its profile
+    assert done.returncode == 1
+    # snakemake's own error: where in the rules, the message on a line of its own, where again
     lines = [line for line in done.stdout.splitlines() if not line.startswith("Using workflow specific profile")]
-    assert len(lines) == 1, done.stdout
-    assert message in lines[0]
+    assert len(lines) == 3, done.stdout
+    assert lines[0].startswith("WorkflowError in file")
+    assert lines[1].strip().startswith(message)
     assert "Traceback" not in done.stdout
     assert not study.results.exists()

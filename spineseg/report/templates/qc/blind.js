@@ -1,0 +1,136 @@
+// ------------------------------------------------------------------ blind comparison
+// Two masks of one image as X and Y: names, colours, areas, scores, warnings and the list are hidden,
+// order and sides are random, and a tenth of the images comes twice, to learn how far a rater agrees with himself.
+const REPEATED = 0.1;
+const CHOICES = { x: "X better", y: "Y better", same: "same", "both-bad": "both bad" };
+let round = load("round");             // {trials: [{image, x, y, repeat}], at, rater}
+
+function random(below) { return crypto.getRandomValues(new Uint32Array(1))[0] % below; }
+function shuffle(items) {
+  for (let n = items.length - 1; n > 0; n--) { const m = random(n + 1); [items[n], items[m]] = [items[m], items[n]]; }
+  return items;
+}
+function makeRound() {
+  const trials = [];
+  for (const e of shown) {
+    const names = e.picture ? e.methods.filter((m) => m.mask && (m.status === "ok" || m.status === "partial")).map((m) => m.name) : [];
+    names.forEach((a, n) => names.slice(n + 1).forEach((b) => trials.push({ image: e.id, x: a, y: b, repeat: false })));
+  }
+  shuffle(trials);
+  const twice = shuffle([...trials.keys()]).slice(0, Math.ceil(trials.length * REPEATED)).sort((a, b) => a - b);
+  const order = trials.map((trial, n) => ({ trial, place: n }));
+  // again at a random place after the first time, at least a third of the round later where the round is long enough
+  for (const n of twice) order.push({ trial: { ...trials[n], repeat: true }, place: n + Math.ceil(trials.length / 3) + random(Math.ceil(trials.length / 2)) + 0.5 });
+  order.sort((a, b) => a.place - b.place);
+  for (const { trial } of order) if (random(2)) [trial.x, trial.y] = [trial.y, trial.x];
+  return { trials: order.map(({ trial }) => trial), at: 0, rater };
+}
+async function startBlind() {
+  if (!(await askRater())) return;
+  if (!round || round.rater !== rater || round.at >= round.trials.length) round = makeRound();
+  if (!round.trials.length) { round = null; tell("A blind comparison needs images with masks of two methods."); return; }
+  store("round", round);
+  document.body.classList.add("blind");
+  history.replaceState(null, "", "#");
+  $("blind").hidden = false;
+  $("app").inert = true;
+  stopFlicker();
+  drawTrial();
+}
+function leaveBlind() {
+  document.body.classList.remove("blind");
+  $("blind").hidden = true;
+  $("app").inert = false;
+  if (round && round.at >= round.trials.length) { round = null; store("round", null); }
+  drawCounts();
+  if (state.entry) open(state.entry); else if (shown.length) open(shown[0]);
+}
+async function drawTrial() {
+  const { trials, at } = round;
+  $("blind-progress").max = trials.length;
+  $("blind-progress").value = at;
+  $("blind-count").textContent = at < trials.length ? `${at + 1} of ${trials.length}` : "done";
+  $("blind-answers").hidden = at >= trials.length;
+  if (at >= trials.length) { drawVerdict(); return; }
+  const trial = trials[at], e = data.entries.find((entry) => entry.id === trial.image), detail = await fetchDetail(e);
+  if (!round || round.trials[round.at] !== trial) return;
+  const next = trials[at + 1] && data.entries.find((entry) => entry.id === trials[at + 1].image);
+  if (next) { fetchDetail(next); new Image().src = next.picture.axial; }
+  $("blind-panes").replaceChildren(blindPane("X"), blindPane("Y"));
+  for (const side of ["x", "y"]) fillPane($(`pane-${side}`), e, detail, trial[side]);
+  say(`comparison ${at + 1} of ${trials.length}`);
+}
+function blindPane(letter) {
+  return make("section", { class: "pane", "aria-label": `mask ${letter}` }, make("h3", {}, letter), make("div", { class: "canvas", id: `pane-${letter.toLowerCase()}`, tabindex: "0" }));
+}
+function fillPane(pane, e, detail, method) {
+  const layer = detail && detail.layers.find((l) => l.name === method);
+  if (!layer) { pane.replaceChildren(make("p", { class: "message" }, "The picture is missing. Run spineseg qc again.")); return; }
+  const margin = Math.ceil(MARGIN_MM / detail.tiles.zooms[2]), count = detail.tiles.centres.length;
+  const low = Math.max(0, detail.extent[0] - margin), high = Math.min(count - 1, detail.extent[1] + margin);
+  const size = fitSize(high - low + 1, pane), tiles = [];
+  const outline = (group, t) => {
+    for (const kind of ["halo", "layer"]) if (layer.paths[t]) group.append(make("svg:path", { class: `blind-${kind}`, d: layer.paths[t] }));
+  };
+  for (let k = high; k >= low; k--) tiles.push(makeTile(e, detail, k, size, k === high, outline));
+  pane.replaceChildren(make("div", { class: "mosaic", style: `--tile:${size}px` }, ...tiles));
+}
+function sameView(event) {             // the two panes scroll together
+  const pane = event.target;
+  for (const other of document.querySelectorAll("#blind .canvas")) if (other !== pane && Math.abs(other.scrollTop - pane.scrollTop) > 1) other.scrollTop = pane.scrollTop;
+}
+function answer(choice) {
+  if (!round || round.at >= round.trials.length) return;
+  const trial = round.trials[round.at], e = data.entries.find((entry) => entry.id === trial.image);
+  const sha = (name) => (e.methods.find((m) => m.name === name) || {}).sha || "";
+  preferences.push({ image: imageOf(e), x: trial.x, y: trial.y, choice, rater, time: new Date().toISOString().replace(/[.]\d+/, ""), repeat: trial.repeat, blind: true, x_sha256: sha(trial.x), y_sha256: sha(trial.y) });
+  round.at += 1;
+  saveMarks(); store("round", round);
+  drawTrial();
+}
+function takeBack() {
+  if (!round || round.at === 0) { say("nothing to undo"); return; }
+  preferences.pop();
+  round.at -= 1;
+  saveMarks(); store("round", round);
+  drawTrial();
+}
+
+// what a choice says of the methods, whatever the side
+const preferred = (p) => (p.choice === "x" ? p.x : p.choice === "y" ? p.y : p.choice);
+const trialKey = (p) => `${p.image} ${[p.x, p.y].sort().join(" ")}`;
+function kappa(pairs) {                // Cohen's, of pairs of choices; null where it is not defined
+  if (pairs.length < 2) return null;
+  const share = (side, value) => pairs.filter((pair) => pair[side] === value).length / pairs.length;
+  const values = [...new Set(pairs.flat())], observed = pairs.filter(([a, b]) => a === b).length / pairs.length;
+  const expected = values.reduce((sum, value) => sum + share(0, value) * share(1, value), 0);
+  return expected < 1 ? (observed - expected) / (1 - expected) : null;
+}
+function agreementText(pairs) {
+  if (!pairs.length) return "none";
+  const equal = pairs.filter(([a, b]) => a === b).length, value = kappa(pairs);
+  return `${equal} of ${pairs.length} alike${value === null ? "" : `, kappa ${value.toFixed(2)}`}`;
+}
+function latest(of, repeat) {          // a rater's last answer to each question
+  return new Map(preferences.filter((p) => p.rater === of && p.repeat === repeat).map((p) => [trialKey(p), preferred(p)]));
+}
+const matched = (a, b) => [...a].filter(([name]) => b.has(name)).map(([name, value]) => [value, b.get(name)]);
+function drawVerdict() {
+  const raters = [...new Set(preferences.map((p) => p.rater))].sort(), rows = [];
+  const own = [...latest(rater, false).values()], names = [...new Set(preferences.flatMap((p) => [p.x, p.y]))].sort();
+  for (const name of [...names, "same", "both-bad"]) rows.push([names.includes(name) ? `${name} better` : CHOICES[name], own.filter((value) => value === name).length]);
+  for (const one of raters) rows.push([`${one} with himself or herself`, agreementText(matched(latest(one, false), latest(one, true)))]);
+  raters.forEach((a, n) => raters.slice(n + 1).forEach((b) => rows.push([`${a} with ${b}`, agreementText(matched(latest(a, false), latest(b, false)))])));
+  const images = [...latest(rater, false)].map(([name, value]) => {
+    const e = data.entries.find((entry) => name.startsWith(`${imageOf(entry)} `));
+    const link = make("button", { type: "button" }, title(e));
+    link.addEventListener("click", () => { leaveBlind(); open(e); });
+    return make("tr", {}, make("td", {}, link), make("td", {}, value));
+  });
+  $("blind-panes").replaceChildren(make("div", { class: "verdict" },
+    make("h3", {}, "The round is done"),
+    make("table", {}, ...rows.map(([what, value]) => make("tr", {}, make("th", { scope: "row" }, what), make("td", {}, String(value))))),
+    make("p", {}, "Save marks writes the answers; name that file in the configuration (marks:), and the decision counts them by person."),
+    make("table", {}, ...images)));
+  say("the round is done");
+}

@@ -1,0 +1,64 @@
+// Everything the page knows lies in the JSON element; outlines of an image come from its detail.js
+// (a script, because a page opened from a disk may not fetch files).
+const data = JSON.parse(document.getElementById("qc-data").textContent);
+const $ = (id) => document.getElementById(id);
+const SVG = "http://www.w3.org/2000/svg";
+const GLYPH = { ok: "●", partial: "◐", empty: "○", failed: "✕" };
+const AREA_UNIT = data.measures.csa_mean_mm2.unit;
+const REFERENCE = "reference";
+const ALL = "all methods";            // a mark may be about each of them
+
+const state = Object.assign(
+  { on: true, only: "", fill: false, red: false, difference: false, opacity: 80, view: "mosaic", size: 0, all: false, sharp: false },
+  load("view") || {}, { on: true, view: "mosaic", entry: null, k: null, target: null, pair: "" });
+
+function key(what) { return `spineseg-qc:${what === "view" || what === "rater" ? "" : data.report}:${what}`; }
+function load(what) {
+  try { return JSON.parse(localStorage.getItem(key(what))); } catch { return null; }
+}
+function store(what, value) {
+  try { localStorage.setItem(key(what), JSON.stringify(value)); }
+  catch { say("This browser does not store the marks; use Save marks before closing the page."); }
+}
+function storeView() {
+  const { only, fill, red, difference, opacity, size, all, sharp } = state;
+  store("view", { only, fill, red, difference, opacity, size, all, sharp });
+}
+
+function make(tag, attributes = {}, ...children) {
+  const element = tag.startsWith("svg:") ? document.createElementNS(SVG, tag.slice(4)) : document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined) continue;
+    if (name === "style") element.style.cssText = value;  // not as an attribute, which the content policy refuses
+    else element.setAttribute(name, value);
+  }
+  element.append(...children);
+  return element;
+}
+function say(text) { $("live").textContent = text; }
+const fixed = (value, digits) => (value === null || value === undefined ? "–" : value.toFixed(digits));
+const number = (name, value) => `${fixed(value, data.measures[name].decimals)} ${data.measures[name].unit}`.trim();
+const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
+const style = (name) => data.methods.find((m) => m.name === name) || { color: "#ffffff", dash: "" };
+const colorOf = (name) => (state.red && name !== REFERENCE ? "#ff2020" : style(name).color);
+const methodsOf = (e) => e.methods.map((m) => m.name);
+function swatch(name) {
+  return make("svg:svg", { width: 22, height: 10, "aria-hidden": "true" },
+    make("svg:line", { x1: 1, x2: 21, y1: 5, y2: 5, stroke: colorOf(name), "stroke-width": 3, "stroke-dasharray": style(name).dash || null }));
+}
+function download(name, text) {
+  const link = make("a", { href: URL.createObjectURL(new Blob([text], { type: "text/plain" })), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+// every entity of the name tells images apart: acquisition, run, reconstruction, mt-on or mt-off ...
+function entities(e) { return e.image_id.split("_").filter((part) => /^[A-Za-z]+-./.test(part)).join(" ") || e.file; }
+const titles = new Map();
+{
+  const names = (e) => `${entities(e)} · ${e.suffix || e.contrast}`;
+  const count = new Map();
+  for (const e of data.entries) count.set(names(e), (count.get(names(e)) || 0) + 1);
+  for (const e of data.entries) titles.set(e, count.get(names(e)) > 1 ? `${names(e)} · ${e.path}` : names(e));
+}
+const title = (e) => titles.get(e);

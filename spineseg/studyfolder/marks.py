@@ -1,0 +1,221 @@
+"""What raters have said on the quality-control page: marks of masks and images, and blind preferences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from spineseg.errors import InputError
+from spineseg.spelling import closest
+from spineseg.studyfolder.files import listed, read_record
+
+KINDS = ("pass", "fail", "artefact")
+"""Of marks: the mask can be used, it cannot, or the image itself cannot; a mark may also be a rating or a comment."""
+
+CHOICES = ("x", "y", "same", "both-bad")
+"""Of blind comparisons: the first mask shown is better, the second one, neither, or both are wrong."""
+
+UNNAMED = "unnamed rater"
+"""Of marks that an earlier version of the page has saved."""
+
+MEND_MARKS = "save it again with the page's button 'Save marks'"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What one rater says of one mask, or of the image where `method` is None.
+
+    Parameters
+    ----------
+    image : str
+        Its name in the study.
+    method : str or None
+    mark : {"pass", "fail", "artefact", ""}
+        Empty where only a rating, a reason or slices are given.
+    rating : int or None
+        0 to 9, the page's digit keys.
+    rater, time, reason : str
+        Time in ISO 8601.
+    slices : tuple of int
+        Canonical slices that the mark is about, counted from below.
+    mask_sha256 : str
+        The beginning of the checksum of the mask that the rater saw.
+    """
+
+    image: str
+    method: str | None
+    mark: str
+    rating: int | None = None
+    rater: str = UNNAMED
+    time: str = ""
+    reason: str = ""
+    slices: tuple[int, ...] = ()
+    mask_sha256: str = ""
+
+    @classmethod
+    def parse(cls, content: Mapping[str, Any]) -> Mark:
+        """Read it from a file's JSON."""
+        mark = cls(**(dict(content) | {"slices": listed(content.get("slices", []))}))
+        if mark.mark not in ("", *KINDS):
+            raise ValueError(f"mark {mark.mark!r} of {mark.image}, expected one of {', '.join(KINDS)}")
+        if mark.rating is not None and not 0 <= mark.rating <= 9:
+            raise ValueError(f"rating {mark.rating} of {mark.image}, expected 0 to 9")
+        if mark.mark in ("pass", "fail") and mark.method is None:
+            raise ValueError(f"mark {mark.mark!r} of {mark.image} names no method")
+        return mark
+
+    def words(self) -> str:
+        """Say in a few words who marked, and why."""
+        return f"{self.mark} by {self.rater}" + (f": {self.reason}" if self.reason else "")
+
+
+@dataclass(frozen=True)
+class Preference:
+    """Which of two masks of an image a rater prefers.
+
+    Parameters
+    ----------
+    image : str
+    x, y : str
+        The methods, in the order shown.
+    choice : {"x", "y", "same", "both-bad"}
+    rater, time : str
+    repeat : bool
+        Whether the rater has seen the pair before.
+    blind : bool
+    x_sha256, y_sha256 : str
+        The beginning of the checksums of the two masks.
+    """
+
+    image: str
+    x: str
+    y: str
+    choice: str
+    rater: str
+    time: str = ""
+    repeat: bool = False
+    blind: bool = True
+    x_sha256: str = ""
+    y_sha256: str = ""
+
+    @classmethod
+    def parse(cls, content: Mapping[str, Any]) -> Preference:
+        """Read it from a file's JSON."""
+        preference = cls(**content)
+        if preference.choice not in CHOICES:
+            raise ValueError(f"choice {preference.choice!r} for {preference.image}")
+        return preference
+
+    @property
+    def answer(self) -> str:
+        """The method preferred, ``same`` or ``both-bad``."""
+        return {"x": self.x, "y": self.y}.get(self.choice, self.choice)
+
+
+@dataclass(frozen=True)
+class Marks:
+    """All that raters have said; one mark for an image, method and rater."""
+
+    marks: tuple[Mark, ...] = ()
+    preferences: tuple[Preference, ...] = ()
+    files: tuple[str, ...] = field(default=(), compare=False)
+
+    def of_kind(self, kind: str) -> list[Mark]:
+        """Return the marks of a kind."""
+        return [mark for mark in self.marks if mark.mark == kind]
+
+    @property
+    def artefacts(self) -> dict[str, str]:
+        """Images that no method can do anything about, with who said so and why."""
+        found: dict[str, list[str]] = {}
+        for mark in self.of_kind("artefact"):
+            found.setdefault(mark.image, []).append(mark.words())
+        return {image: "; ".join(words) for image, words in found.items()}
+
+    def failures(self, methods: Sequence[str]) -> frozenset[tuple[str, str]]:
+        """Return the images and methods that count as failed in a comparison of methods.
+
+        A rater who has looked at one method's mask alone says nothing of the other's: a fail counts where the same
+        rater has marked every method's mask of that image.
+        """
+        seen: dict[tuple[str, str], set[str]] = {}
+        for mark in (*self.of_kind("pass"), *self.of_kind("fail")):
+            seen.setdefault((mark.image, mark.rater), set()).add(str(mark.method))
+        return frozenset(
+            (mark.image, str(mark.method))
+            for mark in self.of_kind("fail")
+            if mark.method in methods and set(methods) <= seen[mark.image, mark.rater]
+        )
+
+    def failed_masks(self) -> dict[tuple[str, str], list[Mark]]:
+        """Return every fail by image and method, however many methods its rater has seen."""
+        found: dict[tuple[str, str], list[Mark]] = {}
+        for mark in self.of_kind("fail"):
+            found.setdefault((mark.image, str(mark.method)), []).append(mark)
+        return found
+
+    def check_names(self, images: Iterable[str], methods: Iterable[str], where: str) -> None:
+        """Refuse a mark of an image or a method that the study has not.
+
+        Raises
+        ------
+        InputError
+        """
+        known, compared = set(images), list(methods)
+        named = [(mark.image, mark.method) for mark in self.marks]
+        named += [(one.image, method) for one in self.preferences for method in (one.x, one.y)]
+        for image, method in named:
+            if image not in known:
+                hint = closest(image, known)
+                raise InputError(f"{where}: a mark is of image {image!r}, which the study has not{hint}")
+            if method is not None and method not in compared:
+                raise InputError(
+                    f"{where}: a mark of {image} is about method {method!r}, which is not compared"
+                    f"{closest(method, compared)}"
+                )
+
+
+def read_marks(paths: Sequence[str | Path]) -> Marks:
+    """Read the files of one or more raters and join them.
+
+    Where a rater has marked the same mask in two files, the later mark counts.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, no JSON, or holds something else.
+    """
+    marks: dict[tuple[str, str | None, str], Mark] = {}
+    preferences: dict[Preference, None] = {}
+    for path in paths:
+        one = read_record(path, _parse_marks, "marks of the quality-control page", MEND_MARKS)
+        for mark in one.marks:
+            key = (mark.image, mark.method, mark.rater)
+            if key not in marks or marks[key].time <= mark.time:
+                marks[key] = mark
+        preferences |= dict.fromkeys(one.preferences)
+    ordered = sorted(marks, key=lambda key: (key[0], key[1] or "", key[2]))
+    return Marks(tuple(marks[key] for key in ordered), tuple(preferences), tuple(map(str, paths)))
+
+
+def _parse_marks(content: dict[str, Any]) -> Marks:
+    """Return a file's marks, of this form or of the page's first one (image, method, mark and checksum)."""
+    given = content["marks"]
+    if isinstance(given, dict):
+        given = [
+            {"image": image, "method": method, "mark": _first_form(one["mark"]), "mask_sha256": one.get("sha", "")}
+            for image, of_methods in given.items()
+            for method, one in of_methods.items()
+        ]
+        given = [one | {"method": None} if one["mark"] == "artefact" else one for one in given]
+    return Marks(
+        tuple(Mark.parse(one) for one in listed(given)),
+        tuple(Preference.parse(one) for one in listed(content.get("preferences", []))),
+    )
+
+
+def _first_form(mark: str) -> str:
+    """Return a mark in today's spelling."""
+    return "artefact" if mark == "artifact" else mark

@@ -1,0 +1,122 @@
+"""Marks of raters: read strictly, joined, and counted the right way."""
+
+import json
+
+import pytest
+
+from spineseg.errors import InputError
+from spineseg.study.configuration import make_configuration
+from spineseg.study.index import check_before_jobs, index_images, source_files
+from spineseg.studyfolder.marks import Mark, Marks, Preference, read_marks
+
+METHODS = ("propseg", "deepseg")
+
+
+def write(path, marks=(), preferences=(), **more):
+    path.write_text(json.dumps({"report": "r", "marks": list(marks), "preferences": list(preferences)} | more))
+    return path
+
+
+def mark(image="sub-01_T2w", method="propseg", kind="fail", rater="Ann", **more):
+    return {"image": image, "method": method, "mark": kind, "rater": rater} | more
+
+
+def test_what_the_page_saves_is_read(tmp_path):
+    """The page's own file is tried in tests/test_qc_browser.py; this is its form."""
+    given = mark(rating=3, time="2026-11-28T08:00:00Z", reason="leak", slices=[4, 5], mask_sha256="abc")
+    choice = {"image": "sub-01_T2w", "x": "deepseg", "y": "propseg", "choice": "y", "rater": "Ann", "repeat": False}
+    found = read_marks([write(tmp_path / "a.json", [given], [choice])])
+    assert found.marks == (Mark(**(given | {"slices": (4, 5)})),)
+    assert [p.answer for p in found.preferences] == ["propseg"]
+    assert found.marks[0].words() == "fail by Ann: leak"
+
+
+def test_the_first_form_of_the_page_is_still_read(tmp_path):
+    path = tmp_path / "old.json"
+    old = {"sub-01_T2w": {"propseg": {"mark": "fail", "sha": "abc"}, "deepseg": {"mark": "artifact", "sha": ""}}}
+    path.write_text(json.dumps({"report": "r", "marks": old}))
+    found = {(m.method, m.mark, m.mask_sha256) for m in read_marks([path]).marks}
+    assert found == {("propseg", "fail", "abc"), (None, "artefact", "")}
+
+
+def test_of_two_files_of_one_rater_the_later_mark_counts(tmp_path):
+    early = write(tmp_path / "a.json", [mark(time="2026-01-01T00:00:00Z")])
+    late = write(tmp_path / "b.json", [mark(kind="pass", time="2026-01-02T00:00:00Z"), mark(rater="Bob")])
+    for files in ([early, late], [late, early]):
+        assert {(m.rater, m.mark) for m in read_marks(files).marks} == {("Ann", "pass"), ("Bob", "fail")}
+
+
+def test_a_fail_counts_between_methods_where_the_rater_has_seen_both():
+    alone = Marks((Mark("a", "propseg", "fail", rater="Ann"), Mark("a", "deepseg", "pass", rater="Bob")))
+    assert alone.failures(METHODS) == frozenset()
+    assert set(alone.failed_masks()) == {("a", "propseg")}  # the study still leaves the mask out
+    both = Marks((*alone.marks, Mark("a", "deepseg", "pass", rater="Ann")))
+    assert both.failures(METHODS) == {("a", "propseg")}
+
+
+def test_an_artefact_is_of_the_image_with_its_reason():
+    marks = Marks((Mark("a", None, "artefact", rater="Ann", reason="motion"), Mark("b", "propseg", "fail")))
+    assert marks.artefacts == {"a": "artefact by Ann: motion"}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[]", "JSON without keys"),
+        ("{}", "no key 'marks'"),
+        ('{"marks": 3}', "expected a list"),
+        ('{"marks": ["a"]}', "other content"),
+        ('{"marks": [{"image": "a", "method": "propseg", "mark": "bad"}]}', "expected one of pass, fail, artefact"),
+        ('{"marks": [{"image": "a", "method": null, "mark": "fail"}]}', "names no method"),
+        ('{"marks": [{"image": "a", "method": "propseg", "mark": "fail", "rating": 12}]}', "expected 0 to 9"),
+        ('{"marks": [{"image": "a", "method": "propseg", "mark": "fail", "rating": "3"}]}', "other content"),
+        ('{"marks": [{"image": "a", "method": "propseg", "mark": "fail", "slices": "12"}]}', "expected a list"),
+        ('{"marks": [{"image": "a", "method": "propseg", "mark": "fail", "colour": 1}]}', "colour"),
+        (
+            '{"marks": [], "preferences": [{"image": "a", "x": "p", "y": "d", "choice": "z", "rater": ""}]}',
+            "choice 'z'",
+        ),
+        ("not json", "no JSON"),
+    ],
+)
+def test_damage_is_one_line_that_names_the_file(tmp_path, content, words):
+    path = tmp_path / "marks.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=r"marks\.json") as error:
+        read_marks([path])
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_marks_of_what_the_study_has_not_are_refused_with_the_nearest_name():
+    marks = Marks((Mark("sub-01_T2W", "propseg", "fail"),))
+    with pytest.raises(InputError, match=r"did you mean 'sub-01_T2w'\?"):
+        marks.check_names(["sub-01_T2w"], METHODS, "config key 'marks'")
+    preference = Marks((), (Preference("sub-01_T2w", "propseg", "deepsg", "x", "Ann"),))
+    with pytest.raises(InputError, match=r"did you mean 'deepseg'\?"):
+        preference.check_names(["sub-01_T2w"], METHODS, "config key 'marks'")
+
+
+def test_an_artefact_leaves_the_study_and_a_fail_does_not(tmp_path):
+    root = tmp_path / "bids"
+    for subject in ("01", "02"):
+        image = root / f"sub-{subject}" / "anat" / f"sub-{subject}_T2w.nii.gz"
+        image.parent.mkdir(parents=True)
+        image.write_bytes(b"not read by the index")
+    marks = write(tmp_path / "m.json", [mark("sub-01_T2w", None, "artefact", reason="motion"), mark("sub-02_T2w")])
+    config = make_configuration({"dataset": "x", "bids_dir": str(root), "marks": str(marks)})
+    images, _ = index_images(config, 10)
+    assert {image.image_id: image.reason for image in images} == {
+        "sub-01_T2w": "excluded: artefact by Ann: motion",
+        "sub-02_T2w": "",
+    }
+    assert str(marks) in source_files(config, images)  # so that a new mark is noticed
+
+
+def test_marks_of_another_study_stop_before_the_first_job(tmp_path):
+    (tmp_path / "bids" / "sub-01" / "anat").mkdir(parents=True)
+    (tmp_path / "bids" / "sub-01" / "anat" / "sub-01_T2w.nii.gz").write_bytes(b"x")
+    marks = write(tmp_path / "m.json", [mark("sub-O1_T2w")])
+    keys = {"dataset": "x", "bids_dir": str(tmp_path / "bids"), "marks": [str(marks)]}
+    with pytest.raises(InputError, match=r"config key 'marks': .*did you mean 'sub-01_T2w'"):
+        check_before_jobs(make_configuration(keys))
