@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from spineseg.bids import parse_name
 from spineseg.errors import InputError
@@ -65,7 +65,7 @@ def average_series(
             why = "no b-values were found" if b_values is None else f"none has b > {B_VALUE_WEIGHTED:g} s/mm²"
             words += f": all of them, since {why}"
     notes.append(words)
-    total: Any = 0.0
+    total: NDArray[np.float64] = np.zeros(())
     count, n_spoilt = None, 0
     for position, number in enumerate(chosen):
         volume = read_volume(number)
