@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 
 from spineseg.provenance import sha256_file
-from spineseg.studyfolder.decisions import Decision, Membership, read_decision, write_membership
+from spineseg.studyfolder.decisions import DECISION_KEYS, Decision, Membership, read_decision, write_membership
 from spineseg.studyfolder.decisions import write_decision as write_decision_record
 from spineseg.studyfolder.images import StudyImage, write_images
 from spineseg.studyfolder.layout import StudyFolder
@@ -99,6 +99,12 @@ def write_decision(
     folder: StudyFolder, method: str | None, verdict: str = "clear", computed: str | None = None, **more: Any
 ) -> Decision:
     """Write a decision with the keys that the study's steps read; return it as they do."""
-    document = {"method": method, "verdict": verdict, "computed": {"method": computed or method}, "override": None}
+    nothing = {key: None if isinstance(None, kind) else kind() for key, kind in DECISION_KEYS.items()}
+    document = nothing | {
+        "method": method,
+        "verdict": verdict,
+        "computed": {"method": computed or method},
+        "override": None,
+    }
     write_decision_record(folder.decision, document | more)
     return read_decision(folder.decision)

@@ -1,47 +1,202 @@
-"""The statistics against independent implementations."""
+"""The statistics against independent implementations, and their cost."""
 
 from __future__ import annotations
 
-from itertools import product
+import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import stats
-from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestIndPower
 from statsmodels.stats.proportion import proportion_confint
 
+from spineseg.decision.endpoints import ratio_margin, ratio_points
 from spineseg.decision.reliability import intraclass_correlation
 from spineseg.decision.statistics import (
-    bayes_signed_rank,
+    Strata,
+    binomial_limits,
     bland_altman,
-    bootstrap_mean,
-    holm,
-    mcnemar_exact,
-    pilots_for_verdict,
-    wilcoxon_exact,
-    wilson_interval,
+    log_ratio_strata,
+    mean_strata,
+    paired_share_limits,
+    paired_share_probabilities,
+    sd_limits,
 )
+from spineseg.decision.study_size import people_per_group
+
+ONE = np.ones(1)
 
 
 def rng(seed=0):
     return np.random.default_rng(seed)
 
 
-@pytest.mark.parametrize(("k", "n"), [(0, 5), (1, 5), (3, 10), (10, 10), (17, 40)])
-def test_wilson(k, n):
-    assert wilson_interval(k, n) == pytest.approx(proportion_confint(k, n, method="wilson"))
+def mean_of(values, sites=None, floor=0.0):
+    return mean_strata(np.asarray(values, float).reshape(len(values), -1), ONE).estimate(sites, floor)
 
 
-def test_wilson_of_nothing():
-    assert np.isnan(wilson_interval(0, 0)).all()
+class TestMean:
+    def test_is_students_where_nothing_is_skewed(self):
+        x = np.array([-3.0, -1, 0, 0.5, -0.5, 1, 3]) + 0.4
+        found = mean_of(x)
+        expected = stats.ttest_1samp(x, 0).confidence_interval(0.90)
+        assert found.interval(0.90) == pytest.approx((expected.low, expected.high))
+        one_sided = stats.ttest_1samp(x, 0.1, alternative="greater").pvalue
+        assert found.probabilities(0.1)[0] == pytest.approx(1 - one_sided)
+        assert sum(found.probabilities(0.1)) == pytest.approx(1)
+
+    def test_the_long_tail_widens_its_own_side_only(self):
+        x = np.r_[np.full(18, 0.02), -0.3, -0.25] + rng().normal(0, 0.005, 20)
+        plain = stats.ttest_1samp(x, 0).confidence_interval(0.90)
+        low, high = mean_of(x).interval(0.90)
+        assert low < plain.low - 0.01
+        assert high == pytest.approx(plain.high)
+
+    def test_covers_the_mean_of_skewed_values(self):
+        """Lower limits of exponential differences, whose Student's interval misses on one side in 12 of 100."""
+        draws = [1 - rng(seed).exponential(1, 12) for seed in range(1000)]
+        missed = np.mean([mean_of(x).interval(0.90)[0] > 0 for x in draws])
+        plain = np.mean([stats.ttest_1samp(x, 0).confidence_interval(0.90).low > 0 for x in draws])
+        assert missed < 0.09 < plain
+
+    def test_spread_has_a_floor(self):
+        found = mean_of(np.full(9, 0.02), floor=0.03)
+        assert found.se == pytest.approx(0.01)
+        assert found.df == 8
+
+    def test_separate_people_in_two_contrasts_are_welchs(self):
+        a, b = rng(1).normal(1, 1, 7), rng(2).normal(0, 4, 12)
+        values = np.full((19, 2), np.nan)
+        values[:7, 0], values[7:, 1] = a, -b
+        found = mean_strata(values, np.ones(2)).estimate()
+        expected = stats.ttest_ind(a, b, equal_var=False)
+        assert 2 * found.value == pytest.approx(a.mean() - b.mean())
+        assert found.df == pytest.approx(expected.df)
+        assert found.value / found.se == pytest.approx(expected.statistic)
+
+    def test_the_same_people_in_two_contrasts_are_one_sample(self):
+        values = rng(3).normal(size=(10, 2)) + rng(4).normal(size=(10, 1))
+        found = mean_strata(values, np.ones(2)).estimate()
+        expected = stats.ttest_1samp(values.mean(axis=1), 0)
+        assert found.value / found.se == pytest.approx(expected.statistic)
+        assert found.df == 9
+
+    def test_contrasts_of_two_people_are_left_out_beside_larger_ones(self):
+        values = np.full((8, 2), 1.0)
+        values[:, 0] += rng(5).normal(size=8)
+        values[2:, 1] = np.nan
+        found = mean_strata(values, np.ones(2)).estimate()
+        assert found.value == pytest.approx(values[:, 0].mean())
+
+    def test_people_of_one_site_err_together(self):
+        site = np.arange(100) % 5
+        x = np.array([0.0, 1, 2, 3, 4])[site] + rng(6).normal(0, 0.1, 100)
+        found = mean_of(x, site)
+        means = np.array([x[site == s].mean() for s in range(5)])
+        assert found.se == pytest.approx(means.std(ddof=1) / 5**0.5, rel=0.01)
+        assert found.df == pytest.approx(4)
+        assert mean_of(x).se < found.se / 3
+
+    def test_one_large_site_is_few_sites(self):
+        site = np.r_[np.zeros(90, int), np.arange(1, 11)]
+        assert mean_of(rng(7).normal(size=100), site).df < 0.5
+
+    @pytest.mark.parametrize("n", [0, 1])
+    def test_too_few_people(self, n):
+        found = mean_of(np.ones(n)) if n else mean_of(np.full(3, np.nan))
+        assert not found.is_known
+        assert np.isnan(found.interval()).all()
+        assert np.isnan(found.probabilities(1)).all()
+
+    def test_cost_grows_with_the_people(self):
+        def seconds(n):
+            values = rng().normal(size=(n, 4))
+            start = time.perf_counter()
+            for _ in range(5):
+                mean_strata(values, np.ones(4)).estimate(np.arange(n) % 20).interval()
+            return time.perf_counter() - start
+
+        seconds(1000)
+        assert seconds(200_000) < 100 * max(seconds(10_000), 0.005)
 
 
-@pytest.mark.parametrize(("b", "c"), [(0, 0), (1, 0), (3, 1), (10, 2), (6, 6)])
-def test_mcnemar(b, c):
-    assert mcnemar_exact(b, c) == pytest.approx(mcnemar([[5, b], [c, 7]], exact=True).pvalue)
+class TestRatioOfSpreads:
+    @pytest.mark.parametrize(("df", "n"), [(np.inf, 8), (np.inf, 40), (5, 20)])
+    def test_covers_the_true_ratio(self, df, n):
+        missed = 0
+        for seed in range(600):
+            r = rng(seed)
+            e = r.standard_normal((n, 2)) @ np.linalg.cholesky([[1, 0.5], [0.5, 1]]).T * [1, 2]
+            if np.isfinite(df):
+                e *= np.sqrt((df - 2) / r.chisquare(df, (n, 1)))
+            strata = log_ratio_strata(e[:, :1], e[:, 1:], ONE, about_zero=False, margin=0.01)
+            low, high = strata.estimate().interval(0.90)
+            missed += not low < np.log(2) < high
+        assert missed / 600 < 0.14
+
+    def test_bias_counts_about_zero_only(self):
+        e = rng(1).normal(0, 1, (30, 1))
+        centred = log_ratio_strata(e + 5, e * 2, ONE, about_zero=False, margin=0.01).estimate().value
+        whole = log_ratio_strata(e + 5, e * 2, ONE, about_zero=True, margin=0.01).estimate().value
+        assert centred == pytest.approx(np.log(2))
+        assert whole < 0
+
+    def test_points_and_logarithms(self):
+        assert ratio_points(np.log(6 / 4), 4, 6) == pytest.approx(2)
+        assert ratio_points(ratio_margin(1.25, 4, 6), 4, 6) == pytest.approx(1.25)
+        assert ratio_points(-np.log(6 / 4), 4, 6) == pytest.approx(-2)
+
+    def test_equal_errors_have_no_ratio(self):
+        e = rng(2).normal(size=(12, 1))
+        assert log_ratio_strata(e, e, ONE, about_zero=False, margin=0.01).estimate().interval() == (0, 0)
+
+
+class TestShares:
+    @pytest.mark.parametrize(("k", "n"), [(0, 5), (1, 5), (3, 10), (10, 10), (17, 40)])
+    def test_exact(self, k, n):
+        assert binomial_limits(k, n, 0.9) == pytest.approx(proportion_confint(k, n, 0.1, method="beta"), nan_ok=True)
+
+    def test_nobody_on_either_side(self):
+        low, high = paired_share_limits(0, 0, 59)
+        assert high == pytest.approx(1 - 0.05 ** (1 / 59))
+        assert (low, high < 0.05) == (-high, True)
+
+    @pytest.mark.parametrize(("p", "q"), [(0.1, 0.1), (0.02, 0.02), (0.3, 0.05), (0.6, 0.3)])
+    @pytest.mark.parametrize("n", [6, 20, 100])
+    def test_covers(self, p, q, n):
+        draws = rng(1).multinomial(n, [p, q, 1 - p - q], 1000)
+        limits = [paired_share_limits(a, b, n) for a, b, _ in draws]
+        above, below = (np.mean([low > p - q for low, _ in limits]), np.mean([high < p - q for _, high in limits]))
+        assert max(above, below) < 0.065
+
+    def test_probabilities(self):
+        better, equal, worse = paired_share_probabilities(9, 1, 20, 0.05)
+        draws = rng().dirichlet([9.5, 1.5, 10.5], 200_000)
+        gap = draws[:, 0] - draws[:, 1]
+        assert (better, worse) == pytest.approx(((gap > 0.05).mean(), (gap < -0.05).mean()), abs=0.003)
+        assert better + equal + worse == pytest.approx(1)
+
+
+def test_limits_of_a_standard_deviation_cover_it():
+    sds = [rng(seed).normal(size=10).std(ddof=1) for seed in range(2000)]
+    assert np.mean([low < 1 < high for low, high in (sd_limits(sd, 9) for sd in sds)]) == pytest.approx(0.95, abs=0.015)
+    assert np.isnan(sd_limits(1.0, 0)).all()
+
+
+@pytest.mark.parametrize("sd", [4.0, 8.0, 15.0])
+def test_people_per_group_are_those_of_the_t_test(sd):
+    expected = TTestIndPower().solve_power(5 / sd, alpha=0.05, power=0.8)
+    assert people_per_group(sd, 5, 0.8) == pytest.approx(expected, abs=0.6)
+    assert people_per_group(sd, 5, 0.8, failures=0.5) == pytest.approx(2 * people_per_group(sd, 5, 0.8))
+
+
+def test_contributions_add_up_to_the_error():
+    values = rng(8).normal(size=(15, 3))
+    values[:7, 2] = np.nan
+    strata = mean_strata(values, np.array([2.0, 1, 1]))
+    assert isinstance(strata, Strata)
+    pseudo = strata.estimate().value + 15 * strata.contributions()
+    assert pseudo.mean() == pytest.approx(strata.estimate().value)
 
 
 def test_intraclass_correlation():
@@ -50,121 +205,6 @@ def test_intraclass_correlation():
     assert intraclass_correlation(ratings) == pytest.approx((0.2898, 0.0188, 0.7611), abs=1e-3)
     assert np.isnan(intraclass_correlation([[1, 2], [3, 4]])).all()
     assert np.isnan(intraclass_correlation(np.ones((5, 2)))).all()
-
-
-class TestWilcoxon:
-    @settings(deadline=None)
-    @given(st.lists(st.integers(-8, 8), min_size=1, max_size=9))
-    def test_every_sign_flip(self, values):
-        """Ties and zeros (Pratt) against all 2^n sign flips, one by one."""
-        d = np.array(values, float)
-        ranks = stats.rankdata(np.abs(d))[d != 0]
-        signs = np.sign(d)[d != 0]
-        if not ranks.size:
-            assert wilcoxon_exact(d) == 1
-            return
-        observed = ranks[signs > 0].sum()
-        null = np.array([ranks[np.array(flip) > 0].sum() for flip in product((-1, 1), repeat=ranks.size)])
-        expected = min(1, 2 * min(np.mean(null <= observed), np.mean(null >= observed)))
-        assert wilcoxon_exact(d) == pytest.approx(expected)
-
-    @pytest.mark.parametrize("n", [5, 12, 25, 40])
-    def test_scipy_without_ties(self, n):
-        d = rng(n).standard_normal(n) + 0.3
-        assert wilcoxon_exact(d) == pytest.approx(stats.wilcoxon(d, method="exact").pvalue)
-
-    def test_five_cannot_go_below(self):
-        assert wilcoxon_exact([1, 2, 3, 4, 5]) == pytest.approx(0.0625)
-
-    def test_rounding_does_not_break_ties(self):
-        assert wilcoxon_exact([0.1 + 0.2, 0.3, -0.3]) == wilcoxon_exact([0.3, 0.3, -0.3])
-
-    def test_nothing(self):
-        assert np.isnan(wilcoxon_exact([]))
-        assert wilcoxon_exact([0, 0, 0]) == 1
-
-
-class TestBayes:
-    def independent(self, d, rope, n_samples, seed):
-        """The definition, draw by draw and pair by pair."""
-        draws = rng(seed)
-        z = [0.0, *d]
-        wins = np.zeros(3)
-        for weights in draws.dirichlet([0.5] + [1.0] * len(d), n_samples):
-            share = np.zeros(3)
-            for i, zi in enumerate(z):
-                for j, zj in enumerate(z):
-                    w, s = weights[i] * weights[j], zi + zj
-                    share[0 if s > 2 * rope else 2 if s < -2 * rope else 1] += w
-            wins[share.argmax()] += 1
-        return wins / n_samples
-
-    @pytest.mark.parametrize("shift", [0.0, 0.01, 0.03])
-    def test_independent_implementation(self, shift):
-        d = rng(5).normal(shift, 0.02, 7)
-        got = bayes_signed_rank(d, 0.01, rng(1), 50_000)
-        expected = self.independent(d, 0.01, 4000, 2)
-        np.testing.assert_allclose([got.better, got.equivalent, got.worse], expected, atol=0.03)
-
-    def test_one_participant_in_closed_form(self):
-        # d beyond twice the region: right = 1 - w0², w0 ~ Beta(1/2, 1), largest when w0² < 1/2
-        expected = stats.beta.cdf(np.sqrt(0.5), 0.5, 1)
-        assert bayes_signed_rank([1.0], 0.01, rng(), 200_000).better == pytest.approx(expected, abs=0.005)
-
-    def test_shared_error(self):
-        # far from the region only the shared error is left: P(0.05 + e > 0.01), e normal
-        expected = stats.norm.sf(0.01, loc=0.05, scale=0.04)
-        got = bayes_signed_rank(np.full(40, 0.05), 0.01, rng(), 20_000, systematic_sd=0.04)
-        assert got.better == pytest.approx(expected, abs=0.03)
-        assert got.better + got.equivalent + got.worse == pytest.approx(1)
-
-    def test_clear_cases(self):
-        assert bayes_signed_rank(np.full(10, 0.1), 0.01, rng()).better > 0.999
-        assert bayes_signed_rank(np.zeros(10), 0.01, rng()).equivalent == 1
-        assert bayes_signed_rank([], 0.01, rng()).equivalent == 1
-
-    def test_difference_at_the_limit_is_none(self):
-        assert bayes_signed_rank([0.1 + 0.2] * 8, 0.3, rng(), 2000).equivalent == 1
-        assert bayes_signed_rank([0.3001] * 8, 0.3, rng(), 2000).better > 0.9
-
-    @settings(max_examples=25, deadline=None)
-    @given(st.lists(st.floats(-1, 1), min_size=1, max_size=12), st.floats(0, 0.5))
-    def test_sums_to_one_and_mirrors(self, d, rope):
-        p = bayes_signed_rank(d, rope, rng(), 2000)
-        q = bayes_signed_rank([-x for x in d], rope, rng(), 2000)
-        assert p.better + p.equivalent + p.worse == pytest.approx(1)
-        assert (p.better, p.worse) == pytest.approx((q.worse, q.better), abs=0.06)
-
-
-class TestBootstrap:
-    def test_covers_as_promised(self):
-        draws = rng(0)
-        hits = 0
-        for _ in range(200):
-            low, high = bootstrap_mean(draws.normal(1, 1, 20), draws, 500)
-            hits += low <= 1 <= high
-        assert 0.88 <= hits / 200 <= 0.98
-
-    def test_degenerate(self):
-        assert np.isnan(bootstrap_mean([], rng(), 100)).all()
-        assert np.isnan(bootstrap_mean([1.0], rng(), 100)).all()
-        assert bootstrap_mean([0.3] * 5, rng(), 100) == pytest.approx((0.3, 0.3))
-        low, high = bootstrap_mean([0.0, 1.0], rng(), 100)
-        assert 0 <= low <= high <= 1
-
-    def test_seeded(self):
-        d = rng(1).standard_normal(9)
-        assert bootstrap_mean(d, rng(3), 500) == bootstrap_mean(d, rng(3), 500)
-
-
-@pytest.mark.parametrize("n", [1, 2, 5, 20])
-def test_holm(n):
-    p = np.round(rng(n).beta(0.5, 2, n), 2)  # ties included
-    np.testing.assert_allclose(holm(p), multipletests(p, method="holm")[1], atol=1e-12)
-
-
-def test_holm_leaves_unknown_out():
-    np.testing.assert_allclose(holm([0.01, np.nan, 0.03]), [0.02, np.nan, 0.03])
 
 
 def test_bland_altman():
@@ -186,22 +226,3 @@ def test_intervals_of_the_limits_of_agreement_cover_them():
 
 
 LIMITS = {"probability": 0.9, "power": 0.8, "n_min": 6, "n_max": 100, "n_simulations": 60}
-
-
-class TestPilots:
-    def test_strong_effects_need_few(self):
-        assert pilots_for_verdict(np.full(8, 0.1), 0.01, rng(), **LIMITS) == 6
-
-    def test_weak_effects_need_more(self):
-        d = rng(1).normal(0.02, 0.03, 12)
-        few = pilots_for_verdict(d, 0.01, rng(), **LIMITS)
-        many = pilots_for_verdict(d - 0.005, 0.01, rng(), **LIMITS)
-        assert few >= 6
-        assert many is None or many > few
-
-    def test_differences_at_the_limit_are_never_settled(self):
-        d = np.array([0.0, 0.02] * 10)
-        assert pilots_for_verdict(d, 0.01, rng(), **LIMITS) is None
-
-    def test_one_participant_says_nothing(self):
-        assert pilots_for_verdict([0.1], 0.01, rng(), **LIMITS) is None

@@ -62,5 +62,6 @@ def _read_question(path: Path | None) -> Question | None:
         params=DecisionParams.from_config(document["decision"]),
         override=document["override"],
         config={key: document[key] for key in CONFIG_KEYS},
+        fitted=[method for method in document["methods"] if isinstance(method, str)],
         code={"measures": digest_step("measure")},
     )

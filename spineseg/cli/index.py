@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write images.tsv, its dictionary, the README and the description of the results."""
+    from spineseg.decision.plan import fix_plan
     from spineseg.errors import InputError
     from spineseg.file_digests import FileDigests
     from spineseg.study.configuration import make_configuration, read_configuration
@@ -45,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
     digests = FileDigests(folder.file_digests)
     digests.save(folder.file_digests, digest_sources(config, images, digests))
     write_membership(folder, membership)
+    is_started = any(any(folder.manifest(method, "any").parent.glob("*.json")) for method in config.methods)
+    fix_plan(folder, config.decision, is_started=is_started)
     describe_results(folder, config, images)
     write_images(folder.images, images)
     print(summarise_index(images))

@@ -4,46 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from spineseg.decision.endpoints import Endpoint, compute_endpoint
-from spineseg.decision.evidence import Evidence
-from spineseg.decision.params import DecisionParams
-from spineseg.decision.reliability import summarise_reliability
-from spineseg.decision.rule import (
-    STAGE_BOOTSTRAP,
-    STAGE_CONTRAST,
-    STAGE_PILOTS,
-    Judgement,
-    decide_by_endpoint,
-    discordant_people,
-    doubt_of_proxies,
-    failing_people,
-    judge,
-    leave_one_out,
-    mcnemar,
-    stream,
-)
-from spineseg.decision.secondary import (
+from spineseg.decision.area_errors import find_differential_bias, summarise_errors
+from spineseg.decision.comparison import Comparison
+from spineseg.decision.description import (
     check_prediction,
-    compare_secondary,
-    proxy_truth,
+    list_flagged,
+    predict_area_errors,
     summarise_agreement,
     summarise_methods,
 )
-from spineseg.decision.statistics import (
-    Posterior,
-    bootstrap_mean,
-    holm,
-    pilots_for_verdict,
-    wilcoxon_exact,
-    wilson_interval,
-)
+from spineseg.decision.endpoints import ratio_points
+from spineseg.decision.evidence import Evidence
+from spineseg.decision.params import OBSOLETE, DecisionParams
+from spineseg.decision.plan import describe_plan
+from spineseg.decision.reliability import summarise_reliability
+from spineseg.decision.rule import Judgement, failure_rates, judge_with_doubt
+from spineseg.decision.stability import advantage_on_people_left_out, leave_one_out
+from spineseg.decision.statistics import REPORT, binomial_limits
+from spineseg.decision.study_size import people_for_verdict, plan_study
 from spineseg.errors import InputError
+from spineseg.studyfolder.decisions import Plan
 
 
 @dataclass(frozen=True)
@@ -60,14 +45,23 @@ class Context:
         Digest of the code by method, and of the code that measures and decides.
     weights_sha256 : dict
     config_sha256 : str
+    plan : Plan, optional
+        What was planned before the pilot.
+    fitted : frozenset of str
+        Methods on whose masks the prediction of Dice was fitted.
+    notes : tuple of str
+        What a reader must know of the tables.
     """
 
     dataset: str
-    override: Mapping[str, str] | None
-    versions: Mapping[str, str]
-    code_sha256: Mapping[str, str]
-    weights_sha256: Mapping[str, Any]
-    config_sha256: str
+    override: Mapping[str, str] | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    code_sha256: Mapping[str, str] = field(default_factory=dict)
+    weights_sha256: Mapping[str, Any] = field(default_factory=dict)
+    config_sha256: str = ""
+    plan: Plan | None = None
+    fitted: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
 
 def build_decision(evidence: Evidence, params: DecisionParams, context: Context) -> dict[str, Any]:
@@ -90,10 +84,12 @@ def build_decision(evidence: Evidence, params: DecisionParams, context: Context)
         If the override or `prefer` names a method that is not compared.
     """
     _check_names(evidence, params, context.override)
-    judgement, endpoint, notes = decide_by_endpoint(evidence, params)
+    judgement, without = judge_with_doubt(evidence, params)
+    by_contrast = _by_contrast(evidence, params)
     methods = evidence.methods
     kept = None if judgement.method is None else methods[judgement.method]
     override = context.override
+    main = judgement.comparison()
     document = {
         "dataset": context.dataset,
         "method": override["method"] if override else kept,
@@ -101,28 +97,33 @@ def build_decision(evidence: Evidence, params: DecisionParams, context: Context)
         "computed": {"method": kept, "verdict": judgement.verdict, "basis": judgement.basis},
         "override": dict(override) if override else None,
         "methods": list(methods),
-        "endpoint": _endpoint_name(judgement, endpoint),
-        "endpoint_words": endpoint.kind.measure.words if judgement.basis == "endpoint" else None,
-        "unit": "" if judgement.basis == "failures" else endpoint.kind.measure.unit,
-        "rope": endpoint.rope if judgement.basis == "endpoint" else None,
-        **_comparison(evidence, judgement, endpoint, params),
+        "method_by_contrast": _kept_by_contrast(evidence, by_contrast, params, override is not None),
+        "plan": describe_plan(context.plan, params),
+        **_comparison(evidence, judgement, main),
+        "endpoints": _endpoints(evidence, judgement),
+        "contradictions": list(judgement.contradictions),
+        "reasons": list(judgement.reasons),
         "n_participants": int(evidence.people.size),
         "n_images": int(evidence.image_id.size),
         "failures": _failures(evidence),
-        "mcnemar_p": _mcnemar(evidence, judgement),
-        "per_contrast": _per_contrast(evidence, endpoint, judgement, params),
-        "secondary": compare_secondary(evidence, judgement, endpoint.kind.key),
-        "summary": summarise_methods(evidence, endpoint),
+        "per_contrast": _per_contrast(evidence, main, by_contrast),
+        "per_site": _parts(evidence, main, "by_site"),
+        "references": _references(evidence, without),
+        "area_errors": summarise_errors(evidence),
+        "differential_bias": find_differential_bias(evidence, params),
+        "summary": summarise_methods(evidence),
         "agreement": summarise_agreement(evidence),
-        "reliability": summarise_reliability(evidence),
-        "proxies_against_truth": proxy_truth(evidence),
+        "reliability": summarise_reliability(evidence, params),
         "prediction_against_truth": check_prediction(evidence),
-        "flagged": _flagged(evidence),
-        "stability": leave_one_out(evidence, endpoint, params),
-        "pilots": _pilots(judgement, endpoint, params),
-        "cautions": _cautions(judgement, endpoint),
-        "notes": notes + _general_notes(evidence, endpoint, judgement, params),
-        "excluded": [*evidence.excluded, *_uncompared(judgement, endpoint)],
+        "prediction_fitted_for": [method for method in methods if method in context.fitted],
+        "predicted_area_error_pct": predict_area_errors(evidence),
+        "flagged": list_flagged(evidence),
+        "stability": leave_one_out(evidence, judgement, params),
+        "pilots": _pilots(judgement, params),
+        "study": plan_study(evidence, params),
+        "cautions": _cautions(judgement, main),
+        "notes": [*context.notes, *_notes(evidence, judgement, params)],
+        "excluded": [*evidence.excluded, *_uncompared(evidence, judgement, main)],
         "parameters": asdict(params),
         "versions": dict(context.versions),
         "code_sha256": dict(context.code_sha256),
@@ -160,222 +161,211 @@ def _check_names(evidence: Evidence, params: DecisionParams, override: Mapping[s
         raise InputError(f"override.method: expected one of {known}, found {override['method']!r}")
 
 
-def _endpoint_name(judgement: Judgement, endpoint: Endpoint) -> str | None:
-    """Name what the verdict rests on."""
-    if judgement.basis == "failures":
-        return "failure_rate"
-    return endpoint.kind.key if judgement.basis == "endpoint" else None
-
-
-def _comparison(evidence: Evidence, judgement: Judgement, endpoint: Endpoint, params: DecisionParams) -> dict[str, Any]:
-    """Probabilities, difference, interval and p of the best method against its runner-up."""
-    empty: dict[str, Any] = {"best": None, "runner_up": None, "probability": None, "difference": None, "ci95": None}
-    if judgement.rival is None:
-        return empty | {"p_wilcoxon": None, "n_compared": judgement.n}
-    methods = evidence.methods
-    advantage = endpoint.advantage(judgement.best, judgement.rival)
-    if judgement.basis == "failures":  # the share of a person's images that fail more by the rival
-        failed = evidence.person_mean(evidence.failed[:, [judgement.rival, judgement.best]].astype(float))
-        advantage = failed[:, 0] - failed[:, 1]
-    low, high = bootstrap_mean(advantage, stream(params, STAGE_BOOTSTRAP), params.n_bootstrap)
+def _by_contrast(evidence: Evidence, params: DecisionParams) -> dict[str, Judgement]:
+    """Apply the rule to each contrast alone; nothing where there is one."""
+    if evidence.contrasts.size < 2 or len(evidence.methods) < 2:
+        return {}
     return {
-        "best": methods[judgement.best],
-        "runner_up": methods[judgement.rival],
-        "probability": _probability(judgement.posterior, judgement.best, judgement.rival, methods),
-        "difference": float(advantage.mean()) if advantage.size else None,
-        "ci95": [low, high],
-        "p_wilcoxon": wilcoxon_exact(advantage),
-        "n_compared": judgement.n,
+        str(contrast): judge_with_doubt(evidence.subset(evidence.contrast == contrast), params)[0]
+        for contrast in evidence.contrasts
     }
 
 
-def _probability(posterior: Posterior | None, best: int, rival: int, methods: tuple[str, ...]) -> dict[str, Any]:
-    """Probability per method of the pair and of equivalence, four decimals; others are null."""
-    named: dict[str, Any] = dict.fromkeys(methods)
-    if posterior is None:
-        return named | {"equivalent": None}
-    return named | {
-        methods[best]: round(posterior.better, 4),
-        methods[rival]: round(posterior.worse, 4),
-        "equivalent": round(posterior.equivalent, 4),
+def _kept_by_contrast(
+    evidence: Evidence, judged: Mapping[str, Judgement], params: DecisionParams, is_overridden: bool
+) -> dict[str, str | None]:
+    """Method of each contrast where the plan keeps one for each."""
+    if params.by != "contrast" or is_overridden:
+        return {}
+    return {contrast: None if one.method is None else evidence.methods[one.method] for contrast, one in judged.items()}
+
+
+def describe(comparison: Comparison, methods: tuple[str, ...]) -> dict[str, Any]:
+    """Return a comparison in the endpoint's unit: of SDs the difference, with the ratio beside it."""
+
+    def scale(value: float) -> float:
+        return ratio_points(value, *comparison.means) if comparison.kind.is_ratio else value
+
+    found = {
+        "endpoint": comparison.key,
+        "words": comparison.kind.words,
+        "unit": comparison.kind.unit,
+        "methods": [methods[m] for m in comparison.pair],
+        "means": dict(zip([methods[m] for m in comparison.pair], comparison.means, strict=True)),
+        "difference": scale(comparison.estimate),
+        "ci90": [scale(limit) for limit in comparison.interval],
+        "ci95": [scale(limit) for limit in comparison.interval95],
+        "margin": scale(comparison.margin),
+        "favours": None if comparison.winner is None else methods[comparison.winner],
+        "is_within_margin": comparison.is_within,
+        "n": comparison.n,
+        "n_sites": comparison.n_sites,
     }
+    if comparison.kind.is_ratio:
+        found |= {"ratio": math.exp(comparison.estimate), "ratio_ci90": [math.exp(x) for x in comparison.interval]}
+    return found
+
+
+def _comparison(evidence: Evidence, judgement: Judgement, main: Comparison | None) -> dict[str, Any]:
+    """The pair that the verdict is about, by the endpoint that rules."""
+    methods = evidence.methods
+    names = {
+        "best": None if judgement.best is None else methods[judgement.best],
+        "runner_up": None if judgement.rival is None else methods[judgement.rival],
+    }
+    keys = ("difference", "ci90", "ci95", "margin")
+    if main is None:
+        nothing = dict.fromkeys(("endpoint", "endpoint_words", *keys, "probability", "advantage_on_people_left_out"))
+        return names | nothing | {"unit": "", "n_compared": 0}
+    found = describe(main, methods)
+    left_out = advantage_on_people_left_out(judgement)
+    if left_out is not None and main.kind.is_ratio:
+        left_out = ratio_points(left_out, *main.means)
+    probability = dict.fromkeys(methods) | {"equivalent": round(main.probability[1], 4)}
+    probability |= {
+        methods[main.pair[0]]: round(main.probability[0], 4),
+        methods[main.pair[1]]: round(main.probability[2], 4),
+    }
+    return names | {
+        "endpoint": main.key if main.key != "failures" else "failure_rate",
+        "endpoint_words": main.kind.words,
+        "unit": main.kind.unit,
+        **{key: found[key] for key in keys},
+        "probability": None if math.isnan(main.probability[1]) else probability,
+        "advantage_on_people_left_out": left_out,
+        "n_compared": main.n,
+    }
+
+
+def _endpoints(evidence: Evidence, judgement: Judgement) -> list[dict[str, Any]]:
+    """Every endpoint of every pair, the best method first where it is one of them."""
+    rows = []
+    for pair, known in judgement.pairs.items():
+        first = judgement.best if judgement.best in pair else pair[0]
+        rows += [describe(one.of(first), evidence.methods) for one in known.values()]
+    return rows
 
 
 def _failures(evidence: Evidence) -> dict[str, Any]:
-    """Failures by method: counts, rate with Wilson interval, people, images."""
-    people = failing_people(evidence)
-    n = len(evidence.image_id)
+    """Failures by method: counts, rate over people with an exact interval, images."""
+    n, people = len(evidence.image_id), evidence.people.size
+    rates = failure_rates(evidence)
     return {
         method: {
             "n_failed": int(evidence.failed[:, m].sum()),
             "n_images": n,
-            "rate": float(evidence.failed[:, m].mean()) if n else None,
-            "ci95": list(wilson_interval(int(evidence.failed[:, m].sum()), n)),
-            "n_participants": int(people[:, m].sum()) if n else 0,
+            "rate": float(rates[m]) if n else None,
+            "ci95": list(binomial_limits(float(rates[m]) * people, people, REPORT)),
+            "n_participants": int(np.unique(evidence.subject[evidence.failed[:, m]]).size),
             "images": evidence.image_id[evidence.failed[:, m]].tolist(),
         }
         for m, method in enumerate(evidence.methods)
     }
 
 
-def _flagged(evidence: Evidence) -> dict[str, list[str]]:
-    """Images by method whose predicted Dice asks for a look, the lowest first."""
-    flagged, dice = evidence.values["flagged"], evidence.values["predicted_dice"]
-    return {
-        method: [str(evidence.image_id[n]) for n in np.argsort(dice[:, m], kind="stable") if flagged[n, m] == 1]
-        for m, method in enumerate(evidence.methods)
-    }
+def _parts(evidence: Evidence, main: Comparison | None, name: str) -> dict[str, Any]:
+    """The ruling comparison by contrast or site."""
+    parts = {} if main is None else getattr(main, name)
+    keys = ("difference", "ci90", "ci95", "favours", "n")
+    found = {label: describe(one, evidence.methods) for label, one in parts.items()}
+    return {label: {key: row[key] for key in keys} for label, row in found.items()}
 
 
-def _mcnemar(evidence: Evidence, judgement: Judgement) -> float | None:
-    """Exact McNemar p of the pair's failures; it informs and does not gate."""
-    if judgement.rival is None or not len(evidence.image_id):
-        return None
-    return mcnemar(evidence, judgement.best, judgement.rival)
-
-
-def _per_contrast(
-    evidence: Evidence, endpoint: Endpoint, judgement: Judgement, params: DecisionParams
-) -> dict[str, Any]:
-    """The same comparison within each contrast, with Holm's correction; descriptive."""
-    contrasts = np.unique(evidence.contrast).tolist()
-    rows = {c: _one_contrast(evidence, c, n, endpoint, judgement, params) for n, c in enumerate(contrasts)}
-    adjusted = holm([math.nan if row["p_wilcoxon"] is None else row["p_wilcoxon"] for row in rows.values()])
-    for row, p in zip(rows.values(), adjusted, strict=True):
-        row["p_holm"] = float(p)
+def _per_contrast(evidence: Evidence, main: Comparison | None, judged: Mapping[str, Judgement]) -> dict[str, Any]:
+    """The rule within each contrast, and the overall pair there."""
+    inside, rows = _parts(evidence, main, "by_contrast"), {}
+    for contrast in evidence.contrasts.tolist():
+        keep = evidence.contrast == contrast
+        alone = judged.get(contrast)
+        rows[contrast] = {
+            "n_images": int(keep.sum()),
+            "n_participants": int(np.unique(evidence.subject[keep]).size),
+            "n_failed": {m: int(evidence.failed[keep, i].sum()) for i, m in enumerate(evidence.methods)},
+            "method": None if alone is None or alone.method is None else evidence.methods[alone.method],
+            "verdict": None if alone is None else alone.verdict,
+            "endpoint": None if alone is None else alone.ruling,
+            "probability": None,
+            "difference": None,
+            "ci90": None,
+            "ci95": None,
+            "favours": None,
+            "n": 0,
+        } | inside.get(contrast, {})
+        one = None if main is None else main.by_contrast.get(contrast)
+        if one is not None and not math.isnan(one.probability[1]):
+            first, second = (evidence.methods[m] for m in one.pair)
+            better, equal, worse = (round(p, 4) for p in one.probability)
+            rows[contrast]["probability"] = {first: better, second: worse, "equivalent": equal}
     return rows
 
 
-def _one_contrast(
-    evidence: Evidence, contrast: str, number: int, endpoint: Endpoint, judgement: Judgement, params: DecisionParams
-) -> dict[str, Any]:
-    """Compare the overall pair in one contrast, and judge that contrast by itself."""
-    part = evidence.subset(evidence.contrast == contrast)
-    # contrasts of one person cannot be compared within one contrast
-    key = "composite" if endpoint.kind.key == "inter_contrast_sd" else endpoint.kind.key
-    inner = compute_endpoint(part, key, params)
-    pair = range(len(part.methods)) if judgement.rival is None else (judgement.best, judgement.rival)
-    if key != "composite" and inner.n_participants(pair) == 0:
-        key, inner = "composite", compute_endpoint(part, "composite", params)
-    alone = judge(part, inner, params, stream(params, STAGE_CONTRAST, number))
-    row: dict[str, Any] = {
-        "n_images": int(part.image_id.size),
-        "n_participants": int(part.people.size),
-        "n_failed": {m: int(part.failed[:, i].sum()) for i, m in enumerate(part.methods)},
-        "endpoint": key,
-        "means": _method_means(inner, part.methods),
-        "method": None if alone.method is None else part.methods[alone.method],
-        "verdict": alone.verdict,
-        "difference": None,
-        "ci95": None,
-        "probability": None,
-        "p_wilcoxon": None,
+def _references(evidence: Evidence, without: Judgement | None) -> dict[str, Any]:
+    """How many people have references, whose output some were corrected from, and the verdict without these."""
+    has = np.isfinite(evidence.values["dice"]).any(axis=1)
+    corrected = has & (evidence.reference_from != "")
+    sources, counts = np.unique(evidence.reference_from[corrected], return_counts=True)
+    found: dict[str, Any] = {
+        "n_images": int(has.sum()),
+        "n_participants": int(np.unique(evidence.subject[has]).size),
+        "corrected_from": dict(zip(sources.tolist(), counts.tolist(), strict=True)),
+        "without_corrected": None,
+        "rater_error": dict(evidence.rater_error),
     }
-    if judgement.rival is None:
-        return row
-    advantage = inner.advantage(judgement.best, judgement.rival)
-    rng = stream(params, STAGE_CONTRAST, number, 1)
-    posterior = inner.compare(judgement.best, judgement.rival, params, rng)
-    return row | {
-        "difference": float(advantage.mean()) if advantage.size else None,
-        "ci95": list(bootstrap_mean(advantage, rng, params.n_bootstrap)),
-        "probability": _probability(
-            posterior if advantage.size else None, judgement.best, judgement.rival, part.methods
-        ),
-        "p_wilcoxon": wilcoxon_exact(advantage) if advantage.size else None,
-    }
+    if without is not None:
+        kept = None if without.method is None else evidence.methods[without.method]
+        found["without_corrected"] = {"method": kept, "verdict": without.verdict, "endpoint": without.ruling}
+    return found
 
 
-def _method_means(endpoint: Endpoint, methods: tuple[str, ...]) -> dict[str, float]:
-    """Mean over participants by method, of those in whom all methods are known."""
-    known: NDArray = endpoint.means[np.isfinite(endpoint.means).all(axis=1)]
-    return {m: float(known[:, i].mean()) if len(known) else math.nan for i, m in enumerate(methods)}
-
-
-def _pilots(judgement: Judgement, endpoint: Endpoint, params: DecisionParams) -> dict[str, Any]:
-    """How many further participants a verdict would need; nulls where there is a verdict or no pair."""
-    is_sure = judgement.n >= params.min_participants and (
-        max(asdict(judgement.posterior).values()) >= params.min_probability if judgement.posterior else False
-    )
-    # where the probability suffices, something else than their number keeps it from being a verdict
-    if judgement.verdict != "undecided" or judgement.basis != "endpoint" or is_sure:
-        return {"total_needed": None, "further_needed": None, "searched_up_to": None}
-    advantage = endpoint.advantage(judgement.best, judgement.rival)
-    total = pilots_for_verdict(
-        advantage,
-        endpoint.rope,
-        stream(params, STAGE_PILOTS),
-        probability=params.min_probability,
-        power=params.power,
-        n_min=params.min_participants,
-        n_max=max(params.max_pilots, params.min_participants),
-        n_simulations=params.n_simulations,
-        systematic_sd=endpoint.systematic_sd,
-    )
-    further = None if total is None else max(1, total - judgement.n)
+def _pilots(judgement: Judgement, params: DecisionParams) -> dict[str, Any]:
+    """How many further participants a verdict would need; nulls where there is a verdict or nothing rules."""
+    nothing = {"total_needed": None, "further_needed": None, "searched_up_to": None}
+    main = judgement.comparison()
+    if judgement.verdict != "undecided" or judgement.basis != "endpoint" or main is None:
+        return nothing
+    if main.winner is not None or judgement.contradictions or (main.is_within and main.n >= params.min_participants):
+        return nothing  # something else than the ruling endpoint's people is missing
+    total = people_for_verdict(main, params)
+    further = None if total is None else max(1, total - main.n)
     return {"total_needed": total, "further_needed": further, "searched_up_to": params.max_pilots}
 
 
-def _cautions(judgement: Judgement, endpoint: Endpoint) -> list[str]:
-    """Conflicts of interest of what was used, and of what was deliberately not."""
-    if judgement.basis != "endpoint":
+def _cautions(judgement: Judgement, main: Comparison | None) -> list[str]:
+    """Conflicts of interest of what was used."""
+    if main is None or judgement.basis == "failures":
         return []
-    edges = "The fit to image edges is not used: propseg optimises it."
-    return [
-        endpoint.kind.caution,
-        *([] if endpoint.kind.is_truth or endpoint.kind.key == "predicted_dice" else [edges]),
-        "The pilot chose the method: do not test the method's quality on the same people again.",
-    ]
+    chose = "The pilot chose the method: do not test the method's quality on the same people again."
+    return [text for text in (main.kind.caution, chose) if text]
 
 
-def _why_undecided(evidence: Evidence, endpoint: Endpoint, judgement: Judgement, params: DecisionParams) -> list[str]:
-    """Say what kept a high probability from being a verdict."""
-    best, rival = (evidence.methods[m] for m in (judgement.best, judgement.rival))
-    doubt = doubt_of_proxies(evidence, endpoint, judgement.best, judgement.rival, params)
-    if judgement.posterior.better >= params.min_probability:
-        if not endpoint.is_beyond_error(judgement.best, judgement.rival):
-            doubt = (
-                f"most participants favour {best}, but the mean difference is no more than chance and the error of the "
-                "prediction explain"
-            )
-        return [doubt] if doubt else []
-    if judgement.posterior.equivalent < params.min_probability or endpoint.kind.is_truth:
-        return []
-    dice = evidence.pair_dice(judgement.best, judgement.rival)
-    found = "is not known" if math.isnan(dice) else f"is {dice:.2f}"
-    return [
-        f"the measures used see no difference between {best} and {rival}, but the Dice between their masks {found}; "
-        f"they count as equal from {params.min_agreement:g} on, because these measures are blind to size and place"
-    ]
-
-
-def _general_notes(evidence: Evidence, endpoint: Endpoint, judgement: Judgement, params: DecisionParams) -> list[str]:
+def _notes(evidence: Evidence, judgement: Judgement, params: DecisionParams) -> list[str]:
     """What a reader must know about how the verdict came about."""
-    notes = []
+    notes = [*judgement.contradictions, *judgement.reasons]
     dropped = [m for i, m in enumerate(evidence.methods) if i not in judgement.eligible]
     if dropped and judgement.eligible:
         notes.append(
-            f"dropped for failing in more than {100 * params.max_fail:g} % of the images: {', '.join(dropped)}"
+            f"not kept for failing in more than {100 * params.max_fail:g} % of the images: {', '.join(dropped)}"
         )
-    if judgement.basis == "failures":
-        only, rival = discordant_people(evidence, judgement.best, judgement.rival)
+    if np.unique(evidence.run).size > 1 and not params.repeats.is_declared:
         notes.append(
-            f"{evidence.methods[judgement.rival]} alone failed in {rival} participants, "
-            f"{evidence.methods[judgement.best]} alone in {only}"
+            "some people have several runs of one image: if these are repeated scans of the same cord, declare them "
+            "by the"
+            " config key decision.repeats, and they show each method's precision"
         )
-    if judgement.basis == "endpoint" and judgement.verdict == "undecided":
-        notes += _why_undecided(evidence, endpoint, judgement, params)
-    if judgement.basis == "endpoint" and judgement.n < params.min_participants:
-        notes.append(
-            f"{judgement.n} participants could be compared; fewer than {params.min_participants} never give a verdict"
-        )
-    return notes
+    if (
+        params.repeats.is_declared
+        and (main := judgement.pairs)
+        and not any("repeats" in each for each in main.values())
+    ):
+        notes.append("no declared repeats could be compared on the same stretch of cord (table of slices, or levels)")
+    if params.by == "contrast":
+        notes.append("one method is kept for each contrast (decision.by): areas of different contrasts do not compare")
+    return notes + [f"config key decision.{key} means nothing any more: {OBSOLETE[key]}" for key in params.obsolete]
 
 
-def _uncompared(judgement: Judgement, endpoint: Endpoint) -> list[dict[str, str]]:
+def _uncompared(evidence: Evidence, judgement: Judgement, main: Comparison | None) -> list[dict[str, str]]:
     """Participants in whom the pair could not be compared by the endpoint."""
-    if judgement.basis != "endpoint":
+    if main is None or not main.pseudo.size or judgement.basis == "failures":
         return []
-    missing = np.isnan(endpoint.differences[judgement.best, judgement.rival])
-    reason = f"not known: {endpoint.kind.measure.words}"
-    return [{"participant": str(person), "reason": reason} for person in endpoint.people[missing]]
+    missing = np.isnan(main.pseudo)
+    return [{"participant": str(p), "reason": f"not known: {main.kind.words}"} for p in evidence.people[missing]]

@@ -1,265 +1,296 @@
-"""What the decision is made by: endpoints, when the data allow them, and their values per participant."""
+"""What methods are judged by: each endpoint compared between two methods, person by person."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import combinations
+from collections import Counter
+from math import asinh, exp, log
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spineseg.decision.composite import WITHOUT_SMOOTHNESS, composite_differences
-from spineseg.decision.contrast_spread import inter_contrast_sd
+from spineseg.decision.common_stretch import repeat_variances
+from spineseg.decision.comparison import Comparison
 from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams
-from spineseg.decision.statistics import Posterior, bayes_signed_rank
-from spineseg.measures import MEASURES, Measure
+from spineseg.decision.statistics import (
+    FLOOR_MARGINS,
+    REPORT,
+    RULE,
+    TINY_SD,
+    Strata,
+    log_ratio_strata,
+    mean_strata,
+    paired_share_limits,
+    paired_share_probabilities,
+    ratio_influence,
+)
+
+SHARED_ERROR = 0.02
+"""SD of the part of the error of a predicted Dice that all masks of a method share, which more people do not average
+out; measured by ``spineseg train quality`` on people not fitted."""
+
+MIN_SITES = 5
+"""Sites from which on their spread can be told from chance; below, nothing is clear by all sites together."""
 
 
-@dataclass(frozen=True)
-class EndpointKind:
-    """One way to judge methods: a measure, and what to know of it.
-
-    Parameters
-    ----------
-    key : str
-        Of `spineseg.measures.MEASURES`.
-    is_truth : bool
-        Whether it compares with reference masks.
-    caution : str
-        Whom it may favour, and what it cannot see.
-    """
-
-    key: str
-    is_truth: bool
-    caution: str
-
-    @property
-    def measure(self) -> Measure:
-        """Words, unit and direction."""
-        return MEASURES[self.key]
-
-
-KINDS = {
-    kind.key: kind
-    for kind in (
-        EndpointKind(
-            "dice",
-            True,
-            "A method trained on masks of the same style, or a reference drawn by a similar rule, is favoured; Dice "
-            "hides a bias of the area.",
-        ),
-        EndpointKind("nsd", True, "A method trained on masks of the same style is favoured."),
-        EndpointKind(
-            "predicted_dice",
-            False,
-            "Predicted, not measured: image edges favour propseg, which follows them, and the network that judges "
-            "favours deepseg, whose network it is; the prediction was learned on masks of both so that neither gains, "
-            "and what is left counts as an error that all masks of a method share.",
-        ),
-        EndpointKind(
-            "scan_rescan_cov",
-            False,
-            "Measures precision, not truth: a method that is wrong the same way each time looks good, and smoothing "
-            "methods are favoured.",
-        ),
-        EndpointKind("inter_contrast_sd", False, "Measures consistency, not truth; smoothing methods are favoured."),
-        EndpointKind(
-            "perturb_csa_cv",
-            False,
-            "Measures precision, not truth: a method that is wrong the same way each time looks good, smoothing "
-            "methods are favoured, and so are networks trained on images changed in these ways.",
-        ),
-        EndpointKind(
-            "composite",
-            False,
-            "Made of proxies, no truth: smoothness favours methods that smooth by construction (propseg's surface), "
-            "coverage favours methods that go on where no cord is seen.",
-        ),
+def _from_strata(
+    evidence: Evidence,
+    key: str,
+    pair: tuple[int, int],
+    strata: Strata,
+    margin: float,
+    means: tuple[float, float],
+    floor_sd: float = 0.0,
+    *,
+    has_parts: bool = True,
+) -> Comparison:
+    """Make a comparison of a statistic by contrast; sites are clusters."""
+    shared = SHARED_ERROR if key == "predicted_dice" else 0.0
+    sites = evidence.of_person(evidence.site)
+    names, index = np.unique(sites, return_inverse=True)
+    known = np.isfinite(strata.influence).any(axis=1)
+    n_sites = max(1, np.unique(index[known]).size)
+    found = strata.estimate(index if n_sites > 1 else None, floor_sd).widened(shared)
+    contrasts, by_site = {}, {}
+    n_parts = np.isfinite(strata.values).sum()
+    if has_parts and strata.values.size == evidence.contrasts.size and n_parts > 1:
+        contrasts = {
+            str(name): _from_strata(evidence, key, pair, strata.only(c), margin, means, floor_sd, has_parts=False)
+            for c, name in enumerate(evidence.contrasts)
+            if np.isfinite(strata.values[c])
+        }
+    pseudo = found.value + found.n * strata.contributions()
+    if has_parts and n_sites > 1:
+        for s in np.unique(index[known]).tolist():
+            rows = np.where(index == s, pseudo, np.nan)[:, None]
+            inside = mean_strata(rows, np.ones(1))
+            by_site[str(names[s]) or "unknown"] = _from_strata(
+                evidence, key, pair, inside, margin, means, floor_sd, has_parts=False
+            )
+    return Comparison(
+        key,
+        pair,
+        found.value,
+        found.interval(RULE),
+        found.interval(REPORT),
+        margin,
+        found.probabilities(margin),
+        found.n,
+        means,
+        n_sites,
+        contrasts,
+        by_site,
+        pseudo,
+        floor_sd,
     )
-}
-"""In the order in which `choose_endpoint` tries them."""
-
-ORDER = ("dice", "predicted_dice", "scan_rescan_cov", "inter_contrast_sd", "composite")
-"""Endpoints of ``primary: auto``: truth first, then its prediction, then consistency in the cord's own unit (a method
-that is wrong in the same way each time is consistent), then proxies that do not see the image."""
 
 
-ONE_SIDED_95 = 1.645
-"""Standard errors by which a normal mean exceeds zero with 95 % certainty."""
+def _weights(evidence: Evidence, params: DecisionParams) -> NDArray[np.float64]:
+    """Weight of each contrast of the evidence."""
+    return np.array([params.weight_of(str(name)) for name in evidence.contrasts], np.float64)
 
 
-@dataclass(frozen=True)
-class Endpoint:
-    """An endpoint with its values in a dataset.
-
-    Parameters
-    ----------
-    kind : EndpointKind
-    rope : float
-        Differences within it count as none.
-    people : (P,) ndarray of str
-    means : (P, M) ndarray
-        Per participant in the endpoint's unit; for the composite, the mean score against the others.
-    differences : (M, M, P) ndarray
-        ``differences[a, b]``: advantage of method a over b, positive where a is better; NaN where unknown.
-    guard : (M, M, P) ndarray, optional
-        Differences in the proxies without smoothness, which must favour the method that wins clearly.
-    systematic_sd : float
-        SD of the error that all of a pair's differences share; 0 where there is none.
-    """
-
-    kind: EndpointKind
-    rope: float
-    people: NDArray[np.str_]
-    means: NDArray[np.float64]
-    differences: NDArray[np.float64]
-    guard: NDArray[np.float64] | None = None
-    systematic_sd: float = 0.0
-
-    def advantage(self, a: int, b: int) -> NDArray[np.float64]:
-        """Known advantages of method a over b, one per participant, (n,)."""
-        values = self.differences[a, b]
-        return values[np.isfinite(values)]
-
-    def n_participants(self, methods: Sequence[int]) -> int:
-        """Participants in whom all pairs of the given methods can be compared."""
-        pairs = [self.differences[a, b] for a, b in combinations(methods, 2)]
-        return int(np.isfinite(pairs).all(axis=0).sum()) if pairs else 0
-
-    def without(self, person: str) -> Endpoint:
-        """Return the endpoint without one participant; values of the others do not depend on that one."""
-        keep = self.people != person
-        return replace(
-            self,
-            people=self.people[keep],
-            means=self.means[keep],
-            differences=self.differences[:, :, keep],
-            guard=None if self.guard is None else self.guard[:, :, keep],
-        )
-
-    def compare(
-        self, a: int, b: int, params: DecisionParams, rng: np.random.Generator, n_samples: int | None = None
-    ) -> Posterior:
-        """Return the probabilities that method a is better than b, equal in practice, or worse."""
-        n_samples = n_samples or params.n_posterior
-        return bayes_signed_rank(
-            self.advantage(a, b), self.rope, rng, n_samples, params.prior_strength, self.systematic_sd
-        )
-
-    def is_beyond_error(self, a: int, b: int) -> bool:
-        """Whether the mean advantage of method a is more than chance and the shared error explain.
-
-        True where no error is shared. A few people in whom a method fails move the mean and not the ranks, and what
-        is predicted of them is least certain: mean and ranks must agree then.
-        """
-        if not self.systematic_sd:
-            return True
-        known = self.advantage(a, b)
-        if known.size < 2:
-            return False
-        return bool(known.mean() > ONE_SIDED_95 * np.hypot(known.std(ddof=1) / known.size**0.5, self.systematic_sd))
-
-    def is_backed(self, a: int, b: int) -> bool:
-        """Whether more than smoothness favours method a over b; True where nothing guards."""
-        if self.guard is None:
-            return True
-        known = self.guard[a, b][np.isfinite(self.guard[a, b])]
-        return bool(known.size and known.mean() > 1e-12)
+def _pooled(values: NDArray, weights: NDArray) -> float:
+    """Weighted mean over contrasts of (C,) values that are known."""
+    known = np.isfinite(values) & (weights > 0)
+    return float(np.average(values[known], weights=weights[known])) if known.any() else float("nan")
 
 
-def compute_endpoint(evidence: Evidence, key: str, params: DecisionParams) -> Endpoint:
-    """Compute an endpoint from the evidence.
+def _by_mean(
+    evidence: Evidence, key: str, pair: tuple[int, int], values: NDArray, margin: float, params: DecisionParams
+) -> Comparison | None:
+    """Compare means of (N, 2) values, the first less the second."""
+    weights = _weights(evidence, params)
+    cells = evidence.by_person(values)
+    cells[:, weights == 0] = np.nan
+    if not np.isfinite(cells).any():
+        return None
+    strata = mean_strata(cells[:, :, 0] - cells[:, :, 1], weights)
+    with np.errstate(invalid="ignore"):
+        sums = np.nansum(cells, axis=0) / np.isfinite(cells).sum(axis=0)
+    used = np.where(np.isfinite(strata.values), weights, 0.0)
+    means = (_pooled(sums[:, 0], used), _pooled(sums[:, 1], used))
+    return _from_strata(evidence, key, pair, strata, margin, means, FLOOR_MARGINS * margin)
+
+
+def area_margin(evidence: Evidence, params: DecisionParams) -> float:
+    """Difference of areas or of their SDs that counts as none, percent: never finer than two raters' drawings."""
+    return max(params.margin_csa_pct, evidence.rater_error.get("csa", 0.0))
+
+
+def ratio_margin(margin: float, sd_a: float, sd_b: float) -> float:
+    """Return the logarithm of the ratio of two SDs that lie `margin` apart about their geometric mean."""
+    return 2 * asinh(margin / (2 * (sd_a * sd_b) ** 0.5))
+
+
+def ratio_points(log_ratio: float, sd_a: float, sd_b: float) -> float:
+    """Return a difference of SDs in percent from the logarithm of their ratio; the inverse of `ratio_margin`."""
+    half = min(30.0, abs(log_ratio) / 2)
+    size = (sd_a * sd_b) ** 0.5 * (exp(half) - exp(-half))
+    return size if log_ratio >= 0 else -size
+
+
+def _compare_errors(evidence: Evidence, pair: tuple[int, int], params: DecisionParams) -> Comparison | None:
+    """Compare the precision of the area against references; by the aim ``absolute``, its whole error."""
+    weights, margin = _weights(evidence, params), area_margin(evidence, params)
+    cells = evidence.by_person(evidence.values["csa_error_pct"][:, pair])
+    cells[:, weights == 0] = np.nan
+    if np.isfinite(cells).all(axis=2).sum() < 2:
+        return None
+    whole = params.aim == "absolute"
+    a, b = cells[:, :, 0], cells[:, :, 1]
+    strata = log_ratio_strata(a, b, weights, about_zero=whole, margin=margin)
+    used = np.where(np.isfinite(strata.values), weights, 0.0)
+    sds = [np.log([max(TINY_SD * margin, _spread(x[:, c], whole)) for c in range(x.shape[1])]) for x in (a, b)]
+    sd_a, sd_b = (exp(_pooled(x, used)) for x in sds)
+    key = "csa_error_rms" if whole else "csa_error"
+    return _from_strata(evidence, key, pair, strata, ratio_margin(margin, sd_a, sd_b), (sd_a, sd_b))
+
+
+def _spread(errors: NDArray, about_zero: bool) -> float:
+    """SD, or root mean square, of known errors; 0 where there are too few."""
+    known = errors[np.isfinite(errors)]
+    if about_zero:
+        return float(np.mean(known**2) ** 0.5) if known.size else 0.0
+    return float(known.std(ddof=1)) if known.size > 1 else 0.0
+
+
+def _compare_bias(evidence: Evidence, pair: tuple[int, int], params: DecisionParams) -> Comparison | None:
+    """Compare mean areas: by the errors against references; where there are none, by the masks' common slices."""
+    margin = area_margin(evidence, params)
+    errors = evidence.values["csa_error_pct"][:, pair]
+    if np.isfinite(evidence.person_mean(errors)).all(axis=1).sum() >= params.min_references:
+        return _by_mean(evidence, "bias", pair, errors, margin, params)
+    a, b = sorted(pair)
+    gap = evidence.pairs.get((evidence.methods[a], evidence.methods[b]), {}).get("csa_difference_mm2")
+    if gap is None or np.isfinite(evidence.values["dice"]).any():
+        return None
+    sign = 1.0 if (a, b) == pair else -1.0
+    relative = sign * 100 * gap / evidence.values["csa_mean_mm2"][:, pair].mean(axis=1)
+    relative[evidence.failed[:, pair].any(axis=1)] = np.nan
+    return _by_mean(
+        evidence, "bias", pair, np.stack([relative, np.where(np.isfinite(relative), 0.0, np.nan)], 1), margin, params
+    )
+
+
+def compare_failures(evidence: Evidence, pair: tuple[int, int], params: DecisionParams) -> Comparison:
+    """Compare failures, as a share of each person's images; people of one site fail together."""
+    _, person = np.unique(evidence.subject, return_inverse=True)
+    count = np.bincount(person)
+    shares = np.stack([np.bincount(person, evidence.failed[:, m].astype(float)) / count for m in pair], axis=1)
+    advantage = shares[:, 1] - shares[:, 0]
+    return _by_shares(
+        evidence, "failures", pair, advantage, params.margin_fail, tuple(shares.mean(axis=0).tolist()), params
+    )
+
+
+def _by_shares(
+    evidence: Evidence,
+    key: str,
+    pair: tuple[int, int],
+    advantage: NDArray,
+    margin: float,
+    means,
+    params: DecisionParams,
+) -> Comparison:
+    """Compare by exclusive shares of people, whose advantages lie between -1 and 1."""
+    known = np.isfinite(advantage)
+    values, sites = advantage[known], evidence.of_person(evidence.site)[known]
+    n, effective = values.size, float(values.size)
+    _, index = np.unique(sites, return_inverse=True)
+    n_sites = int(index.max(initial=0)) + 1
+    if n_sites > 1:
+        strata = mean_strata(values[:, None], np.ones(1))
+        plain, clustered = strata.estimate(), strata.estimate(index)
+        if plain.se > 0:
+            effective = n * min(1.0, (plain.se / clustered.se) ** 2)
+    scale = effective / n if n else 1.0
+    better, worse = scale * float(values[values > 0].sum()), scale * float(-values[values < 0].sum())
+    probability = paired_share_probabilities(better, worse, effective, margin)
+    return Comparison(
+        key,
+        pair,
+        float(values.mean()) if n else float("nan"),
+        paired_share_limits(better, worse, effective, RULE),
+        paired_share_limits(better, worse, effective, REPORT),
+        margin,
+        probability,
+        n,
+        means,
+        n_sites,
+        pseudo=advantage,
+    )
+
+
+def _compare_preference(evidence: Evidence, pair: tuple[int, int], params: DecisionParams) -> Comparison | None:
+    """Compare what raters preferred, by the majority of each person's ratings."""
+    names = [evidence.methods[m] for m in pair]
+    person_of = dict(zip(evidence.image_id.tolist(), evidence.subject.tolist(), strict=True))
+    votes: dict[str, Counter[str]] = {}
+    for rating in evidence.ratings:
+        if set(rating.methods) == set(names) and rating.image_id in person_of:
+            votes.setdefault(person_of[rating.image_id], Counter())[rating.answer] += 1
+    if not votes:
+        return None
+    advantage = np.full(evidence.people.size, np.nan)
+    for n, person in enumerate(evidence.people.tolist()):
+        if person in votes:
+            first, second = (votes[person][name] for name in names)
+            others = votes[person].total() - first - second
+            advantage[n] = float(first > max(second, others)) - float(second > max(first, others))
+    known = advantage[np.isfinite(advantage)]
+    means = (float((known > 0).mean()), float((known < 0).mean()))
+    return _by_shares(evidence, "preference", pair, advantage, params.margin_preference, means, params)
+
+
+def _compare_repeats(
+    evidence: Evidence, pair: tuple[int, int], params: DecisionParams, variances: NDArray, df: NDArray
+) -> Comparison | None:
+    """Compare within-person SDs over declared repeats."""
+    known = np.isfinite(variances[:, pair]).all(axis=1)
+    n = int(known.sum())
+    if n < 2:
+        return None
+    margin = area_margin(evidence, params)
+    share = df[known] / df[known].sum()
+    v = variances[known][:, pair]
+    pooled = np.maximum((share[:, None] * v).sum(axis=0), (TINY_SD * margin) ** 2)
+    influence = np.full((evidence.people.size, 1), np.nan)
+    # half: the same images, so that both methods' errors go together
+    influence[known, 0] = ratio_influence(n * share[:, None] * v / pooled, pooled, float(df[known].sum()), 0.5, margin)
+    sd_a, sd_b = (float(x) ** 0.5 for x in pooled)
+    strata = Strata(np.array([log(sd_b / sd_a)]), influence, np.ones(1))
+    return _from_strata(evidence, "repeats", pair, strata, ratio_margin(margin, sd_a, sd_b), (sd_a, sd_b))
+
+
+def compare_pair(evidence: Evidence, a: int, b: int, params: DecisionParams) -> dict[str, Comparison]:
+    """Compare two methods by every endpoint that the evidence knows.
 
     Parameters
     ----------
     evidence : Evidence
-    key : str
-        A key of `KINDS`.
+    a, b : int
+        Numbers of the methods.
     params : DecisionParams
 
     Returns
     -------
-    Endpoint
-        With NaN in participants for whom the endpoint is not defined.
+    dict
+        Key of `KINDS` to the comparison, a first.
     """
-    kind, guard = KINDS[key], None
-    if key == "composite":
-        differences = composite_differences(evidence, params)
-        guard = composite_differences(evidence, params, WITHOUT_SMOOTHNESS)
-        n_methods = len(evidence.methods)
-        with np.errstate(invalid="ignore"):
-            means = (differences.sum(axis=1) / max(1, n_methods - 1)).T
-    else:
-        means = _scalar_means(evidence, key)
-        sign = 1.0 if kind.measure.higher_is_better else -1.0
-        differences = sign * (means.T[:, None, :] - means.T[None, :, :])
-    systematic = params.systematic_predicted_dice if key == "predicted_dice" else 0.0
-    return Endpoint(kind, getattr(params, f"rope_{key}"), evidence.people, means, differences, guard, systematic)
-
-
-def choose_endpoint(evidence: Evidence, params: DecisionParams, eligible: Sequence[int]) -> tuple[Endpoint, list[str]]:
-    """Choose the endpoint that the settings name, or the first that the data of the eligible methods allow.
-
-    Returns
-    -------
-    endpoint : Endpoint
-    notes : list of str
-        Why a better endpoint could not be used.
-    """
-    wanted = ORDER if params.primary == "auto" else (params.primary, *(k for k in ORDER if k != params.primary))
-    notes: list[str] = []
-    for key in wanted:
-        endpoint = compute_endpoint(evidence, key, params)
-        needed = _needed(key, params)
-        n = endpoint.n_participants(eligible)
-        if n >= needed:
-            return endpoint, notes
-        if n or params.primary == key:
-            notes.append(f"not decided by {KINDS[key].measure.words}: known for {n} participants, {needed} needed")
-    return endpoint, notes
-
-
-def _needed(key: str, params: DecisionParams) -> int:
-    """Participants from which on an endpoint decides; the composite always can."""
-    if key in ("dice", "nsd"):
-        return max(1, params.min_references)
-    if key == "predicted_dice":
-        return 1  # with fewer than a verdict needs it is still the best that is known
-    return 0 if key == "composite" else max(1, params.min_repeats)
-
-
-def _scalar_means(evidence: Evidence, key: str) -> NDArray[np.float64]:
-    """Values per participant and method in the endpoint's own unit, (P, M)."""
-    if key in ("dice", "nsd", "predicted_dice"):
-        values = evidence.values[key]
-        has_reference = np.isfinite(values).any(axis=1, keepdims=True)
-        # a method that failed where a reference exists has found none of it
-        return evidence.person_mean(np.where(has_reference & np.isnan(values) & evidence.failed, 0.0, values))
-    if key == "perturb_csa_cv":
-        return evidence.person_mean(evidence.values[key])
-    if key == "scan_rescan_cov":
-        return scan_rescan_cov(evidence)
-    return inter_contrast_sd(evidence)
-
-
-def scan_rescan_cov(evidence: Evidence) -> NDArray[np.float64]:
-    """Compute the scan-rescan coefficient of variation per participant, (P, M), percent.
-
-    Images that differ in session and run only repeat each other; those count that every method has an area
-    of. The variance of the mean CSA within each set of repeats, over its squared mean, is averaged over a
-    participant's sets; then the root is taken. NaN with fewer than two such images.
-    """
-    people, index = np.unique(evidence.subject, return_inverse=True)
-    _, group = np.unique(evidence.repeat_key, return_inverse=True)
-    csa = evidence.values["csa_mean_mm2"]
-    squares, count = np.zeros((people.size, csa.shape[1])), np.zeros(people.size)
-    for members in (np.flatnonzero(group == g) for g in range(group.max(initial=-1) + 1)):
-        values = csa[members][np.isfinite(csa[members]).all(axis=1)]
-        if len(values) < 2:
-            continue
-        squares[index[members[0]]] += values.var(axis=0, ddof=1) / values.mean(axis=0) ** 2
-        count[index[members[0]]] += 1
-    mean = np.divide(squares, count[:, None], out=np.full(squares.shape, np.nan), where=count[:, None] > 0)
-    return 100.0 * np.sqrt(mean)
+    pair = (a, b)
+    found: dict[str, Comparison | None] = {"failures": compare_failures(evidence, pair, params)}
+    errors = _compare_errors(evidence, pair, params)
+    if errors is not None:
+        found[errors.key] = errors
+    found["bias"] = _compare_bias(evidence, pair, params)
+    for key, least in (("dice", params.margin_dice), ("nsd", params.margin_nsd)):
+        margin = max(least, evidence.rater_error.get(key, 0.0))
+        found[key] = _by_mean(evidence, key, pair, evidence.values[key][:, pair], margin, params)
+    found["preference"] = _compare_preference(evidence, pair, params)
+    if params.repeats.is_declared:
+        found["repeats"] = _compare_repeats(evidence, pair, params, *repeat_variances(evidence, params.repeats))
+    predicted = np.where(evidence.failed[:, pair], 0.0, evidence.values["predicted_dice"][:, pair])
+    if np.isfinite(evidence.values["predicted_dice"][:, pair]).any():
+        found["predicted_dice"] = _by_mean(evidence, "predicted_dice", pair, predicted, params.margin_dice, params)
+    return {key: one for key, one in found.items() if one is not None and one.n}

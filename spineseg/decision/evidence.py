@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spineseg.decision.params import DecisionParams
 from spineseg.errors import InputError
-from spineseg.measures import METRICS
-from spineseg.studyfolder.tables import AgreementRow, MetricsRow, read_agreement, read_metrics, read_slices
+from spineseg.measures import AGREEMENT, METRICS
+from spineseg.studyfolder.tables import AgreementRow, MetricsRow
 
-if TYPE_CHECKING:
-    import pandas as pd
+USELESS_DICE = 0.7
+"""Below it a mask is a failure: no statistics of the area survive such an overlap (Hippunfold takes the same limit)."""
 
-_REPEAT_ENTITIES = re.compile(r"_(ses|run)-[^_]+")
+Profiles = Mapping[tuple[str, str], NDArray[np.float32]]
+"""Image and method to (n, 2): height in the scanner (mm) and area (mm²) of every slice."""
+
+
+@dataclass(frozen=True)
+class Rating:
+    """Which of two methods a rater preferred on an image, blind: one of them, or ``same`` or ``both bad``."""
+
+    image_id: str
+    methods: tuple[str, str]
+    answer: str
+    rater: str = ""
 
 
 @dataclass(frozen=True)
@@ -28,13 +37,21 @@ class Evidence:
     Parameters
     ----------
     methods : (M,) tuple of str
-    image_id, subject, session, contrast : (N,) ndarray of str
+    image_id, subject, session, run, contrast : (N,) ndarray of str
     failed : (N, M) ndarray of bool
     values : dict of (N, M) ndarray
         By column of metrics.tsv; NaN where missing.
-    agreement : tuple of AgreementRow
-    slices : DataFrame, optional
-        As `read_slices` returns it.
+    pairs : dict of (str, str) to dict of (N,) ndarray
+        Measures of agreement of two methods, in the order of `methods`.
+    reference_from : (N,) ndarray of str
+        Method whose output the reference was corrected from; empty where a person drew it.
+    group, site : (N,) ndarray of str
+        Of the participant; empty where not known.
+    rater_error : dict of str to float
+        By how much two people's drawings differ: ``csa`` (percent), ``dice`` and ``nsd`` (half the way to 1).
+    profiles : dict
+        Areas by slice of images that repeat each other or show one person in several contrasts.
+    ratings : tuple of Rating
     excluded : tuple of dict
         Images and people that do not take part, with the reason.
     """
@@ -43,11 +60,17 @@ class Evidence:
     image_id: NDArray[np.str_]
     subject: NDArray[np.str_]
     session: NDArray[np.str_]
+    run: NDArray[np.str_]
     contrast: NDArray[np.str_]
     failed: NDArray[np.bool_]
     values: dict[str, NDArray[np.float64]]
-    agreement: tuple[AgreementRow, ...] = ()
-    slices: pd.DataFrame | None = None
+    reference_from: NDArray[np.str_]
+    group: NDArray[np.str_]
+    site: NDArray[np.str_]
+    pairs: Mapping[tuple[str, str], Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
+    rater_error: Mapping[str, float] = field(default_factory=dict)
+    profiles: Profiles = field(default_factory=dict)
+    ratings: tuple[Rating, ...] = ()
     excluded: tuple[dict[str, str], ...] = ()
 
     @property
@@ -56,81 +79,92 @@ class Evidence:
         return np.unique(self.subject)
 
     @property
-    def repeat_key(self) -> NDArray[np.str_]:
-        """Image name without session and run, (N,): images of one key repeat each other."""
-        return np.array([_REPEAT_ENTITIES.sub("", name) for name in self.image_id], dtype=str)
+    def contrasts(self) -> NDArray[np.str_]:
+        """Contrasts, sorted, (C,)."""
+        return np.unique(self.contrast)
 
     def subset(self, keep: NDArray[np.bool_]) -> Evidence:
         """Return the evidence of some images only; `keep` is (N,) bool."""
+        by_image = ("image_id", "subject", "session", "run", "contrast", "failed", "reference_from", "group", "site")
+        kept = set(self.image_id[keep].tolist())
         return replace(
             self,
-            image_id=self.image_id[keep],
-            subject=self.subject[keep],
-            session=self.session[keep],
-            contrast=self.contrast[keep],
-            failed=self.failed[keep],
+            **{name: getattr(self, name)[keep] for name in by_image},
             values={key: value[keep] for key, value in self.values.items()},
+            pairs={pair: {key: value[keep] for key, value in each.items()} for pair, each in self.pairs.items()},
+            ratings=tuple(rating for rating in self.ratings if rating.image_id in kept),
         )
 
-    def pair_values(self, a: int, b: int, measure: str) -> NDArray[np.float64]:
-        """Return a measure of two methods' masks by image, (N,), a minus b where it is a difference; NaN if unknown."""
-        found = {}
-        for row in self.agreement:
-            if {row.method_a, row.method_b} == {self.methods[a], self.methods[b]}:
-                turned = measure == "csa_difference_mm2" and row.method_a != self.methods[a]
-                found[row.image.image_id] = row.values.get(measure, np.nan) * (-1 if turned else 1)
-        return np.array([found.get(name, np.nan) for name in self.image_id.tolist()], np.float64)
+    def by_person(self, values: NDArray) -> NDArray[np.float64]:
+        """Average (N, m) values within each participant and contrast, (P, C, m).
 
-    def pair_dice(self, a: int, b: int) -> float:
-        """Mean Dice between the masks of two methods over participants; NaN where it is not known."""
-        return _known_mean(self.person_mean(self.pair_values(a, b, "dice")[:, None]))
-
-    def area_gap(self, a: int, b: int) -> float:
-        """Mean over participants of how much two methods' areas differ, relative to them; NaN if unknown."""
-        gap = np.abs(self.pair_values(a, b, "csa_difference_mm2"))
-        return _known_mean(self.person_mean((gap / self.values["csa_mean_mm2"][:, [a, b]].mean(axis=1))[:, None]))
+        An image counts only where all m values are known, so that methods are compared on the same images; NaN
+        where a participant has no such image.
+        """
+        people, person = np.unique(self.subject, return_inverse=True)
+        contrasts, contrast = np.unique(self.contrast, return_inverse=True)
+        cell, n_cells = person * contrasts.size + contrast, people.size * contrasts.size
+        known = np.isfinite(values).all(axis=1)
+        count = np.bincount(cell[known], minlength=n_cells)
+        sums = np.stack([np.bincount(cell[known], column[known], n_cells) for column in values.T], axis=1)
+        means = np.divide(sums, count[:, None], out=np.full(sums.shape, np.nan), where=count[:, None] > 0)
+        return means.reshape(people.size, contrasts.size, values.shape[1])
 
     def person_mean(self, values: NDArray) -> NDArray[np.float64]:
-        """Average (N, m) values within each participant, (P, m).
+        """Average (N, m) values within each participant, contrasts equally weighted, (P, m)."""
+        cells = self.by_person(values)
+        known = np.isfinite(cells)
+        count = known.sum(axis=1)
+        sums = np.where(known, cells, 0.0).sum(axis=1)
+        return np.divide(sums, count, out=np.full(sums.shape, np.nan), where=count > 0)
 
-        An image counts only where all m values are known, so that methods are compared on the same
-        images; NaN for a participant without such an image.
-        """
-        people, index = np.unique(self.subject, return_inverse=True)
-        known = np.isfinite(values).all(axis=1)
-        count = np.bincount(index[known], minlength=people.size)
-        sums = np.stack([np.bincount(index[known], column[known], people.size) for column in values.T], axis=1)
-        return np.divide(sums, count[:, None], out=np.full(sums.shape, np.nan), where=count[:, None] > 0)
-
-
-def _known_mean(values: NDArray[np.float64]) -> float:
-    """Mean of the finite values, NaN if there is none."""
-    values = values[np.isfinite(values)]
-    return float(values.mean()) if values.size else float("nan")
+    def of_person(self, labels: NDArray[np.str_]) -> NDArray[np.str_]:
+        """Return a label of images, such as the site, by participant, (P,)."""
+        _, first = np.unique(self.subject, return_index=True)
+        return labels[first]
 
 
-def load_evidence(
-    metrics: str | Path,
-    methods: Sequence[str],
-    *,
-    coverage_limit: float,
-    agreement: str | Path | None = None,
-    slices: str | Path | None = None,
-    training_subjects: Sequence[str] = (),
-) -> Evidence:
-    """Read a pilot's tables.
+@dataclass(frozen=True)
+class Tables:
+    """The rows that evidence is made of; columns of participants are given by subject.
 
     Parameters
     ----------
-    metrics : path
-        metrics.tsv.
+    metrics, agreement : sequence of rows
+    columns : mapping
+        Subject to column to value.
+    corrected_from : mapping
+        Image to the method that its reference was corrected from.
+    untrue : mapping
+        Image to the reason why its reference is no truth.
+    rated_fail : set of (image, method)
+        What raters have failed.
+    """
+
+    metrics: Sequence[MetricsRow]
+    agreement: Sequence[AgreementRow] = ()
+    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    corrected_from: Mapping[str, str] = field(default_factory=dict)
+    untrue: Mapping[str, str] = field(default_factory=dict)
+    rated_fail: frozenset[tuple[str, str]] = frozenset()
+
+
+REFERENCE_MEASURES = ("dice", "nsd", "hd95_mm", "assd_mm", "csa_error_pct")
+
+
+def make_evidence(
+    tables: Tables, methods: Sequence[str], params: DecisionParams, where: str = "the measures"
+) -> Evidence:
+    """Arrange a pilot's rows.
+
+    Parameters
+    ----------
+    tables : Tables
     methods : sequence of str
         Methods to compare; rows of others are left aside.
-    coverage_limit : float
-        A partial mask below it counts as failed.
-    agreement, slices : path, optional
-    training_subjects : sequence of str
-        People left out because a method was trained on them.
+    params : DecisionParams
+    where : str
+        The table's path, for messages.
 
     Returns
     -------
@@ -140,40 +174,90 @@ def load_evidence(
     Raises
     ------
     InputError
-        If a table or a column is missing, a row is there twice, or a method has no row.
+        If a row is there twice, or a method has no row.
     """
-    rows = read_metrics(metrics)
     table: dict[str, dict[str, MetricsRow]] = {}
-    for row in rows:
+    for row in tables.metrics:
         by_method = table.setdefault(row.image.image_id, {})
         if row.method in by_method:
-            raise InputError(f"{metrics}: two rows for image {row.image.image_id} by {row.method}; gather again")
+            raise InputError(f"{where}: two rows for image {row.image.image_id} by {row.method}; gather again")
         by_method[row.method] = row
     for method in methods:
-        if rows and not any(method in by_method for by_method in table.values()):
-            found = ", ".join(sorted({row.method for row in rows}))
-            raise InputError(f"{metrics}: no row for method {method}, found {found}; measure it first")
-    kept, excluded = _choose_images(table, methods, {str(s).removeprefix("sub-") for s in training_subjects})
-    known = set(kept)
-    frame = read_slices(slices) if slices else None
+        if table and not any(method in by_method for by_method in table.values()):
+            found = ", ".join(sorted({row.method for row in tables.metrics}))
+            raise InputError(f"{where}: no row for method {method}, found {found}; measure it first")
+    kept, excluded = _choose_images(table, methods, {name.removeprefix("sub-") for name in params.training_subjects})
     grid = [[table[image][method] for method in methods] for image in kept]
     shape = (len(kept), len(methods))
-    first = [row.image for row in (line[0] for line in grid)]
+    first = [line[0].image for line in grid]
+    values = {
+        name: np.array([[row.values.get(name, np.nan) for row in line] for line in grid], np.float64).reshape(shape)
+        for name in METRICS
+    }
+    untrue = np.array([image in tables.untrue for image in kept], bool)
+    for name in REFERENCE_MEASURES:
+        values[name][untrue] = np.nan
+    failed = np.array(
+        [[_is_failed(row, params.coverage_limit, tables.rated_fail) for row in line] for line in grid], bool
+    ).reshape(shape)
+    has_reference = np.isfinite(values["dice"]).any(axis=1, keepdims=True)
+    for name in ("dice", "nsd"):  # a method that failed where a reference exists has found none of it
+        values[name] = np.where(has_reference & np.isnan(values[name]) & failed, 0.0, values[name])
+    failed |= values["dice"] < USELESS_DICE
+    values["csa_error_pct"] = np.where(failed, np.nan, values["csa_error_pct"])  # failures count as such, once
+
+    def texts(of) -> NDArray[np.str_]:
+        return np.array([of(image) for image in first], dtype=str)
+
+    def column(name: str | None) -> NDArray[np.str_]:
+        return texts(lambda image: tables.columns.get(image.subject, {}).get(name or "", ""))
+
     return Evidence(
         methods=tuple(methods),
         image_id=np.array(kept, dtype=str),
-        subject=np.array([image.subject for image in first], dtype=str),
-        session=np.array([image.session for image in first], dtype=str),
-        contrast=np.array([image.contrast for image in first], dtype=str),
-        failed=np.array([[_is_failed(row, coverage_limit) for row in line] for line in grid], bool).reshape(shape),
-        values={
-            name: np.array([[row.values.get(name, np.nan) for row in line] for line in grid], np.float64).reshape(shape)
-            for name in METRICS
-        },
-        agreement=tuple(row for row in read_agreement(agreement) if row.image.image_id in known) if agreement else (),
-        slices=None if frame is None else frame[frame["image_id"].isin(known)],
+        subject=texts(lambda image: image.subject),
+        session=texts(lambda image: image.session),
+        run=texts(lambda image: image.run),
+        contrast=texts(lambda image: image.contrast),
+        failed=failed,
+        values=values,
+        reference_from=texts(lambda image: tables.corrected_from.get(image.image_id, "")),
+        group=column(params.group),
+        site=column(params.site),
+        pairs=_pairs(tables.agreement, methods, kept),
+        rater_error=_rater_error(table, params.second_rater),
         excluded=tuple(excluded),
     )
+
+
+def _pairs(
+    rows: Sequence[AgreementRow], methods: Sequence[str], images: Sequence[str]
+) -> dict[tuple[str, str], dict[str, NDArray[np.float64]]]:
+    """Agreement of each pair of methods by image, the first minus the second where it is a difference."""
+    place, order = {name: n for n, name in enumerate(images)}, {name: n for n, name in enumerate(methods)}
+    found: dict[tuple[str, str], dict[str, NDArray[np.float64]]] = {}
+    for row in rows:
+        if row.image.image_id not in place or row.method_a not in order or row.method_b not in order:
+            continue
+        turned = order[row.method_a] > order[row.method_b]
+        pair = (row.method_b, row.method_a) if turned else (row.method_a, row.method_b)
+        if pair not in found:
+            found[pair] = {name: np.full(len(images), np.nan) for name in AGREEMENT}
+        for name, value in row.values.items():
+            sign = -1.0 if turned and name == "csa_difference_mm2" else 1.0
+            found[pair][name][place[row.image.image_id]] = sign * value
+    return found
+
+
+def _rater_error(table: Mapping[str, Mapping[str, MetricsRow]], rater: str | None) -> dict[str, float]:
+    """By how much the second rater's masks differ from the references, mean over images; empty where unknown."""
+    rows = [by_method[rater] for by_method in table.values() if rater in by_method] if rater else []
+    found = {}
+    for key, name in (("csa", "csa_error_pct"), ("dice", "dice"), ("nsd", "nsd")):
+        known = [row.values[name] for row in rows if row.has_cord and np.isfinite(row.values.get(name, np.nan))]
+        if known:
+            found[key] = float(np.mean(np.abs(known)) if key == "csa" else (1 - np.mean(known)) / 2)
+    return found
 
 
 def _choose_images(
@@ -208,7 +292,8 @@ def _image_fault(rows: Sequence[MetricsRow]) -> str:
     return ""
 
 
-def _is_failed(row: MetricsRow, coverage_limit: float) -> bool:
+def _is_failed(row: MetricsRow, coverage_limit: float, rated: frozenset[tuple[str, str]]) -> bool:
     """Whether the method failed on this image."""
     coverage = row.values.get("coverage", np.nan)
-    return not row.has_cord or (row.status == "partial" and bool(coverage < coverage_limit))
+    is_short = row.status == "partial" and bool(coverage < coverage_limit)
+    return not row.has_cord or is_short or (row.image.image_id, row.method) in rated

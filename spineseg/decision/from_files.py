@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from spineseg.code_digest import digest_code
+from spineseg.decision.common_stretch import contrast_groups, repeat_groups
 from spineseg.decision.document import Context, build_decision
-from spineseg.decision.evidence import load_evidence
+from spineseg.decision.evidence import Evidence, Tables, make_evidence
 from spineseg.decision.params import DecisionParams
 from spineseg.decision.wording import name_some
 from spineseg.errors import InputError
 from spineseg.provenance import sha256_json
-from spineseg.studyfolder.decisions import read_membership
+from spineseg.studyfolder.decisions import find_plan, read_membership
 from spineseg.studyfolder.images import StudyImage, read_images
 from spineseg.studyfolder.layout import StudyFolder
 from spineseg.studyfolder.manifests import read_manifest
 from spineseg.studyfolder.sidecars import MadeBy
-from spineseg.studyfolder.tables import MetricsRow, read_metrics
+from spineseg.studyfolder.tables import MetricsRow, read_agreement, read_metrics, read_profiles
 from spineseg.version import find_version
+
+FITTED = ("propseg", "deepseg")
+"""Methods whose masks the prediction of Dice was fitted on."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class Question:
         The keys of the configuration that the decision depends on; it holds their hash.
     code : mapping
         Digest of the code of steps before the decision.
+    fitted : sequence of str
+        Methods on whose masks the prediction of Dice was fitted.
     """
 
     dataset: str = ""
@@ -48,6 +54,7 @@ class Question:
     override: Mapping[str, str] | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     code: Mapping[str, str] = field(default_factory=dict)
+    fitted: Sequence[str] = FITTED
 
 
 def decide_from_files(
@@ -65,7 +72,8 @@ def decide_from_files(
     metrics : path
         metrics.tsv.
     agreement, slices, table : path, optional
-        agreement.tsv, slices.tsv.gz, images.tsv. Beside images.tsv the manifests of a study are looked for.
+        agreement.tsv, slices.tsv.gz, images.tsv. Beside images.tsv the plan and the manifests of a study are looked
+        for.
     question : Question, optional
 
     Returns
@@ -79,20 +87,19 @@ def decide_from_files(
         If a table or a setting cannot be used.
     """
     question = question or Question()
+    params = question.params
     rows = read_metrics(metrics)
-    methods = list(question.methods) or list(dict.fromkeys(row.method for row in rows))
+    others = {params.second_rater}
+    methods = [m for m in question.methods or dict.fromkeys(row.method for row in rows) if m not in others]
     if not methods:
         raise InputError(f"{metrics}: expected rows of at least one method, found none")
-    evidence = load_evidence(
-        metrics,
-        methods,
-        coverage_limit=question.params.coverage_limit,
-        agreement=agreement,
-        slices=slices,
-        training_subjects=question.params.training_subjects,
-    )
     images = read_images(table) if table else []
-    made_by = _made_by(StudyFolder(Path(table).parent), images, methods) if table else {}
+    tables = Tables(rows, read_agreement(agreement) if agreement else (), **_of_images(images))
+    evidence = make_evidence(tables, methods, params, str(metrics))
+    if slices:
+        evidence = replace(evidence, profiles=read_profiles(slices, _profiled(evidence, params)))
+    folder = StudyFolder(Path(table).parent) if table else None
+    made_by = _made_by(folder, images, methods) if folder else {}
     steps = {**question.code, "decision": digest_code("spineseg.decision.from_files")}
     context = Context(
         dataset=question.dataset or _folder_name(metrics),
@@ -101,12 +108,25 @@ def decide_from_files(
         code_sha256={name: made.code for name, made in made_by.items()} | steps,
         weights_sha256={name: dict(made.weights) for name, made in made_by.items()},
         config_sha256=sha256_json(dict(question.config)),
+        plan=find_plan(folder) if folder else None,
+        fitted=frozenset(question.fitted),
+        notes=tuple(_doubted_contrasts(rows)),
     )
-    decision = build_decision(evidence, question.params, context)
+    decision = build_decision(evidence, params, context)
     left_out = [{"image_id": i.image_id, "reason": i.reason or "not included"} for i in images if not i.included]
     decision["excluded"] = left_out + decision["excluded"]
-    decision["notes"] += _doubted_contrasts(rows)
     return decision
+
+
+def _of_images(images: Sequence[StudyImage]) -> dict[str, Any]:
+    """What images.tsv knows of references and people."""
+    return {}
+
+
+def _profiled(evidence: Evidence, params: DecisionParams) -> set[str]:
+    """Images whose areas by slice are needed: repeats, and several contrasts of one person."""
+    groups = [*repeat_groups(evidence, params.repeats), *contrast_groups(evidence)]
+    return {str(evidence.image_id[n]) for parts in groups for part in parts for n in part.tolist()}
 
 
 def _libraries(made_by: Mapping[str, MadeBy]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Settings of the decision, fixed before the data are looked at."""
+"""The plan of a decision: what a study measures and how its methods are judged, fixed before the data are looked at."""
 
 from __future__ import annotations
 
@@ -6,131 +6,245 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from spineseg.contrasts import SUFFIX_CONTRAST
 from spineseg.errors import InputError
 from spineseg.parameters import Flag, check_ranges, parameter
 
-PRIMARY_CHOICES = (
-    *("auto", "dice", "nsd", "predicted_dice", "scan_rescan_cov", "inter_contrast_sd", "perturb_csa_cv", "composite"),
-)
+AIMS = ("groups", "change", "absolute")
+"""What a study compares: people with people, a person with himself, or an area with a limit. A constant bias cancels in
+the first two."""
+
+ENDPOINTS = ("csa_error", "preference", "repeats")
+"""Endpoints that may rule, in their order: references, blind ratings of people, repeats."""
+
+OBSOLETE = {
+    "primary": "the endpoints are tried in the order of decision.endpoints",
+    "min_probability": "a verdict needs the 90 % interval beyond the margin",
+    "min_agreement": "proxies no longer decide",
+    "max_area_gap": "proxies no longer decide",
+    "systematic_predicted_dice": "the predicted Dice never settles a choice",
+    "n_bootstrap": "intervals are computed without resampling",
+    "n_posterior": "probabilities are computed without resampling",
+    "prior_strength": "probabilities are computed without a prior",
+    **dict.fromkeys(
+        (
+            "rope_predicted_dice",
+            "rope_scan_rescan_cov",
+            "rope_inter_contrast_sd",
+            "rope_perturb_csa_cv",
+            "rope_composite",
+        ),
+        "margins of areas follow from decision.effect_pct",
+    ),
+    **dict.fromkeys(
+        ("band_coverage", "band_plausible", "band_components", "band_roughness"), "the composite of proxies is gone"
+    ),
+}
+"""Keys of earlier versions that mean nothing any more, and why; they are accepted and said."""
+
+RENAMED = {"rope_dice": "margin_dice", "rope_nsd": "margin_nsd"}
+"""Keys of earlier versions by another name."""
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Which images of a person repeat each other: the runs of a session, or the named sessions.
+
+    Parameters
+    ----------
+    by_run : bool
+    sessions : tuple of str
+        Without ``ses-``.
+    """
+
+    by_run: bool = False
+    sessions: tuple[str, ...] = ()
+
+    @classmethod
+    def from_config(cls, section: Mapping[str, Any] | None) -> Repeats:
+        """Make it of ``{by: run}``, ``{sessions: [a, b]}`` or both."""
+        section = section or {}
+        sessions = tuple(name.removeprefix("ses-") for name in section.get("sessions", ()))
+        return cls(section.get("by") == "run", sessions)
+
+    @property
+    def is_declared(self) -> bool:
+        """Whether any images repeat each other."""
+        return self.by_run or bool(self.sessions)
 
 
 @dataclass(frozen=True)
 class DecisionParams:
-    """Settings of the decision rule; every default has its reason beside it.
+    """The plan and the settings of the rule; every default has its reason beside it.
 
     Parameters
     ----------
-    primary : str
-        Endpoint; ``"auto"`` takes the first that the data allow: references, then the
-        Dice predicted from masks and images, then repeats, then contrasts, then the composite.
-        "perturb_csa_cv" decides only where it is asked for.
+    aim : str
+        One of `AIMS`.
+    level : str, optional
+        Level or range whose area the study reports, such as ``C2-C3``; else the common stretch.
+    contrasts : mapping of str to float
+        Contrast (or BIDS suffix) to its weight; empty: all, equally weighted.
+    repeats : Repeats
+    endpoints : tuple of str
+        Of `ENDPOINTS`, in the order in which they rule.
+    by : str
+        One method for the ``dataset``, or one for each ``contrast``.
+    group, site : str, optional
+        Columns of participants.tsv: groups that the study compares, and scanners.
+    second_rater : str, optional
+        A declared method whose masks a second person has drawn.
     prefer : str, optional
         Method to take when the evidence does not tell the methods apart.
-    perturbations : int
-        Slightly changed copies of each image of the pilot on which every method runs again; 0 for none.
     training_subjects : tuple of str
         People on whom a method was trained; they never enter the decision.
+    perturbations : int
+        Slightly changed copies of each image of the pilot on which every method runs again; 0 for none.
+    obsolete : tuple of str
+        Keys that the configuration has and that mean nothing any more.
     """
 
-    primary: str = parameter("auto", "", choices=PRIMARY_CHOICES)
+    aim: str = parameter("groups", "", choices=AIMS)
+    effect_pct: float = parameter(5.0, "", least=0.1, most=100)
+    """The difference in CSA that the study wants to see, percent: about three years of atrophy in multiple sclerosis
+    (1.78 % a year, Casserly 2018)."""
+    level: str | None = None
+    contrasts: Mapping[str, float] | None = None
+    repeats: Repeats = Repeats()
+    """None: sessions are follow-up, and runs may be other parts of the body."""
+    endpoints: tuple[str, ...] = ENDPOINTS
+    by: str = parameter("dataset", "", choices=("dataset", "contrast"))
+    group: str | None = parameter(None, "")
+    site: str | None = parameter("site", "")
+    second_rater: str | None = parameter(None, "")
     prefer: str | None = parameter(None, "")
-    training_subjects: tuple[str, ...] = parameter((), "")
+    training_subjects: tuple[str, ...] = ()
     perturbations: int = parameter(0, "", least=0, most=20)
     """Off: three copies quadruple the pilot's segmentation, whole datasets are pilots by default, and nothing decides
-    by them unless `primary` says so."""
+    by them."""
     max_fail: float = parameter(0.20, "", least=0, most=1)
-    """Share of failed images above which a method is dropped: one in five is more than a person corrects by hand."""
+    """Failures, share of a person's images averaged over people, above which a method is not kept: one in five is more
+    than a person corrects by hand."""
     coverage_limit: float = parameter(0.80, "", least=0, most=1)
     """A partial mask that covers less counts as failed: a fifth of the cord is about one and a half vertebrae."""
-    min_participants: int = parameter(6, "", least=0, most=1_000_000)
-    """Fewer never give a clear verdict: the exact two-sided Wilcoxon test of 5 cannot go below 0.0625."""
-    min_references: int = parameter(5, "", least=0, most=1_000_000)
-    """People with references from which on references decide instead of proxies."""
-    min_repeats: int = parameter(6, "", least=0, most=1_000_000)
-    """People with repeats or several contrasts from which on these decide: as `min_participants`."""
-    min_agreement: float = parameter(0.90, "", least=0, most=1)
-    """Mean Dice between two methods that "equivalent" needs where no reference decides: proxies do not see a mask
-    that is too large or shifted, so methods count as equal only if their masks are. Above 0.9 the choice hardly
-    matters."""
-    max_area_gap: float = parameter(0.10, "", least=0, most=10)
-    """Relative; where two methods' areas differ more, proxies cannot be clear: one mask is the wrong size and they do
-    not see which. A voxel all round is about 0.2; the field's methods differ by up to 0.07."""
-    min_probability: float = parameter(0.90, "", least=0, most=1)
-    """Posterior probability that a verdict needs."""
-    rope_dice: float = parameter(0.01, "", least=0, most=100)
-    """Differences within count as none. Two drawings of one person differ by more than 0.01 Dice."""
-    rope_nsd: float = parameter(0.02, "", least=0, most=100)
+    margin_fail: float = parameter(0.05, "", least=0.001, most=1)
+    """Difference in failures that counts as none: one person in twenty."""
+    margin_dice: float = parameter(0.01, "", least=0.0001, most=1)
+    """Differences within count as none: 0.01 Dice is about 2 % of area, less than two drawings of one person differ."""
+    margin_nsd: float = parameter(0.02, "", least=0.0001, most=1)
     """The same for the NSD, which spreads about twice as wide as Dice."""
-    rope_predicted_dice: float = parameter(0.01, "", least=0, most=100)
-    """As `rope_dice`, which it predicts."""
-    systematic_predicted_dice: float = parameter(0.02, "", least=0, most=100)
-    """SD of the part of a method's prediction error that all its masks share, which more participants do not average
-    out; measured by `benchmarks/decision_validation.py`."""
-    rope_scan_rescan_cov: float = parameter(0.5, "", least=0, most=100)
-    """Percentage points; scanners alone give a CoV of 1 % (Lukas 2021)."""
-    rope_inter_contrast_sd: float = parameter(1.0, "", least=0, most=100)
-    """mm²; about 1.3 % of a healthy cord's area."""
-    rope_perturb_csa_cv: float = parameter(0.5, "", least=0, most=100)
-    """Percentage points, as `rope_scan_rescan_cov`."""
-    rope_composite: float = parameter(0.2, "", least=0, most=100)
-    """Score -1 to 1; one of five proxies moves it by 0.2, and one proxy alone shall not decide."""
-    band_coverage: float = parameter(0.01, "", least=0, most=100)
-    """Within it two coverages are equal: one slice of a hundred."""
-    band_plausible: float = parameter(0.02, "", least=0, most=100)
-    """Within it two shares of plausible slices are equal: one slice of fifty."""
-    band_components: float = parameter(0.25, "", least=0, most=100)
-    """Within it two mean numbers of components are equal: one extra piece in four images."""
-    band_roughness: float = parameter(0.10, "", least=0, most=100)
-    """Relative; within it two roughnesses are equal: a robust SD of 100 slices is known to about 10 %."""
-    n_bootstrap: int = parameter(10_000, "", least=100, most=1_000_000)
-    """Resamples of the bootstrap: its ends then move by less than 1 % of the interval's width."""
-    n_posterior: int = parameter(50_000, "", least=100, most=10_000_000)
-    """Draws from the posterior: a probability of 0.9 is then known to 0.0013."""
-    prior_strength: float = parameter(0.5, "", least=0, most=1_000)
-    """Weight of the pseudo-observation "no difference" (Benavoli 2014), half a participant."""
-    power: float = parameter(0.80, "", least=0, most=1)
-    """Chance of a verdict that the advised number of pilots gives."""
-    max_pilots: int = parameter(200, "", least=0, most=100_000)
-    """Largest number of pilots that is looked at; larger pilots are studies."""
-    n_simulations: int = parameter(100, "", least=1, most=100_000)
-    """Simulated pilots per size: a power of 0.8 is then known to 0.04."""
+    margin_preference: float = parameter(0.10, "", least=0.001, most=1)
+    """Net share of people in whom raters prefer one method that counts as none: one person in ten."""
+    min_participants: int = parameter(6, "", least=2, most=1_000_000)
+    """Fewer never give a clear verdict: five of five preferences for one method have a two-sided p of 0.0625."""
+    min_references: int = parameter(5, "", least=2, most=1_000_000)
+    """People with references from which on these rule: ten minutes of drawing each."""
+    min_repeats: int = parameter(6, "", least=2, most=1_000_000)
+    """People with repeats, or with ratings, from which on these rule: as `min_participants`."""
+    power: float = parameter(0.80, "", least=0.01, most=0.99)
+    """Chance of a verdict that the advised number of people gives, and power of the study."""
+    max_pilots: int = parameter(500, "", least=2, most=100_000)
+    """Largest number of people that is looked at; larger pilots are studies."""
+    n_simulations: int = parameter(200, "", least=10, most=100_000)
+    """Simulated pilots per size: a chance of 0.8 is then known to 0.03."""
     seed: int = parameter(1, "", least=0, most=4_294_967_295)
     """Any fixed number; the same inputs give the same bytes."""
+    obsolete: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         try:
             check_ranges(self)
         except InputError as error:
             raise InputError(f"decision.{error}") from error
+        if not self.endpoints or len(set(self.endpoints)) < len(self.endpoints):
+            raise InputError(f"decision.endpoints: expected each endpoint once, found {list(self.endpoints)}")
 
     @classmethod
     def from_config(cls, section: Mapping[str, Any] | None) -> DecisionParams:
         """Make the settings of the config's ``decision`` section, which fits `decision_schema`."""
         values: dict[str, Any] = {}
-        for name, value in (section or {}).items():
-            is_number = cls.__annotations__[name] == "float"
-            values[name] = tuple(value) if isinstance(value, list) else float(value) if is_number else value
+        for key, value in (section or {}).items():
+            name = RENAMED.get(key, key)
+            if key in OBSOLETE:
+                values["obsolete"] = (*values.get("obsolete", ()), key)
+            elif name == "repeats":
+                values[name] = Repeats.from_config(value)
+            elif name == "contrasts":
+                weights = value if isinstance(value, Mapping) else dict.fromkeys(value or (), 1.0)
+                values[name] = {contrast: float(weight) for contrast, weight in weights.items()} or None
+            else:
+                is_number = cls.__annotations__[name] == "float"
+                values[name] = tuple(value) if isinstance(value, list) else float(value) if is_number else value
         return cls(**values)
+
+    @property
+    def margin_csa_pct(self) -> float:
+        """Difference in bias or in error SD of the area that counts as none: a quarter of the effect."""
+        return self.effect_pct / 4
+
+    def weight_of(self, contrast: str) -> float:
+        """Weight of a contrast in the plan; 0 where the analysis does not use it."""
+        if not self.contrasts:
+            return 1.0
+        return max(
+            (w for name, w in self.contrasts.items() if SUFFIX_CONTRAST.get(name, name) == contrast), default=0.0
+        )
+
+    def plan(self) -> dict[str, Any]:
+        """Return what must be said before the data are looked at, ready for JSON."""
+        left_out = ("perturbations", "power", "max_pilots", "n_simulations", "seed", "obsolete")
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in left_out}
+        repeats = {"by_run": self.repeats.by_run, "sessions": list(self.repeats.sessions)}
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return plain | {"repeats": repeats, "contrasts": dict(self.contrasts or {})}
 
 
 def decision_schema() -> dict[str, Any]:
     """Return the JSON schema of the config's ``decision`` section: keys, kinds and ranges of `DecisionParams`."""
-    properties: dict[str, Any] = {}
+    names = {"type": "array", "items": {"type": "string"}}
+    weights = {"type": "object", "additionalProperties": {"type": "number", "exclusiveMinimum": 0}}
+    properties: dict[str, Any] = {
+        "level": {"type": ["string", "null"], "x-expected": "a level or range such as C2-C3, or null"},
+        "contrasts": {
+            "oneOf": [{"type": "null"}, names | {"minItems": 1}, weights | {"minProperties": 1}],
+            "x-expected": "contrasts, or contrasts with their weights such as {T2w: 2, T1w: 1}",
+        },
+        "repeats": {
+            "type": ["object", "null"],
+            "additionalProperties": False,
+            "properties": {
+                "by": {"enum": ["run"], "x-expected": "run"},
+                "sessions": names | {"minItems": 2, "x-expected": "a list of two sessions or more"},
+            },
+            "x-expected": "{by: run}, or {sessions: [one, two]}",
+        },
+        "endpoints": {
+            "type": "array",
+            "minItems": 1,
+            "uniqueItems": True,
+            "items": {"enum": list(ENDPOINTS), "x-expected": f"one of {', '.join(ENDPOINTS)}"},
+            "x-expected": f"a list of {', '.join(ENDPOINTS)}",
+        },
+        "training_subjects": names | {"x-expected": "a list of subjects"},
+    }
     for one in fields(DecisionParams):
-        flag: Flag = one.metadata["flag"]
-        kind = DecisionParams.__annotations__[one.name]
-        if one.name == "training_subjects":
-            properties[one.name] = {"type": "array", "items": {"type": "string"}, "x-expected": "a list of subjects"}
-        elif flag.choices:
-            properties[one.name] = {"enum": list(flag.choices), "x-expected": f"one of {', '.join(flag.choices)}"}
-        elif kind.startswith("str"):
-            properties[one.name] = {"type": ["string", "null"], "x-expected": "a method, or null"}
-        else:
-            whole = kind == "int"
-            properties[one.name] = {
-                "type": "integer" if whole else "number",
-                "minimum": flag.least,
-                "maximum": flag.most,
-                "x-expected": f"{'a whole number' if whole else 'a number'} from {flag.least:g} to {flag.most:g}",
-            }
+        if "flag" in one.metadata:
+            properties[one.name] = _schema_of(one.metadata["flag"], DecisionParams.__annotations__[one.name])
+    properties |= {old: properties[new] for old, new in RENAMED.items()}
+    properties |= {key: {"description": f"Of an earlier version: {why}."} for key, why in OBSOLETE.items()}
     return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
+def _schema_of(flag: Flag, kind: str) -> dict[str, Any]:
+    """Schema of one setting."""
+    if flag.choices:
+        return {"enum": list(flag.choices), "x-expected": f"one of {', '.join(flag.choices)}"}
+    if kind.startswith("str"):
+        return {"type": ["string", "null"], "x-expected": "a name, or null"}
+    whole = kind == "int"
+    return {
+        "type": "integer" if whole else "number",
+        "minimum": flag.least,
+        "maximum": flag.most,
+        "x-expected": f"{'a whole number' if whole else 'a number'} from {flag.least:g} to {flag.most:g}",
+    }

@@ -1,4 +1,4 @@
-"""How well a method repeats itself: scan and rescan, contrast and contrast. Descriptive, without truth."""
+"""How well a method repeats itself: repeat and repeat, contrast and contrast. Descriptive, without truth."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spineseg.decision.contrast_spread import inter_contrast_sd
-from spineseg.decision.endpoints import scan_rescan_cov
+from spineseg.decision.common_stretch import common_areas, inter_contrast_sd, repeat_groups, repeat_variances
 from spineseg.decision.evidence import Evidence
+from spineseg.decision.params import DecisionParams
+from spineseg.decision.statistics import REPORT, mean_strata, sd_limits
+
+MIN_PEOPLE = 10
+"""People below whom no smallest detectable change is printed: the SD of ten is known to a factor of 0.7 to 1.8."""
 
 
 def intraclass_correlation(values: ArrayLike) -> tuple[float, float, float]:
@@ -55,47 +59,50 @@ def intraclass_correlation(values: ArrayLike) -> tuple[float, float, float]:
     return float(icc), float(low), float(high)
 
 
-def summarise_reliability(evidence: Evidence) -> dict[str, Any]:
-    """Summarise repeats and contrasts by method.
+def summarise_reliability(evidence: Evidence, params: DecisionParams) -> dict[str, Any]:
+    """Summarise declared repeats, and contrasts, by method, with 95 % intervals.
 
     Returns
     -------
     dict
-        By method: n_repeated (participants), scan_rescan_cov_pct (root mean square over them), icc with
-        icc_low and icc_high, minimal_detectable_change_mm2 (1.96 sqrt 2 times the SD of one measure within
-        a person), n_contrasts (participants), inter_contrast_sd_mm2 (mean). Empty where there are neither
-        repeats nor contrasts.
+        By method: n_repeated (participants), repeat_sd_pct (within-person SD of the area) and its repeat_sd_ci95; icc
+        and icc_ci95; smallest_detectable_change_pct (1.96 sqrt 2 of that SD; None below ten participants) and its
+        interval; n_contrasts, inter_contrast_sd_mm2 (mean over participants) and its interval. Empty without repeats
+        and contrasts.
     """
-    cov, spread = scan_rescan_cov(evidence), inter_contrast_sd(evidence)
-    if not (np.isfinite(cov).any() or np.isfinite(spread).any()):
+    variances, df = repeat_variances(evidence, params.repeats)
+    spread = inter_contrast_sd(evidence)
+    n, free = int((df > 0).sum()), float(df.sum())
+    if not n and not np.isfinite(spread).any():
         return {}
+    pairs = _repeat_pairs(evidence, params) if n else None
     summary = {}
     for m, method in enumerate(evidence.methods):
-        pairs = repeat_pairs(evidence, m)
-        icc, low, high = intraclass_correlation(pairs)
-        within = math.sqrt((np.diff(pairs, axis=1) ** 2 / 2).mean()) if len(pairs) else math.nan
-        known, known_spread = cov[np.isfinite(cov[:, m]), m], spread[np.isfinite(spread[:, m]), m]
+        sd = float(np.sqrt((df[df > 0] * variances[df > 0, m]).sum() / free)) if n else math.nan
+        limits = sd_limits(sd, free)
+        factor = 1.96 * math.sqrt(2) if n >= MIN_PEOPLE else math.nan
+        icc, *icc_limits = intraclass_correlation(pairs[:, :, m]) if pairs is not None else (math.nan,) * 3
+        mean = mean_strata(spread[:, [m]], np.ones(1)).estimate()
         summary[method] = {
-            "n_repeated": int(known.size),
-            "scan_rescan_cov_pct": float(np.sqrt((known**2).mean())) if known.size else math.nan,
+            "n_repeated": n,
+            "repeat_sd_pct": sd,
+            "repeat_sd_ci95": list(limits),
             "icc": icc,
-            "icc_low": low,
-            "icc_high": high,
-            "minimal_detectable_change_mm2": 1.96 * math.sqrt(2) * within,
-            "n_contrasts": int(known_spread.size),
-            "inter_contrast_sd_mm2": float(known_spread.mean()) if known_spread.size else math.nan,
+            "icc_ci95": icc_limits,
+            "smallest_detectable_change_pct": factor * sd,
+            "smallest_detectable_change_ci95": [factor * limit for limit in limits],
+            "n_contrasts": mean.n,
+            "inter_contrast_sd_mm2": mean.value,
+            "inter_contrast_sd_ci95": list(mean.interval(REPORT)),
         }
     return summary
 
 
-def repeat_pairs(evidence: Evidence, method: int) -> NDArray[np.float64]:
-    """First two mean areas of each participant's first set of repeats, (n, 2), mm²; one row per participant."""
-    csa = evidence.values["csa_mean_mm2"][:, method]
-    key = evidence.repeat_key
-    pairs = {}
-    known = np.isfinite(evidence.values["csa_mean_mm2"]).all(axis=1)  # the same images for every method
-    for name in np.unique(key):
-        members = np.flatnonzero((key == name) & known)
-        if len(members) >= 2:
-            pairs.setdefault(str(evidence.subject[members[0]]), csa[members[:2]])
-    return np.array(list(pairs.values()), np.float64).reshape(-1, 2)
+def _repeat_pairs(evidence: Evidence, params: DecisionParams) -> NDArray[np.float64]:
+    """First two areas of each participant's first set of repeats, (n, 2, M), mm²."""
+    pairs: dict[str, NDArray[np.float64]] = {}
+    for parts in repeat_groups(evidence, params.repeats):
+        person = str(evidence.subject[parts[0][0]])
+        if person not in pairs and (areas := common_areas(evidence, parts)) is not None:
+            pairs[person] = areas[:2]
+    return np.array(list(pairs.values()), np.float64).reshape(-1, 2, len(evidence.methods))

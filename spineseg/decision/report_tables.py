@@ -2,63 +2,112 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spineseg.decision.wording import (
-    format_list,
-    format_number,
-    format_p,
-    format_signed,
-    format_table,
-    name_some,
-)
-from spineseg.measures import MEASURES
+from spineseg.decision.comparison import IN_PERCENT
+from spineseg.decision.wording import format_list, format_number, format_table, name_some
 
 
-def contrast_section(d: Mapping[str, Any]) -> list[str]:
-    """Table by contrast."""
-    if not d["per_contrast"]:
+def format_value(value: float | None, key: str, *, signed: bool = False) -> str:
+    """Format a value of an endpoint in its own unit: Dice with three decimals, percent with one."""
+    if value is None:
+        return "-"
+    if key in IN_PERCENT:
+        value *= 100
+    digits = 3 if key in ("dice", "nsd", "predicted_dice") else 1
+    return f"{value:{'+' if signed else ''}.{digits}f}"
+
+
+def format_interval(limits: Sequence[float | None] | None, key: str) -> str:
+    """Format an interval; empty where it is not known."""
+    if not limits or limits[0] is None or limits[1] is None:
+        return ""
+    return f"{format_value(limits[0], key, signed=True)} to {format_value(limits[1], key, signed=True)}"
+
+
+def _verdict_of(row: Mapping[str, Any]) -> str:
+    """What an endpoint says by itself."""
+    if row["favours"]:
+        return f"{row['favours']} better"
+    return "equal" if row["is_within_margin"] else "open"
+
+
+def endpoint_section(d: Mapping[str, Any]) -> list[str]:
+    """Table of every endpoint of every pair: none is hidden in another."""
+    if not d["endpoints"]:
         return []
     rows = []
-    for contrast, row in d["per_contrast"].items():
-        interval = row["ci95"]
-        difference = "-" if row["difference"] is None else format_signed(row["difference"])
-        if interval and interval[0] is not None:
-            difference += f" ({format_signed(interval[0])} to {format_signed(interval[1])})"
-        failed = ", ".join(f"{m} {n}" for m, n in row["n_failed"].items())
-        rows.append(
-            [
-                contrast,
-                str(row["n_images"]),
-                failed,
-                MEASURES[row["endpoint"]].words,
-                difference,
-                format_p(row["p_holm"]),
-            ]
-        )
-    pair = f"{d['best']} minus {d['runner_up']}" if d["runner_up"] else "Difference"
-    header = ["Contrast", "Images", "Failed", "Judged by", f"Advantage ({pair})", "p (Holm)"]
-    return ["## By contrast", format_table(header, rows)]
+    for row in d["endpoints"]:
+        key, (first, second) = row["endpoint"], row["methods"]
+        words = row["words"] + (f", {row['unit']}" if row["unit"] else "")
+        bias = key == "bias"
+        means = [format_value(row["means"][m], key) for m in (first, second)]
+        if bias and 0 in row["means"].values():
+            means = ["-", "-"]  # without references only their difference is known
+        gap = f"{format_value(row['difference'], key, signed=True)} ({format_interval(row['ci90'], key)})"
+        if row.get("ratio") is not None:
+            gap += f"; ratio {row['ratio']:.2f}"
+        says = _verdict_of(row)
+        if bias and row["favours"]:
+            says = "areas differ"
+        if key == "predicted_dice":
+            says = f"for a look only: {says}"
+        cells = [words, str(row["n"]), f"{first} {means[0]}, {second} {means[1]}", gap]
+        rows.append([*cells, f"±{format_value(row['margin'], key)}", says])
+    header = ["Judged by", "People", "Values", "Advantage of the first (90 % interval)", "Counts as none", "Says"]
+    return ["## Every endpoint", format_table(header, rows)]
 
 
-def secondary_section(d: Mapping[str, Any]) -> list[str]:
-    """Table of the further metrics of the pair."""
-    if not d["secondary"]:
+def part_section(d: Mapping[str, Any], name: str) -> list[str]:
+    """Table of the ruling endpoint by contrast or by site."""
+    rows, key = [], d["endpoint"]
+    for label, row in d[f"per_{name}"].items():
+        gap = "-"
+        if row["difference"] is not None:
+            gap = f"{format_value(row['difference'], key, signed=True)} ({format_interval(row['ci90'], key)})"
+        more = []
+        if name == "contrast":
+            failed = ", ".join(f"{m} {n}" for m, n in row["n_failed"].items())
+            alone = f"{row['method']} ({row['verdict']})" if row["method"] else row["verdict"] or "-"
+            more = [str(row["n_images"]), failed, alone]
+        rows.append([label, str(row["n"]), gap, *more])
+    if len(rows) < 2:
         return []
-    best, rival = d["best"], d["runner_up"]
+    pair = f"Advantage of {d['best']} over {d['runner_up']} (90 % interval)" if d["runner_up"] else "Advantage"
+    header = [name.capitalize(), "People compared", pair]
+    header += ["Images", "Failed", "The rule in this contrast alone"] if name == "contrast" else []
+    return [f"## By {name}", format_table(header, rows)]
+
+
+def error_section(d: Mapping[str, Any]) -> list[str]:
+    """Table of the errors of the area against references."""
+    if not d["area_errors"]:
+        return []
     rows = [
         [
-            MEASURES[name].heading,
-            format_number(r["means"][best], 3),
-            format_number(r["means"][rival], 3),
-            r["better"] or "-",
-            format_p(r["p_holm"]),
+            method,
+            str(row["n"]),
+            *(_with_interval(row[name], row[name.replace("_pct", "") + "_ci95"], 1) for name in ("bias_pct", "sd_pct")),
+            _with_interval(row["slope"], row["slope_ci95"], 2),
         ]
-        for name, r in d["secondary"].items()
+        for method, row in d["area_errors"].items()
     ]
-    header = ["Measure (mean over participants)", best, rival, "Better", "p (Holm)"]
-    return ["## Further measures (they do not decide)", format_table(header, rows)]
+    header = ["Method", "People", "Bias, % (95 % interval)", "SD of the error, %", "Slope against the reference"]
+    text = (
+        "Bias is the mean error: constant, it cancels between groups and over time. The SD of the error is what is "
+        "left, and"
+        " costs people. A slope below 1 draws small cords too large and hides atrophy."
+    )
+    return ["## Errors of the area against references", format_table(header, rows), text]
+
+
+def _with_interval(value: float | None, limits: Sequence[float | None], digits: int) -> str:
+    """Format a value with its interval."""
+    text = format_number(value, digits)
+    if None in limits or not limits:
+        return text
+    return f"{text} ({limits[0]:.{digits}f} to {limits[1]:.{digits}f})"
 
 
 def reliability_section(d: Mapping[str, Any]) -> list[str]:
@@ -67,23 +116,50 @@ def reliability_section(d: Mapping[str, Any]) -> list[str]:
         return []
     rows = []
     for method, r in d["reliability"].items():
-        icc = format_number(r["icc"], 2)
-        if r["icc_low"] is not None:
-            icc += f" ({r['icc_low']:.2f} to {r['icc_high']:.2f})"
-        rows.append(
-            [
-                method,
-                str(r["n_repeated"]),
-                format_number(r["scan_rescan_cov_pct"], 2),
-                icc,
-                format_number(r["minimal_detectable_change_mm2"], 1),
-                str(r["n_contrasts"]),
-                format_number(r["inter_contrast_sd_mm2"], 2),
-            ]
-        )
-    header = ["Method", "People scanned again", "CoV, %", "ICC", "Smallest detectable change, mm²"]
+        repeats = [str(r["n_repeated"]), _with_interval(r["repeat_sd_pct"], r["repeat_sd_ci95"], 2)]
+        repeats.append(_with_interval(r["icc"], r["icc_ci95"], 2))
+        change = _with_interval(r["smallest_detectable_change_pct"], r["smallest_detectable_change_ci95"], 1)
+        if r["smallest_detectable_change_pct"] is None and r["n_repeated"]:
+            change = "needs ten people"
+        contrasts = [str(r["n_contrasts"]), _with_interval(r["inter_contrast_sd_mm2"], r["inter_contrast_sd_ci95"], 2)]
+        rows.append([method, *repeats, change, *contrasts])
+    header = ["Method", "People with repeats", "Within-person SD, %", "ICC", "Smallest detectable change, %"]
     header += ["People with several contrasts", "SD between contrasts, mm²"]
-    return ["## How each method repeats itself", format_table(header, rows)]
+    text = (
+        "On the same stretch of cord, with 95 % intervals. Masks that are small everywhere look consistent: never "
+        "alone."
+    )
+    return ["## How each method repeats itself", format_table(header, rows), text]
+
+
+def study_section(d: Mapping[str, Any]) -> list[str]:
+    """Table of the people that the study needs."""
+    if not d["study"]:
+        return []
+    plan = d["parameters"]
+    rows = []
+    for row in d["study"]:
+        needed = str(row["people_per_group"])
+        if None not in row["people_per_group_ci95"]:
+            needed += " ({} to {})".format(*row["people_per_group_ci95"])
+        error = "-" if row["error_sd_pct"] is None else f"{row['error_sd_pct']:.1f}"
+        between = _with_interval(row["sd_pct"], row["sd_ci95"], 1)
+        rows.append([row["contrast"], row["method"], str(row["n"]), between, error, needed])
+    what = "of a change" if plan["aim"] == "change" else "between people"
+    header = [
+        "Contrast",
+        "Method",
+        "People measured",
+        f"SD {what}, %",
+        "of it the method's error, %",
+        "People per group",
+    ]
+    text = (
+        f"To see a difference of {plan['effect_pct']:g} % in CSA between two groups at {100 * plan['power']:.0f} % "
+        "power"
+        " (two-sided, 5 %), failures made up for; 95 % intervals. The pilot's people must be like the study's."
+    )
+    return ["## What it means for the study", format_table(header, rows), text]
 
 
 def left_out_section(d: Mapping[str, Any]) -> list[str]:

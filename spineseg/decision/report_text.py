@@ -5,31 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from spineseg.decision.methods_text import VERDICT_WORDS, describe_plan_in_words, methods_text
 from spineseg.decision.report_tables import (
-    contrast_section,
+    endpoint_section,
+    error_section,
+    format_interval,
+    format_value,
     left_out_section,
+    part_section,
     reliability_section,
-    secondary_section,
+    study_section,
 )
-from spineseg.decision.wording import (
-    format_list,
-    format_number,
-    format_p,
-    format_share,
-    format_signed,
-    format_table,
-    name_some,
-    percent,
-)
-from spineseg.measures import MEASURES
-
-VERDICT_WORDS = {
-    "clear": "clear",
-    "equivalent": "equally good in practice",
-    "undecided": "not settled",
-    "none": "no method passes",
-    "override": "chosen by a person",
-}
+from spineseg.decision.wording import format_list, format_number, format_signed, format_table, name_some, percent
 
 
 def write_report(d: Mapping[str, Any]) -> str:
@@ -43,42 +30,48 @@ def write_report(d: Mapping[str, Any]) -> str:
     Returns
     -------
     str
-        Markdown: the verdict in one sentence, the numbers, what to do next, then the details.
+        Markdown: the verdict, the numbers and what to do next on the first screen, then the details.
     """
     parts = [
         f"# Which segmentation method to keep: {d['dataset']}",
         f"**{verdict_sentence(d)}**",
-        "## The numbers",
         *_numbers(d),
         "## What to do next",
         format_list(next_steps(d)),
         "## How far to trust this",
-        format_list(_trust(d)),
-        *contrast_section(d),
-        *secondary_section(d),
+        format_list(trust_lines(d)),
+        *study_section(d),
+        *endpoint_section(d),
+        *error_section(d),
+        *part_section(d, "contrast"),
+        *part_section(d, "site"),
         *reliability_section(d),
         *left_out_section(d),
-        "## How it was decided",
-        _method_of_decision(d),
+        "## The plan",
+        describe_plan_in_words(d),
+        "## For the methods section",
+        methods_text(d),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def verdict_sentence(d: Mapping[str, Any]) -> str:
-    """Say the verdict in one sentence.
+    """Say the verdict in a sentence or two, with what contradicts it.
 
     Parameters
     ----------
     d : mapping
         The content of decision.json.
     """
-    if d["verdict"] == "override":
-        return _override_sentence(d)
-    return _computed_sentence(d, d["computed"]["method"], d["computed"]["verdict"], d["computed"]["basis"])
+    text = _override_sentence(d) if d["verdict"] == "override" else _computed_sentence(d)
+    against = "; ".join(d["contradictions"])
+    return f"{text} But {against}." if against and d["verdict"] != "override" else text
 
 
-def _computed_sentence(d: Mapping[str, Any], method: str | None, verdict: str, basis: str) -> str:
-    """The rule's own verdict in one sentence."""
+def _computed_sentence(d: Mapping[str, Any]) -> str:
+    """The rule's own verdict."""
+    method, verdict, basis = (d["computed"][key] for key in ("method", "verdict", "basis"))
+    best, rival = d["best"], d["runner_up"]
     if verdict == "none":
         if not d["n_images"]:
             return "Keep no method yet: there are no images to judge by."
@@ -88,37 +81,51 @@ def _computed_sentence(d: Mapping[str, Any], method: str | None, verdict: str, b
         )
     if basis == "single":
         return f"Keep {method}: it is the only method that was run and it failed seldom, but nothing was compared."
-    best, rival = d["best"], d["runner_up"]
-    probability = d["probability"]
     if basis == "failures":
-        sure = percent(probability[best])
-        return (
-            f"Keep {method}: it is the only method that worked in enough images "
-            f"({'' if verdict == 'clear' else 'not settled: '}the probability that {rival} fails in more people "
-            f"is {sure})."
-        )
+        return f"Keep {method}: it fails in fewer people than {rival}, and the evidence is clear{_gap_words(d)}."
     if verdict == "clear":
         return (
-            f"Keep {method}: it is better than {rival} by {d['endpoint_words']}, and the evidence is clear "
-            f"(probability {percent(probability[best])})."
+            f"Keep {method}: it is better than {rival} by {d['endpoint_words']}, and the evidence is "
+            f"clear{_gap_words(d)}."
         )
     if verdict == "equivalent":
-        preferred = d["parameters"]["prefer"] == method
-        why = "it is preferred in the configuration" if preferred else "it comes first in the list of methods"
         return (
-            f"Keep {method}: {best} and {rival} are equally good in practice (probability "
-            f"{percent(probability['equivalent'])}), and {why}."
+            f"Keep {method}: {best} and {rival} are equally good in practice by everything that was measured, and "
+            f"{_why_kept(d, method)}."
         )
-    if not d["n_compared"]:
-        return f"Keep {method} for now: the methods could not be compared in any participant."
-    why = "it is preferred in the configuration" if d["parameters"]["prefer"] == method else "it did better so far"
-    doubt = "the evidence does not settle the choice"
-    if probability["equivalent"] >= 0.5:  # more probable than not
-        doubt = "the difference probably does not matter, though that is not settled"
+    if basis == "triage":
+        fits = (
+            "" if {best, rival} <= set(d["prediction_fitted_for"]) else ", which was not fitted for all these methods"
+        )
+        return (
+            f"Keep {method} for now: no reference, rating or repeat settles the choice. By the predicted Dice{fits}, "
+            f"{best} "
+            f"looks better than {rival}{_gap_words(d)}; ten minutes of blind rating or five references would settle it."
+        )
+    if basis == "nothing":
+        return f"Keep {method} for now: the methods could not be compared in any participant; {_why_kept(d, method)}."
     return (
-        f"Keep {method} for now: {why}, but {doubt} (probability that {best} is better "
-        f"{percent(probability[best])}, that {rival} is better {percent(probability[rival])}, that it does not matter "
-        f"{percent(probability['equivalent'])})."
+        f"Keep {method} for now: it is better by {d['endpoint_words']} so far, but that is not settled{_gap_words(d)}."
+    )
+
+
+def _why_kept(d: Mapping[str, Any], method: str) -> str:
+    """Why a method is kept where nothing tells it from the other."""
+    preferred = d["parameters"]["prefer"] == method
+    return f"{method} {'is preferred in the configuration' if preferred else 'comes first in the list of methods'}"
+
+
+def _gap_words(d: Mapping[str, Any]) -> str:
+    """The difference with its interval, in brackets."""
+    if d["difference"] is None:
+        return ""
+    key = "failures" if d["endpoint"] == "failure_rate" else d["endpoint"]
+    interval = format_interval(d["ci90"], key)
+    unit = " percentage points" if "%" in d["unit"] else ""
+    return (
+        f" (by {format_value(abs(d['difference']), key)}{unit} in {d['n_compared']} people"
+        + (f", 90 % interval {interval}" if interval else "")
+        + f"; up to {format_value(d['margin'], key)} counts as none)"
     )
 
 
@@ -134,52 +141,43 @@ def _override_sentence(d: Mapping[str, Any]) -> str:
 
 
 def _numbers(d: Mapping[str, Any]) -> list[str]:
-    """Table of the methods, and the comparison in a sentence or two."""
-    has_dice = any(row["dice"] is not None for row in d["summary"].values())
-    header = ["Method", "Failed images", "Slices found", "Mean area, mm²"]
-    if has_dice:
-        header.insert(2, "Dice with reference")
-    has_prediction = any(row["predicted_dice"] is not None for row in d["summary"].values())
-    if has_prediction:
-        header[2:2] = ["Predicted Dice", "To look at"]
-    rows = []
-    for method in d["methods"]:
-        failures, summary = d["failures"][method], d["summary"][method]
-        row = [
-            method + (" (kept)" if method == d["method"] else ""),
-            f"{failures['n_failed']} of {failures['n_images']}",
-            format_share(summary["coverage"]),
-            format_number(summary["csa_mean_mm2"], 1),
-        ]
-        if has_dice:
-            row.insert(2, format_number(summary["dice"], 3))
-        if has_prediction:
-            row[2:2] = [format_number(summary["predicted_dice"], 3), str(len(d["flagged"][method]))]
-        rows.append(row)
-    counted = f"{d['n_images']} images of {d['n_participants']} participants. Means are over participants."
-    if has_dice or has_prediction:
-        counted += " Dice is the overlap with a mask drawn by a person: 1 is perfect, below 0.7 a mask is useless."
-    if has_prediction:
-        counted += " Where nobody has drawn one it is predicted from mask and image."
-    return [format_table(header, rows), counted, _comparison(d), _agreement(d)]
+    """Table of the methods."""
+    columns = {
+        "Dice with reference": lambda m: format_number(d["summary"][m]["dice"], 3),
+        "Area error: bias, %": lambda m: _error(d, m, "bias_pct"),
+        "Area error: SD, %": lambda m: _error(d, m, "sd_pct"),
+        "Predicted Dice": lambda m: _predicted(d, m),
+        "To look at": lambda m: str(len(d["flagged"][m])),
+        "Mean area, mm²": lambda m: format_number(d["summary"][m]["csa_mean_mm2"], 1),
+    }
+    rows = {name: [cell(m) for m in d["methods"]] for name, cell in columns.items()}
+    shown = [name for name, cells in rows.items() if set(cells) - {"-", "0"}]
+    table = []
+    for number, method in enumerate(d["methods"]):
+        failures = d["failures"][method]
+        kept = method + (" (kept)" if method == d["method"] else "")
+        failed = f"{failures['n_failed']} of {failures['n_images']}"
+        table.append([kept, failed, *(rows[name][number] for name in shown)])
+    text = f"{d['n_images']} images of {d['n_participants']} participants. Means are over participants."
+    if "Dice with reference" in shown or "Predicted Dice" in shown:
+        text += " Dice is the overlap with the mask that a person draws: 1 is perfect, below 0.7 a mask is useless."
+    if "Predicted Dice" in shown:
+        text += " Where nobody has drawn one it is predicted from mask and image."
+    return [format_table(["Method", "Failed images", *shown], table), text, _agreement(d)]
 
 
-def _comparison(d: Mapping[str, Any]) -> str:
-    """The pair's difference with its interval and probabilities."""
-    if d["computed"]["basis"] != "endpoint" or not d["n_compared"]:
-        return ""
-    unit = f" {d['unit']}" if d["unit"] else ""
-    probability, best, rival = d["probability"], d["best"], d["runner_up"]
-    interval = ""
-    if d["ci95"][0] is not None:
-        interval = f" (95 % interval {format_signed(d['ci95'][0])} to {format_signed(d['ci95'][1])})"
-    return (
-        f"Judged by {d['endpoint_words']}, in {d['n_compared']} participants: {best} is better than {rival} by "
-        f"{format_signed(d['difference'])}{unit} on average{interval}; differences up to {d['rope']:g}{unit} count as "
-        f"none. Probability that {best} is better: {percent(probability[best])}; that the difference does not matter: "
-        f"{percent(probability['equivalent'])}; that {rival} is better: {percent(probability[rival])}. "
-        f"Wilcoxon signed-rank test: p {_equals(d['p_wilcoxon'])}."
-    )
+def _error(d: Mapping[str, Any], method: str, name: str) -> str:
+    """An error of the area."""
+    row = d["area_errors"].get(method)
+    if row is None or row[name] is None:
+        return "-"
+    return f"{row[name]:+.1f}" if name == "bias_pct" else f"{row[name]:.1f}"
+
+
+def _predicted(d: Mapping[str, Any], method: str) -> str:
+    """The predicted Dice, where it may be predicted."""
+    value = format_number(d["summary"][method]["predicted_dice"], 3)
+    return value if method in d["prediction_fitted_for"] or value == "-" else f"{value} (not fitted for this method)"
 
 
 def _agreement(d: Mapping[str, Any]) -> str:
@@ -212,7 +210,12 @@ def next_steps(d: Mapping[str, Any]) -> list[str]:
             steps.append(f"Look at the failed images in the QC page first: {name_some(failed)}.")
         steps.append("To go on with a method nevertheless, set `override` in the config with a reason and your name.")
         return steps
-    steps.append(f"Use {d['method']} for every image of this study; mixing methods shifts the measured areas.")
+    steps += _settle(d)
+    if d["method_by_contrast"]:
+        kept = ", ".join(f"{contrast}: {method or 'none'}" for contrast, method in d["method_by_contrast"].items())
+        steps.append(f"Use one method for each contrast ({kept}); never compare areas of different contrasts.")
+    else:
+        steps.append(f"Use {d['method']} for every image of this study; mixing methods shifts the measured areas.")
     if kept_failed:
         steps.append(f"Correct or exclude the images in which {d['method']} failed: {name_some(kept_failed)}.")
     flagged = [image for image in d["flagged"].get(d["method"], []) if image not in kept_failed]
@@ -225,46 +228,62 @@ def next_steps(d: Mapping[str, Any]) -> list[str]:
         steps.append(
             f"Look at the images on which methods disagree (Dice below 0.7; one of them failed): {name_some(low)}."
         )
-    steps += _more_pilots(d)
-    if d["endpoint"] in ("predicted_dice", "composite", "scan_rescan_cov", "inter_contrast_sd"):
-        needed = d["parameters"]["min_references"]
-        steps.append(
-            f"Draw reference masks in at least {needed} participants (better {d['parameters']['min_participants']}): "
-            "they replace this indirect evidence."
-        )
     steps.append("Look through the QC page before any statistics: no number here replaces that.")
     return steps
 
 
-def _more_pilots(d: Mapping[str, Any]) -> list[str]:
-    """Advice on further participants where the evidence is not settled."""
-    if d["computed"]["verdict"] != "undecided" or d["computed"]["basis"] == "single":
+def _settle(d: Mapping[str, Any]) -> list[str]:
+    """What would settle an open choice."""
+    computed, needed = d["computed"], d["parameters"]["min_participants"]
+    if computed["verdict"] != "undecided" or computed["basis"] == "single":
         return []
-    pilots, needed = d["pilots"], d["parameters"]["min_participants"]
+    if computed["basis"] in ("triage", "nothing"):
+        return [
+            "To settle the choice, rate masks blind in the pilot's QC page (ten minutes for ten people), or draw "
+            "references "
+            f"in {d['parameters']['min_references']} people (better {needed}), the flagged images first, or scan six "
+            "people again."
+        ]
+    pilots = d["pilots"]
+    if d["n_compared"] < needed:
+        return [
+            f"To settle the choice, add at least {needed - d['n_compared']} participants with {d['endpoint_words']}."
+        ]
     if pilots["further_needed"]:
         return [
-            f"To settle the choice, add about {pilots['further_needed']} participants to the pilot "
+            f"To settle the choice, add about {pilots['further_needed']} participants with {d['endpoint_words']} "
             f"({percent(d['parameters']['power'])} chance of a verdict, if they are like the present ones)."
         ]
-    if pilots["searched_up_to"] and d["endpoint"] == "predicted_dice" and d["n_compared"] >= needed:
-        return [
-            "More participants alone would not settle the choice: a prediction may err in the same way for all masks "
-            "of a method. Reference masks would."
-        ]
-    if pilots["searched_up_to"] and d["n_compared"] >= 2:
+    if pilots["searched_up_to"]:
         return [
             f"Not even {pilots['searched_up_to']} participants would settle the choice, if they are like the present "
             "ones: the difference lies at the limit of what matters. Choose by cost, or by what your field uses."
         ]
-    if d["n_compared"] >= needed and d["computed"]["basis"] == "endpoint":
-        return []  # their number is not what is missing; the notes say what is
-    further = max(1, needed - d["n_compared"])
-    return [f"To settle the choice, add at least {further} participants to the pilot."]
+    return []
 
 
-def _trust(d: Mapping[str, Any]) -> list[str]:
-    """Stability, notes, proxies against truth, conflicts of interest."""
-    lines = [note[0].upper() + note[1:] + "." for note in d["notes"]]
+def trust_lines(d: Mapping[str, Any]) -> list[str]:
+    """Return what a reader must know before relying on the verdict."""
+    lines = [_sentence(note) for note in d["notes"]]
+    lines += [f"The plan was changed after the pilot had started: {change}." for change in d["plan"]["changes"]]
+    if d["plan"]["fixed_sha256"] is None:
+        lines.append(
+            "No plan was written before the pilot: margins and endpoints may have been chosen with the data in view."
+        )
+    lines += _bias_lines(d)
+    references = d["references"]
+    if references["corrected_from"]:
+        made = ", ".join(f"{n} from {method}" for method, n in references["corrected_from"].items())
+        without = references["without_corrected"]
+        kept = (
+            ""
+            if without is None
+            else f"; without them: {without['method'] or 'none'}, {VERDICT_WORDS[without['verdict']]}"
+        )
+        lines.append(f"References made by correcting a mask, which favours its method: {made}{kept}.")
+    if error := references["rater_error"]:
+        area = f"{error['csa']:.1f} % in area" if "csa" in error else f"{2 * error['dice']:.3f} in Dice"
+        lines.append(f"Two people's drawings differ by {area} on average; no margin is finer than that.")
     stability = d["stability"]
     if stability["n_drops"]:
         changed = (
@@ -272,42 +291,61 @@ def _trust(d: Mapping[str, Any]) -> list[str]:
             if stability["n_flips"]
             else "never changes the conclusion"
         )
-        lines.append(f"Leaving out one participant at a time {changed}.")
-    if d["mcnemar_p"] is not None and any(row["n_failed"] for row in d["failures"].values()):
-        lines.append(
-            f"Failures of the two methods differ with p {_equals(d['mcnemar_p'])} (exact McNemar, participants)."
-        )
-    proxies = {k: v for k, v in d["proxies_against_truth"].items() if v["spearman"] is not None}
-    if proxies:
-        listed = ", ".join(f"{MEASURES[k].words} {v['spearman']:+.2f}" for k, v in proxies.items())
-        lines.append(
-            f"How the indirect measures rank the masks compared with Dice (Spearman, 1 or -1 is best): {listed}."
-        )
+        lines.append(f"Leaving out one participant at a time ({stability['n_people']} have this endpoint) {changed}.")
+    if d["advantage_on_people_left_out"] is not None and d["best"]:
+        key = "failures" if d["endpoint"] == "failure_rate" else d["endpoint"]
+        gap, own = (format_value(d[name], key, signed=True) for name in ("advantage_on_people_left_out", "difference"))
+        lines.append(f"On people who did not choose the method its advantage is {gap} (on those who did, {own}).")
     check = d["prediction_against_truth"]
     if check:
         bias = ", ".join(f"{m} {format_signed(b)}" for m, b in check["bias"].items() if b is not None)
+        rank = "" if check["spearman"] is None else f", rank correlation {check['spearman']:.2f}"
         lines.append(
             f"Predicted against measured Dice, {check['n']} masks: off by {format_number(check['mean_abs_error'], 3)} "
-            f"on average; predicted minus measured by method: {bias}; {percent(check['covered'])} lie in their 90 % "
+            f"on average{rank}; predicted minus measured by method: {bias}; {percent(check['covered'])} lie in their "
+            "90 % "
             "interval."
         )
+    if d["endpoint"] == "predicted_dice":
+        parts = [
+            f"{m} {row['network']:+.1f} by the network, {row['edges']:+.1f} by the edges"
+            for m, row in d["predicted_area_error_pct"].items()
+            if row["network"] is not None and row["edges"] is not None
+        ]
+        if parts:
+            lines.append(f"Predicted error of the area, %: {'; '.join(parts)}.")
     return lines + list(d["cautions"])
 
 
-def _method_of_decision(d: Mapping[str, Any]) -> str:
-    """The rule in a paragraph, with its thresholds."""
-    p = d["parameters"]
-    return (
-        f"A method that fails (no mask, an empty one, or less than {percent(p['coverage_limit'])} of the cord) in "
-        f"more than {percent(p['max_fail'])} of the images is dropped. The others are compared participant by "
-        "participant, runs, sessions and contrasts averaged first. The verdict needs a posterior probability of "
-        f"{percent(p['min_probability'])} (Bayesian signed-rank test) and at least {p['min_participants']} people. "
-        f"Intervals: BCa bootstrap, {p['n_bootstrap']} resamples, seed {d['seed']}. spineseg "
-        f"{d['versions'].get('spineseg', '')}, configuration {d['config_sha256'][:12]}. All numbers: `decision.json`."
-    )
+def _bias_lines(d: Mapping[str, Any]) -> list[str]:
+    """Biases: constant ones are named, those that differ are warned of."""
+    lines, limit = [], d["parameters"]["effect_pct"] / 2
+    for method, row in d["area_errors"].items():
+        bias, sd = row["bias_pct"], row["sd_pct"]
+        if bias is None or sd is None or row["n"] < d["parameters"]["min_references"]:
+            continue
+        if abs(bias) > d["parameters"]["effect_pct"] / 4 and row["bias_ci95"][0] * row["bias_ci95"][1] > 0:
+            size = "larger" if bias > 0 else "smaller"
+            steady = f"; it is precise about that (SD {sd:.1f} %)" if sd <= d["parameters"]["effect_pct"] / 2 else ""
+            cancels = (
+                ""
+                if d["parameters"]["aim"] == "absolute"
+                else ", which cancels between groups and over time if it is constant"
+            )
+            lines.append(f"Areas by {method} are {abs(bias):.0f} % {size} than the references{cancels}{steady}.")
+    for row in d["differential_bias"]:
+        if row["is_warned"]:
+            low, high = row["ci90"]
+            lines.append(
+                f"Warning: the bias of {row['of']} differs by {row['difference_pct']:+.1f} % (90 % interval "
+                f"{low:+.1f} to "
+                f"{high:+.1f}) between {row['column']} {row['level']} and the others; that is more than half of the "
+                "effect "
+                f"({limit:g} %) and does not cancel."
+            )
+    return lines
 
 
-def _equals(p: float | None) -> str:
-    """Return a p value with its sign of relation."""
-    text = format_p(p)
-    return text if text.startswith("<") else f"= {text}"
+def _sentence(text: str) -> str:
+    """Return the text with a capital letter and a full stop."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spineseg.decision.endpoints import Endpoint, choose_endpoint
+from spineseg.decision.comparison import Comparison
+from spineseg.decision.endpoints import MIN_SITES, compare_pair
 from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams
-from spineseg.decision.statistics import Posterior, mcnemar_exact
 
-STAGE_JUDGE, STAGE_BOOTSTRAP, STAGE_PILOTS, STAGE_LEAVE_OUT, STAGE_CONTRAST = range(5)
-"""Each stage draws from its own stream of random numbers, so that none shifts another's."""
+Pairs = Mapping[tuple[int, int], Mapping[str, Comparison]]
+
+GATES = ("dice", "nsd")
+"""Overlap with references: a gate for the area, never finer than it."""
+
+EQUIVALENCE = ("failures", "csa_error", "csa_error_rms", "bias", "dice", "nsd", "preference", "repeats")
+"""Endpoints that must all lie within their margins, where they are known, for methods to be equivalent."""
 
 
 @dataclass(frozen=True)
@@ -23,222 +30,286 @@ class Judgement:
     Parameters
     ----------
     method : int or None
-        Index of the method to keep; None where none passes.
+        Number of the method to keep; None where none passes.
     verdict : {"clear", "equivalent", "undecided", "none"}
-    basis : {"endpoint", "failures", "single", "nothing"}
-        What the verdict rests on.
+    basis : {"endpoint", "failures", "triage", "single", "nothing"}
+        What the verdict rests on; ``triage``: nothing settles, the predicted Dice says which method looks better.
+    ruling : str or None
+        The endpoint that rules, or that looks.
     best, rival : int or None
-        The pair that was compared: the best method and its runner-up.
-    posterior : Posterior or None
-        Of best against rival.
+        The pair that the text is about.
     eligible : tuple of int
-    n : int
-        Participants compared.
+        Methods that fail no more than `max_fail`.
+    pairs : mapping
+        Pair to endpoint to comparison.
+    reasons : tuple of str
+        What kept the verdict from being clear or equivalent.
+    contradictions : tuple of str
+        What must stand in the headline.
     """
 
     method: int | None
     verdict: str
     basis: str
-    best: int | None
-    rival: int | None
-    posterior: Posterior | None
-    eligible: tuple[int, ...]
-    n: int
+    ruling: str | None = None
+    best: int | None = None
+    rival: int | None = None
+    eligible: tuple[int, ...] = ()
+    pairs: Pairs = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
+    contradictions: tuple[str, ...] = ()
 
-
-def stream(params: DecisionParams, *stage: int) -> np.random.Generator:
-    """Return the random stream of a stage."""
-    return np.random.default_rng([params.seed, *stage])
+    def comparison(self, key: str | None = None) -> Comparison | None:
+        """Return the pair compared by an endpoint, the best method first; None where there is none."""
+        if self.best is None or self.rival is None:
+            return None
+        found = self.pairs[min(self.best, self.rival), max(self.best, self.rival)].get(key or self.ruling or "")
+        return None if found is None else found.of(self.best)
 
 
 def failure_rates(evidence: Evidence) -> NDArray[np.float64]:
-    """Share of failed images by method, (M,); 0 without images."""
-    return evidence.failed.mean(axis=0) if len(evidence.failed) else np.zeros(len(evidence.methods))
+    """Failures by method, share of a person's images averaged over people, (M,); 0 without images."""
+    if not len(evidence.failed):
+        return np.zeros(len(evidence.methods))
+    _, person = np.unique(evidence.subject, return_inverse=True)
+    count = np.bincount(person)
+    return np.array([(np.bincount(person, column.astype(float)) / count).mean() for column in evidence.failed.T])
 
 
-def eligible_methods(evidence: Evidence, params: DecisionParams) -> tuple[int, ...]:
-    """Methods that fail in no more than `max_fail` of the images."""
-    return tuple(m for m, rate in enumerate(failure_rates(evidence)) if rate <= params.max_fail)
+def judge(evidence: Evidence, params: DecisionParams) -> Judgement:
+    """Apply the rule to evidence.
 
-
-def failing_people(evidence: Evidence) -> NDArray[np.bool_]:
-    """Whether a method failed on any image of a participant, (P, M)."""
-    return np.stack(
-        [evidence.failed[evidence.subject == person].any(axis=0) for person in evidence.people]
-        or [np.zeros(len(evidence.methods), bool)]
-    )
-
-
-def judge(
-    evidence: Evidence,
-    endpoint: Endpoint,
-    params: DecisionParams,
-    rng: np.random.Generator,
-    n_samples: int | None = None,
-) -> Judgement:
-    """Apply the rule: eligibility by failures, then the endpoint, then the verdict.
+    References that were corrected from a compared method's output are taken as they are here; `judge_with_doubt` asks
+    whether the verdict holds without them.
 
     Parameters
     ----------
     evidence : Evidence
-    endpoint : Endpoint
-        Computed from the same evidence.
     params : DecisionParams
-    rng : numpy.random.Generator
-    n_samples : int, optional
-        Draws from the posterior.
 
     Returns
     -------
     Judgement
-        "clear" needs at least `min_participants` and the probability `min_probability` against every
-        other eligible method, and by the composite more than smoothness. "equivalent" needs the same number
-        and probability, and without a reference that the methods' masks agree (`min_agreement`).
     """
-    n_methods = len(evidence.methods)
-    eligible = eligible_methods(evidence, params)
-    if not eligible or not len(evidence.image_id):
-        return Judgement(None, "none", "nothing", None, None, None, eligible, 0)
-    if n_methods == 1:
-        return Judgement(0, "undecided", "single", 0, None, None, eligible, evidence.people.size)
-    if len(eligible) == 1:
-        return _judge_by_failures(evidence, eligible[0], params)
-    best, rival = _rank(endpoint, eligible)
-    posteriors = {other: endpoint.compare(best, other, params, rng, n_samples) for other in eligible if other != best}
-    n = endpoint.advantage(best, rival).size
-    verdict = "undecided"
-    peers = [m for m in eligible if m == best or _are_equal(evidence, endpoint, posteriors[m], best, m, params)]
-    if n >= params.min_participants:
-        if all(
-            p.better >= params.min_probability
-            and endpoint.is_beyond_error(best, m)
-            and not doubt_of_proxies(evidence, endpoint, best, m, params)
-            for m, p in posteriors.items()
-        ):
-            verdict = "clear"
-        elif rival in peers:
-            verdict = "equivalent"
-    method = _choose(evidence, verdict, best, peers, eligible, params)
-    return Judgement(method, verdict, "endpoint", best, rival, posteriors[rival], eligible, n)
-
-
-def doubt_of_proxies(evidence: Evidence, endpoint: Endpoint, a: int, b: int, params: DecisionParams) -> str:
-    """Say why proxies cannot be clear that method a is better than b; empty where they can."""
-    if endpoint.kind.key != "composite":
-        return ""
-    if not endpoint.is_backed(a, b):
-        name = evidence.methods[a]
-        return f"only smoothness favours {name}, which some methods have by construction; that is no verdict"
-    gap = evidence.area_gap(a, b)
-    if gap > params.max_area_gap:
-        return f"the methods' areas differ by {100 * gap:.0f} %, and only references can tell which size is right"
-    return ""
-
-
-def _are_equal(
-    evidence: Evidence, endpoint: Endpoint, posterior: Posterior, a: int, b: int, params: DecisionParams
-) -> bool:
-    """Whether two methods are equally good: by the endpoint, and without a reference by their masks too."""
-    # few failures move the mean and not the ranks that the probability is made of
-    mean = np.mean(endpoint.advantage(a, b)) if endpoint.advantage(a, b).size else 0.0
-    if posterior.equivalent < params.min_probability or abs(mean) > endpoint.rope:
-        return False
-    return endpoint.kind.is_truth or evidence.pair_dice(a, b) >= params.min_agreement
-
-
-def _rank(endpoint: Endpoint, eligible: tuple[int, ...]) -> tuple[int, int]:
-    """Best eligible method and its runner-up by mean advantage over the others; ties by order."""
-    mean = {
-        a: sum(endpoint.advantage(a, b).mean() if endpoint.advantage(a, b).size else 0.0 for b in eligible if b != a)
-        for a in eligible
-    }
-    best, rival = sorted(eligible, key=lambda m: (-round(mean[m], 12), m))[:2]
-    return best, rival
-
-
-def _choose(
-    evidence: Evidence, verdict: str, best: int, peers: list[int], eligible: tuple[int, ...], params: DecisionParams
-) -> int:
-    """The method to keep under a verdict: the best, the preferred, or among equals the first of `methods`."""
-    preferred = evidence.methods.index(params.prefer) if params.prefer in evidence.methods else None
-    if verdict == "clear":
-        return best
-    if preferred is not None and preferred in (peers if verdict == "equivalent" else eligible):
-        return preferred
-    return min(peers) if verdict == "equivalent" else best
-
-
-def discordant_people(evidence: Evidence, a: int, b: int) -> tuple[int, int]:
-    """Participants in whom only method a failed, and in whom only b failed."""
-    failing = failing_people(evidence)
-    return int((failing[:, a] & ~failing[:, b]).sum()), int((failing[:, b] & ~failing[:, a]).sum())
-
-
-def mcnemar(evidence: Evidence, a: int, b: int) -> float:
-    """Exact McNemar p of the failures of two methods, by participant."""
-    return mcnemar_exact(*discordant_people(evidence, a, b))
-
-
-def _judge_by_failures(evidence: Evidence, only: int, params: DecisionParams) -> Judgement:
-    """Judge where one method alone passes: how sure is it that it fails in fewer people?
-
-    The share of discordant participants in whom the other failed has the posterior Beta(1 + c, 1 + b);
-    the probability that it is above one half is the probability that the other method fails more.
-    """
-    from scipy.stats import beta
-
+    methods = evidence.methods
     rates = failure_rates(evidence)
-    rival = min((m for m in range(len(rates)) if m != only), key=lambda m: (rates[m], m))
-    only_failed, rival_failed = discordant_people(evidence, only, rival)
-    better = float(beta.sf(0.5, 1 + rival_failed, 1 + only_failed))
-    n = evidence.people.size
-    is_clear = better >= params.min_probability and n >= params.min_participants
-    posterior = Posterior(better, 0.0, 1.0 - better)
-    return Judgement(only, "clear" if is_clear else "undecided", "failures", only, rival, posterior, (only,), n)
+    eligible = tuple(m for m, rate in enumerate(rates) if rate <= params.max_fail)
+    if not eligible or not len(evidence.image_id):
+        return Judgement(None, "none", "nothing", eligible=eligible)
+    if len(methods) == 1:
+        return Judgement(0, "undecided", "single", best=0, eligible=eligible)
+    pairs = {(a, b): compare_pair(evidence, a, b, params) for a, b in combinations(range(len(methods)), 2)}
+    ruling = _choose_ruling(pairs, eligible, params)
+    shown = ruling or _first_known(pairs, eligible, ("predicted_dice",))
+    order = _rank(pairs, shown, eligible, rates, len(methods))
+    best, rival = order[0], order[1]
+    reasons: list[str] = []
+    contradictions: list[str] = []
+    outcomes = {}
+    for other in order[1:]:
+        outcomes[other], why, against = _judge_pair(evidence, _turned(pairs, best, other), best, other, ruling, params)
+        reasons += why
+        contradictions += against
+
+    def conclude(method: int, verdict: str, basis: str, key: str | None) -> Judgement:
+        words = tuple(dict.fromkeys(reasons)), tuple(dict.fromkeys(contradictions))
+        return Judgement(method, verdict, basis, key, best, rival, eligible, pairs, *words)
+
+    if all(outcome == "failures" for outcome in outcomes.values()):
+        return conclude(best, "clear", "failures", "failures")
+    if all(outcome in ("clear", "failures") for outcome in outcomes.values()):
+        return conclude(best, "clear", "endpoint", ruling)
+    peers = [best, *(m for m, outcome in outcomes.items() if outcome == "equivalent" and m in eligible)]
+    if len(peers) > 1 and all(outcome != "undecided" for m, outcome in outcomes.items() if m in eligible):
+        kept = _preferred(evidence, peers, params)
+        return conclude(min(peers) if kept is None else kept, "equivalent", "endpoint", ruling)
+    if ruling is not None:
+        return conclude(best, "undecided", "endpoint", ruling)
+    kept = _preferred(evidence, eligible, params)
+    if shown is None:
+        return conclude(min(eligible) if kept is None else kept, "undecided", "nothing", None)
+    return conclude(best if kept is None else kept, "undecided", "triage", shown)
 
 
-def leave_one_out(evidence: Evidence, endpoint: Endpoint, params: DecisionParams) -> dict[str, object]:
-    """Say how often the conclusion changes when one participant is left out.
+def _needed(key: str, params: DecisionParams) -> int:
+    """People from which on an endpoint counts."""
+    if key in ("csa_error", "csa_error_rms", "dice", "nsd", "bias"):
+        return params.min_references
+    return 1 if key in ("failures", "predicted_dice") else params.min_repeats
 
-    Returns
-    -------
-    dict
-        n_drops, n_flips, share, participants (those whose absence changes the kept method, or the verdict
-        if the rule of `min_participants` is set aside: dropping one of six would always break it).
-    """
-    relaxed = replace(params, min_participants=0)
-    n_samples = max(1000, params.n_posterior // 10)  # probabilities to 0.004 are enough to see a flip
-    whole = judge(evidence, endpoint, relaxed, stream(params, STAGE_LEAVE_OUT), n_samples)
-    flips = []
-    people = evidence.people
-    for person in people if people.size > 1 else ():
-        rest = evidence.subset(evidence.subject != person)
-        again = judge(
-            rest,
-            endpoint.without(person),
-            relaxed,
-            stream(params, STAGE_LEAVE_OUT),
-            n_samples,
+
+def _first_known(pairs: Pairs, eligible: tuple[int, ...], keys: tuple[str, ...], params: DecisionParams | None = None):
+    """Return the first key that all pairs of the eligible methods know in enough people."""
+    wanted = [pairs[pair] for pair in combinations(eligible, 2)] or list(pairs.values())
+    for key in keys:
+        if all(key in each and (params is None or each[key].n >= _needed(key, params)) for each in wanted):
+            return key
+    return None
+
+
+def _choose_ruling(pairs: Pairs, eligible: tuple[int, ...], params: DecisionParams) -> str | None:
+    """Choose the endpoint that rules: the first of the plan that is known. Overlap stands in where no area is known."""
+    keys: list[str] = []
+    for key in params.endpoints:
+        keys += ["csa_error", "csa_error_rms", "dice", "nsd"] if key == "csa_error" else [key]
+    return _first_known(pairs, eligible, tuple(keys), params)
+
+
+def _turned(pairs: Pairs, a: int, b: int) -> dict[str, Comparison]:
+    """Comparisons of a pair with method a first."""
+    return {key: one.of(a) for key, one in pairs[min(a, b), max(a, b)].items()}
+
+
+def _rank(pairs: Pairs, key: str | None, eligible: tuple[int, ...], rates: NDArray, n_methods: int) -> list[int]:
+    """Order methods: eligible ones first, by the mean advantage over the other eligible ones, then by their place."""
+
+    def advantage(m: int) -> float:
+        if key is None or m not in eligible:
+            return 0.0
+        found = [_turned(pairs, m, other).get(key) for other in eligible if other != m]
+        known = [one.estimate for one in found if one is not None and np.isfinite(one.estimate)]
+        return float(np.mean(known)) if known else 0.0
+
+    return sorted(
+        range(n_methods), key=lambda m: (m not in eligible, -round(advantage(m), 12), round(float(rates[m]), 12), m)
+    )
+
+
+def _preferred(evidence: Evidence, among, params: DecisionParams) -> int | None:
+    """Return the preferred method if it is among some."""
+    found = evidence.methods.index(params.prefer) if params.prefer in evidence.methods else None
+    return found if found in among else None
+
+
+def _judge_pair(
+    evidence: Evidence, known: Mapping[str, Comparison], a: int, b: int, ruling: str | None, params: DecisionParams
+) -> tuple[str, list[str], list[str]]:
+    """Judge whether method a is better than b: clear, failures, equivalent or undecided; why; contradictions."""
+    name, other = evidence.methods[a], evidence.methods[b]
+    failures, main = known["failures"], known.get(ruling or "")
+    lower = _lower_classes(known, ruling, params)
+    against = [
+        f"by {one.kind.words} {evidence.methods[one.winner]} is better"
+        for one in lower
+        if one.winner is not None and main is not None and main.winner is not None and one.winner != main.winner
+    ]
+    if main is not None and failures.winner is not None and main.winner not in (None, failures.winner):
+        against.append(f"{evidence.methods[main.winner]} is better by {main.kind.words}, but fails more often")
+    contrasts = _opposed_contrasts(evidence, main)
+    against += contrasts
+    doubts = [] if main is None else _doubts(evidence, known, main, name, other, params)
+    if failures.winner == a and failures.n >= params.min_participants and not against and _enough_sites(failures):
+        return "failures", [], []
+    if main is None:
+        return "undecided", [], against
+    if main.winner == a and not doubts and not against:
+        return "clear", [], []
+    if not against and _is_equivalent(known, main, params):
+        return "equivalent", [], []
+    is_reason = main.winner == a or main.n < params.min_participants
+    why = doubts if is_reason else _why_not_equivalent(known, main, params)
+    return "undecided", why, against
+
+
+def _lower_classes(known: Mapping[str, Comparison], ruling: str | None, params: DecisionParams) -> list[Comparison]:
+    """Endpoints of the plan other than the ruling one, where enough people have them."""
+    keys = [
+        key for name in params.endpoints for key in (("csa_error", "csa_error_rms") if name == "csa_error" else (name,))
+    ]
+    return [known[key] for key in keys if key != ruling and key in known and known[key].n >= _needed(key, params)]
+
+
+def _opposed_contrasts(evidence: Evidence, main: Comparison | None) -> list[str]:
+    """Say where contrasts favour different methods beyond the margin."""
+    if main is None:
+        return []
+    sides: dict[int, list[str]] = {}
+    for contrast, one in main.by_contrast.items():
+        if one.leaning is not None:
+            sides.setdefault(one.leaning, []).append(contrast)
+    if len(sides) < 2:
+        return []
+    parts = [f"{evidence.methods[m]} in {', '.join(names)}" for m, names in sorted(sides.items())]
+    return [f"contrasts favour different methods: {' and '.join(parts)}"]
+
+
+def _enough_sites(one: Comparison) -> bool:
+    """Whether sites are one, or enough to tell their spread."""
+    return one.n_sites == 1 or one.n_sites >= MIN_SITES
+
+
+def _doubts(
+    evidence: Evidence, known: Mapping[str, Comparison], main: Comparison, name: str, other: str, params: DecisionParams
+) -> list[str]:
+    """Say what keeps a difference from being clear."""
+    doubts = []
+    if main.n < params.min_participants:
+        doubts.append(
+            f"{main.n} participants could be compared; fewer than {params.min_participants} never give a clear verdict"
         )
-        if (again.method, again.verdict) != (whole.method, whole.verdict):
-            flips.append(str(person))
-    n_drops = people.size if people.size > 1 else 0
-    return {
-        "n_drops": n_drops,
-        "n_flips": len(flips),
-        "share": len(flips) / n_drops if n_drops else None,
-        "participants": flips,
-    }
+    if not _enough_sites(main):
+        doubts.append(
+            f"the participants come from {main.n_sites} sites; below {MIN_SITES} nothing is clear by all sites "
+            "together,"
+            " for their spread is not known"
+        )
+    failures = known["failures"]
+    if failures.estimate < -failures.margin:
+        doubts.append(f"{name} fails more often than {other}, by {-100 * failures.estimate:.0f} points")
+    for key in GATES:
+        gate = known.get(key)
+        if gate is not None and key != main.key and gate.n >= params.min_references and gate.estimate < -gate.margin:
+            doubts.append(f"{name} is worse by {gate.kind.words}, by {-gate.estimate:.3f}")
+    return doubts
 
 
-def decide_by_endpoint(evidence: Evidence, params: DecisionParams) -> tuple[Judgement, Endpoint, list[str]]:
-    """Choose the endpoint and judge; the endpoint is chosen among the eligible methods' data.
+def _is_equivalent(known: Mapping[str, Comparison], main: Comparison, params: DecisionParams) -> bool:
+    """Whether every endpoint that is known lies within its margins, in all and in no contrast beyond."""
+    if main.n < params.min_participants:
+        return False
+    if any(abs(one.estimate) > one.margin for one in main.by_contrast.values()):
+        return False
+    return all(known[key].is_within for key in EQUIVALENCE if key in known and known[key].n >= _needed(key, params))
+
+
+def _why_not_equivalent(known: Mapping[str, Comparison], main: Comparison, params: DecisionParams) -> list[str]:
+    """Name the endpoints whose interval crosses a margin where the ruling one does not."""
+    if not main.is_within:
+        return []
+    crossing = [
+        known[key].kind.words
+        for key in EQUIVALENCE
+        if key in known and known[key].n >= _needed(key, params) and not known[key].is_within
+    ]
+    if not crossing:
+        return []
+    return [f"the methods are equal by {main.kind.words}, but not proven so by {', '.join(crossing)}"]
+
+
+def judge_with_doubt(evidence: Evidence, params: DecisionParams) -> tuple[Judgement, Judgement | None]:
+    """Judge with all references, and without those corrected from the output of a compared method.
 
     Returns
     -------
     judgement : Judgement
-    endpoint : Endpoint
-    notes : list of str
+        Undecided where both disagree.
+    without : Judgement or None
+        None where no reference was made so.
     """
-    endpoint, notes = choose_endpoint(evidence, params, eligible_methods(evidence, params))
-    return judge(evidence, endpoint, params, stream(params, STAGE_JUDGE)), endpoint, notes
+    whole = judge(evidence, params)
+    doubtful = np.isin(evidence.reference_from, evidence.methods)
+    if not doubtful.any():
+        return whole, None
+    values = {key: value.copy() for key, value in evidence.values.items()}
+    for key in ("dice", "nsd", "csa_error_pct"):
+        values[key][doubtful] = np.nan
+    without = judge(replace(evidence, values=values), params)
+    is_settled = whole.verdict in ("clear", "equivalent")
+    if not is_settled or (without.verdict, without.method) == (whole.verdict, whole.method):
+        return whole, without
+    sources = ", ".join(sorted(set(evidence.reference_from[doubtful].tolist())))
+    why = (
+        f"the verdict rests on references that were made by correcting masks of {sources}; without them it does not "
+        "hold"
+    )
+    return replace(whole, verdict="undecided", contradictions=(*whole.contradictions, why)), without

@@ -39,19 +39,21 @@ def compare_with_reference(
     labelled = labelled_slices(reference)
     inside, truth = mask[:, :, labelled], reference[:, :, labelled]
     distance = compute_surface_distance(inside, truth, zooms)
-    reference_csa = compute_shape(reference, zooms).csa_mm2
-    both = np.isfinite(shape.csa_mm2) & np.isfinite(reference_csa)
-    error = float("nan")
-    if both.any():
-        error = 100.0 * float(shape.csa_mm2[both].mean() / reference_csa[both].mean() - 1.0)
     return {
         "dice": compute_dice(inside, truth),
         "hd95_mm": distance.hd95_mm,
         "assd_mm": distance.assd_mm,
         "nsd": distance.nsd,
         "nsd_tolerance_mm": distance.nsd_tolerance_mm,
-        "csa_error_pct": error,
+        "csa_error_pct": compute_area_error(shape, reference, zooms),
     }
+
+
+def compute_area_error(shape: SliceShape, reference: NDArray[np.bool_], zooms: ArrayLike) -> float:
+    """Compute the error of a mask's mean CSA over the slices where a reference has cord too, percent; NaN if none."""
+    reference_csa = compute_shape(reference, zooms).csa_mm2
+    both = np.isfinite(shape.csa_mm2) & np.isfinite(reference_csa)
+    return 100.0 * float(shape.csa_mm2[both].mean() / reference_csa[both].mean() - 1.0) if both.any() else float("nan")
 
 
 def compare_masks(

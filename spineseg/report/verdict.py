@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from spineseg.decision.report_text import verdict_sentence
+from spineseg.decision.report_tables import format_interval, format_value
+from spineseg.decision.report_text import trust_lines, verdict_sentence
 from spineseg.decision.wording import percent
 from spineseg.studyfolder.decisions import Decision
 
@@ -62,7 +63,7 @@ def word_verdict(decision: Decision | None) -> Verdict:
     return Verdict(
         verdict_sentence(content),
         _reason(content),
-        tuple(_doubts(content)),
+        tuple(trust_lines(content)),
         probability_shares(content),
         decision.verdict,
     )
@@ -70,40 +71,17 @@ def word_verdict(decision: Decision | None) -> Verdict:
 
 def _reason(decision: Mapping[str, Any]) -> str:
     """Return the difference that the verdict rests on, in a sentence; an empty string where nothing was compared."""
-    gap, interval = decision["difference"], decision["ci95"]
-    if gap is None:
+    if decision["difference"] is None:
         return ""
-    words = decision["endpoint_words"] or "failures"
-    unit = f" {decision['unit']}" if decision["unit"] else ""
-    between = f" (95 % interval {interval[0]:+.3g} to {interval[1]:+.3g})" if interval and None not in interval else ""
-    text = (
-        f"Judged by {words} in {decision['n_compared']} participants: mean advantage of {decision['best']}"
-        f" {gap:+.3g}{unit}{between}"
+    key = "failures" if decision["endpoint"] == "failure_rate" else decision["endpoint"]
+    interval = format_interval(decision["ci90"], key)
+    return (
+        f"Judged by {decision['endpoint_words']} in {decision['n_compared']} participants: advantage of "
+        f"{decision['best']}"
+        f" {format_value(decision['difference'], key, signed=True)}{' %' if '%' in decision['unit'] else ''}"
+        f"{f' (90 % interval {interval})' if interval else ''}; differences up to"
+        f" {format_value(decision['margin'], key)} count as none."
     )
-    return f"{text}; differences up to {decision['rope']:g}{unit} count as none." if decision["rope"] else f"{text}."
-
-
-def _doubts(decision: Mapping[str, Any]) -> list[str]:
-    """Return what a reader must know before relying on the verdict."""
-    doubts = []
-    if decision["verdict"] == "undecided":
-        pilots = decision["pilots"]
-        if further := pilots["further_needed"]:
-            doubts.append(f"About {further} more participants would be needed for a verdict.")
-        elif (searched := pilots["searched_up_to"]) is not None:
-            doubts.append(f"Even {searched} participants would probably not give a verdict: the methods hardly differ.")
-    stability = decision["stability"]
-    if stability["n_flips"]:
-        n, total = stability["n_flips"], stability["n_drops"]
-        which = "one participant" if n == 1 else f"any one of {n} participants"
-        doubts.append(f"Leaving out {which} (of {total}) would change it: the evidence is thin.")
-    doubts += [_sentence(text) for text in (*decision["notes"], *decision["cautions"])]
-    return doubts
-
-
-def _sentence(text: str) -> str:
-    """Return the text with a capital letter and a full stop."""
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
 def probability_shares(numbers: Mapping[str, Any]) -> tuple[Share, ...]:

@@ -18,6 +18,7 @@ images.tsv lists every image, and the reason where one is not part of the study.
 
 report.html                  start here: the decision and its evidence on one page
 qc/index.html                every image, slice by slice, by every method
+plan.json                    what was planned of the decision before the pilot, with its hash
 decision.json, decision.md   which method to keep, why, how sure, and what would change it
 derivatives/labels/          the kept masks, <source>_label-SC_seg.nii.gz; correct them in place, they are
                              not overwritten once they were changed

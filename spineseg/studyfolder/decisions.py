@@ -6,9 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from spineseg.errors import InputError
+from spineseg.provenance import sha256_json
 from spineseg.studyfolder.files import listed, read_record, read_rows, write_table
 from spineseg.studyfolder.layout import StudyFolder
 from spineseg.studyfolder.manifests import ManifestEntry
@@ -16,6 +18,34 @@ from spineseg.studyfolder.sidecars import MadeBy
 from spineseg.writing import write_json
 
 VERDICTS = ("clear", "equivalent", "undecided", "none", "override")
+
+
+_TEXT, _NUMBER, _LIST, _MAPPING = str | None, float | int | None, list | None, dict | None
+
+DECISION_KEYS: Mapping[str, type | UnionType] = {
+    **dict.fromkeys(("dataset", "verdict", "unit", "config_sha256"), str),
+    **dict.fromkeys(("method", "best", "runner_up", "endpoint", "endpoint_words"), _TEXT),
+    **dict.fromkeys(("n_participants", "n_images", "n_compared", "seed"), int),
+    **dict.fromkeys(("difference", "margin", "advantage_on_people_left_out"), _NUMBER),
+    **dict.fromkeys(("ci90", "ci95"), _LIST),
+    **dict.fromkeys(("override", "probability", "prediction_against_truth"), _MAPPING),
+    **dict.fromkeys(
+        (
+            *("methods", "endpoints", "contradictions", "reasons", "differential_bias", "agreement"),
+            *("prediction_fitted_for", "study", "cautions", "notes", "excluded"),
+        ),
+        list,
+    ),
+    **dict.fromkeys(
+        (
+            *("computed", "method_by_contrast", "plan", "failures", "per_contrast", "per_site", "references"),
+            *("area_errors", "summary", "reliability", "predicted_area_error_pct", "flagged", "stability", "pilots"),
+            *("parameters", "versions", "code_sha256", "weights_sha256"),
+        ),
+        dict,
+    ),
+}
+"""Keys that every decision has, and what they hold: what reads one relies on them."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +71,13 @@ class Decision:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Decision:
         """Make a record of what the file holds."""
+        for key, kind in DECISION_KEYS.items():
+            if not isinstance(document[key], kind) or isinstance(document[key], bool):
+                raise TypeError(f"{key}: {str(document[key])[:40]!r}")
         if document["verdict"] not in VERDICTS:
             raise ValueError(f"expected a verdict among {', '.join(VERDICTS)}, found {document['verdict']!r}")
+        if document["method"] is None and document["verdict"] != "none":
+            raise ValueError(f"expected a method with the verdict {document['verdict']}, found none")
         return cls(document["method"], document["verdict"], document["computed"]["method"], document)
 
 
@@ -85,6 +120,50 @@ def decided_method(path: str | Path) -> str:
     if method is None:
         raise InputError(f"{path}: keeps no method; read decision.md, or choose one by the config key override")
     return method
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``plan.json``: what was planned of the decision before its first image was segmented.
+
+    Parameters
+    ----------
+    content : mapping
+    sha256 : str
+        Of the content.
+    before_pilot : bool
+        False where images had been segmented already.
+    """
+
+    content: Mapping[str, Any]
+    sha256: str
+    before_pilot: bool
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Plan:
+        """Make a record of what the file holds."""
+        if sha256_json(content["content"]) != content["sha256"]:
+            raise ValueError("the plan does not have the checksum that stands beside it")
+        return cls(content["content"], content["sha256"], content["before_pilot"])
+
+
+def find_plan(folder: StudyFolder) -> Plan | None:
+    """Read the plan of a study, or return None where there is none.
+
+    Raises
+    ------
+    InputError
+        If it is damaged.
+    """
+    if not folder.plan.is_file():
+        return None
+    mend = "restore it from a copy, or delete it: the decision then says that no plan was made before the pilot"
+    return read_record(folder.plan, Plan.from_json, "the plan of a decision", mend)
+
+
+def write_plan(folder: StudyFolder, plan: Plan) -> None:
+    """Write the plan of a study."""
+    write_json(folder.plan, asdict(plan))
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,37 @@ def iterate_table(path: str | Path, needed: Iterable[str]) -> Iterator[tuple[int
         raise InputError(f"{path}, line {reader.line_num}: not a table ({_one_line(error)}); {MEND}") from error
 
 
+def stream_table(path: str | Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """Yield line number and some cells of every row of a tab-separated table, which is never in memory as a whole.
+
+    Raises
+    ------
+    InputError
+        If the table is missing or damaged, lacks a column, or a row has too few or too many cells.
+    """
+    path = Path(path)
+    try:
+        with (
+            gzip.open(path, "rt", encoding="utf-8-sig")
+            if path.suffix == ".gz"
+            else path.open(encoding="utf-8-sig") as rows
+        ):
+            header = next(rows, "").rstrip("\n").split("\t")
+            if missing := [name for name in columns if name not in header]:
+                raise InputError(f"{path}: expected the column {missing[0]}, found {', '.join(header)}; {MEND}")
+            places = [header.index(name) for name in columns]
+            for number, line in enumerate(rows, start=2):
+                cells = line.rstrip("\n").split("\t")
+                if len(cells) != len(header):
+                    found = f"expected {len(header)} cells, found {len(cells)}"
+                    raise InputError(f"{path}, line {number}: {found}; {MEND}")
+                yield number, [cells[place] for place in places]
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such table; run the same snakemake command, which makes it") from error
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        raise InputError(f"{path}: not a whole table ({_one_line(error)}); {MEND}") from error
+
+
 def read_rows(path: str | Path, parse: Callable[[dict[str, str]], T], needed: Iterable[str]) -> list[T]:
     """Read a table as typed rows.
 

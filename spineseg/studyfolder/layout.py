@@ -73,6 +73,11 @@ class StudyFolder:
         return self.root / "README"
 
     @property
+    def plan(self) -> Path:
+        """What was planned of the decision before the pilot."""
+        return self.root / "plan.json"
+
+    @property
     def decision(self) -> Path:
         """What to keep, for programs."""
         return self.root / "decision.json"

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import gzip
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spineseg.errors import InputError
 from spineseg.measures import AGREEMENT, METRICS, SLICE_SHAPE
-from spineseg.studyfolder.files import MEND, parse_numbers, read_rows, read_text_table, write_table
+from spineseg.studyfolder.files import (
+    MEND,
+    NOT_AVAILABLE,
+    parse_numbers,
+    read_rows,
+    read_text_table,
+    stream_table,
+    write_table,
+)
 from spineseg.studyfolder.images import StudyImage
 from spineseg.studyfolder.layout import TABLES, Stage, StudyFolder
 from spineseg.studyfolder.sidecars import NO_CORD
 from spineseg.writing import open_whole, write_text
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
 IDENTITY = ("image_id", "subject", "session", "run", "suffix", "contrast")
 
@@ -188,6 +198,33 @@ def _check_cells(path: str | Path, text: str) -> None:
         if line.count("\t") != wanted and (line or number <= len(lines)):
             found = line.count("\t") + 1
             raise InputError(f"{path}, line {number}: expected {wanted + 1} cells, found {found}; {MEND}")
+
+
+def read_profiles(path: str | Path, images: Collection[str]) -> dict[tuple[str, str], NDArray[np.float32]]:
+    """Read the areas of some images' slices from ``slices.tsv.gz`` line by line, for a cohort's fill memory.
+
+    Returns
+    -------
+    dict
+        Image and method to (n, 2): height of the slice's centroid in the scanner (mm) and area (mm²), where both are
+        known.
+
+    Raises
+    ------
+    InputError
+        If the table is missing or damaged.
+    """
+    import numpy as np
+
+    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    wanted = set(images)
+    for line, cells in stream_table(path, ("image_id", "method", "centroid_z_mm", "csa_mm2")):
+        if cells[0] in wanted and NOT_AVAILABLE not in cells[2:]:
+            try:
+                found.setdefault((cells[0], cells[1]), []).append((float(cells[2]), float(cells[3])))
+            except ValueError as error:
+                raise InputError(f"{path}, line {line}: expected numbers, found {cells[2:]}; {MEND}") from error
+    return {key: np.array(values, np.float32) for key, values in found.items()}
 
 
 def write_chunk_tables(folder: StudyFolder, stage: Stage, chunk: str, tables: ChunkTables) -> list[Path]:

@@ -6,7 +6,6 @@ The table of docs/content.md is what this test sees; with SPINESEG_WRITE_DOCS=1 
 from __future__ import annotations
 
 import gzip
-import json
 import os
 import re
 import shutil
@@ -284,5 +283,5 @@ def test_the_same_inputs_make_the_same_bytes(people, tmp_path):
         files = [*study.results.glob("sub-*/**/*.nii.gz"), *study.results.glob("**/tables/*.ts*")]
         files += [study.results / name for name in ("decision.json", "decision.md", "images.tsv")]
         found.append({str(f.relative_to(study.results)): f.read_bytes() for f in files if f.name != "timings.tsv"})
-        assert "seconds" not in json.loads((study.results / "decision.json").read_text())["secondary"]
+        assert "seconds" not in (study.results / "decision.json").read_text()
     assert found[0] == found[1]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from spineseg.contrasts import CORD_DARKER, SUFFIX_CONTRAST
+from spineseg.metrics.compare import compute_area_error
 from spineseg.metrics.overlap import compute_dice, labelled_slices
 from spineseg.metrics.shape import compute_shape
 from spineseg.phantom.dataset import HARD_CASES, SUFFIXES, make_image
@@ -188,4 +189,6 @@ def describe_case(known: KnownImage, image: JudgedImage, variant: str, kind: str
     }
     if is_empty:
         return identity
-    return identity | measure_evidence(image, mask, compute_shape(mask, image.volume.zooms))
+    shape = compute_shape(mask, image.volume.zooms)
+    error = compute_area_error(shape, known.reference, image.volume.zooms)
+    return identity | {"csa_error_pct": error} | measure_evidence(image, mask, shape)

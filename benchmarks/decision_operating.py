@@ -1,0 +1,375 @@
+"""How often the rule is wrong, and how often it decides: simulated pilots whose truth is known.
+
+    python benchmarks/decision_operating.py [-pilots 2000] [-jobs 2] [-docs docs/decision.md]
+
+Every pilot goes through `spineseg.decision.rule.judge_with_doubt`, which is what `spineseg decide` calls. "Wrong
+clear": the verdict is clear, and the kept method is not better by more than the margin. "Wrong equivalent": the
+verdict is equivalent, and one method is better by more than the margin. Each rate has its upper 95 % limit. The exit
+code is 1 where a rate is above 5 % or its limit above 7 %, or the power is short.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spineseg.decision.evidence import Evidence, Rating
+from spineseg.decision.params import DecisionParams, Repeats
+from spineseg.decision.rule import judge_with_doubt
+from spineseg.decision.statistics import binomial_limits
+from spineseg.measures import METRICS
+
+BEGIN, END = "<!-- table of decision_operating.py -->", "<!-- end of the table -->"
+MOST, MOST_LIMIT = 0.05, 0.07
+MARGIN, SD = 0.01, 0.03
+SIZES = (6, 8, 12, 20, 50, 200)
+
+Draw = Callable[[np.random.Generator, int], Evidence]
+
+
+USUAL, CHANGE = DecisionParams(), DecisionParams(repeats=Repeats(by_run=True))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One kind of pilot.
+
+    Parameters
+    ----------
+    name : str
+    draw : callable
+    sizes : tuple of int
+    better : int or None
+        Number of the method that is truly better by more than the margin.
+    least : dict of (int, str) to float
+        Share of a verdict that a number of people must reach.
+    params : DecisionParams
+    """
+
+    name: str
+    draw: Draw
+    sizes: tuple[int, ...] = SIZES
+    better: int | None = None
+    least: dict[tuple[int, str], float] = field(default_factory=dict)
+    params: DecisionParams = USUAL
+
+
+def make_evidence(
+    values: dict[str, NDArray],
+    contrasts: NDArray | None = None,
+    sites: NDArray | None = None,
+    failed: NDArray | None = None,
+) -> Evidence:
+    """Arrange (P, C, 2) values of two methods, NaN where a person has no such contrast, as the tables' reader does."""
+    first = next(iter(values.values()))
+    n, n_contrasts = first.shape[:2]
+    known = np.isfinite(first).all(axis=2) if contrasts is None else contrasts
+    person, contrast = np.nonzero(known)
+    names = np.char.add("p", np.char.zfill(np.arange(n).astype(str), 4))
+    subject = names[person]
+    images = np.char.add(np.char.add(subject, "_"), contrast.astype(str))
+    empty = np.full(len(images), "", dtype="<U8")
+    table = {name: np.full((len(images), 2), np.nan) for name in METRICS}
+    table |= {name: value[person, contrast] for name, value in values.items()}
+    site = empty if sites is None else sites.astype("<U8")[person]
+    lost = np.zeros((len(images), 2), bool) if failed is None else failed[person, contrast]
+    kind = np.array(["t1", "t2", "t2s", "dwi"])[contrast] if n_contrasts > 1 else np.full(len(images), "t2")
+    return Evidence(("a", "b"), images, subject, empty, empty, kind, lost, table, empty, empty, site)
+
+
+def dice_of(difference: NDArray, rng: np.random.Generator) -> NDArray:
+    """Dice of both methods with a given difference, (P, C, 2)."""
+    difference = difference if difference.ndim == 2 else difference[:, None]
+    base = 0.85 + 0.02 * rng.standard_normal(difference.shape)
+    return np.stack([base + difference / 2, base - difference / 2], axis=2)
+
+
+def by_difference(draw: Callable[[np.random.Generator, int], NDArray]) -> Draw:
+    """Pilots with references whose overlap alone is known: the difference of two Dice by person."""
+    return lambda rng, n: make_evidence({"dice": dice_of(draw(rng, n), rng)})
+
+
+def normal(mean: float, sd: float) -> Draw:
+    """Normal differences."""
+    return by_difference(lambda rng, n: rng.normal(mean, sd, n))
+
+
+def disasters(gain: float, share: float, loss: float, sd: float) -> Draw:
+    """Better by `gain`, but worse by `loss` in a share of the people."""
+    return by_difference(lambda rng, n: np.where(rng.random(n) < share, -loss, gain) + rng.normal(0, sd, n))
+
+
+def skewed(mean: float, sd: float) -> Draw:
+    """Differences with a long tail against the first method (exponential)."""
+    return by_difference(lambda rng, n: mean + sd * (1 - rng.exponential(1, n)))
+
+
+def lognormal(mean: float, sd: float) -> Draw:
+    """The same with a heavier tail: a lognormal of unit log SD, whose own SD is 2.16."""
+    return by_difference(lambda rng, n: mean + sd * (np.exp(0.5) - np.exp(rng.normal(0, 1, n))) / 2.16)
+
+
+def tied(steps: tuple[float, ...], shares: tuple[float, ...]) -> Draw:
+    """Differences of a few values."""
+    return by_difference(lambda rng, n: rng.choice(steps, n, p=shares))
+
+
+def at_sites(n_sites: int, mean: float, spread: float, *, equal: bool = True) -> Draw:
+    """People of several sites whose differences have a spread of their own."""
+
+    def draw(rng: np.random.Generator, n: int) -> Evidence:
+        share = np.arange(1, n_sites + 1) / np.arange(1, n_sites + 1).sum()
+        site = np.arange(n) % n_sites if equal else rng.choice(n_sites, n, p=share)
+        difference = mean + rng.normal(0, spread, n_sites)[site] + rng.normal(0, SD, n)
+        return make_evidence({"dice": dice_of(difference, rng)}, sites=site)
+
+    return draw
+
+
+def unequal_contrasts(mean: float, gap: float) -> Draw:
+    """Two contrasts with different means; three people in ten have the second."""
+
+    def draw(rng: np.random.Generator, n: int) -> Evidence:
+        both = mean + np.array([gap, -gap]) + rng.normal(0, 0.02, (n, 1)) + rng.normal(0, SD, (n, 2))
+        known = np.ones((n, 2), bool)
+        known[:, 1] = rng.random(n) < 0.3
+        return make_evidence({"dice": dice_of(both, rng)}, contrasts=known)
+
+    return draw
+
+
+def area_errors(sd_a: float, sd_b: float, *, r: float = 0.5, df: float = np.inf, bias: float = 0.0) -> Draw:
+    """Pilots with references: errors of the area in percent, correlated, with tails of Student's t; Dice alike."""
+
+    def draw(rng: np.random.Generator, n: int) -> Evidence:
+        e = rng.standard_normal((n, 2)) @ np.linalg.cholesky([[1, r], [r, 1]]).T
+        if np.isfinite(df):
+            e *= np.sqrt((df - 2) / rng.chisquare(df, (n, 1)))
+        errors = e * [sd_a, sd_b] + [bias, 0.0]
+        dice = dice_of(rng.normal(0, 0.005, n), rng)
+        return make_evidence({"csa_error_pct": errors[:, None, :], "dice": dice})
+
+    return draw
+
+
+def area_disasters(sd: float, share: float, size: float) -> Draw:
+    """The first method is a little more precise, but in a share of the people wrong by `size` percent."""
+
+    def draw(rng: np.random.Generator, n: int) -> Evidence:
+        errors = rng.normal(0, [0.8 * sd, sd], (n, 2))
+        errors[:, 0] += size * (rng.random(n) < share)
+        return make_evidence({"csa_error_pct": errors[:, None, :], "dice": dice_of(rng.normal(0, 0.005, n), rng)})
+
+    return draw
+
+
+def failing(p_a: float, p_b: float) -> Draw:
+    """Pilots without references in which methods fail in a share of the people."""
+
+    def draw(rng: np.random.Generator, n: int) -> Evidence:
+        lost = rng.random((n, 1, 2)) < [p_a, p_b]
+        return make_evidence({"predicted_dice": np.where(lost, 0.0, 0.9)}, failed=lost)
+
+    return draw
+
+
+def rated(share_a: float, share_b: float) -> Draw:
+    """Pilots with blind ratings."""
+
+    def draw(rng: np.random.Generator, n: int) -> Evidence:
+        plain = make_evidence({"predicted_dice": np.full((n, 1, 2), 0.9)})
+        answers = rng.choice(["a", "b", "same"], n, p=[share_a, share_b, 1 - share_a - share_b])
+        ratings = tuple(Rating(str(i), ("a", "b"), str(x)) for i, x in zip(plain.image_id, answers, strict=True))
+        return Evidence(**{**vars(plain), "ratings": ratings})
+
+    return draw
+
+
+def repeated(sd_a: float, sd_b: float, r: float = 0.5) -> Draw:
+    """Pilots with two runs of each person; areas at a level, percent of 70 mm²."""
+
+    def draw(rng: np.random.Generator, n: int) -> Evidence:
+        e = rng.standard_normal((2 * n, 2)) @ np.linalg.cholesky([[1, r], [r, 1]]).T * [sd_a, sd_b]
+        person, run = np.repeat(np.arange(n), 2), np.tile(["1", "2"], n)
+        subject = np.char.add("p", np.char.zfill(person.astype(str), 4))
+        images = np.array([f"{s}_run-{k}_T2w" for s, k in zip(subject, run, strict=True)])
+        empty = np.full(2 * n, "", dtype="<U8")
+        table = {name: np.full((2 * n, 2), np.nan) for name in METRICS}
+        table["csa_level_mm2"] = 70 * (1 + rng.normal(0, 0.1, n).repeat(2)[:, None] + e / 100)
+        lost = np.zeros((2 * n, 2), bool)
+        return Evidence(("a", "b"), images, subject, empty, run, np.full(2 * n, "t2"), lost, table, empty, empty, empty)
+
+    return draw
+
+
+def predicted(bias: float) -> Draw:
+    """Pilots without references: the prediction favours one of two equal methods."""
+
+    def draw(rng: np.random.Generator, n: int) -> Evidence:
+        return make_evidence({"predicted_dice": dice_of(rng.normal(bias, 0.01, n), rng)})
+
+    return draw
+
+
+CELLS = (
+    Cell("no difference, SD 0.03", normal(0, 0.03), (*SIZES, 64), least={(64, "equivalent"): 0.60}),
+    Cell("no difference, SD 0.06", normal(0, 0.06)),
+    Cell("mean 0.005, within the margin", normal(0.005, 0.03)),
+    Cell("mean 0.01, on the margin", normal(0.01, 0.03)),
+    Cell("mean 0.011, just beyond the margin", normal(0.011, 0.03), (*SIZES, 64), better=0),
+    Cell("mean 0.02", normal(0.02, 0.03), (*SIZES, 64), better=0),
+    Cell("mean 0.03", normal(0.03, 0.03), (6, 8, 12, 20), better=0, least={(20, "clear"): 0.80}),
+    Cell("better by 0.015, worse by 0.235 in 12 %; SD 0.03", disasters(0.015, 0.12, 0.235, 0.03), better=1),
+    Cell("the same; SD 0.01", disasters(0.015, 0.12, 0.235, 0.01), better=1),
+    Cell("the same; no other spread", disasters(0.015, 0.12, 0.235, 0.0), better=1),
+    Cell("equal, but worse by 0.3 in 5 %; SD 0.01", disasters(0.0, 0.05, 0.3, 0.01), better=1),
+    Cell("long tail, mean 0, SD 0.03", skewed(0, 0.03)),
+    Cell("long tail, mean 0, SD 0.06", skewed(0, 0.06)),
+    Cell("long tail, mean 0.01, on the margin", skewed(0.01, 0.03)),
+    Cell("long tail, mean -0.012", skewed(-0.012, 0.03), better=1),
+    Cell("lognormal tail, mean 0.005, SD 0.06", lognormal(0.005, 0.06)),
+    Cell("ties: 0 in 70 %, else 0.03 either way", tied((-0.03, 0.0, 0.03), (0.15, 0.7, 0.15))),
+    Cell("ties: 0.02 in half, -0.1 in 10 %", tied((-0.1, 0.0, 0.02), (0.1, 0.4, 0.5))),
+    Cell("2 sites, spread 0.02", at_sites(2, 0, 0.02)),
+    Cell("3 sites, spread 0.02", at_sites(3, 0, 0.02)),
+    Cell("4 sites, spread 0.02", at_sites(4, 0, 0.02), (*SIZES, 100)),
+    Cell("4 unequal sites, mean -0.015, spread 0.02", at_sites(4, -0.015, 0.02, equal=False), better=1),
+    Cell("6 unequal sites, spread 0.02", at_sites(6, 0, 0.02, equal=False), (12, 20, 50, 200)),
+    Cell("6 sites, mean 0.015, spread 0.02", at_sites(6, 0.015, 0.02), (12, 20, 50, 200), better=0),
+    Cell("unequal contrasts, mean 0", unequal_contrasts(0, 0.009)),
+    Cell("unequal contrasts, mean on the margin", unequal_contrasts(0.01, 0.004)),
+    Cell("unequal contrasts, mean 0.015", unequal_contrasts(0.015, 0.004), better=0),
+    Cell("area errors, SD 4 % both", area_errors(4, 4)),
+    Cell("area errors, SD 2 % both, little correlated", area_errors(2, 2, r=0.1)),
+    Cell("area errors, SD 4 and 5 %, within the margin", area_errors(4, 5)),
+    Cell("area errors, SD 4 % both, heavy tails", area_errors(4, 4, df=5)),
+    Cell("area errors, SD 1 and 2.25 %, on the margin", area_errors(1, 2.25)),
+    Cell("area errors, SD 2 and 4 %", area_errors(2, 4), better=0),
+    Cell("area errors, SD 2 % both, one biased by 10 %", area_errors(2, 2, bias=10), better=1),
+    Cell("area errors of 20 % in 10 % of people by the steadier method", area_disasters(3, 0.1, 20), better=1),
+    Cell("failures: 10 % both", failing(0.10, 0.10)),
+    Cell("failures: 10 and 15 %, on the margin", failing(0.10, 0.15)),
+    Cell("failures: 2 and 20 %", failing(0.02, 0.20), better=0),
+    Cell("ratings: 30 % either way", rated(0.3, 0.3)),
+    Cell("ratings: 45 and 35 %, on the margin", rated(0.45, 0.35)),
+    Cell("ratings: 70 and 10 %", rated(0.7, 0.1), better=0),
+    Cell("repeats: SD 2 % both", repeated(2, 2), params=CHANGE),
+    Cell("repeats: SD 1 and 2.25 %, on the margin", repeated(1, 2.25), params=CHANGE),
+    Cell("repeats: SD 1 and 4 %", repeated(1, 4), better=0, params=CHANGE),
+    Cell("prediction biased by 0.03", predicted(0.03)),
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Counts of a cell at one size."""
+
+    cell: int
+    size: int
+    pilots: int
+    clear: int
+    equivalent: int
+    wrong_clear: int
+    wrong_equivalent: int
+
+
+def run_cell(number: int, size: int, pilots: int, seed: int) -> Result:
+    """Simulate the pilots of one cell and size."""
+    cell = CELLS[number]
+    rng = np.random.default_rng([seed, number, size])
+    clear = equivalent = wrong_clear = wrong_equivalent = 0
+    for _ in range(pilots):
+        judgement, _ = judge_with_doubt(cell.draw(rng, size), cell.params)
+        is_clear, is_equivalent = judgement.verdict == "clear", judgement.verdict == "equivalent"
+        clear, equivalent = clear + is_clear, equivalent + is_equivalent
+        wrong_clear += is_clear and judgement.method != cell.better
+        wrong_equivalent += is_equivalent and cell.better is not None
+    return Result(number, size, pilots, clear, equivalent, wrong_clear, wrong_equivalent)
+
+
+def faults(result: Result) -> list[str]:
+    """Say what of a result does not hold."""
+    cell, found = CELLS[result.cell], []
+    for name, count in (("clear", result.wrong_clear), ("equivalent", result.wrong_equivalent)):
+        rate, limit = count / result.pilots, binomial_limits(count, result.pilots)[1]  # two-sided 90: upper 95 %
+        if rate > MOST or limit > MOST_LIMIT:
+            found.append(f"wrong {name} {100 * rate:.1f} % (limit {100 * limit:.1f} %)")
+    for (size, verdict), least in cell.least.items():
+        share = (result.clear if verdict == "clear" else result.equivalent) / result.pilots
+        if size == result.size and share < least:
+            found.append(f"{verdict} {100 * share:.1f} %, expected {100 * least:.0f} %")
+    return found
+
+
+def format_results(results: list[Result]) -> str:
+    """Return the table: by cell the largest error rates, and by size how often the rule decides."""
+    lines = [
+        "| pilots | better | wrong `clear`, most of all n (upper 95 % limit) | wrong `equivalent` | `clear` by n | "
+        "`equivalent` by n |",
+        "|" + " --- |" * 6,
+    ]
+    for number, cell in enumerate(CELLS):
+        mine = [r for r in results if r.cell == number]
+        cells = [cell.name, "-" if cell.better is None else ("first", "second")[cell.better]]
+        for counts in ([r.wrong_clear for r in mine], [r.wrong_equivalent for r in mine]):
+            worst = int(np.argmax(counts))
+            limit = binomial_limits(counts[worst], mine[worst].pilots)[1]
+            share = f"{100 * counts[worst] / mine[worst].pilots:.1f} % ({100 * limit:.1f})"
+            cells.append(f"{share}, n {mine[worst].size}" if counts[worst] else "0")
+        for name in ("clear", "equivalent"):
+            cells.append(
+                ", ".join(f"{r.size}: {100 * getattr(r, name) / r.pilots:.0f}" for r in mine if getattr(r, name))
+                or "never"
+            )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Simulate every cell, print the table, put it into the docs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-pilots", type=int, default=2000, help="of each cell and number of people")
+    parser.add_argument("-jobs", type=int, default=2)
+    parser.add_argument("-seed", type=int, default=1)
+    parser.add_argument("-only", default="", help="cells whose name has this text")
+    parser.add_argument("-docs", type=Path, help="Markdown file with the marks of the table")
+    args = parser.parse_args()
+    start = time.monotonic()
+    tasks = [(number, size) for number, cell in enumerate(CELLS) if args.only in cell.name for size in cell.sizes]
+    with ProcessPoolExecutor(args.jobs) as pool:
+        jobs = [pool.submit(run_cell, number, size, args.pilots, args.seed) for number, size in tasks]
+        results = []
+        for job in jobs:
+            results.append(job.result())
+            r = results[-1]
+            print(
+                f"{CELLS[r.cell].name}, n {r.size}: clear {r.clear}, equivalent {r.equivalent}, wrong "
+                f"{r.wrong_clear}, {r.wrong_equivalent} of {r.pilots}",
+                *faults(r),
+                flush=True,
+            )
+    wrong = [f"{CELLS[r.cell].name}, n {r.size}: {text}" for r in results for text in faults(r)]
+    minutes = (time.monotonic() - start) / 60
+    if not args.only:
+        text = f"{format_results(results)}\n\n{args.pilots} pilots of each kind and number of people, seed {args.seed}."
+        print(text)
+        if args.docs:
+            before, rest = args.docs.read_text().split(BEGIN)
+            args.docs.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")
+    print(f"{minutes:.1f} minutes on {args.jobs} cores; {len(wrong)} faults", *wrong, sep="\n")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""Areas of one person's images on the same stretch of cord: between repeats, and between contrasts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spineseg.decision.evidence import Evidence
+from spineseg.decision.params import Repeats
+
+MIN_OVERLAP_MM = 10.0
+"""Shortest common stretch that counts: half a vertebra; shorter ones hold too few thick slices."""
+
+LEVEL_AREA = "csa_level_mm2"
+"""The area at the plan's level, where it is known."""
+
+_REPEAT_ENTITIES = re.compile(r"_(ses|run)-[^_]+")
+
+
+def repeat_groups(evidence: Evidence, repeats: Repeats) -> list[list[NDArray[np.intp]]]:
+    """Return sets of images that repeat each other, each a list of repeats of one image or more.
+
+    Runs repeat each other within a session if declared; of named sessions, each session is one repeat (its runs too are
+    repeats if both are declared). Images that differ in anything else than session and run never repeat each other.
+    """
+    groups: dict[tuple[str, ...], dict[tuple[str, str], list[int]]] = {}
+    for n, name in enumerate(evidence.image_id.tolist()):
+        session, run = str(evidence.session[n]), str(evidence.run[n])
+        is_named = session in repeats.sessions
+        if not (is_named or repeats.by_run):
+            continue
+        key = (_REPEAT_ENTITIES.sub("", name), str(evidence.subject[n]), "" if is_named else session)
+        one = (session, run if repeats.by_run else "")
+        groups.setdefault(key, {}).setdefault(one, []).append(n)
+    return [[np.array(n) for n in each.values()] for each in groups.values() if len(each) > 1]
+
+
+def contrast_groups(evidence: Evidence) -> Iterator[list[NDArray[np.intp]]]:
+    """Yield the images of a person's session by contrast, where it has several."""
+    groups: dict[tuple[str, str], dict[str, list[int]]] = {}
+    for n, subject in enumerate(evidence.subject.tolist()):
+        by_contrast = groups.setdefault((subject, str(evidence.session[n])), {})
+        by_contrast.setdefault(str(evidence.contrast[n]), []).append(n)
+    for each in groups.values():
+        if len(each) > 1:
+            yield [np.array(n) for n in each.values()]
+
+
+def common_areas(evidence: Evidence, parts: Sequence[NDArray[np.intp]]) -> NDArray[np.float64] | None:
+    """Return the mean area of each part by method, (k, M), mm², all over the same cord; None where that is not known.
+
+    At the plan's level where every image has it, else on the heights in the scanner that every method found in every
+    image.
+    """
+    images = np.concatenate(parts)
+    if LEVEL_AREA in evidence.values and np.isfinite(evidence.values[LEVEL_AREA][images]).all():
+        return np.stack([evidence.values[LEVEL_AREA][part].mean(axis=0) for part in parts])
+    found = {
+        (n, m): profile
+        for n in images.tolist()
+        for m, method in enumerate(evidence.methods)
+        if (profile := evidence.profiles.get((str(evidence.image_id[n]), method))) is not None and len(profile)
+    }
+    if len(found) < len(images) * len(evidence.methods):
+        return None
+    low = max(float(profile[:, 0].min()) for profile in found.values())
+    high = min(float(profile[:, 0].max()) for profile in found.values())
+    if high - low < MIN_OVERLAP_MM:
+        return None
+    means = {key: _mean_between(profile, low, high) for key, profile in found.items()}
+    n_methods = range(len(evidence.methods))
+    return np.array([[np.mean([means[n, m] for n in part.tolist()]) for m in n_methods] for part in parts])
+
+
+def _mean_between(profile: NDArray, low: float, high: float) -> float:
+    """Mean area between two heights: linear between slices, so that slice thickness does not matter."""
+    ordered = profile[np.argsort(profile[:, 0], kind="stable")]
+    heights = np.linspace(low, high, 101)  # 101 points: steps far below a slice
+    return float(np.interp(heights, ordered[:, 0], ordered[:, 1]).mean())
+
+
+def repeat_variances(evidence: Evidence, repeats: Repeats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Compute the variance of the area over each person's repeats.
+
+    Returns
+    -------
+    variance : (P, M) ndarray
+        Percent², mean over the person's sets of repeats weighted by their degrees of freedom; NaN without repeats.
+    df : (P,) ndarray
+        Degrees of freedom.
+    """
+    people = {name: n for n, name in enumerate(evidence.people.tolist())}
+    sums, df = np.zeros((len(people), len(evidence.methods))), np.zeros(len(people))
+    for parts in repeat_groups(evidence, repeats):
+        areas = common_areas(evidence, parts)
+        if areas is None:
+            continue
+        p, free = people[str(evidence.subject[parts[0][0]])], len(parts) - 1
+        sums[p] += free * 1e4 * areas.var(axis=0, ddof=1) / areas.mean(axis=0) ** 2
+        df[p] += free
+    return np.divide(sums, df[:, None], out=np.full(sums.shape, np.nan), where=df[:, None] > 0), df
+
+
+def inter_contrast_sd(evidence: Evidence) -> NDArray[np.float64]:
+    """Compute the SD over contrasts of the mean CSA per participant, (P, M), mm², averaged over sessions."""
+    people = {name: n for n, name in enumerate(evidence.people.tolist())}
+    sums, count = np.zeros((len(people), len(evidence.methods))), np.zeros(len(people))
+    for parts in contrast_groups(evidence):
+        areas = common_areas(evidence, parts)
+        if areas is not None:
+            p = people[str(evidence.subject[parts[0][0]])]
+            sums[p] += areas.std(axis=0, ddof=1)
+            count[p] += 1
+    return np.divide(sums, count[:, None], out=np.full(sums.shape, np.nan), where=count[:, None] > 0)

@@ -1,0 +1,66 @@
+"""The plan before looking: written when the pilot starts, and held beside what is asked later."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from spineseg.decision.params import DecisionParams
+from spineseg.provenance import sha256_json
+from spineseg.studyfolder.decisions import Plan, find_plan, write_plan
+from spineseg.studyfolder.layout import StudyFolder
+
+
+def fix_plan(folder: StudyFolder, params: DecisionParams, *, is_started: bool) -> Plan:
+    """Write the plan of a study, unless it has one and its first images are segmented.
+
+    Parameters
+    ----------
+    folder : StudyFolder
+    params : DecisionParams
+    is_started : bool
+        Whether any image has been segmented.
+
+    Returns
+    -------
+    Plan
+        What holds from now on.
+
+    Raises
+    ------
+    InputError
+        If the plan's file is damaged.
+    """
+    earlier = find_plan(folder)
+    if is_started and earlier is not None:
+        return earlier
+    content = params.plan()
+    plan = Plan(content, sha256_json(content), before_pilot=not is_started)
+    write_plan(folder, plan)
+    return plan
+
+
+def describe_plan(plan: Plan | None, params: DecisionParams) -> dict[str, Any]:
+    """Return the plan in force, its hash, and what was changed since the pilot started.
+
+    Returns
+    -------
+    dict
+        content, sha256, fixed_sha256 (None where no plan was written), changes (list of text).
+    """
+    content = params.plan()
+    found: dict[str, Any] = {"content": content, "sha256": sha256_json(content), "fixed_sha256": None, "changes": []}
+    if plan is not None:
+        found |= {
+            "fixed_sha256": plan.sha256 if plan.before_pilot else None,
+            "changes": _changes(plan.content, content),
+        }
+    return found
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Say key by key what differs."""
+    names = dict.fromkeys([*before, *now])
+    return [
+        f"{name}: {before.get(name)} before, {now.get(name)} now" for name in names if before.get(name) != now.get(name)
+    ]
