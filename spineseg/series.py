@@ -65,7 +65,7 @@ def average_series(
             why = "no b-values were found" if b_values is None else f"none has b > {B_VALUE_WEIGHTED:g} s/mm²"
             words += f": all of them, since {why}"
     notes.append(words)
-    total: Any = 0.0
+    total: NDArray[np.float64] = np.zeros(())
     count, n_spoilt = None, 0
     for position, number in enumerate(chosen):
         volume = read_volume(number)

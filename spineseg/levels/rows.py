@@ -89,6 +89,7 @@ def measure_rows(
         if discs is not None:
             levels = levels_from_discs(find_discs(discs, zooms, source), line, n_slices, spacing, source)
         else:
+            assert level_values is not None  # one of the two is given
             levels = levels_from_values(level_values, cord, zooms, source)
         if per == "level" and not requests:
             requests = [request_all(levels, has_cord & allowed)]

@@ -143,4 +143,4 @@ def labelled_slices(reference: ArrayLike) -> NDArray[np.bool_]:
     -------
     (K,) ndarray of bool
     """
-    return binarise(reference).any((0, 1))
+    return np.any(binarise(reference), axis=(0, 1))

@@ -110,7 +110,7 @@ def compute_quality(
         centroid's distance from its smooth line. plausible: share of the cord's slices within `limits`.
     """
     mask, zooms = binarise(mask), np.asarray(zooms, np.float64)
-    filled = mask.any(axis=(0, 1))
+    filled: NDArray[np.bool_] = np.any(mask, axis=(0, 1))
     common = slice_hull(mask) if common is None else common
     _, sizes, _ = label_components(mask)
     gaps = _gap_lengths(filled)

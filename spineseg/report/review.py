@@ -168,12 +168,12 @@ def collect_reviews(view: StudyView, records: StageRecords, chunks: Sequence[str
     chosen = {i: c for i, c in view.exceptions.items() if kept and c.method != kept}
     entries: dict[str, list[ManifestEntry]] = {}
     for manifest in records.entries.values():
-        for image, entry in manifest.items():
-            entries.setdefault(image, []).append(entry)
+        for image_id, entry in manifest.items():
+            entries.setdefault(image_id, []).append(entry)
     # of a study by one method, an excepted image shows its own method's mask alone
     if view.stage == Stage.STUDY and chosen and view.folder.exceptions.is_file():
         excepted = read_exceptions(view.folder.exceptions).entries
-        entries |= {image: [entry] for image, entry in excepted.items() if image in chosen}
+        entries |= {image_id: [entry] for image_id, entry in excepted.items() if image_id in chosen}
     metrics = {(row.image.image_id, row.method): row for row in records.metrics}
     timings = {(row.image_id, row.method): row for row in records.timings}
     areas = _areas(records.slices)

@@ -59,7 +59,7 @@ def read_record(path: str | Path, parse: Callable[[dict[str, Any]], T], what: st
 
 def check_types(record: Any) -> None:
     """Raise TypeError for the first field of a dataclass that holds something else than it is declared with."""
-    for name, hint in _declared(type(record)).items():
+    for name, hint in _declared(type(record)).items():  # type: ignore[arg-type]  # mypy: a class is hashable
         value = getattr(record, name)
         if not _fits(value, hint):
             raise TypeError(f"{name}: {str(value)[:40]!r}")

@@ -71,7 +71,8 @@ class NativeGrid:
     @property
     def shape3(self) -> tuple[int, int, int]:
         """The shape with a third axis of one where the file has two."""
-        return (*self.shape, 1)[:3]
+        i, j, k = (*self.shape, 1)[:3]
+        return i, j, k
 
 
 def _to_canonical_transform(affine: NDArray) -> NDArray:
