@@ -20,8 +20,8 @@ from spineseg.errors import InputError
 MAX_TEXT_BYTES = 256 << 20
 """Largest text file: the table of a cohort of 100 000 images has a tenth of it."""
 
-MAX_WHOLE_NUMBER = 1 << 64
-"""In JSON: inodes have 64 bits, and nothing that we write has more. Python itself would read millions of digits."""
+MAX_DIGITS = 300
+"""Of a whole number in JSON: more fit no float, and Python itself would read thousands."""
 
 CHECK = "check the file"
 """What to do where nothing better is known."""
@@ -155,8 +155,8 @@ def read_json(path: str | Path, what: str, mend: str = CHECK) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If it is missing, no text, no JSON, no mapping, has a key twice, or a number that is not finite or has
-        more than 64 bits.
+        If it is missing, no text, no JSON, no mapping, has a key twice, or a number that is not finite or
+        too large for one.
     """
     text = read_text(path, what, mend)
     try:
@@ -183,8 +183,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _whole_number(text: str) -> int:
-    """Read a whole number of at most 64 bits."""
-    if len(text) > len(str(MAX_WHOLE_NUMBER)) + 1 or abs(int(text)) > MAX_WHOLE_NUMBER:
+    """Read a whole number that a float can hold."""
+    if len(text) > MAX_DIGITS:
         raise ValueError(f"a number of {len(text)} digits")
     return int(text)
 

@@ -346,9 +346,8 @@ def test_a_file_name_is_never_a_command(tmp_path, monkeypatch, name, template):
         "tool '{image}' {mask}", 'tool "{image}" {mask}', "tool `basename {image}` {mask}", "tool $'{image}' {mask}",
         'tool "$(basename {image})" {mask}', "cat <<EOF\n{image} {mask}\nEOF", "tool \\{image} {mask}",
         "tool ${image} {mask}", "tool {mask} # {image}", "echo $(({image} + 1)) {mask}",
-        "bash -c tool\\ {image} {mask}",
-        "sh -lc {image} {mask}", "eval tool {image} {mask}", "echo ${{x:-{image}}} {mask}",
-        'bash -c "tool {image} {mask}"',
+        "bash -c tool\\ {image} {mask}", "sh -lc {image} {mask}", "eval tool {image} {mask}",
+        "echo ${{x:-{image}}} {mask}", 'bash -c "tool {image} {mask}"',
     ],
 )  # fmt: skip
 def test_placeholders_that_a_shell_would_read_are_refused(bids, command):
