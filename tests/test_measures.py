@@ -138,9 +138,15 @@ def test_the_search_for_definitions_finds_them(tmp_path):
     assert len(definitions(module)) == 4
 
 
-@pytest.mark.parametrize("name", ["qc.js", "qc.html", "report.html"])
-def test_templates_hold_no_limits_and_no_units_of_columns(name):
-    path = PACKAGE / "report" / "templates" / name
+TEMPLATES = PACKAGE / "report" / "templates"
+SCRIPTS = sorted(TEMPLATES.glob("qc/*.js"))
+
+
+@pytest.mark.parametrize(
+    "path", [*SCRIPTS, TEMPLATES / "qc.html", TEMPLATES / "report.html"], ids=lambda path: path.name
+)
+def test_templates_hold_no_limits_and_no_units_of_columns(path):
+    assert SCRIPTS
     text = path.read_text()
     limits = PlausibleLimits()
     numbers = {f"{limits.csa_mm2[1]:g}", f"{limits.eccentricity:g}", f"{limits.solidity:g}"}
