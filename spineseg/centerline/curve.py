@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from spineseg.centerline.spline import cutoff_to_lam, evaluate_spline, fit_spline
 from spineseg.errors import GeometryError, InputError
+from spineseg.reading import read_text
 from spineseg.volume import load_mask, save_volume, to_canonical
 from spineseg.writing import write_text
 
@@ -236,16 +237,16 @@ def _read_points(path: Path, grid: NativeGrid) -> Floats:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     rows: list[list[float]] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+    for number, line in enumerate(read_text(path, "points of a centerline").split("\n"), start=1):
         cells = line.replace(",", " ").replace(";", " ").split()
         try:
             row = [float(cell) for cell in cells]
         except ValueError:
             if not rows:
                 continue  # a header
-            raise InputError(f"{path}: row {number}: expected three numbers, found {line.strip()!r}") from None
+            raise InputError(f"{path}, line {number}: expected three numbers, found {line.strip()[:60]!r}") from None
         if row and (len(row) != 3 or not np.isfinite(row).all()):
-            raise InputError(f"{path}: row {number}: expected three numbers, found {line.strip()!r}")
+            raise InputError(f"{path}, line {number}: expected three numbers, found {line.strip()[:60]!r}")
         rows += [row] if row else []
     native = np.asarray(rows, dtype=np.float64).reshape(-1, 3)
     outside = ((native < -0.5) | (native > np.array(grid.shape3) - 0.5)).any(axis=1)

@@ -41,7 +41,13 @@ class PropsegParams:
         " below); default 0.5, or the nearest place where a cord shows", group=START, metavar="N", least=0,
     )  # fmt: skip
     radius_mm: float = parameter(
-        4.0, "-radius", "approximate radius of the cord, mm; default 4", group=START, metavar="MM", above=0
+        4.0,
+        "-radius",
+        "approximate radius of the cord, mm, 0.5 to 30; default 4",
+        group=START,
+        metavar="MM",
+        least=0.5,
+        most=30,
     )
     max_area_mm2: float = parameter(
         120.0, "-max-area", "area of the cross-section at which propagation stops, mm²; default 120",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from spineseg.errors import InputError
+from spineseg.reading import read_table
 
 N_FOLDS = 3
 """Three leaves two thirds of few people to learn from, and three trainings fit a night of two cores."""
@@ -27,18 +27,6 @@ class LabelledImage:
     subject: str
 
 
-def _read_rows(path: Path, kind: str, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """Read a table with at least these columns, separated by tabs."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such {kind}")
-    with path.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream, delimiter="\t"))
-    missing = set(columns) - set(rows[0] if rows else ())
-    if missing:
-        raise InputError(f"{path}: expected the columns {', '.join(columns)}, found no {', '.join(sorted(missing))}")
-    return rows
-
-
 def load_manifest(path: str | Path) -> list[LabelledImage]:
     """Read a table with the columns image, contrast, reference, subject.
 
@@ -49,7 +37,9 @@ def load_manifest(path: str | Path) -> list[LabelledImage]:
     InputError; if the table is missing, lacks a column, or names a missing file
     """
     path = Path(path)
-    rows = _read_rows(path, "table of labelled images", ("image", "contrast", "reference", "subject"))
+    if not path.is_file():
+        raise InputError(f"{path}: no such table of labelled images")
+    rows = [row for _, row in read_table(path, ("image", "contrast", "reference", "subject"))]
     images = [
         LabelledImage(path.parent / r["image"], path.parent / r["reference"], r["contrast"], r["subject"])
         for r in rows
@@ -98,7 +88,9 @@ def load_recipe(path: str | Path) -> Recipe:
     InputError; if the file is missing, lacks a column, or has another value in the column table
     """
     path = Path(path)
-    rows = _read_rows(path, "recipe", ("subject", "image", "table"))
+    if not path.is_file():
+        raise InputError(f"{path}: no such recipe")
+    rows = [row for _, row in read_table(path, ("subject", "image", "table"), what="a recipe")]
     wrong = [row["table"] for row in rows if row["table"] not in RECIPE_TABLES]
     if wrong:
         raise InputError(f"{path}: expected {' or '.join(RECIPE_TABLES)} in the column table, found {wrong[0]!r}")
