@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import re
+from dataclasses import replace
+from pathlib import Path
 
 import made_study
 import numpy as np
@@ -12,9 +15,10 @@ from spineseg.cli import main
 from spineseg.errors import InputError
 from spineseg.study.configuration import make_configuration
 from spineseg.study.levels import measure_levels
-from spineseg.studyfolder.csa import read_csa
+from spineseg.studyfolder.csa import CsaRow, read_csa, write_csa
 from spineseg.studyfolder.decisions import KeptRow, write_kept
 from spineseg.studyfolder.layout import Stage
+from spineseg.studyfolder.tables import Identity
 from spineseg.writing import write_json
 
 RADIUS_MM = 4.5
@@ -131,21 +135,25 @@ def test_a_labelled_cord_serves_all_as_well(study, end):
 def test_a_person_who_has_moved_is_doubted(study):
     study.add("T2w").add("T2star", moved_mm=6.0)
     own, other = study.label(*disc_labels("T2w")).measure(levels=["C3"])
-    assert own.flags == () and other.flags == ("doubted",)
+    assert own.flags == ()
+    assert other.flags == ("doubted",)
     assert other.levels_distance_mm == pytest.approx(6.0, abs=0.1)
-    assert "6.0 mm away" in other.note and "sub-01_T2w" in other.note
+    assert "6.0 mm away" in other.note
+    assert "sub-01_T2w" in other.note
 
 
 def test_levels_of_an_image_outside_the_study_are_doubted(study):
     (row,) = study.add("T2star").label(*disc_labels("T2w")).measure(levels=["C3"])
-    assert row.flags == ("doubted",) and "could not be compared" in row.note
+    assert row.flags == ("doubted",)
+    assert "could not be compared" in row.note
 
 
 def test_a_level_that_leaves_the_field_of_view_is_flagged(study):
     span = 10.0 + TOP_MM - STEP_MM + 9.0  # about half of C3
     full, cut = study.add("T2w").add("T1w", span_mm=span).label(*disc_labels("T2w")).measure(levels=["C3"])
     assert full.flags == ()
-    assert cut.flags == ("coverage",) and cut.values["level_coverage"] == pytest.approx(0.5, abs=0.1)
+    assert cut.flags == ("coverage",)
+    assert cut.values["level_coverage"] == pytest.approx(0.5, abs=0.1)
 
 
 def test_without_a_request_each_level_has_a_row_and_ends_are_said(study):
@@ -156,7 +164,9 @@ def test_without_a_request_each_level_has_a_row_and_ends_are_said(study):
 
 def test_without_labels_the_whole_mask_is_measured(study):
     (row,) = study.add().measure()
-    assert row.level == "" and row.n_slices == 60 and row.flags == ()
+    assert row.level == ""
+    assert row.n_slices == 60
+    assert row.flags == ()
 
 
 SWAPPED = (3, 5, 4)
@@ -176,14 +186,19 @@ def test_each_mistake_has_its_line_and_stops_nobody_else(study, name):
     if labels:
         study.label(*labels)
     bad, good = study.measure(levels=["C3"])
-    assert words in bad.note and bad.flags == ("unmeasured",) and bad.level == "C3" and not bad.values
+    assert words in bad.note
+    assert bad.flags == ("unmeasured",)
+    assert bad.level == "C3"
+    assert not bad.values
     assert good.flags == ()
 
 
 def test_a_missing_disc_joins_what_it_separates(study):
     labels, affine = disc_labels("T2w")
     (row,) = study.add().label(np.where(labels == 4, 0, labels), affine).measure(levels=["C3"])
-    assert row.level == "C3-C4" and row.flags == ("joined",) and "disc 4 is missing" in row.note
+    assert row.level == "C3-C4"
+    assert row.flags == ("joined",)
+    assert "disc 4 is missing" in row.note
     assert row.values["level_coverage"] == pytest.approx(1.0)
 
 
@@ -199,8 +214,11 @@ def test_the_command_writes_what_statistics_and_sct_scripts_read(study):
     assert main(["levels-table", "-results", str(study.folder.root)]) == 0
     rows = read_csa(study.folder.csa(Stage.ALL))
     assert [(row.image.subject, row.level) for row in rows] == [(s, v) for s in ("01", "02") for v in ("C3", "C2/C3")]
-    assert dict(rows[0].participant) == {"age": "30", "sex": "F"} and dict(rows[2].participant) == {"sex": "M"}
-    assert rows[2].flags == ("failed",) and rows[2].mark == "fail by AB: leak" and not rows[2].corrected
+    assert dict(rows[0].participant) == {"age": "30", "sex": "F"}
+    assert dict(rows[2].participant) == {"sex": "M"}
+    assert rows[2].flags == ("failed",)
+    assert rows[2].mark == "fail by AB: leak"
+    assert not rows[2].corrected
     with (study.folder.sct_tables(Stage.ALL) / "csa-SC_T2w.csv").open() as stream:
         sct = list(csv.DictReader(stream))
     assert [row["VertLevel"] for row in sct] == ["3", "", "3", ""]
@@ -209,7 +227,7 @@ def test_the_command_writes_what_statistics_and_sct_scripts_read(study):
 
 
 def test_a_column_that_is_not_there_is_named(study):
-    with pytest.raises(InputError, match="config key 'columns': expected columns of participants.tsv"):
+    with pytest.raises(InputError, match=r"config key 'columns': expected columns of participants\.tsv"):
         study.add().measure(columns=["age"])
 
 
@@ -217,3 +235,29 @@ def test_a_column_that_is_not_there_is_named(study):
 def test_a_level_that_cannot_be_read_is_named_before_the_study(text):
     with pytest.raises(InputError, match="config key 'levels': levels"):
         make_configuration({"dataset": "demo", "levels": [text]})
+
+
+def test_the_statistics_of_the_docs(tmp_path, monkeypatch):
+    """The code of docs/measures.md finds the difference between groups and the effect of age in rows made with them."""
+    rng = np.random.default_rng(1)
+    rows = []
+    for n in range(40):
+        age, group = float(rng.integers(20, 80)), ("control", "patient")[n % 2]
+        true = 80 - 0.1 * age - 6 * (n % 2)
+        for run, off in (("1", 0.5), ("2", -0.5)):
+            image = Identity(f"sub-{n:02d}_run-{run}_T2w", f"{n:02d}", "", run, "T2w", "t2")
+            columns = {"group": group, "age": f"{age:g}"}
+            rows.append(
+                CsaRow(image, "propseg", "C2-C3", n_slices=10, values={"csa_mm2": true + off}, participant=columns)
+            )
+        rows.append(replace(rows[-1], values={"csa_mm2": 500.0}, flags=("doubted",)))
+        rows.append(replace(rows[-1], level="C4", values={"csa_mm2": 500.0}, flags=()))
+    write_csa(tmp_path / "csa.tsv", rows, ["group", "age"])
+    text = (Path(__file__).parents[1] / "docs" / "measures.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(code.strip().splitlines()) <= 10
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(code, names)
+    assert names["effects"]["age"] == pytest.approx(-0.1, abs=1e-3)
+    assert names["effects"]["group_patient"] == pytest.approx(-6, abs=1e-2)

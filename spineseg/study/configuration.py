@@ -18,7 +18,7 @@ from jsonschema.validators import extend
 from spineseg.contrasts import CONTRASTS, SUFFIX_CONTRAST
 from spineseg.decision.params import DecisionParams, decision_schema
 from spineseg.errors import InputError
-from spineseg.levels.names import parse_request
+from spineseg.levels.names import checked_requests
 from spineseg.measures import PlausibleLimits
 from spineseg.methods.declared import DeclaredMethod, declared_methods
 from spineseg.reading import read_yaml
@@ -123,15 +123,6 @@ class StudyConfig:
         return next((folder for folder in (inside, Path(self.references)) if folder.is_dir()), None)
 
     @property
-    def level_folder(self) -> Path | None:
-        """The folder in which labels of levels are looked for; None where there is none."""
-        if self.level_labels is None:
-            inside = Path(self.bids_dir or ".") / "derivatives"
-            return inside if self.bids_dir and inside.is_dir() else None
-        found = (Path(self.bids_dir or ".") / self.level_labels, Path(self.level_labels))
-        return next((folder for folder in found if folder.is_dir()), None)
-
-    @property
     def is_default_references(self) -> bool:
         """Whether the folder of manual masks is the one that need not be there."""
         return bool(self.references == load_schema()["properties"]["references"]["default"])
@@ -226,7 +217,7 @@ def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = No
         ),
         decision=decision,
         plausible=limits,
-        levels=_read_levels(complete["levels"]),
+        levels=checked_requests(complete["levels"], "config key 'levels'"),
         level_labels=complete["level_labels"],
         columns=tuple(complete["columns"]),
         override=PersonsChoice(**complete["override"]) if complete["override"] else None,
@@ -313,16 +304,6 @@ def _read_marks(files: str | list[str] | None) -> Marks:
         return read_marks([files] if isinstance(files, str) else files or [])
     except InputError as error:
         raise InputError(f"config key 'marks': {error}") from error
-
-
-def _read_levels(texts: list[str]) -> tuple[str, ...]:
-    """Return the levels of the table by level, each of a form that can be read."""
-    for text in texts:
-        try:
-            parse_request(text)
-        except InputError as error:
-            raise InputError(f"config key 'levels': {error}") from error
-    return tuple(texts)
 
 
 def _plain_names(names: list[str]) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from spineseg.study.level_labels import (
     measure_line_distance,
 )
 from spineseg.study.participants import read_participants
+from spineseg.study.sources import find_level_folder
 from spineseg.studyfolder.csa import CsaRow
 from spineseg.studyfolder.decisions import KeptRow, read_kept
 from spineseg.studyfolder.images import StudyImage, read_images
@@ -62,7 +63,7 @@ def measure_levels(folder: StudyFolder, stage: Stage, config: StudyConfig) -> li
     images = {image.image_id: image for image in read_images(folder.images)}
     kept = read_kept(folder.kept(stage))
     masks = {images[row.image_id].stem: folder.inside(row.mask) for row in kept if row.mask}
-    files = find_label_files(config.level_folder)
+    files = find_label_files(find_level_folder(config))
     people = read_participants(config.bids_dir) if config.columns else {}
     known = {name for columns in people.values() for name in columns}
     if missing := [name for name in config.columns if name not in known]:
@@ -105,7 +106,7 @@ def _measure_image(
         return [replace(empty, level=level, note=kept.message or "no mask is kept") for level in levels]
     if file is None and config.levels:
         session = f"sub-{image.subject}" + (f" ses-{image.session}" if image.session else "")
-        note = f"no labels of levels for {session} in {config.level_folder or 'derivatives'}"
+        note = f"no labels of levels for {session} in {find_level_folder(config) or 'derivatives'}"
         return [replace(empty, level=level, note=note) for level in levels]
     try:
         mask, grid = load_mask(folder.inside(kept.mask))
