@@ -103,6 +103,7 @@ class StudyConfig:
     override: PersonsChoice | None
     exceptions: Mapping[str, PersonsChoice]
     accept_changes: AcceptChanges | None
+    max_failed: float | None
     document: Document = field(repr=False)
 
     @property
@@ -217,6 +218,7 @@ def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = No
         override=PersonsChoice(**complete["override"]) if complete["override"] else None,
         exceptions={image: PersonsChoice(**choice) for image, choice in complete["exceptions"].items()},
         accept_changes=AcceptChanges(**complete["accept_changes"]) if complete["accept_changes"] else None,
+        max_failed=complete["max_failed"],
         document=complete,
     )
 
