@@ -23,7 +23,7 @@ from spineseg.measures import PlausibleLimits
 from spineseg.methods.declared import DeclaredMethod, declared_methods
 from spineseg.reading import read_yaml
 from spineseg.spelling import closest
-from spineseg.study.exclusion import read_exclusions
+from spineseg.study.exclusion import Exclusions, read_exclusions
 from spineseg.studyfolder.marks import Marks, read_marks
 
 SCHEMA = Path(__file__).parent / "schemas" / "config.schema.yaml"
@@ -92,7 +92,8 @@ class StudyConfig:
     images: str | None
     references: str | None
     subjects: tuple[str, ...] | None
-    excluded: Mapping[str, str]
+    subject_query: str
+    excluded: Exclusions
     marks: Marks
     suffixes: frozenset[str]
     contrasts: Mapping[str, str]
@@ -205,6 +206,7 @@ def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = No
         images=complete["images"],
         references=complete["references"],
         subjects=_plain_names(people) if isinstance(people, list) else None,
+        subject_query=people["participants"] if isinstance(people, dict) else "",
         excluded=read_exclusions(complete["excluded"]),
         marks=_read_marks(complete["marks"]),
         suffixes=suffixes,
