@@ -227,7 +227,7 @@ def test_the_command_writes_what_statistics_and_sct_scripts_read(study):
 
 
 def test_a_column_that_is_not_there_is_named(study):
-    with pytest.raises(InputError, match=r"config key 'columns': expected columns of participants\.tsv"):
+    with pytest.raises(InputError, match=r"config key 'columns': .*participants\.tsv has no column 'age'"):
         study.add().measure(columns=["age"])
 
 

@@ -87,6 +87,8 @@ def check_before_jobs(config: StudyConfig, *, with_images: bool = True) -> None:
     check_declared(config.methods, None)
     if with_images:
         check_sources(config)
+        for name in config.columns:
+            _participants(config).check_column(name, "config key 'columns'")
         if (
             config.exceptions
             or config.marks.files

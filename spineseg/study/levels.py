@@ -64,17 +64,13 @@ def measure_levels(folder: StudyFolder, stage: Stage, config: StudyConfig) -> li
     kept = read_kept(folder.kept(stage))
     masks = {images[row.image_id].stem: folder.inside(row.mask) for row in kept if row.mask}
     files = find_label_files(find_level_folder(config))
-    people = read_participants(config.bids_dir) if config.columns else {}
-    known = {name for columns in people.values() for name in columns}
-    if missing := [name for name in config.columns if name not in known]:
-        raise InputError(
-            f"config key 'columns': expected columns of participants.tsv ({', '.join(sorted(known)) or 'none'}),"
-            f" found {missing[0]!r}"
-        )
+    people = read_participants(config.bids_dir or ".")
+    for name in config.columns:
+        people.check_column(name, "config key 'columns'")
     rows = []
     for one in kept:
         image = images[one.image_id]
-        columns = {name: people.get(image.subject, {}).get(name, "") for name in config.columns}
+        columns = {name: people.cells.get(image.subject, {}).get(name, "") for name in config.columns}
         marks = [
             m for m in config.marks.marks if m.image == image.image_id and m.mark and m.method in (None, one.method)
         ]
