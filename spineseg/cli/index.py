@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     from spineseg.study.configuration import make_configuration, read_configuration
     from spineseg.study.describe import describe_results
     from spineseg.study.index import digest_sources, index_images, summarise_index
-    from spineseg.study.sources import check_sources
+    from spineseg.study.sources import check_sources, find_unused_references
     from spineseg.studyfolder.decisions import find_membership, write_membership
     from spineseg.studyfolder.images import write_images
     from spineseg.studyfolder.layout import StudyFolder
@@ -50,5 +50,5 @@ def run(args: argparse.Namespace) -> int:
     fix_plan(folder, config.decision, is_started=is_started)
     describe_results(folder, config, images)
     write_images(folder.images, images)
-    print(summarise_index(images))
+    print("\n".join([summarise_index(images), *find_unused_references(config, images)]))
     return 0

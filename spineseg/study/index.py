@@ -119,7 +119,7 @@ def source_fingerprint(config: StudyConfig) -> str:
     index finds out.
     """
     images = _select_all(config)
-    listed = [(image.image_id, image.path, image.reason) for image in images]
+    listed = [(image.image_id, image.path, image.reason, image.reference_kind) for image in images]
     return sha256_json([listed, [(path, stamp_of(path)) for path in source_files(config, images)]])
 
 
@@ -147,6 +147,11 @@ def summarise_index(images: Sequence[StudyImage]) -> str:
     reasons = Counter(image.reason for image in images if not image.included)
     lines += [f"not included, {count}: {reason}" for reason, count in reasons.most_common()]
     absent = Counter(absent_content(image.reference) for image in included if image.reference)
+    kinds = Counter((image.reference_kind, image.reference_use) for image in included if image.reference)
+    for (kind, use), count in kinds.most_common():
+        words = "compared with, not counted as truth" if use == "agreement" else "taken as the truth"
+        hint = "; nothing says who drew them: if a program did, leave unknown out of references.kinds"
+        lines.append(f"references, {count} {kind}: {words}{hint if kind == 'unknown' and use == 'truth' else ''}")
     return "\n".join(lines + [f"references not used, {count}: {why}" for why, count in absent.most_common() if why])
 
 
