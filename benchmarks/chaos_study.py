@@ -34,8 +34,8 @@ SNAKEFILE = Path(__file__).parents[1] / "Snakefile"
 FAST = ["propseg", {"name": "wide", "method": "propseg", "options": {"radius": 5}}]
 """Two methods of a second per image, for tests."""
 
-MAX_SECONDS = 40.0
-"""Longest time that a run is left alone before it is killed."""
+MAX_SECONDS = 14.0
+"""Longest time that a run is left alone before it is killed: Snakemake takes 5 s to start its first job."""
 
 MEMORY_BYTES = 500 << 20
 """Address space of each process under the memory limit: Snakemake starts, the methods do not end."""
@@ -165,7 +165,7 @@ def run_chaos(
         say(f"memory limit of {MEMORY_BYTES >> 20} MiB: exit code {limited.wait()}")
         snakemake(place, "--unlock").wait()
         for number in range(kills):
-            say(kill_at_random(place, float(rng.uniform(2, longest)), ("group", "job", "main")[number % 3], rng))
+            say(kill_at_random(place, float(rng.uniform(4, longest)), ("group", "job", "main")[number % 3], rng))
         say(f"then finished by call {finish(place)}")
         expected, found = digests(folder / "calm"), digests(place)
         left = [str(path) for path in place.rglob(".*") if path.name.endswith("-tmp")]
