@@ -14,7 +14,8 @@ os.environ |= {
 }
 
 from spineseg.errors import InputError
-from spineseg.study.configuration import make_configuration, read_yaml
+from spineseg.reading import read_yaml
+from spineseg.study.configuration import make_configuration
 from spineseg.study.environment import write_environment
 from spineseg.study.index import check_before_jobs
 from spineseg.study.lock import check_study, find_refusal

@@ -14,7 +14,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 BASE = {
     *("errors", "contrasts", "volume", "bids", "writing", "progress", "provenance", "segmentation", "series"),
-    *("code_digest", "file_digests", "measures", "parameters", "version", "spelling"),
+    *("code_digest", "file_digests", "measures", "parameters", "version", "spelling", "reading"),
 }
 BELOW_STUDY = {"centerline", "metrics", "propseg", "deepseg", "quality", "perturbation", "studyfolder", "methods"}
 ALLOWED = {

@@ -217,21 +217,21 @@ GOOD = {"subject": "01", "contrast": "t2", "path": "a.nii.gz"}
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([GOOD, GOOD], r"images.tsv, rows 2 and 3: two rows for one image, a|two rows for one image"),
-        ([GOOD, GOOD | {"path": "./a.nii.gz", "run": "2"}], "rows 2 and 3: two rows for one image"),
+        ([GOOD, GOOD], r"images.tsv, lines 2 and 3: two lines for one image"),
+        ([GOOD, GOOD | {"path": "./a.nii.gz", "run": "2"}], "lines 2 and 3: two lines for one image"),
         (
             [GOOD, {"subject": "01", "contrast": "t2", "path": "b.nii.gz"}],
-            "rows 2 and 3: two rows for one image, sub-01_T2w",
+            "lines 2 and 3: two lines for one image, sub-01_T2w",
         ),
-        ([GOOD | {"contrast": "t3"}], r"row 2: unknown contrast 't3'; did you mean"),
-        ([GOOD | {"path": "gone.nii.gz"}], r"row 2: path: no such file: gone.nii.gz"),
-        ([GOOD | {"reference": "gone.nii.gz"}], "row 2: reference: no such file"),
-        ([GOOD | {"bval": "gone.bval"}], "row 2: bval: no such file"),
-        ([GOOD | {"subject": "n/a"}], "row 2: subject is empty"),
+        ([GOOD | {"contrast": "t3"}], r"line 2: unknown contrast 't3'; did you mean"),
+        ([GOOD | {"path": "gone.nii.gz"}], r"line 2: path: no such file: gone.nii.gz"),
+        ([GOOD | {"reference": "gone.nii.gz"}], "line 2: reference: no such file"),
+        ([GOOD | {"bval": "gone.bval"}], "line 2: bval: no such file"),
+        ([GOOD | {"subject": "n/a"}], "line 2: subject is empty"),
         ([GOOD | {"contrst": "t2"}], "unknown column 'contrst'; did you mean 'contrast'"),
-        ([{"subject": "01", "path": "a.nii.gz"}], "column 'contrast' is missing"),
-        ([GOOD | {"path": "a.mgz"}], "row 2: expected an image named .nii or .nii.gz"),
-        ([GOOD | {"subject": "0/1"}], "row 2: expected letters and digits"),
+        ([{"subject": "01", "path": "a.nii.gz"}], "with the column .contrast., found subject, path"),
+        ([GOOD | {"path": "a.mgz"}], "line 2: expected an image named .nii or .nii.gz"),
+        ([GOOD | {"subject": "0/1"}], "line 2: expected letters and digits"),
     ],
 )
 def test_mistakes_in_a_table_name_the_row(tmp_path, rows, message):

@@ -9,7 +9,7 @@ import pytest
 
 from spineseg.errors import InputError
 from spineseg.measures import ADULTS
-from spineseg.metrics import distance, overlap, quality, section, table
+from spineseg.metrics import distance, intrinsic, overlap, section, table
 from spineseg.metrics.compare import compare_masks, compare_with_reference, describe_pair
 from spineseg.metrics.shape import MIN_WEIGHT, SliceShape, compute_shape
 
@@ -123,7 +123,7 @@ class TestSurface:
 
 class TestQuality:
     def of(self, mask, shape=None, common=None):
-        return quality.compute_quality(mask, ZOOMS, shape or compute_shape(mask, ZOOMS), common)
+        return intrinsic.compute_intrinsic(mask, ZOOMS, shape or compute_shape(mask, ZOOMS), common)
 
     @pytest.mark.parametrize(("voxels", "counts"), [(4, False), (5, True), (6, True)])
     def test_a_component_counts_from_a_twentieth_of_the_mask(self, voxels, counts):
@@ -134,21 +134,21 @@ class TestQuality:
         mask[:, :, 1] = cord
         mask[25, :voxels, 6] = True
         assert mask.sum() == 100
-        assert np.flatnonzero(quality.slice_hull(mask)).tolist() == (list(range(1, 7)) if counts else [1])
+        assert np.flatnonzero(intrinsic.slice_hull(mask)).tolist() == (list(range(1, 7)) if counts else [1])
 
     def test_a_mask_of_one_voxel_is_its_own_hull(self):
         mask = np.zeros((4, 5, 6), bool)
         mask[1, 2, 3] = True
-        assert np.flatnonzero(quality.slice_hull(mask)).tolist() == [3]
-        assert not quality.slice_hull(np.zeros((4, 5, 6), bool)).any()
+        assert np.flatnonzero(intrinsic.slice_hull(mask)).tolist() == [3]
+        assert not intrinsic.slice_hull(np.zeros((4, 5, 6), bool)).any()
 
     def test_components_touch_by_a_corner(self):
         mask = np.zeros((9, 9, 9), bool)
         mask[1:4, 1:4, 1:4] = mask[4:6, 4:6, 4:6] = True
         mask[8, 0, 8] = True
-        labels, sizes, origin = quality.label_components(mask)
+        labels, sizes, origin = intrinsic.label_components(mask)
         assert (labels.shape, sizes.tolist(), origin) == ((8, 6, 8), [35, 1], 1)
-        empty = quality.label_components(np.zeros((3, 3, 3), bool))
+        empty = intrinsic.label_components(np.zeros((3, 3, 3), bool))
         assert (empty[0].size, empty[1].size, empty[2]) == (0, 0, 0)
 
     def test_gaps(self):
@@ -166,35 +166,35 @@ class TestQuality:
 
     def test_roughness_of_area_is_that_of_its_logarithm(self):
         csa = np.exp(np.array([0.0, 1.0, 1.0, 2.0, 5.0]))  # second differences -1, 1, 2
-        got, spikes = quality._csa_roughness(csa, 2.0)
+        got, spikes = intrinsic._csa_roughness(csa, 2.0)
         assert got == pytest.approx(1.4826 * 1 / 4)  # median 1, deviations 2, 0, 1
         assert spikes == 0
-        assert np.isnan(quality._csa_roughness(csa[:4], 2.0)).all()
-        assert quality._csa_roughness(0.3 * csa, 2.0)[0] == pytest.approx(got)  # areas below 1 mm² too
-        assert np.isfinite(quality._csa_roughness(csa, 2.0)).all()
+        assert np.isnan(intrinsic._csa_roughness(csa[:4], 2.0)).all()
+        assert intrinsic._csa_roughness(0.3 * csa, 2.0)[0] == pytest.approx(got)  # areas below 1 mm² too
+        assert np.isfinite(intrinsic._csa_roughness(csa, 2.0)).all()
 
     def test_an_even_area_has_no_spike(self):
-        assert quality._csa_roughness(np.full(9, 80.0), 1.0) == (0.0, 0.0)
+        assert intrinsic._csa_roughness(np.full(9, 80.0), 1.0) == (0.0, 0.0)
 
     def test_wandering_centres(self):
         """A zigzag has second differences of four amplitudes; the smooth line through it has nearly none."""
         z = np.arange(200)
         centers = np.column_stack([0.3 * (-1.0) ** z, 0.01 * z])
-        assert quality._centre_roughness(centers, 1.0) == pytest.approx(1.2, rel=1e-3)
+        assert intrinsic._centre_roughness(centers, 1.0) == pytest.approx(1.2, rel=1e-3)
         both = np.column_stack([0.3 * (-1.0) ** z, 0.4 * (-1.0) ** z])
-        assert quality._centre_roughness(both, 1.0) == pytest.approx(2.0, rel=1e-3)
-        assert np.isnan(quality._centre_roughness(centers[:2], 1.0))
-        assert np.isfinite(quality._centre_roughness(centers[:3], 1.0))
+        assert intrinsic._centre_roughness(both, 1.0) == pytest.approx(2.0, rel=1e-3)
+        assert np.isnan(intrinsic._centre_roughness(centers[:2], 1.0))
+        assert np.isfinite(intrinsic._centre_roughness(centers[:3], 1.0))
         holes = centers.copy()
         holes[1::2] = np.nan
-        assert np.isnan(quality._centre_roughness(holes, 1.0))  # no three neighbours
+        assert np.isnan(intrinsic._centre_roughness(holes, 1.0))  # no three neighbours
         holes[50:60] = centers[50:60]
-        assert quality._centre_roughness(holes, 1.0) == pytest.approx(1.2, rel=0.25)
+        assert intrinsic._centre_roughness(holes, 1.0) == pytest.approx(1.2, rel=0.25)
         ends = np.vstack([np.full((2, 2), np.nan), centers, np.full((3, 2), np.nan)])
-        assert quality._centre_roughness(ends, 1.0) == pytest.approx(quality._centre_roughness(centers, 1.0))
+        assert intrinsic._centre_roughness(ends, 1.0) == pytest.approx(intrinsic._centre_roughness(centers, 1.0))
         sharp = centers.copy()
         sharp[[0, -1]] += 5  # the ends count as well
-        assert quality._centre_roughness(sharp, 1.0) > 1.3
+        assert intrinsic._centre_roughness(sharp, 1.0) > 1.3
 
     def test_centres_are_in_mm(self):
         mask = np.zeros((40, 12, 40), bool)
@@ -209,7 +209,7 @@ class TestQuality:
     def test_limits_of_size_are_plausible_and_beyond_is_not(self, name, limits):
         low, high = limits
         values = np.array([low, high, np.nextafter(low, 0), np.nextafter(high, np.inf)])
-        good = quality._plausible_share(shape_with(**{name: values}), np.ones(4, bool), ADULTS)
+        good = intrinsic._plausible_share(shape_with(**{name: values}), np.ones(4, bool), ADULTS)
         assert good == 0.5
 
     @pytest.mark.parametrize(
@@ -217,13 +217,13 @@ class TestQuality:
     )
     def test_limits_of_form_are_not_plausible_and_within_is(self, name, limit, inside):
         values = np.array([limit, np.nextafter(limit, inside), limit, np.nan])
-        assert quality._plausible_share(shape_with(**{name: values}), np.ones(4, bool), ADULTS) == 0.25
+        assert intrinsic._plausible_share(shape_with(**{name: values}), np.ones(4, bool), ADULTS) == 0.25
 
     def test_each_kind_of_implausible_slice_counts(self):
         both = shape_with(csa_mm2=np.array([75.0, 1e4, 75, 75]), diameter_ap_mm=np.array([8.0, 8, 100, 8]))
-        assert quality._plausible_share(both, np.ones(4, bool), ADULTS) == 0.5
-        assert quality._plausible_share(both, np.arange(4) == 3, ADULTS) == 1
-        assert np.isnan(quality._plausible_share(both, np.zeros(4, bool), ADULTS))
+        assert intrinsic._plausible_share(both, np.ones(4, bool), ADULTS) == 0.5
+        assert intrinsic._plausible_share(both, np.arange(4) == 3, ADULTS) == 1
+        assert np.isnan(intrinsic._plausible_share(both, np.zeros(4, bool), ADULTS))
 
 
 class TestTable:

@@ -84,7 +84,7 @@ def test_images_of_the_extra_table_are_asked_for_only_with_that_table(data):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("subject\timage\na\ta.nii.gz\n", "columns"),
+        ("subject\timage\na\ta.nii.gz\n", "column .table."),
         ("subject\timage\ttable\na\ta.nii.gz\tmore\n", "data or extra"),
         (None, "no such recipe"),
     ],

@@ -23,7 +23,6 @@ def compare_with_reference(
     shape : `compute_shape` of the mask
     reference : (I, J, K) ndarray of bool
         Not empty. It may label a limited range; what the mask holds elsewhere is not judged.
-    zooms : (3,) array_like, mm
 
     Returns
     -------
@@ -69,7 +68,6 @@ def compare_masks(
     ----------
     mask_a, mask_b : (I, J, K) ndarray of bool
     shape_a, shape_b : `compute_shape` of each
-    zooms : (3,) array_like, mm
 
     Returns
     -------
@@ -103,15 +101,12 @@ def describe_pair(
     ----------
     a, b : (I, J, K) array_like, bool, or partial volumes in [0, 1]
         Areas add partial volumes up; overlap and distances cut at 0.5.
-    zooms : (3,) array_like, mm
     tolerance_mm : mm; of the NSD
 
     Returns
     -------
-    values : dict of str to float
-        Overlap, distances and mean CSA; `dice_labelled` = Dice within the slices of `b`.
-    slice_dice : list of float
-        Dice of each slice.
+    values : overlap, distances and mean CSA; `dice_labelled` = Dice within the slices of `b`
+    slice_dice : Dice of each slice
     """
     mask_a, mask_b = binarise(a), binarise(b)
     shape_a, shape_b = compute_shape(a, zooms), compute_shape(b, zooms)

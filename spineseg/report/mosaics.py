@@ -65,7 +65,6 @@ def plan_tiles(shape: tuple[int, int, int], zooms: NDArray, masks: list[NDArray[
     Parameters
     ----------
     shape : (I, J, K)
-    zooms : (3,) ndarray, mm
     masks : list of (I, J, K) bool ndarray
         Of the methods and the reference; all may be empty, then the tiles show the whole neck.
     """

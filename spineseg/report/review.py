@@ -100,8 +100,7 @@ def read_stage(view: StudyView, chunks: Sequence[str] | None = None) -> StageRec
 
     Raises
     ------
-    InputError
-        If images.tsv or the membership of chunks is missing, or a file is damaged.
+    InputError; if images.tsv or the membership of chunks is missing, or a file is damaged
     """
     folder = view.folder
     images = read_images(folder.images)
@@ -161,8 +160,7 @@ def collect_reviews(view: StudyView, records: StageRecords, chunks: Sequence[str
 
     Raises
     ------
-    InputError
-        If the study's excepted images are damaged.
+    InputError; if the study's excepted images are damaged
     """
     kept = records.kept_method
     chosen = {i: c for i, c in view.exceptions.items() if kept and c.method != kept}

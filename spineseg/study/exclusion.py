@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from spineseg.bids import image_stem
 from spineseg.errors import InputError
+from spineseg.reading import read_table, read_yaml
 
 NO_REASON = "no reason given"
 
@@ -71,22 +69,44 @@ def _read_file(path: Path) -> dict[str, str]:
     """Read exclusions from a TSV or YAML file."""
     if not path.is_file():
         raise InputError(f"config key 'excluded': expected a file, found none at {path}")
-    if path.suffix == ".tsv":
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream, delimiter="\t"))
-        if any("id" not in row for row in rows):
-            raise InputError(f"{path}: expected the columns id and reason, found {', '.join(rows[0])}")
-        return {_normalise(row["id"]): row.get("reason") or NO_REASON for row in rows}
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not a YAML file ({str(error).splitlines()[0]})") from error
-    if isinstance(content, str) or not isinstance(content, list | dict | None):
-        raise InputError(f"{path}: expected a list or a mapping of subjects and images, found {content!r}")
+    if path.suffix.lower() in (".tsv", ".csv"):
+        reasons = {}
+        for line, row in read_table(path, ("id",), what="a table with the columns id and reason"):
+            if not row["id"]:
+                raise InputError(f"{path}, line {line}: id is empty; name a subject or an image")
+            reasons[_normalise(row["id"])] = row.get("reason") or NO_REASON
+        return reasons
+    content = read_yaml(path)
+    if content is not None and not isinstance(content, list | dict):
+        raise InputError(f"{path}: expected a list or a mapping of subjects and images, found {str(content)[:60]!r}")
     if isinstance(content, dict) and any(isinstance(value, list) for value in content.values()):
         return {
-            _normalise(name): f"listed under {title} in {path.name}"
+            _normalise(_name(name, path)): f"listed under {title} in {path.name}"
             for title, names in content.items()
-            for name in names or []
+            for name in (names if isinstance(names, list) else [names] if names else [])
         }
-    return read_exclusions(content)
+    if isinstance(content, dict):
+        return {_normalise(_name(name, path)): _reason(reason, path) for name, reason in content.items()}
+    reasons = {}
+    for entry in content or ():
+        if isinstance(entry, dict):
+            if "id" not in entry or entry.keys() - {"id", "reason"}:
+                raise InputError(f"{path}: expected items with id and reason, found {str(entry)[:60]!r}")
+            reasons[_normalise(_name(entry["id"], path))] = _reason(entry.get("reason"), path)
+        else:
+            reasons[_normalise(_name(entry, path))] = NO_REASON
+    return reasons
+
+
+def _name(value: Any, path: Path) -> str:
+    """Return a subject or an image; YAML reads 01 as the number 1, which would exclude nobody without a word."""
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"{path}: expected names of subjects and images, found {str(value)[:60]!r}; put it in quotes")
+    return value.strip()
+
+
+def _reason(value: Any, path: Path) -> str:
+    """Return a reason."""
+    if value is not None and not isinstance(value, str):
+        raise InputError(f"{path}: expected a reason in words, found {str(value)[:60]!r}; put it in quotes")
+    return value or NO_REASON

@@ -21,6 +21,7 @@ from spineseg.studyfolder.images import StudyImage, read_included
 from spineseg.studyfolder.layout import StudyFolder
 from spineseg.studyfolder.manifests import Manifest, ManifestEntry, Timing
 from spineseg.studyfolder.sidecars import MadeBy, Sidecar, read_sidecar
+from spineseg.writing import sweep
 
 
 def chunk_images(folder: StudyFolder, chunk: str) -> list[StudyImage]:
@@ -65,6 +66,7 @@ def segment_images(
     entries, timings = [], []
     for image in images:
         mask = folder.mask(image, method.name)
+        sweep(mask.parent)
         sidecar = _segment_image(image, mask, method, progress)
         entries.append(_entry(image, sidecar, mask, folder))
         timings.append(Timing(image.image_id, method.name, sidecar.seconds, sidecar.peak_mb))
