@@ -20,7 +20,7 @@ or slice by slice.
 
 Slices count from 0 at the inferior end, whatever the file's orientation. Areas are
 corrected for the angle between cord and slice; a slice whose angle is beyond 30 degrees
-is counted in the column 'tilted'. Soft masks count by their partial volumes."""
+is counted in the column 'tilted', one beyond 45 is left out of means. Soft masks count by their partial volumes."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -126,7 +126,7 @@ def _measure(args: argparse.Namespace, n: int) -> list[dict[str, Any]]:
         per="level" if args.perlevel else "slice" if args.perslice else "request",
         requests=requests,
         chosen=parse_slices(args.z, volume.shape[2]),
-        discs=find_discs(values, volume.zooms, str(labels)) if args.discfile else None,
+        discs=find_discs(values, volume.zooms, str(labels)) if args.discfile and values is not None else None,
         level_values=values if args.vertfile else None,
         junction=_read_junction(args, n, volume, grid),
         centers_mm=_read_centers(_file_of(args.centerline, n), volume, grid),
