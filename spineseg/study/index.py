@@ -13,7 +13,7 @@ from spineseg.file_digests import FileDigests, absent_content, stamp_of
 from spineseg.methods.declared import check_declared
 from spineseg.provenance import sha256_json
 from spineseg.spelling import closest
-from spineseg.study.chunks import assign_chunks, choose_pilot
+from spineseg.study.chunks import assign_chunks, choose_pilot, freeze_pilot
 from spineseg.study.configuration import StudyConfig
 from spineseg.study.exclusion import exclusion_reason
 from spineseg.study.sources import check_sources, find_images
@@ -22,7 +22,7 @@ from spineseg.studyfolder.images import StudyImage
 
 
 def index_images(
-    config: StudyConfig, chunk_size: int, earlier: Membership | None = None
+    config: StudyConfig, chunk_size: int, earlier: Membership | None = None, *, frozen: bool = False
 ) -> tuple[list[StudyImage], Membership]:
     """List every image of a study.
 
@@ -33,6 +33,8 @@ def index_images(
         Most images that one job takes.
     earlier : Membership, optional
         Pilot and chunks of the index before this one.
+    frozen : bool
+        Whether the study has started: nobody enters its pilot any more.
 
     Returns
     -------
@@ -57,8 +59,9 @@ def index_images(
     for name in config.exceptions:
         if name not in known:
             raise InputError(f"config key 'exceptions.{name}': the study has no such image{closest(name, known)}")
-    pilot = choose_pilot((image.subject for image in included), config.pilot, earlier)
-    if not pilot["subjects"]:
+    subjects = [image.subject for image in included]
+    pilot = freeze_pilot(subjects, earlier, included) if frozen else choose_pilot(subjects, config.pilot, earlier)
+    if not pilot["subjects"] and not frozen:
         raise InputError("config key 'pilot.subjects': none of these subjects has an image in the study")
     chosen = set(pilot["subjects"])
     images = [replace(image, pilot=image.included and image.subject in chosen) for image in images]
