@@ -97,8 +97,8 @@ def test_every_left_out_image_has_its_reason(tmp_path):
     assert by_id(rows)["sub-01_T2w"].path.endswith(".nii.gz")
     why = reasons(rows)
     assert why["sub-01_T2w"].startswith("duplicate: same name as ")
-    assert why["sub-01_acq-bad_T2w"] == "excluded: motion"
-    assert why["sub-03_T2w"] == "excluded: withdrew"
+    assert why["sub-01_acq-bad_T2w"] == "excluded: motion ('sub-01_acq-bad_T2w.nii.gz' in config key 'excluded')"
+    assert why["sub-03_T2w"] == "excluded: withdrew ('03' in config key 'excluded')"
     assert why["sub-02_T2w"] == "subject not asked for (config key subjects)"
     assert why["sub-01_PDw"] == "no contrast is known for suffix PDw"
     assert why["scan7"] == "its name does not follow BIDS"
@@ -127,11 +127,13 @@ def test_exclusions_from_files(tmp_path):
     root = make_dataset(tmp_path / "bids", *(f"sub-0{n}/anat/sub-0{n}_T2w.nii.gz" for n in (1, 2, 3)))
     table = tmp_path / "out.tsv"
     table.write_text("id\treason\nsub-01\tmotion\n")
-    assert reasons(index(root, excluded=str(table))[0]) == {"sub-01_T2w": "excluded: motion"}
+    said = f"excluded: motion ('sub-01' in {table}, line 2)"
+    assert reasons(index(root, excluded=str(table))[0]) == {"sub-01_T2w": said}
     generic = tmp_path / "exclude.yml"
     generic.write_text("csa_t2:\n  - sub-02 # wrong field of view\n  - sub-01_T2w.nii.gz\n")
     assert set(reasons(index(root, excluded=str(generic))[0])) == {"sub-01_T2w", "sub-02_T2w"}
-    assert set(reasons(index(root, excluded=[{"id": "03"}])[0]).values()) == {"excluded: no reason given"}
+    (said,) = reasons(index(root, excluded=[{"id": "03"}])[0]).values()
+    assert said == "excluded: no reason given ('03' in config key 'excluded')"
 
 
 def test_nothing_left_says_why(tmp_path):

@@ -32,6 +32,7 @@ COMMANDS = {
     "decide": ("spineseg.cli.decide", "study: decide which method the dataset keeps"),
     "lock": ("spineseg.cli.lock", "study: hold the study to one method, code and weights"),
     "keep": ("spineseg.cli.keep", "study: put the kept masks where other tools look for them"),
+    "levels-table": ("spineseg.cli.levels_table", "study: area and shape of the kept masks by vertebral level"),
     "drift": ("spineseg.cli.drift", "study: compare two runs of one study"),
     "report": ("spineseg.cli.report", "study: write the report and its figures"),
 }

@@ -18,11 +18,12 @@ from jsonschema.validators import extend
 from spineseg.contrasts import CONTRASTS, SUFFIX_CONTRAST
 from spineseg.decision.params import DecisionParams, decision_schema
 from spineseg.errors import InputError
+from spineseg.levels.names import checked_requests
 from spineseg.measures import PlausibleLimits
 from spineseg.methods.declared import DeclaredMethod, declared_methods
 from spineseg.reading import read_yaml
 from spineseg.spelling import closest
-from spineseg.study.exclusion import read_exclusions
+from spineseg.study.exclusion import Exclusions, read_exclusions
 from spineseg.studyfolder.marks import Marks, read_marks
 
 SCHEMA = Path(__file__).parent / "schemas" / "config.schema.yaml"
@@ -91,7 +92,8 @@ class StudyConfig:
     images: str | None
     references: str | None
     subjects: tuple[str, ...] | None
-    excluded: Mapping[str, str]
+    subject_query: str
+    excluded: Exclusions
     marks: Marks
     suffixes: frozenset[str]
     contrasts: Mapping[str, str]
@@ -99,9 +101,13 @@ class StudyConfig:
     pilot: PilotChoice
     decision: DecisionParams
     plausible: PlausibleLimits | None
+    levels: tuple[str, ...]
+    level_labels: str | None
+    columns: tuple[str, ...]
     override: PersonsChoice | None
     exceptions: Mapping[str, PersonsChoice]
     accept_changes: AcceptChanges | None
+    max_failed: float | None
     document: Document = field(repr=False)
 
     @property
@@ -200,6 +206,7 @@ def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = No
         images=complete["images"],
         references=complete["references"],
         subjects=_plain_names(people) if isinstance(people, list) else None,
+        subject_query=people["participants"] if isinstance(people, dict) else "",
         excluded=read_exclusions(complete["excluded"]),
         marks=_read_marks(complete["marks"]),
         suffixes=suffixes,
@@ -212,9 +219,13 @@ def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = No
         ),
         decision=decision,
         plausible=limits,
+        levels=checked_requests(complete["levels"], "config key 'levels'"),
+        level_labels=complete["level_labels"],
+        columns=tuple(complete["columns"]),
         override=PersonsChoice(**complete["override"]) if complete["override"] else None,
         exceptions={image: PersonsChoice(**choice) for image, choice in complete["exceptions"].items()},
         accept_changes=AcceptChanges(**complete["accept_changes"]) if complete["accept_changes"] else None,
+        max_failed=complete["max_failed"],
         document=complete,
     )
 

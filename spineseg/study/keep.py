@@ -67,7 +67,8 @@ def keep_masks(
         if decision.method != method:
             words = f"the study is held to {method}; the decision would now keep {decision.method or 'no method'}"
             rows = [replace(row, message="; ".join(filter(None, (words, row.message)))) for row in rows]
-    _remove_stale(folder, {row.mask for row in rows})
+    kept = {folder.relative(folder.kept_mask(images[row.image_id])) for row in rows if row.source}
+    _remove_stale(folder, kept | {row.mask for row in rows})
     _describe(folder, method)
     return rows
 
@@ -115,8 +116,6 @@ def _keep(folder: StudyFolder, image: StudyImage, entry: ManifestEntry, decision
         origin = {"method": found.method or entry.method, "source": found.source or entry.mask or ""}
         return _row(image, status=CORRECTED, mask=kept, sha256=found.sha256, message=found.words, **origin)
     made = {"method": entry.method, "status": entry.status, "message": message}
-    if failed:
-        made |= {"status": "failed", "message": "; ".join(filter(None, (failed, message)))}
     if entry.mask is None or entry.mask_sha256 is None:
         _remove(target)
         return _row(image, **made)
@@ -131,6 +130,9 @@ def _keep(folder: StudyFolder, image: StudyImage, entry: ManifestEntry, decision
         "Decision": {key: decision.document.get(key) for key in ("method", "verdict", "override")},
     } | ({"Exception": entry.exception} if entry.exception else {})
     write_sidecar(target, replace(sidecar, mask_sha256=entry.mask_sha256, more=more))
+    if failed:  # no mask of it counts
+        words = "; ".join(filter(None, (failed, message)))
+        return _row(image, **made | {"status": "failed", "message": words}, source=entry.mask)
     return _row(image, **made, mask=kept, source=entry.mask, sha256=entry.mask_sha256)
 
 

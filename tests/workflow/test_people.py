@@ -101,7 +101,8 @@ def test_four_changes_and_the_same_command(study):
     assert "fail by anna: a leak" in rows[FAILED]["message"]
     kept = rows_of(study, "kept.tsv")
     assert (kept[CORRECTED]["status"], kept[CORRECTED]["method"]) == ("corrected", "propseg")
-    assert kept[FAILED]["status"] == "failed"
+    assert (kept[FAILED]["status"], kept[FAILED]["mask"]) == ("failed", "n/a")
+    assert (mask.parents[2] / "sub-02" / "anat" / f"{FAILED}_label-SC_seg.nii.gz").is_file()  # to be corrected
     report = (
         (study.results / "study" / "report.html").read_text().split('<section id="people">')[1].split("</section>")[0]
     )
