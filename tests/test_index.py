@@ -426,3 +426,13 @@ def test_blanks_of_other_kinds_in_a_path_of_a_table_stay(tmp_path, name):
     write_images(tmp_path / "x.tsv", images)
     assert read_images(tmp_path / "x.tsv") == images
     assert Path(images[0].path).is_file()
+
+
+def test_a_folder_that_is_named_as_an_image_is_listed_with_its_reason(tmp_path):
+    make_dataset(tmp_path, "sub-01/anat/sub-01_T2w.nii.gz")
+    (tmp_path / "sub-02" / "anat" / "sub-02_T2w.nii.gz").mkdir(parents=True)
+    os.mkfifo(tmp_path / "sub-01" / "anat" / "sub-01_T1w.nii.gz")
+    reasons = {image.image_id: image.reason for image in index(tmp_path)[0]}
+    assert reasons.pop("sub-01_T2w") == ""
+    assert reasons.keys() == {"sub-01_T1w", "sub-02_T2w"}
+    assert set(reasons.values()) == {"a folder or a pipe, no file, in spite of its name"}
