@@ -95,7 +95,8 @@ class Changes:
                 method = re.search("_desc-(.+?)_label", path.name)[1]
                 done[method] = done.get(method, 0) + 1
         for rule in SHOWN:
-            if jobs := len(re.findall(rf"^\s*(?:local)?rule {rule}:", printed, re.MULTILINE)):
+            names = "gather_(?:tables|pilot)" if rule == "gather_tables" else rule  # both join tables
+            if jobs := len(re.findall(rf"^\s*(?:local)?rule {names}:", printed, re.MULTILINE)):
                 done[rule] = jobs
         self.rows[name] = done
         return done
