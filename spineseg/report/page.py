@@ -16,12 +16,13 @@ import pandas as pd
 from spineseg.decision.report_text import next_steps
 from spineseg.measures import MEASURES
 from spineseg.methods.registry import sort_methods
+from spineseg.report.changes import count_changes, list_changes
 from spineseg.report.figures import FIGURES, draw_figures
 from spineseg.report.flags import BAD, LOOK, badness, find_flags
 from spineseg.report.frames import StudyTables, contrasts_of, frame_tables
 from spineseg.report.palette import print_color_of
 from spineseg.report.qc import entry_name
-from spineseg.report.qc_page import template_environment
+from spineseg.report.qc_page import content_policy, template_environment
 from spineseg.report.review import ReviewImage, StudyView, collect_reviews, read_stage
 from spineseg.report.verdict import probability_shares, word_verdict
 from spineseg.studyfolder.decisions import Decision, Lock
@@ -31,6 +32,9 @@ from spineseg.studyfolder.layout import Stage
 from spineseg.studyfolder.sidecars import NO_CORD
 from spineseg.version import find_version
 from spineseg.writing import write_text
+
+POLICY = content_policy("this.remove()", "'unsafe-hashes'")
+"""The only script of the page takes a picture away that is not there."""
 
 N_WORST = 8
 """Images shown with a picture at the top; the table below has all."""
@@ -90,6 +94,7 @@ def write_report(view: StudyView, paths: ReportPaths) -> Path:
     drawn = draw_figures(study, paths.figures)
     qc = _relative(paths.qc, paths.page)
     images = describe_images(view, reviews, qc)
+    changes = list_changes(view, records.images, records.metrics)
     context = {
         "dataset": view.folder.name,
         "stage": view.stage,
@@ -106,11 +111,13 @@ def write_report(view: StudyView, paths: ReportPaths) -> Path:
         "figures": [_figure(name, svg, _relative(paths.figures, paths.page)) for name, svg in drawn.items()],
         "images": images,
         "worst": [image for image in images if image["severity"] >= LOOK][:N_WORST],
+        "changes": changes,
+        "changes_words": count_changes(changes, len(reviews)),
         "excluded": list_excluded(records.images, decision),
         "advice": advise(decision, images, view.stage, qc),
         "qc": f"{qc}/index.html",
     }
-    write_text(paths.page, template_environment().get_template("report.html").render(context))
+    write_text(paths.page, template_environment().get_template("report.html").render(policy=POLICY, **context))
     return paths.page
 
 
