@@ -230,7 +230,7 @@ def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = No
         references=complete["references"],
         subjects=_plain_names(people) if isinstance(people, list) else None,
         excluded=read_exclusions(complete["excluded"]),
-        marks=_read_marks(complete["marks"]),
+        marks=read_marks_of(complete["marks"]),
         suffixes=suffixes,
         contrasts=contrasts,
         methods=methods,
@@ -312,8 +312,14 @@ def _plain(value: Any, key: str) -> Any:
     raise InputError(f"config key {key!r}: expected text or a number, found {str(value)!r}; put it in quotes")
 
 
-def _read_marks(files: str | list[str] | None) -> Marks:
-    """Read the marks of all raters."""
+def read_marks_of(files: str | list[str] | None) -> Marks:
+    """Read the marks of all raters, as the config key ``marks`` names their files.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or damaged.
+    """
     try:
         return read_marks([files] if isinstance(files, str) else files or [])
     except InputError as error:

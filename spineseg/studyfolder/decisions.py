@@ -38,7 +38,16 @@ DECISION_KEYS: Mapping[str, type | UnionType] = {
     ),
     **dict.fromkeys(
         (
-            *("computed", "method_by_contrast", "plan", "failures", "per_contrast", "per_site", "references"),
+            *(
+                "computed",
+                "method_by_contrast",
+                "plan",
+                "failures",
+                "per_contrast",
+                "per_site",
+                "references",
+                "ratings",
+            ),
             *("area_errors", "summary", "reliability", "predicted_area_error_pct", "flagged", "stability", "pilots"),
             *("parameters", "versions", "code_sha256", "weights_sha256"),
         ),
