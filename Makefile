@@ -1,6 +1,6 @@
 # make setup   the environment in .venv
 # make demo    a whole study on synthetic people, and which report to open
-# make test    every check that CI runs
+# make test    every check that CI runs, and the share of lines that the tests reach
 
 PYTHON ?= python3
 CORES ?= 2
@@ -38,7 +38,7 @@ check: setup
 	$(BIN)/snakemake --lint
 
 test: check
-	$(BIN)/python -m pytest -n $(CORES) --dist loadfile -rs
+	$(BIN)/python -m pytest -n $(CORES) --dist loadfile -rs --cov
 
 clean:
 	rm -rf results logs resources/demo .snakemake

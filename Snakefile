@@ -22,7 +22,7 @@ rule all:
     default_target: True
     input:
         decision=f"results/{DATASET}/decision.json",
-        tables=multiext(f"results/{DATASET}/tables/", *TABLES, "kept.tsv"),
+        tables=multiext(f"results/{DATASET}/tables/", *TABLES, "kept.tsv", "csa.tsv"),
         qc=f"results/{DATASET}/qc/index.html",
         report=f"results/{DATASET}/report.html",
 
@@ -37,6 +37,8 @@ rule study:
     """Every image by the decided method alone."""
     input:
         decision=STUDY_IMAGES.decision,
-        tables=multiext(f"results/{DATASET}/study/tables/", *TABLES, "kept.tsv"),
+        tables=multiext(
+            f"results/{DATASET}/study/tables/", *TABLES, "kept.tsv", "csa.tsv"
+        ),
         qc=f"results/{DATASET}/study/qc/index.html",
         report=f"results/{DATASET}/study/report.html",

@@ -14,8 +14,8 @@ from functools import cache
 from pathlib import Path
 
 from spineseg.bids import image_stem
+from spineseg.centerline.contrast_check import doubt_contrast, weigh_contrasts
 from spineseg.centerline.detector import load_detector
-from spineseg.centerline.polarity import doubt_contrast, weigh_contrasts
 from spineseg.contrasts import CONTRASTS, CORD_DARKER, SUFFIX_CONTRAST
 from spineseg.study.sources import walk_folders
 from spineseg.volume import load_image

@@ -33,7 +33,7 @@ from scipy.stats import spearmanr
 from spineseg.decision.evidence import USELESS_DICE, Evidence
 from spineseg.decision.params import DecisionParams
 from spineseg.decision.rule import judge_with_doubt
-from spineseg.quality.model import load_quality_model
+from spineseg.quality.predictor import load_dice_predictor
 from spineseg.training.labelled_images import load_tables
 from spineseg.training.quality.fit import as_cases, fit_dice_predictor
 from spineseg.training.quality.train import collect_cases, describe_origin, load_cases, save_cases, weigh_cases
@@ -88,12 +88,12 @@ def predict(rows: list[dict], train: list[dict] | None) -> Pool:
         mine = known if person is None else known & (people == person)
         if not mine.any():
             continue
-        model = load_quality_model()
+        model = load_dice_predictor()
         if train:
             rest = [row for row in train if row["person"] != person and row["status"] == "ok"]
             model = fit_dice_predictor(as_cases(rest, weigh_cases(rest)), {})
         cases = as_cases([row for row, keep in zip(rows, mine, strict=True) if keep], np.ones(mine.sum()))
-        dice = model.predict_dice(cases.evidence)
+        dice = model.predict_dice(cases.features)
         out["predicted"][mine], out["flagged"][mine] = dice, dice < model.flag_below
         out["low"][mine], out["high"][mine] = model.interval(dice)
     dice = np.array([float(row["dice"]) for row in rows])
@@ -367,7 +367,7 @@ def draw_figures(folder: Path, pools: dict[str, Pool], outcomes: list[Outcome]) 
 def load_rows(args: argparse.Namespace) -> tuple[list[dict], list[dict]]:
     """Make or read the cases: what the shipped model learned from, and new phantoms."""
     learned = args.cases or args.work / "learned.tsv"
-    origin = load_quality_model().provenance
+    origin = load_dice_predictor().provenance
     n, seed = origin["phantoms"]["n"], origin["seed"]
     images, _ = load_tables(args.data, [], RECIPE)
     wanted = describe_origin(images, FOLDS, n, seed)

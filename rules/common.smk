@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 SOURCE = Path(workflow.current_basedir).parent.resolve()
 sys.path.insert(0, str(SOURCE))
@@ -14,12 +15,15 @@ os.environ |= {
 }
 
 from spineseg.errors import InputError
-from spineseg.study.configuration import make_configuration, read_yaml
+from spineseg.reading import read_yaml
+from spineseg.study.configuration import make_configuration
 from spineseg.study.environment import write_environment
 from spineseg.study.index import check_before_jobs
 from spineseg.study.lock import check_study, find_refusal
+from spineseg.study.outcome import describe_failures, describe_unfinished
 from spineseg.study.steps import digest_step
 from spineseg.studyfolder.layout import TABLES, Stage, StudyFolder
+from spineseg.writing import write_text
 
 DEMO = "resources/demo"
 
@@ -40,6 +44,10 @@ PERTURBATIONS = STUDY.decision.perturbations
 FOLDER = StudyFolder(Path("results") / DATASET)
 # another environment for other code, so that none is left behind by an update
 ENVIRONMENT = write_environment(SOURCE / "envs", Path(".snakemake") / "spineseg")
+# Snakemake fills wildcards into this path, so braces of a folder's name are doubled
+ENVIRONMENT = ENVIRONMENT.replace("{", "{{").replace("}", "}}")
+# its time is the beginning of a run, by the clock of the file system
+STARTED = Path(".snakemake") / "spineseg" / "started"
 
 
 wildcard_constraints:
@@ -59,3 +67,21 @@ onstart:
         check_study(STUDY, FOLDER, to_study=False)
     except InputError as error:
         raise WorkflowError(str(error)) from None
+    write_text(STARTED, "")
+
+
+def describe_outcome():
+    """What failed, in a few lines: images by method, then jobs."""
+    since = STARTED.stat().st_mtime_ns
+    unfinished = describe_unfinished(FOLDER, STUDY, Path("logs") / DATASET, since)
+    return [*describe_failures(FOLDER, STUDY), *unfinished]
+
+
+onsuccess:
+    if lines := describe_outcome():
+        logger.warning("\n".join(lines))
+
+
+onerror:
+    ending = "Once the cause is mended, the same command goes on; what is finished is not done again."
+    logger.error("\n".join([*describe_outcome(), ending]))

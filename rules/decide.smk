@@ -141,3 +141,47 @@ use rule keep_masks as keep_study with:
         "logs/{dataset}/benchmarks/study/keep.tsv"
     params:
         stage=Stage.STUDY.value,
+
+
+rule tabulate_levels:
+    """Measure the kept masks by vertebral level: the table that statistics start from."""
+    input:
+        config=ancient("results/{dataset}/study.json"),
+        table=get_table,
+        kept="results/{dataset}/tables/kept.tsv",
+    output:
+        table="results/{dataset}/tables/csa.tsv",
+        sct=directory("results/{dataset}/tables/sct"),
+    log:
+        "logs/{dataset}/levels.log",
+    benchmark:
+        "logs/{dataset}/benchmarks/levels.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=3000,
+        runtime=120,
+    params:
+        stage=Stage.ALL.value,
+        images=get_images,
+        question=[STUDY.document[key] for key in ("levels", "columns", "marks")],
+        content=get_level_sources,
+        code=digest_step("csa"),
+    shell:
+        "spineseg levels-table -results results/{wildcards.dataset} -stage {params.stage} > {log} 2>&1"
+
+
+use rule tabulate_levels as tabulate_study_levels with:
+    input:
+        config=ancient("results/{dataset}/study.json"),
+        table=get_table,
+        kept="results/{dataset}/study/tables/kept.tsv",
+    output:
+        table="results/{dataset}/study/tables/csa.tsv",
+        sct=directory("results/{dataset}/study/tables/sct"),
+    log:
+        "logs/{dataset}/study/levels.log",
+    benchmark:
+        "logs/{dataset}/benchmarks/study/levels.tsv"
+    params:
+        stage=Stage.STUDY.value,

@@ -5,6 +5,8 @@ from functools import cache
 from spineseg.file_digests import FileDigests
 from spineseg.provenance import sha256_file, sha256_json
 from spineseg.study.index import source_fingerprint
+from spineseg.study.level_labels import find_label_files
+from spineseg.study.sources import find_level_folder
 from spineseg.studyfolder.decisions import PILOT, find_lock, read_membership
 from spineseg.studyfolder.images import read_included
 
@@ -73,6 +75,18 @@ def get_chunk_references(wildcards):
     images = get_chunk(wildcards)
     files = [path for image in images for path in (image.path, image.reference)]
     return sha256_json([image.image_id for image in images] + [digest_files(files)])
+
+
+def get_level_sources(wildcards):
+    """What the areas by level depend on beside the masks: labels, participants.tsv and what raters said."""
+    files = [
+        one.path
+        for found in find_label_files(find_level_folder(STUDY)).values()
+        for one in found
+    ]
+    if STUDY.columns:
+        files.append(str(Path(STUDY.bids_dir or ".") / "participants.tsv"))
+    return sha256_json([files, digest_files([*files, *STUDY.marks.files])])
 
 
 class StageInputs:

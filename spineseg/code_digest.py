@@ -28,7 +28,7 @@ def digest_code(*roots: str) -> str:
     ----------
     *roots : str
         Names of modules, such as ``spineseg.propseg.segment``; or of files of the package by a path from its
-        folder, such as ``report/templates/qc.js``, where a step depends on them.
+        folder, such as ``report/templates/qc.css``, where a step depends on them.
 
     Returns
     -------

@@ -163,6 +163,16 @@ SLICE_SHAPE = (
 )
 """Shape of one slice (`spineseg.metrics.shape.SliceShape`): columns of ``slices.tsv.gz``."""
 
+SLICE_SD = {
+    name: f"{name.removesuffix(unit)}_sd{unit}"
+    for name in SLICE_SHAPE
+    for unit in [next((u for u in ("_mm2", "_mm", "_deg") if name.endswith(u)), "")]
+}
+"""Column of the SD of each over slices, such as ``csa_sd_mm2``."""
+
+LEVEL_SHAPE = (*SLICE_SHAPE, "length_mm", "level_coverage", *SLICE_SD.values())
+"""Means, sums and SD over the slices of a level: columns of ``csa.tsv``."""
+
 
 @dataclass(frozen=True)
 class PlausibleLimits:

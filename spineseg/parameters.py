@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -11,6 +10,9 @@ from typing import Any, TypeVar, get_args, get_type_hints
 from spineseg.errors import InputError
 
 P = TypeVar("P")
+
+LARGEST = 1e4
+"""Of any length (mm), area (mm²), weight or count: a body has less, and arithmetic with far more overflows."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class Flag:
             return " or ".join(self.choices)
         if self.least is not None and self.most is not None:
             return f"a number between {self.least:g} and {self.most:g}"
-        return f"above {self.above:g}" if self.above is not None else f"{self.least or 0:g} or more"
+        least = f"above {self.above:g}" if self.above is not None else f"{self.least or 0:g} or more"
+        return f"{least}, at most {self.most or LARGEST:g}"
 
     def allows(self, value: Any) -> bool:
         """Whether a value lies in the range; None always does."""
@@ -63,7 +66,7 @@ class Flag:
             return value in self.choices
         if not isinstance(value, int | float):
             return True
-        if isinstance(value, float) and not math.isfinite(value):
+        if not abs(value) <= max(LARGEST, self.most or 0):  # NaN too
             return False
         return (
             (self.least is None or value >= self.least)

@@ -72,7 +72,8 @@ def perturb_volume(volume: Volume, change: Perturbation) -> Volume:
     matrix, offset = _motion(volume, change)
     data = ndi.affine_transform(volume.data.astype(np.float32), matrix, offset, order=3, mode="nearest")
     axes = (np.linspace(-1, 1, n) if n > 1 else np.zeros(1) for n in volume.shape)
-    field = sum(b * x for b, x in zip(change.bias, np.meshgrid(*axes, indexing="ij", sparse=True), strict=True))
+    places = np.meshgrid(*axes, indexing="ij", sparse=True)
+    field = sum((b * x for b, x in zip(change.bias, places, strict=True)), np.zeros(()))
     noise = np.random.default_rng(change.noise_seed).standard_normal(volume.shape, dtype=np.float32)
     data = data * (1 + field.astype(np.float32)) + np.float32(NOISE * (high - low)) * noise
     return Volume(np.clip(data, volume.data.min(), volume.data.max()), volume.affine)

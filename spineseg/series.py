@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from spineseg.bids import parse_name
 from spineseg.errors import InputError
+from spineseg.reading import read_text
 from spineseg.writing import file_stem
 
 if TYPE_CHECKING:  # numpy is imported where it is used, so that an index can look for b-values without it
@@ -64,7 +65,8 @@ def average_series(
             why = "no b-values were found" if b_values is None else f"none has b > {B_VALUE_WEIGHTED:g} s/mm²"
             words += f": all of them, since {why}"
     notes.append(words)
-    total, count, n_spoilt = 0.0, None, 0
+    total: NDArray[np.float64] = np.zeros(())
+    count, n_spoilt = None, 0
     for position, number in enumerate(chosen):
         volume = read_volume(number)
         finite = np.isfinite(volume)
@@ -153,9 +155,7 @@ def _read_b_values(path: Path, n_volumes: int, bval: str | Path | None) -> NDArr
     if not file.is_file():
         raise InputError(f"{file}: no such b-values file")
     try:
-        values = np.array(file.read_text(encoding="utf-8-sig").split(), dtype=float)
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror}); check its permissions") from error
+        values = np.array(read_text(file, "b-values").split(), dtype=float)
     except ValueError as error:
         raise InputError(f"{file}: expected b-values (numbers), found other text; export it again") from error
     if values.size != n_volumes:

@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import re
 import tempfile
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from spineseg.errors import InputError, OutputError
 
 TEMPORARY_NAME_BYTES = 100
 """Of the file's own name that its temporary name repeats: file systems take 255 bytes, of which we add some."""
 
+SUFFIX = ".spineseg-tmp"
+_TEMPORARY_NAME = re.compile(rf"^\..+\.[A-Za-z0-9]+-[^.]+{re.escape(SUFFIX)}$")
+
+OLD_SECONDS, STALE_SECONDS = 5.0, 7 * 86400.0
+"""A writer takes its lock within the first; nothing takes a week to write."""
+
 GZIP_HEADER = bytes.fromhex("1f8b0800000000000003")
 """No name, no time, a Unix system: Python's own changes between versions."""
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write `content` under a temporary name beside `path`, flush it to the disk, then rename.
+    """Write `content` as `open_whole` does."""
+    with open_whole(path) as stream:
+        stream.write(content)
+
+
+@contextmanager
+def open_whole(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a file for writing under a temporary name beside `path`; at the end flush it to the disk, then rename.
 
     Raises
     ------
@@ -30,13 +46,52 @@ def write_bytes(path: str | Path, content: bytes) -> None:
         then. Its cause is the system's OSError.
     """
     path = Path(path)
-    with _temporary_beside(path) as (handle, name):
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
+    with _temporary_beside(path) as (handle, name), os.fdopen(handle, "wb") as stream:
+        with suppress(OSError):  # a file system without locks; `sweep` then goes by host and age alone
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield stream
+        stream.flush()
+        os.fsync(stream.fileno())
         Path(name).chmod(0o666 & ~_umask())  # mkstemp makes files that only the owner can read
         Path(name).replace(path)
+
+
+def sweep(folder: str | Path) -> int:
+    """Delete the temporary files that killed runs have left in a folder, not below it; return how many.
+
+    Only files with our names go, and of those only what nobody can be writing: this host made it, its writer's lock
+    is gone, and it has not changed for `OLD_SECONDS`; or it has not changed for `STALE_SECONDS`, whoever made it.
+    """
+    swept = 0
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry for entry in entries if _TEMPORARY_NAME.search(entry.name)]
+    except OSError:
+        return 0
+    for entry in found:
+        with suppress(OSError):  # gone meanwhile, or not ours to delete
+            if not entry.is_file(follow_symlinks=False):
+                continue
+            age = time.time() - entry.stat(follow_symlinks=False).st_mtime
+            if age > STALE_SECONDS or (age > OLD_SECONDS and f".{_host()}-" in entry.name and _is_unlocked(entry.path)):
+                Path(entry.path).unlink()
+                swept += 1
+    return swept
+
+
+def _is_unlocked(path: str) -> bool:
+    """Whether no process holds the lock of a file that is being written."""
+    with Path(path).open("rb") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+    return True
+
+
+def _host() -> str:
+    """Return this machine's name as temporary names have it."""
+    return re.sub(r"[^A-Za-z0-9]", "", os.uname().nodename)[:20] or "host"
 
 
 def check_writable(path: str | Path) -> None:
@@ -69,7 +124,7 @@ def _temporary_beside(path: Path) -> Iterator[tuple[int, str]]:
         missing = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
         own_name = os.fsencode(path.name)[:TEMPORARY_NAME_BYTES].decode(errors="ignore")
-        handle, name = tempfile.mkstemp(prefix=f".{own_name}.", suffix=".tmp", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{own_name}.{_host()}-", suffix=SUFFIX, dir=path.parent)
         yield handle, name
     except BaseException as error:
         if name is not None:

@@ -14,9 +14,11 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 BASE = {
     *("errors", "contrasts", "volume", "bids", "writing", "progress", "provenance", "segmentation", "series"),
-    *("code_digest", "file_digests", "measures", "parameters", "version", "spelling"),
+    *("code_digest", "file_digests", "measures", "parameters", "version", "spelling", "reading"),
 }
-BELOW_STUDY = {"centerline", "metrics", "propseg", "deepseg", "quality", "perturbation", "studyfolder", "methods"}
+BELOW_STUDY = {
+    *("centerline", "metrics", "levels", "propseg", "deepseg", "quality", "perturbation", "studyfolder", "methods"),
+}
 ALLOWED = {
     **dict.fromkeys(BASE, BASE),
     "": {"version"},
@@ -148,6 +150,7 @@ def test_no_path_of_this_machine_is_committed():
 
 RESULT_NAMES = {
     *("metrics.tsv", "agreement.tsv", "slices.tsv.gz", "slices.tsv", "kept.tsv", "timings.tsv", "images.tsv"),
+    "csa.tsv",
     *("decision.json", "decision.md", "lock.json", "exceptions.json", "membership.json", "file_digests.json"),
     *("study.json", "chunks"),
 }

@@ -166,9 +166,9 @@ def test_csv_is_what_sct_writes(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("1,2\n", "row 1: expected three numbers"),
-        ("1,2,3\nfoo,2,3\n", "row 2: expected three numbers"),
-        ("1,nan,3\n", "row 1: expected three numbers"),
+        ("1,2\n", ", line 1: expected three numbers"),
+        ("1,2,3\nfoo,2,3\n", ", line 2: expected three numbers"),
+        ("1,nan,3\n", ", line 1: expected three numbers"),
         ("100,2,3\n", "expected voxel indices within"),
         ("x,y,z\n", "found none"),
         ("", "found none"),

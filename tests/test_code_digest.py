@@ -98,7 +98,7 @@ def test_a_constant_of_deepseg_leaves_propseg_alone(original, copy):
 
 
 def test_a_constant_of_the_metrics_changes_what_measures_and_no_mask(original, copy):
-    copy.edit("metrics/quality.py", r"^SPIKE_SD = .*$", "SPIKE_SD = 5.0")
+    copy.edit("metrics/intrinsic.py", r"^SPIKE_SD = .*$", "SPIKE_SD = 5.0")
     found = changed(original, copy.show())
     assert "step measure" in found
     assert not {"propseg", "deepseg", "external"} & found
@@ -112,7 +112,7 @@ def test_the_report_changes_the_report_only(original, copy):
 
 @pytest.mark.parametrize(
     ("name", "steps"),
-    [("qc.js", {"page"}), ("qc.css", {"page"}), ("qc.html", {"page"}), ("report.html", {"report"}),
+    [("qc/page.js", {"page"}), ("qc.css", {"page"}), ("qc.html", {"page"}), ("report.html", {"report"}),
      ("report.css", {"report"})],
 )  # fmt: skip
 def test_templates_count_for_their_page(original, copy, name, steps):

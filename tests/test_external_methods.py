@@ -16,12 +16,15 @@ from nibabel import orientations
 from spineseg.cli import main
 from spineseg.errors import InputError
 from spineseg.methods.declared import check_declared
+from spineseg.methods.external import run_program
+from spineseg.methods.placeholders import check_command, fill_command
 from spineseg.study.configuration import StudyConfig, make_configuration
 from spineseg.study.index import index_images
 from spineseg.study.segment import segment_chunk
 from spineseg.study.sources import check_sources
 from spineseg.studyfolder.manifests import read_manifest, read_timings
 from spineseg.studyfolder.sidecars import read_sidecar
+from spineseg.writing import compress
 
 AFFINE = np.diag([-0.5, 0.5, 2.0, 1.0])
 SUBJECTS = ("01", "02")
@@ -226,7 +229,10 @@ def test_a_program_may_name_its_mask_itself(tmp_path, bids):
         ({"name": "a", "files": "x/{image_id}", "timeout": 3}, "timeout': has no meaning beside files"),
         ({"name": "a", "command": "true {image}"}, "expected {image} and {mask} (or {folder}) in the command"),
         ({"name": "a", "command": "no-such-tool -i {image} -o {mask}"}, "no program 'no-such-tool' was found"),
-        ({"name": "a", "command": "true '{image} {mask}"}, "not a command that a shell reads"),
+        (
+            {"name": "a", "command": "true '{image} {mask}"},
+            "expected placeholders as words of their own",
+        ),
         ({"name": "a", "command": "true {image} {mask}", "timeout": 0}, "'methods.1.timeout': expected minutes"),
         ({"name": "a/b", "files": "x/{image_id}"}, "'methods.1.name': expected a name of letters"),
         ({"name": "reference", "files": "x/{image_id}"}, "'reference' means something else"),
@@ -297,3 +303,55 @@ def test_the_command_writes_manifest_and_timings_by_the_configuration_in_the_fol
     assert (manifest.dataset, manifest.method, manifest.chunk) == ("x", "sct", CHUNK)
     assert manifest.made_by == configure(bids, FILES).methods["sct"].made_by()
     assert [timing.seconds for timing in read_timings(folder.chunk_timings("sct", CHUNK))] == [None, None]
+
+
+HOSTILE = [
+    "x;touch pwned;.nii.gz", "$(touch pwned).nii.gz", "`touch pwned`.nii.gz", "a'b;touch pwned;'.nii.gz",
+    'a"b;touch pwned;".nii.gz', "a\\\\';touch pwned;'.nii.gz", "a b\tc.nii.gz",
+    "-rf.nii.gz", "a\n touch pwned\n.nii.gz",
+    "${IFS}touch${IFS}pwned|&.nii.gz", "*.nii.gz", "~.nii.gz", "#.nii.gz", "a\udcff.nii.gz", "\x1b[31m.nii.gz",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("template", ["cp {image} {mask}", "cp -- $(printf %s {image}) {mask} || cp {image} {mask}",
+                                      "f() { cp \"$1\" \"$2\"; }; f {image} {mask}", "cat < {image} > {mask}",
+                                      "x={image}; cp \"$x\" {mask}", "bash -c 'cp \"$0\" \"$1\"' {image} {mask}",
+                                      "cp {image} {folder}/{stem}.nii.gz"])  # fmt: skip
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_file_name_is_never_a_command(tmp_path, monkeypatch, name, template):
+    if "$1" in template:  # braces of the shell
+        template = template.replace("f() {", "f() {{").replace("; };", "; }};")
+    monkeypatch.chdir(tmp_path)
+    content = nib.Nifti1Image(disc().astype(np.uint8), AFFINE).to_bytes()
+    Path("in").mkdir()
+    try:
+        Path("in", name).write_bytes(compress(content))
+    except (OSError, UnicodeEncodeError):
+        pytest.skip("a file system without such names")
+    check_command(template)
+    command, variables = fill_command(
+        template, {"image": f"in/{name}", "mask": "out.nii.gz", "folder": ".", "stem": Path(name).name[:-7]}
+    )
+    try:
+        run_program(command, variables, 60, 1, tmp_path / "log")
+    except InputError:
+        assert template.startswith("cp {image} {folder}") or "printf" in template
+    assert not list(tmp_path.rglob("pwned"))
+    assert list(tmp_path.glob("*.nii.gz")), "the mask has arrived"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "tool '{image}' {mask}", 'tool "{image}" {mask}', "tool `basename {image}` {mask}", "tool $'{image}' {mask}",
+        'tool "$(basename {image})" {mask}', "cat <<EOF\n{image} {mask}\nEOF", "tool \\{image} {mask}",
+        "tool ${image} {mask}", "tool {mask} # {image}", "echo $(({image} + 1)) {mask}",
+        "bash -c tool\\ {image} {mask}", "sh -lc {image} {mask}", "eval tool {image} {mask}",
+        "echo ${{x:-{image}}} {mask}", 'bash -c "tool {image} {mask}"',
+    ],
+)  # fmt: skip
+def test_placeholders_that_a_shell_would_read_are_refused(bids, command):
+    with pytest.raises(InputError) as caught:
+        configure(bids, {"name": "a", "command": command})
+    assert "config key 'methods.1.command': expected " in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -97,8 +97,8 @@ def test_every_left_out_image_has_its_reason(tmp_path):
     assert by_id(rows)["sub-01_T2w"].path.endswith(".nii.gz")
     why = reasons(rows)
     assert why["sub-01_T2w"].startswith("duplicate: same name as ")
-    assert why["sub-01_acq-bad_T2w"] == "excluded: motion"
-    assert why["sub-03_T2w"] == "excluded: withdrew"
+    assert why["sub-01_acq-bad_T2w"] == "excluded: motion ('sub-01_acq-bad_T2w.nii.gz' in config key 'excluded')"
+    assert why["sub-03_T2w"] == "excluded: withdrew ('03' in config key 'excluded')"
     assert why["sub-02_T2w"] == "subject not asked for (config key subjects)"
     assert why["sub-01_PDw"] == "no contrast is known for suffix PDw"
     assert why["scan7"] == "its name does not follow BIDS"
@@ -127,11 +127,13 @@ def test_exclusions_from_files(tmp_path):
     root = make_dataset(tmp_path / "bids", *(f"sub-0{n}/anat/sub-0{n}_T2w.nii.gz" for n in (1, 2, 3)))
     table = tmp_path / "out.tsv"
     table.write_text("id\treason\nsub-01\tmotion\n")
-    assert reasons(index(root, excluded=str(table))[0]) == {"sub-01_T2w": "excluded: motion"}
+    said = f"excluded: motion ('sub-01' in {table}, line 2)"
+    assert reasons(index(root, excluded=str(table))[0]) == {"sub-01_T2w": said}
     generic = tmp_path / "exclude.yml"
     generic.write_text("csa_t2:\n  - sub-02 # wrong field of view\n  - sub-01_T2w.nii.gz\n")
     assert set(reasons(index(root, excluded=str(generic))[0])) == {"sub-01_T2w", "sub-02_T2w"}
-    assert set(reasons(index(root, excluded=[{"id": "03"}])[0]).values()) == {"excluded: no reason given"}
+    (said,) = reasons(index(root, excluded=[{"id": "03"}])[0]).values()
+    assert said == "excluded: no reason given ('03' in config key 'excluded')"
 
 
 def test_nothing_left_says_why(tmp_path):
@@ -217,21 +219,21 @@ GOOD = {"subject": "01", "contrast": "t2", "path": "a.nii.gz"}
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([GOOD, GOOD], r"images.tsv, rows 2 and 3: two rows for one image, a|two rows for one image"),
-        ([GOOD, GOOD | {"path": "./a.nii.gz", "run": "2"}], "rows 2 and 3: two rows for one image"),
+        ([GOOD, GOOD], r"images.tsv, lines 2 and 3: two lines for one image"),
+        ([GOOD, GOOD | {"path": "./a.nii.gz", "run": "2"}], "lines 2 and 3: two lines for one image"),
         (
             [GOOD, {"subject": "01", "contrast": "t2", "path": "b.nii.gz"}],
-            "rows 2 and 3: two rows for one image, sub-01_T2w",
+            "lines 2 and 3: two lines for one image, sub-01_T2w",
         ),
-        ([GOOD | {"contrast": "t3"}], r"row 2: unknown contrast 't3'; did you mean"),
-        ([GOOD | {"path": "gone.nii.gz"}], r"row 2: path: no such file: gone.nii.gz"),
-        ([GOOD | {"reference": "gone.nii.gz"}], "row 2: reference: no such file"),
-        ([GOOD | {"bval": "gone.bval"}], "row 2: bval: no such file"),
-        ([GOOD | {"subject": "n/a"}], "row 2: subject is empty"),
+        ([GOOD | {"contrast": "t3"}], r"line 2: unknown contrast 't3'; did you mean"),
+        ([GOOD | {"path": "gone.nii.gz"}], r"line 2: path: no such file: gone.nii.gz"),
+        ([GOOD | {"reference": "gone.nii.gz"}], "line 2: reference: no such file"),
+        ([GOOD | {"bval": "gone.bval"}], "line 2: bval: no such file"),
+        ([GOOD | {"subject": "n/a"}], "line 2: subject is empty"),
         ([GOOD | {"contrst": "t2"}], "unknown column 'contrst'; did you mean 'contrast'"),
-        ([{"subject": "01", "path": "a.nii.gz"}], "column 'contrast' is missing"),
-        ([GOOD | {"path": "a.mgz"}], "row 2: expected an image named .nii or .nii.gz"),
-        ([GOOD | {"subject": "0/1"}], "row 2: expected letters and digits"),
+        ([{"subject": "01", "path": "a.nii.gz"}], "with the column .contrast., found subject, path"),
+        ([GOOD | {"path": "a.mgz"}], "line 2: expected an image named .nii or .nii.gz"),
+        ([GOOD | {"subject": "0/1"}], "line 2: expected letters and digits"),
     ],
 )
 def test_mistakes_in_a_table_name_the_row(tmp_path, rows, message):

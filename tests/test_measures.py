@@ -22,7 +22,7 @@ from spineseg.measures import (
     SOURCES,
     PlausibleLimits,
 )
-from spineseg.metrics.quality import Quality
+from spineseg.metrics.intrinsic import IntrinsicMeasures
 from spineseg.metrics.shape import SliceShape
 from spineseg.studyfolder.manifests import TIMING_COLUMNS
 from spineseg.studyfolder.tables import (
@@ -73,7 +73,7 @@ def test_every_measure_has_words_a_source_and_a_unit_that_its_name_says():
 
 
 def test_what_is_computed_has_the_names_of_the_measures():
-    assert {one.name for one in fields(Quality)} - {"spikes"} <= set(METRICS)
+    assert {one.name for one in fields(IntrinsicMeasures)} - {"spikes"} <= set(METRICS)
     assert set(SLICE_SHAPE) <= {one.name for one in fields(SliceShape)}
     assert set(EVIDENCE_MEASURES) <= set(METRICS)
 
@@ -138,9 +138,15 @@ def test_the_search_for_definitions_finds_them(tmp_path):
     assert len(definitions(module)) == 4
 
 
-@pytest.mark.parametrize("name", ["qc.js", "qc.html", "report.html"])
-def test_templates_hold_no_limits_and_no_units_of_columns(name):
-    path = PACKAGE / "report" / "templates" / name
+TEMPLATES = PACKAGE / "report" / "templates"
+SCRIPTS = sorted(TEMPLATES.glob("qc/*.js"))
+
+
+@pytest.mark.parametrize(
+    "path", [*SCRIPTS, TEMPLATES / "qc.html", TEMPLATES / "report.html"], ids=lambda path: path.name
+)
+def test_templates_hold_no_limits_and_no_units_of_columns(path):
+    assert SCRIPTS
     text = path.read_text()
     limits = PlausibleLimits()
     numbers = {f"{limits.csa_mm2[1]:g}", f"{limits.eccentricity:g}", f"{limits.solidity:g}"}

@@ -17,8 +17,8 @@ from spineseg.cli import main
 from spineseg.errors import GeometryError
 from spineseg.metrics.compare import compare_with_reference
 from spineseg.metrics.distance import choose_tolerance, compute_surface_distance, extract_surface
+from spineseg.metrics.intrinsic import ADULTS, compute_intrinsic, slice_hull
 from spineseg.metrics.overlap import compute_dice, compute_overlap, compute_slice_dice
-from spineseg.metrics.quality import ADULTS, compute_quality, slice_hull
 from spineseg.metrics.shape import compute_shape
 from spineseg.metrics.solidity import compute_solidity
 from spineseg.metrics.tangent import compute_tangents, smooth_line
@@ -350,7 +350,7 @@ class TestQuality:
     zooms = (0.5, 0.5, 2.0)
 
     def quality(self, mask, common=None, limits=ADULTS):
-        return compute_quality(mask, self.zooms, compute_shape(mask, self.zooms), common, limits)
+        return compute_intrinsic(mask, self.zooms, compute_shape(mask, self.zooms), common, limits)
 
     def test_whole_cord(self):
         q = self.quality(tilted_cord(self.zooms))

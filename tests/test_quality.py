@@ -17,10 +17,10 @@ from spineseg.metrics.overlap import compute_dice
 from spineseg.metrics.shape import compute_shape
 from spineseg.quality import agreement
 from spineseg.quality.contour import measure_contour
-from spineseg.quality.evidence import JudgedImage, measure_evidence
-from spineseg.quality.model import TRANSFORMS, load_quality_model, predictor_from_json, predictor_to_json
+from spineseg.quality.features import PreparedImage, measure_features
+from spineseg.quality.predictor import TRANSFORMS, load_dice_predictor, predictor_from_json, predictor_to_json
 from spineseg.training.quality.degrade import FAULTS, apply_fault, resize
-from spineseg.training.quality.fit import EVIDENCE, as_cases, conformal_limits, fit_dice_predictor, shared_error
+from spineseg.training.quality.fit import FEATURES, as_cases, conformal_limits, fit_dice_predictor, shared_error
 
 ZOOMS = np.array([0.5, 0.5, 4.0])
 RADIUS = 5.0
@@ -190,11 +190,11 @@ class TestFaults:
 
 
 def made_cases(n=600, seed=0, people=20):
-    """Cases whose Dice follows from two pieces of evidence, with noise; the others say nothing."""
+    """Cases whose Dice follows from two features, with noise; the others say nothing."""
     rng = np.random.default_rng(seed)
     rows = []
     for number in range(n):
-        row = {name: float(rng.uniform(0, 1)) for name, _, _ in EVIDENCE} | {"extent": 1.0}
+        row = {name: float(rng.uniform(0, 1)) for name, _, _ in FEATURES} | {"extent": 1.0}
         row |= {"judge_overlap": rng.beta(3, 1), "extent": rng.choice([1.0, rng.uniform(0.3, 1)])}
         loss = np.exp(-0.8 * TRANSFORMS["loss"](row["judge_overlap"]) + 0.1 * rng.standard_normal())
         dice = max(0.0, 1 - loss) * 2 * row["extent"] / (1 + row["extent"])
@@ -212,7 +212,7 @@ class TestModel:
         rows, new = made_cases(), made_cases(seed=5)
         model = fit_dice_predictor(as_cases(rows, np.ones(len(rows))), {})
         cases = as_cases(new, np.ones(len(new)))
-        dice = model.predict_dice(cases.evidence)
+        dice = model.predict_dice(cases.features)
         assert spearmanr(dice, cases.dice).statistic > 0.9
         assert np.mean(dice - cases.dice) == pytest.approx(0, abs=0.015)
         low, high = model.interval(dice)
@@ -232,10 +232,10 @@ class TestModel:
 
     @settings(max_examples=60, deadline=None)
     @given(data=st.data())
-    def test_better_evidence_never_lowers_the_shipped_prediction(self, data):
-        model = load_quality_model()
-        base = {name: data.draw(st.floats(0, 1.5), label=name) for name, _, _ in EVIDENCE}
-        name, transform, sign = data.draw(st.sampled_from(EVIDENCE))
+    def test_better_features_never_lower_the_shipped_prediction(self, data):
+        model = load_dice_predictor()
+        base = {name: data.draw(st.floats(0, 1.5), label=name) for name, _, _ in FEATURES}
+        name, transform, sign = data.draw(st.sampled_from(FEATURES))
         if transform in ("above", "below"):
             change = {name: 0.0}  # no deviation is the best
         else:
@@ -244,18 +244,18 @@ class TestModel:
         before, after = model.score(columns)
         assert after >= before - 1e-9
 
-    def test_missing_evidence_is_no_obstacle(self):
-        prediction = load_quality_model().predict({"extent": np.nan} | {name: np.nan for name, _, _ in EVIDENCE})
+    def test_missing_features_are_no_obstacle(self):
+        prediction = load_dice_predictor().predict({"extent": np.nan} | {name: np.nan for name, _, _ in FEATURES})
         assert 0 < prediction.predicted_dice < 1
 
     def test_an_empty_mask_is_zero_and_flagged(self):
-        prediction = load_quality_model().predict({})
+        prediction = load_dice_predictor().predict({})
         assert (prediction.predicted_dice, prediction.flagged) == (0.0, True)
 
     def test_round_trip_through_json(self):
-        model = load_quality_model()
+        model = load_dice_predictor()
         again = predictor_from_json(json.loads(json.dumps(predictor_to_json(model))))
-        columns = as_cases(made_cases(50), np.ones(50)).evidence
+        columns = as_cases(made_cases(50), np.ones(50)).features
         np.testing.assert_allclose(again.predict_dice(columns), model.predict_dice(columns), atol=1e-4)
         assert model.provenance["people"]
 
@@ -264,9 +264,9 @@ class TestModel:
         path = tmp_path / "quality.json"
         path.write_text(content)
         with pytest.raises(ModelError, match=r"quality\.json"):
-            load_quality_model(path)
+            load_dice_predictor(path)
         with pytest.raises(ModelError, match="nothing"):
-            load_quality_model(tmp_path / "nothing.json")
+            load_dice_predictor(tmp_path / "nothing.json")
 
 
 @pytest.fixture(scope="module")
@@ -278,14 +278,14 @@ def phantom():
 
 @pytest.fixture(scope="module")
 def image(phantom):
-    from spineseg.quality.evidence import prepare_image
+    from spineseg.quality.features import prepare_image
 
     return prepare_image(phantom.volume, phantom.contrast)
 
 
 class TestWhole:
-    def predict(self, image: JudgedImage, mask):
-        return load_quality_model().predict(measure_evidence(image, mask, compute_shape(mask, image.volume.zooms)))
+    def predict(self, image: PreparedImage, mask):
+        return load_dice_predictor().predict(measure_features(image, mask, compute_shape(mask, image.volume.zooms)))
 
     def test_the_true_mask_is_good_and_faulty_ones_are_worse(self, phantom, image):
         good = self.predict(image, phantom.reference)
@@ -301,17 +301,17 @@ class TestWhole:
             if compute_dice(mask, phantom.reference) < 0.7:
                 assert bad.flagged, name
 
-    def test_evidence_is_repeatable_and_finite(self, phantom, image):
+    def test_features_are_repeatable_and_finite(self, phantom, image):
         first, second = (
-            measure_evidence(image, phantom.reference, compute_shape(phantom.reference, image.volume.zooms))
+            measure_features(image, phantom.reference, compute_shape(phantom.reference, image.volume.zooms))
             for _ in range(2)
         )
         assert first == second
         assert np.isfinite(list(first.values())).all()
-        assert {name for name, _, _ in EVIDENCE} | {"extent"} <= set(first)
+        assert {name for name, _, _ in FEATURES} | {"extent"} <= set(first)
 
     def test_one_slice_and_a_mask_at_the_border(self):
-        from spineseg.quality.evidence import prepare_image
+        from spineseg.quality.features import prepare_image
 
         cord = tube(shape=(24, 24, 1), zooms=(1, 1, 5))
         image = prepare_image(cord_image(cord), "t2")

@@ -148,8 +148,8 @@ def test_a_series_without_weighted_volumes_says_so(tmp_path):
         (b"0 5 800 800 nan", "expected b-values of 0 or more"),
         (b"0 5 800 800 inf", "expected b-values of 0 or more"),
         (b"0 5 800 800 -1000", "expected b-values of 0 or more"),
-        (B_VALUES.encode("utf-16"), "expected b-values (numbers)"),
-        (b"0\xff 5 800 800 1000", "expected b-values (numbers)"),
+        (B_VALUES.encode("utf-16-le"), "line 1: expected text in UTF-8, found a NUL byte"),
+        (b"0\xff 5 800 800 1000", "line 1: expected text in UTF-8, found the byte 0xff"),
         (b"", "expected 5 b-values for d.nii.gz, found 0"),
     ],
 )

@@ -131,14 +131,14 @@ def test_files_that_are_no_configuration(tmp_path):
     with pytest.raises(InputError, match="not a YAML file"):
         read_configuration(path)
     path.write_bytes(b"dataset: \xff")
-    with pytest.raises(InputError, match="not a YAML file"):
+    with pytest.raises(InputError, match="line 1: expected text in UTF-8, found the byte 0xff"):
         read_configuration(path)
-    with pytest.raises(InputError, match="no such configuration"):
+    with pytest.raises(InputError, match="expected a YAML file, found a folder"):
         read_configuration(tmp_path)
     path.write_text("just text")
     with pytest.raises(InputError, match="expected keys and values"):
         read_configuration(path)
-    with pytest.raises(InputError, match="no such configuration"):
+    with pytest.raises(InputError, match="expected a YAML file, found no file to read"):
         read_configuration(tmp_path / "gone.yaml")
 
 

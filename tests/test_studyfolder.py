@@ -240,7 +240,8 @@ def test_no_content_of_ours(reader, folder, content):
 def test_json_of_another_kind(reader, folder, text):
     path = reader.write(folder)
     path.write_text(text)
-    assert "found JSON without keys" in refusal(reader, folder, path)
+    found = refusal(reader, folder, path)
+    assert "found JSON without keys" in found or "found no JSON (the number NaN)" in found
 
 
 @named(JSON_READERS)

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from spineseg.centerline.spline import cutoff_to_lam, evaluate_spline, fit_spline
 from spineseg.errors import GeometryError, InputError
+from spineseg.reading import read_text
 from spineseg.volume import load_mask, save_volume, to_canonical
 from spineseg.writing import write_text
 
@@ -35,8 +36,7 @@ class Centerline:
 
     Raises
     ------
-    GeometryError
-        If the shapes disagree, or the slices are not whole, increasing numbers.
+    GeometryError; if the shapes disagree, or the slices are not whole, increasing numbers
 
     Examples
     --------
@@ -93,13 +93,11 @@ def centerline_from_points(points_vox: ArrayLike, zooms: Zooms, *, smoothing_mm:
     points_vox : (m, 3) array_like, voxels
         Canonical indices. Points of one slice (nearest whole slice) are averaged; slices between points are
         filled by a natural cubic spline, which is straight for two points.
-    zooms : (3,) floats, mm; voxel size
     smoothing_mm : mm; cut-off wavelength of the smoothing, 0 for none
 
     Returns
     -------
-    Centerline
-        From the first to the last slice that holds a point; empty for no points.
+    Centerline; from the first to the last slice that holds a point; empty for no points
 
     Examples
     --------
@@ -120,21 +118,10 @@ def centerline_from_points(points_vox: ArrayLike, zooms: Zooms, *, smoothing_mm:
 def centerline_from_mask(
     mask: NDArray, zooms: Zooms, *, threshold: float = 0.0, smoothing_mm: float = 0.0
 ) -> Centerline:
-    """Make a centerline of the centroids of a mask, slice by slice (SCT's ``fitseg``).
+    """Make a centerline of the centroids of a mask, slice by slice (SCT's ``fitseg``); empty for an empty mask.
 
-    Parameters
-    ----------
-    mask : (I, J, K) ndarray
-        Voxels above the threshold count alike, whatever their value. One voxel per slice, or one here and
-        there, is enough: slices in between are interpolated.
-    zooms : (3,) floats, mm; voxel size
-    threshold : voxels at or below it are background
-    smoothing_mm : mm; cut-off wavelength of the smoothing, 0 for the centroids themselves
-
-    Returns
-    -------
-    Centerline
-        Empty for an empty mask.
+    Voxels above the threshold count alike, whatever their value. One voxel per slice, or one here and there, is enough:
+    slices in between are interpolated. `smoothing_mm` is the cut-off wavelength, 0 for the centroids themselves.
     """
     return centerline_from_points(np.argwhere(np.asarray(mask) > threshold), zooms, smoothing_mm=smoothing_mm)
 
@@ -147,7 +134,6 @@ def smooth_centerline(line: Centerline, zooms: Zooms, *, cutoff_mm: float = SMOO
     Parameters
     ----------
     line : gaps between its slices are respected (the spline works on positions in mm)
-    zooms : (3,) floats, mm; voxel size
     cutoff_mm : float, mm, default 20
         Waves of this length keep half their height. Slices further apart than half of it hardly move.
     """
@@ -165,7 +151,6 @@ def extend_centerline(line: Centerline, zooms: Zooms, slices: ArrayLike, *, end_
     Parameters
     ----------
     line : must hold at least one point
-    zooms : (3,) floats, mm; voxel size
     slices : (m,) array_like of int, increasing; slices wanted
     end_mm : float, mm, default 15
         Length of curve at each end whose mean direction is kept beyond it; a vertebral level, so that the
@@ -173,13 +158,11 @@ def extend_centerline(line: Centerline, zooms: Zooms, slices: ArrayLike, *, end_
 
     Returns
     -------
-    Centerline
-        Scores are kept on slices that had one and NaN elsewhere.
+    Centerline; scores are kept on slices that had one and NaN elsewhere
 
     Raises
     ------
-    GeometryError
-        If `line` is empty.
+    GeometryError; if `line` is empty
     """
     if line.is_empty:
         raise GeometryError("centerline: an empty centerline cannot be extended")
@@ -222,20 +205,16 @@ def load_centerline(path: str | Path, grid: NativeGrid, *, smoothing_mm: float =
         NIfTI on the image's grid: every voxel above 0 counts (one per slice, a few points, or a whole mask).
         Or text (``.csv``, ``.txt``): three numbers per row, separated by commas, semicolons or blanks, the
         voxel indices along the image's own axes, as SCT writes them since 6.5; a header row is skipped.
-    grid : the image's grid
     smoothing_mm : mm; cut-off wavelength of the smoothing, 0 for none
 
     Returns
     -------
-    Centerline
-        Slices between the points are interpolated.
+    Centerline; slices between the points are interpolated
 
     Raises
     ------
-    InputError
-        If the file cannot be read, holds no point, or points beyond the image.
-    GeometryError
-        If a NIfTI file lies on another grid.
+    InputError; if the file cannot be read, holds no point, or points beyond the image
+    GeometryError; if a NIfTI file lies on another grid
     """
     path = Path(path)
     zooms = np.linalg.norm(_canonical_affine(grid)[:3, :3], axis=0)
@@ -258,16 +237,16 @@ def _read_points(path: Path, grid: NativeGrid) -> Floats:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     rows: list[list[float]] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+    for number, line in enumerate(read_text(path, "points of a centerline").split("\n"), start=1):
         cells = line.replace(",", " ").replace(";", " ").split()
         try:
             row = [float(cell) for cell in cells]
         except ValueError:
             if not rows:
                 continue  # a header
-            raise InputError(f"{path}: row {number}: expected three numbers, found {line.strip()!r}") from None
+            raise InputError(f"{path}, line {number}: expected three numbers, found {line.strip()[:60]!r}") from None
         if row and (len(row) != 3 or not np.isfinite(row).all()):
-            raise InputError(f"{path}: row {number}: expected three numbers, found {line.strip()!r}")
+            raise InputError(f"{path}, line {number}: expected three numbers, found {line.strip()[:60]!r}")
         rows += [row] if row else []
     native = np.asarray(rows, dtype=np.float64).reshape(-1, 3)
     outside = ((native < -0.5) | (native > np.array(grid.shape3) - 0.5)).any(axis=1)

@@ -99,10 +99,8 @@ def load_detector(contrast: str, path: str | Path | None = None) -> Detector:
 
     Raises
     ------
-    InputError
-        If the contrast is unknown.
-    ModelError
-        If the file is missing, damaged, or of another descriptor.
+    InputError; if the contrast is unknown
+    ModelError; if the file is missing, damaged, or of another descriptor
     """
     if contrast not in CONTRASTS:
         raise InputError(f"contrast: expected one of {', '.join(CONTRASTS)}, found {contrast!r}")

@@ -65,10 +65,8 @@ def estimate_centerline(volume: Volume, contrast: str, *, detector: Detector | N
 
     Raises
     ------
-    InputError
-        If the contrast is unknown.
-    ModelError
-        If the detector cannot be loaded.
+    InputError; if the contrast is unknown
+    ModelError; if the detector cannot be loaded
     """
     return estimate_with_polarity(volume, contrast, detector=detector)[0]
 

@@ -45,8 +45,7 @@ def find_path(
 
     Returns
     -------
-    (K, 2) ndarray of int
-        Indices along I and J in every slice. Of equal curves the first in C order.
+    (K, 2) ndarray of int; indices along I and J in every slice. Of equal curves the first in C order.
 
     Notes
     -----
@@ -103,7 +102,6 @@ def refine_path(
     ----------
     score : (K, I, J) ndarray; the score maps that the path was found in
     path : (K, 2) ndarray of int; one pixel per slice
-    zooms : (3,) floats, mm; voxel size
     radius_mm : float, mm, default 2
         Neighbourhood that votes. Below the radius of a cord (4-6 mm), so that only the peak itself counts.
 
@@ -149,7 +147,6 @@ def smooth_path(
     Parameters
     ----------
     path : (K, 2) ndarray, voxels; one point in each of K consecutive slices
-    zooms : (3,) floats, mm; voxel size
     cutoff_mm : mm; waves of this length keep half their height, shorter ones vanish, longer ones stay
     weights : (K,) ndarray, positive; trust in each slice
 

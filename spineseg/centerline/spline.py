@@ -85,8 +85,7 @@ def evaluate_spline(positions: Floats, values: Floats, at: Floats) -> NDArray[np
 
     Returns
     -------
-    (m, d) ndarray of float64
-        With one point: that point.
+    (m, d) ndarray of float64; with one point: that point
 
     Notes
     -----

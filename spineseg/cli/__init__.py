@@ -9,6 +9,7 @@ import gc
 import importlib
 import os
 import sys
+from contextlib import suppress
 from typing import NoReturn
 
 from spineseg.errors import InputError, SpinesegError, one_line
@@ -31,6 +32,7 @@ COMMANDS = {
     "decide": ("spineseg.cli.decide", "study: decide which method the dataset keeps"),
     "lock": ("spineseg.cli.lock", "study: hold the study to one method, code and weights"),
     "keep": ("spineseg.cli.keep", "study: put the kept masks where other tools look for them"),
+    "levels-table": ("spineseg.cli.levels_table", "study: area and shape of the kept masks by vertebral level"),
     "drift": ("spineseg.cli.drift", "study: compare two runs of one study"),
     "report": ("spineseg.cli.report", "study: write the report and its figures"),
 }
@@ -141,7 +143,9 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser(command).parse_args(rest)
     args.command_line = f"spineseg {' '.join(argv)}"
     try:
-        return args.run(args)
+        code = args.run(args)
+        sys.stdout.flush()  # a full disk is told here, not when Python ends
+        return code
     except SpinesegError as error:
         print(f"spineseg {command}: error: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
@@ -152,13 +156,20 @@ def main(argv: list[str] | None = None) -> int:
         )
         return 2
     except BrokenPipeError:  # the reader of our output, such as head, has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
     except OSError as error:
         if error.errno not in MACHINE_ERRORS:
             raise
+        _drop_output()  # what it still holds would fail again when Python ends
         place = f"{error.filename}: " if error.filename else ""
         print(f"spineseg {command}: error: {one_line(place)}{error.strerror}; mend that and repeat", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130  # what shells report for Ctrl-C
+
+
+def _drop_output() -> None:
+    """Let what is printed from now on go nowhere."""
+    with suppress(OSError, ValueError):  # a stdout that is no file, as in tests
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -106,6 +106,7 @@ def _measure(args: argparse.Namespace, n: int) -> list[dict[str, Any]]:
     from spineseg.levels.files import load_labels
     from spineseg.levels.names import parse_request
     from spineseg.levels.rows import measure_rows
+    from spineseg.levels.slices import find_discs
     from spineseg.metrics.table import parse_slices
     from spineseg.volume import load_mask
 
@@ -120,7 +121,7 @@ def _measure(args: argparse.Namespace, n: int) -> list[dict[str, Any]]:
         per="level" if args.perlevel else "slice" if args.perslice else "request",
         requests=requests,
         chosen=parse_slices(args.z, volume.shape[2]),
-        discs=values if args.discfile else None,
+        discs=find_discs(values, volume.zooms, str(labels)) if args.discfile else None,
         level_values=values if args.vertfile else None,
         junction=_read_junction(args, n, volume, grid),
         centers_mm=_read_centers(_file_of(args.centerline, n), volume, grid),

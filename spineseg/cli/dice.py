@@ -7,6 +7,7 @@ import json
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 from spineseg.measures import MEASURES
 
@@ -56,10 +57,9 @@ def run(args: argparse.Namespace) -> int:
     second, second_grid = load_mask(args.d, like=grid, label=args.label_d)
     for note in (*grid.notes, *second_grid.notes):
         print(f"spineseg dice: warning: {note}", file=sys.stderr)
-    values = describe_pair(first.data, second.data, first.zooms, tolerance_mm=args.tolerance)
-    slice_dice = values.pop("slice_dice")
+    values, slice_dice = describe_pair(first.data, second.data, first.zooms, tolerance_mm=args.tolerance)
     if args.json:
-        content = {key: _null(value) for key, value in values.items()}
+        content: dict[str, Any] = {key: _null(value) for key, value in values.items()}
         if args.per_slice:
             content["slice_dice"] = {str(k): _null(v) for k, v in enumerate(slice_dice) if not math.isnan(v)}
         text = json.dumps(content, indent=2) + "\n"

@@ -31,22 +31,37 @@ def run(args: argparse.Namespace) -> int:
     """Segment the chunk, write its timings and then its manifest."""
     from spineseg.cli.segment_images import available_threads
     from spineseg.errors import InputError
-    from spineseg.study.segment import segment_chunk, segment_exceptions
-    from spineseg.studyfolder.decisions import decided_method, write_exceptions
-    from spineseg.studyfolder.manifests import write_manifest, write_timings
+    from spineseg.study.claim import claimed
+    from spineseg.study.lock import check_study
+    from spineseg.study.outcome import stop_if_too_many_failed
+    from spineseg.study.segment import chunk_images, except_entry
+    from spineseg.study.worker import Segmenter
+    from spineseg.studyfolder.decisions import Exceptions, decided_method, write_exceptions
+    from spineseg.studyfolder.images import read_included
+    from spineseg.studyfolder.manifests import Manifest, write_manifest, write_timings
 
     folder, config = study_folder(args), study_config(args)
     name = decided_method(args.decision) if args.decision else args.method
     if name not in config.methods:
         listed = ", ".join(config.methods)
         raise InputError(f"method {name!r}: expected one of {listed}; others are declared by -config")
+    check_study(config, folder, to_study=False)
     threads = available_threads(args.threads)
     if args.exceptions:
         chosen = config.exceptions_to(name)
-        write_exceptions(folder, segment_exceptions(folder, chosen, config.methods, name, threads=threads))
+        images = [image for image in read_included(folder.images) if image.image_id in chosen]
+        entries = []
+        for other in dict.fromkeys(chosen[image.image_id].method for image in images):
+            own = [image for image in images if chosen[image.image_id].method == other]
+            _, found, _ = Segmenter(folder, config.methods[other], args.device, threads).run(own)
+            entries += [except_entry(entry, chosen[entry.image_id], name) for entry in found]
+        write_exceptions(folder, Exceptions(name, tuple(entries)))
         return 0
-    method = config.methods[name].prepare(device=args.device, threads=threads)
-    manifest, timings = segment_chunk(folder, method, args.chunk)
-    write_timings(folder.chunk_timings(name, args.chunk), timings)
-    write_manifest(folder.manifest(name, args.chunk), manifest)
+    manifest = folder.manifest(name, args.chunk)
+    with claimed(manifest.with_suffix(".claim")):
+        stop_if_too_many_failed(folder, config, name)
+        images = chunk_images(folder, args.chunk)
+        made_by, entries, timings = Segmenter(folder, config.methods[name], args.device, threads).run(images)
+        write_timings(folder.chunk_timings(name, args.chunk), timings)
+        write_manifest(manifest, Manifest(folder.name, name, args.chunk, made_by, tuple(entries)))
     return 0

@@ -32,7 +32,6 @@ def clean_mask(
     prob : (I, J, K) ndarray, 0 to 1
     centres : (n, 2) ndarray, voxels; the centerline in `slices`
     slices : (n,) ndarray of int
-    zooms : (3,) ndarray, mm
 
     Returns
     -------
@@ -80,12 +79,10 @@ def find_unsure_slices(
     found : (K,) ndarray of bool; slices with mask
     uncertainty : (K,) ndarray, 0 to 1
         How unsure the network is of each; nan counts as sure in slices with mask (bridged ones).
-    slice_mm : float, mm
 
     Returns
     -------
-    (K,) ndarray of bool
-        True only in slices with mask. Unsure slices between sure ones of a run are kept.
+    (K,) ndarray of bool; True only in slices with mask. Unsure slices between sure ones of a run are kept.
     """
     doubt = np.where(found, np.nan_to_num(uncertainty, nan=0.0), 1.0)
     size = max(1, round(UNSURE_MM / slice_mm) | 1)

@@ -44,7 +44,6 @@ def compute_heatmap(volume: Volume, network: UNet) -> tuple[NDArray[np.float32],
 
     Parameters
     ----------
-    volume : Volume, shape (I, J, K)
     network : of the stage "detect"
 
     Returns
@@ -121,8 +120,7 @@ def trace_cord(
 
     Returns
     -------
-    Centerline
-        Only the believed slices, with the heat as score; empty where there are none.
+    Centerline; only the believed slices, with the heat as score; empty where there are none
     """
     spacing = float(zooms[0]), float(zooms[1]), float(zooms[2])
     path = find_path(heat, spacing, SMOOTHNESS)
@@ -201,7 +199,6 @@ def compute_probability(
 
     Parameters
     ----------
-    volume : Volume, shape (I, J, K)
     centerline : patches are centred on it
     network : of the stage "segment"
     batch : slices of one call; the result does not depend on it

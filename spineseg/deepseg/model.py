@@ -29,13 +29,11 @@ def load_models(
 
     Returns
     -------
-    Models or SctWeights
-        Both give the networks of a contrast by `for_contrast`.
+    Models or SctWeights; both give the networks of a contrast by `for_contrast`
 
     Raises
     ------
-    ModelError
-        If a file is missing, damaged or not ours, or the device is not there.
+    ModelError; if a file is missing, damaged or not ours, or the device is not there
     """
     if threads:
         torch.set_num_threads(threads)

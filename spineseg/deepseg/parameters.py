@@ -9,19 +9,11 @@ from spineseg.parameters import check_ranges, parameter
 
 @dataclass(frozen=True)
 class DeepsegParams:
-    """Settings of deepseg.
+    """Settings of deepseg; the meaning of each is the help of its flag.
 
-    Parameters
-    ----------
-    thr : float, 0 to 1, optional
-        Probability from which a voxel is cord. The one threshold, applied on the image's own grid. Default: that of
-        the contrast, `spineseg.deepseg.segment.OWN_THRESHOLDS` or SCT's.
-    kernel : {"2d", "3d"}; slices alone, or with their neighbours along the cord
-    mirror : bool, optional
-        Average over two views of each slice, one of them mirrored, or over six where there are few slices. Default:
-        yes, but for SCT's networks, which are published without.
-    min_confidence : heat of the detector below which a slice is believed to hold no cord
-    batch : patches of one call; only speed and memory depend on it
+    `thr` is the one threshold, applied on the image's own grid; None is `spineseg.deepseg.segment.OWN_THRESHOLDS`, or
+    SCT's. `min_confidence` is the detector's heat below which a slice is believed to hold no cord. On `batch`, patches
+    of one call, only speed and memory depend.
     """
 
     thr: float | None = parameter(

@@ -37,8 +37,7 @@ def standardise_local(image: Tensor, valid: Tensor, zoom_mm: float) -> Tensor:
 
     Returns
     -------
-    (N, 1, H, W) tensor
-        0 in the padding, within +-`CLIP` elsewhere. A positive scale and an offset of a slice cancel.
+    (N, 1, H, W) tensor; 0 in the padding, within +-`CLIP` elsewhere. A positive scale and an offset of a slice cancel.
     """
     weight = valid.sum((2, 3), keepdim=True).clamp_min(1)
     mean = (image * valid).sum((2, 3), keepdim=True) / weight
@@ -74,8 +73,7 @@ def standardise_patch(patch: Tensor) -> Tensor:
 
     Returns
     -------
-    (N, 1, H, W) tensor
-        Within +-`CLIP`; a constant patch becomes 0.
+    (N, 1, H, W) tensor; within +-`CLIP`; a constant patch becomes 0
     """
     flat = patch.flatten(1)
     n_tail = max(1, int(TAIL * flat.shape[1]))
@@ -93,7 +91,6 @@ def to_detection_grid(data: NDArray[np.float32], zooms: NDArray, zoom_mm: float)
     Parameters
     ----------
     data : (I, J, K) ndarray
-    zooms : (3,) ndarray, mm
     zoom_mm : float, mm
 
     Returns
@@ -123,15 +120,13 @@ def extract_patches(
     Parameters
     ----------
     data : (I, J, K) ndarray
-    zooms : (3,) ndarray, mm
     centres : (n, 2) ndarray, voxels; where the middle of each patch lies (between its two middle pixels)
     slices : (n,) ndarray of int
     zoom_mm : float, mm
 
     Returns
     -------
-    (n, 1, size_px, size_px) tensor
-        Axis 2 follows I, axis 3 follows J. Outside the image the border repeats.
+    (n, 1, size_px, size_px) tensor; axis 2 follows I, axis 3 follows J. Outside the image the border repeats.
     """
     stack = torch.from_numpy(np.ascontiguousarray(np.moveaxis(data, 2, 0)[slices], dtype=np.float32))[:, None]
     offset = (torch.arange(size_px, dtype=torch.float64) - (size_px - 1) / 2) * zoom_mm
@@ -161,8 +156,7 @@ def paste_patches(
 
     Returns
     -------
-    (I, J, K) ndarray of float32
-        0 outside the patches.
+    (I, J, K) ndarray of float32; 0 outside the patches
     """
     volume = np.zeros(shape, dtype=np.float32)
     if len(slices) == 0:

@@ -52,8 +52,7 @@ def segment_cord(
 
     Returns
     -------
-    Segmentation
-        Empty, with status ``empty``, where no cord is found.
+    Segmentation; empty, with status ``empty``, where no cord is found
 
     References
     ----------

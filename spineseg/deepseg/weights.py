@@ -42,8 +42,7 @@ class Models:
 
         Raises
         ------
-        ModelError
-            If there is no such network.
+        ModelError; if there is no such network
         """
         if kernel == self.segment.config.kernel:
             return self
@@ -92,8 +91,7 @@ def load_model(path: str | Path) -> tuple[UNet, dict[str, Any]]:
 
     Raises
     ------
-    ModelError
-        If the file is missing, damaged or not one of ours.
+    ModelError; if the file is missing, damaged or not one of ours
     """
     path = Path(path)
     if not path.is_file():
@@ -131,8 +129,7 @@ def load_own_models(weights: str | Path | None = None, device: str = "cpu") -> M
 
     Raises
     ------
-    ModelError
-        If a file is missing, damaged or not ours.
+    ModelError; if a file is missing, damaged or not ours
     """
     folder, files = WEIGHTS_DIR, default_weights()
     if weights is not None and Path(weights).is_dir():

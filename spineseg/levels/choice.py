@@ -29,12 +29,21 @@ class Stretch:
         By SCT's numbers, such as ``2:3``; empty for stretches around discs.
     note : str
         What the reader must know of it.
+    covered, whole : float
+        Length of cord that the mask holds and that there is to hold, in one unit; NaN where the length is not known.
     """
 
     chosen: NDArray[np.bool_]
     level: str = ""
     vert_level: str = ""
     note: str = ""
+    covered: float = np.nan
+    whole: float = np.nan
+
+    @property
+    def coverage(self) -> float:
+        """Share of the stretch that lies in mask and field of view, 0 to 1; NaN where its length is not known."""
+        return min(self.covered / self.whole, 1.0)
 
 
 @dataclass(frozen=True)
@@ -85,7 +94,7 @@ def choose_stretches(
         If a level or disc is not in the file, one disc alone is, or a level has no slice with cord.
     """
     groups = _requested_groups(levels, request)
-    parts = [_level_stretch(levels, group, has_cord) for group in groups]
+    parts = [_level_stretch(levels, group, has_cord, arc_mm) for group in groups]
     parts += [_disc_stretch(levels, disc, has_cord, arc_mm) for disc in request.discs]
     if per_level:
         return sorted(parts, key=lambda part: np.flatnonzero(part.chosen)[0])
@@ -95,7 +104,8 @@ def choose_stretches(
     notes = [levels.note(first, last) for first, last in find_runs(values)]
     notes += [part.note for part in parts[len(groups) :]]
     chosen = np.any([part.chosen for part in parts], axis=0)
-    return [Stretch(chosen, ";".join(names), format_runs(values), "; ".join(filter(None, notes)))]
+    lengths = [sum(part.covered for part in parts), sum(part.whole for part in parts)]
+    return [Stretch(chosen, ";".join(names), format_runs(values), "; ".join(filter(None, notes)), *lengths)]
 
 
 def request_all(levels: Levels, has_cord: NDArray[np.bool_]) -> Request:
@@ -129,14 +139,43 @@ def _joined(groups: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return find_runs(sorted({level for first, last in groups for level in range(first, last + 1)}))
 
 
-def _level_stretch(levels: Levels, group: tuple[int, int], has_cord: NDArray[np.bool_]) -> Stretch:
+def _level_stretch(
+    levels: Levels, group: tuple[int, int], has_cord: NDArray[np.bool_], arc_mm: NDArray[np.float64]
+) -> Stretch:
     """Slices with cord of one group of levels."""
     first, last = group
     chosen = (levels.first == first) & (levels.last == last) & has_cord
     name = range_name(first, last)
     if not chosen.any():
         raise InputError(f"{levels.source}: level {name}: expected slices with cord, found none; check mask and labels")
-    return Stretch(chosen, name, format_runs(list(range(first, last + 1))), levels.note(first, last))
+    discs = levels.disc_arc_mm
+    if first in discs and last + 1 in discs:
+        covered, whole = _covered_mm(arc_mm, has_cord, discs[last + 1], discs[first]), discs[first] - discs[last + 1]
+    else:
+        covered, whole = float(chosen.sum()), _whole_slices(levels, group, chosen, has_cord)
+    numbers = format_runs(list(range(first, last + 1)))
+    return Stretch(chosen, name, numbers, levels.note(first, last), covered, whole)
+
+
+def _whole_slices(
+    levels: Levels, group: tuple[int, int], chosen: NDArray[np.bool_], has_cord: NDArray[np.bool_]
+) -> float:
+    """Return how many slices levels of a labelled cord have; those between other levels end where these begin."""
+    low, high = np.flatnonzero(chosen)[[0, -1]]
+    known = has_cord & (levels.first > 0)
+    if levels.whole_slices and known[:low].any() and known[high + 1 :].any():
+        return float(high - low + 1)
+    return float(sum(levels.whole_slices.get(level, np.nan) for level in range(group[0], group[1] + 1)))
+
+
+def _covered_mm(arc_mm: NDArray[np.float64], has_cord: NDArray[np.bool_], low: float, high: float) -> float:
+    """Measure how much of the line between two places lies in slices with cord, mm."""
+    if len(arc_mm) < 2:
+        return np.nan
+    middle = (arc_mm[1:] + arc_mm[:-1]) / 2
+    edges = np.concatenate([[2 * arc_mm[0] - middle[0]], middle, [2 * arc_mm[-1] - middle[-1]]])
+    inside = np.minimum(edges[1:], high) - np.maximum(edges[:-1], low)
+    return float(np.maximum(inside, 0.0)[has_cord].sum())
 
 
 def _disc_stretch(levels: Levels, disc: int, has_cord: NDArray[np.bool_], arc_mm: NDArray[np.float64]) -> Stretch:
@@ -155,7 +194,9 @@ def _disc_stretch(levels: Levels, disc: int, has_cord: NDArray[np.bool_], arc_mm
     half = np.gradient(arc_mm)[has_cord].mean() / 2 if len(arc_mm) > 1 else HALF_STRETCH_MM
     reach = offset[has_cord].min() - half, offset[has_cord].max() + half
     short = reach[0] > -HALF_STRETCH_MM or reach[1] < HALF_STRETCH_MM or (near & ~has_cord).any()
-    return Stretch(chosen, name, "", f"{name}: the mask does not reach 10 mm to each side" if short else "")
+    note = f"{name}: the mask does not reach 10 mm to each side" if short else ""
+    low, high = (levels.disc_arc_mm[disc] + side * HALF_STRETCH_MM for side in (-1, 1))
+    return Stretch(chosen, name, "", note, _covered_mm(arc_mm, has_cord, low, high), high - low)
 
 
 def junction_distance(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spineseg.errors import InputError
@@ -130,6 +131,22 @@ def parse_request(text: str) -> Request:
         else:
             ranges.append((first, last))
     return Request(text, tuple(ranges), tuple(discs))
+
+
+def checked_requests(texts: Sequence[str], source: str) -> tuple[str, ...]:
+    """Return the texts if each is a choice of levels; `source` begins the message.
+
+    Raises
+    ------
+    InputError
+        For the first that is none.
+    """
+    for text in texts:
+        try:
+            parse_request(text)
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from error
+    return tuple(texts)
 
 
 def _read_level(text: str, whole: str) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from spineseg.errors import InputError
 from spineseg.levels.choice import JunctionWindow, Stretch, choose_stretches, junction_distance, request_all
 from spineseg.levels.names import Request, format_runs, range_name
-from spineseg.levels.slices import Levels, find_discs, levels_from_discs, levels_from_values
+from spineseg.levels.slices import Levels, levels_from_discs, levels_from_values
 from spineseg.metrics.section import compute_sections
 from spineseg.metrics.shape import SliceShape
 from spineseg.metrics.table import Row, mean_row, sd_row, slice_row
@@ -26,8 +27,9 @@ def measure_rows(
     per: str = "request",
     requests: Sequence[Request] = (),
     chosen: NDArray[np.bool_] | None = None,
-    discs: NDArray | None = None,
+    discs: Mapping[int, NDArray[np.float64]] | None = None,
     level_values: NDArray | None = None,
+    whole_slices: Mapping[int, float] | None = None,
     junction: JunctionWindow | None = None,
     centers_mm: NDArray | None = None,
     correction: str = "product",
@@ -47,8 +49,12 @@ def measure_rows(
         Levels and stretches around discs, from `spineseg.levels.names.parse_request`.
     chosen : (K,) ndarray of bool, optional
         Only these slices.
-    discs, level_values : (I, J, K) ndarray, optional
-        Disc labels, or the level of each cord voxel; one of them where levels are asked for.
+    discs : mapping of int to (3,) ndarray, mm, optional
+        Places of discs, from `spineseg.levels.slices.find_discs`.
+    level_values : (I, J, K) ndarray, optional
+        The level of each cord voxel; this or `discs` where levels are asked for.
+    whole_slices : mapping of int to float, optional
+        Length of each of these levels in slices of the mask, where `level_values` does not show it.
     junction : JunctionWindow, optional
         Only slices in this window; its distance is a column.
     centers_mm : (K, 2) ndarray, mm, optional
@@ -87,9 +93,10 @@ def measure_rows(
         if line is None:
             raise InputError(f"{source}: expected levels of a cord, found an empty mask; check the mask")
         if discs is not None:
-            levels = levels_from_discs(find_discs(discs, zooms, source), line, n_slices, spacing, source)
+            levels = levels_from_discs(dict(discs), line, n_slices, spacing, source)
         else:
-            levels = levels_from_values(level_values, cord, zooms, source)
+            assert level_values is not None  # one of the two is given
+            levels = levels_from_values(level_values, cord, zooms, source, whole_slices)
         if per == "level" and not requests:
             requests = [request_all(levels, has_cord & allowed)]
         if requests:
@@ -121,7 +128,7 @@ def _restrict(stretch: Stretch, allowed: NDArray[np.bool_], source: str) -> Stre
     kept = stretch.chosen & allowed
     if stretch.level and not kept.any():
         raise InputError(f"{source}: level {stretch.level}: none of its slices is among those chosen by -z or -pmj")
-    return Stretch(kept, stretch.level, stretch.vert_level, stretch.note)
+    return replace(stretch, chosen=kept)
 
 
 def _stretch_rows(
@@ -140,6 +147,7 @@ def _stretch_rows(
         slices=format_runs(used.tolist()),
         level=stretch.level,
         vert_level=stretch.vert_level,
+        level_coverage=stretch.coverage,
         distance_pmj_mm=float(distance_mm[used].mean()) if used.size else np.nan,
         note=stretch.note,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,12 +34,15 @@ class Levels:
         The file, for messages.
     disc_arc_mm : dict of int to float
         Position of each disc along the cord's line, mm; empty where the levels do not come from discs.
+    whole_slices : dict of int to float
+        Length of each level in slices, where the levels come from a labelled cord, inside the mask or not.
     """
 
     first: NDArray[np.intp]
     last: NDArray[np.intp]
     source: str = "levels"
     disc_arc_mm: dict[int, float] = field(default_factory=dict)
+    whole_slices: dict[int, float] = field(default_factory=dict)
 
     @property
     def groups(self) -> list[tuple[int, int]]:
@@ -152,7 +156,13 @@ def levels_from_discs(
     return Levels(first, last, source, dict(zip(values, arc.tolist(), strict=True)))
 
 
-def levels_from_values(values: NDArray, cord: NDArray, zooms: NDArray, source: str = "levels") -> Levels:
+def levels_from_values(
+    values: NDArray,
+    cord: NDArray,
+    zooms: NDArray,
+    source: str = "levels",
+    whole_slices: Mapping[int, float] | None = None,
+) -> Levels:
     """Give each slice the level that most voxels in the middle of its cord have.
 
     Parameters
@@ -164,6 +174,8 @@ def levels_from_values(values: NDArray, cord: NDArray, zooms: NDArray, source: s
     zooms : (3,) ndarray, mm
     source : str
         The file, for messages.
+    whole_slices : mapping of int to float, optional
+        Length of each level in slices of the mask; counted in `values` by default.
 
     Returns
     -------
@@ -200,7 +212,15 @@ def levels_from_values(values: NDArray, cord: NDArray, zooms: NDArray, source: s
             f"{source}: expected {level_name(lower)} ({lower}) below {level_name(upper)} ({upper}), found it above; "
             "check the values and the orientation of the file"
         )
-    return Levels(level, level.copy(), source)
+    whole = count_level_slices(values) if whole_slices is None else dict(whole_slices)
+    return Levels(level, level.copy(), source, whole_slices=whole)
+
+
+def count_level_slices(values: NDArray) -> dict[int, float]:
+    """Count the slices that hold each level."""
+    levels = [(k, np.unique(values[:, :, k])) for k in range(values.shape[2])]
+    found = [int(value) for _, present in levels for value in np.rint(present) if value > 0]
+    return {value: float(found.count(value)) for value in sorted(set(found))}
 
 
 def _core(i: NDArray, j: NDArray, k: NDArray, zooms: NDArray) -> NDArray[np.bool_]:

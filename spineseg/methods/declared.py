@@ -14,7 +14,14 @@ from typing import Any
 
 from spineseg.code_digest import digest_code
 from spineseg.errors import InputError
-from spineseg.methods.placeholders import COMMAND_NAMES, IMAGE_NAMES, fill_path, image_names, placeholders
+from spineseg.methods.placeholders import (
+    COMMAND_NAMES,
+    IMAGE_NAMES,
+    check_command,
+    fill_path,
+    image_names,
+    placeholders,
+)
 from spineseg.methods.protocol import Method, PreparedOwnMethod
 from spineseg.methods.registry import OWN_METHODS, own_method
 from spineseg.parameters import params_from_options
@@ -232,6 +239,8 @@ def _check_placeholders(template: str, kind: str, where: str) -> None:
     known = COMMAND_NAMES if kind == "command" else IMAGE_NAMES
     try:
         names = placeholders(template)
+        if kind == "command":
+            check_command(template)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
     for name in names:

@@ -129,18 +129,22 @@ class Program:
         """
         with tempfile.TemporaryDirectory(prefix="spineseg-") as folder:
             target = Path(folder) / f"{file_stem(image.path)}_seg.nii.gz"
-            files = {"image": str(image.path), "mask": str(target), "folder": folder}
-            command = fill_command(self.template, {**image.names, **files, "threads": str(self.threads)})
+            path = str(image.path)
+            files = {"image": f"./{path}" if path.startswith("-") else path, "mask": str(target), "folder": folder}
+            command, variables = fill_command(self.template, {**image.names, **files, "threads": str(self.threads)})
             try:
-                peak_mib = run_program(command, self.timeout_min * 60, self.threads, Path(folder) / "stderr.txt")
+                log = Path(folder) / "stderr.txt"
+                peak_mib = run_program(command, variables, self.timeout_min * 60, self.threads, log)
                 mask, notes = read_mask(_find_written(target), image.volume, image.grid)
             except InputError as error:  # the folder's name differs from run to run, tables must not
                 raise InputError(str(error).replace(f"{folder}/", "")) from error
         return _as_segmentation(mask, notes, peak_mib=peak_mib)
 
 
-def run_program(command: str, seconds: float, threads: int, log: Path) -> float:
+def run_program(command: str, variables: Mapping[str, str], seconds: float, threads: int, log: Path) -> float:
     """Run a command by bash and wait for its end; what it prints also goes to our standard error.
+
+    `variables` are added to its environment.
 
     Returns
     -------
@@ -161,7 +165,7 @@ def run_program(command: str, seconds: float, threads: int, log: Path) -> float:
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=stream,
-            env=os.environ | counts,
+            env={**os.environ, **counts, **variables},
             start_new_session=True,
         )
         late = threading.Event()

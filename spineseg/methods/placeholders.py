@@ -3,12 +3,14 @@
 ``{subject}`` is ``sub-01`` and ``{session}`` is ``ses-2``; ``sub-{subject}`` and ``ses-{session}`` say the same.
 Where an image has no session or run, the placeholder goes with the ``_``, ``/`` and ``ses-`` before it, so that one
 template serves datasets with and without sessions.
+
+In a command a name is never part of the text that the shell reads: each placeholder becomes a variable in double
+quotes, and its value goes into the environment. What would undo that is refused when the configuration is read.
 """
 
 from __future__ import annotations
 
 import re
-import shlex
 import string
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +26,17 @@ IMAGE_NAMES = ("subject", "session", "run", "suffix", "datatype", "contrast", "i
 
 COMMAND_NAMES = (*IMAGE_NAMES, "image", "mask", "folder", "threads", "bval")
 """Placeholders of commands: files, and the processors that may be used."""
+
+_VARIABLE = "SPINESEG_"
+"""Begins the names of the environment's variables that hold the values of placeholders."""
+
+_MARK = "\x01"
+"""Stands for a placeholder while a command is looked through."""
+
+_INNER_SHELL = re.compile(
+    rf"\b(?:ba|da|z|k|tc|c)?sh\s+(?:-\w+\s+)*-\w*c\s+(?:\\.|[^\s;|&])*{_MARK}|\beval\b[^;|&\n]*{_MARK}"
+)
+"""A shell that would read a name as commands: bash -c, eval."""
 
 _PREFIX = {"subject": "sub-", "session": "ses-", "run": "run-"}
 
@@ -66,18 +79,61 @@ def fill_path(template: str, names: Mapping[str, str]) -> Path:
     return Path(_fill(template, names))
 
 
-def fill_command(template: str, names: Mapping[str, str]) -> str:
-    """Return the command for an image, each value quoted for the shell.
+def fill_command(template: str, names: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """Return the command for an image and the variables that it takes its names from.
 
     Examples
     --------
     >>> fill_command("tool -i {image} -c {contrast}", {"image": "/a b/x.nii", "contrast": "t2"})
-    "tool -i '/a b/x.nii' -c t2"
+    ('tool -i "$SPINESEG_image" -c "$SPINESEG_contrast"', {'SPINESEG_image': '/a b/x.nii', 'SPINESEG_contrast': 't2'})
     """
-    return _fill(template, names, quote=True)
+    used = [name for name in placeholders(template) if names.get(name)]
+    return _fill(template, names, in_shell=True), {_VARIABLE + name: names[name] for name in used}
 
 
-def _fill(template: str, names: Mapping[str, str], *, quote: bool = False) -> str:
+def check_command(template: str) -> None:
+    """Refuse a command in which a placeholder would not arrive as one word, or be read as commands.
+
+    Raises
+    ------
+    InputError
+        If a placeholder stands in quotes, in backticks, in a comment, in arithmetic, after a backslash or ``$``, or
+        within the text of another shell; or if the command holds a here-document.
+    """
+    text = "".join(
+        literal + (_MARK if name is not None else "") for literal, name, _, _ in string.Formatter().parse(template)
+    )
+    quote, escaped, before = "", False, " "
+    for letter in text:
+        if letter == _MARK and (quote or escaped or before == "$"):
+            place = {"": f"after {before}", "#": "in a comment"}.get(quote, f"within {quote}")
+            raise InputError(
+                f"expected placeholders as words of their own, found one {place} in {template!r}; "
+                "take it out: names with blanks and quotes arrive whole as it is"
+            )
+        if escaped:
+            escaped = False
+        elif letter == "\\" and quote not in ("'", "#"):
+            escaped = True
+        elif quote == "#":
+            quote = "" if letter == "\n" else quote
+        elif letter == quote:
+            quote = ""
+        elif not quote and (letter in "'\"`" or (letter == "#" and (before.isspace() or before in ";|&()"))):
+            quote = letter
+        before = letter
+    if "<<" in text.replace("<<<", ""):
+        raise InputError(f"expected a command without here-documents, found {template!r}; write a script and call it")
+    if re.search(rf"\(\([^)]*{_MARK}|\$\{{[^}}]*{_MARK}|\$\[[^\]]*{_MARK}", text):
+        raise InputError(f"expected placeholders outside of arithmetic and ${{...}}, found {template!r}; take them out")
+    if _INNER_SHELL.search(text):
+        raise InputError(
+            f"expected placeholders outside of the commands of another shell, found {template!r}; "
+            "write a script and call it with them as arguments"
+        )
+
+
+def _fill(template: str, names: Mapping[str, str], *, in_shell: bool = False) -> str:
     """Replace the placeholders; an absent session or run goes with what leads to it."""
     filled = ""
     for literal, name, _, _ in string.Formatter().parse(template):
@@ -88,6 +144,6 @@ def _fill(template: str, names: Mapping[str, str], *, quote: bool = False) -> st
         if not value and prefix:
             filled = re.sub(rf"[_/]?(?:{prefix})?$", "", filled)
         elif prefix and not filled.endswith(prefix):
-            value = prefix + value
-        filled += shlex.quote(value) if quote and value else value
+            filled += prefix
+        filled += f'"${_VARIABLE}{name}"' if in_shell and value else value
     return filled

@@ -130,9 +130,14 @@ def segment_or_explain(task: ImageTask, method: Method, progress: Progress) -> I
         if not isinstance(error, InputError):
             traceback.print_exc(file=sys.stderr)
         message = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-        task.output.unlink(missing_ok=True)
-        sidecar = describe_result(task, method, "failed", (" ".join(message.split()),))
-        return ImageResult(task, sidecar, (write_sidecar(task.output, sidecar),))
+        return explain_failure(task, method, message)
+
+
+def explain_failure(task: ImageTask, method: Method, message: str) -> ImageResult:
+    """Leave a sidecar without a mask that says why an image failed."""
+    task.output.unlink(missing_ok=True)
+    sidecar = describe_result(task, method, "failed", (" ".join(message.split()),))
+    return ImageResult(task, sidecar, (write_sidecar(task.output, sidecar),))
 
 
 def describe_result(task: ImageTask, method: Method, status: str, notes: tuple[str, ...]) -> Sidecar:

@@ -23,7 +23,6 @@ def compare_with_reference(
     shape : `compute_shape` of the mask
     reference : (I, J, K) ndarray of bool
         Not empty. It may label a limited range; what the mask holds elsewhere is not judged.
-    zooms : (3,) array_like, mm
 
     Returns
     -------
@@ -69,7 +68,6 @@ def compare_masks(
     ----------
     mask_a, mask_b : (I, J, K) ndarray of bool
     shape_a, shape_b : `compute_shape` of each
-    zooms : (3,) array_like, mm
 
     Returns
     -------
@@ -96,34 +94,33 @@ def compare_masks(
 
 def describe_pair(
     a: ArrayLike, b: ArrayLike, zooms: ArrayLike, *, tolerance_mm: float | None = None
-) -> dict[str, float | list[float]]:
+) -> tuple[dict[str, float], list[float]]:
     """Describe two masks of one image in full, for a person who compares them.
 
     Parameters
     ----------
     a, b : (I, J, K) array_like, bool, or partial volumes in [0, 1]
         Areas add partial volumes up; overlap and distances cut at 0.5.
-    zooms : (3,) array_like, mm
     tolerance_mm : mm; of the NSD
 
     Returns
     -------
-    dict
-        Overlap, distances and mean CSA; `dice_labelled` = Dice within the slices of `b`; `slice_dice`, a list.
+    values : overlap, distances and mean CSA; `dice_labelled` = Dice within the slices of `b`
+    slice_dice : Dice of each slice
     """
     mask_a, mask_b = binarise(a), binarise(b)
     shape_a, shape_b = compute_shape(a, zooms), compute_shape(b, zooms)
     distance = compute_surface_distance(mask_a, mask_b, zooms, tolerance_mm=tolerance_mm)
     labelled = labelled_slices(mask_b)
-    return {
+    values = {
         **asdict(compute_overlap(mask_a, mask_b)),
         **compare_masks(mask_a, shape_a, mask_b, shape_b, zooms),
         **asdict(distance),
         "dice_labelled": compute_dice(mask_a[:, :, labelled], mask_b[:, :, labelled]),
         "csa_a_mm2": _finite_mean(shape_a.csa_mm2),
         "csa_b_mm2": _finite_mean(shape_b.csa_mm2),
-        "slice_dice": compute_slice_dice(mask_a, mask_b).tolist(),
     }
+    return values, compute_slice_dice(mask_a, mask_b).tolist()
 
 
 def _finite_mean(values: NDArray) -> float:

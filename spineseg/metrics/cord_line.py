@@ -105,7 +105,7 @@ def fit_cord_line(centers_mm: ArrayLike, spacing_mm: float) -> CordLine | None:
     1 / (1 + (15 / L)⁴ + (40 / L)⁶), a straight line is kept, and the cost is linear in the slices.
     """
     centers = np.asarray(centers_mm, np.float64)
-    known = np.isfinite(centers).all(axis=1)
+    known: NDArray[np.bool_] = np.all(np.isfinite(centers), axis=1)
     if not known.any():
         return None
     first, last = np.flatnonzero(known)[[0, -1]]
@@ -114,7 +114,7 @@ def fit_cord_line(centers_mm: ArrayLike, spacing_mm: float) -> CordLine | None:
     direction = np.zeros((len(line), 3))
     direction[:, 2] = 1.0
     if len(line) > 1:
-        direction[:, :2] = np.gradient(line, spacing_mm, axis=0, edge_order=min(2, len(line) - 1))
+        direction[:, :2] = np.gradient(line, spacing_mm, axis=0, edge_order=2 if len(line) > 2 else 1)
     positions = np.arange(first, last + 1) * spacing_mm
     tangents = direction / np.linalg.norm(direction, axis=1, keepdims=True)
     return CordLine(np.column_stack([line, positions]), tangents, int(first))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spineseg.metrics.overlap import binarise, check_same_shape
+from spineseg.volume import mask_box
 
 MIN_TOLERANCE_MM = 0.5
 """Smallest tolerance of the NSD: people who draw cords differ by about half a millimetre."""
@@ -37,16 +38,7 @@ class SurfaceDistance:
 
 
 def choose_tolerance(zooms: ArrayLike) -> float:
-    """Choose the NSD tolerance of an image: 0.5 mm, or one in-plane voxel where that is more.
-
-    Parameters
-    ----------
-    zooms : (3,) array_like, mm
-
-    Returns
-    -------
-    float, mm
-    """
+    """Choose the NSD tolerance of an image, mm: 0.5 mm, or one in-plane voxel where that is more."""
     return max(MIN_TOLERANCE_MM, *(float(zoom) for zoom in np.asarray(zooms)[:2]))
 
 
@@ -62,7 +54,6 @@ def extract_surface(mask: ArrayLike, zooms: ArrayLike) -> Surface:
     Parameters
     ----------
     mask : (I, J, K) array_like, bool, or numbers in [0, 1] cut at 0.5
-    zooms : (3,) array_like, mm
 
     Notes
     -----
@@ -72,15 +63,16 @@ def extract_surface(mask: ArrayLike, zooms: ArrayLike) -> Surface:
     mask, zooms = binarise(mask), np.asarray(zooms, np.float64)
     if not mask.any():
         return Surface(np.empty((0, 3)), np.empty(0))
-    box, origin = _crop_in_plane(mask)
-    corners = np.pad(np.pad(box, ((1, 1), (1, 1), (0, 0))), ((0, 0), (0, 0), (1, 1)), mode="edge").astype(np.uint8)
+    box = mask_box(mask, (0, 0, 1))
+    padded = np.pad(mask[box], ((1, 1), (1, 1), (0, 0)))
+    corners = np.pad(padded, ((0, 0), (0, 0), (1, 1)), mode="edge").astype(np.uint8)
     count = _pair_sum(_pair_sum(_pair_sum(corners, 0), 1), 2)
     cells = np.nonzero((count > 0) & (count < 8))
     face_areas = zooms.prod() / zooms
     area = np.sqrt(sum((_face_difference(corners, axis)[cells] * face_areas[axis]) ** 2 for axis in range(3)))
     n_planes = count.shape[2]
     area[(cells[2] == 0) | (cells[2] == n_planes - 1)] *= 0.5  # half of these cells lies outside the array
-    points = (np.stack(cells, axis=1) + origin - 0.5) * zooms
+    points = (np.stack(cells, axis=1) + [part.start for part in box] - 0.5) * zooms
     return Surface(points, area)
 
 
@@ -92,7 +84,6 @@ def compute_surface_distance(
     Parameters
     ----------
     mask, reference : (I, J, K) array_like, bool, or numbers in [0, 1] cut at 0.5
-    zooms : (3,) array_like, mm
     tolerance_mm : mm; tolerance of the NSD; by default `choose_tolerance`
 
     Returns
@@ -104,8 +95,7 @@ def compute_surface_distance(
 
     Raises
     ------
-    GeometryError
-        If the shapes differ.
+    GeometryError; if the shapes differ
 
     Notes
     -----
@@ -136,15 +126,6 @@ def compute_surface_distance(
         nsd=float(area[distance <= tolerance + 1e-9].sum() / area.sum()),  # 1e-9 mm: rounding of sums
         nsd_tolerance_mm=tolerance,
     )
-
-
-def _crop_in_plane(mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Crop a non-empty mask to its box in plane and one slice beyond it; box and first index."""
-    found = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-    start = np.array([index[0] for index in found])
-    stop = np.array([index[-1] + 1 for index in found])
-    start[2], stop[2] = max(0, start[2] - 1), min(mask.shape[2], stop[2] + 1)
-    return mask[tuple(slice(lo, hi) for lo, hi in zip(start, stop, strict=True))], start
 
 
 def _pair_sum(array: NDArray, axis: int) -> NDArray:

@@ -1,4 +1,7 @@
-"""How much two masks overlap: in the volume and slice by slice."""
+"""How much two masks overlap: in the volume and slice by slice.
+
+Masks are (I, J, K) arrays, bool or numbers in [0, 1] that are cut at 0.5; NaN counts as background.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +25,7 @@ class Overlap:
 
 
 def check_same_shape(mask: NDArray, reference: NDArray) -> None:
-    """Refuse two arrays that cannot lie on one grid.
-
-    Raises
-    ------
-    GeometryError
-        If the shapes differ or are not three-dimensional.
-    """
+    """Raise GeometryError for two arrays that are not 3-D or differ in shape: they cannot lie on one grid."""
     if mask.shape != reference.shape or mask.ndim != 3:
         raise GeometryError(
             f"the two masks have shapes {mask.shape} and {reference.shape}; "
@@ -37,16 +34,7 @@ def check_same_shape(mask: NDArray, reference: NDArray) -> None:
 
 
 def binarise(mask: ArrayLike) -> NDArray[np.bool_]:
-    """Return the cord as bool: soft values count from 0.5 up, the half-covered voxel included.
-
-    Parameters
-    ----------
-    mask : (I, J, K) array_like, bool, or numbers in [0, 1]; NaN counts as background
-
-    Returns
-    -------
-    (I, J, K) ndarray of bool
-    """
+    """Return the cord as bool, (I, J, K): soft values count from 0.5 up, the half-covered voxel included."""
     mask = np.asarray(mask)
     return mask if mask.dtype == bool else mask >= 0.5
 
@@ -59,24 +47,13 @@ def ratio(numerator: float, denominator: float) -> float:
 def compute_overlap(mask: ArrayLike, reference: ArrayLike) -> Overlap:
     """Compute Dice, Jaccard, precision, recall and volume difference of two masks.
 
-    Parameters
-    ----------
-    mask, reference : (I, J, K) array_like, bool, or numbers in [0, 1]; numbers are cut at 0.5
-
-    Returns
-    -------
-    Overlap
-        Shares in [0, 1]; `volume_difference_pct` = 100 (|mask| - |reference|) / |reference|.
+    Shares lie in [0, 1]; `volume_difference_pct` = 100 (|mask| - |reference|) / |reference|. Both empty: everything is
+    NaN, because a missing cord is no success. One empty: Dice and Jaccard are 0; precision of an empty mask and recall
+    of an empty reference are NaN.
 
     Raises
     ------
-    GeometryError
-        If the shapes differ.
-
-    Notes
-    -----
-    Both empty: everything is NaN, because a missing cord is no success. One empty: Dice and
-    Jaccard are 0; precision of an empty mask and recall of an empty reference are NaN.
+    GeometryError; if the shapes differ
 
     Examples
     --------
@@ -99,32 +76,12 @@ def compute_overlap(mask: ArrayLike, reference: ArrayLike) -> Overlap:
 
 
 def compute_dice(mask: ArrayLike, reference: ArrayLike) -> float:
-    """Compute the Dice coefficient of two masks; NaN if both are empty, 0 if one is.
-
-    Parameters
-    ----------
-    mask, reference : (I, J, K) array_like, bool, or numbers in [0, 1] cut at 0.5
-
-    Returns
-    -------
-    float
-        2 |A and B| / (|A| + |B|).
-    """
+    """Compute the Dice coefficient 2 |A and B| / (|A| + |B|) of two masks; NaN if both are empty, 0 if one is."""
     return compute_overlap(mask, reference).dice
 
 
 def compute_slice_dice(mask: ArrayLike, reference: ArrayLike) -> NDArray[np.float64]:
-    """Compute the Dice coefficient of each axial slice.
-
-    Parameters
-    ----------
-    mask, reference : (I, J, K) array_like, bool, or numbers in [0, 1] cut at 0.5
-
-    Returns
-    -------
-    (K,) ndarray of float64
-        NaN in slices where both are empty, 0 where one is.
-    """
+    """Compute the Dice coefficient of each axial slice, (K,); NaN where both are empty, 0 where one is."""
     mask, reference = binarise(mask), binarise(reference)
     check_same_shape(mask, reference)
     total = mask.sum((0, 1)) + reference.sum((0, 1))
@@ -133,14 +90,5 @@ def compute_slice_dice(mask: ArrayLike, reference: ArrayLike) -> NDArray[np.floa
 
 
 def labelled_slices(reference: ArrayLike) -> NDArray[np.bool_]:
-    """Say which axial slices a reference labels; beyond them a mask is neither right nor wrong.
-
-    Parameters
-    ----------
-    reference : (I, J, K) array_like, bool, or numbers in [0, 1] cut at 0.5
-
-    Returns
-    -------
-    (K,) ndarray of bool
-    """
-    return binarise(reference).any((0, 1))
+    """Say which axial slices a reference labels, (K,); beyond them a mask is neither right nor wrong."""
+    return np.any(binarise(reference), axis=(0, 1))

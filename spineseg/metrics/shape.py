@@ -82,7 +82,7 @@ class _Points:
 
     def sum(self, values: NDArray) -> NDArray[np.float64]:
         """Sum weighted values per slice, (K,)."""
-        return np.bincount(self.k, self.weight * values, self.n_slices)
+        return np.bincount(self.k, self.weight * values, self.n_slices).astype(np.float64, copy=False)
 
 
 def compute_shape(

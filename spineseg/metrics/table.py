@@ -8,26 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spineseg.errors import InputError
+from spineseg.measures import SLICE_SD, SLICE_SHAPE
 from spineseg.metrics.shape import SliceShape
 
 Row = dict[str, Any]
 
-VALUE_COLUMNS = (
-    *("csa_mm2", "csa_axial_mm2", "diameter_ap_mm", "diameter_rl_mm", "eccentricity", "solidity"),
-    *("orientation_deg", "angle_ap_deg", "angle_rl_deg", "length_mm"),
-)
-SD_COLUMNS = {
-    name: f"{name.removesuffix(unit)}_sd{unit}"
-    for name in VALUE_COLUMNS
-    if name != "length_mm"  # summed, not averaged
-    for unit in [next((u for u in ("_mm2", "_mm", "_deg") if name.endswith(u)), "")]
-}
-"""Column of the SD of each measure, such as ``csa_sd_mm2``."""
+VALUE_COLUMNS = (*SLICE_SHAPE, "length_mm")
 
-PLACE_COLUMNS = ("slice", "slices", "level", "vert_level", "distance_pmj_mm", "position_mm")
+PLACE_COLUMNS = ("slice", "slices", "level", "vert_level", "level_coverage", "distance_pmj_mm", "position_mm")
 TABLE_COLUMNS = (
     *("file", *PLACE_COLUMNS, *VALUE_COLUMNS, "tilted", "n_slices"),
-    *SD_COLUMNS.values(),
+    *SLICE_SD.values(),
     "note",
 )
 NAN = float("nan")
@@ -98,7 +89,7 @@ def mean_row(shape: SliceShape, chosen: NDArray[np.bool_], **place: Any) -> Row:
     Returns
     -------
     dict
-        Slice ``mean``. Means in the measures' columns and population SD in `SD_COLUMNS`, each over the slices
+        Slice ``mean``. Means in the measures' columns and population SD in `SLICE_SD`, each over the slices
         that have the value, NaN where none has; `length_mm` is the sum, `tilted` the number of tilted slices.
     """
     used = chosen & np.isfinite(shape.csa_mm2)
@@ -107,8 +98,8 @@ def mean_row(shape: SliceShape, chosen: NDArray[np.bool_], **place: Any) -> Row:
         values = getattr(shape, name)[used]
         values = values[np.isfinite(values)]
         row[name] = float(values.mean()) if values.size else NAN
-        if name in SD_COLUMNS:
-            row[SD_COLUMNS[name]] = float(values.std()) if values.size else NAN
+        if name in SLICE_SD:
+            row[SLICE_SD[name]] = float(values.std()) if values.size else NAN
     row["length_mm"] = float(shape.length_mm[used].sum())
     row["tilted"], row["n_slices"] = int(shape.is_tilted[used].sum()), int(used.sum())
     return row | place
@@ -116,4 +107,4 @@ def mean_row(shape: SliceShape, chosen: NDArray[np.bool_], **place: Any) -> Row:
 
 def sd_row(mean: Row) -> Row:
     """Return the SD of a row of means as a row of its own, slice ``sd``, as tables by slice end."""
-    return {"slice": "sd", "position_mm": NAN, **{name: mean[sd] for name, sd in SD_COLUMNS.items()}, "length_mm": NAN}
+    return {"slice": "sd", "position_mm": NAN, **{name: mean[sd] for name, sd in SLICE_SD.items()}, "length_mm": NAN}

@@ -36,8 +36,7 @@ def make_byproducts(
 
     Returns
     -------
-    dict
-        End of the file name to an (I, J, K) array or a text.
+    dict; end of the file name to an (I, J, K) array or a text
     """
     made: dict[str, Any] = {}
     surface = tubes["surface"]
@@ -52,7 +51,7 @@ def make_byproducts(
     if "centerline" in wanted and not suffix:
         made["_centerline.nii.gz"] = draw_centerline(surface, volume.shape, zooms)
     if "centerline_coord" in wanted and not suffix:
-        world = to_world(_center_points(surface, zooms), zooms, volume.affine)
+        world = to_world(np.column_stack([surface.centers, surface.slices * zooms[2]]), zooms, volume.affine)
         made["_centerline.txt"] = "".join("{:.4f} {:.4f} {:.4f}\n".format(*point) for point in world)
     if "cross" in wanted:
         made[f"_cross_sectional_areas{suffix}.txt"] = format_areas(surface, zooms)
@@ -62,11 +61,6 @@ def make_byproducts(
 def to_world(points_mm: Floats, zooms: Floats, affine: Floats) -> Floats:
     """Bring (..., 3) local mm to RAS+ world mm of the image."""
     return (points_mm / zooms) @ affine[:3, :3].T + affine[:3, 3]
-
-
-def _center_points(tube: Tube, zooms: Floats) -> Floats:
-    """Return the centres as (R, 3) local mm."""
-    return np.column_stack([tube.centers, tube.slices * zooms[2]])
 
 
 def draw_centerline(tube: Tube, shape: tuple[int, int, int], zooms: Floats) -> NDArray[np.uint8]:

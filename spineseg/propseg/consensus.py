@@ -52,7 +52,7 @@ def reach_consensus(scene: Scene, surface: FilledTube) -> FilledTube:
     tube = surface.tube
     model = fit_shape(scene, surface)
     n = FINE_VERTICES * tube.radii.shape[1]
-    own = _turn_about(tube, model.centers, n)
+    own = fit_star(make_rings(tube.centers, resample_angles(tube.radii, n)), model.centers)
     other = resample_angles(model.radii, n)
     rise = resample_angles(measure_rise(scene, tube.slices, tube.vertices()) / model.usual_rise[:, None], n)
     keep = _weigh(own - other, rise, surface.bridged, scene.slice_mm)
@@ -63,11 +63,6 @@ def reach_consensus(scene: Scene, surface: FilledTube) -> FilledTube:
     centers[changed], fine = recenter(rings)
     radii[changed] = resample_angles(fine, radii.shape[1])
     return FilledTube(Tube(tube.slices, centers, radii), surface.bridged)
-
-
-def _turn_about(tube: Tube, centers: Floats, n_vertices: int) -> Floats:
-    """Describe a tube's rings by their radii about other centres, (R, n_vertices), mm."""
-    return fit_star(make_rings(tube.centers, resample_angles(tube.radii, n_vertices)), centers)
 
 
 def near_correction(scene: Scene, slices: NDArray[np.intp]) -> NDArray[np.bool_]:

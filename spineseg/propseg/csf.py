@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,9 +12,6 @@ from spineseg.propseg.propagate import propagate, settle_bridges
 from spineseg.propseg.refine import FilledTube, fill_slices, refine
 from spineseg.propseg.scene import Course, Scene
 from spineseg.propseg.surface import Tube, fit_star, resample_angles
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 LEAST_RING_MM = 0.3
 """The outer surface stays outside the cord's by this much: the thinnest fluid that a voxel can show."""
@@ -69,8 +65,3 @@ def _keep_outside(surface: FilledTube, cord: FilledTube) -> FilledTube:
     rings = Tube(shared, inner.centers, resample_angles(inner.radii, tube.radii.shape[1])).vertices()
     least = fit_star(rings, tube.centers) + LEAST_RING_MM
     return FilledTube(Tube(shared, tube.centers, np.maximum(tube.radii, least)), surface.bridged[own])
-
-
-def subtract_cord(outer: NDArray[np.float32], cord: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return the voxels of fluid: at least half inside the outer surface and less than half inside the cord's."""
-    return (outer >= 0.5) & (cord < 0.5)

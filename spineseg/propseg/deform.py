@@ -79,8 +79,7 @@ def search_edges(
 
     Returns
     -------
-    Edges
-        Offset 0 and weight 0 where nothing rises or the image ends. Points of the user's correction come first.
+    Edges; offset 0 and weight 0 where nothing rises or the image ends. Points of the user's correction come first.
     """
     normals = compute_normals(rings)
     rays = sample_rays(scene, slices, rings, normals, reach_mm)

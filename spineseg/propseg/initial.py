@@ -149,8 +149,7 @@ def measure_contrast(scene: Scene, slices: NDArray[np.intp], centers: NDArray[np
 
     Returns
     -------
-    (R, K) ndarray, 0 to 1000
-        0 where a ray leaves the image at once.
+    (R, K) ndarray, 0 to 1000; 0 where a ray leaves the image at once
     """
     steps = np.arange(0.0, RAY_RADII * scene.params.radius_mm, RAY_STEP_MM)
     points = centers[:, None, None, :] + steps[:, None] * unit_circle(scene.model.n_vertices)[:, None, :]

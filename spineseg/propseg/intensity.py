@@ -83,7 +83,6 @@ def build_field(volume: Volume, points_vox: Floats, half_width_mm: float = HALF_
 
     Parameters
     ----------
-    volume : Volume, shape (I, J, K)
     points_vox : (n, 3) ndarray, voxels; one point per slice, slices contiguous
     half_width_mm : mm; half side of the squares; less where the image is smaller
     """

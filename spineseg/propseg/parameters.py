@@ -30,32 +30,10 @@ FLUID_CORE = (0.7, 0.78, 0.86)
 
 @dataclass(frozen=True)
 class PropsegParams:
-    """What a user may change; the defaults are SCT's.
+    """What a user may change; the defaults are SCT's. Each field's meaning and unit are the help of its flag.
 
-    Parameters
-    ----------
-    init : float or None, default None
-        Where propagation starts: a fraction of the centerline up to 1, above it a slice. None is the middle, and
-        lets the start move to a neighbouring place when the cord cannot be seen there.
-    radius_mm : mm; radius of the initial tube; also the scale of the rays that measure contrast
-    max_area_mm2 : mm²; propagation stops where the cross-section jumps beyond it, and at 1.2 times it in any case
-    max_deformation_mm : mm; a band whose vertices move further than this on average is not believed
-    min_contrast : 0 to 1000; least contrast between cord and fluid, on the image's robust intensity range of 1000
-    distance_weight : float or None, 1/mm³, default None
-        Price of looking far for an edge (SCT's ``-d``, 0 to 50). None follows the local contrast.
-    alpha : stiffness: how much the band keeps the shape of the cord before it
-    distance_search : steps of 0.2 mm; how far an edge is looked for on either side: 15 steps are 3 mm
-    nbiter : most bands per direction
-    down, up : int or None, slices; first and last canonical slice (0-based, inferior to superior) of the mask
-    rescale : multiplies the voxel size inside the method only: 2 for a cord of half the human size
-    csf : segment the cerebrospinal fluid around the cord as well
-    correct_seg : check each slice of the mask against the centerline, and repair or drop what does not fit
-    byproducts : files to make beside the mask, see `spineseg.propseg.byproducts.BYPRODUCTS`
-
-    Raises
-    ------
-    InputError
-        If a value lies outside its range.
+    `byproducts` names files to make beside the mask (`spineseg.propseg.byproducts.BYPRODUCTS`). A value outside its
+    range is an InputError.
     """
 
     init: float | None = parameter(
@@ -63,7 +41,13 @@ class PropsegParams:
         " below); default 0.5, or the nearest place where a cord shows", group=START, metavar="N", least=0,
     )  # fmt: skip
     radius_mm: float = parameter(
-        4.0, "-radius", "approximate radius of the cord, mm; default 4", group=START, metavar="MM", above=0
+        4.0,
+        "-radius",
+        "approximate radius of the cord, mm, 0.5 to 30; default 4",
+        group=START,
+        metavar="MM",
+        least=0.5,
+        most=30,
     )
     max_area_mm2: float = parameter(
         120.0, "-max-area", "area of the cross-section at which propagation stops, mm²; default 120",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from spineseg.propseg.initial import InitialTube, place_initial_tube
 from spineseg.propseg.propagate import Propagation, propagate
-from spineseg.propseg.surface import Tube
+from spineseg.propseg.surface import find_runs, join_tubes
 
 if TYPE_CHECKING:
     from spineseg.propseg.scene import Scene
@@ -91,9 +91,8 @@ def propagate_both_polarities(scene: Scene, initial: InitialTube) -> tuple[Scene
 
 def _find_lost(grown: Propagation, scene: Scene) -> list[NDArray[np.intp]]:
     """Return the long runs of bridged rings."""
-    borders = np.flatnonzero(np.diff(np.concatenate([[False], grown.bridged, [False]]).astype(int)))
     least = LEAST_LOST_MM / (scene.course.ring_step * scene.slice_mm)
-    return [np.arange(first, after) for first, after in borders.reshape(-1, 2) if after - first >= least]
+    return [np.arange(first, after) for first, after in find_runs(grown.bridged) if after - first >= least]
 
 
 def _grow_turned(scene: Scene, slices: NDArray[np.intp]) -> Propagation | None:
@@ -112,12 +111,7 @@ def _insert(grown: Propagation, part: Propagation) -> Propagation:
     good = part.tube.take(~part.bridged)
     keep = ~np.isin(grown.tube.slices, good.slices)
     order = np.argsort(np.concatenate([grown.tube.slices[keep], good.slices]))
-    tube = Tube(
-        *(
-            np.concatenate([getattr(grown.tube, name)[keep], getattr(good, name)])[order]
-            for name in ("slices", "centers", "radii")
-        )
-    )
+    tube = join_tubes(grown.tube.take(keep), good).take(order)
     bridged = np.concatenate([grown.bridged[keep], np.zeros(len(good.slices), bool)])[order]
     stops = tuple(stop for stop in grown.stops if stop[0] not in set(good.slices.tolist()))
     return Propagation(tube, bridged, (grown.contrast + part.contrast) / 2, stops)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from spineseg.propseg.deform import deform_bands
 from spineseg.propseg.initial import MIN_AREA_MM2, MIN_SUPPORT, InitialTube, measure_contrast
-from spineseg.propseg.surface import Tube, compute_areas, compute_centroids, recenter
+from spineseg.propseg.surface import Tube, compute_areas, compute_centroids, find_runs, join_tubes, recenter
 
 if TYPE_CHECKING:
     from spineseg.propseg.parameters import PropsegParams
@@ -85,8 +85,7 @@ def propagate(scene: Scene, initial: InitialTube) -> Propagation:
 
     Raises
     ------
-    ValueError
-        If there is no initial tube.
+    ValueError; if there is no initial tube
     """
     if initial.tube is None:
         raise ValueError("propagate: expected an initial tube, found none")
@@ -99,10 +98,9 @@ def propagate(scene: Scene, initial: InitialTube) -> Propagation:
     down, up = fronts
     tubes = [*down.bands[::-1], initial.tube, *up.bands]
     flags = [*down.bridged[::-1], False, *up.bridged]
-    joined = Tube(*(np.concatenate([getattr(t, name) for t in tubes]) for name in ("slices", "centers", "radii")))
     contrast = float(np.mean([*down.contrasts[3:], initial.contrast, *up.contrasts[3:]]))
     bridged = np.repeat(np.array(flags), [len(t.slices) for t in tubes])
-    return Propagation(joined, bridged, contrast, tuple(sorted(down.stops + up.stops)))
+    return Propagation(join_tubes(*tubes), bridged, contrast, tuple(sorted(down.stops + up.stops)))
 
 
 def _start_front(scene: Scene, initial: Tube, contrast: float, heading: int) -> _Front:
@@ -222,10 +220,7 @@ def _append(front: _Front, plan: Tube, band: _Band, why: str, scene: Scene) -> N
         front.contrasts.append(band.contrast)
         front.areas.append(float(compute_areas(band.rings).mean()))
     keep = round(TREND_MM / (scene.course.ring_step * scene.slice_mm)) + 1
-    trail = front.tube.take(slice(-keep, None))
-    front.tube = Tube(
-        *(np.concatenate([getattr(t, name) for t in (trail, new)]) for name in ("slices", "centers", "radii"))
-    )
+    front.tube = join_tubes(front.tube.take(slice(-keep, None)), new)
     front.bands.append(new.take(np.argsort(new.slices)))
     front.bridged.append(bool(why))
 
@@ -238,7 +233,6 @@ def settle_bridges(
     Parameters
     ----------
     max_gap_mm : mm; longest run kept between believed parts
-    slice_mm : float, mm
     trusted : (int, int), optional
         First and last slice where the centerline says that there is cord: a run at an end of the tube is kept within
         them, as far as `max_gap_mm` from the believed part, and dropped beyond them or where None.
@@ -246,8 +240,7 @@ def settle_bridges(
     slices = result.tube.slices
     keep = np.ones(len(slices), bool)
     inside = np.zeros(len(slices), bool) if trusted is None else (slices >= trusted[0]) & (slices <= trusted[1])
-    borders = np.flatnonzero(np.diff(np.concatenate([[False], result.bridged, [False]]).astype(int)))
-    for first, after in borders.reshape(-1, 2):
+    for first, after in find_runs(result.bridged):
         run = np.arange(first, after)
         if first == 0 or after == len(slices):
             believed = slices[after] if first == 0 else slices[first - 1]

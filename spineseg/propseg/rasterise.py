@@ -22,7 +22,6 @@ def rasterise(tube: Tube, shape: tuple[int, int, int], zooms: Floats) -> NDArray
     Parameters
     ----------
     shape : (I, J, K)
-    zooms : (3,) ndarray, mm
 
     Returns
     -------

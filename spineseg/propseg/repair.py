@@ -30,10 +30,6 @@ AREA_FACTOR = 2.0
 def find_incoherent(tube: Tube, slice_mm: float) -> NDArray[np.bool_]:
     """Tell which rings lie off the line of their neighbours or differ from their size by a factor of two.
 
-    Parameters
-    ----------
-    slice_mm : float, mm
-
     Returns
     -------
     (R,) ndarray of bool

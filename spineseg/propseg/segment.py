@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from spineseg.centerline.curve import Centerline
 from spineseg.propseg.byproducts import make_byproducts
 from spineseg.propseg.consensus import reach_consensus
-from spineseg.propseg.csf import grow_csf, subtract_cord
+from spineseg.propseg.csf import grow_csf
 from spineseg.propseg.doubt import GUESS, MAX_DOUBT, is_unsure, measure_uncertainty
 from spineseg.propseg.parameters import PropsegParams, get_contrast_model
 from spineseg.propseg.polarity import choose_polarity, propagate_both_polarities
@@ -69,8 +69,7 @@ def segment_cord(
 
     Raises
     ------
-    InputError
-        If the contrast is unknown, `init_mask` does not hold three voxels, or the start lies off the centerline.
+    InputError; if the contrast is unknown, `init_mask` does not hold three voxels, or the start lies off the centerline
 
     Notes
     -----
@@ -93,7 +92,9 @@ def segment_cord(
         line = centerline
     else:
         stage("centerline")
-        line = _estimate(scaled, contrast, detector)
+        from spineseg.centerline.estimate import estimate_centerline
+
+        line = estimate_centerline(scaled, contrast, detector=detector)
     line = limit_line(line, params)
     if line.is_empty:
         return _empty(volume, params, "no cord: the centerline is empty")
@@ -109,19 +110,13 @@ def segment_cord(
     stage("refinement")
     surface = refine(scene, fill_slices(grown, scene), grown.contrast)
     surface = reach_consensus(scene, surface)
-    notes = _describe_polarity(scene, turned) + _describe_stops(grown)
+    notes = _describe_polarity(scene, turned)
+    notes += tuple(f"propagation met an obstacle at slice {k}: {why}" for k, why in grown.stops)
     if params.correct_seg:
         surface, repaired, dropped = repair_surface(surface, scene, MAX_GAP_MM)
         notes += _note("repaired from their neighbours", repaired) + _note("dropped as incoherent", dropped)
     stage("rasterisation")
     return _assemble(volume, scene, line, initial.tube, grown, surface, notes)
-
-
-def _estimate(volume: Volume, contrast: str, detector: Any) -> Centerline:
-    """Find the centerline by OptiC."""
-    from spineseg.centerline.estimate import estimate_centerline
-
-    return estimate_centerline(volume, contrast, detector=detector)
 
 
 def _rescale(volume: Volume, factor: float) -> Volume:
@@ -175,7 +170,7 @@ def _segment_fluid(
     if outer is None:
         return {"_CSF_seg.nii.gz": np.zeros(volume.shape, bool)}, ("no cerebrospinal fluid found",)
     zooms = scene.course.zooms
-    mask = subtract_cord(rasterise(outer.tube, volume.shape, zooms), cord_prob)
+    mask = (rasterise(outer.tube, volume.shape, zooms) >= 0.5) & (cord_prob < 0.5)
     wanted = tuple(name for name in scene.params.byproducts if name in ("mesh", "cross"))
     return {"_CSF_seg.nii.gz": mask} | make_byproducts(wanted, volume, zooms, {"surface": outer.tube}, "_CSF"), ()
 
@@ -209,11 +204,6 @@ def _describe_polarity(scene: Scene, turned: bool) -> tuple[str, ...]:
     if scene.turned is not None:
         notes += _note(f"the cord is {shade[1]} {said}", tuple(scene.turned.tolist()))
     return notes
-
-
-def _describe_stops(grown: Propagation) -> tuple[str, ...]:
-    """Say in one line per run of failed bands where and why."""
-    return tuple(f"propagation met an obstacle at slice {k}: {why}" for k, why in grown.stops)
 
 
 def _note(what: str, slices: tuple[int, ...]) -> tuple[str, ...]:

@@ -38,6 +38,16 @@ class Tube:
         return Tube(self.slices[keep], self.centers[keep], self.radii[keep])
 
 
+def join_tubes(*tubes: Tube) -> Tube:
+    """Put the rings of several tubes into one, in the order given."""
+    return Tube(*(np.concatenate([getattr(tube, name) for tube in tubes]) for name in ("slices", "centers", "radii")))
+
+
+def find_runs(flags: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Return the first index and the one after the last of each run of True, (n, 2)."""
+    return np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(int))).reshape(-1, 2)
+
+
 def unit_circle(n_vertices: int) -> Floats:
     """Return the directions of the vertices, (K, 2)."""
     angle = 2 * np.pi * np.arange(n_vertices) / n_vertices

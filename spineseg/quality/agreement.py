@@ -1,7 +1,7 @@
 """How a mask agrees with deepseg's probability map around the mask's own centre, and with OptiC's centerline.
 
 The same network scores masks of every method, deepseg's among them; which method that favours is corrected by learning
-on real masks of both (see `spineseg.quality.model`). Columns of its results are called ``judge_*``.
+on real masks of both (see `spineseg.quality.predictor`). Columns of its results are called ``judge_*``.
 """
 
 from __future__ import annotations
@@ -62,7 +62,6 @@ def measure_agreement(
 
     Parameters
     ----------
-    volume : Volume, shape (I, J, K)
     mask : (I, J, K) ndarray of bool
     chosen : (n,) ndarray of int; slices within the mask's extent, gaps included
     centres : (n, 2) ndarray, voxels; the mask's centres there

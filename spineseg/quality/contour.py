@@ -44,7 +44,7 @@ TRUST_POLARITY = 0.4
 
 
 @dataclass(frozen=True)
-class ContourEvidence:
+class ContourFeatures:
     """Edges along the contour and the contrast across it; NaN where nothing can be said."""
 
     edge_dice: float = np.nan  # 0 to 1: overlap of the mask's sections with those that the nearest edges enclose
@@ -66,7 +66,7 @@ class ContourEvidence:
 
 def measure_contour(
     image: NDArray, mask: NDArray[np.bool_], zooms: Floats, centres: Floats, cord_darker: bool
-) -> ContourEvidence:
+) -> ContourFeatures:
     """Compare a mask's contour with the image.
 
     Parameters
@@ -80,7 +80,7 @@ def measure_contour(
     """
     used = np.flatnonzero(mask.any(axis=(0, 1)))
     if not used.size:
-        return ContourEvidence()
+        return ContourFeatures()
     rays = np.stack([np.cos(angles := 2 * np.pi * np.arange(N_RAYS) / N_RAYS), np.sin(angles)], axis=1)
     radius = trace_contour(mask, zooms, centres, used, rays)
     steps = np.arange(-REACH_MM, REACH_MM + PROFILE_STEP_MM / 2, PROFILE_STEP_MM)
@@ -97,7 +97,7 @@ def measure_contour(
     offset = np.where(has_edge, steps[at] + PROFILE_STEP_MM * _peak_shift(rise, at), np.nan)
     inside = _sample(image, zooms, centres, used, rays, radius[:, :, None] * np.array([0.3, 0.5, 0.7]))
     ring = _sample(image, zooms, centres, used, rays, radius[:, :, None] + np.array([1.0, 1.5, 2.0, 2.5]))
-    return ContourEvidence(
+    return ContourFeatures(
         **_summarise_edges(radius, offset),
         **_summarise_contrast(inside, ring),
         **_summarise_shape(radius),

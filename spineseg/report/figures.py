@@ -47,7 +47,7 @@ MIN_PEOPLE = 3
 
 AREA_UNIT = MEASURES["csa_mean_mm2"].unit
 JITTER = 0.09  # of a category's width, so that equal values do not hide each other
-RC = {
+RC: dict[Any, Any] = {
     "svg.hashsalt": "spineseg",
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that figures are equal everywhere
     "font.size": 10,
@@ -60,6 +60,9 @@ RC = {
     "axes.axisbelow": True,
     "legend.frameon": False,
 }
+
+BOXES: dict[str, Any] = {"fill": False, "fliersize": 0, "linewidth": 1.2, "legend": False, "vert": None}
+"""How boxes are drawn. seaborn 0.13 passes ``vert=``, which matplotlib deprecates; None lets ``orientation`` decide."""
 
 
 def _new(width: float, height: float, n_axes: int = 1, **options) -> tuple[Figure, list[Axes]]:
@@ -102,8 +105,7 @@ def _draw_groups(
     colors = colors or [print_color_of(name, number) for number, name in enumerate(groups)]
     palette = {name: colors[number % len(colors)] for number, name in enumerate(groups)}
     common = {"data": frame, "x": "contrast", "y": value, "hue": "method", "order": contrasts, "hue_order": groups}
-    sns.boxplot(**common, ax=axes, palette=palette, width=0.7, gap=0.15, fliersize=0, fill=False, linewidth=1.2,
-                legend=False)  # fmt: skip
+    sns.boxplot(**common, **BOXES, ax=axes, palette=palette, width=0.7, gap=0.15, orientation="vertical")
     rng = np.random.default_rng(0)
     for number, name in enumerate(groups):
         part = frame[frame["method"] == name]
@@ -293,8 +295,7 @@ def draw_cost(study: StudyTables) -> Figure | None:
         done = finished[finished[name] > 0]
         palette = {method: print_color_of(method, number) for number, method in enumerate(study.methods)}
         sns.boxplot(done, x=name, y="method", hue="method", order=study.methods, hue_order=study.methods,
-                    palette=palette, ax=panel, fill=False, width=0.55, fliersize=0, linewidth=1.2,
-                    legend=False)  # fmt: skip
+                    palette=palette, ax=panel, width=0.55, orientation="horizontal", **BOXES)  # fmt: skip
         for number, method in enumerate(study.methods):
             values = done[done["method"] == method][name]
             panel.scatter(values, number + rng.uniform(-0.16, 0.16, len(values)), s=12, alpha=0.6, linewidths=0,

@@ -39,7 +39,6 @@ SAGITTAL_MARGIN_MM = 22.0
 WINDOW_PERCENTILES = (0.5, 99.5)
 """Shown as black and white. Clips the few hottest voxels (vessels, fat by the coil)."""
 
-WEBP = {"format": "WEBP", "quality": 82, "method": 1}
 """Method 1 is five times faster than the default at 10 % more bytes."""
 
 
@@ -66,7 +65,6 @@ def plan_tiles(shape: tuple[int, int, int], zooms: NDArray, masks: list[NDArray[
     Parameters
     ----------
     shape : (I, J, K)
-    zooms : (3,) ndarray, mm
     masks : list of (I, J, K) bool ndarray
         Of the methods and the reference; all may be empty, then the tiles show the whole neck.
     """
@@ -157,8 +155,8 @@ def lay_out(tiles: NDArray[np.uint8], grid: TileGrid) -> NDArray[np.uint8]:
     size = grid.size_px
     sheet = np.zeros((grid.rows * grid.columns, size, size), np.uint8)
     sheet[: len(tiles)] = tiles
-    sheet = sheet.reshape(grid.rows, grid.columns, size, size).swapaxes(1, 2)
-    return sheet.reshape(grid.rows * size, grid.columns * size)
+    by_place = sheet.reshape(grid.rows, grid.columns, size, size)
+    return by_place.swapaxes(1, 2).reshape(grid.rows * size, grid.columns * size)
 
 
 @dataclass(frozen=True)
@@ -188,8 +186,8 @@ def render_sagittal(volume: Volume, grid: TileGrid) -> SagittalStrip:
     return SagittalStrip(np.ascontiguousarray(picture[::-1, ::-1]), first, columns)
 
 
-def encode(picture: NDArray[np.uint8]) -> bytes:
-    """Return a grey picture (H, W) as a WebP file's bytes."""
+def encode(picture: Image.Image) -> bytes:
+    """Return a picture as a WebP file's bytes."""
     stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, **WEBP)
+    picture.save(stream, format="WEBP", quality=82, method=1)
     return stream.getvalue()

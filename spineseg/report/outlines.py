@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from spineseg.volume import mask_box
+
 STEPS = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]])
 """Corner steps of the four directions, in the order of left turns."""
 
@@ -31,8 +33,9 @@ def trace_outlines(mask: NDArray[np.bool_]) -> list[list[NDArray[np.int64]]]:
     loops: list[list[NDArray[np.int64]]] = [[] for _ in range(mask.shape[2])]
     if not mask.any():
         return loops
-    origin, box = _bounding_box(mask)
-    edges, following, size = _boundary_edges(box)
+    box = mask_box(mask)
+    origin = [part.start for part in box]
+    edges, following, size = _boundary_edges(np.moveaxis(mask[box], 2, 0))
     for chain in _chains(following):
         k, i, j = np.unravel_index(edges[chain] // 4, size)
         turns = edges[chain] % 4
@@ -58,13 +61,6 @@ def _loop_path(points: NDArray[np.int64]) -> str:
     steps = np.diff(points, axis=0)
     words = [f"h{dx}" if dx else f"v{dy}" for dx, dy in steps.tolist()]
     return f"M{points[0, 0]} {points[0, 1]}{''.join(words)}z"
-
-
-def _bounding_box(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the first index of the mask's box (3,), and the mask in that box, slices first."""
-    filled = [np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
-    cut = tuple(slice(index[0], index[-1] + 1) for index in filled)
-    return np.array([index[0] for index in filled]), np.moveaxis(mask[cut], 2, 0)
 
 
 def _boundary_edges(box: NDArray[np.bool_]) -> tuple[NDArray, NDArray, tuple[int, int, int]]:

@@ -195,7 +195,7 @@ def summarise_evidence(study: StudyTables) -> list[dict[str, Any]]:
 
 
 def _evidence_row(
-    heading: str, cells: dict[str, str], values: dict[str, float], higher_is_better: bool | None
+    heading: str, cells: dict[str, str], values: Mapping[str, float], higher_is_better: bool | None
 ) -> dict[str, Any]:
     """Return a row of the table of evidence; `values` tell which method is best."""
     best = _best(values, higher_is_better)

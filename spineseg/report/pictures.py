@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from nibabel import orientations
 from numpy.typing import NDArray
+from PIL import Image
 
 from spineseg.errors import InputError
 from spineseg.report import mosaics
@@ -40,8 +41,7 @@ def load_layers(review: ReviewImage) -> Layers:
 
     Raises
     ------
-    InputError
-        If the image itself cannot be read.
+    InputError; if the image itself cannot be read
     """
     image = review.image
     volume, grid = load_image(image.path, contrast=image.contrast or None, bval=image.bval_path)
@@ -81,8 +81,8 @@ def draw_image(review: ReviewImage, layers: Layers, qc_dir: Path, name: str) -> 
     loops = {layer: trace_outlines(mask) for layer, mask in masks.items()}
     shown = _extent(masks, volume.shape[2])
     folder = f"images/{name}"
-    write_bytes(qc_dir / folder / "axial.webp", mosaics.encode(mosaics.lay_out(tiles, plan)))
-    write_bytes(qc_dir / folder / "sagittal.webp", mosaics.encode(strip.picture))
+    write_bytes(qc_dir / folder / "axial.webp", mosaics.encode(Image.fromarray(mosaics.lay_out(tiles, plan))))
+    write_bytes(qc_dir / folder / "sagittal.webp", mosaics.encode(Image.fromarray(strip.picture)))
     write_bytes(qc_dir / folder / "preview.webp", draw_preview(tiles, plan, loops, shown))
     detail = {
         "tiles": _tile_geometry(plan),

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from spineseg.report.mosaics import WEBP, TileGrid
+from spineseg.report.mosaics import TileGrid, encode
 from spineseg.report.palette import color_of, rgb
 
 N_TILES = 8
@@ -56,9 +54,7 @@ def draw_preview(
     }
     for letter, (x, y, anchor) in letters.items():
         draw.text((x, y), letter, fill="#ffd95a", font=font, anchor=anchor, stroke_width=1, stroke_fill="black")
-    stream = io.BytesIO()
-    sheet.save(stream, **WEBP)
-    return stream.getvalue()
+    return encode(sheet)
 
 
 def corner_pixels(points: NDArray, plan: TileGrid, index: int) -> NDArray[np.float64]:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import re
 import sys
 import traceback
@@ -35,6 +34,7 @@ from spineseg.measures import ADULTS, PlausibleLimits
 from spineseg.methods.registry import sort_methods
 from spineseg.metrics.overlap import compute_overlap
 from spineseg.provenance import sha256_file
+from spineseg.reading import read_json
 from spineseg.report import palette, pictures
 from spineseg.report.flags import badness, find_flags
 from spineseg.report.review import (
@@ -127,10 +127,10 @@ def write_entry(
 def read_entry(path: Path) -> dict[str, Any] | None:
     """Return an entry, or None for one that is gone or of another version."""
     try:
-        entry = json.loads(path.read_text())
-    except (OSError, ValueError):
+        entry = read_json(path, "an entry of the page")
+    except InputError:
         return None
-    return entry if isinstance(entry, dict) and entry.get("schema") == SCHEMA else None
+    return entry if entry.get("schema") == SCHEMA else None
 
 
 def _file_name(image: StudyImage) -> str:

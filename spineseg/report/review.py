@@ -100,8 +100,7 @@ def read_stage(view: StudyView, chunks: Sequence[str] | None = None) -> StageRec
 
     Raises
     ------
-    InputError
-        If images.tsv or the membership of chunks is missing, or a file is damaged.
+    InputError; if images.tsv or the membership of chunks is missing, or a file is damaged
     """
     folder = view.folder
     images = read_images(folder.images)
@@ -161,19 +160,18 @@ def collect_reviews(view: StudyView, records: StageRecords, chunks: Sequence[str
 
     Raises
     ------
-    InputError
-        If the study's excepted images are damaged.
+    InputError; if the study's excepted images are damaged
     """
     kept = records.kept_method
     chosen = {i: c for i, c in view.exceptions.items() if kept and c.method != kept}
     entries: dict[str, list[ManifestEntry]] = {}
     for manifest in records.entries.values():
-        for image, entry in manifest.items():
-            entries.setdefault(image, []).append(entry)
+        for image_id, entry in manifest.items():
+            entries.setdefault(image_id, []).append(entry)
     # of a study by one method, an excepted image shows its own method's mask alone
     if view.stage == Stage.STUDY and chosen and view.folder.exceptions.is_file():
         excepted = read_exceptions(view.folder.exceptions).entries
-        entries |= {image: [entry] for image, entry in excepted.items() if image in chosen}
+        entries |= {image_id: [entry] for image_id, entry in excepted.items() if image_id in chosen}
     metrics = {(row.image.image_id, row.method): row for row in records.metrics}
     timings = {(row.image_id, row.method): row for row in records.timings}
     areas = _areas(records.slices)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from jsonschema.validators import extend
 from spineseg.contrasts import CONTRASTS, SUFFIX_CONTRAST
 from spineseg.decision.params import DecisionParams, decision_schema
 from spineseg.errors import InputError
+from spineseg.levels.names import checked_requests
 from spineseg.measures import PlausibleLimits
 from spineseg.methods.declared import DeclaredMethod, declared_methods
+from spineseg.reading import read_yaml
 from spineseg.spelling import closest
-from spineseg.study.exclusion import read_exclusions
+from spineseg.study.exclusion import Exclusions, read_exclusions
 from spineseg.studyfolder.marks import Marks, read_marks
 
 SCHEMA = Path(__file__).parent / "schemas" / "config.schema.yaml"
@@ -89,7 +92,8 @@ class StudyConfig:
     images: str | None
     references: str | None
     subjects: tuple[str, ...] | None
-    excluded: Mapping[str, str]
+    subject_query: str
+    excluded: Exclusions
     marks: Marks
     suffixes: frozenset[str]
     contrasts: Mapping[str, str]
@@ -97,9 +101,13 @@ class StudyConfig:
     pilot: PilotChoice
     decision: DecisionParams
     plausible: PlausibleLimits | None
+    levels: tuple[str, ...]
+    level_labels: str | None
+    columns: tuple[str, ...]
     override: PersonsChoice | None
     exceptions: Mapping[str, PersonsChoice]
     accept_changes: AcceptChanges | None
+    max_failed: float | None
     document: Document = field(repr=False)
 
     @property
@@ -131,37 +139,6 @@ def load_schema() -> dict[str, Any]:
     schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
     schema["properties"]["decision"] |= decision_schema()
     return schema
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """A YAML reader that refuses a key that stands twice: one of the two values would be lost without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Return a mapping."""
-        seen = set()
-        for key_node, _ in node.value:
-            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
-            if key is not None and key in seen:
-                line = key_node.start_mark.line + 1
-                raise yaml.constructor.ConstructorError(problem=f"the key {key!r} stands twice, again in line {line}")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: str | Path) -> Any:
-    """Read a YAML or JSON file.
-
-    Raises
-    ------
-    InputError
-        If it is missing, is no YAML, or has a key twice.
-    """
-    try:
-        return yaml.load(Path(path).read_text(encoding="utf-8-sig"), _UniqueKeyLoader)
-    except OSError as error:
-        raise InputError(f"{path}: no such configuration ({error.strerror})") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from error
 
 
 def read_document(path: str | Path) -> Document:
@@ -229,6 +206,7 @@ def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = No
         images=complete["images"],
         references=complete["references"],
         subjects=_plain_names(people) if isinstance(people, list) else None,
+        subject_query=people["participants"] if isinstance(people, dict) else "",
         excluded=read_exclusions(complete["excluded"]),
         marks=read_marks_of(complete["marks"]),
         suffixes=suffixes,
@@ -241,9 +219,13 @@ def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = No
         ),
         decision=decision,
         plausible=limits,
+        levels=checked_requests(complete["levels"], "config key 'levels'"),
+        level_labels=complete["level_labels"],
+        columns=tuple(complete["columns"]),
         override=PersonsChoice(**complete["override"]) if complete["override"] else None,
         exceptions={image: PersonsChoice(**choice) for image, choice in complete["exceptions"].items()},
         accept_changes=AcceptChanges(**complete["accept_changes"]) if complete["accept_changes"] else None,
+        max_failed=complete["max_failed"],
         document=complete,
     )
 
@@ -259,7 +241,7 @@ def complete_document(config: Mapping[str, Any]) -> Document:
     if not isinstance(config, Mapping):
         raise InputError(f"configuration: expected keys and values, found {str(config)[:60]!r}")
     try:
-        plain = _plain(config, "")
+        plain = _plain(config, "", count())
     except RecursionError as error:  # an anchor of YAML inside itself
         raise InputError("configuration: expected values, found one that holds itself; write it out") from error
     errors = sorted(_Validator(load_schema()).iter_errors(plain), key=_importance)
@@ -295,16 +277,22 @@ _Validator = extend(
 )
 
 
-def _plain(value: Any, key: str) -> Any:
+MAX_VALUES = 1_000_000
+"""Values in a configuration: every participant of the largest cohort is a tenth; YAML's aliases make more."""
+
+
+def _plain(value: Any, key: str, number: Iterator[int]) -> Any:
     """Return a value as JSON has it: YAML also knows dates, infinity and keys that are numbers."""
+    if next(number) > MAX_VALUES:
+        raise InputError(f"config key {key!r}: expected at most {MAX_VALUES} values, found more; check its aliases")
     if isinstance(value, Mapping):
         for name in value:
             if not isinstance(name, str):
                 where = f"config key {key!r}" if key else "configuration"
                 raise InputError(f"{where}: expected names as keys, found {name!r}; put it in quotes")
-        return {name: _plain(item, f"{key}.{name}" if key else name) for name, item in value.items()}
+        return {name: _plain(item, f"{key}.{name}" if key else name, number) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item, f"{key}.{position}") for position, item in enumerate(value)]
+        return [_plain(item, f"{key}.{position}", number) for position, item in enumerate(value)]
     if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"config key {key!r}: expected a finite number, found {value}")
     if value is None or isinstance(value, str | int | float):

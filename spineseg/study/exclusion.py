@@ -1,92 +1,276 @@
-"""Subjects and images that a study leaves out, and why."""
+"""Subjects and images that a study leaves out, by whose list and why; an entry that fits nothing is an error."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from spineseg.bids import image_stem
+from spineseg.contrasts import CONTRASTS, SUFFIX_CONTRAST
 from spineseg.errors import InputError
+from spineseg.reading import read_table, read_yaml
+from spineseg.spelling import closest
+from spineseg.studyfolder.images import StudyImage
 
 NO_REASON = "no reason given"
 
+AREA_LIST = "csa_"
+"""Beginning of the names of lists about the cord's area, as spine-generic's exclude.yml has them: csa_t1, csa_t2."""
 
-def read_exclusions(excluded: Any) -> dict[str, str]:
-    """Return what is excluded and why.
+FILE_LISTS = "FILES_"
+"""Beginning of the names of lists that SCT's quality control writes and reads; their entries are files of images."""
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """One entry of a list of exclusions.
+
+    Parameters
+    ----------
+    entry : str
+        As it was written: a subject (``01``, ``sub-01``), a subject and session, an image (stem, file name or path),
+        or a site.
+    reason : str
+    where : str
+        The key or the file, and the list in it.
+    contrast : str
+        The suffix or the contrast that the entry is about alone; all where empty.
+    """
+
+    entry: str
+    reason: str
+    where: str
+    contrast: str = ""
+
+    @property
+    def name(self) -> str:
+        """The entry as the beginning of an image's name."""
+        parts = [part for part in self.entry.strip().strip("/").split("/") if part not in ("", ".")]
+        last = parts[-1] if parts else ""
+        folders = [part for part in parts[-2:] if part.startswith(("sub-", "ses-"))]
+        if last.startswith("ses-") and len(folders) == 2:  # the folder of a session
+            return "_".join(folders)
+        return image_stem(last) or last
+
+    def fits(self, image: StudyImage, sites: Sites) -> bool:
+        """Whether the entry names an image, of whatever contrast."""
+        name = self.name
+        if f"{image.image_id}_".startswith(f"{name}_") or name == image.subject:
+            return True
+        return sites.holds(name, image.subject)
+
+    def concerns(self, image: StudyImage) -> bool:
+        """Whether the entry's list is about the image's contrast."""
+        return not self.contrast or self.contrast in (image.suffix, image.contrast)
+
+    def words(self) -> str:
+        """Say why, by which entry of which list."""
+        return f"excluded: {self.reason} ({self.entry!r} in {self.where})"
+
+
+@dataclass(frozen=True)
+class Sites:
+    """What tells the site of a subject; without both, no entry is taken for a site.
+
+    Parameters
+    ----------
+    of_subject : mapping
+        Subject to the site that participants.tsv gives.
+    prefixes : mapping
+        Site to the beginning of its subjects' names, without ``sub-``, as the configuration declares them.
+    """
+
+    of_subject: Mapping[str, str]
+    prefixes: Mapping[str, str]
+
+    def holds(self, site: str, subject: str) -> bool:
+        """Whether a subject is of a site."""
+        prefix = self.prefixes.get(site)
+        return self.of_subject.get(subject) == site or (prefix is not None and subject.startswith(prefix))
+
+    def names(self) -> set[str]:
+        """All sites that are known."""
+        return {*self.of_subject.values(), *self.prefixes}
+
+
+NO_SITES = Sites({}, {})
+
+
+@dataclass(frozen=True)
+class Exclusions:
+    """All that a study leaves out by name.
+
+    Parameters
+    ----------
+    entries : tuple of Exclusion
+    may_be_unmatched : bool
+        Whether an entry may fit nothing, as in a list that several datasets share.
+    prefixes : mapping
+        Site to the beginning of its subjects' names.
+    files : tuple of str
+        Files that were read.
+    """
+
+    entries: tuple[Exclusion, ...] = ()
+    may_be_unmatched: bool = False
+    prefixes: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+
+    def reason_against(self, image: StudyImage, sites: Sites = NO_SITES) -> str:
+        """Return why an image is excluded; an empty string where it is not."""
+        found = (one for one in self.entries if one.concerns(image) and one.fits(image, sites))
+        first = next(found, None)
+        return first.words() if first else ""
+
+    def check_matched(self, images: Iterable[StudyImage], sites: Sites = NO_SITES) -> None:
+        """Refuse an entry that fits no image of the source: whoever was meant would stay in the study.
+
+        Raises
+        ------
+        InputError
+            With the entry, where it stands, and the nearest name.
+        """
+        images = list(images)
+        known = {f"sub-{image.subject}" for image in images} | {image.image_id for image in images}
+        known |= {f"sub-{image.subject}_ses-{image.session}" for image in images if image.session} | sites.names()
+        found = set(known)  # every beginning of a name that ends where a part of it ends
+        for image in images:
+            parts = image.image_id.split("_")
+            found |= {"_".join(parts[:n]) for n in range(1, len(parts) + 1)} | {image.subject}
+        for site, prefix in self.prefixes.items():
+            if not any(image.subject.startswith(prefix) for image in images) and not self.may_be_unmatched:
+                raise InputError(f"config key 'excluded.sites.{site}': no subject begins with {prefix!r}")
+        for one in self.entries:
+            if one.name in found or self.may_be_unmatched or any(one.fits(image, sites) for image in images):
+                continue
+            raise InputError(
+                f"{one.where}: {one.entry!r} fits no subject, session or image of the study"
+                f"{closest(one.name, known)}; mend it, or set excluded.unmatched to ignore for a list that other"
+                " datasets share"
+            )
+
+
+def read_exclusions(excluded: Any) -> Exclusions:
+    """Return what is excluded, by which entry and why.
 
     Parameters
     ----------
     excluded : None, list, mapping, or path of a file
-        A list holds names or ``{id, reason}``; a mapping goes from name to reason. A TSV file has the
-        columns id and reason; a YAML file holds a list, a mapping, or named lists as the exclude.yml of
-        spine-generic and the ``qc_fail.yml`` of the Spinal Cord Toolbox do (the list's name is the reason).
-
-    Returns
-    -------
-    reasons : dict of str to str
-        A name is a subject (``01``, ``sub-01``), a subject and session (``sub-01_ses-2``), or an
-        image (stem or file name); see `exclusion_reason`.
+        A list holds names or ``{id, reason}``; a mapping goes from name to reason. A TSV or CSV file has the
+        columns id and reason; a YAML file holds a list, a mapping, or named lists as spine-generic's exclude.yml
+        and the ``qc_fail.yml`` of the Spinal Cord Toolbox do. ``{file, lists, unmatched, sites}`` says more of a
+        file: which of its lists are meant, whether entries may fit nothing, and how the subjects of a site begin.
 
     Raises
     ------
     InputError
-        If the file is missing or of another form.
+        If the file is missing or of another form, or has lists of which the configuration does not say whether
+        they are meant.
     """
     if excluded is None:
-        return {}
+        return Exclusions()
     if isinstance(excluded, str):
-        return _read_file(Path(excluded))
-    if isinstance(excluded, dict):
-        return {_normalise(name): reason or NO_REASON for name, reason in excluded.items()}
-    entries = [entry if isinstance(entry, dict) else {"id": entry} for entry in excluded]
-    return {_normalise(entry["id"]): entry.get("reason") or NO_REASON for entry in entries}
+        return Exclusions(tuple(_read_file(Path(excluded), None)), files=(excluded,))
+    if isinstance(excluded, dict) and "file" in excluded:
+        prefixes = {site: prefix.removeprefix("sub-") for site, prefix in (excluded.get("sites") or {}).items()}
+        entries = _read_file(Path(excluded["file"]), excluded.get("lists"))
+        ignore = excluded.get("unmatched", "error") == "ignore"
+        return Exclusions(tuple(entries), ignore, prefixes, (excluded["file"],))
+    return Exclusions(tuple(_plain_entries(excluded, "config key 'excluded'")))
 
 
-def exclusion_reason(image_id: str, subject: str, reasons: Mapping[str, str]) -> str | None:
-    """Return why an image is excluded, or None where it is not.
+def _plain_entries(content: Any, where: str) -> Iterable[Exclusion]:
+    """Yield the entries of a list, or of a mapping from name to reason."""
+    if isinstance(content, dict):
+        for name, reason in content.items():
+            yield Exclusion(_name(name, where), _reason(reason, where), where)
+        return
+    for entry in content or ():
+        if not isinstance(entry, dict):
+            yield Exclusion(_name(entry, where), NO_REASON, where)
+        elif "id" not in entry or entry.keys() - {"id", "reason"}:
+            raise InputError(f"{where}: expected items with id and reason, found {str(entry)[:60]!r}")
+        else:
+            yield Exclusion(_name(entry["id"], where), _reason(entry.get("reason"), where), where)
+
+
+def _read_file(path: Path, lists: list[str] | None) -> Iterable[Exclusion]:
+    """Yield the exclusions of a TSV, CSV or YAML file."""
+    if not path.is_file():
+        raise InputError(f"config key 'excluded': expected a file, found none at {path}")
+    if path.suffix.lower() in (".tsv", ".csv"):
+        _refuse_lists(lists, path)
+        for line, row in read_table(path, ("id",), what="a table with the columns id and reason"):
+            if not row["id"]:
+                raise InputError(f"{path}, line {line}: id is empty; name a subject or an image")
+            yield Exclusion(row["id"], row.get("reason") or NO_REASON, f"{path}, line {line}")
+        return
+    content = read_yaml(path)
+    if content is not None and not isinstance(content, list | dict):
+        raise InputError(f"{path}: expected a list or a mapping of subjects and images, found {str(content)[:60]!r}")
+    if isinstance(content, dict) and "marks" in content:
+        raise InputError(f"{path}: holds marks of the quality-control page; name it with the config key 'marks'")
+    if isinstance(content, dict) and any(isinstance(value, list) for value in content.values()):
+        yield from _named_lists(content, path, lists)
+    else:
+        _refuse_lists(lists, path)
+        yield from _plain_entries(content, str(path))
+
+
+def _refuse_lists(lists: list[str] | None, path: Path) -> None:
+    """Refuse the choice of lists in a file that has none."""
+    if lists is not None:
+        raise InputError(f"config key 'excluded.lists': {path} has no named lists; leave the key out")
+
+
+def _named_lists(content: dict[Any, Any], path: Path, chosen: list[str] | None) -> Iterable[Exclusion]:
+    """Yield the entries of the lists that are meant: those of a contrast or of images' files, and those chosen."""
+    titles = [str(title) for title in content]
+    for name in chosen or ():
+        if name not in titles:
+            raise InputError(f"config key 'excluded.lists': {path} has no list {name!r}{closest(name, titles)}")
+    unclear = [t for t in titles if not contrast_of_list(t) and not t.startswith(FILE_LISTS)]
+    if chosen is None and unclear:
+        raise InputError(
+            f"{path}: the lists {', '.join(map(repr, unclear))} are named after no contrast; say which lists are"
+            f" meant with excluded: {{file: {path}, lists: [...]}} (it has {', '.join(titles)})"
+        )
+    for title, names in content.items():
+        if chosen is not None and str(title) not in chosen:
+            continue
+        where = f"{path}, list {title}"
+        if names is not None and not isinstance(names, list):
+            raise InputError(f"{where}: expected a list of subjects and images, found {str(names)[:60]!r}")
+        contrast = contrast_of_list(str(title))
+        for entry in _plain_entries(names, where):
+            reason = f"listed under {title}" if entry.reason == NO_REASON else entry.reason
+            yield Exclusion(entry.entry, reason, where, contrast)
+
+
+def contrast_of_list(title: str) -> str:
+    """Return the suffix or contrast that a list is named after, or an empty string.
 
     Examples
     --------
-    >>> exclusion_reason("sub-01_ses-2_T2w", "01", {"sub-01_ses-2": "motion"})
-    'motion'
-    >>> exclusion_reason("sub-011_T2w", "011", {"sub-01": "withdrew"}) is None
-    True
+    >>> [contrast_of_list(title) for title in ("csa_t1", "T2w", "t2star", "csa_dwi", "mtr", "FILES_SEG")]
+    ['t1', 'T2w', 'T2star', 'dwi', '', '']
     """
-    names = (name for name in reasons if name in (image_id, subject) or f"{image_id}_".startswith(f"{name}_"))
-    name = next(names, None)
-    return None if name is None else reasons[name]
+    name = title.lower().removeprefix(AREA_LIST)
+    known = {suffix.lower(): suffix for suffix in SUFFIX_CONTRAST} | {contrast: contrast for contrast in CONTRASTS}
+    return known.get(name, "")
 
 
-def _normalise(name: object) -> str:
-    """Reduce a file name or path to the stem of its image."""
-    base = str(name).rsplit("/", 1)[-1]
-    return image_stem(base) or base
+def _name(value: Any, where: str) -> str:
+    """Return a subject or an image; YAML reads 01 as the number 1, which would exclude nobody without a word."""
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"{where}: expected names of subjects and images, found {str(value)[:60]!r}; put it in quotes")
+    return value.strip()
 
 
-def _read_file(path: Path) -> dict[str, str]:
-    """Read exclusions from a TSV or YAML file."""
-    if not path.is_file():
-        raise InputError(f"config key 'excluded': expected a file, found none at {path}")
-    if path.suffix == ".tsv":
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream, delimiter="\t"))
-        if any("id" not in row for row in rows):
-            raise InputError(f"{path}: expected the columns id and reason, found {', '.join(rows[0])}")
-        return {_normalise(row["id"]): row.get("reason") or NO_REASON for row in rows}
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not a YAML file ({str(error).splitlines()[0]})") from error
-    if isinstance(content, str) or not isinstance(content, list | dict | None):
-        raise InputError(f"{path}: expected a list or a mapping of subjects and images, found {content!r}")
-    if isinstance(content, dict) and any(isinstance(value, list) for value in content.values()):
-        return {
-            _normalise(name): f"listed under {title} in {path.name}"
-            for title, names in content.items()
-            for name in names or []
-        }
-    return read_exclusions(content)
+def _reason(value: Any, where: str) -> str:
+    """Return a reason."""
+    if value is not None and not isinstance(value, str):
+        raise InputError(f"{where}: expected a reason in words, found {str(value)[:60]!r}; put it in quotes")
+    return value or NO_REASON

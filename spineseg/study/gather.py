@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -19,12 +20,13 @@ from spineseg.studyfolder.manifests import (
     write_timings,
 )
 from spineseg.studyfolder.tables import join_chunk_tables, read_metrics
+from spineseg.writing import sweep
 
 
 def gather_tables(
     folder: StudyFolder, stage: Stage, methods: Sequence[str], exceptions: Exceptions | None = None
 ) -> None:
-    """Write the tables of a stage, rows in the order of ``images.tsv``.
+    """Write the tables of a stage, rows in the order of ``images.tsv``; what killed runs have left is deleted.
 
     Parameters
     ----------
@@ -40,6 +42,8 @@ def gather_tables(
     InputError
         If a mask, an image's row or a chunk's table is missing or differs from what its manifest says.
     """
+    for place, _, _ in os.walk(folder.root):
+        sweep(place)
     images = [image.image_id for image in stage_images(read_images(folder.images), stage)]
     chunk_of = read_membership(folder).chunks
     order = {image: position for position, image in enumerate(images)}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from spineseg.bids import DATATYPES
 from spineseg.contrasts import SUFFIX_CONTRAST
@@ -15,7 +16,8 @@ from spineseg.provenance import sha256_json
 from spineseg.spelling import closest
 from spineseg.study.chunks import assign_chunks, choose_pilot
 from spineseg.study.configuration import StudyConfig
-from spineseg.study.exclusion import exclusion_reason
+from spineseg.study.exclusion import Sites
+from spineseg.study.participants import Participants, read_participants
 from spineseg.study.sources import check_sources, find_images
 from spineseg.studyfolder.decisions import Membership
 from spineseg.studyfolder.images import StudyImage
@@ -47,7 +49,8 @@ def index_images(
         existing masks that are not there.
     """
     earlier = earlier or Membership()
-    images = [_select(image, config) for image in find_images(config)]
+    images = _select_all(config)
+    config.excluded.check_matched(images, _sites(config, _participants(config)))
     included = [image for image in images if image.included]
     if not included:
         raise InputError(_nothing_left(images, config))
@@ -84,16 +87,24 @@ def check_before_jobs(config: StudyConfig, *, with_images: bool = True) -> None:
     check_declared(config.methods, None)
     if with_images:
         check_sources(config)
-        if config.exceptions or config.marks.files or any(method.kind == "files" for method in config.methods.values()):
+        for name in config.columns:
+            _participants(config).check_column(name, "config key 'columns'")
+        if (
+            config.exceptions
+            or config.marks.files
+            or config.excluded.entries
+            or config.subject_query
+            or any(method.kind == "files" for method in config.methods.values())
+        ):
             index_images(config, chunk_size=1)  # it knows the images that these keys are about
 
 
 def source_files(config: StudyConfig, images: Sequence[StudyImage]) -> list[str]:
     """Return every file whose content a study's results depend on."""
     found = [config.images] if config.images else []
-    excluded = config.document["excluded"]
-    found += [excluded] if isinstance(excluded, str) else []
-    found += config.marks.files
+    found += [*config.excluded.files, *config.marks.files]
+    participants = _participants(config).path
+    found += [str(participants)] if participants.is_file() else []
     for image in images:
         found += [path for path in (image.path, image.bval, image.reference) if path]
         if image.included:
@@ -107,7 +118,7 @@ def source_fingerprint(config: StudyConfig) -> str:
     Files are not read, so that it is cheap enough for every start of a study: whether their content differs, the
     index finds out.
     """
-    images = [_select(image, config) for image in find_images(config)]
+    images = _select_all(config)
     listed = [(image.image_id, image.path, image.reason) for image in images]
     return sha256_json([listed, [(path, stamp_of(path)) for path in source_files(config, images)]])
 
@@ -139,26 +150,46 @@ def summarise_index(images: Sequence[StudyImage]) -> str:
     return "\n".join(lines + [f"references not used, {count}: {why}" for why, count in absent.most_common() if why])
 
 
-def _select(image: StudyImage, config: StudyConfig) -> StudyImage:
+def _participants(config: StudyConfig) -> Participants:
+    """Return what the dataset says of its people; nothing of those of a table of images."""
+    return read_participants(config.bids_dir) if config.bids_dir else Participants(Path("participants.tsv"))
+
+
+def _sites(config: StudyConfig, people: Participants) -> Sites:
+    """Return what tells the site of a subject."""
+    return Sites(people.sites(), config.excluded.prefixes)
+
+
+def _select_all(config: StudyConfig) -> list[StudyImage]:
+    """Return every image of the source, each included or with the reason why not."""
+    people = _participants(config)
+    asked = config.subjects
+    if config.subject_query:
+        asked = tuple(people.query(config.subject_query, "config key 'subjects.participants'"))
+    sites = _sites(config, people)
+    return [_select(image, config, asked, sites) for image in find_images(config)]
+
+
+def _select(image: StudyImage, config: StudyConfig, asked: Collection[str] | None, sites: Sites) -> StudyImage:
     """Set whether an image is included, or why not, and the contrast that the configuration says."""
     contrast = config.contrasts.get(image.image_id, config.contrasts.get(image.suffix, image.contrast))
     image = replace(image, contrast=contrast)
-    reason = image.reason or _reason_against(image, config)
+    reason = image.reason or _reason_against(image, config, asked, sites)
     return replace(image, included=not reason, reason=reason)
 
 
-def _reason_against(image: StudyImage, config: StudyConfig) -> str:
+def _reason_against(image: StudyImage, config: StudyConfig, asked: Collection[str] | None, sites: Sites) -> str:
     """Return why an image that could be read is not part of the study; an empty string where it is."""
     if config.images:  # a table says itself which images the study has, so any suffix of an asked contrast will do
         shown = {config.contrasts.get(suffix, SUFFIX_CONTRAST.get(suffix)) for suffix in config.suffixes}
         wanted = image.contrast in shown
     else:
         wanted = image.suffix in config.suffixes
-    if config.subjects is not None and image.subject not in config.subjects:
+    if asked is not None and image.subject not in asked:
         return "subject not asked for (config key subjects)"
-    if why := exclusion_reason(image.image_id, image.subject, config.excluded):
-        return f"excluded: {why}"
-    if why := config.marks.artefacts.get(image.image_id):
+    if why := config.excluded.reason_against(image, sites):
+        return why
+    if why := config.marks.artefacts.get(image.image_id, ""):
         return f"excluded: {why}"
     if not image.contrast:
         return f"no contrast is known for suffix {image.suffix}"

@@ -14,9 +14,9 @@ from spineseg.errors import InputError
 from spineseg.file_digests import absent_content
 from spineseg.measures import AGREEMENT, METRICS, SLICE_SHAPE, PlausibleLimits
 from spineseg.metrics.compare import compare_masks, compare_with_reference
-from spineseg.metrics.quality import compute_quality, slice_hull
+from spineseg.metrics.intrinsic import compute_intrinsic, slice_hull
 from spineseg.metrics.shape import SliceShape, compute_shape
-from spineseg.quality.evidence import JudgedImage
+from spineseg.quality.features import PreparedImage
 from spineseg.study.predict import NOTHING_FOUND, guess_contrast, judge_image, predict_dice, read_image
 from spineseg.studyfolder.decisions import Exceptions, Perturbed
 from spineseg.studyfolder.images import StudyImage, read_images
@@ -210,7 +210,7 @@ def _measure_mask(
     common: NDArray[np.bool_] | None,
     limits: PlausibleLimits | None,
     reference: NDArray[np.bool_] | None,
-    judged: JudgedImage | None,
+    judged: PreparedImage | None,
 ) -> dict[str, float]:
     """Return the measures of one image by one method."""
     if measured.mask is None or measured.volume is None or measured.shape is None:
@@ -220,7 +220,7 @@ def _measure_mask(
             values["coverage"] = 0.0
         return values if reference is None else values | {"dice": 0.0, "nsd": 0.0}
     zooms = measured.volume.zooms
-    quality = compute_quality(measured.mask, zooms, measured.shape, common, limits)
+    quality = compute_intrinsic(measured.mask, zooms, measured.shape, common, limits)
     values = asdict(quality) | predict_dice(judged, measured.mask, measured.shape, quality)
     if measured.uncertainty is not None and np.isfinite(measured.uncertainty).any():
         values["uncertainty"] = float(np.nanmean(measured.uncertainty))

@@ -1,4 +1,4 @@
-"""What takes the image: evidence about each mask, the Dice predicted from it, and the contrast that the image shows."""
+"""What takes the image: features of each mask, the Dice predicted from it, and the contrast that the image shows."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from spineseg.centerline.contrast_check import doubt_contrast, weigh_contrasts
 from spineseg.centerline.detector import load_detector
-from spineseg.centerline.polarity import doubt_contrast, weigh_contrasts
 from spineseg.errors import InputError
 from spineseg.file_digests import absent_content
 from spineseg.measures import EVIDENCE_MEASURES
-from spineseg.metrics.quality import Quality
+from spineseg.metrics.intrinsic import IntrinsicMeasures
 from spineseg.metrics.shape import SliceShape
-from spineseg.quality.evidence import JudgedImage, measure_evidence, prepare_image
-from spineseg.quality.model import load_quality_model
+from spineseg.quality.features import PreparedImage, measure_features, prepare_image
+from spineseg.quality.predictor import load_dice_predictor
 from spineseg.studyfolder.images import StudyImage
 from spineseg.volume import Volume, load_image
 
@@ -48,8 +48,8 @@ def read_image(image: StudyImage) -> tuple[Volume | None, str]:
         return None, f"quality not predicted: {error}"
 
 
-def judge_image(volume: Volume, contrast: str, masks: Volume) -> tuple[JudgedImage | None, str]:
-    """Make an image ready for the evidence about its masks; None and a reason where it is not the one they belong to.
+def judge_image(volume: Volume, contrast: str, masks: Volume) -> tuple[PreparedImage | None, str]:
+    """Make an image ready for the features of its masks; None and a reason where it is not the one they belong to.
 
     Parameters
     ----------
@@ -64,12 +64,12 @@ def judge_image(volume: Volume, contrast: str, masks: Volume) -> tuple[JudgedIma
 
 
 def predict_dice(
-    image: JudgedImage | None, mask: NDArray[np.bool_], shape: SliceShape, quality: Quality
+    image: PreparedImage | None, mask: NDArray[np.bool_], shape: SliceShape, quality: IntrinsicMeasures
 ) -> dict[str, float]:
-    """Return the measures of the evidence about one mask and its predicted Dice; an empty mask has Dice 0."""
+    """Return the features of one mask and its predicted Dice; an empty mask has Dice 0."""
     if image is None:
         return {}
-    evidence = measure_evidence(image, mask, shape, quality)
-    prediction = {name: float(value) for name, value in asdict(load_quality_model().predict(evidence)).items()}
-    values = {name: evidence[name] for name in EVIDENCE_MEASURES if name in evidence} | prediction
+    features = measure_features(image, mask, shape, quality)
+    prediction = {name: float(value) for name, value in asdict(load_dice_predictor().predict(features)).items()}
+    values = {name: features[name] for name in EVIDENCE_MEASURES if name in features} | prediction
     return {name: round(value, DIGITS) for name, value in values.items()}

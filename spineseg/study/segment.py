@@ -6,21 +6,21 @@ is no fault of an image (no disk, no memory, no weights) stops the chunk.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from spineseg.methods.declared import DeclaredMethod
 from spineseg.methods.placeholders import image_names
 from spineseg.methods.protocol import Method
-from spineseg.methods.segment_file import ImageTask, segment_or_explain
+from spineseg.methods.segment_file import ImageTask, explain_failure, segment_or_explain
 from spineseg.progress import Progress
 from spineseg.provenance import sha256_file, sha256_json
 from spineseg.study.configuration import PersonsChoice
-from spineseg.studyfolder.decisions import Exceptions, read_membership
+from spineseg.studyfolder.decisions import read_membership
 from spineseg.studyfolder.images import StudyImage, read_included
 from spineseg.studyfolder.layout import StudyFolder
 from spineseg.studyfolder.manifests import Manifest, ManifestEntry, Timing
 from spineseg.studyfolder.sidecars import MadeBy, Sidecar, read_sidecar
+from spineseg.writing import sweep
 
 
 def chunk_images(folder: StudyFolder, chunk: str) -> list[StudyImage]:
@@ -65,40 +65,19 @@ def segment_images(
     entries, timings = [], []
     for image in images:
         mask = folder.mask(image, method.name)
+        sweep(mask.parent)
         sidecar = _segment_image(image, mask, method, progress)
         entries.append(_entry(image, sidecar, mask, folder))
         timings.append(Timing(image.image_id, method.name, sidecar.seconds, sidecar.peak_mb))
     return entries, timings
 
 
-def segment_exceptions(
-    folder: StudyFolder,
-    chosen: Mapping[str, PersonsChoice],
-    methods: Mapping[str, DeclaredMethod],
-    instead_of: str,
-    *,
-    threads: int = 1,
-) -> Exceptions:
-    """Segment the images that a person keeps by another method than the study's; finished ones are not done again.
-
-    Parameters
-    ----------
-    folder : StudyFolder
-    chosen : mapping
-        Image to choice.
-    methods : mapping
-        Name to declared method.
-    instead_of : str
-        The study's method.
-    threads : int
-    """
-    images = [image for image in read_included(folder.images) if image.image_id in chosen]
-    entries = []
-    for name in dict.fromkeys(chosen[image.image_id].method for image in images):
-        own = [image for image in images if chosen[image.image_id].method == name]
-        found, _ = segment_images(own, folder, methods[name].prepare(threads=threads))
-        entries += [except_entry(entry, chosen[entry.image_id], instead_of) for entry in found]
-    return Exceptions(instead_of, tuple(entries))
+def record_failure(image: StudyImage, folder: StudyFolder, method: Method, reason: str) -> tuple[ManifestEntry, Timing]:
+    """Write that an image failed for a reason that its file does not tell; it is tried again with its chunk."""
+    mask = folder.mask(image, method.name)
+    task = ImageTask(Path(image.path), mask, image.contrast, bval=image.bval_path, names=image_names(image))
+    sidecar = explain_failure(task, method, reason).sidecar
+    return _entry(image, sidecar, mask, folder), Timing(image.image_id, method.name, sidecar.seconds, sidecar.peak_mb)
 
 
 def except_entry(entry: ManifestEntry, choice: PersonsChoice, instead_of: str) -> ManifestEntry:

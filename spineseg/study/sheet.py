@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from spineseg.bids import datatype_of, format_stem, image_stem, parse_name
 from spineseg.contrasts import CONTRASTS, SUFFIX_CONTRAST
 from spineseg.errors import InputError
+from spineseg.reading import read_table
 from spineseg.spelling import closest
 from spineseg.studyfolder.images import StudyImage
 
@@ -33,39 +34,34 @@ def read_sheet(table: str | Path) -> list[StudyImage]:
     Raises
     ------
     InputError
-        In one line that names the row: an unknown column or contrast, a missing value or file, two rows
-        for one image. Row 1 is the heading, as spreadsheets count.
+        In one line that names the line: an unknown column or contrast, a missing value or file, two lines
+        for one image.
     """
     table = Path(table)
     if not table.is_file():
         raise InputError(f"config key 'images': expected a table, found none at {table}")
-    with table.open(newline="", encoding="utf-8-sig") as stream:  # -sig: spreadsheets write a byte order mark
-        reader = csv.DictReader(stream, delimiter="," if table.suffix == ".csv" else "\t")
-        _check_columns(table, reader.fieldnames or [])
-        rows = [_read_row(table, number, row) for number, row in enumerate(reader, start=2)]
+    rows: dict[int, StudyImage] = {}
+    for number, cells in read_table(table, REQUIRED, what="a table of images"):
+        if not rows:
+            _check_columns(table, list(cells))
+        rows[number] = _read_row(f"{table}, line {number}", table, cells)
     if not rows:
-        raise InputError(f"{table}: expected a row per image, found none")
+        raise InputError(f"{table}: expected a line per image, found none")
     _check_unique(table, rows)
-    return rows
+    return list(rows.values())
 
 
 def _check_columns(table: Path, found: Sequence[str]) -> None:
-    """Refuse unknown and missing columns."""
+    """Refuse unknown columns."""
     unknown = [name for name in found if name not in COLUMNS]
     if unknown:
         hint = closest(unknown[0], COLUMNS)
         raise InputError(f"{table}: unknown column {unknown[0]!r}{hint}; known: {', '.join(COLUMNS)}")
-    missing = [name for name in REQUIRED if name not in found]
-    if missing:
-        raise InputError(f"{table}: column {missing[0]!r} is missing; expected {', '.join(REQUIRED)}")
 
 
-def _read_row(table: Path, number: int, cells: dict[str, str]) -> StudyImage:
+def _read_row(where: str, table: Path, cells: dict[str, str]) -> StudyImage:
     """Check one row and complete it by what its file name says."""
-    where = f"{table}, row {number}"
-    if None in cells:
-        raise InputError(f"{where}: more values than columns; separate columns by one tab")
-    row = {name: "" if (cells.get(name) or "").strip() in _EMPTY else cells[name].strip() for name in COLUMNS}
+    row = {name: "" if cells.get(name, "") in _EMPTY else cells[name] for name in COLUMNS}
     for name in REQUIRED:
         if not row[name]:
             raise InputError(f"{where}: {name} is empty")
@@ -111,22 +107,22 @@ def _find_file(table: Path, name: str, what: str) -> str:
     if not name:
         return ""
     beside = table.parent / name
-    if beside.is_file():
+    if os.path.isfile(beside):  # noqa: PTH113  a name that is too long is no file either
         return str(beside)
-    if Path(name).is_file():
+    if os.path.isfile(name):  # noqa: PTH113
         return name
-    raise InputError(f"{what}: no such file: {name} (looked in {table.parent} and the working directory)")
+    raise InputError(f"{what}: no such file: {name[:300]} (looked in {table.parent} and the working directory)")
 
 
-def _check_unique(table: Path, images: list[StudyImage]) -> None:
+def _check_unique(table: Path, images: dict[int, StudyImage]) -> None:
     """Refuse two rows for one image, whether by file or by name."""
     seen: dict[str, int] = {}
-    for number, image in enumerate(images, start=2):
+    for number, image in images.items():
         names = (str(Path(image.path).resolve()), image.image_id)
         for name in names:
             if name in seen:
                 raise InputError(
-                    f"{table}, rows {seen[name]} and {number}: two rows for one image, {image.image_id}"
+                    f"{table}, lines {seen[name]} and {number}: two lines for one image, {image.image_id}"
                     f" ({image.path}); delete one, or tell them apart by session, run or file name"
                 )
         seen |= dict.fromkeys(names, number)

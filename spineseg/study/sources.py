@@ -61,12 +61,27 @@ def _check_images(config: StudyConfig) -> set[str]:
     subjects = {entry.name.removeprefix("sub-") for entry in _folders(root) if entry.name.startswith("sub-")}
     if not subjects:
         raise InputError(f"config key 'bids_dir': expected folders named sub-*, found none in {root}")
+    if config.level_labels is not None and find_level_folder(config) is None:
+        raise InputError(
+            f"config key 'level_labels': expected a folder, found none at {root / config.level_labels}"
+            f" nor at {config.level_labels}"
+        )
     if config.references and not config.is_default_references and config.reference_folder is None:
         raise InputError(
             f"config key 'references': expected a folder, found none at {root / config.references}"
             f" nor at {config.references}; null means that there are no manual masks"
         )
     return subjects
+
+
+def find_level_folder(config: StudyConfig) -> Path | None:
+    """Return the folder in which labels of levels are looked for; None where there is none."""
+    inside = Path(config.bids_dir) if config.bids_dir else None
+    if config.level_labels is None:
+        found = [inside / "derivatives"] if inside else []
+    else:
+        found = [root / config.level_labels for root in (inside, Path()) if root]
+    return next((folder for folder in found if folder.is_dir()), None)
 
 
 def walk_folders(root: Path) -> Iterator[tuple[str, str, Path]]:

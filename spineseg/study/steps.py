@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spineseg.code_digest import digest_code
+from spineseg.code_digest import PACKAGE, digest_code
 from spineseg.contrasts import CONTRASTS
 
 JUDGING = (
@@ -19,12 +19,13 @@ STEPS: dict[str, tuple[str, ...]] = {
     "decide": ("spineseg.decision.from_files", "spineseg.decision.report_text"),
     "lock": ("spineseg.study.lock",),
     "keep": ("spineseg.study.keep",),
+    "csa": ("spineseg.study.levels",),
     "draw": ("spineseg.report.qc",),
     "page": (
         "spineseg.report.qc_page",
         "report/templates/qc.html",
         "report/templates/qc.css",
-        "report/templates/qc.js",
+        *sorted(f"report/templates/qc/{path.name}" for path in (PACKAGE / "report/templates/qc").glob("*.js")),
     ),
     "report": ("spineseg.report.page", "report/templates/report.html", "report/templates/report.css"),
     "demo": ("spineseg.phantom.dataset",),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import json
 import math
 import unicodedata
 import zlib
@@ -17,6 +16,7 @@ from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from spineseg.errors import InputError
+from spineseg.reading import decode_text, read_json
 from spineseg.writing import write_text
 
 NOT_AVAILABLE = "n/a"
@@ -46,14 +46,7 @@ def read_record(path: str | Path, parse: Callable[[dict[str, Any]], T], what: st
     InputError
         If the file is missing, is no JSON, or does not hold what it should.
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: expected {what}, found no file to read ({error.strerror}); {mend}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: expected {what}, found no JSON ({_one_line(error)}); {mend}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected {what}, found JSON without keys; {mend}")
+    content = read_json(path, what, mend)
     try:
         record = parse(content)
         check_types(record)
@@ -66,7 +59,7 @@ def read_record(path: str | Path, parse: Callable[[dict[str, Any]], T], what: st
 
 def check_types(record: Any) -> None:
     """Raise TypeError for the first field of a dataclass that holds something else than it is declared with."""
-    for name, hint in _declared(type(record)).items():
+    for name, hint in _declared(type(record)).items():  # type: ignore[arg-type]  # mypy: a class is hashable
         value = getattr(record, name)
         if not _fits(value, hint):
             raise TypeError(f"{name}: {str(value)[:40]!r}")
@@ -120,11 +113,12 @@ def read_text_table(path: str | Path) -> str:
     path = Path(path)
     try:
         raw = path.read_bytes()
-        return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
+        raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such table; run the same snakemake command, which makes it") from error
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: not a whole table ({_one_line(error)}); {MEND}") from error
+    return decode_text(raw, path, MEND)
 
 
 def iterate_table(path: str | Path, needed: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:

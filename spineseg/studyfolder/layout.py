@@ -147,6 +147,14 @@ class StudyFolder:
         """Which mask is kept of each image."""
         return self.table(stage, "kept.tsv")
 
+    def csa(self, stage: Stage) -> Path:
+        """Area and shape of the kept masks by vertebral level."""
+        return self.table(stage, "csa.tsv")
+
+    def sct_tables(self, stage: Stage) -> Path:
+        """The folder of the same as SCT writes it, ``csa-SC_<suffix>.csv``."""
+        return self.table(stage, "sct")
+
     def timings(self, stage: Stage) -> Path:
         """Seconds and memory."""
         return self.table(stage, "timings.tsv")

@@ -154,6 +154,8 @@ def check_mask(folder: StudyFolder, entry: ManifestEntry, manifest: str | Path) 
     mask = folder.inside(entry.mask)
     if not mask.is_file():
         raise InputError(f"{mask}: the mask is in {manifest} but the file is gone; {mend_manifest(manifest)}")
+    if not mask.resolve().is_relative_to(folder.root.resolve()):
+        raise InputError(f"{mask}: the mask is a link out of the results folder; {mend_manifest(manifest)}")
     if sha256_file(mask) != entry.mask_sha256:
         raise InputError(
             f"{mask}: the mask has changed since it was made (a corrected mask belongs in derivatives/labels);"

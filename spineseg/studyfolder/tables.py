@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import os
-import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +23,7 @@ from spineseg.studyfolder.files import (
 from spineseg.studyfolder.images import StudyImage
 from spineseg.studyfolder.layout import TABLES, Stage, StudyFolder
 from spineseg.studyfolder.sidecars import NO_CORD
-from spineseg.writing import write_text
+from spineseg.writing import open_whole, write_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -302,17 +300,9 @@ def _lines_by_image(path: Path) -> tuple[str, dict[str, list[str]]]:
 
 def _write_gzip(path: Path, lines: Iterable[str]) -> None:
     """Write lines compressed, without a time stamp, as they come: the slices of a cohort fill memory otherwise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with (
-            os.fdopen(handle, "wb") as raw,
-            gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=6, mtime=0) as packed,
-            io.TextIOWrapper(packed, encoding="utf-8", newline="") as text,
-        ):
-            text.writelines(lines)
-        Path(name).chmod(0o644)  # mkstemp makes files that only the owner can read
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with (
+        open_whole(path) as raw,
+        gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=6, mtime=0) as packed,
+        io.TextIOWrapper(packed, encoding="utf-8", newline="") as text,
+    ):
+        text.writelines(lines)

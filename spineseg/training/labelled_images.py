@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from spineseg.errors import InputError
+from spineseg.reading import read_table
 
 N_FOLDS = 3
 """Three leaves two thirds of few people to learn from, and three trainings fit a night of two cores."""
@@ -34,17 +34,12 @@ def load_manifest(path: str | Path) -> list[LabelledImage]:
 
     Raises
     ------
-    InputError
-        If the table is missing, lacks a column, or names a missing file.
+    InputError; if the table is missing, lacks a column, or names a missing file
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such table of labelled images")
-    with path.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream, delimiter="\t"))
-    missing = {"image", "contrast", "reference", "subject"} - set(rows[0] if rows else ())
-    if missing:
-        raise InputError(f"{path}: expected the columns {', '.join(sorted(missing))}, found none such")
+    rows = [row for _, row in read_table(path, ("image", "contrast", "reference", "subject"))]
     images = [
         LabelledImage(path.parent / r["image"], path.parent / r["reference"], r["contrast"], r["subject"])
         for r in rows
@@ -70,8 +65,7 @@ class Recipe:
 
         Raises
         ------
-        InputError
-            If the table lacks a labelled image that the recipe names.
+        InputError; if the table lacks a labelled image that the recipe names
         """
         found = {(item.subject, item.image.name): item for item in images}
         for subject, image in sorted(self.named[table] - found.keys()):
@@ -91,17 +85,12 @@ def load_recipe(path: str | Path) -> Recipe:
 
     Raises
     ------
-    InputError
-        If the file is missing, lacks a column, or has another value in the column table.
+    InputError; if the file is missing, lacks a column, or has another value in the column table
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such recipe")
-    with path.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream, delimiter="\t"))
-    missing = {"subject", "image", "table"} - set(rows[0] if rows else ())
-    if missing:
-        raise InputError(f"{path}: expected the columns subject, image, table, found no {', '.join(sorted(missing))}")
+    rows = [row for _, row in read_table(path, ("subject", "image", "table"), what="a recipe")]
     wrong = [row["table"] for row in rows if row["table"] not in RECIPE_TABLES]
     if wrong:
         raise InputError(f"{path}: expected {' or '.join(RECIPE_TABLES)} in the column table, found {wrong[0]!r}")
@@ -127,8 +116,7 @@ def load_tables(
 
     Raises
     ------
-    InputError
-        If a table or the recipe cannot be read, or a named image is missing.
+    InputError; if a table or the recipe cannot be read, or a named image is missing
     """
     images = load_manifest(data)
     seen = {item.image.resolve() for item in images}

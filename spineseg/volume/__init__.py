@@ -13,6 +13,7 @@ from spineseg.volume.grid import (
     Volume,
     check_same_grid,
     crop,
+    mask_box,
     to_canonical,
     to_native,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "crop",
     "load_image",
     "load_mask",
+    "mask_box",
     "save_volume",
     "to_canonical",
     "to_native",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,7 +72,8 @@ class NativeGrid:
     @property
     def shape3(self) -> tuple[int, int, int]:
         """The shape with a third axis of one where the file has two."""
-        return (*self.shape, 1)[:3]
+        i, j, k = (*self.shape, 1)[:3]
+        return i, j, k
 
 
 def _to_canonical_transform(affine: NDArray) -> NDArray:
@@ -109,6 +111,13 @@ def check_same_grid(grid: NativeGrid, like: NativeGrid, path: str | Path) -> Non
         raise GeometryError(
             f"{path}: expected the image's affine, found one that differs by up to {gap:.3g}; resample it to the image"
         )
+
+
+def mask_box(mask: NDArray[np.bool_], margin: Sequence[int] = (0, 0, 0)) -> tuple[slice, slice, slice]:
+    """Return the box of a mask that is not empty, wider by `margin` voxels to each side as far as the grid goes."""
+    found = (np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
+    low, middle, high = (slice(max(0, int(i[0]) - m), int(i[-1]) + m + 1) for i, m in zip(found, margin, strict=True))
+    return low, middle, high
 
 
 def crop(volume: Volume, box: tuple[slice, slice, slice]) -> Volume:

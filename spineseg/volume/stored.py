@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import nibabel as nib
 import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.imageglobals import logger
+from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 
 from spineseg.errors import InputError
@@ -159,7 +161,7 @@ def _open_nifti(path: Path, is_mask: bool) -> StoredImage:
 
 def _open_other(path: Path, is_mask: bool) -> StoredImage:
     """Open an image of another format that nibabel reads, such as .mgz or a pair of .hdr and .img."""
-    image = nib.load(path)
+    image = cast(SpatialImage, nib.load(path))
     _check_numbers(path, image.get_data_dtype())
     check_claim(path, image.shape, image.get_data_dtype().itemsize, 0, is_mask=is_mask)
     for holder in image.file_map.values():
@@ -167,7 +169,9 @@ def _open_other(path: Path, is_mask: bool) -> StoredImage:
             with gzip.open(holder.filename) as stream:  # nibabel stops before the check sum
                 while stream.read(CHUNK_BYTES):
                     pass
-    affine, notes, forms_disagree = np.asarray(image.affine, np.float64), (), False
+    affine = np.asarray(image.affine, np.float64)
+    notes: tuple[str, ...] = ()
+    forms_disagree = False
     if isinstance(image, nib.Nifti1Pair):
         affine, notes, forms_disagree = _place(path, image.header)
         header = _writable_header(image.header)

@@ -236,7 +236,7 @@ def test_changed_code_reaches_what_it_computes_and_nothing_else(changes):
     done = c.run("code of deepseg changes")
     assert (done.get("propseg"), done["deepseg"], done.get("drawn")) == (None, 6, None)
 
-    c.edit("metrics/quality.py", "SPIKE_SD = 4.0", "SPIKE_SD = 5.0")
+    c.edit("metrics/intrinsic.py", "SPIKE_SD = 4.0", "SPIKE_SD = 5.0")
     assert set(c.run("a constant in the metrics changes")) == everything
 
     c.edit("report/page.py", "N_WORST = 8", "N_WORST = 9")

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from run_workflow import DATA
 
@@ -11,24 +12,40 @@ pytestmark = [
 ]
 
 
+FLOORS = {
+    "T1w": {"propseg": 0.89, "deepseg": 0.91},
+    "T2w": {"propseg": 0.89, "deepseg": 0.90},
+    "T2star": {"propseg": 0.94, "deepseg": 0.94},
+    "MTS": {"propseg": 0.91, "deepseg": 0.92},
+    "dwi": {"propseg": 0.95, "deepseg": 0.94},
+    "bold": {"propseg": 0.88, "deepseg": 0.88},
+}
+"""Least mean Dice by suffix and method: 0.03 below what was measured on 28 November 2026 (0.92 to 0.99). Networks
+trained again move an image by up to 0.01, other versions of libraries by less; more than 0.03 is a fault."""
+
+
 def test_one_of_each_suffix(make_study):
-    """T1w, T2star of two sessions, MTS, dwi in 4-D and averaged, bold; T2w is tested by the scorer."""
+    """T1w, T2w, T2star of two sessions, MTS, dwi in 4-D and averaged, bold: all are done, and as well as ever."""
     study = make_study(
         bids_dir=str(DATA / "bids"),
-        contrasts=["T1w", "T2w", "T2star", "MTS", "dwi", "bold"],
-        subjects=["t1crop", "gmc10062", "unf05", "sct017", "errsm30"],
-        excluded={"sub-errsm30_T2w": "too large for a test"},
+        contrasts=list(FLOORS),
+        subjects=["t1crop", "gmc10062", "unf05", "sct017", "errsm30", "errsm11"],
+        excluded={"sub-errsm30_T2w": "its reference is the old output of a program"},
         references="derivatives/labels",
     )
     study.run()
     rows = study.table("metrics.tsv")
     images = {row["image_id"] for row in rows}
-    assert {row["suffix"] for row in rows} == {"T1w", "T2star", "MTS", "dwi", "bold"}
-    assert len(images) == 13
+    assert {row["suffix"] for row in rows} == set(FLOORS)
+    assert len(images) == 14
     assert len(rows) == 2 * len(images)
     assert not [row for row in rows if row["status"] == "failed"]
     assert not [row["message"] for row in rows if "Error" in row["message"]]
-    with_reference = [float(row["dice"]) for row in rows if row["dice"] != "n/a"]
-    assert len(with_reference) >= 10
+    for suffix, floors in FLOORS.items():
+        for method, floor in floors.items():
+            chosen = [row["dice"] for row in rows if (row["suffix"], row["method"]) == (suffix, method)]
+            scored = [float(dice) for dice in chosen if dice != "n/a"]
+            assert scored, suffix
+            assert np.mean(scored) >= floor, f"{method} on {suffix}: Dice {scored}, expected {floor} or more"
     decision = json.loads((study.results / "decision.json").read_text())
     assert decision["n_images"] == len(images)

@@ -12,7 +12,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from run_workflow import Study, clean_environment
+from run_workflow import ROOT, Study, clean_environment
 
 BAD = {
     "sub-90": ("failed", "not NIfTI"),
@@ -84,6 +84,14 @@ def test_nothing_is_left_to_do(finished):
     assert finished.plan("pilot") == {}
 
 
+def test_what_failed_is_said_at_the_end(finished):
+    end = finished.printed.splitlines()[-6:]
+    for method in ("propseg", "deepseg"):
+        line = next(line for line in end if line.startswith(f"{method} failed on 4 of 9 images: "))
+        assert "sub-90_T2star (" in line
+        assert "not NIfTI" in line
+
+
 def test_masks_lie_on_the_images_grid(finished):
     for row in finished.table("metrics.tsv"):
         if row["status"] == "failed":
@@ -106,6 +114,9 @@ def test_a_deleted_mask_is_found_and_mended(finished):
     assert done.returncode != 0
     line = next(line for line in done.stdout.splitlines() if line.startswith("spineseg gather: error:"))
     assert mask.name in line
+    end = "\n".join(done.stdout.splitlines()[-8:])
+    assert f"not finished: gather: {line} (log: logs/tiny/gather.log)" in end
+    assert "the same command goes on" in end
     manifest = line.split("rm ", 1)[1].split(",")[0]
     (finished.folder / manifest).unlink()
     finished.run()
@@ -154,6 +165,63 @@ def test_settings_of_the_decision_segment_and_measure_nothing(finished):
     assert "rule measure_chunk" not in printed
     decision = json.loads((finished.results / "decision.json").read_text())
     assert "0.3" in json.dumps(decision)
+
+
+def test_a_crash_fails_its_image_alone_whatever_folders_are_called(people, tmp_path):
+    """The checkout, the dataset and the working folder have names that mean something to shells and to Snakemake."""
+    folder = tmp_path / "a {b} c% 'q' ü \"x\" $HOME"
+    code = folder / "code"
+    for name in ("rules", "envs", "config", "profiles", "spineseg"):
+        shutil.copytree(ROOT / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "Snakefile", code)
+    shutil.copytree(people, folder / "bids {x} %s")
+    labels = "$(dirname {image})/../../derivatives/labels/{subject}/anat"
+    # a program that brings down the process that runs it
+    crash = "case {image_id} in sub-01*) kill -SEGV $PPID; sleep 60;; esac; "
+    crash += f'cp "{labels}"/{{image_id}}_label-SC_seg.nii.gz {{mask}}'
+    study = Study(
+        folder / "work {y}",
+        bids_dir=str(folder / "bids {x} %s"),
+        contrasts=["T2star"],
+        methods=["propseg", {"name": "crash", "command": crash}],
+    )
+    study.snakefile = code / "Snakefile"
+    study.environment = {"PYTHONPATH": str(code)}
+    printed = study.run()
+    status = {(row["subject"], row["method"]): row["status"] for row in study.table("metrics.tsv")}
+    assert status == {
+        ("01", "propseg"): "ok",
+        ("02", "propseg"): "ok",
+        ("01", "crash"): "failed",
+        ("02", "crash"): "ok",
+    }
+    end = "\n".join(printed.splitlines()[-5:])
+    assert "crash failed on 1 of 2 images: sub-01_T2star (the process died on this image, twice (SIGSEGV" in end
+    assert study.plan() == {}
+
+
+def test_a_study_whose_images_mostly_fail_stops_early(people, tmp_path):
+    image = next(people.glob("sub-01/anat/*_T2star.nii.gz"))
+    copies = [shutil.copy(image, tmp_path / f"{n:03d}.nii.gz") for n in range(60)]
+    rows = [f"{copy.name[:3]}\tt2s\t{copy}" for copy in copies]
+    (tmp_path / "images.tsv").write_text("\n".join(["subject\tcontrast\tpath", *rows, ""]))
+    study = Study(
+        tmp_path / "work",
+        images=str(tmp_path / "images.tsv"),
+        methods=[{"name": "broken", "command": "echo {image} {mask}; echo no licence >&2; exit 1"}],
+        max_failed=0.3,
+    )
+    options = ("--set-scatter", "images_per_job=5", "--retries", "0")
+    done = study.call(options=options)
+    assert done.returncode == 1
+    end = "\n".join(done.stdout.splitlines()[-16:])
+    assert "failed by broken, more than the config key max_failed allows (0.3); most often" in end
+    assert "no licence" in end
+    finished = list((study.results / "chunks" / "broken").glob("*.json"))
+    assert 4 <= len(finished) <= 5  # 20 images, and what ran beside the last of them
+    study.config["max_failed"] = None
+    study.run("results/tiny/tables/metrics.tsv", options=options)
+    assert {row["status"] for row in study.table("metrics.tsv")} == {"failed"}
 
 
 def test_kill_and_resume(people, tmp_path):

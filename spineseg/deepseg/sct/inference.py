@@ -33,7 +33,6 @@ def compute_sct_heatmap(volume: Volume, network: SctUNet) -> tuple[NDArray[np.fl
 
     Parameters
     ----------
-    volume : Volume, shape (I, J, K)
     network : of the stage "detect"
 
     Returns
@@ -78,7 +77,6 @@ def compute_sct_coverage(
 
     Parameters
     ----------
-    volume : Volume, shape (I, J, K)
     network : of the stage "segment"
     thr : float, 0 to 1
         Probability from which a pixel of 0.5 mm is cord. SCT applies it there and not on the image's own grid;
@@ -88,8 +86,7 @@ def compute_sct_coverage(
 
     Returns
     -------
-    (I, J, K) ndarray of float32, 0 to 1
-        A voxel is cord where at least half of it is.
+    (I, J, K) ndarray of float32, 0 to 1; a voxel is cord where at least half of it is
     """
     size_px = network.config.patch_px
     centres, slices = _shift_inside(centerline.points_vox[:, :2], volume, size_px), centerline.slices

@@ -31,8 +31,7 @@ def read_keras_layers(path: Path) -> dict[str, Layers]:
 
     Raises
     ------
-    ModelError
-        If the file cannot be read, or holds no convolution.
+    ModelError; if the file cannot be read, or holds no convolution
     """
     import h5py  # slow to import, and only these files need it
 

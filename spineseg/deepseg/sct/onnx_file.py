@@ -32,8 +32,7 @@ def read_onnx_layers(path: Path) -> dict[str, Layers]:
 
     Raises
     ------
-    ModelError
-        If the package onnx is not installed, the file cannot be read, or holds no convolution.
+    ModelError; if the package onnx is not installed, the file cannot be read, or holds no convolution
     """
     try:
         import onnx

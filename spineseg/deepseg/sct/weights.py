@@ -55,8 +55,7 @@ def load_sct_model(path: str | Path, contrast: str) -> SctUNet:
 
     Raises
     ------
-    ModelError
-        If the file is missing, damaged, or its layers are none of the three networks.
+    ModelError; if the file is missing, damaged, or its layers are none of the three networks
     """
     path = Path(path)
     named = FILE_NAME.fullmatch(path.name)
@@ -80,8 +79,7 @@ def infer_config(layers: dict[str, Layers], contrast: str, path: Path) -> SctCon
 
     Raises
     ------
-    ModelError
-        If the numbers of layers fit none of SCT's networks.
+    ModelError; if the numbers of layers fit none of SCT's networks
     """
     n_norm = len(layers.get("batch_normalization", []))
     if "conv3d" in layers:
@@ -179,8 +177,7 @@ class SctWeights:
 
         Raises
         ------
-        ModelError
-            If a file is missing or cannot be used, or the one file is of the other kernel.
+        ModelError; if a file is missing or cannot be used, or the one file is of the other kernel
         """
         key = contrast, kernel
         if key not in self._made:

@@ -60,8 +60,7 @@ def build_shard(item: LabelledImage, config: UNetConfig) -> Shard:
 
     Raises
     ------
-    InputError
-        If the reference is empty.
+    InputError; if the reference is empty
     """
     volume, grid = load_image(item.image, contrast=item.contrast)
     mask, _ = load_mask(item.reference, like=grid)
@@ -85,13 +84,11 @@ def build_template_shard(folder: Path, config: UNetConfig, *, below_only: bool =
 
     Returns
     -------
-    Shard
-        Cord and what lies below it.
+    Shard; cord and what lies below it
 
     Raises
     ------
-    InputError
-        If the folder holds no such files.
+    InputError; if the folder holds no such files
     """
     images, masks = (sorted(folder.glob(f"*_{kind}.nii.gz")) for kind in ("t2", "cord"))
     if not images or not masks:
@@ -195,8 +192,7 @@ def build_mask_shard(folder: Path, config: UNetConfig, rng: np.random.Generator,
 
     Raises
     ------
-    InputError
-        If the folder holds no cord mask.
+    InputError; if the folder holds no cord mask
     """
     labels, cords = [], []
     for path in sorted(folder.glob("*_label-SC_seg.nii.gz")):

@@ -45,8 +45,7 @@ def parse_fold(text: str) -> tuple[int, int]:
 
     Raises
     ------
-    InputError
-        Unless 0 <= i < N.
+    InputError; unless 0 <= i < N
     """
     try:
         fold, n_folds = (int(part) for part in text.split("/"))
@@ -62,8 +61,7 @@ def parse_trust(items: list[str]) -> dict[str, float]:
 
     Raises
     ------
-    InputError
-        Unless each factor is a number from 0 to 1.
+    InputError; unless each factor is a number from 0 to 1
     """
     trust = {}
     for item in items:

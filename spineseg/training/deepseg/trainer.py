@@ -71,8 +71,7 @@ def adopt_weights(model: UNet, start: UNet) -> None:
 
     Raises
     ------
-    ModelError
-        If the networks differ in more than what 3-D adds to 2-D.
+    ModelError; if the networks differ in more than what 3-D adds to 2-D
     """
     try:
         missing, unknown = model.load_state_dict(start.state_dict(), strict=False)
@@ -228,8 +227,7 @@ class Trainer:
 
         Raises
         ------
-        ModelError
-            If it belongs to another network.
+        ModelError; if it belongs to another network
         """
         content = torch.load(path, map_location=self.device, weights_only=True)
         if content["config"] != asdict(self.config):

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 from spineseg.centerline.curve import centerline_from_mask, extend_centerline
 from spineseg.centerline.detector import PERCENTILES, SLAB_MM, Detector
@@ -141,6 +142,14 @@ def train_detector(
     contrast : {"t1", "t2", "t2s", "dwi"}
     log : takes a line per round
     """
+    with threadpool_limits(1):  # sums in one order: L-BFGS makes another detector of another rounding
+        return _train(sources, contrast, params, log)
+
+
+def _train(
+    sources: Sequence[LabelledSlices], contrast: str, params: TrainingParams, log: Callable[[str], None]
+) -> Detector:
+    """Train in rounds, each with the windows that the last one got wrong."""
     rng = np.random.default_rng([params.seed, sorted(CORD_DARKER).index(contrast)])
     examples, weights, bias = Examples(), np.zeros(2 * N_FEATURES), 0.0
     for number in range(params.n_rounds):

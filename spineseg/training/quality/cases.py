@@ -1,4 +1,4 @@
-"""Masks with known Dice and their evidence: what the prediction of quality learns from and is scored on.
+"""Masks with known Dice and their features: what the prediction of quality learns from and is scored on.
 
 Real images: the labelled ones as they are, with less contrast and with noise, each segmented by both methods with
 networks that have not seen the person, and the references with faults. Phantoms: the same with exact references.
@@ -18,10 +18,10 @@ from spineseg.metrics.compare import compute_area_error
 from spineseg.metrics.overlap import compute_dice, labelled_slices
 from spineseg.metrics.shape import compute_shape
 from spineseg.phantom.dataset import HARD_CASES, SUFFIXES, make_image
-from spineseg.quality.evidence import JudgedImage, measure_evidence, prepare_image
+from spineseg.quality.features import PreparedImage, measure_features, prepare_image
 from spineseg.training.labelled_images import N_FOLDS, LabelledImage
 from spineseg.training.quality.degrade import FAULTS, apply_fault
-from spineseg.volume import Volume, load_image, load_mask, to_canonical
+from spineseg.volume import Volume, load_image, load_mask, mask_box, to_canonical
 
 if TYPE_CHECKING:
     from spineseg.deepseg.weights import Models
@@ -81,9 +81,7 @@ def lower_contrast(known: KnownImage, factor: float) -> Volume:
 
 def _distance(mask: Mask, zooms: NDArray[np.float64]) -> NDArray[np.float64]:
     """Distance to a mask, mm, as far as the change of contrast reaches; infinite beyond."""
-    room = np.ceil((CANAL_MM + FADE_MM) / zooms).astype(int)
-    found = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-    box = tuple(slice(max(0, int(i[0]) - n), int(i[-1]) + n + 1) for i, n in zip(found, room, strict=True))
+    box = mask_box(mask, np.ceil((CANAL_MM + FADE_MM) / zooms).astype(int).tolist())
     away = np.full(mask.shape, np.inf)
     away[box] = ndi.distance_transform_edt(~mask[box], sampling=zooms)
     return away
@@ -145,7 +143,7 @@ def make_cases(
 
     Parameters
     ----------
-    models : networks that have not seen the person: both for deepseg's masks and for the evidence
+    models : networks that have not seen the person: both for deepseg's masks and for the features
     n_faults : faulty masks, of as many kinds as possible
     n_variants : harder copies, up to three
     """
@@ -173,8 +171,8 @@ def make_cases(
     return cases
 
 
-def describe_case(known: KnownImage, image: JudgedImage, variant: str, kind: str, mask: Mask) -> Case:
-    """Return one mask's identity, Dice and evidence; of an empty mask (status) there is none."""
+def describe_case(known: KnownImage, image: PreparedImage, variant: str, kind: str, mask: Mask) -> Case:
+    """Return one mask's identity, Dice and features; of an empty mask (status) there is none."""
     is_empty = not mask.any()
     identity = {
         "source": known.source,
@@ -191,4 +189,4 @@ def describe_case(known: KnownImage, image: JudgedImage, variant: str, kind: str
         return identity
     shape = compute_shape(mask, image.volume.zooms)
     error = compute_area_error(shape, known.reference, image.volume.zooms)
-    return identity | {"csa_error_pct": error} | measure_evidence(image, mask, shape)
+    return identity | {"csa_error_pct": error} | measure_features(image, mask, shape)

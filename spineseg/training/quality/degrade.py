@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
+from spineseg.volume import mask_box
+
 Mask = NDArray[np.bool_]
 Fault = Callable[[Mask, NDArray[np.float64], np.random.Generator], Mask]
 
@@ -28,21 +30,6 @@ def resize(mask: Mask, zooms: NDArray, mm: float) -> Mask:
         outside = ndi.distance_transform_edt(~part, sampling=zooms[:2])
         signed[:, :, k] = np.where(part, half - ndi.distance_transform_edt(part, sampling=zooms[:2]), outside - half)
     return (ndi.gaussian_filter(signed, (0.6, 0.6, 0)) <= mm) & mask.any(axis=(0, 1))
-
-
-def too_small(mask: Mask, zooms: NDArray, rng: np.random.Generator) -> Mask:
-    """Inside the true contour all round."""
-    return resize(mask, zooms, -rng.uniform(0.2, 2.0))
-
-
-def too_large(mask: Mask, zooms: NDArray, rng: np.random.Generator) -> Mask:
-    """Outside the true contour all round."""
-    return resize(mask, zooms, rng.uniform(0.2, 2.5))
-
-
-def slightly_off(mask: Mask, zooms: NDArray, rng: np.random.Generator) -> Mask:
-    """A little too small or too large."""
-    return resize(mask, zooms, rng.uniform(-0.5, 0.5))
 
 
 def truncated(mask: Mask, zooms: NDArray, rng: np.random.Generator) -> Mask:
@@ -156,9 +143,9 @@ def blobbed(mask: Mask, zooms: NDArray, rng: np.random.Generator) -> Mask:
 
 
 FAULTS: dict[str, Fault] = {
-    "slightly off": slightly_off,
-    "too small": too_small,
-    "too large": too_large,
+    "slightly off": lambda mask, zooms, rng: resize(mask, zooms, rng.uniform(-0.5, 0.5)),
+    "too small": lambda mask, zooms, rng: resize(mask, zooms, -rng.uniform(0.2, 2.0)),
+    "too large": lambda mask, zooms, rng: resize(mask, zooms, rng.uniform(0.2, 2.5)),
     "truncated": truncated,
     "leaked": leaked,
     "shifted": shifted,
@@ -183,15 +170,12 @@ def apply_fault(name: str, mask: Mask, zooms: NDArray, rng: np.random.Generator)
     Parameters
     ----------
     mask : (I, J, K) ndarray of bool; not empty
-    zooms : (3,) ndarray, mm
 
     Returns
     -------
     (I, J, K) ndarray of bool
     """
-    found = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2))]
-    room = np.ceil(ROOM_MM / zooms[:2]).astype(int)
-    box = tuple(slice(max(0, int(i[0]) - n), int(i[-1]) + n + 1) for i, n in zip(found, room, strict=True))
+    box = mask_box(mask, (*np.ceil(ROOM_MM / zooms[:2]).astype(int).tolist(), 0))[:2]
     out = np.zeros_like(mask)
     out[box] = FAULTS[name](mask[box], zooms, rng)
     return out

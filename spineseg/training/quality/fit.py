@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spineseg.quality.model import TRANSFORMS, DicePredictor, Term, dice_of_extent
+from spineseg.quality.predictor import TRANSFORMS, DicePredictor, Term, dice_of_extent
 
 Floats = NDArray[np.float64]
 
-EVIDENCE: tuple[tuple[str, str, int], ...] = (
+FEATURES: tuple[tuple[str, str, int], ...] = (
     ("weakest", "loss", 1),
     ("judge_overlap", "loss", 1),
     ("judge_relative", "loss", 1),
@@ -67,7 +67,7 @@ BAD, GOOD = 0.70, 0.90
 class Cases:
     """Masks with known Dice."""
 
-    evidence: Mapping[str, Floats]  # dict of (n,)
+    features: Mapping[str, Floats]  # dict of (n,)
     dice: Floats  # (n,)
     group: NDArray[np.int_]  # (n,) of int: number of the person; a person is never fitted and scored at once
     # (n,) of int: methods' own masks of one image have one number and are compared with each other too; any other mask
@@ -77,8 +77,8 @@ class Cases:
 
     def subset(self, keep: NDArray[np.bool_]) -> Cases:
         """Return some of the cases."""
-        evidence = {name: values[keep] for name, values in self.evidence.items()}
-        return Cases(evidence, self.dice[keep], self.group[keep], self.rivals[keep], self.weight[keep])
+        features = {name: values[keep] for name, values in self.features.items()}
+        return Cases(features, self.dice[keep], self.group[keep], self.rivals[keep], self.weight[keep])
 
 
 def fit_dice_predictor(cases: Cases, provenance: Mapping[str, Any], n_folds: int = 10) -> DicePredictor:
@@ -104,7 +104,7 @@ def predict_held_out(cases: Cases, n_folds: int = 10) -> tuple[Floats, Floats]:
     dice : (n,) ndarray
     curve : (2, k) ndarray; from score to Dice along the mask, of all cases
     """
-    score, factor = held_out_scores(cases, n_folds), dice_of_extent(cases.evidence)
+    score, factor = held_out_scores(cases, n_folds), dice_of_extent(cases.features)
     curve = fit_curve(score, np.minimum(cases.dice / factor, 1.0), cases.weight)
     return factor * np.interp(score, *curve), curve
 
@@ -138,8 +138,8 @@ def held_out_scores(cases: Cases, n_folds: int) -> Floats:
     score = np.empty(len(cases.dice))
     for number in np.unique(fold):
         terms, intercept = fit_terms(cases.subset(fold != number))
-        held_out = {name: values[fold == number] for name, values in cases.evidence.items()}
-        score[fold == number] = intercept + sum(t.contribute(held_out[t.evidence]) for t in terms)
+        held_out = {name: values[fold == number] for name, values in cases.features.items()}
+        score[fold == number] = intercept + sum(t.contribute(held_out[t.feature]) for t in terms)
     return score
 
 
@@ -153,18 +153,18 @@ def fit_terms(cases: Cases) -> tuple[tuple[Term, ...], float]:
 
     Notes
     -----
-    The line of a piece of evidence is a sum of ramps between its knots with coefficients that are not negative
-    (times its sign), so it is monotone whatever the cases; a ridge penalty shares the effect out between pieces of
-    evidence that say the same.
+    The line of a feature is a sum of ramps between its knots with coefficients that are not negative
+    (times its sign), so it is monotone whatever the cases; a ridge penalty shares the effect out between
+    features that say the same.
     """
     from scipy.optimize import lsq_linear
 
-    knots = [_knots(TRANSFORMS[t](_known(cases.evidence[name]))) for name, t, _ in EVIDENCE]
+    knots = [_knots(TRANSFORMS[t](_known(cases.features[name]))) for name, t, _ in FEATURES]
     blocks = [
-        sign * _ramps(TRANSFORMS[t](cases.evidence[name]), k)
-        for (name, t, sign), k in zip(EVIDENCE, knots, strict=True)
+        sign * _ramps(TRANSFORMS[t](cases.features[name]), k)
+        for (name, t, sign), k in zip(FEATURES, knots, strict=True)
     ]
-    target = TRANSFORMS["loss"](cases.dice / dice_of_extent(cases.evidence))
+    target = TRANSFORMS["loss"](cases.dice / dice_of_extent(cases.features))
     design = np.hstack(blocks)
     known = np.isfinite(design)
     weight = cases.weight / cases.weight.mean()
@@ -181,7 +181,7 @@ def fit_terms(cases: Cases) -> tuple[tuple[Term, ...], float]:
     steps = lsq_linear(matrix, right, bounds=(0, np.inf)).x
     ends = np.cumsum([block.shape[1] for block in blocks])
     terms = []
-    for (name, transform, sign), k, end in zip(EVIDENCE, knots, ends, strict=True):
+    for (name, transform, sign), k, end in zip(FEATURES, knots, ends, strict=True):
         own = slice(end - len(k) + 1, end)
         line = sign * np.concatenate([[0.0], np.cumsum(steps[own])])
         offset = float(steps[own] @ means[own])
@@ -270,14 +270,14 @@ def choose_flag(predicted: Floats, dice: Floats) -> float:
 
 
 def as_cases(rows: Sequence[Mapping[str, Any]], weight: ArrayLike) -> Cases:
-    """Make cases of rows with person, image, variant, kind, dice and the evidence."""
+    """Make cases of rows with person, image, variant, kind, dice and the features."""
     _, group = np.unique([row["person"] for row in rows], return_inverse=True)
-    names = sorted({"extent", *(name for name, _, _ in EVIDENCE)})
-    evidence = {name: np.array([float(row.get(name, np.nan)) for row in rows]) for name in names}
+    names = sorted({"extent", *(name for name, _, _ in FEATURES)})
+    features = {name: np.array([float(row.get(name, np.nan)) for row in rows]) for name in names}
     dice = np.array([float(row["dice"]) for row in rows])
     images = [
         f"{row['image']} {row['variant']}" if row["kind"] in OWN_KINDS else f"mask {number}"
         for number, row in enumerate(rows)
     ]
     _, rivals = np.unique(images, return_inverse=True)
-    return Cases(evidence, dice, group, rivals, np.asarray(weight, float))
+    return Cases(features, dice, group, rivals, np.asarray(weight, float))

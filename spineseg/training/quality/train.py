@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from spineseg.errors import InputError
 from spineseg.provenance import sha256_file
-from spineseg.quality.model import DicePredictor, predictor_to_json
+from spineseg.quality.predictor import DicePredictor, predictor_to_json
 from spineseg.training.labelled_images import N_FOLDS, LabelledImage, assign_folds, load_tables
 from spineseg.training.origin import describe_code, describe_images
 from spineseg.training.quality.cases import Case, make_cases, make_phantom, read_known
@@ -109,8 +109,7 @@ def describe_origin(images: Sequence[LabelledImage], folds: Path, n_phantoms: in
 
     Raises
     ------
-    InputError
-        If a fold's networks are missing.
+    InputError; if a fold's networks are missing
     """
     files = [
         folds / f"fold{n}" / f"deepseg_{stage}.safetensors" for n in range(N_FOLDS) for stage in ("detect", "segment")

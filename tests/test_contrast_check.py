@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from spineseg.centerline.polarity import ContrastScores, doubt_contrast, weigh_contrasts
+from spineseg.centerline.contrast_check import ContrastScores, doubt_contrast, weigh_contrasts
 from spineseg.contrasts import CONTRASTS, CORD_DARKER
 from spineseg.phantom.dataset import write_dataset
 from spineseg.study.predict import guess_contrast

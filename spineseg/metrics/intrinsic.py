@@ -11,6 +11,7 @@ from spineseg.measures import ADULTS, PlausibleLimits
 from spineseg.metrics.overlap import binarise
 from spineseg.metrics.shape import SliceShape
 from spineseg.metrics.tangent import smooth_line
+from spineseg.volume import mask_box
 
 MIN_COMPONENT_SHARE = 0.05
 """Share of the mask that a component needs to count for the extent of the cord. A blob of a few voxels far
@@ -24,8 +25,8 @@ SPIKE_SD = 4.0
 
 
 @dataclass(frozen=True)
-class Quality:
-    """Evidence about one mask; see `compute_quality`. NaN where it is not defined."""
+class IntrinsicMeasures:
+    """Measures of one mask alone; see `compute_intrinsic`. NaN where it is not defined."""
 
     n_slices: int
     coverage: float
@@ -48,8 +49,7 @@ def slice_hull(mask: ArrayLike) -> NDArray[np.bool_]:
 
     Returns
     -------
-    (K,) ndarray of bool
-        Components below 5 % of the mask do not stretch it.
+    (K,) ndarray of bool; components below 5 % of the mask do not stretch it
     """
     mask = binarise(mask)
     inside = np.zeros(mask.shape[2], bool)
@@ -74,25 +74,23 @@ def label_components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArra
 
     if not mask.any():
         return np.zeros((0, 0, 0), np.int32), np.zeros(0, np.int64), 0
-    found = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-    box = mask[tuple(slice(index[0], index[-1] + 1) for index in found)]
-    labels, n = ndi.label(box, np.ones((3, 3, 3)))
-    return labels, np.bincount(labels.ravel(), minlength=n + 1)[1:], int(found[2][0])
+    box = mask_box(mask)
+    labels, n = ndi.label(mask[box], np.ones((3, 3, 3)))
+    return labels, np.bincount(labels.ravel(), minlength=n + 1)[1:], box[2].start
 
 
-def compute_quality(
+def compute_intrinsic(
     mask: ArrayLike,
     zooms: ArrayLike,
     shape: SliceShape,
     common: NDArray[np.bool_] | None = None,
     limits: PlausibleLimits | None = ADULTS,
-) -> Quality:
+) -> IntrinsicMeasures:
     """Compute coverage, gaps, components, roughness and plausibility of one mask.
 
     Parameters
     ----------
     mask : (I, J, K) array_like, bool, or numbers in [0, 1] cut at 0.5
-    zooms : (3,) array_like, mm
     shape : `compute_shape` of the same mask
     common : (K,) ndarray of bool, optional
         Slices in which some method found cord (union of the methods' slice hulls); by default the
@@ -101,7 +99,7 @@ def compute_quality(
 
     Returns
     -------
-    Quality
+    IntrinsicMeasures
         n_slices: slices with cord. coverage: share of `common` with cord (0 for an empty mask, NaN if
         `common` is empty). n_gaps, longest_gap_mm: runs of empty slices inside the mask's own extent.
         n_components, largest_fraction: 26-connected parts, share of the largest. csa_roughness (1/mm²):
@@ -110,12 +108,13 @@ def compute_quality(
         centroid's distance from its smooth line. plausible: share of the cord's slices within `limits`.
     """
     mask, zooms = binarise(mask), np.asarray(zooms, np.float64)
-    filled = mask.any(axis=(0, 1))
+    filled: NDArray[np.bool_] = np.any(mask, axis=(0, 1))
     common = slice_hull(mask) if common is None else common
     _, sizes, _ = label_components(mask)
-    gaps = _gap_lengths(filled)
+    steps = np.diff(np.flatnonzero(filled))
+    gaps = (steps[steps > 1] - 1).tolist()  # slices
     roughness, spikes = _csa_roughness(np.where(filled, shape.csa_mm2, np.nan), float(zooms[2]))
-    return Quality(
+    return IntrinsicMeasures(
         n_slices=int(filled.sum()),
         coverage=float(filled[common].mean()) if common.any() else float("nan"),
         n_gaps=len(gaps),
@@ -127,12 +126,6 @@ def compute_quality(
         centre_roughness=_centre_roughness(shape.centroid_vox[:, :2] * zooms[:2], float(zooms[2])),
         plausible=_plausible_share(shape, filled, limits),
     )
-
-
-def _gap_lengths(filled: NDArray[np.bool_]) -> list[int]:
-    """Lengths (slices) of the empty runs between the first and the last filled slice."""
-    steps = np.diff(np.flatnonzero(filled))
-    return (steps[steps > 1] - 1).tolist()
 
 
 def _csa_roughness(csa_mm2: NDArray, spacing_mm: float) -> tuple[float, float]:

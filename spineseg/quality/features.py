@@ -1,4 +1,4 @@
-"""All evidence about one mask in one image, as numbers by name."""
+"""All features of one mask in one image, as numbers by name."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from numpy.typing import NDArray
 from spineseg.centerline.curve import Centerline
 from spineseg.contrasts import CORD_DARKER
 from spineseg.errors import ModelError
-from spineseg.metrics.quality import Quality, compute_quality
+from spineseg.metrics.intrinsic import IntrinsicMeasures, compute_intrinsic
 from spineseg.metrics.shape import SliceShape
 from spineseg.quality.agreement import find_line, measure_agreement, measure_place
 from spineseg.quality.contour import measure_contour
-from spineseg.volume import Volume, crop
+from spineseg.volume import Volume, crop, mask_box
 
 if TYPE_CHECKING:
     from spineseg.deepseg.network import UNet
     from spineseg.deepseg.weights import Models
 
 MAX_SLICES = 32
-"""Slices of a mask that are looked at: more change the evidence by less than its noise and cost a second."""
+"""Slices of a mask that are looked at: more change the features by less than their noise and cost a second."""
 
 MARGIN_MM = 20.0
 """Image kept around the mask: the network's patch and the longest ray fit in."""
 
 
 @dataclass(frozen=True)
-class JudgedImage:
+class PreparedImage:
     """An image with what does not depend on the mask: deepseg's network, and where OptiC finds the cord."""
 
     volume: Volume
@@ -38,8 +38,8 @@ class JudgedImage:
     line: Centerline
 
 
-def prepare_image(volume: Volume, contrast: str, models: Models | None = None) -> JudgedImage:
-    """Make an image ready for the evidence about its masks.
+def prepare_image(volume: Volume, contrast: str, models: Models | None = None) -> PreparedImage:
+    """Make an image ready for the features of its masks.
 
     Parameters
     ----------
@@ -48,8 +48,7 @@ def prepare_image(volume: Volume, contrast: str, models: Models | None = None) -
 
     Raises
     ------
-    ModelError
-        If the network that outlines is SCT's.
+    ModelError; if the network that outlines is SCT's
     """
     from spineseg.deepseg.model import load_models
     from spineseg.deepseg.network import UNet
@@ -58,32 +57,31 @@ def prepare_image(volume: Volume, contrast: str, models: Models | None = None) -
         models = load_models(device="cpu", threads=1).for_contrast(contrast)  # one thread: sums come in one order
     if not isinstance(models.segment, UNet):
         raise ModelError("predicted Dice: expected spineseg's own network, found one of SCT; leave the weights out")
-    return JudgedImage(volume, contrast, models.segment, find_line(volume, contrast))
+    return PreparedImage(volume, contrast, models.segment, find_line(volume, contrast))
 
 
-def measure_evidence(
-    image: JudgedImage,
+def measure_features(
+    image: PreparedImage,
     mask: NDArray[np.bool_],
     shape: SliceShape,
-    quality: Quality | None = None,
+    intrinsic: IntrinsicMeasures | None = None,
 ) -> dict[str, float]:
-    """Gather the evidence about one mask.
+    """Compute the features of one mask.
 
     Parameters
     ----------
     mask : (I, J, K) ndarray of bool
     shape : `compute_shape` of the mask
-    quality : `compute_quality` of the mask, where it is known already
+    intrinsic : `compute_intrinsic` of the mask, where it is known already
 
     Returns
     -------
-    dict of float
-        Empty for an empty mask. See docs/measures.md for each number.
+    dict of float; empty for an empty mask. See docs/measures.md for each number.
     """
     if not mask.any():
         return {}
     volume = image.volume
-    quality = quality or compute_quality(mask, volume.zooms, shape)
+    intrinsic = intrinsic or compute_intrinsic(mask, volume.zooms, shape)
     filled = np.flatnonzero(mask.any(axis=(0, 1)))
     span = np.arange(filled[0], filled[-1] + 1)
     chosen = span[np.unique(np.linspace(0, len(span) - 1, min(len(span), MAX_SLICES)).round().astype(int))]
@@ -92,7 +90,9 @@ def measure_evidence(
     agreement = measure_agreement(volume, mask, chosen, centres, image.network)
     contour = _measure_contour(volume, mask, chosen, centres, CORD_DARKER[image.contrast])
     place = measure_place(mask, centroids, volume.zooms, image.line)
-    return agreement | contour | place | _describe_shape(shape, quality, filled, volume) | weigh_up(agreement, contour)
+    return (
+        agreement | contour | place | _describe_shape(shape, intrinsic, filled, volume) | weigh_up(agreement, contour)
+    )
 
 
 LEAST_CEILING = 0.05
@@ -113,17 +113,18 @@ def weigh_up(agreement: dict[str, float], contour: dict[str, float]) -> dict[str
 def _measure_contour(
     volume: Volume, mask: NDArray[np.bool_], chosen: NDArray[np.intp], centres: NDArray, cord_darker: bool
 ) -> dict[str, float]:
-    """Evidence along the contour, from the part of the image around the mask."""
-    found = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2))]
-    margin = np.ceil(MARGIN_MM / volume.zooms[:2]).astype(int)
-    start = [max(0, int(index[0]) - m) for index, m in zip(found, margin, strict=True)]
-    stop = [int(index[-1]) + m + 1 for index, m in zip(found, margin, strict=True)]
-    box = (slice(start[0], stop[0]), slice(start[1], stop[1]), slice(None))
+    """Features along the contour, from the part of the image around the mask."""
+    margin = np.ceil(MARGIN_MM / volume.zooms[:2]).astype(int).tolist()
+    rows, columns, _ = mask_box(mask, (*margin, 0))
+    box = (rows, columns, slice(None))
     image = crop(volume, box).data[:, :, chosen]
-    return asdict(measure_contour(image, mask[box][:, :, chosen], volume.zooms[:2], centres - start, cord_darker))
+    centres = centres - [rows.start, columns.start]
+    return asdict(measure_contour(image, mask[box][:, :, chosen], volume.zooms[:2], centres, cord_darker))
 
 
-def _describe_shape(shape: SliceShape, quality: Quality, filled: NDArray[np.intp], volume: Volume) -> dict[str, float]:
+def _describe_shape(
+    shape: SliceShape, intrinsic: IntrinsicMeasures, filled: NDArray[np.intp], volume: Volume
+) -> dict[str, float]:
     """Numbers of the mask alone."""
     area = shape.csa_mm2[filled]
     solidity = shape.solidity[filled]
@@ -134,11 +135,11 @@ def _describe_shape(shape: SliceShape, quality: Quality, filled: NDArray[np.intp
         "csa_median_mm2": float(np.median(area)),
         "csa_jump": float(np.quantile(jumps, 0.9)),
         "csa_range": float(np.log(np.quantile(area, 0.9) / np.quantile(area, 0.1))),
-        "csa_roughness": quality.csa_roughness,
-        "centre_roughness": quality.centre_roughness,
-        "plausible": quality.plausible,
-        "largest_fraction": quality.largest_fraction,
-        "filled_share": quality.n_slices / (filled[-1] - filled[0] + 1),
-        "field_share": quality.n_slices / volume.shape[2],
+        "csa_roughness": intrinsic.csa_roughness,
+        "centre_roughness": intrinsic.centre_roughness,
+        "plausible": intrinsic.plausible,
+        "largest_fraction": intrinsic.largest_fraction,
+        "filled_share": intrinsic.n_slices / (filled[-1] - filled[0] + 1),
+        "field_share": intrinsic.n_slices / volume.shape[2],
         "solidity": float(np.mean(solidity)) if solidity.size else np.nan,
     }

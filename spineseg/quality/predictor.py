@@ -1,6 +1,6 @@
-"""The prediction of a mask's Dice from its evidence: a monotone additive model with conformal intervals.
+"""The prediction of a mask's Dice from its features: a monotone additive model with conformal intervals.
 
-Every piece of evidence adds to a score (minus the logarithm of what is missing) along a broken line that only rises
+Every feature adds to a score (minus the logarithm of what is missing) along a broken line that only rises
 or only falls, as it should; a curve turns the score into the Dice along the mask; and a mask that is too short has
 what a perfect mask of its extent would have of that. All are numbers in one JSON file: `quality.json` beside the
 networks' weights.
@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 
 MODEL_FILE = WEIGHTS_DIR / "quality.json"
 FORMAT = "spineseg-quality-1"
-"""Written into the file; another value means other evidence or another model."""
+"""Written into the file; another value means other features or another model."""
 
 RATER_LOSS = 0.03
 """What even the best Dice is short of 1: two drawings of one cord. Differences far below it count little, and between
@@ -43,13 +43,13 @@ TRANSFORMS = {
 
 @dataclass(frozen=True)
 class Term:
-    """What one piece of evidence adds to the score."""
+    """What one feature adds to the score."""
 
-    evidence: str  # Its name
+    feature: str  # Its name
     transform: str  # A name of `TRANSFORMS`
     knots: Floats  # (k,): broken line; it is flat beyond its ends
     values: Floats  # (k,): broken line; it is flat beyond its ends
-    missing: float  # Added where the evidence is not known
+    missing: float  # Added where the feature is not known
 
     def contribute(self, values: Floats) -> Floats:
         """Return what given values add, (n,)."""
@@ -58,9 +58,9 @@ class Term:
         return np.where(known, np.interp(x, self.knots, self.values), self.missing)
 
 
-def dice_of_extent(evidence: Mapping[str, Floats]) -> Floats:
+def dice_of_extent(features: Mapping[str, Floats]) -> Floats:
     """Return the Dice of masks that are perfect but too short, (n,): 2 e / (1 + e) for an extent e, 1 where unknown."""
-    extent = np.asarray(evidence["extent"], float)
+    extent = np.asarray(features["extent"], float)
     return np.where(np.isfinite(extent), 2 * extent / (1 + extent), 1.0)
 
 
@@ -87,27 +87,27 @@ class DicePredictor:
     flag_below: float  # A mask is flagged where its predicted Dice is below
     provenance: Mapping[str, Any]
 
-    def score(self, evidence: Mapping[str, Floats]) -> Floats:
-        """Return the score of masks from columns of evidence, (n,)."""
+    def score(self, features: Mapping[str, Floats]) -> Floats:
+        """Return the score of masks from columns of features, (n,)."""
         total = np.zeros(1)
         for term in self.terms:
-            total = total + term.contribute(np.asarray(evidence[term.evidence], float))
+            total = total + term.contribute(np.asarray(features[term.feature], float))
         return self.intercept + total
 
-    def predict_dice(self, evidence: Mapping[str, Floats]) -> Floats:
-        """Return the predicted Dice of masks from columns of evidence, (n,)."""
-        return dice_of_extent(evidence) * np.interp(self.score(evidence), *self.score_to_dice)
+    def predict_dice(self, features: Mapping[str, Floats]) -> Floats:
+        """Return the predicted Dice of masks from columns of features, (n,)."""
+        return dice_of_extent(features) * np.interp(self.score(features), *self.score_to_dice)
 
     def interval(self, dice: Floats) -> tuple[Floats, Floats]:
         """Return the ends of the 90 % intervals of predicted Dice, (n,) each."""
         size = np.interp(dice, *self.dice_to_error)
         return np.clip(dice + self.error_low * size, 0, 1), np.clip(dice + self.error_high * size, 0, 1)
 
-    def predict(self, evidence: Mapping[str, float]) -> Prediction:
-        """Predict one mask's Dice; an empty mask (no evidence) has Dice 0 for certain."""
-        if not evidence:
+    def predict(self, features: Mapping[str, float]) -> Prediction:
+        """Predict one mask's Dice; an empty mask (no features) has Dice 0 for certain."""
+        if not features:
             return Prediction(0.0, 0.0, 0.0, True)
-        dice = self.predict_dice({name: np.array([value], float) for name, value in evidence.items()})
+        dice = self.predict_dice({name: np.array([value], float) for name, value in features.items()})
         low, high = self.interval(dice)
         return Prediction(float(dice[0]), float(low[0]), float(high[0]), bool(dice[0] < self.flag_below))
 
@@ -119,7 +119,7 @@ def predictor_to_json(model: DicePredictor) -> dict[str, Any]:
         "intercept": _rounded(model.intercept),
         "terms": [
             {
-                "evidence": t.evidence,
+                "evidence": t.feature,
                 "transform": t.transform,
                 "knots": _rounded(t.knots),
                 "values": _rounded(t.values),
@@ -163,13 +163,12 @@ def predictor_from_json(content: Mapping[str, Any]) -> DicePredictor:
 
 
 @lru_cache(maxsize=2)
-def load_quality_model(path: str | Path = MODEL_FILE) -> DicePredictor:
+def load_dice_predictor(path: str | Path = MODEL_FILE) -> DicePredictor:
     """Read a model, once per process.
 
     Raises
     ------
-    ModelError
-        If the file is missing, damaged or of another format.
+    ModelError; if the file is missing, damaged or of another format
     """
     path = Path(path)
     try:

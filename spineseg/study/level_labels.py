@@ -1,0 +1,148 @@
+"""Labels of vertebral levels: found by the names of the field, and carried to other images of a session."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spineseg.bids import image_stem
+from spineseg.errors import InputError
+from spineseg.file_digests import absent_content
+from spineseg.levels.slices import count_level_slices, find_discs
+from spineseg.studyfolder.images import StudyImage
+from spineseg.volume import Volume, load_image, load_mask
+
+DISC_ENDS = ("_label-discs_dlabel", "_labels-disc-manual", "_labels-disc", "_seg_labeled_discs")
+"""Ends of the names of disc labels: BIDS derivatives, spine-generic's manual ones and others, SCT's."""
+
+LEVEL_ENDS = ("_label-spine_dseg", "_label-SC_seg_labeled", "_seg_labeled")
+"""Ends of the names of labelled cords or spines."""
+
+ENDS = (*DISC_ENDS, *LEVEL_ENDS)
+"""Discs come first: they bound levels exactly, and C2/C3 needs them."""
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """A file of labels.
+
+    Parameters
+    ----------
+    path : str
+    stem : str
+        Name of the labelled image, without extension.
+    end : str
+        Of `ENDS`.
+    """
+
+    path: str
+    stem: str
+    end: str
+
+    @property
+    def has_discs(self) -> bool:
+        """Whether it marks discs, not levels."""
+        return self.end in DISC_ENDS
+
+
+@dataclass(frozen=True)
+class CarriedLabels:
+    """Labels on the grid of one mask: discs by value in mm, or the level of each voxel."""
+
+    discs: dict[int, NDArray[np.float64]] | None = None
+    values: NDArray | None = None
+    whole_slices: Mapping[int, float] = field(default_factory=dict)
+
+
+def find_label_files(folder: Path | None) -> dict[tuple[str, str], list[LabelFile]]:
+    """Find the files of labels in a folder and below.
+
+    Returns
+    -------
+    dict
+        Subject and session, without ``sub-`` and ``ses-``, to files, the better kinds first.
+    """
+    found: dict[tuple[str, str], list[LabelFile]] = {}
+    for root, folders, names in os.walk(folder) if folder else ():
+        folders.sort()
+        for name in sorted(names):
+            stem = image_stem(name) or ""
+            end = next((end for end in ENDS if stem.endswith(end)), "")
+            match = re.match(r"sub-([A-Za-z0-9+]+)(?:_ses-([A-Za-z0-9+]+))?_", stem)
+            if end and match:
+                file = LabelFile(str(Path(root) / name), stem.removesuffix(end), end)
+                found.setdefault((match[1], match[2] or ""), []).append(file)
+    return {key: sorted(files, key=lambda one: (ENDS.index(one.end), one.path)) for key, files in found.items()}
+
+
+def choose_label_file(image: StudyImage, files: Mapping[tuple[str, str], Sequence[LabelFile]]) -> LabelFile | None:
+    """Return the labels of an image: its own, or those of another image of its person and session."""
+    of_session = files.get((image.subject, image.session), ())
+    own = [file for file in of_session if file.stem == image.stem]
+    return next(iter([*own, *of_session]), None)
+
+
+def carry_labels(file: LabelFile, mask: Volume) -> CarriedLabels:
+    """Bring labels to a mask's grid, through the scanner's coordinates.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or holds no such labels.
+    """
+    if why := absent_content(file.path):
+        raise InputError(f"{file.path}: {why}")
+    drawn, grid = load_mask(file.path, any_positive=True)
+    if not drawn.data.any():
+        raise InputError(f"{file.path}: expected labels, found no label; label discs or levels")
+    if grid.forms_disagree:
+        raise InputError(
+            f"{file.path}: expected one place in the scanner, found sform and qform that differ; mend its header"
+        )
+    labels = load_image(file.path)[0]
+    to_mask = np.linalg.inv(mask.affine) @ labels.affine
+    if file.has_discs:
+        discs = find_discs(labels.data, labels.zooms, file.path)
+        moved = {value: to_mask[:3, :3] @ (point / labels.zooms) + to_mask[:3, 3] for value, point in discs.items()}
+        return CarriedLabels({value: index * mask.zooms for value, index in moved.items()})
+    inside = np.argwhere(mask.data > 0)
+    back = np.linalg.inv(to_mask)
+    index = np.rint(inside @ back[:3, :3].T + back[:3, 3]).astype(int)
+    there = ((index >= 0) & (index < labels.shape)).all(axis=1)
+    values = np.zeros(mask.shape, np.float32)
+    values[tuple(inside[there].T)] = labels.data[tuple(index[there].T)]
+    scale = labels.zooms[2] / mask.zooms[2]
+    whole = {value: count * scale for value, count in count_level_slices(labels.data).items()}
+    return CarriedLabels(values=values, whole_slices=whole)
+
+
+def measure_line_distance(a: Volume, b: Volume) -> float:
+    """Measure how far the middles of two cords lie apart in the scanner, mm, where both are seen.
+
+    Returns
+    -------
+    float, mm
+        Median distance from the slices of `a` to the line of `b`; NaN where they share no stretch of cord.
+    """
+    here, there = _middle_mm(a), _middle_mm(b)
+    if len(here) < 1 or len(there) < 2:
+        return float("nan")
+    steps = np.linspace(0, len(there) - 1, 20 * len(there))
+    line = np.column_stack([np.interp(steps, np.arange(len(there)), there[:, axis]) for axis in range(3)])
+    distance = np.linalg.norm(here[:, None] - line, axis=2)
+    nearest = distance.argmin(axis=1)
+    beside = (nearest > 0) & (nearest < len(line) - 1)  # others lie beyond the ends of the line
+    return float(np.median(distance.min(axis=1)[beside])) if beside.any() else float("nan")
+
+
+def _middle_mm(mask: Volume) -> NDArray[np.float64]:
+    """Return the middle of each slice with cord in the scanner, (n, 3), mm."""
+    k = np.flatnonzero((mask.data > 0).any(axis=(0, 1)))
+    points = [[*np.argwhere(mask.data[:, :, one] > 0).mean(axis=0), one] for one in k]
+    return np.reshape(points, (-1, 3)) @ mask.affine[:3, :3].T + mask.affine[:3, 3]

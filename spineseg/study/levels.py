@@ -1,0 +1,186 @@
+"""Area and shape of a study's kept masks by vertebral level: the table that statistics start from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spineseg.errors import InputError
+from spineseg.levels.names import parse_request
+from spineseg.levels.rows import measure_rows
+from spineseg.measures import LEVEL_SHAPE
+from spineseg.study.configuration import StudyConfig
+from spineseg.study.keep import CORRECTED
+from spineseg.study.level_labels import (
+    CarriedLabels,
+    LabelFile,
+    carry_labels,
+    choose_label_file,
+    find_label_files,
+    measure_line_distance,
+)
+from spineseg.study.participants import read_participants
+from spineseg.study.sources import find_level_folder
+from spineseg.studyfolder.csa import CsaRow
+from spineseg.studyfolder.decisions import KeptRow, read_kept
+from spineseg.studyfolder.images import StudyImage, read_images
+from spineseg.studyfolder.layout import Stage, StudyFolder
+from spineseg.studyfolder.tables import Identity
+from spineseg.volume import Volume, load_mask
+
+MIN_COVERAGE = 0.8
+"""Share of a level that must lie in mask and field: less moves the mean area along the cord."""
+
+MAX_DISTANCE_MM = 3.0
+"""Distance of two centerlines beyond which levels of another image are doubted: a quarter of the cord's width of
+12 mm; people who have moved so far have rarely moved sideways alone."""
+
+
+def measure_levels(folder: StudyFolder, stage: Stage, config: StudyConfig) -> list[CsaRow]:
+    """Measure the kept masks of a stage at the levels that the configuration names.
+
+    Parameters
+    ----------
+    folder : StudyFolder
+    stage : {Stage.ALL, Stage.STUDY}
+    config : StudyConfig
+        Without levels: one row per level that is labelled, or one over the whole mask where no level is.
+
+    Returns
+    -------
+    list of CsaRow
+        In the order of the images, from inferior to superior. What cannot be measured has a row that says why.
+
+    Raises
+    ------
+    InputError
+        If a column of participants.tsv is not there, or the tables of the stage are missing.
+    """
+    images = {image.image_id: image for image in read_images(folder.images)}
+    kept = read_kept(folder.kept(stage))
+    masks = {images[row.image_id].stem: folder.inside(row.mask) for row in kept if row.mask}
+    files = find_label_files(find_level_folder(config))
+    people = read_participants(config.bids_dir or ".")
+    for name in config.columns:
+        people.check_column(name, "config key 'columns'")
+    rows = []
+    for one in kept:
+        image = images[one.image_id]
+        columns = {name: people.cells.get(image.subject, {}).get(name, "") for name in config.columns}
+        marks = [
+            m for m in config.marks.marks if m.image == image.image_id and m.mark and m.method in (None, one.method)
+        ]
+        for row in _measure_image(folder, image, one, choose_label_file(image, files), masks, config):
+            failed = ("failed",) if any(mark.mark in ("fail", "artefact") for mark in marks) else ()
+            mark = "; ".join(mark.words() for mark in marks)
+            rows.append(replace(row, participant=columns, mark=mark, flags=(*row.flags, *failed)))
+    return rows
+
+
+def _measure_image(
+    folder: StudyFolder,
+    image: StudyImage,
+    kept: KeptRow,
+    file: LabelFile | None,
+    masks: dict[str, Path],
+    config: StudyConfig,
+) -> list[CsaRow]:
+    """Measure the kept mask of one image."""
+    empty = CsaRow(
+        Identity.of(image),
+        kept.method,
+        corrected=kept.status == CORRECTED,
+        levels_from=file.path if file else "",
+        flags=("unmeasured",),
+    )
+    levels = config.levels or ("",)
+    if not kept.mask:
+        return [replace(empty, level=level, note=kept.message or "no mask is kept") for level in levels]
+    if file is None and config.levels:
+        session = f"sub-{image.subject}" + (f" ses-{image.session}" if image.session else "")
+        note = f"no labels of levels for {session} in {find_level_folder(config) or 'derivatives'}"
+        return [replace(empty, level=level, note=note) for level in levels]
+    try:
+        mask, grid = load_mask(folder.inside(kept.mask))
+        if file and file.stem != image.stem and grid.forms_disagree:
+            raise InputError(f"{image.path}: sform and qform differ, so labels of {file.stem} cannot be carried to it")
+        labels = carry_labels(file, mask) if file else CarriedLabels()
+        distance, doubt = _compare_lines(image, file, mask, masks)
+    except InputError as error:
+        return [replace(empty, level=level, note=str(error)) for level in levels]
+    rows = []
+    for level in levels:
+        try:
+            measured = _measure_level(mask, labels, level, file)
+        except InputError as error:
+            rows.append(replace(empty, level=level, note=str(error)))
+            continue
+        base = replace(empty, levels_distance_mm=distance)
+        rows += [_row(base, values, doubt) for values in measured]
+    return rows
+
+
+def _measure_level(mask: Volume, labels: CarriedLabels, level: str, file: LabelFile | None) -> list[dict[str, Any]]:
+    """Return the rows of one text of the configuration; of each level, or the whole mask, where it is empty."""
+    return measure_rows(
+        mask.data,
+        mask.zooms,
+        per="level" if file and not level else "request",
+        requests=[parse_request(level)] if level else [],
+        discs=labels.discs,
+        level_values=labels.values,
+        whole_slices=labels.whole_slices or None,
+        source=file.path if file else "",
+    )
+
+
+def _compare_lines(
+    image: StudyImage, file: LabelFile | None, mask: Volume, masks: dict[str, Path]
+) -> tuple[float, str]:
+    """Return how far the labelled image's cord lies from this one, mm, and why its levels are doubted."""
+    if file is None or file.stem == image.stem:
+        return (float("nan") if file is None else 0.0), ""
+    if file.stem not in masks:
+        return float("nan"), f"levels come from {file.stem}, whose cord could not be compared"
+    distance = measure_line_distance(mask, _read_mask(masks[file.stem]))
+    if np.isnan(distance):
+        return distance, f"levels come from {file.stem}, which shows no common stretch of cord"
+    if distance > MAX_DISTANCE_MM:
+        return distance, f"levels come from {file.stem}, whose cord lies {distance:.1f} mm away: the person has moved"
+    return distance, ""
+
+
+@lru_cache(maxsize=2)  # the images of a session follow each other
+def _read_mask(path: Path) -> Volume:
+    """Read the mask of a labelled image."""
+    return load_mask(path)[0]
+
+
+def _row(base: CsaRow, measured: dict[str, Any], doubt: str) -> CsaRow:
+    """Make a row of what was measured, with its flags."""
+    values = {name: float(measured.get(name, np.nan)) for name in LEVEL_SHAPE}
+    level, note = str(measured.get("level", "")), str(measured.get("note", ""))
+    coverage, n_slices = values["level_coverage"], int(measured["n_slices"])
+    flags = {
+        "unmeasured": n_slices == 0,
+        "coverage": coverage < MIN_COVERAGE,
+        "unbounded": bool(level) and bool(np.isnan(coverage)),
+        "joined": "missing" in note,
+        "tilted": bool(measured["tilted"]),
+        "doubted": bool(doubt),
+    }
+    return replace(
+        base,
+        level=level,
+        vert_level=str(measured.get("vert_level", "")),
+        slices=str(measured.get("slices", "")),
+        n_slices=n_slices,
+        tilted=int(measured["tilted"]),
+        values=values,
+        flags=tuple(name for name, holds in flags.items() if holds),
+        note="; ".join(filter(None, (note, doubt, "the mask is empty" if n_slices == 0 else ""))),
+    )

@@ -1,0 +1,107 @@
+"""How a run ended: which images failed by which method, which jobs did not finish, and what to do next."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from spineseg.errors import InputError
+from spineseg.study.configuration import StudyConfig
+from spineseg.studyfolder.decisions import find_membership
+from spineseg.studyfolder.layout import StudyFolder
+from spineseg.studyfolder.manifests import Manifest, read_manifest
+
+SHOWN = 5
+"""Images or jobs that are named in one line or list; more do not fit on a screen."""
+
+ENOUGH = 20
+"""Images after which a share of failures says something."""
+
+
+def stop_if_too_many_failed(folder: StudyFolder, config: StudyConfig, method: str) -> None:
+    """Stop a study whose images mostly fail, for then something else is wrong than the images.
+
+    What counts is what was segmented by the present code since the images were last listed. Existing masks cost
+    nothing and may be there for a part only, so they do not count.
+
+    Raises
+    ------
+    InputError
+        If more than `StudyConfig.max_failed` of at least `ENOUGH` images failed.
+    """
+    declared = config.methods[method]
+    if config.max_failed is None or declared.kind == "files" or not folder.images.is_file():
+        return
+    made_by, listed = declared.made_by(), folder.images.stat().st_mtime_ns
+    done, reasons = 0, Counter[str]()
+    for path, manifest in _manifests(folder, method):
+        if path.stat().st_mtime_ns < listed or manifest.made_by.changes_to(made_by):
+            continue
+        done += len(manifest.images)
+        reasons.update(entry.message for entry in manifest.images if entry.status == "failed")
+    failed = sum(reasons.values())
+    if done >= ENOUGH and failed > config.max_failed * done:
+        reason, count = reasons.most_common(1)[0]
+        raise InputError(
+            f"{folder.chunks / method}: stopped early: {failed} of {done} images failed by {method}, more than the"
+            f" config key max_failed allows ({config.max_failed:g}); most often ({count}): {reason}; mend the cause, or"
+            " set max_failed higher (null: never stop), then the same snakemake command"
+        )
+
+
+def describe_failures(folder: StudyFolder, config: StudyConfig) -> list[str]:
+    """Return a line for each method on which images failed: how many, which, and why."""
+    chunk_of = find_membership(folder).chunks
+    lines = []
+    for method in config.methods:
+        entries = [e for _, manifest in _manifests(folder, method) for e in manifest.images if e.image_id in chunk_of]
+        failed = sorted((entry.image_id, entry.message) for entry in entries if entry.status == "failed")
+        if failed:
+            named = "; ".join(f"{image} ({message})" for image, message in failed[:SHOWN])
+            more = f"; and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""
+            lines.append(f"{method} failed on {len(failed)} of {len(entries)} images: {named}{more}")
+    return lines
+
+
+def describe_unfinished(folder: StudyFolder, config: StudyConfig, logs: Path, since_ns: int) -> list[str]:
+    """Return a line for each job of this run that did not finish: what, why, and its log.
+
+    Parameters
+    ----------
+    folder : StudyFolder
+    config : StudyConfig
+    logs : Path
+        Folder of the dataset's logs.
+    since_ns : int
+        When the run began, by the clock of the file system.
+    """
+    touched = [path for path in sorted(logs.rglob("*.log")) if path.stat().st_mtime_ns >= since_ns]
+    ended = {path: _last_line(path) for path in touched}
+    manifests = {
+        logs / "segment" / method / f"{chunk}.log": folder.manifest(method, chunk)
+        for method in config.methods
+        for chunk in set(find_membership(folder).chunks.values())
+    }
+    lines = []
+    for path, last in ended.items():
+        is_chunk = path in manifests
+        if (is_chunk and not manifests[path].is_file()) or (not is_chunk and ": error: " in last):
+            what = " ".join(path.relative_to(logs).with_suffix("").parts)
+            lines.append(f"not finished: {what}: {last or 'ended without a word'} (log: {path})")
+    return lines[:SHOWN] + ([f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else [])
+
+
+def _manifests(folder: StudyFolder, method: str) -> Iterator[tuple[Path, Manifest]]:
+    """Yield the manifests of a method that can be read."""
+    for path in sorted((folder.chunks / method).glob("*.json")):
+        try:
+            yield path, read_manifest(path)
+        except InputError:  # gone meanwhile, or damaged: it is made again
+            continue
+
+
+def _last_line(path: Path) -> str:
+    """Return the last line of a log that says something."""
+    lines = [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else ""

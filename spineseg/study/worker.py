@@ -1,0 +1,153 @@
+"""Segment images in a process of their own, so that one that brings it down stops neither the others nor the chunk."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+
+from spineseg.errors import ModelError
+from spineseg.methods.declared import DeclaredMethod
+from spineseg.progress import Progress
+from spineseg.study.segment import record_failure, segment_images
+from spineseg.studyfolder.images import StudyImage
+from spineseg.studyfolder.layout import StudyFolder
+from spineseg.studyfolder.manifests import ManifestEntry, Timing
+from spineseg.studyfolder.sidecars import MadeBy
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """One method, its device and threads, to be made ready in a process of its own.
+
+    Parameters
+    ----------
+    folder : StudyFolder
+    method : DeclaredMethod
+    device : {"auto", "cpu", "cuda"}
+    threads : int
+    """
+
+    folder: StudyFolder
+    method: DeclaredMethod
+    device: str = "auto"
+    threads: int = 1
+
+    def run(self, images: Sequence[StudyImage]) -> tuple[MadeBy, list[ManifestEntry], list[Timing]]:
+        """Segment images; finished ones are not done again.
+
+        An image whose process dies (a crash in a library, the system out of memory) is tried once more in a process
+        of its own after the others. If that dies too, the image has failed, and the reason is the signal.
+
+        Raises
+        ------
+        InputError, MemoryError
+            What is no fault of an image, as `segment_images` does.
+        """
+        results: dict[str, tuple[ManifestEntry, Timing]] = {}
+        waiting = list(images)
+        died: list[tuple[StudyImage, str]] = []
+        worker = _Worker(self, len(waiting))
+        try:
+            while waiting:
+                image = waiting.pop(0)
+                try:
+                    results[image.image_id] = worker.ask(image)
+                except _Died as death:
+                    died.append((image, str(death)))
+                    print(f"{image.image_id}: the process died ({death}); going on with the others", file=sys.stderr)
+                    worker = _Worker(self, len(waiting) + len(died))
+            for image, _ in died:
+                try:
+                    results[image.image_id] = worker.ask(image)
+                except _Died as death:
+                    worker = _Worker(self, 1)
+                    reason = (
+                        f"the process died on this image, twice ({death}); to try again, with more memory where that"
+                        " was short, delete the manifest of its chunk"
+                    )
+                    results[image.image_id] = worker.ask(image, reason)
+            made_by = worker.made_by
+        finally:
+            worker.end()
+        entries, timings = zip(*(results[image.image_id] for image in images), strict=True) if images else ((), ())
+        return made_by, list(entries), list(timings)
+
+
+class _Died(Exception):
+    """The process is gone; the message says how."""
+
+
+class _Worker:
+    """A process that segments one image at a time."""
+
+    def __init__(self, segmenter: Segmenter, n_images: int) -> None:
+        # spawn: a fork of a process with threads may hang
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process: BaseProcess = context.Process(target=_work, args=(theirs, segmenter, n_images), daemon=True)
+        self._process.start()
+        theirs.close()
+        try:
+            self.made_by: MadeBy = self._answer()
+        except _Died as death:
+            raise ModelError(
+                f"{segmenter.method.name}: the process died while the method was loaded ({death})"
+            ) from None
+
+    def ask(self, image: StudyImage, failure: str = "") -> tuple[ManifestEntry, Timing]:
+        """Segment an image, or record why it failed."""
+        try:
+            self._connection.send((image, failure))
+        except OSError as error:
+            raise _Died(self._how()) from error
+        answer: tuple[ManifestEntry, Timing] = self._answer()
+        return answer
+
+    def end(self) -> None:
+        """End the process."""
+        self._connection.close()
+        self._process.join(timeout=10)
+        if self._process.is_alive():
+            self._process.kill()
+
+    def _answer(self):  # type: ignore[no-untyped-def]  # what was asked for
+        try:
+            answer = self._connection.recv()
+        except (EOFError, ConnectionResetError) as error:
+            raise _Died(self._how()) from error
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _how(self) -> str:
+        """Say how the process ended."""
+        self._process.join()
+        code = self._process.exitcode or 0
+        if code >= 0:
+            return f"exit code {code}"
+        name = signal.Signals(-code).name
+        return f"{name}, as when memory runs out" if name == "SIGKILL" else f"{name}, a crash in compiled code"
+
+
+def _work(connection: Connection, segmenter: Segmenter, n_images: int) -> None:
+    """Make the method ready, then segment what is sent until the other side is gone."""
+    try:
+        method = segmenter.method.prepare(device=segmenter.device, threads=segmenter.threads)
+        connection.send(method.made_by)
+        progress = Progress(n_images)
+        while True:
+            image, failure = connection.recv()
+            if failure:
+                connection.send(record_failure(image, segmenter.folder, method, failure))
+                continue
+            entries, timings = segment_images([image], segmenter.folder, method, progress)
+            connection.send((entries[0], timings[0]))
+    except EOFError:
+        return
+    except Exception as error:
+        connection.send(error)

@@ -1,0 +1,263 @@
+"""The table of areas by level that a study writes: labels found, carried between images, doubted, and used."""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import made_study
+import numpy as np
+import pytest
+
+from spineseg.cli import main
+from spineseg.errors import InputError
+from spineseg.study.configuration import make_configuration
+from spineseg.study.levels import measure_levels
+from spineseg.studyfolder.csa import CsaRow, read_csa, write_csa
+from spineseg.studyfolder.decisions import KeptRow, write_kept
+from spineseg.studyfolder.layout import Stage
+from spineseg.studyfolder.tables import Identity
+from spineseg.writing import write_json
+
+RADIUS_MM = 4.5
+ZOOMS = {"T2w": (0.5, 0.5, 2.0), "T2star": (0.4, 0.4, 5.0), "T1w": (0.8, 0.8, 0.8)}
+TOP_MM, STEP_MM = 60.0, 17.0  # of disc 3 (C2/C3) in the scanner, and the way to the next
+DISCS = (3, 4, 5)
+
+
+def area(z):
+    """The cord's area at a height in the scanner: it grows downwards."""
+    return np.pi * RADIUS_MM**2 * (1 + (TOP_MM - z) / 200)
+
+
+def cord(suffix, moved_mm=0.0, span_mm=120.0):
+    """A cord with partial volumes in the scanner, and its affine; the field of view ends at `span_mm`."""
+    zooms = np.array(ZOOMS[suffix])
+    shape = np.ceil(np.array([40.0, 40.0, span_mm]) / zooms).astype(int)
+    affine = np.diag([-zooms[0], zooms[1], zooms[2], 1.0])
+    affine[:3, 3] = [20.0, -20.0, -10.0]
+    fine = 5
+    x, y = ((np.arange(shape[a] * fine) + 0.5) / fine - 0.5 for a in (0, 1))
+    x, y = 20.0 - zooms[0] * x - moved_mm, zooms[1] * y - 20.0
+    distance = (x[:, None] ** 2 + y**2)[..., None]
+    z = affine[2, 3] + zooms[2] * np.arange(shape[2])
+    inside = np.stack([distance[..., 0] < area(one) / np.pi for one in z], axis=2)
+    return inside.reshape(shape[0], fine, shape[1], fine, -1).mean(axis=(1, 3)), affine
+
+
+def disc_labels(suffix, values=DISCS):
+    """One voxel per disc, 12 mm in front of the cord."""
+    mask, affine = cord(suffix)
+    labels = np.zeros(mask.shape, np.uint8)
+    for n, value in enumerate(values):
+        at = np.linalg.inv(affine) @ [0.0, 12.0, TOP_MM - STEP_MM * n, 1.0]
+        labels[tuple(np.rint(at[:3]).astype(int))] = value
+    return labels, affine
+
+
+def level_truth(n=0):
+    """Mean area between two discs of T2w: the heights of the voxels that were marked."""
+    _, affine = cord("T2w")
+    tops = [np.rint((TOP_MM - STEP_MM * i - affine[2, 3]) / 2.0) * 2.0 + affine[2, 3] for i in (n, n + 1)]
+    return area(np.mean(tops))
+
+
+class Study:
+    """A study whose masks are kept already."""
+
+    def __init__(self, root):
+        self.folder = made_study.study_folder(root)
+        self.bids = root / "bids"
+        self.bids.mkdir()
+        self.images, self.kept = [], []
+
+    def add(self, suffix="T2w", subject="01", **changes):
+        """Add an image with its kept mask."""
+        image = made_study.study_image(subject, suffix)
+        data, affine = cord(suffix, **changes)
+        path = made_study.save_nifti(self.folder.kept_mask(image), data, affine, np.float32)
+        self.images.append(image)
+        row = {"method": "propseg", "status": "ok", "mask": self.folder.relative(path)}
+        self.kept.append(KeptRow(image.image_id, subject, "", image.contrast, **row))
+        return self
+
+    def label(self, data, affine, end="_label-discs_dlabel", subject="01", suffix="T2w"):
+        """Add a file of labels."""
+        path = self.bids / "derivatives" / "labels" / f"sub-{subject}" / "anat" / f"sub-{subject}_{suffix}{end}.nii.gz"
+        made_study.save_nifti(path, data, affine)
+        return self
+
+    def config(self, **config):
+        """Write the tables that the step reads; return the configuration."""
+        made_study.write_index(self.folder, self.images)
+        write_kept(self.folder.kept(Stage.ALL), self.kept)
+        return make_configuration({"dataset": "demo", "bids_dir": str(self.bids)} | config)
+
+    def measure(self, **config):
+        """Measure."""
+        return measure_levels(self.folder, Stage.ALL, self.config(**config))
+
+
+@pytest.fixture
+def study(tmp_path):
+    return Study(tmp_path)
+
+
+@pytest.mark.parametrize("end", ["_label-discs_dlabel", "_labels-disc-manual", "_labels-disc", "_seg_labeled_discs"])
+def test_one_labelled_image_serves_all_of_its_session(study, end):
+    for suffix in ZOOMS:
+        study.add(suffix)
+    rows = study.label(*disc_labels("T2w"), end).measure(levels=["C3"])
+    assert [row.image.suffix for row in rows] == list(ZOOMS)
+    for row in rows:
+        assert row.values["csa_mm2"] == pytest.approx(level_truth(), rel=0.01)
+        assert row.values["level_coverage"] == pytest.approx(1.0)
+        assert row.levels_distance_mm == pytest.approx(0.0, abs=0.05)
+        assert row.levels_from.endswith(f"sub-01_T2w{end}.nii.gz")
+        assert row.flags == ()
+
+
+@pytest.mark.parametrize("end", ["_label-spine_dseg", "_seg_labeled", "_label-SC_seg_labeled"])
+def test_a_labelled_cord_serves_all_as_well(study, end):
+    mask, affine = cord("T2w")
+    z = affine[2, 3] + 2.0 * np.arange(mask.shape[2])
+    level = np.select([z > TOP_MM, z > TOP_MM - STEP_MM, z > TOP_MM - 2 * STEP_MM], [2, 3, 4], 5)
+    for suffix in ZOOMS:
+        study.add(suffix)
+    rows = study.label((mask > 0.5) * level, affine, end).measure(levels=["C3"])
+    for row in rows:
+        assert row.values["csa_mm2"] == pytest.approx(level_truth(), rel=0.01)
+        assert row.values["level_coverage"] == 1.0
+
+
+def test_a_person_who_has_moved_is_doubted(study):
+    study.add("T2w").add("T2star", moved_mm=6.0)
+    own, other = study.label(*disc_labels("T2w")).measure(levels=["C3"])
+    assert own.flags == ()
+    assert other.flags == ("doubted",)
+    assert other.levels_distance_mm == pytest.approx(6.0, abs=0.1)
+    assert "6.0 mm away" in other.note
+    assert "sub-01_T2w" in other.note
+
+
+def test_levels_of_an_image_outside_the_study_are_doubted(study):
+    (row,) = study.add("T2star").label(*disc_labels("T2w")).measure(levels=["C3"])
+    assert row.flags == ("doubted",)
+    assert "could not be compared" in row.note
+
+
+def test_a_level_that_leaves_the_field_of_view_is_flagged(study):
+    span = 10.0 + TOP_MM - STEP_MM + 9.0  # about half of C3
+    full, cut = study.add("T2w").add("T1w", span_mm=span).label(*disc_labels("T2w")).measure(levels=["C3"])
+    assert full.flags == ()
+    assert cut.flags == ("coverage",)
+    assert cut.values["level_coverage"] == pytest.approx(0.5, abs=0.1)
+
+
+def test_without_a_request_each_level_has_a_row_and_ends_are_said(study):
+    rows = study.add().label(*disc_labels("T2w")).measure()
+    assert [row.level for row in rows] == ["C5", "C4", "C3", "C2"]
+    assert [row.flags for row in rows] == [("unbounded",), (), (), ("unbounded",)]
+
+
+def test_without_labels_the_whole_mask_is_measured(study):
+    (row,) = study.add().measure()
+    assert row.level == ""
+    assert row.n_slices == 60
+    assert row.flags == ()
+
+
+SWAPPED = (3, 5, 4)
+PROBLEMS = {
+    "no labels": (None, "no labels of levels for sub-01"),
+    "one disc": (disc_labels("T2w", (3,)), "only disc 3"),
+    "swapped order": (disc_labels("T2w", SWAPPED), "swap their values"),
+    "empty": ((np.zeros((80, 80, 60)), cord("T2w")[1]), "found no label"),
+    "other levels": (disc_labels("T2w", (9, 10, 11)), "expected level C3"),
+}
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_each_mistake_has_its_line_and_stops_nobody_else(study, name):
+    labels, words = PROBLEMS[name]
+    study.add().add(subject="02").label(*disc_labels("T2w"), subject="02")
+    if labels:
+        study.label(*labels)
+    bad, good = study.measure(levels=["C3"])
+    assert words in bad.note
+    assert bad.flags == ("unmeasured",)
+    assert bad.level == "C3"
+    assert not bad.values
+    assert good.flags == ()
+
+
+def test_a_missing_disc_joins_what_it_separates(study):
+    labels, affine = disc_labels("T2w")
+    (row,) = study.add().label(np.where(labels == 4, 0, labels), affine).measure(levels=["C3"])
+    assert row.level == "C3-C4"
+    assert row.flags == ("joined",)
+    assert "disc 4 is missing" in row.note
+    assert row.values["level_coverage"] == pytest.approx(1.0)
+
+
+def test_the_command_writes_what_statistics_and_sct_scripts_read(study):
+    (study.bids / "participants.tsv").write_text("participant_id\tage\tsex\nsub-01\t30\tF\nsub-02\tn/a\tM\n")
+    marks = study.bids / "marks.json"
+    one = {"image": "sub-02_T2w", "method": "propseg", "mark": "fail", "rater": "AB", "reason": "leak"}
+    write_json(marks, {"marks": [one]})
+    for subject in ("01", "02"):
+        study.add(subject=subject).label(*disc_labels("T2w"), subject=subject)
+    config = study.config(levels=["C3", "C2/C3"], columns=["age", "sex"], marks=str(marks))
+    write_json(study.folder.configuration, config.document)
+    assert main(["levels-table", "-results", str(study.folder.root)]) == 0
+    rows = read_csa(study.folder.csa(Stage.ALL))
+    assert [(row.image.subject, row.level) for row in rows] == [(s, v) for s in ("01", "02") for v in ("C3", "C2/C3")]
+    assert dict(rows[0].participant) == {"age": "30", "sex": "F"}
+    assert dict(rows[2].participant) == {"sex": "M"}
+    assert rows[2].flags == ("failed",)
+    assert rows[2].mark == "fail by AB: leak"
+    assert not rows[2].corrected
+    with (study.folder.sct_tables(Stage.ALL) / "csa-SC_T2w.csv").open() as stream:
+        sct = list(csv.DictReader(stream))
+    assert [row["VertLevel"] for row in sct] == ["3", "", "3", ""]
+    assert float(sct[0]["MEAN(area)"]) == pytest.approx(rows[0].values["csa_mm2"], rel=1e-5)
+    assert sct[0]["Filename"].endswith("sub-01_T2w_label-SC_seg.nii.gz")
+
+
+def test_a_column_that_is_not_there_is_named(study):
+    with pytest.raises(InputError, match=r"config key 'columns': .*participants\.tsv has no column 'age'"):
+        study.add().measure(columns=["age"])
+
+
+@pytest.mark.parametrize("text", ["C3-C2", "X1", "C2/C5"])
+def test_a_level_that_cannot_be_read_is_named_before_the_study(text):
+    with pytest.raises(InputError, match="config key 'levels': levels"):
+        make_configuration({"dataset": "demo", "levels": [text]})
+
+
+def test_the_statistics_of_the_docs(tmp_path, monkeypatch):
+    """The code of docs/measures.md finds the difference between groups and the effect of age in rows made with them."""
+    rng = np.random.default_rng(1)
+    rows = []
+    for n in range(40):
+        age, group = float(rng.integers(20, 80)), ("control", "patient")[n % 2]
+        true = 80 - 0.1 * age - 6 * (n % 2)
+        for run, off in (("1", 0.5), ("2", -0.5)):
+            image = Identity(f"sub-{n:02d}_run-{run}_T2w", f"{n:02d}", "", run, "T2w", "t2")
+            columns = {"group": group, "age": f"{age:g}"}
+            rows.append(
+                CsaRow(image, "propseg", "C2-C3", n_slices=10, values={"csa_mm2": true + off}, participant=columns)
+            )
+        rows.append(replace(rows[-1], values={"csa_mm2": 500.0}, flags=("doubted",)))
+        rows.append(replace(rows[-1], level="C4", values={"csa_mm2": 500.0}, flags=()))
+    write_csa(tmp_path / "csa.tsv", rows, ["group", "age"])
+    text = (Path(__file__).parents[1] / "docs" / "measures.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(code.strip().splitlines()) <= 10
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(code, names)
+    assert names["effects"]["age"] == pytest.approx(-0.1, abs=1e-3)
+    assert names["effects"]["group_patient"] == pytest.approx(-6, abs=1e-2)
