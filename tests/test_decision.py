@@ -434,11 +434,11 @@ class TestRepeats:
         return pilot
 
     def test_declared_runs_rule(self, pilot):
-        d = self.runs(pilot, 20, {"propseg": 6.0, "deepseg": 1.0}).decide(repeats={"by": "run"})
+        d = self.runs(pilot, 30, {"propseg": 8.0, "deepseg": 1.0}).decide(repeats={"by": "run"})
         assert (d["method"], d["verdict"], d["endpoint"]) == ("deepseg", "clear", "repeats")
         found = d["reliability"]["propseg"]
-        assert found["n_repeated"] == 20
-        assert found["repeat_sd_pct"] == pytest.approx(6, rel=0.4)
+        assert found["n_repeated"] == 30
+        assert found["repeat_sd_pct"] == pytest.approx(8, rel=0.4)
         assert found["repeat_sd_ci95"][0] < found["repeat_sd_pct"] < found["repeat_sd_ci95"][1]
         factor = found["smallest_detectable_change_pct"] / found["repeat_sd_pct"]
         assert factor == pytest.approx(1.96 * 2**0.5, rel=1e-4)

@@ -14,19 +14,16 @@ RULE, REPORT = 0.90, 0.95
 FLOOR_MARGINS = 3.0
 """The SD between people is never taken as smaller than this many margins. A small pilot that shows no spread has not
 seen the tail yet: a method that is better by 0.015 in 88 % and fails by 0.235 in the rest looks perfectly steady in
-half of the pilots of six people. Three margins are an ordinary spread (0.03 Dice); `benchmarks/decision_operating.py`
-shows the effect."""
+half of the pilots of six people. Three margins are an ordinary spread (0.03 Dice)."""
 
 TINY_SD = 0.02
 """Least SD of an area error, in margins: far below what masks of voxels can show."""
 
 LONG_TAIL = 1.5
-"""Factor on the skewness of a sample, beside the usual one for its size: the sample of a long tail shows too little of
-it. Without it a lognormal tail is called clear in 5.3 % of pilots of twenty (`benchmarks/decision_operating.py`)."""
+"""Factor on a sample's skewness: of a long tail it shows too little (lognormal: 5.3 % wrong at n 20 without it)."""
 
 SQUARES = 1.2
-"""Factor on the variance of a log ratio of SDs: squares of errors are skewed, and on the margin the interval of first
-order is exceeded in 6 to 8 % instead of 5 (`benchmarks/decision_operating.py`)."""
+"""Factor on the variance of a log ratio of SDs: squares are skewed (6 to 8 % wrong on the margin without it)."""
 
 MIN_STRATUM = 3
 """People from which on a contrast is a stratum of its own: two give no idea of their spread."""
@@ -303,10 +300,6 @@ def paired_share_limits(better: float, worse: float, n: float, level: float = RU
     n : float
         People.
 
-    Returns
-    -------
-    low, high : float
-
     Notes
     -----
     The exact limits of both shares, put together by their squares [1]_ with the correlation of exclusive shares: with
@@ -383,7 +376,8 @@ def sd_limits(sd: float, df: float, level: float = REPORT) -> tuple[float, float
     if not df > 0 or not np.isfinite(sd):
         return float("nan"), float("nan")
     tail = (1 - level) / 2
-    return float(sd * (df / chi2.ppf(1 - tail, df)) ** 0.5), float(sd * (df / chi2.ppf(tail, df)) ** 0.5)
+    low, high = sd * (df / chi2.ppf([1 - tail, tail], df)) ** 0.5
+    return float(low), float(high)
 
 
 def paired_share_probabilities(better: float, worse: float, n: float, margin: float) -> tuple[float, float, float]:

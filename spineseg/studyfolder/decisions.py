@@ -133,16 +133,7 @@ def decided_method(path: str | Path) -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """``plan.json``: what was planned of the decision before its first image was segmented.
-
-    Parameters
-    ----------
-    content : mapping
-    sha256 : str
-        Of the content.
-    before_pilot : bool
-        False where images had been segmented already.
-    """
+    """``plan.json``: what was planned of the decision; `before_pilot` is false where images had been segmented."""
 
     content: Mapping[str, Any]
     sha256: str
