@@ -35,6 +35,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile rules workflow
+	$(BIN)/mypy
 	$(BIN)/snakemake --lint
 
 test: check

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -86,7 +87,7 @@ def test_a_bad_image_does_not_stop_the_others(tmp_path, monkeypatch, capsys):
 def test_doctor_reports_versions_and_weights(capsys):
     assert main(["doctor", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
-    assert facts["missing"] == []
+    assert facts["problems"] == []
     assert facts["propseg weights"]
     assert facts["deepseg weights"]
 
@@ -107,3 +108,61 @@ def test_no_command_reads_the_rest_of_a_word_as_a_value(command, capsys):
 def test_negative_numbers_and_equal_signs_are_values():
     args = build_parser("propseg").parse_args(["-i", "x.nii", "-c=t2", "-init", "-0.5", "-d", "-3"])
     assert (args.c, args.init, args.distance_weight) == ("t2", -0.5, -3)
+
+
+def run_doctor(capsys, *options):
+    code = main(["doctor", "--json", *options])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_doctor_runs_both_methods(capsys):
+    code, facts = run_doctor(capsys)
+    assert (code, facts["problems"]) == (0, [])
+    for name in ("propseg", "deepseg"):
+        assert float(facts[name].split()[1]) > 0.85
+
+
+def test_doctor_finds_a_full_disk(capsys, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(total=1 << 40, used=1 << 40, free=3 << 20))
+    code, facts = run_doctor(capsys)
+    assert code == 2
+    assert "has 3 MiB left" in facts["problems"][0]
+
+
+def test_doctor_finds_wrong_and_missing_weights(capsys, monkeypatch, tmp_path):
+    from spineseg import provenance
+
+    for file in provenance.WEIGHTS_DIR.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    wrong = tmp_path / "optic_t1.safetensors"
+    wrong.write_bytes(wrong.read_bytes()[:-1] + b"x")
+    (tmp_path / "quality.json").unlink()
+    monkeypatch.setattr(provenance, "WEIGHTS_DIR", tmp_path)
+    code, facts = run_doctor(capsys, "-quick")
+    assert code == 2
+    assert "weights optic_t1.safetensors are not those that were shipped: install spineseg again" in facts["problems"]
+    assert "weights quality.json are missing: install spineseg again" in facts["problems"]
+
+
+@pytest.mark.parametrize("package", ["torch", "h5py"])
+def test_doctor_finds_a_broken_library(capsys, monkeypatch, package):
+    import importlib
+
+    real = importlib.import_module
+
+    def load(name, *rest):
+        if name == package:
+            raise ImportError("libsomething.so.3: no such file")
+        return real(name, *rest)
+
+    monkeypatch.setattr(importlib, "import_module", load)
+    code, facts = run_doctor(capsys, "-quick")
+    assert code == 2
+    assert facts["problems"] == [f"{package} does not work (ImportError: libsomething.so.3: no such file): make setup"]
+
+
+def test_every_shipped_weight_has_its_checksum():
+    from spineseg.provenance import WEIGHTS_DIR
+
+    listed = {line.partition("  ")[2] for line in (WEIGHTS_DIR / "SHA256SUMS").read_text().splitlines()}
+    assert listed == {file.name for file in WEIGHTS_DIR.iterdir() if file.suffix in (".safetensors", ".json")}

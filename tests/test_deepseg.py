@@ -451,6 +451,19 @@ def test_clean_up_keeps_the_central_piece_and_fills():
     assert (soft[:, :, 4][mask[:, :, 4]] >= 0.5).all()
 
 
+@pytest.mark.parametrize(("missing", "bridged"), [(19, True), (20, False)])
+def test_a_gap_is_bridged_up_to_the_height_of_a_vertebra(missing, bridged):
+    """20 mm from slice to slice, in slices of 1 mm; runs count as one cord up to a gap of 20 slices."""
+    prob = np.repeat(0.9 * disc((30, 30), (15, 15), 5)[:, :, None].astype(np.float32), 60, axis=2)
+    prob[:, :, 20 : 20 + missing] = 0
+    mask, _, notes = clean_mask(prob, 0.5, np.full((60, 2), 15.0), np.arange(60), np.array([1.0, 1, 1]))
+    assert mask.any(axis=(0, 1)).all() == bridged
+    assert len(notes) == 1
+    found = np.ones(80, bool)
+    found[4 : 5 + missing] = False  # four slices alone are too short to be a cord of their own
+    assert cleanup.find_unsure_slices(found, np.full(80, 0.1), 1.0)[:4].any() != bridged
+
+
 def test_unsure_ends_and_far_runs_are_no_cord():
     found, doubt = np.ones(100, bool), np.full(100, 0.1)
     found[30:60] = False  # a gap that is too long to bridge

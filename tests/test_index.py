@@ -301,6 +301,29 @@ def test_new_subjects_do_not_change_a_drawn_pilot(subjects, added, n):
     assert choose_pilot(subjects, other, Membership({}, first)) == choose_pilot(subjects, other)
 
 
+@given(
+    st.dictionaries(st.integers(0, 60).map(str), st.sets(st.sampled_from(["t1", "t2", "dwi"]), min_size=1), min_size=3),
+    st.integers(0, 50),
+)
+def test_a_drawn_pilot_has_every_contrast_and_stays(contrasts, seed):
+    choice = PilotChoice(n=3, seed=seed)  # as many as there are contrasts: it can always have them all
+    drawn = choose_pilot(contrasts, choice, None, contrasts)
+    assert set().union(*(contrasts[name] for name in drawn["subjects"])) == set().union(*contrasts.values())
+    assert len(drawn["subjects"]) == 3
+    assert choose_pilot(contrasts, choice, Membership({}, drawn), contrasts) == drawn
+    plain = choose_pilot(contrasts, choice)
+    if set().union(*(contrasts[name] for name in plain["subjects"])) == set().union(*contrasts.values()):
+        assert drawn == plain  # the draw of a study that needs no change is what it was
+
+
+def test_a_contrast_that_the_pilot_lacks_is_named(tmp_path):
+    root = make_dataset(tmp_path, "sub-01/anat/sub-01_T2w.nii.gz", "sub-02/anat/sub-02_T1w.nii.gz")
+    said = "warning: no image of the pilot is t1; the decision says nothing of it"
+    assert said in summarise_index(index(root, pilot={"subjects": ["01"]})[0])
+    drawn, _ = index(root, pilot={"subjects": {"n": 2, "seed": 1}})
+    assert "no image of the pilot" not in summarise_index(drawn)
+
+
 POINTER = b"/annex/objects/MD5E-s10--0123456789abcdef0123456789abcdef.nii.gz\n"
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 10\n"
 
@@ -426,3 +449,13 @@ def test_blanks_of_other_kinds_in_a_path_of_a_table_stay(tmp_path, name):
     write_images(tmp_path / "x.tsv", images)
     assert read_images(tmp_path / "x.tsv") == images
     assert Path(images[0].path).is_file()
+
+
+def test_a_folder_that_is_named_as_an_image_is_listed_with_its_reason(tmp_path):
+    make_dataset(tmp_path, "sub-01/anat/sub-01_T2w.nii.gz")
+    (tmp_path / "sub-02" / "anat" / "sub-02_T2w.nii.gz").mkdir(parents=True)
+    os.mkfifo(tmp_path / "sub-01" / "anat" / "sub-01_T1w.nii.gz")
+    reasons = {image.image_id: image.reason for image in index(tmp_path)[0]}
+    assert reasons.pop("sub-01_T2w") == ""
+    assert reasons.keys() == {"sub-01_T1w", "sub-02_T2w"}
+    assert set(reasons.values()) == {"a folder or a pipe, no file, in spite of its name"}

@@ -317,3 +317,26 @@ def test_native_slice_numbers(tmp_path):
     page = draw_files(tmp_path / "qc", image, save_nifti(tmp_path / "x_seg.nii.gz", mask, affine), method="m")
     name = page_data(page)["entries"][0]["id"]
     assert detail_of(tmp_path / "qc", name)["native"] == {"axis": 2, "flipped": True}
+
+
+def test_the_page_has_a_policy_that_allows_its_own_script_only(tmp_path):
+    import base64
+    import hashlib
+    import re
+
+    from spineseg.report.page import POLICY
+    from spineseg.report.qc_page import build_index
+
+    page = build_index(tmp_path).read_text()
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1].replace("&#39;", "'")
+    scripts = re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
+    assert len(scripts) == 1
+    assert f"script-src 'sha256-{digest}' file: 'self';" in policy
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe-inline" not in policy.split("style-src")[0]
+    assert "unsafe-eval" not in policy
+    assert not re.search(r"\son[a-z]+=", page.replace(scripts[0], ""))
+    for words in ("http:", "https:", "*"):
+        assert words not in policy
+        assert words not in POLICY

@@ -6,7 +6,9 @@ import errno
 import gzip
 import hashlib
 import os
+import re
 import tempfile
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -16,7 +18,7 @@ import pytest
 from spineseg.cli import main
 from spineseg.errors import InputError
 from spineseg.methods import segment_file
-from spineseg.writing import check_writable, compress, write_bytes
+from spineseg.writing import check_writable, compress, open_whole, sweep, write_bytes
 
 
 def test_compressed_bytes_are_pinned():
@@ -147,3 +149,48 @@ def test_short_memory_is_one_line(image, capsys, monkeypatch):
 def test_names_with_line_breaks_and_codes_stay_one_line(image, capsys):
     assert main(["dice", "-i", "no\nsuch\x1b[31m.nii", "-d", "m.nii.gz"]) == 2
     assert capsys.readouterr().err == "spineseg dice: error: no\\nsuch\\x1b[31m.nii: no such file\n"
+
+
+def test_what_killed_runs_leave_is_swept_and_nothing_else(tmp_path, monkeypatch):
+    with open_whole(tmp_path / "live") as stream:  # a writer at work, old as it may look
+        stream.write(b"x")
+        stream.flush()
+        live = next(tmp_path.glob(".live*-tmp"))
+        dead = tmp_path / live.name.replace("live", "dead")
+        dead.write_bytes(b"x")
+        other = tmp_path / re.sub(r"[.][A-Za-z0-9]+-", ".otherhost-", dead.name, count=1)
+        other.write_bytes(b"x")
+        ancient = tmp_path / other.name.replace("dead", "ancient")
+        ancient.write_bytes(b"x")
+        (tmp_path / ".mine.tmp").write_bytes(b"x")
+        assert sweep(tmp_path) == 0  # too young
+        old = time.time() - 60
+        for file in tmp_path.iterdir():
+            os.utime(file, (old, old))
+        os.utime(ancient, (old - 8 * 86400, old - 8 * 86400))
+        assert sweep(tmp_path) == 2
+        assert {p.name for p in tmp_path.iterdir()} == {live.name, other.name, ".mine.tmp"}
+    assert (tmp_path / "live").read_bytes() == b"x"
+    assert sweep(tmp_path / "gone") == 0
+
+
+def test_rows_that_cannot_be_added_leave_the_table_whole(image, capsys, monkeypatch):
+    assert main(["csa", "-i", "m.nii.gz", "-o", "t.csv", "-append", "1"]) == 0
+    before = Path("t.csv").read_bytes()
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+    assert main(["csa", "-i", "m.nii.gz", "-o", "t.csv", "-append", "1"]) == 2
+    assert Path("t.csv").read_bytes() == before
+    assert "No space left" in capsys.readouterr().err
+
+
+def test_a_label_is_named_for_csa_and_qc(image, capsys):
+    data = np.zeros((30, 30, 5), np.uint8)
+    data[5:15, 5:15], data[20:25, 20:25] = 1, 2
+    nib.save(nib.Nifti1Image(data, np.diag([-1, 1, 5, 1.0])), "l.nii.gz")
+    assert main(["csa", "-i", "l.nii.gz"]) == 2
+    assert main(["csa", "-i", "l.nii.gz", "-label", "2"]) == 0
+    assert main(["qc", "-i", image, "-s", "l.nii.gz", "-c", "t2", "-label", "2"]) == 0
+    assert main(["qc", "-i", image, "-s", "l.nii.gz", "-c", "t2"]) == 2
+    Path("bad.nii.gz").write_bytes(b"x")
+    assert main(["qc", "-i", image, "-s", "l.nii.gz", "-c", "t2", "-label", "2", "-d", "bad.nii.gz"]) == 2
+    assert "bad.nii.gz" in capsys.readouterr().err

@@ -22,8 +22,9 @@ from safetensors.numpy import save
 from spineseg.centerline.hog import N_FEATURES, double_scores, halve_slices, score_slices
 from spineseg.centerline.slabs import Slabs, make_slabs
 from spineseg.contrasts import CONTRASTS
-from spineseg.errors import InputError, ModelError
+from spineseg.errors import InputError, ModelError, one_line
 from spineseg.provenance import WEIGHTS_DIR
+from spineseg.reading import read_text
 from spineseg.volume import Volume
 from spineseg.writing import write_bytes
 
@@ -34,6 +35,9 @@ PERCENTILES = (0.5, 99.8)
 
 SLAB_MM = 3.0
 """Thickness up to which our models average slices: a cord moves by less than a pixel over it, at slopes up to 1/3."""
+
+MAX_SLAB_MM = 100.0
+"""Thicker slabs than any are damage."""
 
 OPENCV_LAYOUT: dict[str, list[float]] = {
     "winSize": [32, 32],
@@ -113,21 +117,32 @@ def load_detector(contrast: str, path: str | Path | None = None) -> Detector:
         with safe_open(file, framework="numpy") as stream:
             about = json.loads((stream.metadata() or {}).get("about", "{}"))
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118  # no dict
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"{file}: expected safetensors, found damage ({error}); train or copy it again") from error
+        if not isinstance(about, dict):
+            raise ValueError(f"its description is {str(about)[:40]!r}")
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        reason = one_line(error)[:120]
+        raise ModelError(f"{file}: expected safetensors, found damage ({reason}); train or copy it again") from error
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     if about.get("format") != FORMAT or set(shapes.values()) != {(N_FEATURES,)} or "weights" not in shapes:
         raise ModelError(f"{file}: expected a model of format {FORMAT}, found {about.get('format')!r}")
-    return Detector(
-        weights=tensors["weights"],
-        wide_weights=tensors.get("wide_weights"),
-        bias=float(about["bias"]),
-        contrast=about["contrast"],
-        threshold=float(about["threshold"]),
-        percentiles=tuple(about["percentiles"]),
-        slab_mm=float(about["slab_mm"]),
-        smooth=bool(about["smooth"]),
-    )
+    try:
+        numbers = {name: float(about[name]) for name in ("bias", "threshold", "slab_mm")}
+        low, high = map(float, about["percentiles"])
+        arrays = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
+        finite = all(np.isfinite(part).all() for part in (*arrays.values(), *numbers.values()))
+        if not finite or not 0 <= low < high <= 100 or not 0 <= numbers["slab_mm"] <= MAX_SLAB_MM:
+            raise ValueError("numbers that are not finite or out of range")
+        return Detector(
+            weights=arrays["weights"],
+            wide_weights=arrays.get("wide_weights"),
+            contrast=about["contrast"],
+            percentiles=(low, high),
+            smooth=bool(about["smooth"]),
+            **numbers,
+        )
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        reason = one_line(error)[:120]
+        raise ModelError(f"{file}: expected a whole model, found another ({reason}); train or copy it again") from error
 
 
 def save_detector(path: str | Path, detector: Detector, about: dict | None = None) -> None:
@@ -143,7 +158,7 @@ def save_detector(path: str | Path, detector: Detector, about: dict | None = Non
 
 def _load_opencv(path: Path) -> Detector:
     """Read HOG and SVM of OpenCV's FileStorage, whose first line no YAML reader takes; OptiC's preparation."""
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = read_text(path, "an OpenCV HOG model")
     number = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
     for name, expected in OPENCV_LAYOUT.items():
         found = re.search(rf"\b{name}:\s*(\[[^\]]*\]|\S+)", text)

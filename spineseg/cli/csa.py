@@ -20,13 +20,14 @@ or slice by slice.
 
 Slices count from 0 at the inferior end, whatever the file's orientation. Areas are
 corrected for the angle between cord and slice; a slice whose angle is beyond 30 degrees
-is counted in the column 'tilted'. Soft masks count by their partial volumes."""
+is counted in the column 'tilted', one beyond 45 is left out of means. Soft masks count by their partial volumes."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("-i", type=Path, nargs="+", required=True, metavar="SEG", help="masks, binary or soft")
     parser.add_argument("-o", type=Path, metavar="FILE", help="write the table here: .csv with commas, else with tabs")
+    parser.add_argument("-label", type=int, metavar="N", help="the cord's label, where masks hold several")
     parser.add_argument("-append", type=int, choices=(0, 1), default=0, help="1: add the rows to FILE; default 0")
     parser.add_argument(
         "-perslice", type=int, choices=(0, 1), default=0, help="1: each slice, then mean, sd; default 0"
@@ -60,9 +61,11 @@ def run(args: argparse.Namespace) -> int:
     """Measure each mask, print or write the table."""
     from spineseg.metrics.table import TABLE_COLUMNS
     from spineseg.studyfolder.files import format_table
-    from spineseg.writing import write_text
+    from spineseg.writing import check_writable, write_text
 
     _check_arguments(args)
+    if args.o:
+        check_writable(args.o)
     rows = [row | {"file": path.name} for n, path in enumerate(args.i) for row in _measure(args, n)]
     if args.json:
         rows = [{name: _to_json(row.get(name)) for name in TABLE_COLUMNS} for row in rows]
@@ -112,7 +115,9 @@ def _measure(args: argparse.Namespace, n: int) -> list[dict[str, Any]]:
 
     path = args.i[n]
     requests = [parse_request(args.vert)] if args.vert else []
-    volume, grid = load_mask(path)
+    volume, grid = load_mask(path, label=args.label)
+    for note in grid.notes:
+        print(f"spineseg csa: warning: {note}", file=sys.stderr)
     labels = _file_of(args.vertfile or args.discfile, n)
     values = None if labels is None else load_labels(labels, grid)
     rows = measure_rows(
@@ -121,7 +126,7 @@ def _measure(args: argparse.Namespace, n: int) -> list[dict[str, Any]]:
         per="level" if args.perlevel else "slice" if args.perslice else "request",
         requests=requests,
         chosen=parse_slices(args.z, volume.shape[2]),
-        discs=find_discs(values, volume.zooms, str(labels)) if args.discfile else None,
+        discs=find_discs(values, volume.zooms, str(labels)) if args.discfile and values is not None else None,
         level_values=values if args.vertfile else None,
         junction=_read_junction(args, n, volume, grid),
         centers_mm=_read_centers(_file_of(args.centerline, n), volume, grid),
@@ -183,16 +188,25 @@ def _to_csv(text: str) -> str:
 def _append(path: Path, text: str) -> None:
     """Add the rows of a table to a file that may exist, whole even where several processes do so at once."""
     import fcntl
+    import os
+
+    from spineseg.reading import decode_text
 
     header, _, rows = text.partition("\n")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+", encoding="utf-8") as stream:
+        with path.open("a+b") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             stream.seek(0)
-            old = stream.read()
+            raw = stream.read()
+            old = decode_text(raw, path)
             if old and old.partition("\n")[0] != header:
                 raise InputError(f"{path}: expected the columns of this table, found others; choose another file")
-            stream.write(("" if old.endswith("\n") else "\n") + rows if old else text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be added to ({error}); choose another file") from error
+            try:
+                stream.write((("" if old.endswith("\n") else "\n") + rows if old else text).encode())
+                stream.flush()
+                os.fsync(stream.fileno())
+            except OSError:
+                os.truncate(path, len(raw))  # no half row
+                raise
+    except OSError as error:
+        raise InputError(f"{path}: cannot be added to ({error.strerror}); choose another file") from error

@@ -30,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     image.add_argument("-i", type=Path, metavar="IMG", help="image")
     image.add_argument("-s", type=Path, metavar="SEG", help="its mask")
     image.add_argument("-d", type=Path, metavar="REF", help="a reference mask to show with it")
+    image.add_argument("-label", type=int, metavar="N", help="the cord's label, where SEG holds several")
+    image.add_argument("-label-d", type=int, metavar="N", help="the same of REF")
     image.add_argument("-c", default="", metavar="CONTRAST", help="t1, t2, t2s or dwi")
     image.add_argument("-p", default="mask", metavar="NAME", help="method that made the mask; default: mask")
     image.add_argument("-qc", type=Path, default=Path("qc"), metavar="DIR", help="folder of the page; default qc")
@@ -86,6 +88,8 @@ def _add_image(args: argparse.Namespace) -> Path:
         method=args.p,
         contrast=contrast,
         reference=args.d,
+        label=args.label,
+        reference_label=args.label_d,
         dataset=args.qc_dataset,
         subject=args.qc_subject,
         command=args.command_line,

@@ -14,7 +14,7 @@ from safetensors.torch import save
 
 from spineseg.deepseg.network import UNet, UNetConfig, fold_batch_norm, to_channels_last
 from spineseg.deepseg.sct.networks import SctUNet
-from spineseg.errors import ModelError
+from spineseg.errors import ModelError, one_line
 from spineseg.provenance import WEIGHTS_DIR
 from spineseg.writing import write_bytes
 
@@ -22,6 +22,12 @@ STAGES = ("detect", "segment")
 SEGMENT_3D_NAME = "deepseg_segment_3d.safetensors"
 FORMAT = "spineseg-unet-1"
 """Written into each file; another value means another architecture or preprocessing."""
+
+MAX_COUNT = 4096
+"""Of feature maps, dilation or pixels: ours have up to 128."""
+
+MAX_VALUES = 100_000_000
+"""Of a network: ours have up to 2 million."""
 
 
 @dataclass(frozen=True)
@@ -100,19 +106,44 @@ def load_model(path: str | Path) -> tuple[UNet, dict[str, Any]]:
         with safe_open(path, framework="pt") as stream:
             metadata = stream.metadata() or {}
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (no __iter__)
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: expected weights in safetensors format ({error})") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"{path}: expected weights in safetensors format ({one_line(error)[:120]})") from error
     if metadata.get("format") != FORMAT:
         found = metadata.get("format", "no format entry")
         raise ModelError(f"{path}: expected weights of format {FORMAT}, found {found}; train them again")
-    settings = json.loads(metadata["config"])
-    settings["channels"], settings["dilations"] = map(tuple, (settings["channels"], settings["dilations"]))
-    model = UNet(UNetConfig(**settings))
+    try:
+        config = _read_config(metadata["config"])
+        provenance = json.loads(metadata["provenance"])
+        if sum(tensor.numel() for tensor in tensors.values()) > MAX_VALUES:
+            raise ValueError(f"more than {MAX_VALUES} values")
+        if not all(t.isfinite().all() for t in tensors.values()):
+            raise ValueError("values that are not finite")
+        with torch.device("meta"):  # shapes first: a damaged description could ask for any size
+            expected = {name: tuple(value.shape) for name, value in UNet(config).state_dict().items()}
+        if expected != {name: tuple(value.shape) for name, value in tensors.items()}:
+            raise ValueError("other tensors than its configuration has")
+    except (KeyError, TypeError, ValueError, RecursionError, RuntimeError) as error:
+        reason = one_line(error)[:120]
+        raise ModelError(f"{path}: expected whole weights, found damage ({reason}); copy them again") from error
+    model = UNet(config)
     try:
         model.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in tensors.items()})
     except RuntimeError as error:
         raise ModelError(f"{path}: its tensors do not fit its configuration; train it again") from error
-    return model.eval(), json.loads(metadata["provenance"])
+    return model.eval(), provenance
+
+
+def _read_config(text: str) -> UNetConfig:
+    """Read the description of a network; ValueError where it describes none."""
+    settings = json.loads(text)
+    settings["channels"], settings["dilations"] = map(tuple, (settings["channels"], settings["dilations"]))
+    config = UNetConfig(**settings)
+    counts = (*config.channels, *config.dilations, config.patch_px)
+    if not config.channels or not all(type(n) is int and 1 <= n <= MAX_COUNT for n in counts):
+        raise ValueError(f"channels, dilations or patch that are no whole numbers from 1 to {MAX_COUNT}")
+    if not 0.05 <= config.zoom_mm <= 30 or config.stage not in STAGES or config.kernel not in ("2d", "3d"):
+        raise ValueError("a pixel size, stage or kernel that no network has")
+    return config
 
 
 def default_weights() -> dict[str, Path]:

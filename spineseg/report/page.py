@@ -22,7 +22,7 @@ from spineseg.report.flags import BAD, LOOK, badness, find_flags
 from spineseg.report.frames import StudyTables, contrasts_of, frame_tables
 from spineseg.report.palette import print_color_of
 from spineseg.report.qc import entry_name
-from spineseg.report.qc_page import template_environment
+from spineseg.report.qc_page import content_policy, template_environment
 from spineseg.report.review import ReviewImage, StudyView, collect_reviews, read_stage
 from spineseg.report.verdict import probability_shares, word_verdict
 from spineseg.studyfolder.decisions import Decision, Lock
@@ -32,6 +32,9 @@ from spineseg.studyfolder.layout import Stage
 from spineseg.studyfolder.sidecars import NO_CORD
 from spineseg.version import find_version
 from spineseg.writing import write_text
+
+POLICY = content_policy("this.remove()", "'unsafe-hashes'")
+"""The only script of the page takes a picture away that is not there."""
 
 N_WORST = 8
 """Images shown with a picture at the top; the table below has all."""
@@ -111,7 +114,7 @@ def write_report(view: StudyView, paths: ReportPaths) -> Path:
         "advice": advise(decision, images, view.stage, qc),
         "qc": f"{qc}/index.html",
     }
-    write_text(paths.page, template_environment().get_template("report.html").render(context))
+    write_text(paths.page, template_environment().get_template("report.html").render(policy=POLICY, **context))
     return paths.page
 
 

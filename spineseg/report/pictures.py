@@ -57,9 +57,9 @@ def load_layers(review: ReviewImage) -> Layers:
     return Layers(volume, grid, masks, tuple(problems))
 
 
-def load_layer(path: str | Path, grid: NativeGrid) -> NDArray[np.bool_]:
+def load_layer(path: str | Path, grid: NativeGrid, label: int | None = None) -> NDArray[np.bool_]:
     """Load a mask, which may be soft, on the image's grid; InputError where it cannot be used."""
-    return load_mask(path, like=grid)[0].data >= MASK_THRESHOLD
+    return load_mask(path, like=grid, label=label)[0].data >= MASK_THRESHOLD
 
 
 def draw_image(review: ReviewImage, layers: Layers, qc_dir: Path, name: str) -> dict[str, Any]:

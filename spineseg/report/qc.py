@@ -309,6 +309,8 @@ def add_files(
     method: str,
     contrast: str,
     reference: Path | None = None,
+    label: int | None = None,
+    reference_label: int | None = None,
     dataset: str | None = None,
     subject: str | None = None,
     command: str = "",
@@ -321,8 +323,8 @@ def add_files(
         If the image, the mask or the reference cannot be read, or they do not share a grid.
     """
     volume, grid = load_image(image_path, contrast=contrast or None)
-    mask = pictures.load_layer(seg_path, grid)
-    drawn = None if reference is None else pictures.load_layer(reference, grid)
+    mask = pictures.load_layer(seg_path, grid, label)
+    drawn = None if reference is None else pictures.load_layer(reference, grid, reference_label)
     sidecar = read_sidecar(seg_path)
     status = "empty" if not mask.any() else sidecar.status if sidecar else "ok"
     notes = sidecar.notes if sidecar else ()

@@ -60,7 +60,10 @@ def index_images(
     for name in config.exceptions:
         if name not in known:
             raise InputError(f"config key 'exceptions.{name}': the study has no such image{closest(name, known)}")
-    pilot = choose_pilot((image.subject for image in included), config.pilot, earlier)
+    contrasts: dict[str, set[str]] = {}
+    for image in included:
+        contrasts.setdefault(image.subject, set()).add(image.contrast)
+    pilot = choose_pilot(contrasts, config.pilot, earlier, contrasts)
     if not pilot["subjects"]:
         raise InputError("config key 'pilot.subjects': none of these subjects has an image in the study")
     chosen = set(pilot["subjects"])
@@ -144,6 +147,8 @@ def summarise_index(images: Sequence[StudyImage]) -> str:
     shown = ", ".join(f"{count} {name}" for name, count in sorted(contrasts.items()))
     pilot = sum(image.pilot for image in included)
     lines = [f"{len(included)} of {len(images)} images of {people} participants ({shown}); {pilot} in the pilot"]
+    unseen = sorted(set(contrasts) - {image.contrast for image in included if image.pilot})
+    lines += [f"warning: no image of the pilot is {name}; the decision says nothing of it" for name in unseen]
     reasons = Counter(image.reason for image in images if not image.included)
     lines += [f"not included, {count}: {reason}" for reason, count in reasons.most_common()]
     absent = Counter(absent_content(image.reference) for image in included if image.reference)

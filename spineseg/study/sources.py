@@ -169,6 +169,8 @@ def _with_content(image: StudyImage) -> StudyImage:
         return image
     if why := absent_content(image.path):
         return replace(image, reason=why)
+    if not Path(image.path).is_file():
+        return replace(image, reason="a folder or a pipe, no file, in spite of its name")
     if image.bval and (why := absent_content(image.bval)):
         return replace(image, reason=f"its b-values: {why}")
     return image

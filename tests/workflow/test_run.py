@@ -247,7 +247,7 @@ def test_kill_and_resume(people, tmp_path):
     study.run()
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert (study.results / "report.html").is_file()
-    assert not list(study.results.rglob(".*.tmp"))
+    assert not list(study.results.rglob(".*-tmp"))
 
 
 def sidecars(study: Study) -> list[Path]:

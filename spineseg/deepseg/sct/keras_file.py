@@ -35,14 +35,17 @@ def read_keras_layers(path: Path) -> dict[str, Layers]:
     """
     import h5py  # slow to import, and only these files need it
 
+    n_values = 0
     found: dict[tuple[str, int], dict[str, NDArray[np.float32]]] = {}
 
     def collect(name: str, item: Dataset | h5py.Group) -> None:
+        nonlocal n_values
         parts = name.split("/")
         named = LAYER_NAME.fullmatch(parts[0])
         if named and isinstance(item, h5py.Dataset):
-            if item.size > MAX_VALUES or item.dtype.kind != "f":
-                raise ModelError(f"{path}: array {name} is no weights of SCT ({item.dtype}, {item.size} values)")
+            n_values += item.size
+            if n_values > MAX_VALUES or item.dtype.kind != "f":
+                raise ModelError(f"{path}: array {name} is no weights of SCT ({item.dtype}, {n_values} values)")
             arrays = found.setdefault((named[1], int(named[2] or 0)), {})
             arrays[parts[-1].split(":")[0]] = np.asarray(item[()], dtype=np.float32)
 

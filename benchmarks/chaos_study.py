@@ -1,0 +1,195 @@
+"""Kill a study at random moments, fill its disk, take its memory, and compare what it ends with.
+
+    python benchmarks/chaos_study.py -n 12 -kills 5 -seed 1 [-fast]
+
+A study of synthetic people is run twice: undisturbed, and killed again and again at seeded random moments (Snakemake
+itself, one of its jobs, all of them at once), once with a full file system and once under a memory limit. The same
+command is then given until the study is finished. Tables, masks and the decision must be the same bytes, and no
+temporary file of ours may be left. The process ends with 1 where they are not.
+
+The file system is filled on a small tmpfs where the user may mount one, and by a limit on the size of files elsewhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from spineseg.phantom.dataset import write_dataset
+
+SNAKEFILE = Path(__file__).parents[1] / "Snakefile"
+
+FAST = ["propseg", {"name": "wide", "method": "propseg", "options": {"radius": 5}}]
+"""Two methods of a second per image, for tests."""
+
+MAX_SECONDS = 14.0
+"""Longest time that a run is left alone before it is killed: Snakemake takes 5 s to start its first job."""
+
+MEMORY_BYTES = 500 << 20
+"""Address space of each process under the memory limit: Snakemake starts, the methods do not end."""
+
+FILE_BYTES = 4 << 10
+"""Largest file where no small file system can be mounted: no mask and no table of images fits."""
+
+ATTEMPTS = 6
+"""Calls of the same command until the study must be finished."""
+
+
+def snakemake(folder: Path, *options: str, limit: Callable[[], None] | None = None) -> subprocess.Popen[bytes]:
+    """Start the study in a process group of its own."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--cores", "2"]
+    log = (folder / "log.txt").open("ab")
+    return subprocess.Popen(
+        [*command, "--configfile", "config.yaml", "--set-scatter", "images_per_job=3", *options],
+        cwd=folder,
+        stdout=log,
+        stderr=log,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+        preexec_fn=limit,
+    )
+
+
+def finish(folder: Path) -> int:
+    """Give the same command until the study is finished; return how often it took."""
+    for attempt in range(1, ATTEMPTS + 1):
+        if snakemake(folder).wait() == 0:
+            return attempt
+        snakemake(folder, "--unlock").wait()
+    raise SystemExit(f"{folder}: not finished after {ATTEMPTS} attempts; see {folder / 'log.txt'}")
+
+
+def jobs_of(parent: int) -> list[int]:
+    """Return the processes below another."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = entry.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        children.setdefault(int(fields[1]), []).append(int(entry.parent.name))
+    found, waiting = [], [parent]
+    while waiting:
+        below = children.get(waiting.pop(), [])
+        found += below
+        waiting += below
+    return found
+
+
+def kill_at_random(folder: Path, seconds: float, whom: str, rng: np.random.Generator) -> str:
+    """Start the study and kill it, or a part of it, after some seconds; return what was done."""
+    process = snakemake(folder)
+    try:
+        process.wait(seconds)
+        return f"finished before {seconds:.1f} s"
+    except subprocess.TimeoutExpired:
+        pass
+    jobs = jobs_of(process.pid)
+    if whom == "job" and jobs:
+        os.kill(int(rng.choice(jobs)), signal.SIGKILL)
+        process.wait()
+    elif whom == "main":
+        process.kill()
+        process.wait()
+        while any(Path(f"/proc/{pid}").exists() for pid in jobs):  # they go on, and so must the next run wait
+            time.sleep(0.2)
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    snakemake(folder, "--unlock").wait()
+    return f"killed {whom} after {seconds:.1f} s"
+
+
+def fill_disk(folder: Path) -> str:
+    """Run the study on a full file system, which is then given room; return how that was done."""
+    results = folder / "results"
+    results.mkdir(exist_ok=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", results], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        process = snakemake(folder, limit=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES)))
+        code = process.wait()
+        how = f"a limit of {FILE_BYTES} bytes for files"
+    else:
+        code = snakemake(folder).wait()
+        subprocess.run(["mount", "-o", "remount,size=1g", results], check=True)
+        how = "a file system of 64 kB"
+    snakemake(folder, "--unlock").wait()
+    if code == 0:
+        raise SystemExit(f"{folder}: finished on {how}")
+    return how
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Return file to checksum of what a study ends with; times and memory differ from run to run."""
+    root = folder / "results" / "chaos"
+    files = [*root.glob("sub-*/**/*.nii.gz"), *root.glob("**/tables/*.ts*")]
+    files += [root / name for name in ("decision.json", "decision.md", "images.tsv")]
+    return {
+        file.relative_to(root).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(files)
+        if file.name != "timings.tsv"
+    }
+
+
+def run_chaos(
+    folder: Path, n: int, kills: int, seed: int, methods: list, say: Callable[[str], None] = print
+) -> list[str]:
+    """Run both studies; return what differs, and what was left behind."""
+    write_dataset(folder / "bids", n, seed, contrasts=("T2star",))
+    config = {"dataset": "chaos", "bids_dir": str(folder / "bids"), "contrasts": ["T2star"], "methods": methods}
+    for name in ("calm", "chaos"):
+        (folder / name).mkdir()
+        (folder / name / "config.yaml").write_text(yaml.safe_dump(config))
+    start = time.monotonic()
+    finish(folder / "calm")
+    longest = min(MAX_SECONDS, time.monotonic() - start)
+    say(f"undisturbed: {time.monotonic() - start:.0f} s")
+    rng, place = np.random.default_rng(seed), folder / "chaos"
+    say(f"full disk: {fill_disk(place)}")
+    try:
+        limited = snakemake(place, limit=lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES)))
+        say(f"memory limit of {MEMORY_BYTES >> 20} MiB: exit code {limited.wait()}")
+        snakemake(place, "--unlock").wait()
+        for number in range(kills):
+            say(kill_at_random(place, float(rng.uniform(4, longest)), ("group", "job", "main")[number % 3], rng))
+        say(f"then finished by call {finish(place)}")
+        expected, found = digests(folder / "calm"), digests(place)
+        left = [str(path) for path in place.rglob(".*") if path.name.endswith("-tmp")]
+    finally:
+        subprocess.run(["umount", "-l", place / "results"], capture_output=True, check=False)
+    differing = [name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)]
+    say(f"{len(expected)} files compared, {len(differing)} differ, {len(left)} temporary files left")
+    return sorted(differing) + left
+
+
+def main() -> int:
+    """Run it as the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-n", type=int, default=12)
+    parser.add_argument("-kills", type=int, default=5)
+    parser.add_argument("-seed", type=int, default=1)
+    parser.add_argument("-fast", action="store_true", help="propseg against itself, in place of both methods")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        odd = run_chaos(Path(folder), args.n, args.kills, args.seed, FAST if args.fast else ["propseg", "deepseg"])
+        for name in odd:
+            print("differs:", name)
+        return 1 if odd else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
