@@ -35,8 +35,8 @@ rule decide:
         agreement="results/{dataset}/pilot/tables/agreement.tsv",
         slices="results/{dataset}/pilot/tables/slices.tsv.gz",
     output:
-        decision="results/{dataset}/decision.json",
-        text="results/{dataset}/decision.md",
+        decision=f"results/{{dataset}}/{DECIDED}decision.json",
+        text=f"results/{{dataset}}/{DECIDED}decision.md",
     log:
         "logs/{dataset}/decide.log",
     benchmark:
@@ -121,6 +121,7 @@ rule keep_masks:
         stage=Stage.ALL.value,
         images=get_images,
         exceptions=STUDY.document["exceptions"],
+        people=get_corrections,
         code=digest_step("keep"),
     shell:
         "spineseg keep -results results/{wildcards.dataset} -stage {params.stage} > {log} 2>&1"
@@ -141,6 +142,7 @@ use rule keep_masks as keep_study with:
         "logs/{dataset}/benchmarks/study/keep.tsv"
     params:
         stage=Stage.STUDY.value,
+        people=get_peoples_masks,
 
 
 rule tabulate_levels:

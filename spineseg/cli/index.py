@@ -29,6 +29,7 @@ def run(args: argparse.Namespace) -> int:
     from spineseg.study.configuration import make_configuration, read_configuration
     from spineseg.study.describe import describe_results
     from spineseg.study.index import digest_sources, index_images, summarise_index
+    from spineseg.study.lock import is_frozen
     from spineseg.study.sources import check_sources
     from spineseg.studyfolder.decisions import find_membership, write_membership
     from spineseg.studyfolder.images import write_images
@@ -42,7 +43,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         config = make_configuration({"dataset": args.bids.resolve().name, "bids_dir": str(args.bids)})
     check_sources(config)
-    images, membership = index_images(config, args.chunk_size, find_membership(folder))
+    earlier, frozen = find_membership(folder), is_frozen(config, folder)
+    images, membership = index_images(config, args.chunk_size, earlier, frozen=frozen)
     digests = FileDigests(folder.file_digests)
     digests.save(folder.file_digests, digest_sources(config, images, digests))
     write_membership(folder, membership)

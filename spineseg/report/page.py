@@ -16,6 +16,7 @@ import pandas as pd
 from spineseg.decision.report_text import next_steps
 from spineseg.measures import MEASURES
 from spineseg.methods.registry import sort_methods
+from spineseg.report.changes import count_changes, list_changes
 from spineseg.report.decision_figure import CAPTION
 from spineseg.report.figures import FIGURES, draw_figures
 from spineseg.report.flags import BAD, LOOK, badness, find_flags
@@ -94,6 +95,7 @@ def write_report(view: StudyView, paths: ReportPaths) -> Path:
     drawn = draw_figures(study, paths.figures, decision.document if decision else None)
     qc = _relative(paths.qc, paths.page)
     images = describe_images(view, reviews, qc)
+    changes = list_changes(view, records.images, records.metrics)
     context = {
         "dataset": view.folder.name,
         "stage": view.stage,
@@ -110,6 +112,8 @@ def write_report(view: StudyView, paths: ReportPaths) -> Path:
         "figures": [_figure(name, svg, _relative(paths.figures, paths.page)) for name, svg in drawn.items()],
         "images": images,
         "worst": [image for image in images if image["severity"] >= LOOK][:N_WORST],
+        "changes": changes,
+        "changes_words": count_changes(changes, len(reviews)),
         "excluded": list_excluded(records.images, decision),
         "advice": advise(decision, images, view.stage, qc),
         "qc": f"{qc}/index.html",

@@ -14,7 +14,7 @@ from spineseg.file_digests import FileDigests, absent_content, stamp_of
 from spineseg.methods.declared import check_declared
 from spineseg.provenance import sha256_json
 from spineseg.spelling import closest
-from spineseg.study.chunks import assign_chunks, choose_pilot
+from spineseg.study.chunks import assign_chunks, choose_pilot, freeze_pilot
 from spineseg.study.configuration import StudyConfig
 from spineseg.study.exclusion import Sites
 from spineseg.study.participants import Participants, read_participants
@@ -24,7 +24,7 @@ from spineseg.studyfolder.images import StudyImage
 
 
 def index_images(
-    config: StudyConfig, chunk_size: int, earlier: Membership | None = None
+    config: StudyConfig, chunk_size: int, earlier: Membership | None = None, *, frozen: bool = False
 ) -> tuple[list[StudyImage], Membership]:
     """List every image of a study.
 
@@ -35,6 +35,8 @@ def index_images(
         Most images that one job takes.
     earlier : Membership, optional
         Pilot and chunks of the index before this one.
+    frozen : bool
+        Whether the study has started: nobody enters its pilot any more.
 
     Returns
     -------
@@ -63,8 +65,9 @@ def index_images(
     contrasts: dict[str, set[str]] = {}
     for image in included:
         contrasts.setdefault(image.subject, set()).add(image.contrast)
-    pilot = choose_pilot(contrasts, config.pilot, earlier, contrasts)
-    if not pilot["subjects"]:
+    drawn = freeze_pilot(contrasts, earlier, included) if frozen else None
+    pilot = drawn or choose_pilot(contrasts, config.pilot, earlier, contrasts)
+    if not pilot["subjects"] and not frozen:
         raise InputError("config key 'pilot.subjects': none of these subjects has an image in the study")
     chosen = set(pilot["subjects"])
     images = [replace(image, pilot=image.included and image.subject in chosen) for image in images]
