@@ -214,7 +214,7 @@ def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = No
         subjects=_plain_names(people) if isinstance(people, list) else None,
         subject_query=people["participants"] if isinstance(people, dict) else "",
         excluded=read_exclusions(complete["excluded"]),
-        marks=_read_marks(complete["marks"]),
+        marks=read_marks_of(complete["marks"]),
         suffixes=suffixes,
         contrasts=contrasts,
         methods=methods,
@@ -311,8 +311,14 @@ def _default(key: str) -> Any:
     return load_schema()["properties"][key]["default"]
 
 
-def _read_marks(files: str | list[str] | None) -> Marks:
-    """Read the marks of all raters."""
+def read_marks_of(files: str | list[str] | None) -> Marks:
+    """Read the marks of all raters, as the config key ``marks`` names their files.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or damaged.
+    """
     try:
         return read_marks([files] if isinstance(files, str) else files or [])
     except InputError as error:
