@@ -1,16 +1,19 @@
 """Masks to compare with: found under the names of the last ten years, and who made them is known."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from report_study import decide, make_study
 from test_index import by_id, index, make_dataset
 
 from spineseg.study.configuration import make_configuration
 from spineseg.study.index import source_fingerprint, summarise_index
 from spineseg.study.references import ENDS, KINDS, origin_of
 from spineseg.study.sources import find_unused_references
+from spineseg.studyfolder.images import read_images, write_images
 
 IMAGE = "sub-01/anat/sub-01_T2w.nii.gz"
 LABELS = "derivatives/labels/sub-01/anat/sub-01_T2w"
@@ -88,3 +91,18 @@ def test_references_of_a_program_are_no_truth_unless_the_configuration_says_so(t
     rows, _ = index(root, references={"folder": "derivatives/labels", "kinds": ["manual"]})
     assert by_id(rows)["sub-01_T2w"].reference_use == "agreement"
     assert "references, 1 silver: compared with, not counted as truth" in summarise_index(rows)
+
+
+def test_the_decision_does_not_count_errors_against_a_program_s_masks(tmp_path):
+    """And it says so, as it says which contrasts of the study its pilot lacks."""
+    folder = make_study(tmp_path, n_subjects=5)
+    images = read_images(folder.images)
+    by_program = {"reference_kind": "automatic", "reference_from": "propseg", "reference_use": "agreement"}
+    before = decide(folder).document
+    others = [replace(i, **by_program, pilot=i.contrast == "t2") for i in images]
+    write_images(folder.images, others)
+    after = decide(folder).document
+    assert any("5 automatic references are not counted as the truth" in note for note in after["notes"])
+    assert any("no image of the pilot is t1" in note for note in after["notes"])
+    assert not any("automatic" in note or "of the pilot" in note for note in before["notes"])
+    assert (before["endpoint"], after["endpoint"]) == ("csa_error", "predicted_dice")

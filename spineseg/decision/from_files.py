@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -132,7 +133,7 @@ def decide_from_files(
         config_sha256=sha256_json(dict(question.config)),
         plan=find_plan(folder) if folder else None,
         fitted=frozenset(question.fitted),
-        notes=tuple(_doubted_contrasts(rows)),
+        notes=(*_absent_contrasts(images), *_doubted_contrasts(rows), *_untrue_references(images)),
     )
     decision = build_decision(evidence, params, context)
     left_out = [{"image_id": i.image_id, "reason": i.reason or "not included"} for i in images if not i.included]
@@ -150,6 +151,23 @@ def _libraries(made_by: Mapping[str, MadeBy]) -> dict[str, str]:
     """Versions of the libraries that have computed masks, and of those that decide."""
     found = {name: number for made in made_by.values() for name, number in made.libraries.items()}
     return found | {"numpy": version("numpy"), "scipy": version("scipy")}
+
+
+def _absent_contrasts(images: Sequence[StudyImage]) -> list[str]:
+    """Say which contrasts of the study the pilot does not show."""
+    absent = {i.contrast for i in images if i.included} - {i.contrast for i in images if i.included and i.pilot}
+    if not absent:
+        return []
+    return [f"no image of the pilot is {' or '.join(sorted(absent))}: the decision says nothing of such images"]
+
+
+def _untrue_references(images: Sequence[StudyImage]) -> list[str]:
+    """Say which references are compared with, but are not the truth."""
+    kinds = Counter(i.reference_kind for i in images if i.included and i.pilot and i.reference_use == "agreement")
+    if not kinds:
+        return []
+    counts = " and ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    return [f"{counts} references are not counted as the truth (config key references.kinds)"]
 
 
 def _doubted_contrasts(rows: Sequence[MetricsRow]) -> list[str]:
