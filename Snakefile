@@ -28,9 +28,9 @@ rule all:
 
 
 rule pilot:
-    """The pilot's images by every method, up to the decision."""
+    """The pilot's images by every method, up to the decision; once the study has started, up to a preview of another."""
     input:
-        decision=f"results/{DATASET}/decision.json",
+        decision=f"results/{DATASET}/{DECIDED}decision.json",
 
 
 rule study:

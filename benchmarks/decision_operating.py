@@ -24,11 +24,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from numpy.typing import NDArray
 
-from spineseg.decision.evidence import Evidence, Rating
+from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams, Repeats
 from spineseg.decision.rule import judge_with_doubt
 from spineseg.decision.statistics import binomial_limits
 from spineseg.measures import METRICS
+from spineseg.studyfolder.marks import Preference
 
 BEGIN, END = "<!-- table of decision_operating.py -->", "<!-- end of the table -->"
 MOST, MOST_LIMIT = 0.05, 0.07
@@ -189,8 +190,9 @@ def rated(share_a: float, share_b: float) -> Draw:
 
     def draw(rng: np.random.Generator, n: int) -> Evidence:
         plain = make_evidence({"predicted_dice": np.full((n, 1, 2), 0.9)})
-        answers = rng.choice(["a", "b", "same"], n, p=[share_a, share_b, 1 - share_a - share_b])
-        ratings = tuple(Rating(str(i), ("a", "b"), str(x)) for i, x in zip(plain.image_id, answers, strict=True))
+        answers = rng.choice(["x", "y", "same"], n, p=[share_a, share_b, 1 - share_a - share_b])
+        shown = zip(plain.image_id.tolist(), answers.tolist(), strict=True)
+        ratings = tuple(Preference(image, "a", "b", answer, "r") for image, answer in shown)
         return Evidence(**{**vars(plain), "ratings": ratings})
 
     return draw

@@ -19,7 +19,7 @@ from spineseg.reading import read_yaml
 from spineseg.study.configuration import make_configuration
 from spineseg.study.environment import write_environment
 from spineseg.study.index import check_before_jobs
-from spineseg.study.lock import check_study, find_refusal
+from spineseg.study.lock import check_study, find_refusal, is_frozen
 from spineseg.study.outcome import describe_failures, describe_unfinished
 from spineseg.study.steps import digest_step
 from spineseg.studyfolder.layout import TABLES, Stage, StudyFolder
@@ -42,6 +42,8 @@ DATASET = STUDY.dataset
 METHODS = STUDY.methods
 PERTURBATIONS = STUDY.decision.perturbations
 FOLDER = StudyFolder(Path("results") / DATASET)
+# a study that has started keeps its decision: what a new one would say is made beside it
+DECIDED = "preview/" if is_frozen(STUDY, FOLDER) else ""
 # another environment for other code, so that none is left behind by an update
 ENVIRONMENT = write_environment(SOURCE / "envs", Path(".snakemake") / "spineseg")
 # Snakemake fills wildcards into this path, so braces of a folder's name are doubled

@@ -9,17 +9,34 @@ localrules:
     keep_study,
 
 
+def get_decide_megabytes(wildcards, input):
+    """Return the memory of a decision: 300 MB, and thirty times the two tables that are held as a whole."""
+    held = sum(
+        Path(table).stat().st_size
+        for table in (input.metrics, input.agreement)
+        if Path(table).is_file()
+    )
+    return 300 + 30 * held // 10**6
+
+
+def get_participants(wildcards):
+    """Return the table of participants, where the dataset has one: sites and groups are there."""
+    table = Path(STUDY.bids_dir or ".") / "participants.tsv"
+    return [str(table)] if STUDY.bids_dir and table.is_file() and not IS_DEMO else []
+
+
 rule decide:
     """Decide which method the dataset keeps."""
     input:
         config=ancient("results/{dataset}/study.json"),
+        participants=get_participants,
         table=get_table,
         metrics="results/{dataset}/pilot/tables/metrics.tsv",
         agreement="results/{dataset}/pilot/tables/agreement.tsv",
         slices="results/{dataset}/pilot/tables/slices.tsv.gz",
     output:
-        decision="results/{dataset}/decision.json",
-        text="results/{dataset}/decision.md",
+        decision=f"results/{{dataset}}/{DECIDED}decision.json",
+        text=f"results/{{dataset}}/{DECIDED}decision.md",
     log:
         "logs/{dataset}/decide.log",
     benchmark:
@@ -27,10 +44,11 @@ rule decide:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=1000,
+        mem_mb=get_decide_megabytes,
         runtime=30,
     params:
         question=[STUDY.document[key] for key in ("methods", "decision", "override")],
+        marks=str(STUDY.marks),
         images=get_images,
         code=digest_step("decide"),
     shell:
@@ -103,6 +121,7 @@ rule keep_masks:
         stage=Stage.ALL.value,
         images=get_images,
         exceptions=STUDY.document["exceptions"],
+        people=get_corrections,
         code=digest_step("keep"),
     shell:
         "spineseg keep -results results/{wildcards.dataset} -stage {params.stage} > {log} 2>&1"
@@ -123,6 +142,7 @@ use rule keep_masks as keep_study with:
         "logs/{dataset}/benchmarks/study/keep.tsv"
     params:
         stage=Stage.STUDY.value,
+        people=get_peoples_masks,
 
 
 rule tabulate_levels:

@@ -2,11 +2,14 @@
 
 from functools import cache
 
-from spineseg.file_digests import FileDigests
+from spineseg.bids import sidecar_path
+from spineseg.file_digests import FileDigests, stamp_of
 from spineseg.provenance import sha256_file, sha256_json
 from spineseg.study.index import source_fingerprint
+from spineseg.study.keep import marked_failed
 from spineseg.study.level_labels import find_label_files
 from spineseg.study.sources import find_level_folder
+from spineseg.studyfolder.corrections import find_correction
 from spineseg.studyfolder.decisions import PILOT, find_lock, read_membership
 from spineseg.studyfolder.images import read_included
 
@@ -177,6 +180,42 @@ def get_refusal(wildcards):
 def flag_exceptions(wildcards, input):
     """The option that names the exceptions, where there are any."""
     return f"-exceptions {input.exceptions}" if input.exceptions else ""
+
+
+@cache
+def read_correction(image, changed):
+    """The corrected mask of an image and who says what of it; read once per state of its files."""
+    found = find_correction(FOLDER, image)
+    return [image.image_id, *vars(found).values()] if found else None
+
+
+def get_corrections(wildcards):
+    """Masks that people have corrected, of a chunk or of all."""
+    if "chunk" in wildcards.keys():
+        images = get_chunk(wildcards)
+    else:
+        images = [image for own in get_chunks(wildcards).values() for image in own]
+    found = []
+    for image in images:
+        mask = FOLDER.kept_mask(image)
+        if mask.is_file():
+            changed = (str(stamp_of(mask)), str(stamp_of(sidecar_path(mask))))
+            found.append(read_correction(image, changed))
+    return [one for one in found if one]
+
+
+def get_failed_masks(wildcards):
+    """Masks of the study that raters have failed, of a chunk or of all."""
+    images = get_chunks(wildcards)
+    own = [wildcards.chunk] if "chunk" in wildcards.keys() else list(images)
+    named = {image.image_id for chunk in own for image in images.get(chunk, [])}
+    failed = marked_failed(STUDY, Stage.STUDY)
+    return sorted([*key, words] for key, words in failed.items() if key[0] in named)
+
+
+def get_peoples_masks(wildcards):
+    """What people decided about the masks of a study: corrections, and masks that do not count until corrected."""
+    return sha256_json([get_corrections(wildcards), get_failed_masks(wildcards)])
 
 
 def get_excepted(wildcards):

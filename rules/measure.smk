@@ -87,6 +87,7 @@ use rule measure_chunk as measure_study_chunk with:
         stage=Stage.STUDY.value,
         methods=STUDY_IMAGES.methods,
         exceptions=flag_exceptions,
+        people=get_peoples_masks,
 
 
 rule gather_tables:

@@ -50,6 +50,7 @@ use rule draw_chunk as draw_study_chunk with:
         "logs/{dataset}/benchmarks/draw/study/{chunk}.tsv"
     params:
         stage=Stage.STUDY.value,
+        people=get_peoples_masks,
 
 
 rule index_qc:
@@ -115,6 +116,7 @@ rule write_report:
     params:
         stage=Stage.ALL.value,
         images=get_images,
+        people=get_peoples_masks,
         code=digest_step("report"),
     shell:
         "spineseg report -results results/{wildcards.dataset} -stage {params.stage} -o {output.page}"

@@ -12,7 +12,7 @@ from made_study import MADE_BY, study_folder, study_image, write_chunk, write_in
 
 from spineseg.cli import main
 from spineseg.decision.document import Context, build_decision
-from spineseg.decision.evidence import Rating, Tables, make_evidence
+from spineseg.decision.evidence import Tables, make_evidence
 from spineseg.decision.from_files import Question, decide_from_files
 from spineseg.decision.params import OBSOLETE, RENAMED, DecisionParams
 from spineseg.decision.plan import describe_plan, fix_plan
@@ -21,6 +21,7 @@ from spineseg.errors import InputError
 from spineseg.study.configuration import make_configuration
 from spineseg.studyfolder.decisions import DECISION_KEYS, Decision
 from spineseg.studyfolder.layout import TABLES, Stage
+from spineseg.studyfolder.marks import Preference
 from spineseg.studyfolder.tables import AgreementRow, ChunkTables, Identity, MetricsRow, SliceRow, write_chunk_tables
 
 GOOD = {
@@ -77,8 +78,8 @@ class Pilot:
     def decide_with(self, *, ratings=(), corrected_from=None, columns=None, **decision):
         """Decide with what other files of a study know."""
         params = DecisionParams.from_config(FAST | decision)
-        tables = Tables(self.metrics, self.agreement, columns or {}, corrected_from or {})
-        evidence = replace(make_evidence(tables, ["propseg", "deepseg"], params), ratings=tuple(ratings))
+        tables = Tables(self.metrics, self.agreement, columns or {}, corrected_from or {}, ratings=tuple(ratings))
+        evidence = make_evidence(tables, ["propseg", "deepseg"], params)
         return build_decision(evidence, params, Context("demo", fitted=frozenset(["propseg", "deepseg"])))
 
 
@@ -303,6 +304,12 @@ class TestVerdict:
         assert [row["reason"] for row in d["excluded"]] == ["a method was trained on this person"] * 2
 
 
+def prefer(image, answer, **more):
+    """A blind rating of propseg against deepseg."""
+    choice = {"propseg": "x", "deepseg": "y"}.get(answer, answer)
+    return Preference(image, "propseg", "deepseg", choice, "R", **more)
+
+
 def pilot_of(pilot):
     """The same pilot, empty."""
     pilot.metrics.clear()
@@ -363,23 +370,46 @@ class TestWithoutReferences:
 
     def rated(self, pilot, n, answer):
         self.predicted(pilot, n, 0.0)
-        pair = ("propseg", "deepseg")
-        return [Rating(f"sub-{s:02d}_T2w", pair, answer(s), "R") for s in range(n) for _ in range(2)]
+        return [prefer(f"sub-{s:02d}_T2w", answer(s), repeat=again) for s in range(n) for again in (False, True)]
 
     def test_blind_ratings_settle(self, pilot):
         d = pilot.decide_with(ratings=self.rated(pilot, 10, lambda s: "deepseg" if s else "same"))
         assert (d["method"], d["verdict"], d["endpoint"]) == ("deepseg", "clear", "preference")
         assert d["difference"] == pytest.approx(0.9)
+        assert d["ratings"] == {"n": 10, "n_participants": 10, "raters": ["R"], "n_again": 10, "n_same": 10}
+        assert "10 blind ratings of 10 people by R; shown again, 10 of 10 answers were the same" in write_report(d)
+
+    def test_ratings_that_were_not_blind_do_not_count(self, pilot):
+        ratings = self.rated(pilot, 10, lambda s: "deepseg")
+        d = pilot.decide_with(ratings=[replace(one, blind=False) for one in ratings])
+        assert (d["computed"]["basis"], d["ratings"]["n"]) == ("triage", 0)
+
+    def test_marks_and_people_reach_the_decision_from_the_configuration(self, pilot, tmp_path):
+        ratings = [vars(one) for one in self.rated(pilot, 10, lambda s: "deepseg")]
+        marks = [{"image": "sub-03_T2w", "method": m, "mark": k, "rater": "R"}
+                 for m, k in (("propseg", "fail"), ("deepseg", "pass"))]  # fmt: skip
+        (tmp_path / "m.json").write_text(json.dumps({"marks": marks, "preferences": ratings}))
+        rows = "".join(f"sub-{s:02d}\t{'ab'[s % 2]}\n" for s in range(10))
+        (tmp_path / "participants.tsv").write_text(f"participant_id\tsite\n{rows}")
+        config = tmp_path / "c.yaml"
+        config.write_text(f"dataset: x\nbids_dir: {tmp_path}\nmarks: {tmp_path / 'm.json'}\n")
+        command = ["decide", "-metrics", str(pilot.write()), "-config", str(config), "-o", str(tmp_path / "d.json")]
+        assert main(command) == 0
+        d = json.loads((tmp_path / "d.json").read_text())
+        assert (d["endpoint"], d["verdict"]) == ("preference", "undecided")  # two sites
+        assert set(d["failures"]["propseg"]["images"]) == {"sub-03_T2w"}
+        config.write_text(f"dataset: x\nbids_dir: {tmp_path}\ndecision: {{group: sex}}\n")
+        assert main(command) == 2
 
     def test_few_ratings_and_divided_ones_do_not(self, pilot):
         ratings = self.rated(pilot, 10, lambda s: "deepseg" if s % 2 else "propseg")
         assert pilot.decide_with(ratings=ratings)["verdict"] == "undecided"
-        few = pilot.decide_with(ratings=[r for r in ratings if int(r.image_id[4:6]) < 4])
+        few = pilot.decide_with(ratings=[r for r in ratings if int(r.image[4:6]) < 4])
         assert few["computed"]["basis"] == "triage"
 
     def test_references_come_before_ratings_and_a_contradiction_is_in_the_headline(self, pilot):
         with_errors(pilot, 30, (0, 8), (0, 2))
-        ratings = [Rating(f"sub-{s:02d}_T2w", ("propseg", "deepseg"), "propseg") for s in range(30)]
+        ratings = [prefer(f"sub-{s:02d}_T2w", "propseg") for s in range(30)]
         d = pilot.decide_with(ratings=ratings)
         assert (d["method"], d["verdict"], d["endpoint"]) == ("deepseg", "undecided", "csa_error")
         assert "But by blind preference of raters propseg is better" in verdict_sentence(d)
@@ -404,11 +434,11 @@ class TestRepeats:
         return pilot
 
     def test_declared_runs_rule(self, pilot):
-        d = self.runs(pilot, 20, {"propseg": 6.0, "deepseg": 1.0}).decide(repeats={"by": "run"})
+        d = self.runs(pilot, 30, {"propseg": 8.0, "deepseg": 1.0}).decide(repeats={"by": "run"})
         assert (d["method"], d["verdict"], d["endpoint"]) == ("deepseg", "clear", "repeats")
         found = d["reliability"]["propseg"]
-        assert found["n_repeated"] == 20
-        assert found["repeat_sd_pct"] == pytest.approx(6, rel=0.4)
+        assert found["n_repeated"] == 30
+        assert found["repeat_sd_pct"] == pytest.approx(8, rel=0.4)
         assert found["repeat_sd_ci95"][0] < found["repeat_sd_pct"] < found["repeat_sd_ci95"][1]
         factor = found["smallest_detectable_change_pct"] / found["repeat_sd_pct"]
         assert factor == pytest.approx(1.96 * 2**0.5, rel=1e-4)

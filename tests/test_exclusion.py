@@ -92,6 +92,12 @@ def test_a_list_named_after_a_contrast_concerns_that_contrast(root, tmp_path):
     assert found["sub-01_T1w"] == f"excluded: listed under csa_t1 ('sub-01' in {tmp_path / 'e.yml'}, list csa_t1)"
 
 
+def test_an_image_in_the_list_of_another_contrast_is_refused(root, tmp_path):
+    (tmp_path / "e.yml").write_text("csa_t1: [sub-01_T2w]\n")
+    with pytest.raises(InputError, match="'sub-01_T2w' is no image of t1"):
+        left_out(root, str(tmp_path / "e.yml"))
+
+
 def test_other_lists_must_be_chosen(root, tmp_path):
     path = tmp_path / "e.yml"
     path.write_text("csa_t1: [sub-01]\nmtr: [sub-02]\nbrain: [sub-01]\n")

@@ -301,6 +301,29 @@ def test_new_subjects_do_not_change_a_drawn_pilot(subjects, added, n):
     assert choose_pilot(subjects, other, Membership({}, first)) == choose_pilot(subjects, other)
 
 
+@given(
+    st.dictionaries(st.integers(0, 60).map(str), st.sets(st.sampled_from(["t1", "t2", "dwi"]), min_size=1), min_size=3),
+    st.integers(0, 50),
+)
+def test_a_drawn_pilot_has_every_contrast_and_stays(contrasts, seed):
+    choice = PilotChoice(n=3, seed=seed)  # as many as there are contrasts: it can always have them all
+    drawn = choose_pilot(contrasts, choice, None, contrasts)
+    assert set().union(*(contrasts[name] for name in drawn["subjects"])) == set().union(*contrasts.values())
+    assert len(drawn["subjects"]) == 3
+    assert choose_pilot(contrasts, choice, Membership({}, drawn), contrasts) == drawn
+    plain = choose_pilot(contrasts, choice)
+    if set().union(*(contrasts[name] for name in plain["subjects"])) == set().union(*contrasts.values()):
+        assert drawn == plain  # the draw of a study that needs no change is what it was
+
+
+def test_a_contrast_that_the_pilot_lacks_is_named(tmp_path):
+    root = make_dataset(tmp_path, "sub-01/anat/sub-01_T2w.nii.gz", "sub-02/anat/sub-02_T1w.nii.gz")
+    said = "warning: no image of the pilot is t1; the decision says nothing of it"
+    assert said in summarise_index(index(root, pilot={"subjects": ["01"]})[0])
+    drawn, _ = index(root, pilot={"subjects": {"n": 2, "seed": 1}})
+    assert "no image of the pilot" not in summarise_index(drawn)
+
+
 POINTER = b"/annex/objects/MD5E-s10--0123456789abcdef0123456789abcdef.nii.gz\n"
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 10\n"
 

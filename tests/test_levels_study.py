@@ -13,6 +13,7 @@ import pytest
 
 from spineseg.cli import main
 from spineseg.errors import InputError
+from spineseg.levels.rows import measure_rows
 from spineseg.study.configuration import make_configuration
 from spineseg.study.levels import measure_levels
 from spineseg.studyfolder.csa import CsaRow, read_csa, write_csa
@@ -261,3 +262,19 @@ def test_the_statistics_of_the_docs(tmp_path, monkeypatch):
     exec(code, names)
     assert names["effects"]["age"] == pytest.approx(-0.1, abs=1e-3)
     assert names["effects"]["group_patient"] == pytest.approx(-6, abs=1e-2)
+
+
+def test_slices_along_the_cord_do_not_count_and_a_gap_has_no_length():
+    """A tube that is upright for 40 slices, with a gap of two, then at 50 degrees for 12."""
+    x, y, z = np.meshgrid(*(np.arange(n, dtype=float) for n in (60, 30, 52)), indexing="ij")
+    slope = np.tan(np.radians(50))
+    middle = np.where(z < 40, 12.0, 12.0 + (z - 40) * slope)
+    mask = np.hypot((x - middle) * np.where(z < 40, 1.0, np.cos(np.radians(50))), y - 15) <= 5
+    mask[:, :, 10:12] = False
+    (row,) = measure_rows(mask, (1.0, 1.0, 1.0))
+    slices = measure_rows(mask, (1.0, 1.0, 1.0), per="slice")
+    steep = [one for one in slices[:-2] if abs(one["angle_ap_deg"]) > 45]
+    assert len(steep) >= 5
+    assert row["note"] == f"{len(steep)} of 50 slices are tilted beyond 45 degrees and left out"
+    assert row["n_slices"] == 50 - len(steep)
+    assert [np.isnan(one["length_mm"]) for one in slices[9:13]] == [False, True, True, False]

@@ -232,3 +232,12 @@ def test_departures_from_one_method_and_one_version_are_told(study):
     changed, kept = list_departures(lock, [replace(reviews[0], exception="kept by propseg"), *reviews[1:]])
     assert changed == "Changed within the study and accepted by N. N. (a bug): code a, now b."
     assert kept.startswith("sub-01_T2w is kept by another method")
+
+
+def test_the_sample_size_is_drawn_of_a_decision_that_has_one(tmp_path):
+    row = {"contrast": "t2", "method": "deepseg", "n": 12, "sd_pct": 8.0, "sd_ci95": [5.7, 13.6], "failures": 0.0}
+    settings = {"effect_pct": 5.0, "power": 0.8}
+    tables = frame_tables([], [], [], [])
+    assert set(draw_figures(tables, tmp_path, {"study": [row], "parameters": settings})) == {"sample_size"}
+    assert draw_figures(tables, tmp_path, {"study": [], "parameters": settings}) == {}
+    assert not (tmp_path / "sample_size.png").is_file()

@@ -20,7 +20,7 @@ or slice by slice.
 
 Slices count from 0 at the inferior end, whatever the file's orientation. Areas are
 corrected for the angle between cord and slice; a slice whose angle is beyond 30 degrees
-is counted in the column 'tilted'. Soft masks count by their partial volumes."""
+is counted in the column 'tilted', one beyond 45 is left out of means. Soft masks count by their partial volumes."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

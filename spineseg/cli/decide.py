@@ -50,7 +50,8 @@ def _read_question(path: Path | None) -> Question | None:
     """Return what the configuration asks; methods need not be ours."""
     from spineseg.decision.from_files import Question
     from spineseg.decision.params import DecisionParams
-    from spineseg.study.configuration import read_document
+    from spineseg.study.configuration import read_document, read_marks_of
+    from spineseg.study.participants import read_participants
     from spineseg.study.steps import digest_step
 
     if path is None:
@@ -64,4 +65,6 @@ def _read_question(path: Path | None) -> Question | None:
         config={key: document[key] for key in CONFIG_KEYS},
         fitted=[method for method in document["methods"] if isinstance(method, str)],
         code={"measures": digest_step("measure")},
+        marks=read_marks_of(document["marks"]),
+        participants=read_participants(document["bids_dir"]).cells if document["bids_dir"] else {},
     )

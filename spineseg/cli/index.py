@@ -29,7 +29,8 @@ def run(args: argparse.Namespace) -> int:
     from spineseg.study.configuration import make_configuration, read_configuration
     from spineseg.study.describe import describe_results
     from spineseg.study.index import digest_sources, index_images, summarise_index
-    from spineseg.study.sources import check_sources
+    from spineseg.study.lock import is_frozen
+    from spineseg.study.sources import check_sources, find_unused_references
     from spineseg.studyfolder.decisions import find_membership, write_membership
     from spineseg.studyfolder.images import write_images
     from spineseg.studyfolder.layout import StudyFolder
@@ -42,7 +43,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         config = make_configuration({"dataset": args.bids.resolve().name, "bids_dir": str(args.bids)})
     check_sources(config)
-    images, membership = index_images(config, args.chunk_size, find_membership(folder))
+    earlier, frozen = find_membership(folder), is_frozen(config, folder)
+    images, membership = index_images(config, args.chunk_size, earlier, frozen=frozen)
     digests = FileDigests(folder.file_digests)
     digests.save(folder.file_digests, digest_sources(config, images, digests))
     write_membership(folder, membership)
@@ -50,5 +52,5 @@ def run(args: argparse.Namespace) -> int:
     fix_plan(folder, config.decision, is_started=is_started)
     describe_results(folder, config, images)
     write_images(folder.images, images)
-    print(summarise_index(images))
+    print("\n".join([summarise_index(images), *find_unused_references(config, images)]))
     return 0

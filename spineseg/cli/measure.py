@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure the chunk and write its tables."""
+    from spineseg.study.keep import marked_failed
     from spineseg.study.measure import measure_chunk
     from spineseg.studyfolder.decisions import read_exceptions, read_perturbed
     from spineseg.studyfolder.layout import Stage
@@ -34,6 +35,16 @@ def run(args: argparse.Namespace) -> int:
     folder, config = study_folder(args), study_config(args)
     exceptions = read_exceptions(args.exceptions) if args.exceptions else None
     perturbed = [read_perturbed(path) for path in args.perturbed]
-    tables = measure_chunk(folder, args.chunk, args.methods, config.plausible, exceptions, perturbed)
-    write_chunk_tables(folder, Stage(args.stage), args.chunk, tables)
+    stage = Stage(args.stage)
+    tables = measure_chunk(
+        folder,
+        args.chunk,
+        args.methods,
+        config.plausible,
+        exceptions,
+        perturbed,
+        corrected=stage == Stage.STUDY,
+        failed=marked_failed(config, stage),
+    )
+    write_chunk_tables(folder, stage, args.chunk, tables)
     return 0

@@ -26,6 +26,7 @@ def run(args: argparse.Namespace) -> int:
     """Segment the changed images, write the chunk's agreements."""
     from spineseg.cli.segment_images import available_threads
     from spineseg.errors import InputError
+    from spineseg.study.claim import claimed
     from spineseg.study.perturb import perturb_chunk
     from spineseg.studyfolder.decisions import write_perturbed
 
@@ -36,5 +37,7 @@ def run(args: argparse.Namespace) -> int:
     if n < 1:
         raise InputError(f"-n: expected 1 or more, found {n}")
     method = config.methods[args.method].prepare(threads=available_threads(args.threads))
-    write_perturbed(folder.perturbed(args.method, args.chunk), perturb_chunk(folder, method, args.chunk, n))
+    target = folder.perturbed(args.method, args.chunk)
+    with claimed(target.with_suffix(".claim")):
+        write_perturbed(target, perturb_chunk(folder, method, args.chunk, n))
     return 0

@@ -51,4 +51,5 @@ def study_view(args: argparse.Namespace, decision: Path | None = None) -> StudyV
     if not folder.configuration.is_file():
         return StudyView(folder, stage, decision=decision)
     config = read_configuration(folder.configuration)
-    return StudyView(folder, stage, tuple(config.methods), config.plausible, config.exceptions, decision)
+    methods = tuple(config.methods)
+    return StudyView(folder, stage, methods, config.plausible, config.exceptions, config.marks, decision)

@@ -57,6 +57,14 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="0|1",
         help="1: write values between 0 and 1 (float32) in place of a binary mask; default 0",
     )
+    out.add_argument(
+        "-overwrite",
+        type=int,
+        choices=(0, 1),
+        default=0,
+        metavar="0|1",
+        help="1: replace a mask that was changed since it was written, or that another program wrote; default 0",
+    )
     out.add_argument("-qc", type=Path, metavar="DIR", help="add the images to the quality-control page in DIR")
     out.add_argument("-qc-dataset", metavar="NAME", help="dataset shown in the quality-control page")
     out.add_argument("-qc-subject", metavar="NAME", help="subject shown in the quality-control page")
@@ -148,7 +156,9 @@ def _segment_one(args: argparse.Namespace, task: ImageTask, method: Method, prog
 
 
 def _check_outputs(args: argparse.Namespace, outputs: list[Path]) -> None:
-    """Refuse outputs that would overwrite each other or the input."""
+    """Refuse outputs that would overwrite each other, the input, or what a person has made of a mask."""
+    from spineseg.studyfolder.corrections import is_corrected
+
     if args.o is not None and len(args.i) > 1:
         raise InputError(f"-o {args.o}: names one file, found {len(args.i)} images; use -ofolder")
     if args.o is not None and args.o.is_dir():
@@ -159,6 +169,11 @@ def _check_outputs(args: argparse.Namespace, outputs: list[Path]) -> None:
         if path.resolve() in [image.resolve() for image in args.i]:
             raise InputError(f"{path}: is the image itself; choose another name with -o")
         check_writable(path)
+        if not args.overwrite and is_corrected(path):
+            raise InputError(
+                f"{path}: expected no mask, or one as spineseg wrote it, found one that was changed since or that"
+                " another program wrote; -overwrite 1 replaces it, -o or -ofolder keeps both"
+            )
     if args.qc:
         check_writable(args.qc / "index.html")
 

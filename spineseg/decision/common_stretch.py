@@ -92,6 +92,8 @@ def repeat_variances(evidence: Evidence, repeats: Repeats) -> tuple[NDArray[np.f
     df : (P,) ndarray
         Degrees of freedom.
     """
+    if evidence.repeats is not None:
+        return evidence.repeats
     people = {name: n for n, name in enumerate(evidence.people.tolist())}
     sums, df = np.zeros((len(people), len(evidence.methods))), np.zeros(len(people))
     for parts in repeat_groups(evidence, repeats):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from spineseg.decision.area_errors import find_differential_bias, summarise_errors
+from spineseg.decision.common_stretch import repeat_variances
 from spineseg.decision.comparison import Comparison
 from spineseg.decision.description import (
     check_prediction,
@@ -17,6 +18,7 @@ from spineseg.decision.description import (
     predict_area_errors,
     summarise_agreement,
     summarise_methods,
+    summarise_ratings,
 )
 from spineseg.decision.endpoints import ratio_points
 from spineseg.decision.evidence import Evidence
@@ -84,6 +86,7 @@ def build_decision(evidence: Evidence, params: DecisionParams, context: Context)
         If the override or `prefer` names a method that is not compared.
     """
     _check_names(evidence, params, context.override)
+    evidence = replace(evidence, repeats=repeat_variances(evidence, params.repeats))
     judgement, without = judge_with_doubt(evidence, params)
     by_contrast = _by_contrast(evidence, params)
     methods = evidence.methods
@@ -109,6 +112,7 @@ def build_decision(evidence: Evidence, params: DecisionParams, context: Context)
         "per_contrast": _per_contrast(evidence, main, by_contrast),
         "per_site": _parts(evidence, main, "by_site"),
         "references": _references(evidence, without),
+        "ratings": summarise_ratings(evidence),
         "area_errors": summarise_errors(evidence),
         "differential_bias": find_differential_bias(evidence, params),
         "summary": summarise_methods(evidence),

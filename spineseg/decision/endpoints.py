@@ -228,8 +228,8 @@ def _compare_preference(evidence: Evidence, pair: tuple[int, int], params: Decis
     person_of = dict(zip(evidence.image_id.tolist(), evidence.subject.tolist(), strict=True))
     votes: dict[str, Counter[str]] = {}
     for rating in evidence.ratings:
-        if set(rating.methods) == set(names) and rating.image_id in person_of:
-            votes.setdefault(person_of[rating.image_id], Counter())[rating.answer] += 1
+        if {rating.x, rating.y} == set(names) and rating.image in person_of and not rating.repeat:
+            votes.setdefault(person_of[rating.image], Counter())[rating.answer] += 1
     if not votes:
         return None
     advantage = np.full(evidence.people.size, np.nan)

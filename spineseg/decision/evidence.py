@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from spineseg.decision.params import DecisionParams
 from spineseg.errors import InputError
 from spineseg.measures import AGREEMENT, METRICS
+from spineseg.studyfolder.marks import Preference
 from spineseg.studyfolder.tables import AgreementRow, MetricsRow
 
 USELESS_DICE = 0.7
@@ -18,16 +19,6 @@ USELESS_DICE = 0.7
 
 Profiles = Mapping[tuple[str, str], NDArray[np.float32]]
 """Image and method to (n, 2): height in the scanner (mm) and area (mm²) of every slice."""
-
-
-@dataclass(frozen=True)
-class Rating:
-    """Which of two methods a rater preferred on an image, blind: one of them, or ``same`` or ``both bad``."""
-
-    image_id: str
-    methods: tuple[str, str]
-    answer: str
-    rater: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,9 +42,12 @@ class Evidence:
         By how much two people's drawings differ: ``csa`` (percent), ``dice`` and ``nsd`` (half the way to 1).
     profiles : dict
         Areas by slice of images that repeat each other or show one person in several contrasts.
-    ratings : tuple of Rating
+    ratings : tuple of Preference
+        Blind ones only.
     excluded : tuple of dict
         Images and people that do not take part, with the reason.
+    repeats : (P, M) and (P,) ndarray, optional
+        Variance over each person's repeats and its degrees of freedom, where they are computed already.
     """
 
     methods: tuple[str, ...]
@@ -70,8 +64,9 @@ class Evidence:
     pairs: Mapping[tuple[str, str], Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
     rater_error: Mapping[str, float] = field(default_factory=dict)
     profiles: Profiles = field(default_factory=dict)
-    ratings: tuple[Rating, ...] = ()
+    ratings: tuple[Preference, ...] = ()
     excluded: tuple[dict[str, str], ...] = ()
+    repeats: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
 
     @property
     def people(self) -> NDArray[np.str_]:
@@ -92,8 +87,17 @@ class Evidence:
             **{name: getattr(self, name)[keep] for name in by_image},
             values={key: value[keep] for key, value in self.values.items()},
             pairs={pair: {key: value[keep] for key, value in each.items()} for pair, each in self.pairs.items()},
-            ratings=tuple(rating for rating in self.ratings if rating.image_id in kept),
+            ratings=tuple(rating for rating in self.ratings if rating.image in kept),
+            repeats=None,
         )
+
+    def without(self, person: str) -> Evidence:
+        """Return the evidence without one participant; what is known of the others stays."""
+        rest = self.subset(self.subject != person)
+        if self.repeats is None:
+            return rest
+        keep = self.people != person
+        return replace(rest, repeats=(self.repeats[0][keep], self.repeats[1][keep]))
 
     def by_person(self, values: NDArray) -> NDArray[np.float64]:
         """Average (N, m) values within each participant and contrast, (P, C, m).
@@ -139,6 +143,7 @@ class Tables:
         Image to the reason why its reference is no truth.
     rated_fail : set of (image, method)
         What raters have failed.
+    ratings : tuple of Preference
     """
 
     metrics: Sequence[MetricsRow]
@@ -147,6 +152,7 @@ class Tables:
     corrected_from: Mapping[str, str] = field(default_factory=dict)
     untrue: Mapping[str, str] = field(default_factory=dict)
     rated_fail: frozenset[tuple[str, str]] = frozenset()
+    ratings: tuple[Preference, ...] = ()
 
 
 REFERENCE_MEASURES = ("dice", "nsd", "hd95_mm", "assd_mm", "csa_error_pct")
@@ -226,6 +232,7 @@ def make_evidence(
         site=column(params.site),
         pairs=_pairs(tables.agreement, methods, kept),
         rater_error=_rater_error(table, params.second_rater),
+        ratings=tuple(one for one in tables.ratings if one.blind and one.image in set(kept)),
         excluded=tuple(excluded),
     )
 

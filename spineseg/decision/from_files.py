@@ -20,12 +20,16 @@ from spineseg.studyfolder.decisions import find_plan, read_membership
 from spineseg.studyfolder.images import StudyImage, read_images
 from spineseg.studyfolder.layout import StudyFolder
 from spineseg.studyfolder.manifests import read_manifest
+from spineseg.studyfolder.marks import Marks
 from spineseg.studyfolder.sidecars import MadeBy
 from spineseg.studyfolder.tables import MetricsRow, read_agreement, read_metrics, read_profiles
 from spineseg.version import find_version
 
 FITTED = ("propseg", "deepseg")
 """Methods whose masks the prediction of Dice was fitted on."""
+
+
+NO_MARKS = Marks()
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,10 @@ class Question:
         Digest of the code of steps before the decision.
     fitted : sequence of str
         Methods on whose masks the prediction of Dice was fitted.
+    marks : Marks
+        What raters have said.
+    participants : mapping
+        Subject to the columns of participants.tsv.
     """
 
     dataset: str = ""
@@ -55,6 +63,8 @@ class Question:
     config: Mapping[str, Any] = field(default_factory=dict)
     code: Mapping[str, str] = field(default_factory=dict)
     fitted: Sequence[str] = FITTED
+    marks: Marks = NO_MARKS
+    participants: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def decide_from_files(
@@ -93,8 +103,20 @@ def decide_from_files(
     methods = [m for m in question.methods or dict.fromkeys(row.method for row in rows) if m not in others]
     if not methods:
         raise InputError(f"{metrics}: expected rows of at least one method, found none")
+    if params.group and not any(params.group in columns for columns in question.participants.values()):
+        raise InputError(f"decision.group: participants.tsv has no column {params.group!r}; the bias by group needs it")
     images = read_images(table) if table else []
-    tables = Tables(rows, read_agreement(agreement) if agreement else (), **_of_images(images))
+    tables = Tables(
+        rows,
+        read_agreement(agreement) if agreement else (),
+        columns=question.participants,
+        corrected_from={i.image_id: i.reference_from for i in images if i.reference_from},
+        untrue={
+            i.image_id: f"a reference of kind {i.reference_kind}" for i in images if i.reference_use == "agreement"
+        },
+        rated_fail=question.marks.failures(methods),
+        ratings=question.marks.preferences,
+    )
     evidence = make_evidence(tables, methods, params, str(metrics))
     if slices:
         evidence = replace(evidence, profiles=read_profiles(slices, _profiled(evidence, params)))
@@ -116,11 +138,6 @@ def decide_from_files(
     left_out = [{"image_id": i.image_id, "reason": i.reason or "not included"} for i in images if not i.included]
     decision["excluded"] = left_out + decision["excluded"]
     return decision
-
-
-def _of_images(images: Sequence[StudyImage]) -> dict[str, Any]:
-    """What images.tsv knows of references and people."""
-    return {}
 
 
 def _profiled(evidence: Evidence, params: DecisionParams) -> set[str]:

@@ -284,6 +284,12 @@ def trust_lines(d: Mapping[str, Any]) -> list[str]:
     if error := references["rater_error"]:
         area = f"{error['csa']:.1f} % in area" if "csa" in error else f"{2 * error['dice']:.3f} in Dice"
         lines.append(f"Two people's drawings differ by {area} on average; no margin is finer than that.")
+    if (ratings := d["ratings"])["n"]:
+        again = f"; shown again, {ratings['n_same']} of {ratings['n_again']} answers were the same" * bool(
+            ratings["n_again"]
+        )
+        raters = ", ".join(ratings["raters"])
+        lines.append(f"{ratings['n']} blind ratings of {ratings['n_participants']} people by {raters}{again}.")
     stability = d["stability"]
     if stability["n_drops"]:
         changed = (

@@ -35,7 +35,7 @@ def leave_one_out(evidence: Evidence, judgement: Judgement, params: DecisionPara
     whole = judge(evidence, relaxed)
     flips = []
     for person in sorted(evidence.people[far].tolist()) if known.size > 2 else ():
-        again = judge(evidence.subset(evidence.subject != person), relaxed)
+        again = judge(evidence.without(person), relaxed)
         if (again.method, again.verdict) != (whole.method, whole.verdict):
             flips.append(str(person))
     n_drops = far.size if known.size > 2 else 0

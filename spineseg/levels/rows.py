@@ -140,7 +140,8 @@ def _stretch_rows(
     per_slice: bool,
 ) -> list[Row]:
     """Rows of one stretch: its mean, or its slices and then mean and SD."""
-    used = np.flatnonzero(stretch.chosen & np.isfinite(shape.csa_mm2))
+    found = np.flatnonzero(stretch.chosen & np.isfinite(shape.csa_mm2))
+    used = found[~shape.is_steep[found]]
     mean = mean_row(
         shape,
         stretch.chosen,
@@ -153,8 +154,8 @@ def _stretch_rows(
     )
     if not per_slice:
         return [mean]
-    inside = np.flatnonzero(stretch.chosen[: used[-1] + 1]) if used.size else used
-    inside = inside[inside >= used[0]] if used.size else inside
+    inside = np.flatnonzero(stretch.chosen[: found[-1] + 1]) if found.size else found
+    inside = inside[inside >= found[0]] if found.size else inside
     rows = [
         slice_row(shape, int(k), spacing_mm, distance_pmj_mm=float(distance_mm[k]), **_level_of(levels, int(k)))
         for k in inside

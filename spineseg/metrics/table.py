@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from spineseg.errors import InputError
 from spineseg.measures import SLICE_SD, SLICE_SHAPE
-from spineseg.metrics.shape import SliceShape
+from spineseg.metrics.shape import STEEP_ANGLE_DEG, SliceShape
 
 Row = dict[str, Any]
 
@@ -82,7 +82,8 @@ def mean_row(shape: SliceShape, chosen: NDArray[np.bool_], **place: Any) -> Row:
     ----------
     shape : SliceShape
     chosen : (K,) ndarray of bool
-        Slices without cord do not count.
+        Slices without cord do not count, nor those beyond `spineseg.metrics.shape.STEEP_ANGLE_DEG`; the note
+        says how many.
     **place
         Fills further columns.
 
@@ -92,7 +93,8 @@ def mean_row(shape: SliceShape, chosen: NDArray[np.bool_], **place: Any) -> Row:
         Slice ``mean``. Means in the measures' columns and population SD in `SLICE_SD`, each over the slices
         that have the value, NaN where none has; `length_mm` is the sum, `tilted` the number of tilted slices.
     """
-    used = chosen & np.isfinite(shape.csa_mm2)
+    found = chosen & np.isfinite(shape.csa_mm2)
+    used = found & ~shape.is_steep
     row: Row = {"slice": "mean", "position_mm": NAN}
     for name in VALUE_COLUMNS:
         values = getattr(shape, name)[used]
@@ -101,7 +103,10 @@ def mean_row(shape: SliceShape, chosen: NDArray[np.bool_], **place: Any) -> Row:
         if name in SLICE_SD:
             row[SLICE_SD[name]] = float(values.std()) if values.size else NAN
     row["length_mm"] = float(shape.length_mm[used].sum())
-    row["tilted"], row["n_slices"] = int(shape.is_tilted[used].sum()), int(used.sum())
+    row["tilted"], row["n_slices"] = int(shape.is_tilted[found].sum()), int(used.sum())
+    if steep := int((found & shape.is_steep).sum()):
+        left_out = f"{steep} of {found.sum()} slices are tilted beyond {STEEP_ANGLE_DEG:g} degrees and left out"
+        place["note"] = "; ".join(filter(None, (place.get("note"), left_out)))
     return row | place
 
 

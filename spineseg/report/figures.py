@@ -7,7 +7,7 @@ where the tables hold nothing to draw. Equal tables give equal files.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from spineseg.measures import MEASURES
+from spineseg.report.decision_figure import draw_sample_size
 from spineseg.report.frames import StudyTables, contrasts_of
 from spineseg.report.palette import print_color_of
 from spineseg.writing import write_bytes
@@ -318,8 +319,8 @@ FIGURES: dict[str, tuple[str, Callable[[StudyTables], Figure | None]]] = {
 """Name of the file to caption and drawing function, in the order of the report."""
 
 
-def draw_figures(study: StudyTables, folder: Path) -> dict[str, bytes]:
-    """Draw every figure that the tables allow, as PNG and SVG files.
+def draw_figures(study: StudyTables, folder: Path, decision: Mapping[str, Any] | None = None) -> dict[str, bytes]:
+    """Draw every figure that the tables and the decision allow, as PNG and SVG files.
 
     Returns
     -------
@@ -328,8 +329,9 @@ def draw_figures(study: StudyTables, folder: Path) -> dict[str, bytes]:
     """
     drawn = {}
     with mpl.rc_context(RC):
-        for name, (_, draw) in FIGURES.items():
-            figure = draw(study)
+        figures = {name: draw(study) for name, (_, draw) in FIGURES.items()}
+        figures |= {"sample_size": draw_sample_size(decision) if decision else None}
+        for name, figure in figures.items():
             if figure is not None:
                 figure.draw_without_rendering()
                 figure.set_layout_engine("none")  # arranged once, not again for each file

@@ -16,6 +16,8 @@ import pandas as pd
 from spineseg.decision.report_text import next_steps
 from spineseg.measures import MEASURES
 from spineseg.methods.registry import sort_methods
+from spineseg.report.changes import count_changes, list_changes
+from spineseg.report.decision_figure import CAPTION
 from spineseg.report.figures import FIGURES, draw_figures
 from spineseg.report.flags import BAD, LOOK, badness, find_flags
 from spineseg.report.frames import StudyTables, contrasts_of, frame_tables
@@ -90,9 +92,10 @@ def write_report(view: StudyView, paths: ReportPaths) -> Path:
     decision = records.decision
     reviews = collect_reviews(view, records)
     study = frame_tables(records.metrics, records.agreement, records.slices, records.timings)
-    drawn = draw_figures(study, paths.figures)
+    drawn = draw_figures(study, paths.figures, decision.document if decision else None)
     qc = _relative(paths.qc, paths.page)
     images = describe_images(view, reviews, qc)
+    changes = list_changes(view, records.images, records.metrics)
     context = {
         "dataset": view.folder.name,
         "stage": view.stage,
@@ -109,6 +112,8 @@ def write_report(view: StudyView, paths: ReportPaths) -> Path:
         "figures": [_figure(name, svg, _relative(paths.figures, paths.page)) for name, svg in drawn.items()],
         "images": images,
         "worst": [image for image in images if image["severity"] >= LOOK][:N_WORST],
+        "changes": changes,
+        "changes_words": count_changes(changes, len(reviews)),
         "excluded": list_excluded(records.images, decision),
         "advice": advise(decision, images, view.stage, qc),
         "qc": f"{qc}/index.html",
@@ -281,7 +286,12 @@ def _better_in(numbers: Mapping[str, Any]) -> str:
 def _figure(name: str, svg: bytes, folder: str) -> dict[str, str]:
     """Return a figure for the page: the SVG inside the page, links to the files."""
     data = base64.b64encode(svg).decode()
-    return {"name": name, "caption": FIGURES[name][0], "data": f"data:image/svg+xml;base64,{data}", "folder": folder}
+    return {
+        "name": name,
+        "caption": FIGURES[name][0] if name in FIGURES else CAPTION,
+        "data": f"data:image/svg+xml;base64,{data}",
+        "folder": folder,
+    }
 
 
 def list_excluded(images: Sequence[StudyImage], decision: Decision | None) -> list[dict[str, str]]:

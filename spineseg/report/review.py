@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from spineseg.measures import ADULTS, PlausibleLimits
 from spineseg.methods.registry import sort_methods
+from spineseg.studyfolder.corrections import correct_entry, find_correction
 from spineseg.studyfolder.decisions import (
     Decision,
     Lock,
@@ -20,6 +21,7 @@ from spineseg.studyfolder.decisions import (
 from spineseg.studyfolder.images import StudyImage, read_images
 from spineseg.studyfolder.layout import RESERVED_FOLDERS, TABLES, Stage, StudyFolder, stage_images
 from spineseg.studyfolder.manifests import ManifestEntry, Timing, read_manifest, read_timings
+from spineseg.studyfolder.marks import Marks
 from spineseg.studyfolder.tables import AgreementRow, MetricsRow, read_agreement, read_metrics, read_slices
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ class StudyView:
     limits: PlausibleLimits | None = ADULTS  # None switches the warnings about the area off
     # mapping: image to a person's choice of the method that its mask is kept by
     exceptions: Mapping[str, PersonsChoice] = field(default_factory=dict)
+    marks: Marks = field(default_factory=Marks)  # of all raters
     decision: Path | None = None  # Where the decision lies; by default in the folder
 
 
@@ -183,6 +186,9 @@ def collect_reviews(view: StudyView, records: StageRecords, chunks: Sequence[str
     for image in stage_images(records.images, view.stage):
         if chunks is not None and records.chunk_of.get(image.image_id) not in chunks:
             continue
+        if view.stage == Stage.STUDY and (correction := find_correction(view.folder, image)):
+            own = [correct_entry(entry, correction) for entry in entries.get(image.image_id, ())]
+            entries[image.image_id] = own
         made = {(image.image_id, entry.method): entry for entry in entries.get(image.image_id, ())}
         doubts = (metrics[key].contrast_doubt for key in made if key in metrics)
         reviews.append(

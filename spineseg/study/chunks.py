@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from spineseg.study.configuration import PilotChoice
 from spineseg.studyfolder.decisions import PILOT, REST, Membership
+from spineseg.studyfolder.images import StudyImage
 
 
-def choose_pilot(subjects: Iterable[str], choice: PilotChoice, earlier: Membership | None = None) -> dict[str, Any]:
+def choose_pilot(
+    subjects: Iterable[str],
+    choice: PilotChoice,
+    earlier: Membership | None = None,
+    contrasts: Mapping[str, Collection[str]] | None = None,
+) -> dict[str, Any]:
     """Choose the pilot's subjects.
 
     Parameters
@@ -23,6 +29,9 @@ def choose_pilot(subjects: Iterable[str], choice: PilotChoice, earlier: Membersh
     earlier : Membership, optional
         A draw of the same n and seed keeps the subjects that are still there, so that new subjects do
         not change the pilot of a running study.
+    contrasts : mapping, optional
+        Contrasts of each subject's images. Where the first n of a draw lack one, the first drawn who has it takes the
+        place of the last drawn who can be spared; subjects of an earlier draw keep theirs.
 
     Returns
     -------
@@ -42,7 +51,48 @@ def choose_pilot(subjects: Iterable[str], choice: PilotChoice, earlier: Membersh
         # a hash, not a generator: the rank of one subject must not depend on who else is there
         return name not in before, hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
 
-    return {"n": n, "seed": seed, "subjects": sorted(sorted(known, key=rank)[:n])}
+    ranked = sorted(known, key=rank)
+    return {"n": n, "seed": seed, "subjects": sorted(_cover_contrasts(ranked, n, before, contrasts or {}))}
+
+
+def _cover_contrasts(
+    ranked: Sequence[str], n: int, fixed: Collection[str], contrasts: Mapping[str, Collection[str]]
+) -> list[str]:
+    """Return n of the ranked subjects, the first ones unless a contrast would have nobody."""
+    drawn, others = list(ranked[:n]), ranked[n:]
+    for contrast in sorted({name for subject in ranked for name in contrasts.get(subject, ())}):
+        having = Counter(name for subject in drawn for name in contrasts.get(subject, ()))
+        if having[contrast]:
+            continue
+        for newcomer in (subject for subject in others if contrast in contrasts.get(subject, ())):
+            brought = set(contrasts[newcomer])
+            spared = [
+                subject
+                for subject in reversed(drawn)
+                if subject not in fixed
+                and all(having[name] > 1 or name in brought for name in contrasts.get(subject, ()))
+            ]
+            if spared:
+                drawn[drawn.index(spared[0])] = newcomer
+                break
+    return drawn
+
+
+def freeze_pilot(subjects: Iterable[str], earlier: Membership, images: Iterable[StudyImage]) -> dict[str, Any]:
+    """Return the pilot of a study that has started, as `choose_pilot` does: who was in it and is still there.
+
+    Parameters
+    ----------
+    subjects : iterable of str
+        Subjects with at least one included image.
+    earlier : Membership
+    images : iterable of StudyImage
+        The included images, which tell whose the pilot's chunks are where none was drawn.
+    """
+    if earlier.pilot:  # also who is excluded for now, so that a person who comes back is of the pilot again
+        return dict(earlier.pilot)
+    before = {i.subject for i in images if earlier.chunks.get(i.image_id, "").startswith(PILOT)}
+    return {"subjects": sorted(before & set(subjects))}
 
 
 def assign_chunks(images: Iterable[tuple[str, bool]], size: int, earlier: Mapping[str, str]) -> dict[str, str]:

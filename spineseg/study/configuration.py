@@ -24,6 +24,7 @@ from spineseg.methods.declared import DeclaredMethod, declared_methods
 from spineseg.reading import read_yaml
 from spineseg.spelling import closest
 from spineseg.study.exclusion import Exclusions, read_exclusions
+from spineseg.study.references import TRUE_KINDS
 from spineseg.studyfolder.marks import Marks, read_marks
 
 SCHEMA = Path(__file__).parent / "schemas" / "config.schema.yaml"
@@ -91,6 +92,7 @@ class StudyConfig:
     bids_dir: str | None
     images: str | None
     references: str | None
+    reference_kinds: tuple[str, ...]
     subjects: tuple[str, ...] | None
     subject_query: str
     excluded: Exclusions
@@ -126,7 +128,7 @@ class StudyConfig:
     @property
     def is_default_references(self) -> bool:
         """Whether the folder of manual masks is the one that need not be there."""
-        return bool(self.references == load_schema()["properties"]["references"]["default"])
+        return bool(self.references == _default("references"))
 
     def exceptions_to(self, method: str) -> dict[str, PersonsChoice]:
         """Return image to choice where another method than `method` is to be kept."""
@@ -200,15 +202,19 @@ def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = No
         key, _, rest = str(error).partition(":")
         raise InputError(f"config key {key!r}:{rest}") from error
     people, pilot = complete["subjects"], complete["pilot"]["subjects"]
+    references = {"folder": _default("references"), "kinds": TRUE_KINDS}
+    given = complete["references"]
+    references |= given if isinstance(given, dict) else {"folder": given}
     return StudyConfig(
         dataset=complete["dataset"],
         bids_dir=complete["bids_dir"],
         images=complete["images"],
-        references=complete["references"],
+        references=references["folder"],
+        reference_kinds=tuple(references["kinds"]),
         subjects=_plain_names(people) if isinstance(people, list) else None,
         subject_query=people["participants"] if isinstance(people, dict) else "",
         excluded=read_exclusions(complete["excluded"]),
-        marks=_read_marks(complete["marks"]),
+        marks=read_marks_of(complete["marks"]),
         suffixes=suffixes,
         contrasts=contrasts,
         methods=methods,
@@ -300,8 +306,19 @@ def _plain(value: Any, key: str, number: Iterator[int]) -> Any:
     raise InputError(f"config key {key!r}: expected text or a number, found {str(value)!r}; put it in quotes")
 
 
-def _read_marks(files: str | list[str] | None) -> Marks:
-    """Read the marks of all raters."""
+def _default(key: str) -> Any:
+    """Return the default of a key."""
+    return load_schema()["properties"][key]["default"]
+
+
+def read_marks_of(files: str | list[str] | None) -> Marks:
+    """Read the marks of all raters, as the config key ``marks`` names their files.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or damaged.
+    """
     try:
         return read_marks([files] if isinstance(files, str) else files or [])
     except InputError as error:

@@ -143,6 +143,11 @@ class Exclusions:
             if not any(image.subject.startswith(prefix) for image in images) and not self.may_be_unmatched:
                 raise InputError(f"config key 'excluded.sites.{site}': no subject begins with {prefix!r}")
         for one in self.entries:
+            named = [image for image in images if image.image_id == one.name]
+            if named and not any(map(one.concerns, named)) and not self.may_be_unmatched:
+                raise InputError(
+                    f"{one.where}: {one.entry!r} is no image of {one.contrast}, so it would stay in; mend it"
+                )
             if one.name in found or self.may_be_unmatched or any(one.fits(image, sites) for image in images):
                 continue
             raise InputError(

@@ -14,7 +14,7 @@ from spineseg.file_digests import FileDigests, absent_content, stamp_of
 from spineseg.methods.declared import check_declared
 from spineseg.provenance import sha256_json
 from spineseg.spelling import closest
-from spineseg.study.chunks import assign_chunks, choose_pilot
+from spineseg.study.chunks import assign_chunks, choose_pilot, freeze_pilot
 from spineseg.study.configuration import StudyConfig
 from spineseg.study.exclusion import Sites
 from spineseg.study.participants import Participants, read_participants
@@ -24,7 +24,7 @@ from spineseg.studyfolder.images import StudyImage
 
 
 def index_images(
-    config: StudyConfig, chunk_size: int, earlier: Membership | None = None
+    config: StudyConfig, chunk_size: int, earlier: Membership | None = None, *, frozen: bool = False
 ) -> tuple[list[StudyImage], Membership]:
     """List every image of a study.
 
@@ -35,6 +35,8 @@ def index_images(
         Most images that one job takes.
     earlier : Membership, optional
         Pilot and chunks of the index before this one.
+    frozen : bool
+        Whether the study has started: nobody enters its pilot any more.
 
     Returns
     -------
@@ -60,8 +62,12 @@ def index_images(
     for name in config.exceptions:
         if name not in known:
             raise InputError(f"config key 'exceptions.{name}': the study has no such image{closest(name, known)}")
-    pilot = choose_pilot((image.subject for image in included), config.pilot, earlier)
-    if not pilot["subjects"]:
+    contrasts: dict[str, set[str]] = {}
+    for image in included:
+        contrasts.setdefault(image.subject, set()).add(image.contrast)
+    drawn = freeze_pilot(contrasts, earlier, included) if frozen else None
+    pilot = drawn or choose_pilot(contrasts, config.pilot, earlier, contrasts)
+    if not pilot["subjects"] and not frozen:
         raise InputError("config key 'pilot.subjects': none of these subjects has an image in the study")
     chosen = set(pilot["subjects"])
     images = [replace(image, pilot=image.included and image.subject in chosen) for image in images]
@@ -119,7 +125,7 @@ def source_fingerprint(config: StudyConfig) -> str:
     index finds out.
     """
     images = _select_all(config)
-    listed = [(image.image_id, image.path, image.reason) for image in images]
+    listed = [(image.image_id, image.path, image.reason, image.reference_kind) for image in images]
     return sha256_json([listed, [(path, stamp_of(path)) for path in source_files(config, images)]])
 
 
@@ -144,9 +150,16 @@ def summarise_index(images: Sequence[StudyImage]) -> str:
     shown = ", ".join(f"{count} {name}" for name, count in sorted(contrasts.items()))
     pilot = sum(image.pilot for image in included)
     lines = [f"{len(included)} of {len(images)} images of {people} participants ({shown}); {pilot} in the pilot"]
+    unseen = sorted(set(contrasts) - {image.contrast for image in included if image.pilot})
+    lines += [f"warning: no image of the pilot is {name}; the decision says nothing of it" for name in unseen]
     reasons = Counter(image.reason for image in images if not image.included)
     lines += [f"not included, {count}: {reason}" for reason, count in reasons.most_common()]
     absent = Counter(absent_content(image.reference) for image in included if image.reference)
+    kinds = Counter((image.reference_kind, image.reference_use) for image in included if image.reference)
+    for (kind, use), count in kinds.most_common():
+        words = "compared with, not counted as truth" if use == "agreement" else "taken as the truth"
+        hint = "; nothing says who drew them: if a program did, leave unknown out of references.kinds"
+        lines.append(f"references, {count} {kind}: {words}{hint if kind == 'unknown' and use == 'truth' else ''}")
     return "\n".join(lines + [f"references not used, {count}: {why}" for why, count in absent.most_common() if why])
 
 

@@ -11,6 +11,7 @@ from spineseg.errors import InputError
 from spineseg.provenance import sha256_file
 from spineseg.study.configuration import StudyConfig
 from spineseg.study.segment import except_entry
+from spineseg.studyfolder.corrections import find_correction, is_corrected
 from spineseg.studyfolder.decisions import Decision, KeptRow, find_lock, read_exceptions, read_membership
 from spineseg.studyfolder.images import StudyImage, read_images
 from spineseg.studyfolder.layout import Stage, StudyFolder, stage_images
@@ -57,11 +58,17 @@ def keep_masks(
         chunk_of = read_membership(folder).chunks
         entries = read_entries(folder, method, images, chunk_of, check=True)
         entries |= _excepted(folder, stage, config, method, images)
-        rows = [_keep(folder, image, entries[image.image_id], decision) for image in images.values()]
+        failed = marked_failed(config, stage)
+        rows = [
+            _keep(folder, image, entry, decision, failed.get((image_id, entry.method), ""))
+            for image_id, image in images.items()
+            if (entry := entries[image_id])
+        ]
         if decision.method != method:
             words = f"the study is held to {method}; the decision would now keep {decision.method or 'no method'}"
             rows = [replace(row, message="; ".join(filter(None, (words, row.message)))) for row in rows]
-    _remove_stale(folder, {row.mask for row in rows})
+    kept = {folder.relative(folder.kept_mask(images[row.image_id])) for row in rows if row.source}
+    _remove_stale(folder, kept | {row.mask for row in rows})
     _describe(folder, method)
     return rows
 
@@ -87,14 +94,27 @@ def _row(image: StudyImage, **values: str) -> KeptRow:
     return KeptRow(image.image_id, image.subject, image.session, image.contrast, **values)
 
 
-def _keep(folder: StudyFolder, image: StudyImage, entry: ManifestEntry, decision: Decision) -> KeptRow:
-    """Copy one mask and its sidecar, unless a person's correction is in its place."""
+def marked_failed(config: StudyConfig | None, stage: Stage) -> dict[tuple[str, str], str]:
+    """Return image and method of the masks that a rater has failed, with the words; of the study by one method only.
+
+    In the comparison a fail counts against its method (`spineseg.decision`); it takes no image away.
+    """
+    if config is None or stage != Stage.STUDY:
+        return {}
+    return {key: "; ".join(mark.words() for mark in marks) for key, marks in config.marks.failed_masks().items()}
+
+
+def _keep(folder: StudyFolder, image: StudyImage, entry: ManifestEntry, decision: Decision, failed: str) -> KeptRow:
+    """Copy one mask and its sidecar, unless a person's correction is in its place.
+
+    A mask that a rater has failed is copied too, for a person to correct; its status says that it does not count.
+    """
     target = folder.kept_mask(image)
     kept = folder.relative(target)
     message = "; ".join(" ".join(text.split()) for text in (entry.exception, entry.message) if text)
-    if _is_corrected(target):
-        message = "changed by hand; left alone"
-        return _row(image, status=CORRECTED, mask=kept, sha256=sha256_file(target), message=message)
+    if found := find_correction(folder, image):
+        origin = {"method": found.method or entry.method, "source": found.source or entry.mask or ""}
+        return _row(image, status=CORRECTED, mask=kept, sha256=found.sha256, message=found.words, **origin)
     made = {"method": entry.method, "status": entry.status, "message": message}
     if entry.mask is None or entry.mask_sha256 is None:
         _remove(target)
@@ -110,15 +130,10 @@ def _keep(folder: StudyFolder, image: StudyImage, entry: ManifestEntry, decision
         "Decision": {key: decision.document.get(key) for key in ("method", "verdict", "override")},
     } | ({"Exception": entry.exception} if entry.exception else {})
     write_sidecar(target, replace(sidecar, mask_sha256=entry.mask_sha256, more=more))
+    if failed:  # no mask of it counts
+        words = "; ".join(filter(None, (failed, message)))
+        return _row(image, **made | {"status": "failed", "message": words}, source=entry.mask)
     return _row(image, **made, mask=kept, source=entry.mask, sha256=entry.mask_sha256)
-
-
-def _is_corrected(mask: Path) -> bool:
-    """Tell whether a kept mask has other content than we wrote; without our sidecar it is a person's."""
-    if not mask.is_file():
-        return False
-    sidecar = read_sidecar(mask)
-    return sidecar is None or sidecar.mask_sha256 != sha256_file(mask)
 
 
 def _remove(mask: Path) -> None:
@@ -130,7 +145,7 @@ def _remove(mask: Path) -> None:
 def _remove_stale(folder: StudyFolder, kept: Collection[str]) -> None:
     """Remove the masks that an earlier run kept and this one does not."""
     for mask in sorted(folder.labels.glob("sub-*/**/*_label-SC_seg.nii.gz")):
-        if folder.relative(mask) not in kept and not _is_corrected(mask):
+        if folder.relative(mask) not in kept and not is_corrected(mask):
             _remove(mask)
 
 

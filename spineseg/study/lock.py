@@ -69,6 +69,18 @@ def find_refusal(config: StudyConfig, folder: StudyFolder) -> str:
     return ""
 
 
+def is_frozen(config: StudyConfig, folder: StudyFolder) -> bool:
+    """Whether the decision and the pilot stay as they are: the study has started, and no accepted change is due."""
+    lock = find_lock(folder)
+    if lock is None:
+        return False
+    method = _planned_method(config, folder) or lock.method
+    if method not in config.methods:
+        return True
+    now = Lock(method, config.methods[method].made_by())
+    return not (_changes(lock, now) and _is_accepted(config, now))
+
+
 def lock_study(config: StudyConfig, folder: StudyFolder, method: str) -> Lock:
     """Start a study by a method, or go on with it; write ``study/lock.json``.
 

@@ -35,8 +35,8 @@ def stop_if_too_many_failed(folder: StudyFolder, config: StudyConfig, method: st
         return
     made_by, listed = declared.made_by(), folder.images.stat().st_mtime_ns
     done, reasons = 0, Counter[str]()
-    for path, manifest in _manifests(folder, method):
-        if path.stat().st_mtime_ns < listed or manifest.made_by.changes_to(made_by):
+    for written, manifest in _manifests(folder, method):
+        if written < listed or manifest.made_by.changes_to(made_by):
             continue
         done += len(manifest.images)
         reasons.update(entry.message for entry in manifest.images if entry.status == "failed")
@@ -55,7 +55,12 @@ def describe_failures(folder: StudyFolder, config: StudyConfig) -> list[str]:
     chunk_of = find_membership(folder).chunks
     lines = []
     for method in config.methods:
-        entries = [e for _, manifest in _manifests(folder, method) for e in manifest.images if e.image_id in chunk_of]
+        entries = [
+            entry
+            for _, manifest in _manifests(folder, method)
+            for entry in manifest.images
+            if chunk_of.get(entry.image_id) == manifest.chunk
+        ]
         failed = sorted((entry.image_id, entry.message) for entry in entries if entry.status == "failed")
         if failed:
             named = "; ".join(f"{image} ({message})" for image, message in failed[:SHOWN])
@@ -92,12 +97,12 @@ def describe_unfinished(folder: StudyFolder, config: StudyConfig, logs: Path, si
     return lines[:SHOWN] + ([f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else [])
 
 
-def _manifests(folder: StudyFolder, method: str) -> Iterator[tuple[Path, Manifest]]:
-    """Yield the manifests of a method that can be read."""
+def _manifests(folder: StudyFolder, method: str) -> Iterator[tuple[int, Manifest]]:
+    """Yield the manifests of a method that can be read, each with the time at which it was written, ns."""
     for path in sorted((folder.chunks / method).glob("*.json")):
         try:
-            yield path, read_manifest(path)
-        except InputError:  # gone meanwhile, or damaged: it is made again
+            yield path.stat().st_mtime_ns, read_manifest(path)
+        except (InputError, FileNotFoundError):  # gone meanwhile, or damaged: it is made again
             continue
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +14,10 @@ from spineseg.file_digests import absent_content
 from spineseg.series import find_bval
 from spineseg.spelling import closest
 from spineseg.study.configuration import StudyConfig
+from spineseg.study.references import ENDS, describe_reference, find_references
 from spineseg.study.sheet import read_sheet
 from spineseg.studyfolder.images import StudyImage
 from spineseg.writing import file_stem
-
-REFERENCE_END = "_label-SC_seg"
-"""End of the stem of a manual cord mask, as SCT and spine-generic name it."""
 
 
 def find_images(config: StudyConfig) -> list[StudyImage]:
@@ -31,7 +29,33 @@ def find_images(config: StudyConfig) -> list[StudyImage]:
         If the source cannot be read.
     """
     found = read_sheet(config.images) if config.images else _find_in_bids(Path(config.source), config)
-    return [_with_content(image) for image in found]
+    return [_with_content(_with_reference(image, config.reference_kinds)) for image in found]
+
+
+def find_unused_references(config: StudyConfig, images: Iterable[StudyImage]) -> list[str]:
+    """Return one line for each mask of the references' folder that is compared with no image, with the reason."""
+    folder = config.reference_folder
+    if not folder:
+        return []
+    by_image = {image.image_id: image.reference for image in images}
+    lines = []
+    for stem, path in _masks_in(folder):
+        fitting = [stem.removesuffix(end) for end in ENDS if stem.endswith(end)]
+        of_image = next((image for image in fitting if image in by_image), None)
+        if not fitting or by_image.get(of_image or "") == str(path):
+            continue
+        why = "the dataset has no such image" if of_image is None else f"{by_image[of_image]} is used"
+        lines.append(f"{path}: not used as a reference: {why}")
+    return lines
+
+
+def _with_reference(image: StudyImage, kinds: Collection[str]) -> StudyImage:
+    """Say of an image's reference who made it, and whether it is the truth."""
+    if not image.reference:
+        return image
+    reference = describe_reference(Path(image.reference))
+    use = "truth" if reference.kind in kinds else "agreement"
+    return replace(image, reference_kind=reference.kind, reference_from=reference.made_from, reference_use=use)
 
 
 def check_sources(config: StudyConfig) -> None:
@@ -112,7 +136,7 @@ def _image_files(folder: Path) -> list[tuple[str, str]]:
 
 def _find_in_bids(root: Path, config: StudyConfig) -> Iterator[StudyImage]:
     """Yield every image of a BIDS dataset."""
-    references = _find_references(config.reference_folder) if config.reference_folder else {}
+    references = find_references(_masks_in(config.reference_folder)) if config.reference_folder else {}
     seen: dict[str, str] = {}
     for subject, session, folder in walk_folders(root):
         for stem, name in _image_files(folder):
@@ -153,14 +177,11 @@ def _describe(stem: str, subject: str, session: str, folder: Path) -> StudyImage
     return image
 
 
-def _find_references(root: Path) -> dict[str, str]:
-    """Return image to manual mask for the masks in a folder."""
-    return {
-        stem.removesuffix(REFERENCE_END): str(folder / name)
-        for _, _, folder in walk_folders(root)
-        for stem, name in _image_files(folder)
-        if stem.endswith(REFERENCE_END)
-    }
+def _masks_in(root: Path) -> Iterator[tuple[str, Path]]:
+    """Yield stem and path of every NIfTI file in a folder of masks."""
+    for _, _, folder in walk_folders(root):
+        for stem, name in _image_files(folder):
+            yield stem, folder / name
 
 
 def _with_content(image: StudyImage) -> StudyImage:

@@ -38,7 +38,16 @@ DECISION_KEYS: Mapping[str, type | UnionType] = {
     ),
     **dict.fromkeys(
         (
-            *("computed", "method_by_contrast", "plan", "failures", "per_contrast", "per_site", "references"),
+            *(
+                "computed",
+                "method_by_contrast",
+                "plan",
+                "failures",
+                "per_contrast",
+                "per_site",
+                "references",
+                "ratings",
+            ),
             *("area_errors", "summary", "reliability", "predicted_area_error_pct", "flagged", "stability", "pilots"),
             *("parameters", "versions", "code_sha256", "weights_sha256"),
         ),
@@ -124,16 +133,7 @@ def decided_method(path: str | Path) -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """``plan.json``: what was planned of the decision before its first image was segmented.
-
-    Parameters
-    ----------
-    content : mapping
-    sha256 : str
-        Of the content.
-    before_pilot : bool
-        False where images had been segmented already.
-    """
+    """``plan.json``: what was planned of the decision; `before_pilot` is false where images had been segmented."""
 
     content: Mapping[str, Any]
     sha256: str

@@ -29,11 +29,16 @@ class StudyImage:
     contrast: str = _column("What the segmentation is told: t1, t2, t2s or dwi; n/a where none is known.")
     path: str = _column("The image file, relative to the working directory unless absolute.")
     bval: str = _column("b-values of a diffusion series, s/mm2, one per volume.")
-    reference: str = _column("Manual cord mask of the image.")
+    reference: str = _column("Cord mask to compare with.")
     included: bool = _column("true: part of the study.", default=False)
     reason: str = _column("Why the image is not included.")
     pilot: bool = _column("true: every method runs on it and the decision rests on it.", default=False)
     source_stem: str = _column("File name of the image without extension, where image_id had to differ from it.")
+    reference_kind: str = _column(
+        "Who made the reference, as its sidecar says: manual, corrected, silver, automatic or unknown."
+    )
+    reference_from: str = _column("The method whose output it was made from; n/a where none is known.")
+    reference_use: str = _column("truth: errors are counted against it; agreement: it is compared with, no more.")
 
     @property
     def stem(self) -> str:

@@ -106,7 +106,7 @@ def test_both_snakefiles_plan_the_same(tmp_path, make_study):
         ({"metods": ["propseg"]}, "config key 'metods': no such key; did you mean 'methods'?"),
         ({"bids_dir": None, "contrasts": ["T9w"]}, "config key 'contrasts': unknown contrast 'T9w'"),
         ({"bids_dir": "nowhere"}, "config key 'bids_dir': expected a folder, found none at nowhere"),
-        ({"bids_dir": None, "images": "images.tsv"}, "images.tsv, rows 2 and 3: two rows for one image"),
+        ({"bids_dir": None, "images": "images.tsv"}, "images.tsv, lines 2 and 3: two lines for one image"),
     ],
 )
 def test_mistakes_stop_before_the_first_job(tmp_path, make_study, keys, message):

@@ -1,0 +1,90 @@
+"""Masks to compare with: found under the names of the last ten years, and who made them is known."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_index import by_id, index, make_dataset
+
+from spineseg.study.configuration import make_configuration
+from spineseg.study.index import source_fingerprint, summarise_index
+from spineseg.study.references import ENDS, KINDS, origin_of
+from spineseg.study.sources import find_unused_references
+
+IMAGE = "sub-01/anat/sub-01_T2w.nii.gz"
+LABELS = "derivatives/labels/sub-01/anat/sub-01_T2w"
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_every_name_of_a_reference_is_found(tmp_path, end):
+    rows, _ = index(make_dataset(tmp_path, IMAGE, f"{LABELS}{end}.nii.gz"))
+    assert by_id(rows)["sub-01_T2w"].reference.endswith(f"sub-01_T2w{end}.nii.gz")
+
+
+@pytest.mark.parametrize("end", ["_label-GM_seg", "_label-CSF_mask", "_lesion-manual", "_labels-disc-manual"])
+def test_masks_of_other_tissue_are_no_references(tmp_path, end):
+    rows, _ = index(make_dataset(tmp_path, IMAGE, f"{LABELS}{end}.nii.gz"))
+    assert by_id(rows)["sub-01_T2w"].reference == ""
+
+
+def test_of_two_the_first_name_is_used_and_the_other_is_listed(tmp_path):
+    root = make_dataset(
+        tmp_path, IMAGE, f"{LABELS}_seg-manual.nii.gz", f"{LABELS}_label-SC_seg.nii.gz", f"{LABELS}x_seg.nii.gz"
+    )
+    rows, _ = index(root)
+    assert by_id(rows)["sub-01_T2w"].reference.endswith("_label-SC_seg.nii.gz")
+    config = make_configuration({"dataset": "x", "bids_dir": str(root)})
+    manual, other = sorted(find_unused_references(config, rows))
+    assert "sub-01_T2w_seg-manual.nii.gz: not used as a reference: " in manual
+    assert manual.endswith("_label-SC_seg.nii.gz is used")
+    assert other.endswith("sub-01_T2wx_seg.nii.gz: not used as a reference: the dataset has no such image")
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "kind", "method"),
+    [
+        ({}, "unknown", ""),
+        ({"Kind": "manual"}, "manual", ""),
+        ({"Author": "A. B.", "Label": "SC_seg"}, "manual", ""),
+        ({"Kind": "automatic (an old PropSeg output)"}, "automatic", "propseg"),
+        ({"Kind": "automatic (unknown)"}, "automatic", ""),
+        ({"Kind": "silver (half-maximum region)"}, "silver", ""),
+        ({"Kind": "manual correction of an automatic mask"}, "corrected", ""),
+        ({"Kind": "manual by its file name; provenance unverified"}, "unknown", ""),
+        ({"GeneratedBy": [{"Name": "sct_deepseg_sc", "Version": "6.1"}]}, "automatic", "deepseg"),
+        ({"GeneratedBy": [{"Name": "sct_propseg"}, {"Name": "Manual"}]}, "corrected", "propseg"),
+        ({"GeneratedBy": {"Name": "sct_deepseg_sc"}, "Author": "A. B."}, "corrected", "deepseg"),
+        ({"Manual": True}, "manual", ""),
+        ({"Manual": False, "GeneratedBy": [{"Name": "sct_propseg"}]}, "automatic", "propseg"),
+    ],
+)
+def test_who_made_a_reference(sidecar, kind, method):
+    assert origin_of(sidecar) == (kind, method)
+
+
+@given(st.dictionaries(st.text(), st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.text())))
+def test_any_sidecar_has_one_of_the_kinds(sidecar):
+    assert origin_of(sidecar)[0] in KINDS
+
+
+def with_kind(root, kind):
+    (root / f"{LABELS}_label-SC_seg.json").write_text(json.dumps({"Kind": kind}))
+
+
+def test_references_of_a_program_are_no_truth_unless_the_configuration_says_so(tmp_path):
+    root = make_dataset(tmp_path, IMAGE, f"{LABELS}_label-SC_seg.nii.gz")
+    rows, _ = index(root)
+    assert (by_id(rows)["sub-01_T2w"].reference_kind, by_id(rows)["sub-01_T2w"].reference_use) == ("unknown", "truth")
+    assert "references, 1 unknown: taken as the truth; nothing says who drew them" in summarise_index(rows)
+    before = source_fingerprint(make_configuration({"dataset": "x", "bids_dir": str(root)}))
+    with_kind(root, "automatic (an old PropSeg output)")
+    assert source_fingerprint(make_configuration({"dataset": "x", "bids_dir": str(root)})) != before
+    image = by_id(index(root)[0])["sub-01_T2w"]
+    assert (image.reference_kind, image.reference_from, image.reference_use) == ("automatic", "propseg", "agreement")
+    rows, _ = index(root, references={"kinds": ["manual", "automatic"]})
+    assert by_id(rows)["sub-01_T2w"].reference_use == "truth"
+    with_kind(root, "silver")
+    rows, _ = index(root, references={"folder": "derivatives/labels", "kinds": ["manual"]})
+    assert by_id(rows)["sub-01_T2w"].reference_use == "agreement"
+    assert "references, 1 silver: compared with, not counted as truth" in summarise_index(rows)

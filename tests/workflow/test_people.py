@@ -1,0 +1,136 @@
+"""What people decide after a study has started: corrections, marks, people who leave and come."""
+
+import json
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+from run_workflow import Study
+
+MASKS = "derivatives/labels/{subject}/anat/{image_id}_label-SC_seg.nii.gz"
+CORRECTED, FAILED = "sub-01_T2w", "sub-02_T2w"
+
+
+@pytest.fixture(scope="module")
+def study(people, tmp_path_factory) -> Study:
+    """A finished study by propseg of two people and of a copy of the first."""
+    folder = tmp_path_factory.mktemp("decided")
+    shutil.copytree(people, folder / "bids")
+    study = Study(
+        folder / "work",
+        bids_dir=str(folder / "bids"),
+        contrasts=["T2w"],
+        methods=["propseg", {"name": "drawn", "files": MASKS, "version": "1"}],
+        pilot={"subjects": {"n": 1, "seed": 1}},
+        decision={"perturbations": 0},
+        override={"method": "propseg", "reason": "a test", "by": "the test"},
+    )
+    add_person(study, "03")
+    study.run("study", options=("--set-scatter", "images_per_job=1"))
+    assert study.plan("study", options=("--set-scatter", "images_per_job=1")) == {}
+    return study
+
+
+def add_person(study: Study, name: str) -> None:
+    """Copy the first person under another name, with the reference."""
+    root = study.folder.parent / "bids"
+    for source in sorted(root.glob("**/sub-01_T2w*")):
+        target = root / str(source.relative_to(root)).replace("sub-01", f"sub-{name}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, target)
+
+
+def empty_half(path):
+    """Save a mask as an editor does, half of it emptied: another data type, codes and rounding of the affine."""
+    image = nib.load(path)
+    data = np.asarray(image.dataobj).astype(np.float32)
+    data[:, :, data.shape[2] // 2 :] = 0
+    affine = image.affine.copy()
+    affine[0, 3] += 0.001
+    saved = nib.Nifti1Image(data, affine)
+    saved.set_sform(affine, 4)
+    nib.save(saved, path)
+
+
+def rows_of(study: Study, name: str = "metrics.tsv") -> dict:
+    return {row["image_id"]: row for row in study.table(name, "study")}
+
+
+def test_four_changes_and_the_same_command(study):
+    frozen = {name: (study.results / name).read_bytes() for name in ("decision.json", "decision.md")}
+    pilot = json.loads((study.results / "chunks" / "membership.json").read_text())["pilot"]
+    before, all_tables = rows_of(study), {p: p.read_bytes() for p in (study.results / "pilot").rglob("*.tsv")}
+    mask = study.results / "derivatives" / "labels" / "sub-01" / "anat" / f"{CORRECTED}_label-SC_seg.nii.gz"
+    empty_half(mask)
+    beside = mask.with_name(mask.name.replace(".nii.gz", ".json"))
+    beside.write_text(json.dumps(json.loads(beside.read_text()) | {"Author": "A. Rater", "Date": "2026-11-28"}))
+    content = mask.read_bytes()
+    mark = {"image": FAILED, "method": "propseg", "mark": "fail", "rater": "anna", "reason": "a leak"}
+    (study.folder / "marks.json").write_text(json.dumps({"report": "r", "marks": [mark], "preferences": []}))
+    study.config["marks"] = "marks.json"
+    study.config["excluded"] = {"sub-03": "withdrew"}
+    add_person(study, "04")
+
+    printed = study.run("study", options=("--set-scatter", "images_per_job=1"))
+    runs = {
+        rule: printed.count(f"rule {rule}:")
+        for rule in ("segment_chunk", "measure_study_chunk", "draw_study_chunk", "measure_chunk", "decide")
+    }
+    # the corrected, the failed and the new image; the new one alone is segmented
+    assert runs == {
+        "segment_chunk": 1,
+        "measure_study_chunk": 3,
+        "draw_study_chunk": 3,
+        "measure_chunk": 0,
+        "decide": 0,
+    }, printed[-4000:]
+    assert study.plan("study", options=("--set-scatter", "images_per_job=1")) == {}
+
+    assert mask.read_bytes() == content
+    assert {name: (study.results / name).read_bytes() for name in frozen} == frozen
+    assert json.loads((study.results / "chunks" / "membership.json").read_text())["pilot"] == pilot
+    assert {path: path.read_bytes() for path in all_tables} == all_tables
+    rows = rows_of(study)
+    assert set(rows) == {CORRECTED, FAILED, "sub-04_T2w"}
+    assert float(rows[CORRECTED]["csa_mean_mm2"]) < 0.9 * float(before[CORRECTED]["csa_mean_mm2"])
+    assert rows[CORRECTED]["message"].startswith(
+        "corrected by hand from propseg by A. Rater on 2026-11-28 (Dice to it 0."
+    )
+    assert (rows[FAILED]["status"], rows[FAILED]["csa_mean_mm2"]) == ("failed", "n/a")
+    assert "fail by anna: a leak" in rows[FAILED]["message"]
+    kept = rows_of(study, "kept.tsv")
+    assert (kept[CORRECTED]["status"], kept[CORRECTED]["method"]) == ("corrected", "propseg")
+    assert (kept[FAILED]["status"], kept[FAILED]["mask"]) == ("failed", "n/a")
+    assert (mask.parents[2] / "sub-02" / "anat" / f"{FAILED}_label-SC_seg.nii.gz").is_file()  # to be corrected
+    report = (
+        (study.results / "study" / "report.html").read_text().split('<section id="people">')[1].split("</section>")[0]
+    )
+    for words in ("A. Rater", "fail by anna: a leak", "withdrew", "1 of 3 masks were corrected by hand"):
+        assert words in report
+    entry = json.loads((study.results / "study" / "qc" / "entries" / f"{CORRECTED}.json").read_text())
+    assert entry["methods"][0]["mask"].endswith(f"derivatives/labels/sub-01/anat/{mask.name}")
+
+
+def test_a_new_decision_is_a_preview(study):
+    frozen = (study.results / "decision.json").read_bytes()
+    study.config["decision"]["max_fail"] = 0.3
+    study.run("pilot", options=("--set-scatter", "images_per_job=1"))
+    assert (study.results / "decision.json").read_bytes() == frozen
+    assert json.loads((study.results / "preview" / "decision.json").read_text())["parameters"]["max_fail"] == 0.3
+
+
+def test_a_correction_on_another_grid_is_refused_and_one_taken_back_is_replaced(study):
+    mask = study.results / "derivatives" / "labels" / "sub-01" / "anat" / f"{CORRECTED}_label-SC_seg.nii.gz"
+    image = nib.load(mask)
+    affine = image.affine.copy()
+    affine[0, 3] += 0.2 * np.linalg.norm(affine[:3, 0])
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), mask)
+    done = study.call("study", options=("--set-scatter", "images_per_job=1"))
+    assert done.returncode != 0
+    assert "spineseg measure: error:" in done.stdout
+    assert mask.name in done.stdout
+    mask.unlink()
+    study.run("study", options=("--set-scatter", "images_per_job=1"))
+    assert mask.is_file()
+    assert "corrected" not in rows_of(study)[CORRECTED]["message"]
