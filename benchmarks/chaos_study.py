@@ -50,16 +50,16 @@ ATTEMPTS = 6
 def snakemake(folder: Path, *options: str, limit: Callable[[], None] | None = None) -> subprocess.Popen[bytes]:
     """Start the study in a process group of its own."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--cores", "2"]
-    log = (folder / "log.txt").open("ab")
-    return subprocess.Popen(
-        [*command, "--configfile", "config.yaml", "--set-scatter", "images_per_job=3", *options],
-        cwd=folder,
-        stdout=log,
-        stderr=log,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        start_new_session=True,
-        preexec_fn=limit,
-    )
+    with (folder / "log.txt").open("ab") as log:
+        return subprocess.Popen(
+            [*command, "--configfile", "config.yaml", "--set-scatter", "images_per_job=3", *options],
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            start_new_session=True,
+            preexec_fn=limit,
+        )
 
 
 def finish(folder: Path) -> int:
