@@ -9,27 +9,10 @@ localrules:
     keep_study,
 
 
-def get_decide_megabytes(wildcards, input):
-    """Return the memory of a decision: 300 MB, and thirty times the two tables that are held as a whole."""
-    held = sum(
-        Path(table).stat().st_size
-        for table in (input.metrics, input.agreement)
-        if Path(table).is_file()
-    )
-    return 300 + 30 * held // 10**6
-
-
-def get_participants(wildcards):
-    """Return the table of participants, where the dataset has one: sites and groups are there."""
-    table = Path(STUDY.bids_dir or ".") / "participants.tsv"
-    return [str(table)] if STUDY.bids_dir and table.is_file() and not IS_DEMO else []
-
-
 rule decide:
     """Decide which method the dataset keeps."""
     input:
         config=ancient("results/{dataset}/study.json"),
-        participants=get_participants,
         table=get_table,
         metrics="results/{dataset}/pilot/tables/metrics.tsv",
         agreement="results/{dataset}/pilot/tables/agreement.tsv",
@@ -48,7 +31,8 @@ rule decide:
         runtime=30,
     params:
         question=[STUDY.document[key] for key in ("methods", "decision", "override")],
-        marks=str(STUDY.marks),
+        marks=[str(STUDY.marks.marks), str(STUDY.marks.preferences)],
+        participants=lambda wildcards: digest_files(get_participants(wildcards)),
         images=get_images,
         code=digest_step("decide"),
     shell:

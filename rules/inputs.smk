@@ -283,3 +283,19 @@ def get_exception_minutes(wildcards, attempt):
     """Minutes for the excepted images, each by a method that may be a program."""
     each = [m.timeout_min for m in METHODS.values() if m.kind == "command"]
     return int(10 + max([3, *each]) * len(STUDY.exceptions)) * attempt
+
+
+def get_decide_megabytes(wildcards, input):
+    """The memory of a decision: 300 MB, and thirty times the two tables that are held as a whole."""
+    held = sum(
+        Path(table).stat().st_size
+        for table in (input.metrics, input.agreement)
+        if Path(table).is_file()
+    )
+    return 300 + 30 * held // 10**6
+
+
+def get_participants(wildcards):
+    """The table of participants, where the dataset has one: sites and groups are there; its content counts."""
+    table = Path(STUDY.bids_dir or ".") / "participants.tsv"
+    return [str(table)] if STUDY.bids_dir and table.is_file() and not IS_DEMO else []
