@@ -531,6 +531,13 @@ class TestContrastsAndSites:
             assert set(d["per_site"]) == {f"site{s}" for s in range(n_sites)}
             assert "## By site" in write_report(d)
 
+    def test_a_site_of_one_person_has_no_interval(self, pilot):
+        columns = {f"{s:02d}": {"site": "alone" if s == 0 else f"site{s % 2}"} for s in range(13)}
+        d = with_errors(pilot, 13, (0, 4), (0, 3)).decide_with(columns=columns)
+        assert d["per_site"]["alone"]["ci90"] == [None, None]
+        row = next(line for line in write_report(d).splitlines() if line.startswith("| alone |"))
+        assert "(" not in row
+
     def test_a_bias_that_differs_between_groups_is_warned_of(self, pilot):
         with_errors(pilot, 24, (0, 1), (0, 1))
         groups = {f"{s:02d}": {"group": "MS" if s % 2 else "HC"} for s in range(24)}

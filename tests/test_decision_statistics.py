@@ -146,6 +146,9 @@ class TestRatioOfSpreads:
         assert ratio_points(ratio_margin(1.25, 4, 6), 4, 6) == pytest.approx(1.25)
         assert ratio_points(-np.log(6 / 4), 4, 6) == pytest.approx(-2)
 
+    def test_what_is_not_known_stays_so(self):
+        assert np.isnan(ratio_points(float("nan"), 4, 6))
+
     def test_equal_errors_have_no_ratio(self):
         e = rng(2).normal(size=(12, 1))
         assert log_ratio_strata(e, e, ONE, about_zero=False, margin=0.01).estimate().interval() == (0, 0)

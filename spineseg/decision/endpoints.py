@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from math import asinh, exp, log
+from math import asinh, exp, isfinite, log
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,6 +125,8 @@ def ratio_margin(margin: float, sd_a: float, sd_b: float) -> float:
 
 def ratio_points(log_ratio: float, sd_a: float, sd_b: float) -> float:
     """Return a difference of SDs in percent from the logarithm of their ratio; the inverse of `ratio_margin`."""
+    if not isfinite(log_ratio):
+        return float("nan")
     half = min(30.0, abs(log_ratio) / 2)
     size = (sd_a * sd_b) ** 0.5 * (exp(half) - exp(-half))
     return size if log_ratio >= 0 else -size

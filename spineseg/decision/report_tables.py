@@ -65,7 +65,8 @@ def part_section(d: Mapping[str, Any], name: str) -> list[str]:
     for label, row in d[f"per_{name}"].items():
         gap = "-"
         if row["difference"] is not None:
-            gap = f"{format_value(row['difference'], key, signed=True)} ({format_interval(row['ci90'], key)})"
+            interval = format_interval(row["ci90"], key)
+            gap = format_value(row["difference"], key, signed=True) + (f" ({interval})" if interval else "")
         more = []
         if name == "contrast":
             failed = ", ".join(f"{m} {n}" for m, n in row["n_failed"].items())
