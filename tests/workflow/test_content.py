@@ -25,6 +25,7 @@ SHOWN = {
     "gather_tables": "tables gathered",
     "decide": "decision",
     "keep_masks": "masks kept",
+    "tabulate_levels": "areas by level",
     "index_qc": "QC page",
     "write_report": "report",
 }

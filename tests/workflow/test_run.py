@@ -89,7 +89,7 @@ def test_what_failed_is_said_at_the_end(finished):
     for method in ("propseg", "deepseg"):
         line = next(line for line in end if line.startswith(f"{method} failed on 4 of 9 images: "))
         assert "sub-90_T2star (" in line
-        assert "not NIfTI" in line
+        assert "expected a NIfTI image, found another format" in line
 
 
 def test_masks_lie_on_the_images_grid(finished):
@@ -174,10 +174,13 @@ def test_a_crash_fails_its_image_alone_whatever_folders_are_called(people, tmp_p
         shutil.copytree(ROOT / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "Snakefile", code)
     shutil.copytree(people, folder / "bids {x} %s")
-    labels = "$(dirname {image})/../../derivatives/labels/{subject}/anat"
     # a program that brings down the process that runs it
-    crash = "case {image_id} in sub-01*) kill -SEGV $PPID; sleep 60;; esac; "
-    crash += f'cp "{labels}"/{{image_id}}_label-SC_seg.nii.gz {{mask}}'
+    program = tmp_path / "crash.sh"
+    program.write_text("""
+        case $2 in sub-01*) kill -SEGV $PPID; sleep 60;; esac
+        cp "$(dirname "$1")/../../derivatives/labels/$3/anat/$2_label-SC_seg.nii.gz" "$4"
+    """)
+    crash = f"exec sh {program} {{image}} {{image_id}} {{subject}} {{mask}}"
     study = Study(
         folder / "work {y}",
         bids_dir=str(folder / "bids {x} %s"),
