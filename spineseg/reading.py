@@ -174,7 +174,7 @@ def read_json(path: str | Path, what: str, mend: str = CHECK) -> dict[str, Any]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a mapping, of which no value is lost without a word."""
+    """Make a mapping; a key that stands twice is an error, for one value would be lost."""
     content = dict(pairs)
     if len(content) < len(pairs):
         names = [name for name, _ in pairs]

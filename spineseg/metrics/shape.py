@@ -78,7 +78,7 @@ class SliceShape:
         return self._is_beyond(STEEP_ANGLE_DEG)
 
     def _is_beyond(self, limit_deg: float) -> NDArray[np.bool_]:
-        """Slices of which an angle is larger, (K,)."""
+        """Slices where an angle is larger, (K,)."""
         return (np.abs(self.angle_ap_deg) > limit_deg) | (np.abs(self.angle_rl_deg) > limit_deg)
 
 

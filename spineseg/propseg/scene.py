@@ -126,7 +126,8 @@ def line_from_three(mask: NDArray, zooms: Floats) -> tuple[Centerline, int]:
 
     Raises
     ------
-    InputError; if there are not exactly three voxels above 0, in three slices
+    InputError
+        If there are not exactly three voxels above 0, in three slices.
     """
     points = np.argwhere(mask > 0)
     points = points[np.argsort(points[:, 2])]
@@ -146,7 +147,8 @@ def order_starts(line: Centerline, scene: Scene, start: int | None = None) -> ND
 
     Raises
     ------
-    InputError; if the user's start lies outside the centerline
+    InputError
+        If the user's start lies outside the centerline.
     """
     init = scene.params.init if start is None else start
     if init is None:

@@ -69,7 +69,8 @@ def segment_cord(
 
     Raises
     ------
-    InputError; if the contrast is unknown, `init_mask` does not hold three voxels, or the start lies off the centerline
+    InputError
+        If the contrast is unknown, `init_mask` does not hold three voxels, or the start lies off the centerline.
 
     Notes
     -----

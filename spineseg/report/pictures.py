@@ -41,7 +41,8 @@ def load_layers(review: ReviewImage) -> Layers:
 
     Raises
     ------
-    InputError; if the image itself cannot be read
+    InputError
+        If the image itself cannot be read.
     """
     image = review.image
     volume, grid = load_image(image.path, contrast=image.contrast or None, bval=image.bval_path)

@@ -103,7 +103,8 @@ def read_stage(view: StudyView, chunks: Sequence[str] | None = None) -> StageRec
 
     Raises
     ------
-    InputError; if images.tsv or the membership of chunks is missing, or a file is damaged
+    InputError
+        If images.tsv or the membership of chunks is missing, or a file is damaged.
     """
     folder = view.folder
     images = read_images(folder.images)
@@ -163,7 +164,8 @@ def collect_reviews(view: StudyView, records: StageRecords, chunks: Sequence[str
 
     Raises
     ------
-    InputError; if the study's excepted images are damaged
+    InputError
+        If the study's excepted images are damaged.
     """
     kept = records.kept_method
     chosen = {i: c for i, c in view.exceptions.items() if kept and c.method != kept}

@@ -66,7 +66,7 @@ class Exclusion:
         return not self.contrast or self.contrast in (image.suffix, image.contrast)
 
     def words(self) -> str:
-        """Say why, by which entry of which list."""
+        """Say why, and which entry of a list says so."""
         return f"excluded: {self.reason} ({self.entry!r} in {self.where})"
 
 
@@ -171,7 +171,7 @@ def read_exclusions(excluded: Any) -> Exclusions:
     Raises
     ------
     InputError
-        If the file is missing or of another form, or has lists of which the configuration does not say whether
+        If the file is missing or of another form, or has lists and the configuration does not say whether
         they are meant.
     """
     if excluded is None:

@@ -34,7 +34,8 @@ def load_manifest(path: str | Path) -> list[LabelledImage]:
 
     Raises
     ------
-    InputError; if the table is missing, lacks a column, or names a missing file
+    InputError
+        If the table is missing, lacks a column, or names a missing file.
     """
     path = Path(path)
     if not path.is_file():
@@ -65,7 +66,8 @@ class Recipe:
 
         Raises
         ------
-        InputError; if the table lacks a labelled image that the recipe names
+        InputError
+            If the table lacks a labelled image that the recipe names.
         """
         found = {(item.subject, item.image.name): item for item in images}
         for subject, image in sorted(self.named[table] - found.keys()):
@@ -85,7 +87,8 @@ def load_recipe(path: str | Path) -> Recipe:
 
     Raises
     ------
-    InputError; if the file is missing, lacks a column, or has another value in the column table
+    InputError
+        If the file is missing, lacks a column, or has another value in the column table.
     """
     path = Path(path)
     if not path.is_file():
@@ -116,7 +119,8 @@ def load_tables(
 
     Raises
     ------
-    InputError; if a table or the recipe cannot be read, or a named image is missing
+    InputError
+        If a table or the recipe cannot be read, or a named image is missing.
     """
     images = load_manifest(data)
     seen = {item.image.resolve() for item in images}

@@ -52,7 +52,7 @@ class Shard:
     # their own
     stack: Tensor
     slice_mm: Tensor  # (n,) tensor, mm: distance to the next slice of the stack
-    painted: bool = False  # Whether `image` holds labels that are painted anew whenever drawn
+    painted: bool = False  # Whether `image` holds labels that are painted again whenever drawn
 
 
 def build_shard(item: LabelledImage, config: UNetConfig) -> Shard:
@@ -60,7 +60,8 @@ def build_shard(item: LabelledImage, config: UNetConfig) -> Shard:
 
     Raises
     ------
-    InputError; if the reference is empty
+    InputError
+        If the reference is empty.
     """
     volume, grid = load_image(item.image, contrast=item.contrast)
     mask, _ = load_mask(item.reference, like=grid)
@@ -88,7 +89,8 @@ def build_template_shard(folder: Path, config: UNetConfig, *, below_only: bool =
 
     Raises
     ------
-    InputError; if the folder holds no such files
+    InputError
+        If the folder holds no such files.
     """
     images, masks = (sorted(folder.glob(f"*_{kind}.nii.gz")) for kind in ("t2", "cord"))
     if not images or not masks:
@@ -192,7 +194,8 @@ def build_mask_shard(folder: Path, config: UNetConfig, rng: np.random.Generator,
 
     Raises
     ------
-    InputError; if the folder holds no cord mask
+    InputError
+        If the folder holds no cord mask.
     """
     labels, cords = [], []
     for path in sorted(folder.glob("*_label-SC_seg.nii.gz")):

@@ -37,7 +37,8 @@ def load_items(
 
     Raises
     ------
-    InputError; if a table cannot be read, a person to leave out is in none, or nothing is left
+    InputError
+        If a table cannot be read, a person to leave out is in none, or nothing is left.
     """
     images, more = load_tables(tables[0], tables[1:], recipe, log)
     items = images + more

@@ -86,7 +86,7 @@ def fit_dice_predictor(cases: Cases, provenance: Mapping[str, Any], n_folds: int
 
     Parameters
     ----------
-    n_folds : people are dealt to so many folds
+    n_folds : number of folds, split by person
     """
     dice, curve = predict_held_out(cases, n_folds)
     spread = fit_spread(dice, np.abs(cases.dice - dice), cases.weight)

@@ -109,7 +109,8 @@ def describe_origin(images: Sequence[LabelledImage], folds: Path, n_phantoms: in
 
     Raises
     ------
-    InputError; if a fold's networks are missing
+    InputError
+        If a fold's networks are missing.
     """
     files = [
         folds / f"fold{n}" / f"deepseg_{stage}.safetensors" for n in range(N_FOLDS) for stage in ("detect", "segment")
