@@ -92,12 +92,12 @@ def run_network(model: nn.Module, image: Tensor, near: Neighbours | None = None)
 
 
 WINDOW_MM = (20.0, 16.0)
-"""Right-left and anterior-posterior size of the middle of a patch in which the cord is looked for first: the widest cord
-is 15 mm by 11 mm, and curves are seldom more than 2 mm off. The rest of the patch is seen, but not outlined."""
+"""Right-left and anterior-posterior size of the window in the middle of a patch that is outlined first: the widest cord
+is 15 mm by 11 mm, and curves are seldom more than 2 mm off."""
 
 WINDOW_BORDER = 0.02
-"""A probability above this on the window's border says that more lies beyond; so does a window without cord. Such patches
-are outlined whole. Of 4500 patches of 20 images no other had more than 0.3 outside its window."""
+"""A probability above this on the window's border says that more lies beyond; so does a window without cord. Such
+patches are outlined whole. Of 4500 patches of 18 images no other had a probability above 0.3 outside its window."""
 
 
 def outline_patches(model: UNet, patches: Tensor, near: Neighbours | None = None) -> Tensor:
