@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
+from spineseg.errors import InputError
+from spineseg.writing import file_stem, write_text
+
+if TYPE_CHECKING:
     from spineseg.centerline.curve import Centerline
+    from spineseg.volume import NativeGrid
 
 STATUSES = ("ok", "partial", "empty", "failed")
 
@@ -41,6 +46,8 @@ class Segmentation:
         Files beside the image that it was made from.
     peak_mib : float, optional
         Peak memory of a program that made it, MiB; None where this process made it.
+    grid : NativeGrid, optional
+        The image's own grid; None inside a method, which sees the canonical volume alone.
     """
 
     cord_prob: np.ndarray
@@ -53,3 +60,46 @@ class Segmentation:
     uncertainty: np.ndarray | None = None
     sources: tuple[str, ...] = ()
     peak_mib: float | None = None
+    grid: NativeGrid | None = None
+
+    def save(self, path: str | Path, *, soft: bool = False, stem: str = "") -> tuple[Path, ...]:
+        """Write the mask, and the by-products beside it, on the image's own grid; each file appears only when whole.
+
+        Parameters
+        ----------
+        path : str or Path
+            ``.nii`` or ``.nii.gz``.
+        soft : bool
+            Write `cord_prob` as float32 in place of the binary mask (uint8).
+        stem : str
+            What the names of by-products begin with; by default the name of `path` without extension.
+
+        Returns
+        -------
+        files : tuple of Path
+            The mask first.
+
+        Raises
+        ------
+        InputError
+            If the grid is not known, or a file cannot be written.
+        """
+        from spineseg.volume import save_volume
+
+        if self.grid is None:
+            raise InputError(f"{path}: this segmentation knows no grid to be saved on; take it from spineseg.segment")
+        path = Path(path)
+        if soft:
+            save_volume(path, self.cord_prob.clip(0, 1), self.grid, np.float32)
+        else:
+            save_volume(path, self.cord_mask, self.grid, np.uint8)
+        files = [path]
+        for ending, content in self.extra.items():
+            beside = path.with_name((stem or file_stem(path)) + ending)
+            if isinstance(content, np.ndarray):
+                dtype = np.uint8 if content.dtype == bool else content.dtype.type
+                save_volume(beside, content, self.grid, dtype)
+            else:
+                write_text(beside, content)
+            files.append(beside)
+        return tuple(files)

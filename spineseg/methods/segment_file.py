@@ -17,8 +17,8 @@ from spineseg.methods.protocol import ImageInput, Method
 from spineseg.provenance import PeakMemory, sha256_file
 from spineseg.segmentation import Segmentation
 from spineseg.studyfolder.sidecars import Sidecar, write_sidecar
-from spineseg.volume import load_image, load_mask, save_volume
-from spineseg.writing import file_stem, write_text
+from spineseg.volume import load_image, load_mask
+from spineseg.writing import file_stem
 
 if TYPE_CHECKING:
     from spineseg.progress import Progress
@@ -181,16 +181,4 @@ def _slice_uncertainty(result: Segmentation) -> tuple[float | None, ...] | None:
 def _write_result(task: ImageTask, result: Segmentation, image: ImageInput) -> tuple[Path, ...]:
     """Write the mask (or probabilities) and the by-products; return the files."""
     sidecar_path(task.output).unlink(missing_ok=True)  # of an earlier mask, which it would belong to no more
-    if task.soft:
-        save_volume(task.output, result.cord_prob.clip(0, 1), image.grid, np.float32)
-    else:
-        save_volume(task.output, result.cord_mask, image.grid, np.uint8)
-    files = [task.output]
-    for ending, content in result.extra.items():
-        path = task.output.with_name(file_stem(task.image) + ending)
-        if isinstance(content, np.ndarray):
-            save_volume(path, content, image.grid, np.uint8 if content.dtype == bool else content.dtype.type)
-        else:
-            write_text(path, content)
-        files.append(path)
-    return tuple(files)
+    return replace(result, grid=image.grid).save(task.output, soft=task.soft, stem=file_stem(task.image))
