@@ -22,15 +22,19 @@ rule all:
     default_target: True
     input:
         decision=f"results/{DATASET}/decision.json",
-        tables=multiext(f"results/{DATASET}/tables/", *TABLES, "kept.tsv", "csa.tsv"),
+        tables=multiext(
+            f"results/{DATASET}/tables/", *TABLES, "kept.tsv", "csa.tsv", "levels.tsv"
+        ),
         qc=f"results/{DATASET}/qc/index.html",
         report=f"results/{DATASET}/report.html",
 
 
 rule pilot:
-    """The pilot's images by every method, up to the decision; once the study has started, up to a preview of another."""
+    """The pilot's images by every method: decision, QC and report; once the study has started, a preview of another."""
     input:
         decision=f"results/{DATASET}/{DECIDED}decision.json",
+        qc=f"results/{DATASET}/pilot/qc/index.html",
+        report=f"results/{DATASET}/pilot/report.html",
 
 
 rule study:

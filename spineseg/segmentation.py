@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spineseg.bids import sidecar_path
 from spineseg.errors import InputError
-from spineseg.writing import file_stem, write_text
+from spineseg.writing import all_or_none, file_stem, write_text
 
 if TYPE_CHECKING:
     from spineseg.centerline.curve import Centerline
@@ -62,8 +63,10 @@ class Segmentation:
     peak_mib: float | None = None
     grid: NativeGrid | None = None
 
-    def save(self, path: str | Path, *, soft: bool = False, stem: str = "") -> tuple[Path, ...]:
-        """Write the mask, and the by-products beside it, on the image's own grid; each file appears only when whole.
+    def save(self, path: str | Path, *, soft: bool = False) -> tuple[Path, ...]:
+        """Write the mask, and the by-products beside it, on the image's own grid; all of them or none.
+
+        A sidecar of an earlier mask of that name is deleted, for it would not fit.
 
         Parameters
         ----------
@@ -71,8 +74,6 @@ class Segmentation:
             ``.nii`` or ``.nii.gz``.
         soft : bool
             Write `cord_prob` as float32 in place of the binary mask (uint8).
-        stem : str
-            What the names of by-products begin with; by default the name of `path` without extension.
 
         Returns
         -------
@@ -84,22 +85,26 @@ class Segmentation:
         InputError
             If the grid is not known, or a file cannot be written.
         """
-        from spineseg.volume import save_volume
-
+        path = Path(path)
         if self.grid is None:
             raise InputError(f"{path}: this segmentation knows no grid to be saved on; take it from spineseg.segment")
-        path = Path(path)
+        with all_or_none(sidecar_path(path)):
+            return self.write(path, self.grid, file_stem(path), soft=soft)[0]
+
+    def write(self, path: Path, grid: NativeGrid, stem: str, *, soft: bool) -> tuple[tuple[Path, ...], str]:
+        """Write the mask and the by-products, named after `stem`; return the files, and the mask's SHA-256."""
+        from spineseg.volume import save_volume
+
         if soft:
-            save_volume(path, self.cord_prob.clip(0, 1), self.grid, np.float32)
+            mask_sha256 = save_volume(path, self.cord_prob.clip(0, 1), grid, np.float32)
         else:
-            save_volume(path, self.cord_mask, self.grid, np.uint8)
+            mask_sha256 = save_volume(path, self.cord_mask, grid, np.uint8)
         files = [path]
         for ending, content in self.extra.items():
-            beside = path.with_name((stem or file_stem(path)) + ending)
+            beside = path.with_name(stem + ending)
             if isinstance(content, np.ndarray):
-                dtype = np.uint8 if content.dtype == bool else content.dtype.type
-                save_volume(beside, content, self.grid, dtype)
+                save_volume(beside, content, grid, np.uint8 if content.dtype == bool else content.dtype.type)
             else:
                 write_text(beside, content)
             files.append(beside)
-        return tuple(files)
+        return tuple(files), mask_sha256

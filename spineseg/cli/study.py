@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from spineseg.study.configuration import StudyConfig
+    from spineseg.study.standing import MaskCount
     from spineseg.studyfolder.layout import Stage, StudyFolder
 
 SUMMARY = """Run a study: first 'init', then 'pilot', then 'run'.
@@ -115,15 +117,17 @@ def _open_study(args: argparse.Namespace) -> tuple[StudyConfig, StudyFolder]:
             " or name yours by -config"
         )
     args.shown, args.config = args.config, args.config.resolve()
+    is_here = args.config.parent == Path.cwd()
     os.chdir(args.config.parent)
     config = read_configuration(args.config)
     check_before_jobs(config)
-    return config, StudyFolder(Path("results") / config.dataset)
+    # paths are printed so that they can be opened from where the command was typed
+    return config, StudyFolder((Path() if is_here else Path.cwd()) / "results" / config.dataset)
 
 
 def _typed(action: str, config: Path, options: str = "") -> str:
     """Return a command as the user types it."""
-    named = "" if str(config) == DEFAULT else f" -config {config}"
+    named = "" if str(config) == DEFAULT else f" -config {shlex.quote(str(config))}"
     return f"spineseg study {action}{named}{options}"
 
 
@@ -132,7 +136,7 @@ def _command(args: argparse.Namespace) -> Callable[[Stage], str]:
     from spineseg.studyfolder.layout import Stage
 
     profile, cores = getattr(args, "profile", ""), getattr(args, "cores", None)
-    options = f" -profile {profile}" if profile else f" -cores {cores}" if cores else ""
+    options = f" -profile {shlex.quote(profile)}" if profile else f" -cores {cores}" if cores else ""
     actions = {Stage.PILOT: "pilot", Stage.STUDY: "run", Stage.ALL: "run -all-methods"}
     return lambda stage: _typed(actions[stage], args.shown, options)
 
@@ -166,10 +170,9 @@ def _status(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) 
         told = ", ".join(f"{number} {status}" for status, number in sorted(statuses.items())) or "none yet"
         who = "pilot" if stage == Stage.PILOT else f"study ({method or 'method not decided'})"
         print(f"{who}: {sum(statuses.values())} of {len(count.wanted)} masks ({told})")
-    print("\n".join(describe_failures(folder, config)), end="")
     reached = latest_stage(folder)
     lines = describe_result(folder, config, reached, _command(args)) if reached else []
-    print("\n".join(lines or [f"next:    {_command(args)(Stage.PILOT)}"]))
+    print("\n".join([*describe_failures(folder, config), *(lines or [f"next:    {_command(args)(Stage.PILOT)}"])]))
     return 0
 
 
@@ -181,6 +184,7 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
     from spineseg.study.run import RunOptions, run_stage, unlock
     from spineseg.study.standing import latest_stage
     from spineseg.studyfolder.layout import Stage
+    from spineseg.writing import write_text
 
     if args.action == "report":
         stage = latest_stage(folder) or Stage.PILOT
@@ -194,10 +198,12 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
     check_space(estimate_cost(folder, config, count, _cores(args)), Path())
     if args.unlock:
         unlock(stage, options)
-    say = print if args.v else _nothing
+    say: Callable[[str], None] = print if args.v else _nothing
     say(f"{_command(args)(stage)}: {len(count.wanted)} masks, results in {folder.root.resolve()}")
-    started = time.time_ns()
-    end = run_stage(stage, options, count, config, verbosity=args.v)
+    mark = Path(".snakemake") / "spineseg" / "begun"
+    write_text(mark, "")  # the time of the file system, which the jobs' logs have too
+    started = mark.stat().st_mtime_ns
+    end = run_stage(stage, options, folder, config, verbosity=args.v)
     failures = describe_failures(folder, config)
     if end.code == 0:
         say("\n".join([*failures, *describe_result(folder, config, stage, _command(args))]))
@@ -220,7 +226,7 @@ def _nothing(text: str) -> None:
     """Print nothing."""
 
 
-def _count(config: StudyConfig, folder: StudyFolder, stage: Stage):  # type: ignore[no-untyped-def]
+def _count(config: StudyConfig, folder: StudyFolder, stage: Stage) -> tuple[MaskCount, str | None]:
     """Return the masks that a stage needs, ready to be counted, and the study's method where it is known."""
     from spineseg.study.standing import MaskCount, list_images, study_method, wanted_masks
 

@@ -10,7 +10,7 @@ from statistics import mean
 
 from spineseg.errors import InputError
 from spineseg.study.configuration import StudyConfig
-from spineseg.study.run import words_for_minutes
+from spineseg.study.pace import word_duration
 from spineseg.study.standing import MaskCount
 from spineseg.studyfolder.layout import StudyFolder
 from spineseg.studyfolder.manifests import read_timings
@@ -74,7 +74,7 @@ class Cost:
         return [
             f"images: {self.n_images}; masks: {self.n_masks}, of which {self.n_done} are done and {todo} to make",
             f"jobs:   about {self.n_jobs}",
-            f"time:   {self.core_hours:.2g} core-hours, {words_for_minutes(60 * self.core_hours / cores)} on {cores}"
+            f"time:   {self.core_hours:.2g} core-hours, {word_duration(3600 * self.core_hours / cores)} on {cores}"
             f" cores ({basis})",
             f"memory: {self.memory_mib / 1024:.1f} GiB for {cores} jobs at a time",
             f"disk:   {self.disk_mib} MiB more; {free_mib} MiB are free in {Path.cwd()}",

@@ -18,12 +18,12 @@ from typing import TextIO
 from spineseg.errors import InputError
 from spineseg.extras import advise_extra
 from spineseg.study.configuration import StudyConfig
-from spineseg.study.standing import MaskCount
+from spineseg.study.pace import PaceWatch
 from spineseg.study.workflow_files import find_profile, workflow_folder
-from spineseg.studyfolder.layout import Stage
+from spineseg.studyfolder.layout import Stage, StudyFolder
 
 POLL_S = 2.0
-"""Between two looks at a terminal's progress; asking after 10 000 masks takes 0.1 s."""
+"""Between two looks at a terminal's progress; looking for 10 000 files takes 0.1 s."""
 
 LINE_S = 60.0
 """Between two lines of progress where nobody watches a terminal."""
@@ -107,7 +107,7 @@ class RunEnd:
 
 
 def run_stage(
-    stage: Stage, options: RunOptions, count: MaskCount, config: StudyConfig, *, verbosity: int = 1
+    stage: Stage, options: RunOptions, folder: StudyFolder, config: StudyConfig, *, verbosity: int = 1
 ) -> RunEnd:
     """Run a stage, showing images done, rate and time left.
 
@@ -115,8 +115,7 @@ def run_stage(
     ----------
     stage : Stage
     options : RunOptions
-    count : MaskCount
-        Of the masks that the stage needs.
+    folder : StudyFolder
     config : StudyConfig
     verbosity : {0, 1, 2}
         0 shows nothing, 2 what Snakemake prints.
@@ -131,7 +130,9 @@ def run_stage(
         return RunEnd(process.returncode, is_stopped=is_stopped)
     with log.open("w", encoding="utf-8") as output, _passing_on_signals() as child:
         child.append(process := subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT))
-        is_stopped = _wait(process, ProgressLine(count, log, sys.stderr) if verbosity else None)
+        is_stopped = _wait(
+            process, ProgressLine(PaceWatch(folder, config, stage), log, sys.stderr) if verbosity else None
+        )
     text = log.read_text(encoding="utf-8", errors="replace")
     lines = [line for line in text.splitlines() if line.strip()]
     return RunEnd(process.returncode, LOCKED in text, is_stopped, tuple(lines[-LAST_LINES:]))
@@ -152,12 +153,10 @@ def unlock(stage: Stage, options: RunOptions) -> None:
 
 
 class ProgressLine:
-    """Masks done, rate and time left: one line that changes on a terminal, a line a minute elsewhere."""
+    """Images done, rate, time left and jobs: one line that changes on a terminal, a line a minute elsewhere."""
 
-    def __init__(self, count: MaskCount, log: Path, stream: TextIO):
-        self._count, self._log, self._stream = count, log, stream
-        self._start = time.monotonic()
-        self._at_start = sum(count.statuses().values())
+    def __init__(self, watch: PaceWatch, log: Path, stream: TextIO):
+        self._watch, self._log, self._stream = watch, log, stream
         self._read = 0
         self._jobs: tuple[int, int] | None = None
         self._shown = (0.0, "")
@@ -175,20 +174,11 @@ class ProgressLine:
 
     def text(self) -> str:
         """Return the line."""
-        statuses = self._count.statuses()
-        done, total = sum(statuses.values()), len(self._count.wanted)
-        made, minutes = done - self._at_start, (time.monotonic() - self._start) / 60
-        parts = [f"masks {done}/{total}"]
-        if statuses["failed"]:
-            parts.append(f"{statuses['failed']} failed")
-        if made > 0 and done < total:
-            rate = made / minutes
-            parts.append(f"{rate:.1f} a minute, {words_for_minutes((total - done) / rate)} left")
-        if jobs := self._read_jobs():
-            parts.append(f"jobs {jobs[0]}/{jobs[1]}")
-        if done == total and (not jobs or jobs[0] < jobs[1]):
+        pace, jobs = self._watch.look(), self._read_jobs()
+        parts = ["looking at the dataset" if pace is None else pace.words()]
+        if pace and not pace.steps_left and not (jobs and jobs[0] == jobs[1]):
             parts.append("measuring and drawing")
-        return ", ".join(parts)
+        return ", ".join(parts + ([f"jobs {jobs[0]}/{jobs[1]}"] if jobs else []))
 
     def _read_jobs(self) -> tuple[int, int] | None:
         """Return how many jobs are done, and of how many, as Snakemake last said."""
@@ -198,20 +188,6 @@ class ProgressLine:
                 self._jobs = (int(found[1]), int(found[2]))
             self._read = stream.tell()
         return self._jobs
-
-
-def words_for_minutes(minutes: float) -> str:
-    """Return a time as people say it.
-
-    Examples
-    --------
-    >>> words_for_minutes(0.4), words_for_minutes(12.2), words_for_minutes(150)
-    ('under a minute', '12 min', '2 h 30 min')
-    """
-    if minutes < 1:
-        return "under a minute"
-    hours, rest = divmod(round(minutes), 60)
-    return f"{hours} h {rest} min" if hours else f"{rest} min"
 
 
 def _wait(process: subprocess.Popen[bytes], line: ProgressLine | None) -> bool:

@@ -88,6 +88,11 @@ class StudyFolder:
         return self.root / "decision.md"
 
     @property
+    def preview(self) -> Path:
+        """What a new decision would say of a study that has started and keeps its own."""
+        return self.root / "preview" / self.decision.name
+
+    @property
     def lock(self) -> Path:
         """What the study is held to from its first image on."""
         return self.root / Stage.STUDY / "lock.json"
@@ -150,6 +155,10 @@ class StudyFolder:
     def csa(self, stage: Stage) -> Path:
         """Area and shape of the kept masks by vertebral level."""
         return self.table(stage, "csa.tsv")
+
+    def levels(self, stage: Stage) -> Path:
+        """The same of every method's masks: what methods, repeats and contrasts are compared on."""
+        return self.table(stage, "levels.tsv")
 
     def sct_tables(self, stage: Stage) -> Path:
         """The folder of the same as SCT writes it, ``csa-SC_<suffix>.csv``."""

@@ -61,10 +61,13 @@ def test_a_study_from_its_dataset_to_its_report(people, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert sorted(path.name for path in elsewhere.iterdir()) == ["config"]
     assert (home / "results" / "bids" / "decision.json").is_file()
-    assert "masks 4/4" in done.stderr or "2 of 2 images" in done.stderr
+    assert "2 of 2 images segmented" in done.stderr
     said = done.stdout.splitlines()
     assert any(line.startswith("verdict: ") for line in said)
-    assert f"spineseg study run -config {config} -cores 2" in done.stdout  # the next command, as it is typed
+    assert f"spineseg study run -config '{config}' -cores 2" in done.stdout  # the next command, as it is typed
+    page = home / "results" / "bids" / "pilot" / "qc" / "index.html"
+    assert page.is_file()
+    assert str(page) in done.stdout
 
     status = study(home, "status").stdout
     assert "pilot: 4 of 4 masks" in status
