@@ -1,5 +1,6 @@
 # make setup   the environment in .venv
 # make demo    a whole study on synthetic people, and which report to open
+# make docs    the documentation in build/docs; a warning ends it
 # make test    every check that CI runs, and the share of lines that the tests reach
 
 PYTHON ?= python3
@@ -13,23 +14,27 @@ BIN := $(VENV)/bin
 # one thread per process: the processes share the processors
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test check clean
+.PHONY: setup demo test check docs clean
 
 setup: $(VENV)/.done
 
-$(VENV)/.done: pyproject.toml constraints.txt
+$(VENV)/.done: pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; set PYTHON=")'
 	$(PYTHON) -m venv $(VENV)
 	@index=; if [ -n "$(TORCH_INDEX)" ] && $(BIN)/python -c \
 	  'import sys, urllib.request; urllib.request.urlopen(sys.argv[1] + "/torch/", timeout=10)' \
 	  "$(TORCH_INDEX)" 2>/dev/null; then index="--extra-index-url $(TORCH_INDEX)"; fi; \
-	set -x; $(BIN)/pip install --quiet $$index -c constraints.txt -e '.[dev,cluster]'
+	set -x; $(BIN)/pip install --quiet $$index -c constraints.txt -e '.[dev]'
 	@touch $@
 
 demo: setup
 	$(BIN)/snakemake --cores $(CORES) --configfile config/config.yaml
 	@echo
 	@echo "Open results/demo/report.html for the decision and results/demo/qc/index.html for every image."
+
+docs: setup
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs build/docs
+	@echo "Open build/docs/index.html."
 
 check: setup
 	$(BIN)/ruff check .
@@ -42,4 +47,4 @@ test: check
 	$(BIN)/python -m pytest -n $(CORES) --dist loadfile -rs --cov
 
 clean:
-	rm -rf results logs resources/demo .snakemake
+	rm -rf results logs resources/demo .snakemake build/docs
