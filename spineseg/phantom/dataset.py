@@ -26,6 +26,7 @@ from spineseg.phantom.contrast import bvec_lines, draw_contrast, property_table,
 from spineseg.phantom.course import DISC_S_MM
 from spineseg.phantom.epi import EpiParams, bend, draw_epi, fade
 from spineseg.phantom.sampling import sample_grid, voxel_points
+from spineseg.phantom.vertebrae import label_discs, label_levels, true_areas
 from spineseg.version import find_version
 from spineseg.writing import compress, write_bytes, write_json, write_text
 
@@ -49,11 +50,18 @@ class SyntheticImage:
         Part of each voxel that is spinal cord; the reference mask is where it reaches one half.
     acquisition : Acquisition
         The grid.
+    discs, levels : (X, Y, Z) ndarray of uint8
+        One voxel per disc, and the vertebral level of each voxel of the reference mask.
+    true_areas : dict of int to float, mm²
+        Mean area of the cord by level, where both discs are in the grid.
     """
 
     data: np.ndarray
     cord_fraction: np.ndarray
     acquisition: Acquisition
+    discs: np.ndarray
+    levels: np.ndarray
+    true_areas: dict[int, float]
 
 
 def subject_label(index: int) -> str:
@@ -170,7 +178,15 @@ def _make_image(
         sample = sample_grid(person, acquisition.shape, to_person, table)
         data = render(sample, contrast, acquisition.thick_axis, rng)
     fraction = sample.means[:, -1].reshape(acquisition.shape)
-    return SyntheticImage(data if kind == "dwi" else data[..., 0], fraction, acquisition)
+    discs = label_discs(person, acquisition.shape, to_person)
+    return SyntheticImage(
+        data if kind == "dwi" else data[..., 0],
+        fraction,
+        acquisition,
+        discs,
+        label_levels(person, fraction >= 0.5, to_person),
+        true_areas(person, discs),
+    )
 
 
 def _draw_field(rng: np.random.Generator, person: AnatomyParams, n_slices: int, to_person: np.ndarray) -> EpiParams:
@@ -191,6 +207,7 @@ def write_dataset(
     contrasts: Sequence[str] = SUFFIXES,
     hard: str = "some",
     rescan: bool = False,
+    target_s_mm: float = TARGET_S_MM,
     report: Callable[[str], None] | None = None,
 ) -> list[Path]:
     """Write a BIDS dataset of synthetic people.
@@ -209,6 +226,8 @@ def write_dataset(
         Whether every second person is made hard, see `hard_case`.
     rescan : bool, default False
         Whether everybody is scanned in two sessions.
+    target_s_mm : float, mm
+        Middle of the fields of view, as in `make_image`.
     report : callable, optional
         Called with each image's path, relative to the folder, when it has been written.
 
@@ -233,7 +252,8 @@ def write_dataset(
     for index in range(n_subjects):
         for session in (1, 2) if rescan else (1,):
             for suffix in contrasts:
-                image = make_image(seed, index, suffix, session=session, hard=hard_case(index, hard))
+                case = hard_case(index, hard)
+                image = make_image(seed, index, suffix, session=session, hard=case, target_s_mm=target_s_mm)
                 path = _write_image(folder, image, seed, index, suffix, str(session) if rescan else "")
                 images.append(path)
                 if report is not None:
@@ -251,7 +271,11 @@ def _write_descriptions(folder: Path, seed: int, rescan: bool) -> None:
     write_json(folder / "dataset_description.json", {"Name": "Synthetic people", "DatasetType": "raw", **common})
     write_json(
         folder / "derivatives" / "labels" / "dataset_description.json",
-        {"Name": "Exact spinal cord masks of synthetic people", "DatasetType": "derivative", **common},
+        {
+            "Name": "Exact spinal cord masks, discs and vertebral levels of synthetic people",
+            "DatasetType": "derivative",
+            **common,
+        },
     )
     levels = {
         "none": "no difficulty added",
@@ -275,16 +299,25 @@ def _write_image(folder: Path, image: SyntheticImage, seed: int, index: int, suf
     affine, zooms = image.acquisition.affine, np.linalg.norm(image.acquisition.affine[:3, :3], axis=0)
     reference = folder / "derivatives" / "labels" / derivative_path(stem, subject, session, datatype)
     _write_nifti(reference, (image.cord_fraction >= 0.5).astype(np.uint8), affine)
+    source = [f"bids:raw:{(base / stem).relative_to(folder).as_posix()}.nii.gz"]
     volume_mm3 = float(image.cord_fraction.sum(dtype=np.float64) * np.prod(zooms))
     write_json(
         reference.with_name(reference.name.removesuffix(".nii.gz") + ".json"),
         {
             "Label": "spinal cord",
             "Kind": "exact: voxels of which at least half is cord",
-            "Sources": [f"bids:raw:{(base / stem).relative_to(folder).as_posix()}.nii.gz"],
+            "Sources": source,
             "CordVolume_mm3": round(volume_mm3, 3),
         },
     )
+    areas = {str(level): area for level, area in image.true_areas.items()}
+    for end, labels, more in (
+        ("label-discs_dlabel", image.discs, {"CordArea_mm2": areas}),
+        ("label-spine_dseg", image.levels, {}),
+    ):
+        path = reference.with_name(f"{stem}_{end}.nii.gz")
+        _write_nifti(path, labels, affine)
+        write_json(reference.with_name(f"{stem}_{end}.json"), {"Kind": "exact", "Sources": source, **more})
     write_json(base / f"{stem}.json", {"Modality": "MR", "MagneticFieldStrength": 3, "Synthetic": True, "Seed": seed})
     if suffix == "dwi":
         values, vectors = bvec_lines(affine)
