@@ -227,6 +227,21 @@ class TestVerdict:
         assert (d["method"], d["verdict"]) == ("deepseg", "undecided")
         assert any("deepseg fails more often" in reason for reason in d["reasons"])
 
+    def test_failures_come_first_where_no_area_says_otherwise(self, pilot):
+        """Equal areas, a little better by chance: the method that fails in every sixth person is not kept."""
+        with_errors(pilot, 60, (0, 2.2), (0, 2))
+        for row in [row for row in pilot.metrics if row.method == "deepseg"][:10]:
+            row.values["dice"] = 0.3
+        d = pilot.decide()
+        assert (d["method"], d["verdict"], d["endpoint"]) == ("propseg", "clear", "failure_rate")
+        for row in pilot.metrics:
+            if row.method == "propseg":
+                row.values["csa_error_pct"] *= 4
+        d = pilot.decide()
+        assert (d["method"], d["verdict"]) == ("deepseg", "undecided")
+        assert "deepseg is better by precision" in verdict_sentence(d)
+        assert "but fails more often" in verdict_sentence(d)
+
     def test_partial_masks_fail_only_when_short(self, pilot):
         for s in range(10):
             short = {"status": "partial", "coverage": 0.5 if s < 3 else 0.85}
@@ -505,13 +520,58 @@ class TestContrastsAndSites:
     def test_contrasts_that_favour_different_methods_are_in_the_headline(self, pilot):
         d = self.two(pilot, (0.10, -0.03)).decide()
         assert d["verdict"] == "undecided"
-        assert "contrasts favour different methods: propseg in t2s and deepseg in t2" in verdict_sentence(d)
+        sentence = verdict_sentence(d)
+        assert "contrasts favour different methods by Dice with the reference: propseg in t2s (by 0.0" in sentence
+        assert "and deepseg in t2 (by 0.1" in sentence
+        assert sentence.count("in 15 people, 90 % interval +0.0") == 3
+
+    def test_predictions_that_favour_different_methods_are_said_too(self, pilot):
+        self.two(pilot, (0.10, -0.10))
+        for row in pilot.metrics:
+            row.values["predicted_dice"] = row.values.pop("dice")
+        d = pilot.decide()
+        assert (d["verdict"], d["computed"]["basis"]) == ("undecided", "triage")
+        assert "contrasts favour different methods by predicted Dice" in verdict_sentence(d)
 
     def test_one_method_for_each_contrast(self, pilot):
         d = self.two(pilot, (0.05, -0.05)).decide(by="contrast")
         assert d["method_by_contrast"] == {"t2": "deepseg", "t2s": "propseg"}
-        assert {row["verdict"] for row in d["per_contrast"].values()} == {"clear"}
-        assert "t2: deepseg, t2s: propseg" in write_report(d)
+        assert {row["verdict"] for row in d["per_contrast"].values()} == {d["verdict"]} == {"clear"}
+        assert d["contradictions"] == []
+        text = write_report(d)
+        assert "t2: deepseg, t2s: propseg" in text
+        assert "t2: Keep deepseg: it is better than propseg by Dice with the reference" in verdict_sentence(d)
+        assert "t2s: Keep propseg: it is better than deepseg" in verdict_sentence(d)
+        assert "| propseg (kept for t2s) |" in text
+
+    def test_with_one_method_for_each_contrast_the_least_sure_verdict_stands(self, pilot):
+        self.two(pilot, (0.08, -0.025), n=8, spread=0.03)
+        short, good = {"status": "partial", "coverage": 0.5, "dice": 0.9}, {"dice": 0.9}
+        name = pilot.add("90", {"propseg": good, "deepseg": short})
+        other = pilot.add("90", {"propseg": short, "deepseg": good}, suffix="T2star", contrast="t2s")
+        d = pilot.decide(by="contrast")
+        assert (d["verdict"], d["per_contrast"]["t2s"]["verdict"]) == ("undecided", "undecided")
+        steps = next_steps(d)
+        assert any(step.startswith("t2s: To settle the choice, add about") for step in steps)
+        kept = d["method_by_contrast"]
+        assert kept == {"t2": "deepseg", "t2s": "propseg"}
+        assert f"Correct or exclude the images in which the kept method failed: {name}, {other}." in steps
+        override = {"method": "propseg", "reason": "as before", "by": "A"}
+        assert pilot.decide(by="contrast", override=override)["method_by_contrast"] == {}
+
+    def test_one_contrast_has_its_own_method_too(self, pilot):
+        d = with_dice(pilot, 12, 0.04).decide(by="contrast")
+        assert d["method_by_contrast"] == {"t2": "deepseg"}
+        assert (d["method"], d["verdict"]) == ("deepseg", "clear")
+
+    def test_contrasts_out_of_the_plan_stay_out(self, pilot):
+        self.two(pilot, (0.05, -0.05))
+        pilot.add("99", {"propseg": {}, "deepseg": {"status": "failed"}}, suffix="T2star", contrast="t2s")
+        d = pilot.decide(contrasts=["T2w"])
+        assert (d["method"], d["verdict"], d["n_images"]) == ("deepseg", "clear", 15)
+        assert d["failures"]["deepseg"]["n_failed"] == 0
+        assert {row["reason"] for row in d["excluded"]} == {"its contrast is not in the plan (decision.contrasts)"}
+        assert pilot.decide(contrasts=["t2"])["n_images"] == 15
 
     def test_the_plans_weights(self, pilot):
         self.two(pilot, (0.05, -0.02))
@@ -566,6 +626,16 @@ class TestReferences:
         assert (d["verdict"], d["references"]["without_corrected"]["verdict"]) == ("clear", "clear")
         assert "References made by correcting a mask" in write_report(d)
 
+    def test_failures_by_corrected_references_alone_do_not_settle(self, pilot):
+        """A Dice of 0.65 with a correction of the other method's mask is no failure that counts without it."""
+        for s in range(30):
+            pilot.add(f"{s:02d}", {"propseg": {"dice": 0.65 if s < 10 else 0.9}, "deepseg": {"dice": 0.9}})
+        corrected = {f"sub-{s:02d}_T2w": "deepseg" for s in range(10)}
+        assert pilot.decide()["verdict"] == "clear"
+        d = pilot.decide_with(corrected_from=corrected)
+        assert d["verdict"] == "undecided"
+        assert d["references"]["without_corrected"]["verdict"] == "undecided"
+
     def test_no_margin_is_finer_than_two_raters(self, pilot):
         with_errors(pilot, 20, (0, 8), (0, 2))
         for s in range(6):
@@ -576,6 +646,8 @@ class TestReferences:
         assert d["methods"] == ["propseg", "deepseg"]
         assert (plain["margin"], d["margin"]) == (pytest.approx(1.25), pytest.approx(4.0))
         assert "Two people's drawings differ by 4.0 % in area" in write_report(d)
+        with pytest.raises(InputError, match=r"decision\.second_rater: .*has no row of 'bert'"):
+            pilot.decide(second_rater="bert")
 
     def test_few_references_do_not_rule(self, pilot):
         with_errors(pilot, 4, (0, 8), (0, 1))
@@ -776,6 +848,9 @@ class TestInputs:
             ({"training_subjects": [1]}, "'decision.training_subjects"),
             ({"prefer": 3}, "'decision.prefer': expected a name, or null"),
             ({"prefer": "third"}, "'decision.prefer': expected one of methods, found 'third'"),
+            ({"second_rater": "ana"}, "'decision.second_rater': expected one of methods, found 'ana'"),
+            ({"level": "Q9"}, "'decision.level'"),
+            ({"contrasts": ["T2W"]}, "'decision.contrasts': expected some of T1w"),
         ],
     )
     def test_wrong_settings(self, section, words):

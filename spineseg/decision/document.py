@@ -20,7 +20,6 @@ from spineseg.decision.description import (
     summarise_methods,
     summarise_ratings,
 )
-from spineseg.decision.endpoints import ratio_points
 from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import OBSOLETE, DecisionParams
 from spineseg.decision.plan import describe_plan
@@ -90,26 +89,28 @@ def build_decision(evidence: Evidence, params: DecisionParams, context: Context)
     judgement, without = judge_with_doubt(evidence, params)
     by_contrast = _by_contrast(evidence, params)
     methods = evidence.methods
-    kept = None if judgement.method is None else methods[judgement.method]
     override = context.override
     main = judgement.comparison()
+    separate = by_contrast if params.by == "contrast" and not override else {}
+    method, verdict = _conclude(separate or {"all": judgement})
+    kept = None if method is None else methods[method]
     document = {
         "dataset": context.dataset,
         "method": override["method"] if override else kept,
-        "verdict": "override" if override else judgement.verdict,
-        "computed": {"method": kept, "verdict": judgement.verdict, "basis": judgement.basis},
+        "verdict": "override" if override else verdict,
+        "computed": {"method": kept, "verdict": verdict, "basis": judgement.basis},
         "override": dict(override) if override else None,
         "methods": list(methods),
-        "method_by_contrast": _kept_by_contrast(evidence, by_contrast, params, override is not None),
+        "method_by_contrast": {c: None if one.method is None else methods[one.method] for c, one in separate.items()},
         "plan": describe_plan(context.plan, params),
         **_comparison(evidence, judgement, main),
         "endpoints": _endpoints(evidence, judgement),
-        "contradictions": list(judgement.contradictions),
-        "reasons": list(judgement.reasons),
+        "contradictions": [] if separate else list(judgement.contradictions),
+        "reasons": [] if separate else list(judgement.reasons),
         "n_participants": int(evidence.people.size),
         "n_images": int(evidence.image_id.size),
         "failures": _failures(evidence),
-        "per_contrast": _per_contrast(evidence, main, by_contrast),
+        "per_contrast": _per_contrast(evidence, main, by_contrast, params),
         "per_site": _parts(evidence, main, "by_site"),
         "references": _references(evidence, without),
         "ratings": summarise_ratings(evidence),
@@ -126,7 +127,7 @@ def build_decision(evidence: Evidence, params: DecisionParams, context: Context)
         "pilots": _pilots(judgement, params),
         "study": plan_study(evidence, params),
         "cautions": _cautions(judgement, main),
-        "notes": [*context.notes, *_notes(evidence, judgement, params)],
+        "notes": [*context.notes, *_notes(evidence, judgement, params, separate)],
         "excluded": [*evidence.excluded, *_uncompared(evidence, judgement, main)],
         "parameters": asdict(params),
         "versions": dict(context.versions),
@@ -166,8 +167,8 @@ def _check_names(evidence: Evidence, params: DecisionParams, override: Mapping[s
 
 
 def _by_contrast(evidence: Evidence, params: DecisionParams) -> dict[str, Judgement]:
-    """Apply the rule to each contrast alone; nothing where there is one."""
-    if evidence.contrasts.size < 2 or len(evidence.methods) < 2:
+    """Apply the rule to each contrast alone; where there is one, only if the plan asks for it."""
+    if (evidence.contrasts.size < 2 and params.by != "contrast") or len(evidence.methods) < 2:
         return {}
     return {
         str(contrast): judge_with_doubt(evidence.subset(evidence.contrast == contrast), params)[0]
@@ -175,21 +176,17 @@ def _by_contrast(evidence: Evidence, params: DecisionParams) -> dict[str, Judgem
     }
 
 
-def _kept_by_contrast(
-    evidence: Evidence, judged: Mapping[str, Judgement], params: DecisionParams, is_overridden: bool
-) -> dict[str, str | None]:
-    """Method of each contrast where the plan keeps one for each."""
-    if params.by != "contrast" or is_overridden:
-        return {}
-    return {contrast: None if one.method is None else evidence.methods[one.method] for contrast, one in judged.items()}
+def _conclude(judged: Mapping[str, Judgement]) -> tuple[int | None, str]:
+    """Return the method that most contrasts keep, the first of the list where even, and the least sure verdict."""
+    kept = [one.method for one in judged.values() if one.method is not None]
+    method = max(sorted(set(kept)), key=kept.count, default=None)
+    verdicts = {one.verdict for one in judged.values() if one.verdict != "none"}
+    return method, next((v for v in ("undecided", "equivalent", "clear") if v in verdicts), "none")
 
 
 def describe(comparison: Comparison, methods: tuple[str, ...]) -> dict[str, Any]:
     """Return a comparison in the endpoint's unit: of SDs the difference, with the ratio beside it."""
-
-    def scale(value: float) -> float:
-        return ratio_points(value, *comparison.means) if comparison.kind.is_ratio else value
-
+    scale = comparison.in_unit
     found = {
         "endpoint": comparison.key,
         "words": comparison.kind.words,
@@ -200,7 +197,8 @@ def describe(comparison: Comparison, methods: tuple[str, ...]) -> dict[str, Any]
         "ci90": [scale(limit) for limit in comparison.interval],
         "ci95": [scale(limit) for limit in comparison.interval95],
         "margin": scale(comparison.margin),
-        "favours": None if comparison.winner is None else methods[comparison.winner],
+        # a larger area is not a better one
+        "favours": None if comparison.winner is None or comparison.key == "bias" else methods[comparison.winner],
         "is_within_margin": comparison.is_within,
         "n": comparison.n,
         "n_sites": comparison.n_sites,
@@ -223,8 +221,7 @@ def _comparison(evidence: Evidence, judgement: Judgement, main: Comparison | Non
         return names | nothing | {"unit": "", "n_compared": 0}
     found = describe(main, methods)
     left_out = advantage_on_people_left_out(judgement)
-    if left_out is not None and main.kind.is_ratio:
-        left_out = ratio_points(left_out, *main.means)
+    left_out = None if left_out is None else main.in_unit(left_out)
     probability = dict.fromkeys(methods) | {"equivalent": round(main.probability[1], 4)}
     probability |= {
         methods[main.pair[0]]: round(main.probability[0], 4),
@@ -275,7 +272,9 @@ def _parts(evidence: Evidence, main: Comparison | None, name: str) -> dict[str, 
     return {label: {key: row[key] for key in keys} for label, row in found.items()}
 
 
-def _per_contrast(evidence: Evidence, main: Comparison | None, judged: Mapping[str, Judgement]) -> dict[str, Any]:
+def _per_contrast(
+    evidence: Evidence, main: Comparison | None, judged: Mapping[str, Judgement], params: DecisionParams
+) -> dict[str, Any]:
     """The rule within each contrast, and the overall pair there."""
     inside, rows = _parts(evidence, main, "by_contrast"), {}
     for contrast in evidence.contrasts.tolist():
@@ -288,6 +287,7 @@ def _per_contrast(evidence: Evidence, main: Comparison | None, judged: Mapping[s
             "method": None if alone is None or alone.method is None else evidence.methods[alone.method],
             "verdict": None if alone is None else alone.verdict,
             "endpoint": None if alone is None else alone.ruling,
+            "alone": None if alone is None else _alone(evidence.subset(keep), alone, params),
             "probability": None,
             "difference": None,
             "ci90": None,
@@ -301,6 +301,20 @@ def _per_contrast(evidence: Evidence, main: Comparison | None, judged: Mapping[s
             better, equal, worse = (round(p, 4) for p in one.probability)
             rows[contrast]["probability"] = {first: better, second: worse, "equivalent": equal}
     return rows
+
+
+def _alone(evidence: Evidence, judgement: Judgement, params: DecisionParams) -> dict[str, Any]:
+    """What the rule says of one contrast, with the keys that the whole decision has."""
+    kept = None if judgement.method is None else evidence.methods[judgement.method]
+    return {
+        "computed": {"method": kept, "verdict": judgement.verdict, "basis": judgement.basis},
+        **_comparison(evidence, judgement, judgement.comparison()),
+        "contradictions": list(judgement.contradictions),
+        "reasons": list(judgement.reasons),
+        "pilots": _pilots(judgement, params),
+        "kept_failed": [] if kept is None else evidence.image_id[evidence.failed[:, judgement.method]].tolist(),
+        "kept_flagged": [] if kept is None else list_flagged(evidence)[kept],
+    }
 
 
 def _references(evidence: Evidence, without: Judgement | None) -> dict[str, Any]:
@@ -342,9 +356,12 @@ def _cautions(judgement: Judgement, main: Comparison | None) -> list[str]:
     return [text for text in (main.kind.caution, chose) if text]
 
 
-def _notes(evidence: Evidence, judgement: Judgement, params: DecisionParams) -> list[str]:
+def _notes(
+    evidence: Evidence, judgement: Judgement, params: DecisionParams, separate: Mapping[str, Judgement]
+) -> list[str]:
     """What a reader must know about how the verdict came about."""
-    notes = [*judgement.contradictions, *judgement.reasons]
+    notes = [f"{c}: {text}" for c, one in separate.items() for text in (*one.contradictions, *one.reasons)]
+    notes = notes or [*judgement.contradictions, *judgement.reasons]
     dropped = [m for i, m in enumerate(evidence.methods) if i not in judgement.eligible]
     if dropped and judgement.eligible:
         notes.append(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from spineseg.studyfolder.tables import AgreementRow, MetricsRow
 
 USELESS_DICE = 0.7
 """Below it a mask is a failure: no statistics of the area survive such an overlap (Hippunfold takes the same limit)."""
+
+REFERENCE_MEASURES = ("dice", "nsd", "hd95_mm", "assd_mm", "csa_error_pct")
+"""Measures that need a reference."""
 
 Profiles = Mapping[tuple[str, str], NDArray[np.float32]]
 """Image and method to (n, 2): height in the scanner (mm) and area (mm²) of every slice."""
@@ -48,6 +52,8 @@ class Evidence:
         Images and people that do not take part, with the reason.
     repeats : (P, M) and (P,) ndarray, optional
         Variance over each person's repeats and its degrees of freedom, where they are computed already.
+    useless : (N, M) ndarray of bool, optional
+        Failed for nothing else than a Dice with the reference below `USELESS_DICE`.
     """
 
     methods: tuple[str, ...]
@@ -67,16 +73,32 @@ class Evidence:
     ratings: tuple[Preference, ...] = ()
     excluded: tuple[dict[str, str], ...] = ()
     repeats: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    useless: NDArray[np.bool_] | None = None
+
+    @cached_property
+    def _people(self) -> tuple[NDArray[np.str_], NDArray[np.intp], NDArray[np.intp]]:
+        """Participants, the first image of each, and the number of each image's participant."""
+        return np.unique(self.subject, return_index=True, return_inverse=True)
+
+    @cached_property
+    def _contrasts(self) -> tuple[NDArray[np.str_], NDArray[np.intp]]:
+        """Contrasts, and the number of each image's contrast."""
+        return np.unique(self.contrast, return_inverse=True)
 
     @property
     def people(self) -> NDArray[np.str_]:
         """Participants, sorted, (P,)."""
-        return np.unique(self.subject)
+        return self._people[0]
+
+    @property
+    def person(self) -> NDArray[np.intp]:
+        """Number of each image's participant, (N,)."""
+        return self._people[2]
 
     @property
     def contrasts(self) -> NDArray[np.str_]:
         """Contrasts, sorted, (C,)."""
-        return np.unique(self.contrast)
+        return self._contrasts[0]
 
     def subset(self, keep: NDArray[np.bool_]) -> Evidence:
         """Return the evidence of some images only; `keep` is (N,) bool."""
@@ -89,7 +111,16 @@ class Evidence:
             pairs={pair: {key: value[keep] for key, value in each.items()} for pair, each in self.pairs.items()},
             ratings=tuple(rating for rating in self.ratings if rating.image in kept),
             repeats=None,
+            useless=None if self.useless is None else self.useless[keep],
         )
+
+    def without_references(self, doubtful: NDArray[np.bool_]) -> Evidence:
+        """Return the evidence as if some images, (N,) bool, had no reference."""
+        values = {key: value.copy() for key, value in self.values.items()}
+        for key in REFERENCE_MEASURES:
+            values[key][doubtful] = np.nan
+        failed = self.failed if self.useless is None else self.failed & ~(self.useless & doubtful[:, None])
+        return replace(self, values=values, failed=failed)
 
     def without(self, person: str) -> Evidence:
         """Return the evidence without one participant; what is known of the others stays."""
@@ -105,14 +136,13 @@ class Evidence:
         An image counts only where all m values are known, so that methods are compared on the same images; NaN
         where a participant has no such image.
         """
-        people, person = np.unique(self.subject, return_inverse=True)
-        contrasts, contrast = np.unique(self.contrast, return_inverse=True)
-        cell, n_cells = person * contrasts.size + contrast, people.size * contrasts.size
+        n_contrasts = self.contrasts.size
+        cell, n_cells = self.person * n_contrasts + self._contrasts[1], self.people.size * n_contrasts
         known = np.isfinite(values).all(axis=1)
         count = np.bincount(cell[known], minlength=n_cells)
         sums = np.stack([np.bincount(cell[known], column[known], n_cells) for column in values.T], axis=1)
         means = np.divide(sums, count[:, None], out=np.full(sums.shape, np.nan), where=count[:, None] > 0)
-        return means.reshape(people.size, contrasts.size, values.shape[1])
+        return means.reshape(self.people.size, n_contrasts, values.shape[1])
 
     def person_mean(self, values: NDArray) -> NDArray[np.float64]:
         """Average (N, m) values within each participant, contrasts equally weighted, (P, m)."""
@@ -124,8 +154,7 @@ class Evidence:
 
     def of_person(self, labels: NDArray[np.str_]) -> NDArray[np.str_]:
         """Return a label of images, such as the site, by participant, (P,)."""
-        _, first = np.unique(self.subject, return_index=True)
-        return labels[first]
+        return labels[self._people[1]]
 
 
 @dataclass(frozen=True)
@@ -153,9 +182,6 @@ class Tables:
     untrue: Mapping[str, str] = field(default_factory=dict)
     rated_fail: frozenset[tuple[str, str]] = frozenset()
     ratings: tuple[Preference, ...] = ()
-
-
-REFERENCE_MEASURES = ("dice", "nsd", "hd95_mm", "assd_mm", "csa_error_pct")
 
 
 def make_evidence(
@@ -192,7 +218,7 @@ def make_evidence(
         if table and not any(method in by_method for by_method in table.values()):
             found = ", ".join(sorted({row.method for row in tables.metrics}))
             raise InputError(f"{where}: no row for method {method}, found {found}; measure it first")
-    kept, excluded = _choose_images(table, methods, {name.removeprefix("sub-") for name in params.training_subjects})
+    kept, excluded = _choose_images(table, methods, params)
     grid = [[table[image][method] for method in methods] for image in kept]
     shape = (len(kept), len(methods))
     first = [line[0].image for line in grid]
@@ -209,7 +235,8 @@ def make_evidence(
     has_reference = np.isfinite(values["dice"]).any(axis=1, keepdims=True)
     for name in ("dice", "nsd"):  # a method that failed where a reference exists has found none of it
         values[name] = np.where(has_reference & np.isnan(values[name]) & failed, 0.0, values[name])
-    failed |= values["dice"] < USELESS_DICE
+    useless = (values["dice"] < USELESS_DICE) & ~failed
+    failed |= useless
     values["csa_error_pct"] = np.where(failed, np.nan, values["csa_error_pct"])  # failures count as such, once
 
     def texts(of) -> NDArray[np.str_]:
@@ -234,6 +261,7 @@ def make_evidence(
         rater_error=_rater_error(table, params.second_rater),
         ratings=tuple(one for one in tables.ratings if one.blind and one.image in set(kept)),
         excluded=tuple(excluded),
+        useless=useless,
     )
 
 
@@ -268,19 +296,22 @@ def _rater_error(table: Mapping[str, Mapping[str, MetricsRow]], rater: str | Non
 
 
 def _choose_images(
-    table: Mapping[str, Mapping[str, MetricsRow]], methods: Sequence[str], training: set[str]
+    table: Mapping[str, Mapping[str, MetricsRow]], methods: Sequence[str], params: DecisionParams
 ) -> tuple[list[str], list[dict[str, str]]]:
     """Split image names into those that take part and those that do not, with reasons."""
     kept, excluded = [], []
+    training = {name.removeprefix("sub-") for name in params.training_subjects}
     for image_id in sorted(table):
         by_method = table[image_id]
         missing = [method for method in methods if method not in by_method]
-        subject = next(iter(by_method.values())).image.subject
+        image = next(iter(by_method.values())).image
         fault = _image_fault([by_method[method] for method in methods if method in by_method])
         if missing:
             excluded.append({"image_id": image_id, "reason": f"no result by {', '.join(missing)}"})
-        elif subject.removeprefix("sub-") in training:
+        elif image.subject.removeprefix("sub-") in training:
             excluded.append({"image_id": image_id, "reason": "a method was trained on this person"})
+        elif not params.weight_of(image.contrast):
+            excluded.append({"image_id": image_id, "reason": "its contrast is not in the plan (decision.contrasts)"})
         elif fault:
             excluded.append({"image_id": image_id, "reason": fault})
         else:

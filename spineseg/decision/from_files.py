@@ -101,6 +101,9 @@ def decide_from_files(
     params = question.params
     rows = read_metrics(metrics)
     others = {params.second_rater}
+    if params.second_rater and not any(row.method == params.second_rater for row in rows):
+        found = f"{metrics} has no row of {params.second_rater!r}"
+        raise InputError(f"decision.second_rater: {found}; declare it as a method")
     methods = [m for m in question.methods or dict.fromkeys(row.method for row in rows) if m not in others]
     if not methods:
         raise InputError(f"{metrics}: expected rows of at least one method, found none")

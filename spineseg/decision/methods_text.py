@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from spineseg.decision.report_tables import format_interval, format_value
+from spineseg.decision.wording import format_interval, format_value
 
 VERDICT_WORDS = {
     "clear": "clear",

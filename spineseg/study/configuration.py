@@ -193,8 +193,11 @@ def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = No
     choices |= {f"exceptions.{image}": choice for image, choice in complete["exceptions"].items()}
     for key, choice in choices.items():
         _check_method(f"{key}.method", choice["method"], methods)
-    if complete["decision"].get("prefer") is not None:
-        _check_method("decision.prefer", complete["decision"]["prefer"], methods)
+    for key in ("prefer", "second_rater"):
+        if complete["decision"].get(key) is not None:
+            _check_method(f"decision.{key}", complete["decision"][key], methods)
+    if complete["decision"].get("level") is not None:
+        checked_requests([complete["decision"]["level"]], "config key 'decision.level'")
     try:
         decision = DecisionParams.from_config(complete["decision"])
         limits = None if complete["plausible"] is None else PlausibleLimits.from_config(complete["plausible"])
