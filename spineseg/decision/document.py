@@ -20,7 +20,7 @@ from spineseg.decision.description import (
     summarise_methods,
     summarise_ratings,
 )
-from spineseg.decision.evidence import Evidence
+from spineseg.decision.evidence import LEVEL_AREA, Evidence
 from spineseg.decision.params import OBSOLETE, DecisionParams
 from spineseg.decision.plan import describe_plan
 from spineseg.decision.reliability import summarise_reliability
@@ -379,6 +379,12 @@ def _notes(
         and not any("repeats" in each for each in main.values())
     ):
         notes.append("no declared repeats could be compared on the same stretch of cord (table of slices, or levels)")
+    if params.level:
+        level = evidence.values.get(LEVEL_AREA, np.zeros((0, 1)))
+        n, whole = int(np.isfinite(level).all(axis=1).sum()), len(evidence.image_id)
+        notes.append(f"the area at {params.level} is known of {n} of {whole} images")
+        if n < whole:
+            notes[-1] += ": the others are compared on the slices that both masks, or mask and reference, show"
     if params.by == "contrast":
         notes.append("one method is kept for each contrast (decision.by): areas of different contrasts do not compare")
     return notes + [f"config key decision.{key} means nothing any more: {OBSOLETE[key]}" for key in params.obsolete]

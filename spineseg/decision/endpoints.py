@@ -156,16 +156,10 @@ def _compare_bias(evidence: Evidence, pair: tuple[int, int], params: DecisionPar
     errors = evidence.values["csa_error_pct"][:, pair]
     if np.isfinite(evidence.person_mean(errors)).all(axis=1).sum() >= params.min_references:
         return _by_mean(evidence, "bias", pair, errors, margin, params)
-    a, b = sorted(pair)
-    gap = evidence.pairs.get((evidence.methods[a], evidence.methods[b]), {}).get("csa_difference_mm2")
+    gap = evidence.area_gap(*pair)
     if gap is None or np.isfinite(evidence.values["dice"]).any():
         return None
-    sign = 1.0 if (a, b) == pair else -1.0
-    relative = sign * 100 * gap / evidence.values["csa_mean_mm2"][:, pair].mean(axis=1)
-    relative[evidence.failed[:, pair].any(axis=1)] = np.nan
-    return _by_mean(
-        evidence, "bias", pair, np.stack([relative, np.where(np.isfinite(relative), 0.0, np.nan)], 1), margin, params
-    )
+    return _by_mean(evidence, "bias", pair, np.stack([gap, np.where(np.isfinite(gap), 0.0, np.nan)], 1), margin, params)
 
 
 def compare_failures(evidence: Evidence, pair: tuple[int, int], params: DecisionParams) -> Comparison:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from spineseg.decision.params import DecisionParams
 from spineseg.errors import InputError
 from spineseg.measures import AGREEMENT, METRICS
+from spineseg.studyfolder.csa import REFERENCE
 from spineseg.studyfolder.marks import Preference
 from spineseg.studyfolder.tables import AgreementRow, MetricsRow
 
@@ -20,6 +21,13 @@ USELESS_DICE = 0.7
 
 REFERENCE_MEASURES = ("dice", "nsd", "hd95_mm", "assd_mm", "csa_error_pct")
 """Measures that need a reference."""
+
+LEVEL_AREA = "csa_level_mm2"
+"""The area at the plan's level, where it is known."""
+
+COMPARED_AREA = "csa_compared_mm2"
+"""The area that the error against the reference is of: at the plan's level where all methods and the reference show it,
+else over the mask."""
 
 Profiles = Mapping[tuple[str, str], NDArray[np.float32]]
 """Image and method to (n, 2): height in the scanner (mm) and area (mm²) of every slice."""
@@ -122,6 +130,26 @@ class Evidence:
         failed = self.failed if self.useless is None else self.failed & ~(self.useless & doubtful[:, None])
         return replace(self, values=values, failed=failed)
 
+    def area_gap(self, a: int, b: int) -> NDArray[np.float64] | None:
+        """Return by how much method a's areas are larger than b's, (N,), percent of their mean; None if not known.
+
+        At the plan's level where both have it, else on the slices where both have cord; NaN where one failed.
+        """
+        pair, sign = (self.methods[a], self.methods[b]), 1.0
+        if pair not in self.pairs:
+            pair, sign = pair[::-1], -1.0
+        level = self.values.get(LEVEL_AREA)
+        if pair not in self.pairs and level is None:
+            return None
+        nothing = np.full(len(self.image_id), np.nan)
+        common = sign * self.pairs.get(pair, {}).get("csa_difference_mm2", nothing)
+        gap = 100 * common / self.values["csa_mean_mm2"][:, [a, b]].mean(axis=1)
+        if level is not None:
+            at_level = 100 * (level[:, a] - level[:, b]) / level[:, [a, b]].mean(axis=1)
+            gap = np.where(np.isfinite(at_level), at_level, gap)
+        gap[self.failed[:, [a, b]].any(axis=1)] = np.nan
+        return gap
+
     def without(self, person: str) -> Evidence:
         """Return the evidence without one participant; what is known of the others stays."""
         rest = self.subset(self.subject != person)
@@ -173,6 +201,8 @@ class Tables:
     rated_fail : set of (image, method)
         What raters have failed.
     ratings : tuple of Preference
+    level_areas : mapping
+        Image and method (or `REFERENCE`) to the area at the plan's level, mm².
     """
 
     metrics: Sequence[MetricsRow]
@@ -182,6 +212,7 @@ class Tables:
     untrue: Mapping[str, str] = field(default_factory=dict)
     rated_fail: frozenset[tuple[str, str]] = frozenset()
     ratings: tuple[Preference, ...] = ()
+    level_areas: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
 
 def make_evidence(
@@ -226,6 +257,7 @@ def make_evidence(
         name: np.array([[row.values.get(name, np.nan) for row in line] for line in grid], np.float64).reshape(shape)
         for name in METRICS
     }
+    values |= _areas_at_level(values, kept, methods, tables.level_areas)
     untrue = np.array([image in tables.untrue for image in kept], bool)
     for name in REFERENCE_MEASURES:
         values[name][untrue] = np.nan
@@ -258,7 +290,7 @@ def make_evidence(
         group=column(params.group),
         site=column(params.site),
         pairs=_pairs(tables.agreement, methods, kept),
-        rater_error=_rater_error(table, params.second_rater),
+        rater_error=_rater_error(table, params.second_rater, tables.level_areas),
         ratings=tuple(one for one in tables.ratings if one.blind and one.image in set(kept)),
         excluded=tuple(excluded),
         useless=useless,
@@ -284,12 +316,37 @@ def _pairs(
     return found
 
 
-def _rater_error(table: Mapping[str, Mapping[str, MetricsRow]], rater: str | None) -> dict[str, float]:
+def _areas_at_level(
+    values: Mapping[str, NDArray], images: Sequence[str], methods: Sequence[str], areas: Mapping[tuple[str, str], float]
+) -> dict[str, NDArray[np.float64]]:
+    """Areas at the plan's level, and errors there in place of those over labelled slices; nothing without levels."""
+    if not areas:
+        return {}
+    truth = np.array([[areas.get((image, REFERENCE), np.nan)] for image in images]).reshape(-1, 1)
+    level = np.array([[areas.get((image, m), np.nan) for m in methods] for image in images]).reshape(-1, len(methods))
+    error = 100 * (level / truth - 1)
+    is_known = np.isfinite(error).all(axis=1, keepdims=True)
+    return {
+        LEVEL_AREA: level,
+        COMPARED_AREA: np.where(is_known, level, values["csa_mean_mm2"]),
+        "csa_error_pct": np.where(is_known, error, values["csa_error_pct"]),
+    }
+
+
+def _rater_error(
+    table: Mapping[str, Mapping[str, MetricsRow]], rater: str | None, areas: Mapping[tuple[str, str], float]
+) -> dict[str, float]:
     """By how much the second rater's masks differ from the references, mean over images; empty where unknown."""
     rows = [by_method[rater] for by_method in table.values() if rater in by_method] if rater else []
     found = {}
     for key, name in (("csa", "csa_error_pct"), ("dice", "dice"), ("nsd", "nsd")):
         known = [row.values[name] for row in rows if row.has_cord and np.isfinite(row.values.get(name, np.nan))]
+        if key == "csa" and areas:
+            at_level = [
+                areas.get((r.image.image_id, r.method), np.nan) / areas.get((r.image.image_id, REFERENCE), np.nan)
+                for r in rows
+            ]
+            known = [100 * (x - 1) for x in at_level if np.isfinite(x)] or known
         if known:
             found[key] = float(np.mean(np.abs(known)) if key == "csa" else (1 - np.mean(known)) / 2)
     return found

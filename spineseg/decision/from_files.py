@@ -17,6 +17,7 @@ from spineseg.decision.params import DecisionParams
 from spineseg.decision.wording import name_some
 from spineseg.errors import InputError
 from spineseg.provenance import sha256_json
+from spineseg.studyfolder.csa import REFERENCE, CsaRow, read_csa
 from spineseg.studyfolder.decisions import find_plan, read_membership
 from spineseg.studyfolder.images import StudyImage, read_images
 from spineseg.studyfolder.layout import StudyFolder
@@ -74,6 +75,7 @@ def decide_from_files(
     *,
     slices: str | Path | None = None,
     table: str | Path | None = None,
+    levels: str | Path | None = None,
     question: Question | None = None,
 ) -> dict[str, Any]:
     """Read a pilot's tables and decide.
@@ -82,9 +84,9 @@ def decide_from_files(
     ----------
     metrics : path
         metrics.tsv.
-    agreement, slices, table : path, optional
-        agreement.tsv, slices.tsv.gz, images.tsv. Beside images.tsv the plan and the manifests of a study are looked
-        for.
+    agreement, slices, table, levels : path, optional
+        agreement.tsv, slices.tsv.gz, images.tsv, levels.tsv. Beside images.tsv the plan and the manifests of a study
+        are looked for.
     question : Question, optional
 
     Returns
@@ -120,6 +122,7 @@ def decide_from_files(
         },
         rated_fail=question.marks.failures(methods),
         ratings=question.marks.preferences,
+        level_areas=_areas_at(params.level, read_csa(levels)) if levels and params.level else {},
     )
     evidence = make_evidence(tables, methods, params, str(metrics))
     if slices:
@@ -142,6 +145,20 @@ def decide_from_files(
     left_out = [{"image_id": i.image_id, "reason": i.reason or "not included"} for i in images if not i.included]
     decision["excluded"] = left_out + decision["excluded"]
     return decision
+
+
+UNUSABLE = {"unmeasured", "coverage", "unbounded", "doubted"}
+"""Flags of areas that are not of the level, or of less than 0.8 of it."""
+
+
+def _areas_at(level: str, rows: Sequence[CsaRow]) -> dict[tuple[str, str], float]:
+    """Image and method to the area at a level; the same labels doubt what was drawn and what was segmented alike."""
+    found = {}
+    for row in rows:
+        usable = UNUSABLE - {"doubted"} if row.method == REFERENCE else UNUSABLE
+        if row.level == level and not usable & set(row.flags):
+            found[row.image.image_id, row.method] = row.values["csa_mm2"]
+    return found
 
 
 def _profiled(evidence: Evidence, params: DecisionParams) -> set[str]:

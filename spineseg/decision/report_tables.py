@@ -150,6 +150,11 @@ def study_section(d: Mapping[str, Any]) -> list[str]:
         "power"
         " (two-sided, 5 %), failures made up for; 95 % intervals. The pilot's people must be like the study's."
     )
+    if any(row["area"] == "whole mask" for row in d["study"]):
+        text += (
+            " Areas are means over whole masks, which differ between people in what they show: at a level"
+            " (`decision.level`, with labels of discs) people differ less."
+        )
     return ["## What it means for the study", format_table(header, rows), text]
 
 

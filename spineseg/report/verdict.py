@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from spineseg.decision.wording import format_interval, format_value
 from spineseg.decision.report_text import trust_lines, verdict_sentence
-from spineseg.decision.wording import percent
+from spineseg.decision.wording import format_interval, format_value, percent
 from spineseg.studyfolder.decisions import Decision
 
 EQUIVALENT = "equivalent"

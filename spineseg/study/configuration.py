@@ -196,8 +196,6 @@ def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = No
     for key in ("prefer", "second_rater"):
         if complete["decision"].get(key) is not None:
             _check_method(f"decision.{key}", complete["decision"][key], methods)
-    if complete["decision"].get("level") is not None:
-        checked_requests([complete["decision"]["level"]], "config key 'decision.level'")
     try:
         decision = DecisionParams.from_config(complete["decision"])
         checked_requests([decision.level] if decision.level else [], "decision.level")
