@@ -26,6 +26,7 @@ ALLOWED = {
     "metrics": BASE,
     "levels": BASE | {"centerline", "metrics"},
     "phantom": BASE,
+    "download": {"errors", "writing"},
     "propseg": BASE | {"centerline"},
     "deepseg": BASE | {"centerline"},
     "quality": BASE | {"centerline", "metrics", "deepseg"},

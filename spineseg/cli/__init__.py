@@ -22,6 +22,7 @@ COMMANDS = {
     "csa": ("spineseg.cli.csa", "measure cross-sectional area and shape"),
     "qc": ("spineseg.cli.qc", "make the quality-control page"),
     "phantom": ("spineseg.cli.phantom", "write a dataset of synthetic people"),
+    "download": ("spineseg.cli.download", "fetch a public dataset for the tutorial"),
     "train": ("spineseg.cli.train", "train the detector or the networks"),
     "doctor": ("spineseg.cli.doctor", "check the installation"),
     "index": ("spineseg.cli.index", "study: list the images of a dataset"),
