@@ -132,6 +132,8 @@ class TestVerdict:
         assert (d["method"], d["verdict"], d["endpoint"]) == ("deepseg", "clear", "csa_error")
         assert d["difference"] == pytest.approx(6, abs=2.5)
         assert d["unit"] == "%"
+        assert "up to 1.25 counts as none" in verdict_sentence(d)
+        assert "±1.25" in write_report(d)
         for row in pilot.metrics:
             row.values["dice"] = 0.90 if row.method == "deepseg" else 0.95
         d = pilot.decide()
@@ -354,6 +356,13 @@ class TestWithoutReferences:
         assert "ten minutes of blind rating or five references would settle it" in verdict_sentence(d)
         assert pilot.decide(prefer="propseg")["method"] == "propseg"
 
+    def test_predictions_that_differ_by_less_than_the_margin_look_alike(self, pilot):
+        d = self.predicted(pilot, 12, 0.004, spread=0.0).decide()
+        assert "deepseg and propseg look alike" in verdict_sentence(d)
+        assert "there is no reference, and no rating or repeat settles the choice" in verdict_sentence(d)
+        pilot.metrics[0].values["dice"] = pilot.metrics[1].values["dice"] = 0.9
+        assert "the references of 1 person are too few" in verdict_sentence(pilot.decide())
+
     def test_other_methods_are_not_fitted(self, pilot):
         for s in range(8):
             values = {"predicted_dice": 0.9, "flagged": 0}
@@ -416,8 +425,9 @@ class TestWithoutReferences:
         d = json.loads((tmp_path / "d.json").read_text())
         assert (d["endpoint"], d["verdict"]) == ("preference", "undecided")  # two sites
         assert set(d["failures"]["propseg"]["images"]) == {"sub-03_T2w"}
-        config.write_text(f"dataset: x\nbids_dir: {tmp_path}\ndecision: {{group: sex}}\n")
-        assert main(command) == 2
+        for key, code in (("group: sex", 2), ("site: scanner", 2), ("site: site", 0), ("site: null", 0)):
+            config.write_text(f"dataset: x\nbids_dir: {tmp_path}\ndecision: {{{key}}}\n")
+            assert main(command) == code
 
     def test_few_ratings_and_divided_ones_do_not(self, pilot):
         ratings = self.rated(pilot, 10, lambda s: "deepseg" if s % 2 else "propseg")
@@ -509,6 +519,37 @@ class TestRepeats:
         d = pilot.decide()
         assert d["reliability"]["propseg"]["inter_contrast_sd_mm2"] == pytest.approx(6 / 2**0.5, abs=0.1)
         assert d["verdict"] == "undecided"  # masks that are small everywhere look consistent: never alone
+
+
+class TestFewPeopleOfAContrast:
+    """Six people in three contrasts, two of each: the spread of two is not known."""
+
+    def six(self, pilot, **values):
+        rng = np.random.default_rng(0)
+        for s in range(6):
+            suffix, contrast = (("T1w", "t1"), ("T2w", "t2"), ("T2star", "t2s"))[s % 3]
+            sds = zip(METHODS, (8, 1), strict=True)
+            errors = {m: {"csa_error_pct": sd * rng.standard_normal()} | values for m, sd in sds}
+            pilot.add(f"{s}", errors, suffix=suffix, contrast=contrast)
+        return pilot
+
+    def test_areas_settle_nothing(self, pilot):
+        d = self.six(pilot, dice=0.95).decide()
+        assert "csa_error" not in {row["endpoint"] for row in d["endpoints"]}
+        assert d["verdict"] == "undecided"
+
+    def test_a_contrast_of_two_beside_a_larger_one_is_left_out_and_said(self, pilot):
+        self.six(pilot, predicted_dice=0.9)
+        for s in range(6, 9):
+            pilot.add(f"{s}", {m: {"predicted_dice": 0.9} for m in METHODS})
+        pilot.add("9", {m: {} for m in METHODS})
+        d = pilot.decide()
+        reasons = {row["participant"]: row["reason"] for row in d["excluded"]}
+        assert reasons["0"] == "fewer than 3 people with predicted Dice in their contrast"
+        assert reasons["9"] == "not known: predicted Dice"
+        assert set(reasons) == {"0", "2", "3", "5", "9"}
+        assert d["per_contrast"]["t2"]["n"] == 5
+        assert d["n_compared"] == 5
 
 
 class TestLevel:
@@ -884,9 +925,13 @@ class TestDocument:
         metrics = pilot.write()
         image = study_image("91", included=False, pilot=False, reason="unknown suffix")
         write_index(pilot.folder, [image])
-        params, code = DecisionParams.from_config(FAST), {"measures": "m" * 64}
+        params, code = (
+            DecisionParams.from_config(FAST | {"training_subjects": ["sub-92", "91"]}),
+            {"measures": "m" * 64},
+        )
         question = Question(methods=["propseg", "deepseg"], params=params, code=code)
         d = decide_from_files(metrics, table=pilot.folder.images, question=question)
+        assert "nobody of the study is called 92 (config key decision.training_subjects)" in d["notes"]
         assert [(row["image_id"], row["reason"]) for row in d["excluded"]] == [
             ("sub-91_T2w", "unknown suffix"),
             ("sub-90_T2w", "no result by deepseg"),

@@ -56,8 +56,7 @@ def _from_strata(
     n_sites = max(1, np.unique(index[known]).size)
     found = strata.estimate(index if n_sites > 1 else None, floor_sd).widened(shared)
     contrasts, by_site = {}, {}
-    n_parts = np.isfinite(strata.values).sum()
-    if parts is not None and strata.values.size == evidence.contrasts.size and n_parts > 1:
+    if parts is not None and strata.values.size == evidence.contrasts.size > 1:
         of_parts = parts or [(margin, means)] * strata.values.size
         contrasts = {
             str(name): _from_strata(evidence, key, pair, strata.only(c), *of_parts[c], floor_sd, parts=None)
@@ -128,11 +127,11 @@ def _compare_errors(evidence: Evidence, pair: tuple[int, int], params: DecisionP
     weights, margin = _weights(evidence, params), area_margin(evidence, params)
     cells = evidence.by_person(evidence.values["csa_error_pct"][:, pair])
     cells[:, weights == 0] = np.nan
-    if np.isfinite(cells).all(axis=2).sum() < 2:
-        return None
     whole = params.aim == "absolute"
     a, b = cells[:, :, 0], cells[:, :, 1]
     strata = log_ratio_strata(a, b, weights, about_zero=whole, margin=margin)
+    if not np.isfinite(strata.values).any():
+        return None
     used = np.where(np.isfinite(strata.values), weights, 0.0)
     sds = [np.log([max(TINY_SD * margin, _spread(x[:, c], whole)) for c in range(x.shape[1])]) for x in (a, b)]
     sd_a, sd_b = (exp(_pooled(x, used)) for x in sds)

@@ -109,8 +109,10 @@ def decide_from_files(
     methods = [m for m in question.methods or dict.fromkeys(row.method for row in rows) if m not in others]
     if not methods:
         raise InputError(f"{metrics}: expected rows of at least one method, found none")
-    if params.group and not any(params.group in columns for columns in question.participants.values()):
-        raise InputError(f"decision.group: participants.tsv has no column {params.group!r}; the bias by group needs it")
+    for key, name in (("group", params.group), ("site", params.site)):
+        is_asked_for = name and name != DecisionParams.site  # a table need not have the usual column of sites
+        if is_asked_for and not any(name in columns for columns in question.participants.values()):
+            raise InputError(f"decision.{key}: participants.tsv has no column {name!r}; the bias by {key} needs it")
     images = read_images(table) if table else []
     tables = Tables(
         rows,
@@ -139,7 +141,12 @@ def decide_from_files(
         config_sha256=sha256_json(dict(question.config)),
         plan=find_plan(folder) if folder else None,
         fitted=frozenset(question.fitted),
-        notes=(*_absent_contrasts(images), *_doubted_contrasts(rows), *_untrue_references(images)),
+        notes=(
+            *_absent_contrasts(images),
+            *_doubted_contrasts(rows),
+            *_untrue_references(images),
+            *_unknown_training(images, params),
+        ),
     )
     decision = build_decision(evidence, params, context)
     left_out = [{"image_id": i.image_id, "reason": i.reason or "not included"} for i in images if not i.included]
@@ -188,6 +195,14 @@ def _untrue_references(images: Sequence[StudyImage]) -> list[str]:
         return []
     counts = " and ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
     return [f"{counts} references are not counted as the truth (config key references.kinds)"]
+
+
+def _unknown_training(images: Sequence[StudyImage], params: DecisionParams) -> list[str]:
+    """Say which people a method was trained on are nobody of the study: a name may be misspelt."""
+    unknown = {name.removeprefix("sub-") for name in params.training_subjects} - {i.subject for i in images}
+    if not images or not unknown:
+        return []
+    return [f"nobody of the study is called {name_some(sorted(unknown))} (config key decision.training_subjects)"]
 
 
 def _doubted_contrasts(rows: Sequence[MetricsRow]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 from spineseg.decision.wording import (
     format_interval,
     format_list,
+    format_margin,
     format_number,
     format_table,
     format_value,
@@ -44,7 +45,7 @@ def endpoint_section(d: Mapping[str, Any]) -> list[str]:
         if key == "predicted_dice":
             says = f"for a look only: {says}"
         cells = [words, str(row["n"]), f"{first} {means[0]}, {second} {means[1]}", gap]
-        rows.append([*cells, f"±{format_value(row['margin'], key)}", says])
+        rows.append([*cells, f"±{format_margin(row['margin'], key)}", says])
     header = ["Judged by", "People", "Values", "Advantage of the first (90 % interval)", "Counts as none", "Says"]
     return ["## Every endpoint", format_table(header, rows)]
 

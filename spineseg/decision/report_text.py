@@ -17,6 +17,7 @@ from spineseg.decision.report_tables import (
 from spineseg.decision.wording import (
     format_interval,
     format_list,
+    format_margin,
     format_number,
     format_signed,
     format_table,
@@ -118,10 +119,14 @@ def _computed_sentence(d: Mapping[str, Any]) -> str:
         fits = (
             "" if {best, rival} <= set(d["prediction_fitted_for"]) else ", which was not fitted for all these methods"
         )
+        people = d["references"]["n_participants"]
+        one = "person" if people == 1 else "people"
+        few = f"the references of {people} {one} are too few" if people else "there is no reference"
+        alike = abs(d["difference"]) <= d["margin"]
+        looks = f"{best} and {rival} look alike" if alike else f"{best} looks better than {rival}"
         return (
-            f"Keep {method} for now: no reference, rating or repeat settles the choice. By the predicted Dice{fits}, "
-            f"{best} "
-            f"looks better than {rival}{_gap_words(d)}; ten minutes of blind rating or five references would settle it."
+            f"Keep {method} for now: {few}, and no rating or repeat settles the choice. By the predicted Dice{fits}, "
+            f"{looks}{_gap_words(d)}; ten minutes of blind rating or five references would settle it."
         )
     if basis == "nothing":
         return f"Keep {method} for now: the methods could not be compared in any participant; {_why_kept(d, method)}."
@@ -146,7 +151,7 @@ def _gap_words(d: Mapping[str, Any]) -> str:
     return (
         f" (by {format_value(abs(d['difference']), key)}{unit} in {d['n_compared']} people"
         + (f", 90 % interval {interval}" if interval else "")
-        + f"; up to {format_value(d['margin'], key)} counts as none)"
+        + f"; up to {format_margin(d['margin'], key)} counts as none)"
     )
 
 

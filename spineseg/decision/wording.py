@@ -54,6 +54,11 @@ def format_value(value: float | None, key: str, *, signed: bool = False) -> str:
     return f"{value:{'+' if signed else ''}.{digits}f}"
 
 
+def format_margin(value: float | None, key: str) -> str:
+    """Format a margin with three digits: 1.25 is not 1.2."""
+    return "-" if value is None else f"{value * (100 if key in IN_PERCENT else 1):.3g}"
+
+
 def format_interval(limits: Sequence[float | None] | None, key: str) -> str:
     """Format an interval; empty where it is not known."""
     if not limits or limits[0] is None or limits[1] is None:

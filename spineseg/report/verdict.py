@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spineseg.decision.report_text import trust_lines, verdict_sentence
-from spineseg.decision.wording import format_interval, format_value, percent
+from spineseg.decision.wording import format_interval, format_margin, format_value, percent
 from spineseg.studyfolder.decisions import Decision
 
 EQUIVALENT = "equivalent"
@@ -79,7 +79,7 @@ def _reason(decision: Mapping[str, Any]) -> str:
         f"{decision['best']}"
         f" {format_value(decision['difference'], key, signed=True)}{' %' if '%' in decision['unit'] else ''}"
         f"{f' (90 % interval {interval})' if interval else ''}; differences up to"
-        f" {format_value(decision['margin'], key)} count as none."
+        f" {format_margin(decision['margin'], key)} count as none."
     )
 
 
