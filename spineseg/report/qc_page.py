@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import shutil
 import uuid
 from collections.abc import Collection
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from markupsafe import Markup
 from spineseg.measures import ADULTS, MEASURES, PlausibleLimits
 from spineseg.methods.registry import sort_methods
 from spineseg.report import palette
+from spineseg.report.flags import Flag, badness, find_common_notes, lower_common_notes, shown_status
 from spineseg.report.qc import MASK_MEASURES, PAIR_MEASURES, entry_name, read_entry
 from spineseg.report.review import StudyView
 from spineseg.studyfolder.images import read_images
@@ -33,8 +35,17 @@ MAX_REBUILDS = 20
 """Of the index when entries keep arriving; the process that adds the last entry rebuilds it anyway."""
 
 
-def index_study(view: StudyView, qc_dir: Path) -> tuple[Path, list[str]]:
+def index_study(view: StudyView, qc_dir: Path, drawn: Path | None = None) -> tuple[Path, list[str]]:
     """Build the page of a study from the entries of its images; entries of former images are left out.
+
+    Parameters
+    ----------
+    view : StudyView
+    qc_dir : Path
+        Folder of the page.
+    drawn : Path, optional
+        Folder in which the entries were drawn, where it is another. The page shares its files and its identity: marks
+        of the one can be loaded into the other.
 
     Returns
     -------
@@ -44,8 +55,27 @@ def index_study(view: StudyView, qc_dir: Path) -> tuple[Path, list[str]]:
     """
     images = stage_images(read_images(view.folder.images), view.stage)
     names = {entry_name(image.image_id): image.image_id for image in images}
+    if drawn is not None and drawn.resolve() != qc_dir.resolve():
+        _report_id(drawn)
+        for name in ("report_id.txt", *(f"entries/{name}.json" for name in names)):
+            _share(drawn / name, qc_dir / name)
+        for path in (path for name in names for path in sorted((drawn / "images" / name).glob("*"))):
+            _share(path, qc_dir / path.relative_to(drawn))
     page = build_index(qc_dir, title=view.folder.name, only=set(names), limits=view.limits)
     return page, [image for name, image in names.items() if not (qc_dir / "entries" / f"{name}.json").is_file()]
+
+
+def _share(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source`, or a copy of it where the file system has no hard links."""
+    if not source.is_file() or (target.is_file() and target.samefile(source)):
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    candidate = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        candidate.hardlink_to(source)
+    except OSError:
+        shutil.copy2(source, candidate)
+    candidate.replace(target)
 
 
 def build_index(
@@ -144,6 +174,19 @@ def script_json(content: Any) -> Markup:
     return Markup(text.replace("\u2029", "\\u2029"))
 
 
+def _weigh_warnings(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the entries with what is wrong apart from what is true of every such image, and how bad that is."""
+    flags = [[Flag(**flag) for flag in entry["flags"]] for entry in entries]
+    common = find_common_notes((entry["suffix"], own) for entry, own in zip(entries, flags, strict=True))
+    weighed = []
+    for entry, own in zip(entries, flags, strict=True):
+        ordered = lower_common_notes(entry["suffix"], own, common)
+        methods = [m | {"shown": shown_status(m["name"], m["status"], own)} for m in entry["methods"]]
+        more = {"flags": [vars(flag) for flag in ordered], "badness": badness(ordered), "methods": methods}
+        weighed.append(entry | more)
+    return weighed
+
+
 def _style(name: str, number: int) -> dict[str, str]:
     """Return a layer's colour and line style."""
     return {"name": name, "color": palette.color_of(name, number), "dash": palette.dash_of(name, number)}
@@ -160,6 +203,7 @@ def _render_page(
 ) -> str:
     """Return the page's HTML."""
     environment = template_environment()
+    entries = _weigh_warnings(entries)
     entries = sorted(entries, key=lambda e: (-e["badness"], e["subject"], e["session"], e["file"], e["id"]))
     datasets = sorted({entry["dataset"] for entry in entries if entry["dataset"]})
     methods = sort_methods(m["name"] for entry in entries for m in entry["methods"])

@@ -40,6 +40,7 @@ def test_jobs_of_each_stage(tmp_path, make_study, sessions, chunk_size):
         "decide": 1,
         "keep_masks": 1,
         "tabulate_levels": 1,
+            "tabulate_method_levels": 1,
         "index_qc": 1,
         "write_report": 1,
         "all": 1,
@@ -47,7 +48,8 @@ def test_jobs_of_each_stage(tmp_path, make_study, sessions, chunk_size):
     pilot = study.plan("pilot", options=options)
     assert pilot["segment_chunk"] == 2 * chunks["pilot"]
     assert pilot["gather_pilot"] == pilot["decide"] == 1
-    assert "draw_chunk" not in pilot
+    assert pilot["draw_chunk"] == chunks["pilot"]
+    assert pilot["index_pilot_qc"] == pilot["write_pilot_report"] == 1
     # no mask of a study is planned before it has been checked
     started = study.plan("study", options=options)
     assert started["check_study"] == 1
