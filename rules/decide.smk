@@ -20,7 +20,11 @@ rule decide:
         levels=get_plan_levels,
     output:
         decision=f"results/{{dataset}}/{DECIDED}decision.json",
-        text=f"results/{{dataset}}/{DECIDED}decision.md",
+        text=report(
+            f"results/{{dataset}}/{DECIDED}decision.md",
+            caption="captions/decision.rst",
+            category="Decision",
+        ),
     log:
         "logs/{dataset}/decide.log",
     benchmark:
@@ -138,7 +142,12 @@ rule tabulate_levels:
         table=get_table,
         kept="results/{dataset}/tables/kept.tsv",
     output:
-        table="results/{dataset}/tables/csa.tsv",
+        table=report(
+            "results/{dataset}/tables/csa.tsv",
+            caption="captions/areas.rst",
+            category="Areas",
+            labels={"stage": "all images"},
+        ),
         sct=directory("results/{dataset}/tables/sct"),
     log:
         "logs/{dataset}/levels.log",
@@ -165,7 +174,12 @@ use rule tabulate_levels as tabulate_study_levels with:
         table=get_table,
         kept="results/{dataset}/study/tables/kept.tsv",
     output:
-        table="results/{dataset}/study/tables/csa.tsv",
+        table=report(
+            "results/{dataset}/study/tables/csa.tsv",
+            caption="captions/areas.rst",
+            category="Areas",
+            labels={"stage": "study"},
+        ),
         sct=directory("results/{dataset}/study/tables/sct"),
     log:
         "logs/{dataset}/study/levels.log",
