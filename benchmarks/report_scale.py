@@ -139,19 +139,22 @@ def main() -> None:
     parser.add_argument("-slices", type=int, default=40, help="of each mask")
     parser.add_argument("-work", type=Path, default=Path("build/report_scale"))
     args = parser.parse_args()
-    print("| images | seconds | MB of memory so far | page, MB | largest SVG, MB |\n| --- | --- | --- | --- | --- |")
+    print("| images | seconds | of processor time | MB of memory so far | page, MB | largest SVG, MB |")
+    print("| --- | --- | --- | --- | --- | --- |")
     for n in args.images:
         root = args.work / str(n)
         folder = StudyFolder(root / "results" / "large")
         if not folder.decision.is_file():
             folder = make_study(root, n, args.slices)
-        start = time.perf_counter()
+        start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-m", "spineseg", "report", "-results", str(folder.root)], check=True,
                        stdout=subprocess.DEVNULL)  # fmt: skip
-        seconds, peak = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds, peak = time.perf_counter() - start, after.ru_maxrss / 1024
+        processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         page = folder.report(Stage.ALL).stat().st_size / 1e6
         svg = max((path.stat().st_size for path in folder.figures(Stage.ALL).glob("*.svg")), default=0) / 1e6
-        print(f"| {n} | {seconds:.0f} | {peak:.0f} | {page:.1f} | {svg:.1f} |", flush=True)
+        print(f"| {n} | {seconds:.0f} | {processor:.0f} | {peak:.0f} | {page:.1f} | {svg:.1f} |", flush=True)
 
 
 if __name__ == "__main__":
