@@ -24,9 +24,9 @@ from spineseg.phantom.acquisition import (
 from spineseg.phantom.anatomy import AnatomyParams, Compression, curve_mm, draw, draw_compression
 from spineseg.phantom.contrast import bvec_lines, draw_contrast, property_table, render
 from spineseg.phantom.course import DISC_S_MM
+from spineseg.phantom.discs import label_discs, label_levels, true_areas
 from spineseg.phantom.epi import EpiParams, bend, draw_epi, fade
 from spineseg.phantom.sampling import sample_grid, voxel_points
-from spineseg.phantom.vertebrae import label_discs, label_levels, true_areas
 from spineseg.version import find_version
 from spineseg.writing import compress, write_bytes, write_json, write_text
 
@@ -50,18 +50,11 @@ class SyntheticImage:
         Part of each voxel that is spinal cord; the reference mask is where it reaches one half.
     acquisition : Acquisition
         The grid.
-    discs, levels : (X, Y, Z) ndarray of uint8
-        One voxel per disc, and the vertebral level of each voxel of the reference mask.
-    true_areas : dict of int to float, mm²
-        Mean area of the cord by level, where both discs are in the grid.
     """
 
     data: np.ndarray
     cord_fraction: np.ndarray
     acquisition: Acquisition
-    discs: np.ndarray
-    levels: np.ndarray
-    true_areas: dict[int, float]
 
 
 def subject_label(index: int) -> str:
@@ -178,15 +171,7 @@ def _make_image(
         sample = sample_grid(person, acquisition.shape, to_person, table)
         data = render(sample, contrast, acquisition.thick_axis, rng)
     fraction = sample.means[:, -1].reshape(acquisition.shape)
-    discs = label_discs(person, acquisition.shape, to_person)
-    return SyntheticImage(
-        data if kind == "dwi" else data[..., 0],
-        fraction,
-        acquisition,
-        discs,
-        label_levels(person, fraction >= 0.5, to_person),
-        true_areas(person, discs),
-    )
+    return SyntheticImage(data if kind == "dwi" else data[..., 0], fraction, acquisition)
 
 
 def _draw_field(rng: np.random.Generator, person: AnatomyParams, n_slices: int, to_person: np.ndarray) -> EpiParams:
@@ -207,6 +192,7 @@ def write_dataset(
     contrasts: Sequence[str] = SUFFIXES,
     hard: str = "some",
     rescan: bool = False,
+    discs: bool = False,
     target_s_mm: float = TARGET_S_MM,
     report: Callable[[str], None] | None = None,
 ) -> list[Path]:
@@ -226,6 +212,8 @@ def write_dataset(
         Whether every second person is made hard, see `hard_case`.
     rescan : bool, default False
         Whether everybody is scanned in two sessions.
+    discs : bool, default False
+        Whether the discs from C1/C2 down and the vertebral levels of the cord are labelled, beside the references.
     target_s_mm : float, mm
         Middle of the fields of view, as in `make_image`.
     report : callable, optional
@@ -256,6 +244,8 @@ def write_dataset(
                 image = make_image(seed, index, suffix, session=session, hard=case, target_s_mm=target_s_mm)
                 path = _write_image(folder, image, seed, index, suffix, str(session) if rescan else "")
                 images.append(path)
+                if discs:
+                    _write_levels(folder, image, draw_person(seed, index, case), path)
                 if report is not None:
                     report(path.relative_to(folder).as_posix())
     # Last, so that a folder with this table is complete.
@@ -271,11 +261,7 @@ def _write_descriptions(folder: Path, seed: int, rescan: bool) -> None:
     write_json(folder / "dataset_description.json", {"Name": "Synthetic people", "DatasetType": "raw", **common})
     write_json(
         folder / "derivatives" / "labels" / "dataset_description.json",
-        {
-            "Name": "Exact spinal cord masks, discs and vertebral levels of synthetic people",
-            "DatasetType": "derivative",
-            **common,
-        },
+        {"Name": "Exact spinal cord masks of synthetic people", "DatasetType": "derivative", **common},
     )
     levels = {
         "none": "no difficulty added",
@@ -299,25 +285,16 @@ def _write_image(folder: Path, image: SyntheticImage, seed: int, index: int, suf
     affine, zooms = image.acquisition.affine, np.linalg.norm(image.acquisition.affine[:3, :3], axis=0)
     reference = folder / "derivatives" / "labels" / derivative_path(stem, subject, session, datatype)
     _write_nifti(reference, (image.cord_fraction >= 0.5).astype(np.uint8), affine)
-    source = [f"bids:raw:{(base / stem).relative_to(folder).as_posix()}.nii.gz"]
     volume_mm3 = float(image.cord_fraction.sum(dtype=np.float64) * np.prod(zooms))
     write_json(
         reference.with_name(reference.name.removesuffix(".nii.gz") + ".json"),
         {
             "Label": "spinal cord",
             "Kind": "exact: voxels of which at least half is cord",
-            "Sources": source,
+            "Sources": [f"bids:raw:{(base / stem).relative_to(folder).as_posix()}.nii.gz"],
             "CordVolume_mm3": round(volume_mm3, 3),
         },
     )
-    areas = {str(level): area for level, area in image.true_areas.items()}
-    for end, labels, more in (
-        ("label-discs_dlabel", image.discs, {"CordArea_mm2": areas}),
-        ("label-spine_dseg", image.levels, {}),
-    ):
-        path = reference.with_name(f"{stem}_{end}.nii.gz")
-        _write_nifti(path, labels, affine)
-        write_json(reference.with_name(f"{stem}_{end}.json"), {"Kind": "exact", "Sources": source, **more})
     write_json(base / f"{stem}.json", {"Modality": "MR", "MagneticFieldStrength": 3, "Synthetic": True, "Seed": seed})
     if suffix == "dwi":
         values, vectors = bvec_lines(affine)
@@ -325,6 +302,19 @@ def _write_image(folder: Path, image: SyntheticImage, seed: int, index: int, suf
         write_text(base / f"{stem}.bvec", "\n".join(" ".join(f"{x:.6f}" for x in row) for row in vectors + 0.0) + "\n")
     _write_nifti(base / f"{stem}.nii.gz", image.data, affine)
     return base / f"{stem}.nii.gz"
+
+
+def _write_levels(folder: Path, image: SyntheticImage, person: AnatomyParams, path: Path) -> None:
+    """Write disc labels, with the cord's true areas between them, and levels where the field's tools look for them."""
+    beside = folder / "derivatives" / "labels" / path.relative_to(folder).parent
+    stem, affine = path.name.removesuffix(".nii.gz"), image.acquisition.affine
+    discs = label_discs(person, image.acquisition)
+    source = {"Kind": "exact", "Sources": [f"bids:raw:{path.relative_to(folder).as_posix()}"]}
+    _write_nifti(beside / f"{stem}_label-discs_dlabel.nii.gz", discs, affine)
+    write_json(beside / f"{stem}_label-discs_dlabel.json", source | {"CordArea_mm2": true_areas(person, discs)})
+    levels = label_levels(person, image.acquisition, image.cord_fraction >= 0.5)
+    _write_nifti(beside / f"{stem}_label-spine_dseg.nii.gz", levels, affine)
+    write_json(beside / f"{stem}_label-spine_dseg.json", source)
 
 
 def _write_nifti(path: Path, data: np.ndarray, affine: np.ndarray) -> None:
