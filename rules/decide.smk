@@ -17,6 +17,7 @@ rule decide:
         metrics="results/{dataset}/pilot/tables/metrics.tsv",
         agreement="results/{dataset}/pilot/tables/agreement.tsv",
         slices="results/{dataset}/pilot/tables/slices.tsv.gz",
+        levels=get_plan_levels,
     output:
         decision=f"results/{{dataset}}/{DECIDED}decision.json",
         text=report(
@@ -38,10 +39,11 @@ rule decide:
         marks=[str(STUDY.marks.marks), str(STUDY.marks.preferences)],
         participants=lambda wildcards: digest_files(get_participants(wildcards)),
         images=get_images,
+        levels=flag_levels,
         code=digest_step("decide"),
     shell:
         "spineseg decide -metrics {input.metrics} -agreement {input.agreement} -slices {input.slices}"
-        " -table {input.table} -config {input.config} -o {output.decision} > {log} 2>&1"
+        " -table {input.table} {params.levels} -config {input.config} -o {output.decision} > {log} 2>&1"
 
 
 checkpoint check_study:
@@ -212,6 +214,7 @@ rule tabulate_method_levels:
             STUDY.decision.level,
         ],
         content=get_level_sources,
+        references=get_references,
         code=digest_step("csa"),
     shell:
         "spineseg levels-table -methods -results results/{wildcards.dataset} -stage {params.stage} > {log} 2>&1"

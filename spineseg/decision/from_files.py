@@ -17,6 +17,7 @@ from spineseg.decision.params import DecisionParams
 from spineseg.decision.wording import name_some
 from spineseg.errors import InputError
 from spineseg.provenance import sha256_json
+from spineseg.studyfolder.csa import REFERENCE, CsaRow, read_csa
 from spineseg.studyfolder.decisions import find_plan, read_membership
 from spineseg.studyfolder.images import StudyImage, read_images
 from spineseg.studyfolder.layout import StudyFolder
@@ -74,6 +75,7 @@ def decide_from_files(
     *,
     slices: str | Path | None = None,
     table: str | Path | None = None,
+    levels: str | Path | None = None,
     question: Question | None = None,
 ) -> dict[str, Any]:
     """Read a pilot's tables and decide.
@@ -82,9 +84,9 @@ def decide_from_files(
     ----------
     metrics : path
         metrics.tsv.
-    agreement, slices, table : path, optional
-        agreement.tsv, slices.tsv.gz, images.tsv. Beside images.tsv the plan and the manifests of a study are looked
-        for.
+    agreement, slices, table, levels : path, optional
+        agreement.tsv, slices.tsv.gz, images.tsv, levels.tsv. Beside images.tsv the plan and the manifests of a study
+        are looked for.
     question : Question, optional
 
     Returns
@@ -101,11 +103,16 @@ def decide_from_files(
     params = question.params
     rows = read_metrics(metrics)
     others = {params.second_rater}
+    if params.second_rater and not any(row.method == params.second_rater for row in rows):
+        found = f"{metrics} has no row of {params.second_rater!r}"
+        raise InputError(f"decision.second_rater: {found}; declare it as a method")
     methods = [m for m in question.methods or dict.fromkeys(row.method for row in rows) if m not in others]
     if not methods:
         raise InputError(f"{metrics}: expected rows of at least one method, found none")
-    if params.group and not any(params.group in columns for columns in question.participants.values()):
-        raise InputError(f"decision.group: participants.tsv has no column {params.group!r}; the bias by group needs it")
+    for key, name in (("group", params.group), ("site", params.site)):
+        is_asked_for = name and name != DecisionParams.site  # a table need not have the usual column of sites
+        if is_asked_for and not any(name in columns for columns in question.participants.values()):
+            raise InputError(f"decision.{key}: participants.tsv has no column {name!r}; the bias by {key} needs it")
     images = read_images(table) if table else []
     tables = Tables(
         rows,
@@ -117,6 +124,7 @@ def decide_from_files(
         },
         rated_fail=question.marks.failures(methods),
         ratings=question.marks.preferences,
+        level_areas=_areas_at(params.level, read_csa(levels)) if levels and params.level else {},
     )
     evidence = make_evidence(tables, methods, params, str(metrics))
     if slices:
@@ -133,12 +141,31 @@ def decide_from_files(
         config_sha256=sha256_json(dict(question.config)),
         plan=find_plan(folder) if folder else None,
         fitted=frozenset(question.fitted),
-        notes=(*_absent_contrasts(images), *_doubted_contrasts(rows), *_untrue_references(images)),
+        notes=(
+            *_absent_contrasts(images),
+            *_doubted_contrasts(rows),
+            *_untrue_references(images),
+            *_unknown_training(images, params),
+        ),
     )
     decision = build_decision(evidence, params, context)
     left_out = [{"image_id": i.image_id, "reason": i.reason or "not included"} for i in images if not i.included]
     decision["excluded"] = left_out + decision["excluded"]
     return decision
+
+
+UNUSABLE = {"unmeasured", "coverage", "unbounded", "doubted"}
+"""Flags of areas that are not of the level, or of less than 0.8 of it."""
+
+
+def _areas_at(level: str, rows: Sequence[CsaRow]) -> dict[tuple[str, str], float]:
+    """Image and method to the area at a level; the same labels doubt what was drawn and what was segmented alike."""
+    found = {}
+    for row in rows:
+        usable = UNUSABLE - {"doubted"} if row.method == REFERENCE else UNUSABLE
+        if row.level == level and not usable & set(row.flags):
+            found[row.image.image_id, row.method] = row.values["csa_mm2"]
+    return found
 
 
 def _profiled(evidence: Evidence, params: DecisionParams) -> set[str]:
@@ -168,6 +195,14 @@ def _untrue_references(images: Sequence[StudyImage]) -> list[str]:
         return []
     counts = " and ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
     return [f"{counts} references are not counted as the truth (config key references.kinds)"]
+
+
+def _unknown_training(images: Sequence[StudyImage], params: DecisionParams) -> list[str]:
+    """Say which people a method was trained on are nobody of the study: a name may be misspelt."""
+    unknown = {name.removeprefix("sub-") for name in params.training_subjects} - {i.subject for i in images}
+    if not images or not unknown:
+        return []
+    return [f"nobody of the study is called {name_some(sorted(unknown))} (config key decision.training_subjects)"]
 
 
 def _doubted_contrasts(rows: Sequence[MetricsRow]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from spineseg.decision.report_tables import format_interval, format_value
+from spineseg.decision.wording import format_interval, format_margin, format_value
 
 VERDICT_WORDS = {
     "clear": "clear",
@@ -28,11 +28,10 @@ def describe_plan_in_words(d: Mapping[str, Any]) -> str:
     contrasts = ", ".join(f"{c} (weight {w:g})" for c, w in p["contrasts"].items()) or "all, equally weighted"
     repeats = p["repeats"]
     named = ["runs"] * repeats["by_run"] + [f"sessions {', '.join(repeats['sessions'])}"] * bool(repeats["sessions"])
-    fixed = (
-        f"written before the pilot, {plan['fixed_sha256'][:12]}"
-        if plan["fixed_sha256"]
-        else "not written before the pilot"
-    )
+    fixed = "not written before the pilot"
+    if plan["fixed_sha256"]:
+        is_same = plan["fixed_sha256"] == plan["sha256"]
+        fixed = "written before the pilot" + ("" if is_same else f", {plan['fixed_sha256'][:12]}")
     return (
         f"Aim: {AIM_WORDS[p['aim']]}. Effect that the study wants to see: {p['effect_pct']:g} % of CSA; margins: "
         f"{p['effect_pct'] / 4:g} % in bias and error SD, {p['margin_dice']:g} Dice, {p['margin_nsd']:g} NSD, "
@@ -55,7 +54,7 @@ def methods_text(d: Mapping[str, Any]) -> str:
         found = (
             f" By {d['endpoint_words']}, {d['best']} differed from {d['runner_up']} by "
             f"{format_value(d['difference'], key, signed=True)} (90 % interval {format_interval(d['ci90'], key)}; "
-            f"{d['n_compared']} participants; margin {format_value(d['margin'], key)})."
+            f"{d['n_compared']} participants; margin {format_margin(d['margin'], key)})."
         )
     kept = f"{d['method']} was kept" if d["method"] else "no method was kept"
     if d["verdict"] == "override":

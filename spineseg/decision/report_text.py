@@ -9,14 +9,22 @@ from spineseg.decision.methods_text import VERDICT_WORDS, describe_plan_in_words
 from spineseg.decision.report_tables import (
     endpoint_section,
     error_section,
-    format_interval,
-    format_value,
     left_out_section,
     part_section,
     reliability_section,
     study_section,
 )
-from spineseg.decision.wording import format_list, format_number, format_signed, format_table, name_some, percent
+from spineseg.decision.wording import (
+    format_interval,
+    format_list,
+    format_margin,
+    format_number,
+    format_signed,
+    format_table,
+    format_value,
+    name_some,
+    percent,
+)
 
 
 def write_report(d: Mapping[str, Any]) -> str:
@@ -63,9 +71,23 @@ def verdict_sentence(d: Mapping[str, Any]) -> str:
     d : mapping
         The content of decision.json.
     """
-    text = _override_sentence(d) if d["verdict"] == "override" else _computed_sentence(d)
-    against = "; ".join(d["contradictions"])
-    return f"{text} But {against}." if against and d["verdict"] != "override" else text
+    if d["verdict"] == "override":
+        return _override_sentence(d)
+    if parts := _separate(d):
+        said = [f"{contrast}: {_with_contradictions(part)}" for contrast, part in parts.items()]
+        return " ".join(["One method for each contrast, as planned.", *said])
+    return _with_contradictions(d)
+
+
+def _separate(d: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The decision of each contrast, where each has its own; empty where one method is kept for all."""
+    return {c: {**d, **row["alone"]} for c, row in d["per_contrast"].items() if c in d["method_by_contrast"]}
+
+
+def _with_contradictions(d: Mapping[str, Any]) -> str:
+    """The rule's own verdict, and what contradicts it."""
+    text, against = _computed_sentence(d), "; ".join(d["contradictions"])
+    return f"{text} But {against}." if against else text
 
 
 def _computed_sentence(d: Mapping[str, Any]) -> str:
@@ -97,10 +119,14 @@ def _computed_sentence(d: Mapping[str, Any]) -> str:
         fits = (
             "" if {best, rival} <= set(d["prediction_fitted_for"]) else ", which was not fitted for all these methods"
         )
+        people = d["references"]["n_participants"]
+        one = "person" if people == 1 else "people"
+        few = f"the references of {people} {one} are too few" if people else "there is no reference"
+        alike = abs(d["difference"]) <= d["margin"]
+        looks = f"{best} and {rival} look alike" if alike else f"{best} looks better than {rival}"
         return (
-            f"Keep {method} for now: no reference, rating or repeat settles the choice. By the predicted Dice{fits}, "
-            f"{best} "
-            f"looks better than {rival}{_gap_words(d)}; ten minutes of blind rating or five references would settle it."
+            f"Keep {method} for now: {few}, and no rating or repeat settles the choice. By the predicted Dice{fits}, "
+            f"{looks}{_gap_words(d)}; ten minutes of blind rating or five references would settle it."
         )
     if basis == "nothing":
         return f"Keep {method} for now: the methods could not be compared in any participant; {_why_kept(d, method)}."
@@ -125,7 +151,7 @@ def _gap_words(d: Mapping[str, Any]) -> str:
     return (
         f" (by {format_value(abs(d['difference']), key)}{unit} in {d['n_compared']} people"
         + (f", 90 % interval {interval}" if interval else "")
-        + f"; up to {format_value(d['margin'], key)} counts as none)"
+        + f"; up to {format_margin(d['margin'], key)} counts as none)"
     )
 
 
@@ -155,7 +181,9 @@ def _numbers(d: Mapping[str, Any]) -> list[str]:
     table = []
     for number, method in enumerate(d["methods"]):
         failures = d["failures"][method]
-        kept = method + (" (kept)" if method == d["method"] else "")
+        where = [contrast for contrast, own in d["method_by_contrast"].items() if own == method]
+        is_kept = bool(where) or (method == d["method"] and not d["method_by_contrast"])
+        kept = method + f" (kept{' for ' * bool(where)}{', '.join(where)})" * is_kept
         failed = f"{failures['n_failed']} of {failures['n_images']}"
         table.append([kept, failed, *(rows[name][number] for name in shown)])
     text = f"{d['n_images']} images of {d['n_participants']} participants. Means are over participants."
@@ -203,25 +231,31 @@ def next_steps(d: Mapping[str, Any]) -> list[str]:
     """Return what a reader can do now, a sentence each."""
     steps = []
     failed = sorted({image for row in d["failures"].values() for image in row["images"]})
-    kept_failed = d["failures"].get(d["method"], {}).get("images", [])
+    parts = [(part["kept_failed"], part["kept_flagged"]) for part in _separate(d).values()]
+    parts = parts or [(d["failures"].get(d["method"], {}).get("images", []), d["flagged"].get(d["method"], []))]
+    kept_failed = [image for images, _ in parts for image in images]
+    flagged = [image for _, images in parts for image in images if image not in kept_failed]
     low = sorted({image for row in d["agreement"] for image in row["images_below_0.7"]})
     if d["method"] is None:
         if failed:
             steps.append(f"Look at the failed images in the QC page first: {name_some(failed)}.")
         steps.append("To go on with a method nevertheless, set `override` in the config with a reason and your name.")
         return steps
-    steps += _settle(d)
-    if d["method_by_contrast"]:
+    separate = _separate(d)
+    for contrast, part in separate.items():
+        steps += [f"{contrast}: {step}" for step in _settle(part)]
+    steps += [] if separate else _settle(d)
+    if separate:
         kept = ", ".join(f"{contrast}: {method or 'none'}" for contrast, method in d["method_by_contrast"].items())
         steps.append(f"Use one method for each contrast ({kept}); never compare areas of different contrasts.")
     else:
         steps.append(f"Use {d['method']} for every image of this study; mixing methods shifts the measured areas.")
+    kept = "the kept method" if separate else d["method"]
     if kept_failed:
-        steps.append(f"Correct or exclude the images in which {d['method']} failed: {name_some(kept_failed)}.")
-    flagged = [image for image in d["flagged"].get(d["method"], []) if image not in kept_failed]
+        steps.append(f"Correct or exclude the images in which {kept} failed: {name_some(kept_failed)}.")
     if flagged:
         steps.append(
-            f"Look first at the images on which the mask of {d['method']} is probably wrong (low predicted Dice): "
+            f"Look first at the images on which the mask of {kept} is probably wrong (low predicted Dice): "
             f"{name_some(flagged)}."
         )
     if low:
