@@ -702,6 +702,20 @@ class TestContrastsAndSites:
         override = {"method": "propseg", "reason": "as before", "by": "A"}
         assert pilot.decide(by="contrast", override=override)["method_by_contrast"] == {}
 
+    def test_a_contrast_in_which_every_method_fails_keeps_none(self, pilot):
+        self.two(pilot, (0.08, 0.08), n=12)
+        for row in pilot.metrics:
+            if row.image.contrast == "t2s":
+                row.values["dice"] = 0.3
+        d = pilot.decide(by="contrast")
+        assert d["method_by_contrast"] == {"t2": "deepseg", "t2s": None}
+        assert (d["method"], d["verdict"]) == ("deepseg", "undecided")
+        assert "t2s: Keep no method as it is" in verdict_sentence(d)
+        for row in pilot.metrics:
+            row.values["dice"] = 0.3
+        d = pilot.decide(by="contrast")
+        assert (d["method"], d["verdict"], d["method_by_contrast"]) == (None, "none", {"t2": None, "t2s": None})
+
     def test_one_contrast_has_its_own_method_too(self, pilot):
         d = with_dice(pilot, 12, 0.04).decide(by="contrast")
         assert d["method_by_contrast"] == {"t2": "deepseg"}
