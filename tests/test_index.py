@@ -74,7 +74,50 @@ def test_unequal_sessions_and_runs(tmp_path):
     assert average.reference.endswith("rec-average_dwi_label-SC_seg.nii.gz")
     assert average.bval == dwi.bval  # inherited: its name says no more than that of the series
     assert images["sub-02_ses-a_run-2_T2star"].run == "2"
-    assert reasons(rows) == {"sub-03_task-rest_bold": "contrast not asked for (config key contrasts)"}
+    assert reasons(rows) == {
+        "sub-02_ses-b_epi": "in the folder fmap: only anat, dwi, func hold images of the cord",
+        "sub-03_task-rest_bold": "contrast not asked for (config key contrasts)",
+    }
+
+
+PASSED_OVER = {
+    "sub-01_T2w.nii.gz": "beside the folders of subjects",
+    "sub-01/sub-01_acq-a_T2w.nii.gz": "in none of the folders anat, dwi, func",
+    "sub-01/fmap/sub-01_epi.nii.gz": "in the folder fmap",
+    "sub-01/extra/deep/sub-01_acq-b_T2w.nii": "in the folder extra",
+    "sub-01/anat/more/sub-01_acq-c_T2w.nii.gz": "in a folder within anat",
+    "sub-01/anat/sub-01_acq-d_T2w.NII.GZ": "no name of a NIfTI file",
+    "sub-01/anat/sub-01_acq-e_T2w.mgz": "no name of a NIfTI file",
+    "sub-02/ses-1/other/sub-02_ses-1_T2w.nii.gz": "in the folder other",
+    "sub-02/ses-1/ses-2/anat/sub-02_ses-2_T2w.nii.gz": "in the folder ses-2",
+    "Sub-04/anat/Sub-04_T2w.nii.gz": "its subject's folder is named Sub-04",
+}
+
+
+def test_images_where_a_study_does_not_look_are_listed_with_the_reason(tmp_path):
+    others = ("sub-01/anat/sub-01_T2w.nii.gz", "sourcedata/sub-01/anat/sub-01_T2w.nii.gz", "sub-01/anat/notes.txt")
+    root = make_dataset(tmp_path, *others, *PASSED_OVER)
+    (root / "sub-01/anat/loop").symlink_to(".")
+    rows, _ = index(root)
+    assert list(by_id(rows)) == ["sub-01_T2w"]
+    found = {Path(row.path).relative_to(root).as_posix(): row.reason for row in rows if not row.included}
+    assert found.keys() == PASSED_OVER.keys()
+    assert {path: reason for path, reason in found.items() if not reason.startswith(PASSED_OVER[path])} == {}
+
+
+def test_a_file_in_the_wrong_folder_takes_no_image_of_the_right_one_away(tmp_path):
+    root = make_dataset(tmp_path, "sub-01/anat/sub-02_T2w.nii.gz", "sub-02/anat/sub-02_T2w.nii.gz")
+    rows, _ = index(root)
+    assert [Path(image.path).parts[-3] for image in by_id(rows).values()] == ["sub-02"]
+    assert [row.reason for row in rows if not row.included] == [
+        "its name is of another subject or session than its folder"
+    ]
+
+
+def test_an_empty_file_is_no_image(tmp_path):
+    root = make_dataset(tmp_path, "sub-01/anat/sub-01_T2w.nii.gz", "sub-02/anat/sub-02_T2w.nii.gz")
+    (root / "sub-02/anat/sub-02_T2w.nii.gz").write_bytes(b"")
+    assert reasons(index(root)[0]) == {"sub-02_T2w": "an empty file (0 bytes)"}
 
 
 def test_every_left_out_image_has_its_reason(tmp_path):
@@ -185,7 +228,7 @@ def replace_file(path: Path, content: bytes) -> None:
     new.replace(path)
 
 
-def write_sheet(path: Path, rows: list[dict[str, str]]) -> Path:
+def write_image_table(path: Path, rows: list[dict[str, str]]) -> Path:
     names = list(dict.fromkeys(name for row in rows for name in row))
     lines = ["\t".join(names), *("\t".join(row.get(name, "n/a") for name in names) for row in rows)]
     path.write_text("\n".join(lines) + "\n")
@@ -194,7 +237,7 @@ def write_sheet(path: Path, rows: list[dict[str, str]]) -> Path:
 
 def test_a_table_instead_of_a_dataset(tmp_path):
     make_dataset(tmp_path, "a/scan1.nii.gz", "a/sub-02_T2star.nii", "a/m.nii.gz", "a/d.nii.gz", "a/d.bval")
-    sheet = write_sheet(
+    table = write_image_table(
         tmp_path / "images.tsv",
         [
             {"subject": "01", "contrast": "t2", "path": "a/scan1.nii.gz", "reference": "a/m.nii.gz", "session": "1"},
@@ -202,7 +245,7 @@ def test_a_table_instead_of_a_dataset(tmp_path):
             {"subject": "02", "contrast": "dwi", "path": str(tmp_path / "a/d.nii.gz"), "bval": "a/d.bval", "run": "3"},
         ],
     )
-    config = make_configuration({"dataset": "x", "images": str(sheet)})
+    config = make_configuration({"dataset": "x", "images": str(table)})
     check_sources(config)
     images = by_id(index_images(config, 2)[0])
     assert list(images) == ["sub-01_ses-1_T2w", "sub-02_T2star", "sub-02_run-3_dwi"]
@@ -238,7 +281,7 @@ GOOD = {"subject": "01", "contrast": "t2", "path": "a.nii.gz"}
 )
 def test_mistakes_in_a_table_name_the_row(tmp_path, rows, message):
     make_dataset(tmp_path, "a.nii.gz", "b.nii.gz", "a.mgz")
-    config = make_configuration({"dataset": "x", "images": str(write_sheet(tmp_path / "images.tsv", rows))})
+    config = make_configuration({"dataset": "x", "images": str(write_image_table(tmp_path / "images.tsv", rows))})
     with pytest.raises(InputError, match=message) as caught:
         check_sources(config)
     assert "\n" not in str(caught.value)
@@ -376,13 +419,13 @@ def test_b_values_and_references_without_content_are_named(tmp_path):
 
 def test_the_checksums_of_every_source_are_kept_and_follow_content(tmp_path):
     root = make_dataset(tmp_path / "bids", *UNEQUAL)
-    sheet = tmp_path / "out.tsv"
-    sheet.write_text("id\treason\nsub-01\tmotion\n")
-    config = make_configuration({"dataset": "x", "bids_dir": str(root), "excluded": str(sheet)})
+    table = tmp_path / "out.tsv"
+    table.write_text("id\treason\nsub-01\tmotion\n")
+    config = make_configuration({"dataset": "x", "bids_dir": str(root), "excluded": str(table)})
     images, _ = index_images(config, 10)
     digests = FileDigests()
     files = digest_sources(config, images, digests)
-    assert str(sheet) in files
+    assert str(table) in files
     assert not [name for name in files if "sub-01_T2w" in name]  # excluded: nothing is made of it
     ends = ("run-1_T2star.nii.gz", "b_dwi.nii.gz", "b_dwi.bval", "label-SC_seg.nii.gz")
     assert all(any(name.endswith(end) for name in files) for end in ends)
@@ -444,8 +487,8 @@ def test_a_name_that_is_no_text_is_left_out_with_its_reason(tmp_path):
 @pytest.mark.parametrize("name", ["a\u00a0b.nii.gz", "a\u3000b.nii.gz", "a \u2009 b.nii.gz"])
 def test_blanks_of_other_kinds_in_a_path_of_a_table_stay(tmp_path, name):
     make_dataset(tmp_path, name)
-    sheet = write_sheet(tmp_path / "images.tsv", [{"subject": "01", "contrast": "t2", "path": name}])
-    images, _ = index_images(make_configuration({"dataset": "x", "images": str(sheet)}), 10)
+    table = write_image_table(tmp_path / "images.tsv", [{"subject": "01", "contrast": "t2", "path": name}])
+    images, _ = index_images(make_configuration({"dataset": "x", "images": str(table)}), 10)
     write_images(tmp_path / "x.tsv", images)
     assert read_images(tmp_path / "x.tsv") == images
     assert Path(images[0].path).is_file()

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     write_membership(folder, membership)
     is_started = any(any(folder.manifest(method, "any").parent.glob("*.json")) for method in config.methods)
     fix_plan(folder, config.decision, is_started=is_started)
-    describe_results(folder, config, images)
     write_images(folder.images, images)
+    describe_results(folder, config, images)  # what is there by now
     print("\n".join([summarise_index(images), *find_unused_references(config, images)]))
     return 0

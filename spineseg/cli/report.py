@@ -45,6 +45,7 @@ def study_view(args: argparse.Namespace, decision: Path | None = None) -> StudyV
     """
     from spineseg.report.review import StudyView
     from spineseg.study.configuration import read_configuration
+    from spineseg.study.participants import read_participants
     from spineseg.studyfolder.layout import Stage
 
     folder, stage = study_folder(args), Stage(args.stage)
@@ -52,4 +53,6 @@ def study_view(args: argparse.Namespace, decision: Path | None = None) -> StudyV
         return StudyView(folder, stage, decision=decision)
     config = read_configuration(folder.configuration)
     methods = tuple(config.methods)
-    return StudyView(folder, stage, methods, config.plausible, config.exceptions, config.marks, decision)
+    people = read_participants(config.bids_dir).cells if config.bids_dir and config.columns else {}
+    columns = {name: {subject: cells.get(name, "") for subject, cells in people.items()} for name in config.columns}
+    return StudyView(folder, stage, methods, config.plausible, config.exceptions, config.marks, decision, columns)
