@@ -51,6 +51,8 @@ checkpoint check_study:
         "logs/{dataset}/study/check.log",
     conda:
         ENVIRONMENT
+    # what it refuses stays refused
+    retries: 0
     resources:
         mem_mb=1000,
         runtime=10,
@@ -72,6 +74,8 @@ checkpoint lock_study:
         "logs/{dataset}/study/lock.log",
     conda:
         ENVIRONMENT
+    # what it refuses stays refused
+    retries: 0
     resources:
         mem_mb=1000,
         runtime=10,
@@ -104,7 +108,7 @@ rule keep_masks:
     params:
         stage=Stage.ALL.value,
         images=get_images,
-        exceptions=STUDY.document["exceptions"],
+        exceptions=digest_exceptions,
         people=get_corrections,
         code=digest_step("keep"),
     shell:

@@ -10,16 +10,10 @@ from typing import TYPE_CHECKING
 from spineseg.measures import ADULTS, PlausibleLimits
 from spineseg.methods.registry import sort_methods
 from spineseg.studyfolder.corrections import correct_entry, find_correction
-from spineseg.studyfolder.decisions import (
-    Decision,
-    Lock,
-    find_decision,
-    find_lock,
-    read_exceptions,
-    read_membership,
-)
+from spineseg.studyfolder.decisions import Decision, find_decision, read_exceptions, read_membership
 from spineseg.studyfolder.images import StudyImage, read_images
 from spineseg.studyfolder.layout import RESERVED_FOLDERS, TABLES, Stage, StudyFolder, stage_images
+from spineseg.studyfolder.locks import KeptMethods, Lock, find_lock
 from spineseg.studyfolder.manifests import ManifestEntry, Timing, read_manifest, read_timings
 from spineseg.studyfolder.marks import Marks
 from spineseg.studyfolder.tables import AgreementRow, MetricsRow, read_agreement, read_metrics, read_slices
@@ -27,7 +21,7 @@ from spineseg.studyfolder.tables import AgreementRow, MetricsRow, read_agreement
 if TYPE_CHECKING:
     import pandas as pd
 
-    from spineseg.study.configuration import PersonsChoice
+    from spineseg.study.choices import PersonsChoice
 
 
 @dataclass(frozen=True)
@@ -62,9 +56,9 @@ class StageRecords:
     timings: list[Timing] = field(default_factory=list)
 
     @property
-    def kept_method(self) -> str | None:
-        """The method that the study is held to, else the one decided on."""
-        return self.lock.method if self.lock else self.decision.method if self.decision else None
+    def kept(self) -> KeptMethods:
+        """What the study is held to, else what was decided."""
+        return self.lock.kept if self.lock else self.decision.kept if self.decision else KeptMethods(None)
 
 
 @dataclass(frozen=True)

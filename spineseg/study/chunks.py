@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from spineseg.study.configuration import PilotChoice
+from spineseg.study.choices import PilotChoice
 from spineseg.studyfolder.decisions import PILOT, REST, Membership
 from spineseg.studyfolder.images import StudyImage
 
@@ -95,17 +95,18 @@ def freeze_pilot(subjects: Iterable[str], earlier: Membership, images: Iterable[
     return {"subjects": sorted(before & set(subjects))}
 
 
-def assign_chunks(images: Iterable[tuple[str, bool]], size: int, earlier: Mapping[str, str]) -> dict[str, str]:
+def assign_chunks(images: Iterable[tuple[str, bool, str]], size: int, earlier: Mapping[str, str]) -> dict[str, str]:
     """Assign images to chunks of at most `size`.
 
     Parameters
     ----------
-    images : iterable of (str, bool)
-        Image and whether it is in the pilot, in the order of the table.
+    images : iterable of (str, bool, str)
+        Image, whether it is in the pilot, and what all images of its chunk share, in the order of the table: the
+        contrast where a study keeps one method for each, so that a job needs one method; else nothing.
     size : int, at least 1
     earlier : dict of str to str
         Image to chunk of an earlier index. Images stay where they were, whatever `size` is now, unless they have
-        entered or left the pilot; others fill the last chunk, then new ones.
+        entered or left the pilot, or share less; others fill the last chunk, then new ones.
 
     Returns
     -------
@@ -115,25 +116,25 @@ def assign_chunks(images: Iterable[tuple[str, bool]], size: int, earlier: Mappin
     images = list(images)
     chunks: dict[str, str] = {}
     filled: Counter[str] = Counter()
-    for image, in_pilot in images:
+    shared: dict[str, str] = {}
+    for image, in_pilot, kind in images:
         chunk = earlier.get(image, "")
-        if chunk.startswith(f"{PILOT if in_pilot else REST}-"):
+        if chunk.startswith(f"{PILOT if in_pilot else REST}-") and shared.setdefault(chunk, kind) == kind:
             chunks[image] = chunk
             filled[chunk] += 1
-    last = {group: max((_number(c) for c in filled if c.startswith(group)), default=1) for group in (PILOT, REST)}
-    for image, in_pilot in images:
+    newest = {group: max((_number(c) for c in filled if c.startswith(group)), default=0) for group in (PILOT, REST)}
+    last = {(chunk.split("-")[0], shared[chunk]): chunk for chunk in sorted(filled, key=_number)}
+    for image, in_pilot, kind in images:
         if image in chunks:
             continue
         group = PILOT if in_pilot else REST
-        if filled[_name(group, last[group])] >= size:
-            last[group] += 1
-        chunks[image] = _name(group, last[group])
-        filled[chunks[image]] += 1
+        chunk = last.get((group, kind), "")
+        if not chunk or filled[chunk] >= size:
+            newest[group] += 1
+            chunk = last[group, kind] = f"{group}-{newest[group]:04d}"
+        chunks[image] = chunk
+        filled[chunk] += 1
     return chunks
-
-
-def _name(group: str, number: int) -> str:
-    return f"{group}-{number:04d}"
 
 
 def _number(chunk: str) -> int:

@@ -71,7 +71,8 @@ def index_images(
         raise InputError("config key 'pilot.subjects': none of these subjects has an image in the study")
     chosen = set(pilot["subjects"])
     images = [replace(image, pilot=image.included and image.subject in chosen) for image in images]
-    members = [(image.image_id, image.pilot) for image in images if image.included]
+    by_contrast = config.decision.by == "contrast"
+    members = [(i.image_id, i.pilot, i.contrast if by_contrast else "") for i in images if i.included]
     chunks = assign_chunks(members, chunk_size, earlier.chunks)
     return images, Membership(chunks, pilot if "seed" in pilot else {})
 

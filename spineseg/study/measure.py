@@ -23,6 +23,7 @@ from spineseg.studyfolder.corrections import Correction, correct_entry, find_cor
 from spineseg.studyfolder.decisions import Exceptions, Perturbed
 from spineseg.studyfolder.images import StudyImage, read_images
 from spineseg.studyfolder.layout import StudyFolder
+from spineseg.studyfolder.locks import KeptMethods
 from spineseg.studyfolder.manifests import ManifestEntry, check_mask, read_manifest
 from spineseg.studyfolder.sidecars import read_sidecar
 from spineseg.studyfolder.tables import AgreementRow, ChunkTables, Identity, MetricsRow, SliceRow
@@ -60,6 +61,7 @@ def measure_chunk(
     *,
     corrected: bool = False,
     failed: Mapping[tuple[str, str], str] | None = None,
+    kept: KeptMethods | None = None,
 ) -> ChunkTables:
     """Measure every image of a chunk by every method.
 
@@ -81,6 +83,8 @@ def measure_chunk(
         method; never in the comparison of methods.
     failed : mapping, optional
         Image and method of masks that a rater has failed, with the reason: no numbers unless they are corrected.
+    kept : KeptMethods, optional
+        Each image is measured by the method that its contrast keeps alone; by default by all.
 
     Returns
     -------
@@ -100,7 +104,8 @@ def measure_chunk(
     by_people: set[str] = set()
     tables = ChunkTables()
     for image_id in next(iter(manifests.values()), {}):
-        entries = {method: manifest[image_id] for method, manifest in manifests.items()}
+        own = kept.of(images[image_id].contrast) if kept else None
+        entries = {method: manifest[image_id] for method, manifest in manifests.items() if own in (None, method)}
         if image_id in excepted:
             entries = {excepted[image_id].method: excepted[image_id]}
         found = find_correction(folder, images[image_id]) if corrected else None

@@ -48,7 +48,7 @@ def find_correction(folder: StudyFolder, image: StudyImage) -> Correction | None
     if not is_corrected(mask):
         return None
     sidecar = read_sidecar(mask)
-    author, date = _author(mask)
+    author, date = read_author(mask)
     return Correction(
         folder.relative(mask),
         sha256_file(mask),
@@ -74,7 +74,7 @@ def correct_entry(entry: ManifestEntry, correction: Correction, *, is_empty: boo
     )
 
 
-def _author(mask: Path) -> tuple[str, str]:
+def read_author(mask: Path) -> tuple[str, str]:
     """Return author and date that the JSON beside a mask names, at its top or in GeneratedBy; empty where none."""
     try:
         content = json.loads(sidecar_path(mask).read_text(encoding="utf-8"))
