@@ -22,7 +22,9 @@ rule all:
     default_target: True
     input:
         decision=f"results/{DATASET}/decision.json",
-        tables=multiext(f"results/{DATASET}/tables/", *TABLES, "kept.tsv", "csa.tsv"),
+        tables=multiext(
+            f"results/{DATASET}/tables/", *TABLES, "kept.tsv", "csa.tsv", "levels.tsv"
+        ),
         qc=f"results/{DATASET}/qc/index.html",
         report=f"results/{DATASET}/report.html",
 

@@ -175,3 +175,48 @@ use rule tabulate_levels as tabulate_study_levels with:
         "logs/{dataset}/benchmarks/study/levels.tsv"
     params:
         stage=Stage.STUDY.value,
+
+
+rule tabulate_method_levels:
+    """Measure every method's masks by vertebral level: what methods, repeats and contrasts are compared on."""
+    input:
+        config=ancient("results/{dataset}/study.json"),
+        table=get_table,
+        manifests=ALL_IMAGES.manifests,
+    output:
+        table="results/{dataset}/tables/levels.tsv",
+    log:
+        "logs/{dataset}/method_levels.log",
+    benchmark:
+        "logs/{dataset}/benchmarks/method_levels.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=3000,
+        runtime=240,
+    params:
+        stage=Stage.ALL.value,
+        images=get_images,
+        question=[
+            *[STUDY.document[key] for key in ("levels", "columns", "marks")],
+            STUDY.decision.level,
+        ],
+        content=get_level_sources,
+        code=digest_step("csa"),
+    shell:
+        "spineseg levels-table -methods -results results/{wildcards.dataset} -stage {params.stage} > {log} 2>&1"
+
+
+use rule tabulate_method_levels as tabulate_pilot_levels with:
+    input:
+        config=ancient("results/{dataset}/study.json"),
+        table=get_table,
+        manifests=PILOT_IMAGES.manifests,
+    output:
+        table="results/{dataset}/pilot/tables/levels.tsv",
+    log:
+        "logs/{dataset}/pilot/levels.log",
+    benchmark:
+        "logs/{dataset}/benchmarks/pilot/levels.tsv"
+    params:
+        stage=Stage.PILOT.value,

@@ -14,6 +14,7 @@ import pytest
 from spineseg.cli import main
 from spineseg.errors import InputError
 from spineseg.levels.rows import measure_rows
+from spineseg.provenance import sha256_file
 from spineseg.study.configuration import make_configuration
 from spineseg.study.levels import measure_levels
 from spineseg.studyfolder.csa import CsaRow, read_csa, write_csa
@@ -225,6 +226,47 @@ def test_the_command_writes_what_statistics_and_sct_scripts_read(study):
     assert [row["VertLevel"] for row in sct] == ["3", "", "3", ""]
     assert float(sct[0]["MEAN(area)"]) == pytest.approx(rows[0].values["csa_mm2"], rel=1e-5)
     assert sct[0]["Filename"].endswith("sub-01_T2w_label-SC_seg.nii.gz")
+
+
+def test_a_mark_of_a_mask_that_was_replaced_does_not_count(study):
+    study.add()
+    sha = sha256_file(study.folder.inside(study.kept[0].mask))
+    study.kept[0] = replace(study.kept[0], sha256=sha)
+    marks = study.bids / "marks.json"
+    for of, flags in ((sha[:12], ("failed",)), ("0" * 12, ()), ("", ("failed",))):
+        one = {"image": "sub-01_T2w", "method": "propseg", "mark": "fail", "rater": "AB", "mask_sha256": of}
+        write_json(marks, {"marks": [one]})
+        (row,) = study.measure(marks=str(marks))
+        assert row.flags == flags
+        assert bool(row.mark) == bool(flags)
+
+
+def test_every_methods_masks_are_measured_at_the_levels_and_that_of_the_plan(study):
+    study.images = [made_study.study_image("01", suffix) for suffix in ("T2w", "T1w")]
+    study.images.append(made_study.study_image("02"))
+    study.label(*disc_labels("T2w"))
+    for method, least in (("propseg", 0.5), ("deepseg", 0.05)):
+        done = []
+        for image in study.images[:2]:
+            mask, affine = cord(image.suffix)
+            done.append(made_study.write_result(study.folder, image, method, mask > least, affine=affine))
+        done.append(made_study.write_result(study.folder, study.images[2], method, None))
+        made_study.write_chunk(study.folder, method, done)
+    config = study.config(levels=["C3"], decision={"level": "C3-C4"})
+    write_json(study.folder.configuration, config.document)
+    assert main(["levels-table", "-methods", "-stage", "pilot", "-results", str(study.folder.root)]) == 0
+    rows = read_csa(study.folder.levels(Stage.PILOT))
+    found = [(row.method, row.image.suffix, row.level) for row in rows]
+    assert found == [
+        (m, suffix, level) for m in ("propseg", "deepseg") for suffix in ("T2w", "T1w") for level in ("C3", "C3-C4")
+    ]
+    assert {row.flags for row in rows} == {()}
+    assert rows[4].values["csa_mm2"] > rows[0].values["csa_mm2"] == pytest.approx(level_truth(), rel=0.02)
+
+
+def test_the_level_of_the_plan_is_checked_before_the_study():
+    with pytest.raises(InputError, match=r"config key 'decision.level': levels"):
+        make_configuration({"dataset": "demo", "decision": {"level": "C2/C5"}})
 
 
 def test_a_column_that_is_not_there_is_named(study):

@@ -162,6 +162,7 @@ def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = No
         _check_method("decision.prefer", complete["decision"]["prefer"], methods)
     try:
         decision = DecisionParams.from_config(complete["decision"])
+        checked_requests([decision.level] if decision.level else [], "decision.level")
         limits = None if complete["plausible"] is None else PlausibleLimits.from_config(complete["plausible"])
     except InputError as error:  # it begins with the key
         key, _, rest = str(error).partition(":")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,11 @@ from spineseg.study.level_labels import (
 from spineseg.study.participants import read_participants
 from spineseg.study.sources import find_level_folder
 from spineseg.studyfolder.csa import CsaRow
-from spineseg.studyfolder.decisions import KeptRow, read_kept
+from spineseg.studyfolder.decisions import read_kept, read_membership
 from spineseg.studyfolder.images import StudyImage, read_images
-from spineseg.studyfolder.layout import Stage, StudyFolder
+from spineseg.studyfolder.layout import Stage, StudyFolder, stage_images
+from spineseg.studyfolder.manifests import read_entries
+from spineseg.studyfolder.marks import Mark
 from spineseg.studyfolder.tables import Identity
 from spineseg.volume import Volume, load_mask
 
@@ -38,6 +41,18 @@ MIN_COVERAGE = 0.8
 MAX_DISTANCE_MM = 3.0
 """Distance of two centerlines beyond which levels of another image are doubted: a quarter of the cord's width of
 12 mm; people who have moved so far have rarely moved sideways alone."""
+
+
+@dataclass(frozen=True)
+class _Mask:
+    """A mask to measure, and where it comes from; `path` is None where there is none."""
+
+    image: StudyImage
+    method: str
+    path: Path | None
+    sha256: str = ""
+    message: str = ""
+    corrected: bool = False
 
 
 def measure_levels(folder: StudyFolder, stage: Stage, config: StudyConfig) -> list[CsaRow]:
@@ -61,51 +76,115 @@ def measure_levels(folder: StudyFolder, stage: Stage, config: StudyConfig) -> li
         If a column of participants.tsv is not there, or the tables of the stage are missing.
     """
     images = {image.image_id: image for image in read_images(folder.images)}
-    kept = read_kept(folder.kept(stage))
-    masks = {images[row.image_id].stem: folder.inside(row.mask) for row in kept if row.mask}
+    masks = [
+        _Mask(
+            images[row.image_id],
+            row.method,
+            folder.inside(row.mask) if row.mask else None,
+            row.sha256,
+            row.message or "no mask is kept",
+            row.status == CORRECTED,
+        )
+        for row in read_kept(folder.kept(stage))
+    ]
+    return _measure_masks(masks, config, config.levels or ("",))
+
+
+def measure_method_levels(folder: StudyFolder, stage: Stage, config: StudyConfig) -> list[CsaRow]:
+    """Measure every method's masks of a stage by level: what methods, repeats and contrasts are compared on.
+
+    Parameters
+    ----------
+    folder : StudyFolder
+    stage : {Stage.ALL, Stage.PILOT}
+    config : StudyConfig
+        Its levels, and the level of the decision's plan.
+
+    Returns
+    -------
+    list of CsaRow
+        By method, then in the order of the images; only of images that have labels.
+
+    Raises
+    ------
+    InputError
+        If a manifest is missing, or a mask is not what it says.
+    """
+    images = {image.image_id: image for image in stage_images(read_images(folder.images), stage)}
+    chunk_of = read_membership(folder).chunks
     files = find_label_files(find_level_folder(config))
+    plan = config.decision.level
+    levels = (*(config.levels or ("",)), *((plan,) if plan and plan not in config.levels else ()))
+    rows = []
+    for method in config.methods:
+        entries = read_entries(folder, method, images, chunk_of, check=True)
+        masks = [
+            _Mask(
+                images[image],
+                method,
+                folder.inside(entry.mask) if entry.mask else None,
+                entry.mask_sha256 or "",
+                entry.message or "no mask",
+            )
+            for image, entry in entries.items()
+        ]
+        # all of them: the mask of a labelled image tells how far others lie from it
+        rows += [row for row in _measure_masks(masks, config, levels, files) if row.levels_from]
+    return rows
+
+
+def _measure_masks(
+    masks: Sequence[_Mask],
+    config: StudyConfig,
+    levels: Sequence[str],
+    files: Mapping[tuple[str, str], Sequence[LabelFile]] | None = None,
+) -> list[CsaRow]:
+    """Measure masks, one of each image, with what raters and participants.tsv say of them."""
+    of_stem = {mask.image.stem: mask.path for mask in masks if mask.path}
+    files = find_label_files(find_level_folder(config)) if files is None else files
     people = read_participants(config.bids_dir or ".")
     for name in config.columns:
         people.check_column(name, "config key 'columns'")
     rows = []
-    for one in kept:
-        image = images[one.image_id]
-        columns = {name: people.cells.get(image.subject, {}).get(name, "") for name in config.columns}
-        marks = [
-            m for m in config.marks.marks if m.image == image.image_id and m.mark and m.method in (None, one.method)
-        ]
-        for row in _measure_image(folder, image, one, choose_label_file(image, files), masks, config):
-            failed = ("failed",) if any(mark.mark in ("fail", "artefact") for mark in marks) else ()
-            mark = "; ".join(mark.words() for mark in marks)
-            rows.append(replace(row, participant=columns, mark=mark, flags=(*row.flags, *failed)))
+    for mask in masks:
+        columns = {name: people.cells.get(mask.image.subject, {}).get(name, "") for name in config.columns}
+        marks = [mark for mark in config.marks.marks if _is_about(mark, mask)]
+        words = "; ".join(mark.words() for mark in marks)
+        failed = ("failed",) if any(mark.mark in ("fail", "artefact") for mark in marks) else ()
+        for row in _measure_image(mask, choose_label_file(mask.image, files), of_stem, config, levels):
+            rows.append(replace(row, participant=columns, mark=words, flags=(*row.flags, *failed)))
     return rows
 
 
+def _is_about(mark: Mark, mask: _Mask) -> bool:
+    """Whether a rater has marked this mask, not one that has been replaced since, or its image."""
+    if mark.image != mask.image.image_id or not mark.mark:
+        return False
+    if mark.method is None:
+        return True
+    return mark.method == mask.method and (not mask.sha256 or mask.sha256.startswith(mark.mask_sha256))
+
+
 def _measure_image(
-    folder: StudyFolder,
-    image: StudyImage,
-    kept: KeptRow,
-    file: LabelFile | None,
-    masks: dict[str, Path],
-    config: StudyConfig,
+    one: _Mask, file: LabelFile | None, masks: Mapping[str, Path], config: StudyConfig, levels: Sequence[str]
 ) -> list[CsaRow]:
-    """Measure the kept mask of one image."""
+    """Measure the mask of one image."""
+    image = one.image
     empty = CsaRow(
         Identity.of(image),
-        kept.method,
-        corrected=kept.status == CORRECTED,
+        one.method,
+        corrected=one.corrected,
         levels_from=file.path if file else "",
         flags=("unmeasured",),
     )
-    levels = config.levels or ("",)
-    if not kept.mask:
-        return [replace(empty, level=level, note=kept.message or "no mask is kept") for level in levels]
-    if file is None and config.levels:
+    if one.path is None:
+        return [replace(empty, level=level, note=one.message) for level in levels]
+    if file is None and any(levels):
         session = f"sub-{image.subject}" + (f" ses-{image.session}" if image.session else "")
         note = f"no labels of levels for {session} in {find_level_folder(config) or 'derivatives'}"
         return [replace(empty, level=level, note=note) for level in levels]
     try:
-        mask, grid = load_mask(folder.inside(kept.mask))
+        mask, grid = load_mask(one.path)
         if file and file.stem != image.stem and grid.forms_disagree:
             raise InputError(f"{image.path}: sform and qform differ, so labels of {file.stem} cannot be carried to it")
         labels = carry_labels(file, mask) if file else CarriedLabels()
@@ -139,7 +218,7 @@ def _measure_level(mask: Volume, labels: CarriedLabels, level: str, file: LabelF
 
 
 def _compare_lines(
-    image: StudyImage, file: LabelFile | None, mask: Volume, masks: dict[str, Path]
+    image: StudyImage, file: LabelFile | None, mask: Volume, masks: Mapping[str, Path]
 ) -> tuple[float, str]:
     """Return how far the labelled image's cord lies from this one, mm, and why its levels are doubted."""
     if file is None or file.stem == image.stem:

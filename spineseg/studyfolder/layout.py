@@ -151,6 +151,10 @@ class StudyFolder:
         """Area and shape of the kept masks by vertebral level."""
         return self.table(stage, "csa.tsv")
 
+    def levels(self, stage: Stage) -> Path:
+        """The same of every method's masks: what methods, repeats and contrasts are compared on."""
+        return self.table(stage, "levels.tsv")
+
     def sct_tables(self, stage: Stage) -> Path:
         """The folder of the same as SCT writes it, ``csa-SC_<suffix>.csv``."""
         return self.table(stage, "sct")
