@@ -49,10 +49,10 @@ checkpoint check_study:
         checked=touch("results/{dataset}/study/checked"),
     log:
         "logs/{dataset}/study/check.log",
-    conda:
-        ENVIRONMENT
     # what it refuses stays refused
     retries: 0
+    conda:
+        ENVIRONMENT
     resources:
         mem_mb=1000,
         runtime=10,
@@ -72,10 +72,10 @@ checkpoint lock_study:
         lock=update("results/{dataset}/study/lock.json"),
     log:
         "logs/{dataset}/study/lock.log",
-    conda:
-        ENVIRONMENT
     # what it refuses stays refused
     retries: 0
+    conda:
+        ENVIRONMENT
     resources:
         mem_mb=1000,
         runtime=10,

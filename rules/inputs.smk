@@ -248,7 +248,9 @@ def read_exceptions(table_sha256, membership_sha256, kept_words):
     chunks = read_chunks(table_sha256, membership_sha256)
     images = [image for own in chunks.values() for image in own]
     chosen = find_exceptions(STUDY, KeptMethods(*json.loads(kept_words)), images)
-    return [(image, chosen[image.image_id]) for image in images if image.image_id in chosen]
+    return [
+        (image, chosen[image.image_id]) for image in images if image.image_id in chosen
+    ]
 
 
 def list_exceptions(wildcards, kept):

@@ -25,16 +25,15 @@ from spineseg.study.gather import gather_tables
 from spineseg.study.keep import keep_masks
 from spineseg.studyfolder.decisions import (
     Exceptions,
-    Lock,
     decided_method,
     read_decision,
     read_kept,
     write_exceptions,
     write_kept,
-    write_lock,
 )
 from spineseg.studyfolder.images import read_included, write_images
 from spineseg.studyfolder.layout import TABLES, Stage
+from spineseg.studyfolder.locks import KeptMethods, Lock, write_lock
 from spineseg.studyfolder.manifests import ManifestEntry, Timing, read_manifest, read_timings, write_manifest
 from spineseg.studyfolder.sidecars import read_sidecar
 from spineseg.studyfolder.tables import (
@@ -286,7 +285,7 @@ def test_masks_of_images_that_left_the_study_go_unless_corrected(study):
 
 
 def test_what_a_study_is_held_to_is_kept_whatever_is_decided_later(study):
-    write_lock(study, Lock("deepseg", MADE_BY))
+    write_lock(study, Lock(KeptMethods("deepseg"), {"deepseg": MADE_BY}))
     write_decision(study, "propseg", "undecided")
     rows = keep(study)
     assert kept_mask(study).read_bytes() == b"sub-1_T2w deepseg"

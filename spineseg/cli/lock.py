@@ -6,7 +6,8 @@ import argparse
 
 from spineseg.cli.study_folder import add_folder, study_config, study_folder
 
-SUMMARY = """Start a study by the decided method, or by one for each contrast, or check that it goes on as it was started.
+SUMMARY = """Start a study by the decided method, or by one for each contrast, or check that
+it goes on as it was started.
 
 Writes study/lock.json in the results folder. A change that the configuration does not accept is refused."""
 

@@ -63,9 +63,27 @@ def verdict_sentence(d: Mapping[str, Any]) -> str:
     d : mapping
         The content of decision.json.
     """
+    if d["method_by_contrast"]:
+        return _contrasts_sentence(d)
     text = _override_sentence(d) if d["verdict"] == "override" else _computed_sentence(d)
     against = "; ".join(d["contradictions"])
     return f"{text} But {against}." if against and d["verdict"] != "override" else text
+
+
+def _contrasts_sentence(d: Mapping[str, Any]) -> str:
+    """One method for each contrast, each with its verdict, and its number where the overall endpoint rules there."""
+    parts = []
+    for contrast, method in d["method_by_contrast"].items():
+        row = d["per_contrast"][contrast]
+        known = [VERDICT_WORDS[row["verdict"]], f"{row['n_participants']} people"]
+        if row["endpoint"] == d["endpoint"] and row["difference"] is not None and row["favours"]:
+            key = "failures" if d["endpoint"] == "failure_rate" else d["endpoint"]
+            interval = format_interval(row["ci90"], key)
+            gap = f"{row['favours']} better by {format_value(abs(row['difference']), key)}"
+            known.append(gap + (f", 90 % interval {interval}" if interval else ""))
+        parts.append(f"{method or 'no method'} for {contrast} ({'; '.join(known)})")
+    overall = d["computed"]["method"] or "no method"
+    return f"Keep one method for each contrast: {', '.join(parts)}. Over all contrasts together it would be {overall}."
 
 
 def _computed_sentence(d: Mapping[str, Any]) -> str:
@@ -155,7 +173,9 @@ def _numbers(d: Mapping[str, Any]) -> list[str]:
     table = []
     for number, method in enumerate(d["methods"]):
         failures = d["failures"][method]
-        kept = method + (" (kept)" if method == d["method"] else "")
+        of = [contrast for contrast, one in d["method_by_contrast"].items() if one == method]
+        is_kept = bool(of) if d["method_by_contrast"] else method == d["method"]
+        kept = method + (f" (kept{f' for {name_some(of)}' if of else ''})" if is_kept else "")
         failed = f"{failures['n_failed']} of {failures['n_images']}"
         table.append([kept, failed, *(rows[name][number] for name in shown)])
     text = f"{d['n_images']} images of {d['n_participants']} participants. Means are over participants."
@@ -203,9 +223,10 @@ def next_steps(d: Mapping[str, Any]) -> list[str]:
     """Return what a reader can do now, a sentence each."""
     steps = []
     failed = sorted({image for row in d["failures"].values() for image in row["images"]})
-    kept_failed = d["failures"].get(d["method"], {}).get("images", [])
+    one = None if d["method_by_contrast"] else d["method"]  # whose images are named, where there is one
+    kept_failed = d["failures"].get(one, {}).get("images", [])
     low = sorted({image for row in d["agreement"] for image in row["images_below_0.7"]})
-    if d["method"] is None:
+    if d["method"] is None and not any(d["method_by_contrast"].values()):
         if failed:
             steps.append(f"Look at the failed images in the QC page first: {name_some(failed)}.")
         steps.append("To go on with a method nevertheless, set `override` in the config with a reason and your name.")
@@ -218,7 +239,7 @@ def next_steps(d: Mapping[str, Any]) -> list[str]:
         steps.append(f"Use {d['method']} for every image of this study; mixing methods shifts the measured areas.")
     if kept_failed:
         steps.append(f"Correct or exclude the images in which {d['method']} failed: {name_some(kept_failed)}.")
-    flagged = [image for image in d["flagged"].get(d["method"], []) if image not in kept_failed]
+    flagged = [image for image in d["flagged"].get(one, []) if image not in kept_failed]
     if flagged:
         steps.append(
             f"Look first at the images on which the mask of {d['method']} is probably wrong (low predicted Dice): "

@@ -26,10 +26,11 @@ from spineseg.report.qc import entry_name
 from spineseg.report.qc_page import content_policy, template_environment
 from spineseg.report.review import ReviewImage, StudyView, collect_reviews, read_stage
 from spineseg.report.verdict import probability_shares, word_verdict
-from spineseg.studyfolder.decisions import Decision, Lock
+from spineseg.studyfolder.decisions import Decision
 from spineseg.studyfolder.files import NOT_AVAILABLE
 from spineseg.studyfolder.images import StudyImage
 from spineseg.studyfolder.layout import Stage
+from spineseg.studyfolder.locks import Lock
 from spineseg.studyfolder.sidecars import NO_CORD
 from spineseg.version import find_version
 from spineseg.writing import write_text
@@ -327,9 +328,14 @@ def advise(
     if decision.verdict == "none":
         advice.append({"text": "Check contrast and orientation of the images; then correct masks by hand."})
     elif stage == Stage.PILOT:
-        advice.append({"text": f"Run snakemake study to segment every image with {decision.method} alone."})
+        text = (
+            f"Run snakemake study to segment every image by its contrast's method ({decision.kept.words()})."
+            if decision.kept.by_contrast
+            else f"Run snakemake study to segment every image with {decision.method} alone."
+        )
+        advice.append({"text": text})
     else:
-        advice.append({"text": f"The masks by {decision.method} are in derivatives/labels."})
+        advice.append({"text": f"The masks by {decision.kept.words()} are in derivatives/labels."})
     if decision.method:
         text = "Correct a mask in derivatives/labels by hand where needed: corrected masks are never overwritten."
         advice.append({"text": text})

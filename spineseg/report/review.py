@@ -132,11 +132,12 @@ def read_stage(view: StudyView, chunks: Sequence[str] | None = None) -> StageRec
 
 
 def _stage_methods(view: StudyView, found: StageRecords) -> list[str]:
-    """Return the methods that a stage shows: in stage study the kept one alone."""
+    """Return the methods that a stage shows: in stage study the kept ones alone."""
     methods = view.methods
     if methods is None:
         methods = list_methods(view.folder, found.chunk_of)
-    own = [name for name in methods if name == found.kept_method] if view.stage == Stage.STUDY else []
+    kept = {found.kept.of(image.contrast) for image in stage_images(found.images, view.stage)}
+    own = [name for name in methods if name in kept] if view.stage == Stage.STUDY else []
     return sort_methods(own or methods)
 
 
@@ -161,13 +162,14 @@ def collect_reviews(view: StudyView, records: StageRecords, chunks: Sequence[str
     InputError
         If the study's excepted images are damaged.
     """
-    kept = records.kept_method
-    chosen = {i: c for i, c in view.exceptions.items() if kept and c.method != kept}
+    kept = {image.image_id: records.kept.of(image.contrast) for image in records.images}
+    chosen = {i: c for i, c in view.exceptions.items() if kept.get(i) and c.method != kept[i]}
     entries: dict[str, list[ManifestEntry]] = {}
-    for manifest in records.entries.values():
+    for method, manifest in records.entries.items():
         for image_id, entry in manifest.items():
-            entries.setdefault(image_id, []).append(entry)
-    # of a study by one method, an excepted image shows its own method's mask alone
+            if view.stage != Stage.STUDY or kept.get(image_id) in (None, method):
+                entries.setdefault(image_id, []).append(entry)
+    # of a study, an excepted image shows its own method's mask alone
     if view.stage == Stage.STUDY and chosen and view.folder.exceptions.is_file():
         excepted = read_exceptions(view.folder.exceptions).entries
         entries |= {image_id: [entry] for image_id, entry in excepted.items() if image_id in chosen}
@@ -195,7 +197,7 @@ def collect_reviews(view: StudyView, records: StageRecords, chunks: Sequence[str
                     for key, entry in made.items()
                 ),
                 tuple(agreement.get(image.image_id, ())),
-                chosen[image.image_id].words(str(kept)) if image.image_id in chosen else "",
+                chosen[image.image_id].words(str(kept[image.image_id])) if image.image_id in chosen else "",
                 next(filter(None, doubts), ""),
             )
         )

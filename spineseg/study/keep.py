@@ -8,8 +8,8 @@ from pathlib import Path
 
 from spineseg.bids import sidecar_path
 from spineseg.errors import InputError
-from spineseg.provenance import sha256_file
 from spineseg.methods.declared import MANUAL, manual_masks
+from spineseg.provenance import sha256_file
 from spineseg.study.choices import find_exceptions
 from spineseg.study.configuration import StudyConfig
 from spineseg.study.segment import except_entry, segment_images
@@ -177,6 +177,8 @@ def _describe(folder: StudyFolder, kept: KeptMethods) -> None:
             "Name": f"{folder.name}: spinal cord masks",
             "BIDSVersion": "1.10.0",
             "DatasetType": "derivative",
-            "GeneratedBy": [{"Name": "spineseg", "Version": find_version(), "Description": f"kept method: {kept.words()}"}],
+            "GeneratedBy": [
+                {"Name": "spineseg", "Version": find_version(), "Description": f"kept method: {kept.words()}"}
+            ],
         },
     )

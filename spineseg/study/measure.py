@@ -104,8 +104,8 @@ def measure_chunk(
     by_people: set[str] = set()
     tables = ChunkTables()
     for image_id in next(iter(manifests.values()), {}):
-        own = kept.of(images[image_id].contrast) if kept else None
-        entries = {method: manifest[image_id] for method, manifest in manifests.items() if own in (None, method)}
+        one = kept.of(images[image_id].contrast) if kept else None
+        entries = {method: manifest[image_id] for method, manifest in manifests.items() if one in (None, method)}
         if image_id in excepted:
             entries = {excepted[image_id].method: excepted[image_id]}
         found = find_correction(folder, images[image_id]) if corrected else None

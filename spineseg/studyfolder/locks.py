@@ -102,17 +102,16 @@ class Lock:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Lock:
-        """Make a record of what the file holds; without contrasts and pilot in one of an earlier version."""
+        """Make a record of what the file holds, also of an earlier version."""
+        if content["made_by"].keys() & {"code", "parameters"}:  # as written when a study had one method only
+            own = {content["method"]: content["made_by"]}
+            content = {**content, "made_by": own, "by_contrast": {}, "pilot": {}}
         accepted = [AcceptedChange(listed(a["changes"]), a["reason"], a["by"]) for a in listed(content["accepted"])]
-        made_by = content["made_by"]
-        if "parameters" in made_by:  # as written when a study had one method only
-            made_by = {content["method"]: made_by}
-        return cls(
-            KeptMethods(content["method"], content.get("by_contrast", {})),
-            {method: MadeBy.from_json(made) for method, made in made_by.items()},
-            tuple(accepted),
-            content.get("pilot", {}),
-        )
+        kept = KeptMethods(content["method"], content["by_contrast"])
+        made_by = {method: MadeBy.from_json(made) for method, made in content["made_by"].items()}
+        if not made_by or not made_by.keys() <= {kept.method, *kept.by_contrast.values()}:
+            raise ValueError(f"expected what makes the masks of {kept.words()}, found that of {list(made_by)}")
+        return cls(kept, made_by, tuple(accepted), content["pilot"])
 
 
 def find_lock(folder: StudyFolder) -> Lock | None:
