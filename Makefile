@@ -1,5 +1,6 @@
 # make setup   the environment in .venv
 # make demo    a whole study on synthetic people, and which report to open
+# make docs    the documentation in build/docs; a warning ends it
 # make test    every check that CI runs, and the share of lines that the tests reach
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 # one thread per process: the processes share the processors
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test check clean
+.PHONY: setup demo test check docs clean
 
 setup: $(VENV)/.done
 
@@ -31,6 +32,10 @@ demo: setup
 	@echo
 	@echo "Open results/demo/report.html for the decision and results/demo/qc/index.html for every image."
 
+docs: setup
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs build/docs
+	@echo "Open build/docs/index.html."
+
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -42,4 +47,4 @@ test: check
 	$(BIN)/python -m pytest -n $(CORES) --dist loadfile -rs --cov
 
 clean:
-	rm -rf results logs resources/demo .snakemake
+	rm -rf results logs resources/demo .snakemake build/docs

@@ -30,9 +30,11 @@ rule all:
 
 
 rule pilot:
-    """The pilot's images by every method, up to the decision; once the study has started, up to a preview of another."""
+    """The pilot's images by every method: decision, QC and report; once the study has started, a preview of another."""
     input:
         decision=f"results/{DATASET}/{DECIDED}decision.json",
+        qc=f"results/{DATASET}/pilot/qc/index.html",
+        report=f"results/{DATASET}/pilot/report.html",
 
 
 rule study:

@@ -34,8 +34,8 @@ SNAKEFILE = Path(__file__).parents[1] / "Snakefile"
 FAST = ["propseg", {"name": "wide", "method": "propseg", "options": {"radius": 5}}]
 """Two methods of a second per image, for tests."""
 
-MAX_SECONDS = 14.0
-"""Longest time that a run is left alone before it is killed: Snakemake takes 5 s to start its first job."""
+START_SECONDS = 5.0
+"""Snakemake takes about this long to start its first job; the rest of an undisturbed run is work."""
 
 MEMORY_BYTES = 500 << 20
 """Address space of each process under the memory limit: Snakemake starts, the methods do not end."""
@@ -88,12 +88,32 @@ def jobs_of(parent: int) -> list[int]:
     return found
 
 
+def wait_for_job(process: subprocess.Popen[bytes]) -> list[int]:
+    """Wait until a job of the study runs; return the processes below Snakemake, none where it ended before."""
+    while process.poll() is None:
+        jobs = jobs_of(process.pid)
+        if any("spineseg" in command_of(pid) for pid in jobs):
+            return jobs
+        time.sleep(0.05)
+    return []
+
+
+def command_of(pid: int) -> str:
+    """Return the command line of a process, empty where it has ended."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return ""
+    return " ".join(Path(word.decode(errors="replace")).name for word in words)
+
+
 def kill_at_random(folder: Path, seconds: float, whom: str, rng: np.random.Generator) -> str:
-    """Start the study and kill it, or a part of it, after some seconds; return what was done."""
+    """Start the study and kill it, or a part of it, some seconds after its first job began; return what was done."""
     process = snakemake(folder)
+    wait_for_job(process)
     try:
         process.wait(seconds)
-        return f"finished before {seconds:.1f} s"
+        return "finished before"
     except subprocess.TimeoutExpired:
         pass
     jobs = jobs_of(process.pid)
@@ -109,7 +129,7 @@ def kill_at_random(folder: Path, seconds: float, whom: str, rng: np.random.Gener
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     snakemake(folder, "--unlock").wait()
-    return f"killed {whom} after {seconds:.1f} s"
+    return f"killed {whom} {seconds:.1f} s after the first job began"
 
 
 def fill_disk(folder: Path) -> str:
@@ -156,7 +176,7 @@ def run_chaos(
         (folder / name / "config.yaml").write_text(yaml.safe_dump(config))
     start = time.monotonic()
     finish(folder / "calm")
-    longest = min(MAX_SECONDS, time.monotonic() - start)
+    between = max(1.0, time.monotonic() - start - START_SECONDS) / max(1, kills)  # so that work is left for each
     say(f"undisturbed: {time.monotonic() - start:.0f} s")
     rng, place = np.random.default_rng(seed), folder / "chaos"
     say(f"full disk: {fill_disk(place)}")
@@ -164,8 +184,12 @@ def run_chaos(
         limited = snakemake(place, limit=lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES)))
         say(f"memory limit of {MEMORY_BYTES >> 20} MiB: exit code {limited.wait()}")
         snakemake(place, "--unlock").wait()
+        landed = 0
         for number in range(kills):
-            say(kill_at_random(place, float(rng.uniform(4, longest)), ("group", "job", "main")[number % 3], rng))
+            done = kill_at_random(place, float(rng.uniform(0, between)), ("group", "job", "main")[number % 3], rng)
+            landed += done.startswith("killed")
+            say(done)
+        say(f"{landed} of {kills} kills landed")
         say(f"then finished by call {finish(place)}")
         expected, found = digests(folder / "calm"), digests(place)
         left = [str(path) for path in place.rglob(".*") if path.name.endswith("-tmp")]

@@ -1,6 +1,7 @@
 """The checked configuration, and what all rules share."""
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -17,11 +18,19 @@ os.environ |= {
 from spineseg.errors import InputError
 from spineseg.reading import read_yaml
 from spineseg.study.configuration import make_configuration
+from spineseg.study.describe import write_readme
 from spineseg.study.environment import write_environment
 from spineseg.study.index import check_before_jobs
 from spineseg.study.lock import check_study, find_refusal, is_frozen
-from spineseg.study.outcome import describe_failures, describe_unfinished
+from spineseg.study.outcome import (
+    GO_ON,
+    describe_failures,
+    describe_result,
+    describe_unfinished,
+)
+from spineseg.study.pace import PaceWatch, follow
 from spineseg.study.steps import digest_step
+from spineseg.studyfolder.images import read_images
 from spineseg.studyfolder.layout import TABLES, Stage, StudyFolder
 from spineseg.writing import write_text
 
@@ -63,6 +72,21 @@ scattergather:
     images_per_job=10,
 
 
+def asked_stage():
+    """The stage that was asked for; None where single files were."""
+    targets = set(workflow.dag_settings.targets) or {"all"}
+    named = {"all": Stage.ALL, "everything": Stage.ALL, **{s.value: s for s in Stage}}
+    return named[targets.pop()] if len(targets) == 1 and targets <= set(named) else None
+
+
+def word_command(stage):
+    """The command that was given, with another stage as its target."""
+    words = [stage.value if word in list(Stage) else word for word in sys.argv[1:]]
+    return shlex.join(
+        ["snakemake", *[stage.value] * (stage.value not in words), *words]
+    )
+
+
 onstart:
     # a study that has started is not mixed with other code or parameters, whatever is asked for
     try:
@@ -70,20 +94,26 @@ onstart:
     except InputError as error:
         raise WorkflowError(str(error)) from None
     write_text(STARTED, "")
+    if stage := asked_stage():
+        follow(PaceWatch(FOLDER, STUDY, stage), logger.warning)
 
 
 def describe_outcome():
-    """What failed, in a few lines: images by method, then jobs."""
+    """What failed, in a few lines: images by method, then jobs. The README lists what is there now."""
     since = STARTED.stat().st_mtime_ns
+    if FOLDER.images.is_file():
+        write_readme(FOLDER, STUDY, read_images(FOLDER.images))
     unfinished = describe_unfinished(FOLDER, STUDY, Path("logs") / DATASET, since)
     return [*describe_failures(FOLDER, STUDY), *unfinished]
 
 
 onsuccess:
-    if lines := describe_outcome():
+    lines = describe_outcome()
+    if stage := asked_stage():
+        lines += describe_result(FOLDER, STUDY, stage, word_command)
+    if lines:
         logger.warning("\n".join(lines))
 
 
 onerror:
-    ending = "Once the cause is mended, the same command goes on; what is finished is not done again."
-    logger.error("\n".join([*describe_outcome(), ending]))
+    logger.error("\n".join([*describe_outcome(), GO_ON]))

@@ -3,6 +3,7 @@
 
 localrules:
     index_qc,
+    index_pilot_qc,
     index_study_qc,
 
 
@@ -71,12 +72,26 @@ rule index_qc:
     params:
         stage=Stage.ALL.value,
         folder=subpath(output.page, parent=True),
+        drawn="results/{dataset}/qc",
         images=get_images,
         limits=STUDY.document["plausible"],
         code=digest_step("page"),
     shell:
         "spineseg qc -results results/{wildcards.dataset} -stage {params.stage} -index"
-        " -o {params.folder} > {log} 2>&1"
+        " -o {params.folder} -drawn {params.drawn} > {log} 2>&1"
+
+
+use rule index_qc as index_pilot_qc with:
+    input:
+        drawn=PILOT_IMAGES.drawn,
+    output:
+        page="results/{dataset}/pilot/qc/index.html",
+    log:
+        "logs/{dataset}/pilot/qc.log",
+    benchmark:
+        "logs/{dataset}/benchmarks/pilot/qc.tsv"
+    params:
+        stage=Stage.PILOT.value,
 
 
 use rule index_qc as index_study_qc with:
@@ -89,6 +104,7 @@ use rule index_qc as index_study_qc with:
     benchmark:
         "logs/{dataset}/benchmarks/study/qc.tsv"
     params:
+        drawn="results/{dataset}/study/qc",
         stage=Stage.STUDY.value,
 
 
@@ -119,8 +135,26 @@ rule write_report:
         people=get_peoples_masks,
         code=digest_step("report"),
     shell:
-        "spineseg report -results results/{wildcards.dataset} -stage {params.stage} -o {output.page}"
-        " > {log} 2>&1"
+        "spineseg report -results results/{wildcards.dataset} -stage {params.stage} -decision {input.decision}"
+        " -o {output.page} > {log} 2>&1"
+
+
+use rule write_report as write_pilot_report with:
+    input:
+        table=get_table,
+        decision=f"results/{{dataset}}/{DECIDED}decision.json",
+        metrics="results/{dataset}/pilot/tables/metrics.tsv",
+        agreement="results/{dataset}/pilot/tables/agreement.tsv",
+        slices="results/{dataset}/pilot/tables/slices.tsv.gz",
+        timings=ancient("results/{dataset}/pilot/tables/timings.tsv"),
+    output:
+        page="results/{dataset}/pilot/report.html",
+    log:
+        "logs/{dataset}/pilot/report.log",
+    benchmark:
+        "logs/{dataset}/benchmarks/pilot/report.tsv"
+    params:
+        stage=Stage.PILOT.value,
 
 
 use rule write_report as write_study_report with:

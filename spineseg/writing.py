@@ -11,6 +11,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,6 +28,10 @@ OLD_SECONDS, STALE_SECONDS = 5.0, 7 * 86400.0
 
 GZIP_HEADER = bytes.fromhex("1f8b0800000000000003")
 """No name, no time, a Unix system: Python's own changes between versions."""
+
+
+_waiting: ContextVar[list[tuple[Path, Path]] | None] = ContextVar("_waiting", default=None)
+"""Temporary and final name of files that wait for others, within `all_or_none`."""
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
@@ -53,7 +58,43 @@ def open_whole(path: str | Path) -> Iterator[BinaryIO]:
         stream.flush()
         os.fsync(stream.fileno())
         Path(name).chmod(0o666 & ~_umask())  # mkstemp makes files that only the owner can read
-        Path(name).replace(path)
+        waiting = _waiting.get()
+        if waiting is None:
+            Path(name).replace(path)
+        else:
+            waiting.append((Path(name), path))
+
+
+@contextmanager
+def all_or_none(*outdated: Path) -> Iterator[None]:
+    """Let the files that are written within get their names together at the end, or none of them.
+
+    Parameters
+    ----------
+    outdated : Path
+        Files that are deleted just before, so that none of them is ever beside a newer file that it does not fit.
+
+    Raises
+    ------
+    OutputError
+        If one of them cannot get its name.
+    """
+    waiting: list[tuple[Path, Path]] = []
+    token = _waiting.set(waiting)
+    try:
+        yield
+        for path in outdated:
+            path.unlink(missing_ok=True)
+        while waiting:
+            name, path = waiting[0]
+            name.replace(path)
+            del waiting[0]
+    except OSError as error:
+        raise OutputError(f"{error.filename}: cannot be written ({error.strerror or error})") from error
+    finally:
+        _waiting.reset(token)
+        for name, _ in waiting:
+            name.unlink(missing_ok=True)
 
 
 def sweep(folder: str | Path) -> int:

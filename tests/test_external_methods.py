@@ -216,6 +216,20 @@ def test_a_program_may_name_its_mask_itself(tmp_path, bids):
     np.testing.assert_array_equal(segment(tmp_path, bids, method)["01"]["data"], disc())
 
 
+def test_the_cord_of_a_mask_with_several_labels_is_named(tmp_path, bids):
+    two = TOOL.replace(
+        "nib.save(", "mask = 4 * (np.asarray(image.dataobj) > 120).astype(np.uint8)\nmask[0, 0, 0] = 7\nnib.save("
+    )
+    two = two.replace(
+        "(np.asarray(image.dataobj) > 120).astype(np.uint8), image.affine), target", "mask, image.affine), target"
+    )
+    program = {"name": "mine", "command": tool(tmp_path, two) + " {image} {mask} 1"}
+    assert "found the labels 4, 7" in segment(tmp_path, bids, program)["01"]["message"]
+    np.testing.assert_array_equal(segment(tmp_path, bids, program | {"label": 4})["01"]["data"], disc())
+    entry = segment(tmp_path, bids, program | {"label": 5})["01"]
+    assert "expected the label 5, found 4, 7" in entry["message"]
+
+
 @pytest.mark.parametrize(
     ("method", "message"),
     [

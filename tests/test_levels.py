@@ -225,6 +225,27 @@ class TestMistakes:
             for flag in ("-discfile", "-vertfile"):
                 assert part in refused(capsys, "-i", paths["cord"], flag, file, "-vert", "3")
 
+    def test_labels_that_no_label_file_has(self, files, capsys, tmp_path):
+        paths, write = files
+        series = np.zeros((*SHAPE, 3), np.float32)
+        for flag in ("-discfile", "-vertfile"):
+            for value, part in ((-3, "-3"), (np.inf, "inf")):
+                file = write("odd", {value: (10, 10, 30), 4: (10, 10, 20)})
+                assert part in refused(capsys, "-i", paths["cord"], flag, file, "-vert", "3")
+            series[10, 10, 30] = 3
+            assert "3 dimensions" in refused(capsys, "-i", paths["cord"], flag, write("series", series), "-vert", "3")
+        one_volume = np.asarray(nib.load(paths["discs"]).dataobj, np.float64)[..., None]
+        row = run_csv(tmp_path, "-i", paths["cord"], "-discfile", write("one", one_volume), "-vert", "3")[0]
+        assert row["slices"] == "29:40"
+
+    def test_a_disc_far_from_the_cord(self, files, capsys):
+        _, write = files
+        wide = np.zeros((20, 120, 60), np.uint8)
+        wide[6:14, 7:13, 4:56] = 1
+        discs = write("far", {3: (10, 90, 40), 4: (10, 17, 28)}, shape=wide.shape)
+        message = refused(capsys, "-i", write("wide", wide), "-discfile", discs, "-vert", "3")
+        assert "disc 3 (C2/C3) within 60 mm of the cord, found it 81 mm away" in message
+
     def test_one_kind_of_file_for_the_other(self, files, capsys):
         paths, write = files
         assert "levels" in refused(capsys, "-i", paths["cord"], "-discfile", paths["levels"], "-vert", "3")
@@ -238,6 +259,7 @@ class TestMistakes:
         assert "-pmj" in refused(capsys, *cord, "-pmj-distance", "64")
         assert "-pmj" in refused(capsys, *cord, "-pmj", write("pmj", {50: (10, 10, 58)}))
         assert "-append" in refused(capsys, *cord, "-append", "1")
+        assert "-pmj-extent" in refused(capsys, *cord, "-pmj-extent", "30")
         assert "stretch" in refused(capsys, *cord, "-vertfile", paths["levels"], "-vert", "C2/C3")
         assert "per mask" in refused(capsys, *cord, *cord[1:], "-vertfile", *[paths["levels"]] * 3, "-vert", "3")
 
@@ -279,6 +301,15 @@ class TestLevels:
         assert "no disc below" in rows[0]["note"]
         assert "no disc above" in rows[-1]["note"]
         assert {row["note"] for row in rows[1:-1]} == {""}
+
+    def test_what_the_reader_must_know_is_said_once_unless_silenced(self, files, tmp_path, capsys):
+        paths, _ = files
+        flags = ["csa", "-i", paths["cord"], "-discfile", paths["discs"], "-vert", "5:6", "-perlevel", "1", "-r", "0"]
+        assert main(flags) == 0
+        told = "spineseg csa: warning: {}: C6: no disc below, down to the end of the mask\n"
+        assert capsys.readouterr().err == told.format(paths["cord"])
+        assert main([*flags, "-v", "0", "-o", str(tmp_path / "csa.tsv")]) == 0
+        assert capsys.readouterr() == ("", "")
 
     def test_c1_and_its_top(self, files, tmp_path):
         paths, write = files

@@ -138,6 +138,26 @@ def test_a_full_disk_of_any_command_is_one_line(image, capsys, monkeypatch):
     assert not list(Path.cwd().glob("*seg*"))
 
 
+@pytest.mark.parametrize("full_from", [1, 2])
+def test_a_disk_that_fills_within_a_result_leaves_the_result_before(image, capsys, monkeypatch, full_from):
+    command = ["propseg", "-i", image, "-c", "t2", "-v", "0", "-o", "r/s.nii.gz"]
+    assert main(command) == 0
+    before = {path.name: path.read_bytes() for path in Path("r").iterdir()}
+    assert {"s.nii.gz", "s.json"} == before.keys()
+    real, calls = os.fsync, []
+
+    def sometimes(handle):
+        calls.append(handle)
+        if len(calls) >= full_from:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(handle)
+
+    monkeypatch.setattr(os, "fsync", sometimes)
+    assert main([*command, "-radius", "5", "-overwrite", "1"]) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in Path("r").iterdir()} == before
+
+
 def test_short_memory_is_one_line(image, capsys, monkeypatch):
     monkeypatch.setattr("spineseg.volume.load_mask", lambda *_, **__: (_ for _ in ()).throw(MemoryError()))
     assert main(["dice", "-i", "m.nii.gz", "-d", "m.nii.gz"]) == 2

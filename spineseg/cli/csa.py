@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spineseg.cli.sct_flags import add_sct_flags
 from spineseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-angle-corr", type=int, choices=(0, 1), default=1, help="0: area in the slice; default 1")
     parser.add_argument("-exact", action="store_true", help="project exactly, not by the product of two cosines")
+    parser.add_argument("-v", type=int, choices=(0, 1, 2), default=1, metavar="0|1|2", help="0: no warnings; default 1")
+    add_sct_flags(parser)
     parser.add_argument("--json", action="store_true", help="print JSON; null where a value is not defined")
     place = parser.add_argument_group("which slices (all given must hold)")
     place.add_argument("-z", metavar="A:B", help="slices, both ends included, such as 5:23 or 2,5,8:10")
@@ -51,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     place.add_argument("-pmj", type=Path, nargs="+", metavar="FILE", help="a voxel on the pontomedullary junction")
     place.add_argument("-pmj-distance", type=float, metavar="MM", help="middle of the slices, mm below it on the cord")
-    place.add_argument("-pmj-extent", type=float, default=20.0, metavar="MM", help="length of cord used; default 20")
+    place.add_argument("-pmj-extent", type=float, metavar="MM", help="length of cord used; default 20")
     place.add_argument(
         "-centerline", type=Path, nargs="+", metavar="FILE", help="line for the angles, .nii.gz or .csv; default: SEG's"
     )
@@ -81,7 +84,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(text, end="")
         return 0
-    print(f"wrote {args.o}")
+    if args.v:
+        print(f"wrote {args.o}")
     return 0
 
 
@@ -94,7 +98,10 @@ def _check_arguments(args: argparse.Namespace) -> None:
         raise InputError(f"{flag}: expected a file of levels or discs, found none; add -vertfile or -discfile")
     if (args.pmj is None) != (args.pmj_distance is None):
         raise InputError("-pmj and -pmj-distance: expected both, found one; give the junction and the distance from it")
-    if args.pmj_distance is not None and not (args.pmj_extent > 0 and math.isfinite(args.pmj_distance)):
+    if args.pmj is None and args.pmj_extent is not None:
+        raise InputError("-pmj-extent: expected -pmj and -pmj-distance with it, found neither; give both")
+    args.pmj_extent = 20.0 if args.pmj_extent is None else args.pmj_extent
+    if args.pmj_distance is not None and not (0 < args.pmj_extent < math.inf and math.isfinite(args.pmj_distance)):
         raise InputError(f"-pmj-extent {args.pmj_extent:g}: expected a length above 0 mm and a finite distance")
     if args.append and (not args.o or args.json or args.o.suffix == ".gz"):
         raise InputError("-append 1: expected -o with a .csv or .tsv file to add rows to")
@@ -116,7 +123,7 @@ def _measure(args: argparse.Namespace, n: int) -> list[dict[str, Any]]:
     path = args.i[n]
     requests = [parse_request(args.vert)] if args.vert else []
     volume, grid = load_mask(path, label=args.label)
-    for note in grid.notes:
+    for note in grid.notes if args.v else ():
         print(f"spineseg csa: warning: {note}", file=sys.stderr)
     labels = _file_of(args.vertfile or args.discfile, n)
     values = None if labels is None else load_labels(labels, grid)
@@ -133,8 +140,10 @@ def _measure(args: argparse.Namespace, n: int) -> list[dict[str, Any]]:
         correction="none" if not args.angle_corr else "exact" if args.exact else "product",
         source=str(labels),
     )
-    for note in dict.fromkeys(row["note"] for row in rows if "missing" in row.get("note", "")):
-        print(f"spineseg csa: warning: {labels}: {note}; what it would separate is reported together", file=sys.stderr)
+    if args.v:
+        for note in dict.fromkeys(note for row in rows for note in row.get("note", "").split("; ") if note):
+            together = ", so they are reported together" if "missing" in note else ""
+            print(f"spineseg csa: warning: {path}: {note}{together}", file=sys.stderr)
     return rows
 
 

@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     study.add_argument("-chunk", nargs="+", metavar="ID", help="draw these chunks of images only, without the page")
     study.add_argument("-manifest", type=Path, metavar="JSON", help="with -chunk: list the entries that were written")
     study.add_argument("-index", action="store_true", help="build the page from the entries that have been drawn")
+    study.add_argument("-drawn", type=Path, metavar="DIR", help="with -index: folder of the entries, if it is another")
     image = parser.add_argument_group("one image")
     image.add_argument("-i", type=Path, metavar="IMG", help="image")
     image.add_argument("-s", type=Path, metavar="SEG", help="its mask")
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         view, folder = study_view(args), _page_folder(args)
         if not args.index:
             qc.render_study(view, folder, command=args.command_line)
-        page, missing = qc_page.index_study(view, folder)
+        page, missing = qc_page.index_study(view, folder, args.drawn)
         if missing:
             listed = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
             print(f"spineseg qc: warning: {len(missing)} images are not drawn yet: {listed}", file=sys.stderr)

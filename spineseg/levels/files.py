@@ -9,22 +9,17 @@ from numpy.typing import NDArray
 
 from spineseg.errors import InputError
 from spineseg.levels.names import PMJ_VALUE
-from spineseg.volume import NativeGrid, load_image, load_mask
+from spineseg.volume import NativeGrid, Volume, check_same_grid, to_canonical
+from spineseg.volume.stored import open_image
 
 
 def load_labels(path: str | Path, grid: NativeGrid) -> NDArray[np.float32]:
     """Load labels that lie on a mask's grid.
 
-    Parameters
-    ----------
-    path : str or Path
-    grid : NativeGrid
-        Of the mask.
-
     Returns
     -------
     (I, J, K) ndarray of float32
-        Canonical orientation, 0 where there is no label.
+        As from `read_labels`.
 
     Raises
     ------
@@ -33,9 +28,45 @@ def load_labels(path: str | Path, grid: NativeGrid) -> NDArray[np.float32]:
     GeometryError
         If it lies on another grid.
     """
-    if not load_mask(path, like=grid, any_positive=True)[0].data.any():
+    return read_labels(path, like=grid)[0].data
+
+
+def read_labels(path: str | Path, *, like: NativeGrid | None = None) -> tuple[Volume, NativeGrid]:
+    """Read labels of any number type.
+
+    Parameters
+    ----------
+    path : str or Path
+    like : NativeGrid, optional
+        The grid that they must share.
+
+    Returns
+    -------
+    labels : Volume, float32
+        Canonical orientation, 0 where there is no label; NaN is no label.
+    grid : NativeGrid
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or holds no label or something else.
+    GeometryError
+        If it lies on another grid.
+    """
+    path = Path(path)
+    image = open_image(path, is_mask=True)
+    grid = NativeGrid(image.shape[:3], image.affine, image.header, image.notes, image.forms_disagree)
+    if like is not None:
+        check_same_grid(grid, like, path)
+    data = np.nan_to_num(image.read_volume(0), nan=0.0, posinf=np.inf, neginf=-np.inf)
+    if not data.any():
         raise InputError(f"{path}: expected labels, found no label; check the file")
-    return load_image(path)[0].data
+    if data.min() < 0 or np.isinf(data).any():
+        wrong = data.min() if data.min() < 0 else np.inf
+        raise InputError(
+            f"{path}: expected labels from 1 on and 0 elsewhere, found the value {wrong:g}; is it an image?"
+        )
+    return to_canonical(data.astype(np.float32, copy=False), grid.affine), grid
 
 
 def load_junction(path: str | Path, grid: NativeGrid) -> NDArray[np.float64]:

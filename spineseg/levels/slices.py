@@ -16,6 +16,9 @@ from spineseg.metrics.shape import MIN_WEIGHT
 LABEL_SPREAD_MM = 5.0
 """Voxels of one disc label lie within this distance of their center: a few voxels drawn by hand, no level."""
 
+FARTHEST_MM = 60.0
+"""A disc's label lies within this distance of the cord beside it: the largest lumbar disc reaches 50 mm forward."""
+
 CORE_SHARE = 0.25
 """Share of a slice's cord, around its center, that decides its level: a border of levels lies across the cord
 and cuts a tilted one over several slices. Half the cord's width, so that a file drawn on a thinner mask serves."""
@@ -138,10 +141,18 @@ def levels_from_discs(
     Raises
     ------
     InputError
-        If the order of the discs along the cord is not that of their values.
+        If the order of the discs along the cord is not that of their values, or one lies far from the cord.
     """
     values = sorted(discs)
-    feet, arc = line.project(np.array([discs[value] for value in values]))
+    places = np.array([discs[value] for value in values])
+    feet, arc = line.project(places)
+    beside = (feet[:, 2] >= line.points_mm[0, 2]) & (feet[:, 2] <= line.points_mm[-1, 2])
+    for value, off in zip(values, np.linalg.norm(places - feet, axis=1) * beside, strict=True):
+        if off > FARTHEST_MM:
+            raise InputError(
+                f"{source}: expected disc {value} ({disc_name(value)}) within {FARTHEST_MM:g} mm of the cord, found it "
+                f"{off:.0f} mm away; check that labels and mask belong together"
+            )
     for upper, lower, a, b in zip(values, values[1:], arc, arc[1:], strict=False):
         if b >= a:
             raise InputError(

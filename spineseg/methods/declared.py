@@ -85,6 +85,8 @@ class DeclaredMethod:
         Of what made the masks, as the user states it.
     roots : tuple of str
         Folders in which existing masks are looked for.
+    label : int or None
+        The cord's, where existing masks or a program's have several.
     """
 
     name: str
@@ -94,6 +96,7 @@ class DeclaredMethod:
     timeout_min: float = TIMEOUT_MIN
     version: str = ""
     roots: tuple[str, ...] = ()
+    label: int | None = None
 
     @property
     def is_own(self) -> bool:
@@ -134,7 +137,11 @@ class DeclaredMethod:
             params = self.params() if params is None else params
             code = digest_code(FILE_STEP, own.adapter)
             return _make_made_by(code, params, own.hash_weights(self.weights))
-        parameters = {self.kind: self.template} | ({"version": self.version} if self.version else {})
+        parameters: dict[str, Any] = {self.kind: self.template}
+        if self.version:
+            parameters["version"] = self.version
+        if self.label is not None:
+            parameters["label"] = self.label
         return _make_made_by(digest_code(FILE_STEP, "spineseg.methods.external"), parameters, {})
 
     def find_masks(self, image: StudyImage) -> list[str]:
@@ -169,8 +176,10 @@ class DeclaredMethod:
             kernel, device = adapter.prepare(self.params() if params is None else params, self.weights, device, threads)
             return PreparedOwnMethod(self.name, made_by, kernel, device, threads)
         if self.kind == "files":
-            return ExistingMasks(self.name, made_by, self.version, self.template, tuple(map(Path, self.roots)))
-        return Program(self.name, made_by, self.version, self.template, self.timeout_min, threads)
+            return ExistingMasks(
+                self.name, made_by, self.version, self.template, tuple(map(Path, self.roots)), self.label
+            )
+        return Program(self.name, made_by, self.version, self.template, self.timeout_min, threads, self.label)
 
 
 def manual_masks() -> DeclaredMethod:
@@ -231,12 +240,13 @@ def _declare(item: str | Mapping[str, Any], where: str, roots: tuple[str, ...]) 
         timeout_min=float(item.get("timeout", TIMEOUT_MIN)),
         version=str(item.get("version", "")),
         roots=roots if kind == "files" else (),
+        label=item.get("label"),
     )
 
 
 def _check_keys(item: Mapping[str, Any], kind: str, where: str) -> None:
     """Refuse keys that mean nothing for this kind of method."""
-    allowed = {"files": ("version",), "command": ("version", "timeout"), "method": ("options",)}[kind]
+    allowed = {"files": ("version", "label"), "command": ("version", "timeout", "label"), "method": ("options",)}[kind]
     for key in item:
         if key not in ("name", kind, *allowed):
             raise InputError(f"{where}.{key}': has no meaning beside {kind}; expected {', '.join(allowed)}")

@@ -51,6 +51,8 @@ class ExistingMasks:
         Path with placeholders, see `spineseg.methods.placeholders`.
     roots : tuple of Path
         Folders in which it is looked for, in this order.
+    label : int or None
+        The cord's, where the masks have several.
     """
 
     name: str
@@ -58,6 +60,7 @@ class ExistingMasks:
     maker: str
     template: str
     roots: tuple[Path, ...]
+    label: int | None = None
     device = "cpu"
     threads = 1
     is_timed = False  # reading a mask is not what it took to make it
@@ -84,7 +87,7 @@ class ExistingMasks:
         path = self.find(image.names)
         if not path.is_file():
             raise InputError(f"{path}: expected the mask of {image.path.name}, found no such file")
-        mask, notes = read_mask(path, image.volume, image.grid)
+        mask, notes = read_mask(path, image.volume, image.grid, label=self.label)
         return _as_segmentation(mask, notes, sources=(str(path),))
 
 
@@ -103,6 +106,8 @@ class Program:
     timeout_min : float, minutes
         After it the program is ended and the image counts as failed.
     threads : int
+    label : int or None
+        The cord's, where its masks have several.
     """
 
     name: str
@@ -111,6 +116,7 @@ class Program:
     template: str
     timeout_min: float
     threads: int = 1
+    label: int | None = None
     device = "cpu"
     is_timed = True
     reads_file = True
@@ -135,7 +141,7 @@ class Program:
             try:
                 log = Path(folder) / "stderr.txt"
                 peak_mib = run_program(command, variables, self.timeout_min * 60, self.threads, log)
-                mask, notes = read_mask(_find_written(target), image.volume, image.grid)
+                mask, notes = read_mask(_find_written(target), image.volume, image.grid, label=self.label)
             except InputError as error:  # the folder's name differs from run to run, tables must not
                 raise InputError(str(error).replace(f"{folder}/", "")) from error
         return _as_segmentation(mask, notes, peak_mib=peak_mib)

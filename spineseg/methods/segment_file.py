@@ -14,11 +14,11 @@ import numpy as np
 from spineseg.bids import sidecar_path
 from spineseg.errors import InputError, ModelError, OutputError
 from spineseg.methods.protocol import ImageInput, Method
-from spineseg.provenance import PeakMemory, sha256_file
+from spineseg.provenance import PeakMemory
 from spineseg.segmentation import Segmentation
 from spineseg.studyfolder.sidecars import Sidecar, write_sidecar
 from spineseg.volume import load_image, load_mask, save_volume
-from spineseg.writing import file_stem, write_text
+from spineseg.writing import all_or_none, file_stem, write_text
 
 if TYPE_CHECKING:
     from spineseg.progress import Progress
@@ -96,24 +96,26 @@ def segment_file(task: ImageTask, method: Method, progress: Progress) -> ImageRe
     progress.stage("segmentation")
     result = method.segment(image, progress)
     progress.stage("writing")
-    files = _write_result(task, result, image)
-    progress.end_image(result.status)
-    sidecar = describe_result(task, method, result.status, (*image.grid.notes, *result.notes))
-    sidecar = replace(
-        sidecar,
-        made_by=replace(sidecar.made_by, parameters={**sidecar.made_by.parameters, **result.parameters}),
-        sources=(*sidecar.sources, *result.sources),
-        mask_sha256=sha256_file(task.output),
-        slice_uncertainty=_slice_uncertainty(result),
-    )
-    if method.is_timed:
+    with all_or_none(sidecar_path(task.output)):
+        files, mask_sha256 = _write_result(task, result, image)
+        progress.end_image(result.status)
+        sidecar = describe_result(task, method, result.status, (*image.grid.notes, *result.notes))
         sidecar = replace(
             sidecar,
-            seconds=round(sum(progress.seconds.values()), 3),
-            peak_mb=round(result.peak_mib or peak.mib(), 1),
-            stage_seconds={name: round(value, 3) for name, value in progress.seconds.items()},
+            made_by=replace(sidecar.made_by, parameters={**sidecar.made_by.parameters, **result.parameters}),
+            sources=(*sidecar.sources, *result.sources),
+            mask_sha256=mask_sha256,
+            slice_uncertainty=_slice_uncertainty(result),
         )
-    return ImageResult(task, sidecar, (*files, write_sidecar(task.output, sidecar)), image, result)
+        if method.is_timed:
+            sidecar = replace(
+                sidecar,
+                seconds=round(sum(progress.seconds.values()), 3),
+                peak_mb=round(result.peak_mib or peak.mib(), 1),
+                stage_seconds={name: round(value, 3) for name, value in progress.seconds.items()},
+            )
+        files = (*files, write_sidecar(task.output, sidecar))
+    return ImageResult(task, sidecar, files, image, result)
 
 
 def segment_or_explain(task: ImageTask, method: Method, progress: Progress) -> ImageResult:
@@ -178,13 +180,12 @@ def _slice_uncertainty(result: Segmentation) -> tuple[float | None, ...] | None:
     return tuple(None if np.isnan(x) else round(float(x), 3) for x in result.uncertainty)
 
 
-def _write_result(task: ImageTask, result: Segmentation, image: ImageInput) -> tuple[Path, ...]:
-    """Write the mask (or probabilities) and the by-products; return the files."""
-    sidecar_path(task.output).unlink(missing_ok=True)  # of an earlier mask, which it would belong to no more
+def _write_result(task: ImageTask, result: Segmentation, image: ImageInput) -> tuple[tuple[Path, ...], str]:
+    """Write the mask (or probabilities) and the by-products; return the files, and the mask's SHA-256."""
     if task.soft:
-        save_volume(task.output, result.cord_prob.clip(0, 1), image.grid, np.float32)
+        mask_sha256 = save_volume(task.output, result.cord_prob.clip(0, 1), image.grid, np.float32)
     else:
-        save_volume(task.output, result.cord_mask, image.grid, np.uint8)
+        mask_sha256 = save_volume(task.output, result.cord_mask, image.grid, np.uint8)
     files = [task.output]
     for ending, content in result.extra.items():
         path = task.output.with_name(file_stem(task.image) + ending)
@@ -193,4 +194,4 @@ def _write_result(task: ImageTask, result: Segmentation, image: ImageInput) -> t
         else:
             write_text(path, content)
         files.append(path)
-    return tuple(files)
+    return tuple(files), mask_sha256

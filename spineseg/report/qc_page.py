@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import shutil
 import uuid
 from collections.abc import Collection
 from datetime import UTC, datetime
@@ -33,8 +34,17 @@ MAX_REBUILDS = 20
 """Of the index when entries keep arriving; the process that adds the last entry rebuilds it anyway."""
 
 
-def index_study(view: StudyView, qc_dir: Path) -> tuple[Path, list[str]]:
+def index_study(view: StudyView, qc_dir: Path, drawn: Path | None = None) -> tuple[Path, list[str]]:
     """Build the page of a study from the entries of its images; entries of former images are left out.
+
+    Parameters
+    ----------
+    view : StudyView
+    qc_dir : Path
+        Folder of the page.
+    drawn : Path, optional
+        Folder in which the entries were drawn, where it is another. The page shares its files and its identity: marks
+        of the one can be loaded into the other.
 
     Returns
     -------
@@ -44,8 +54,27 @@ def index_study(view: StudyView, qc_dir: Path) -> tuple[Path, list[str]]:
     """
     images = stage_images(read_images(view.folder.images), view.stage)
     names = {entry_name(image.image_id): image.image_id for image in images}
+    if drawn is not None and drawn.resolve() != qc_dir.resolve():
+        _report_id(drawn)
+        for name in ("report_id.txt", *(f"entries/{name}.json" for name in names)):
+            _share(drawn / name, qc_dir / name)
+        for path in (path for name in names for path in sorted((drawn / "images" / name).glob("*"))):
+            _share(path, qc_dir / path.relative_to(drawn))
     page = build_index(qc_dir, title=view.folder.name, only=set(names), limits=view.limits)
     return page, [image for name, image in names.items() if not (qc_dir / "entries" / f"{name}.json").is_file()]
+
+
+def _share(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source`, or a copy of it where the file system has no hard links."""
+    if not source.is_file() or (target.is_file() and target.samefile(source)):
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    candidate = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        candidate.hardlink_to(source)
+    except OSError:
+        shutil.copy2(source, candidate)
+    candidate.replace(target)
 
 
 def build_index(

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from spineseg.study.configuration import StudyConfig
 from spineseg.studyfolder.images import StudyImage
-from spineseg.studyfolder.layout import StudyFolder
+from spineseg.studyfolder.layout import Stage, StudyFolder
 from spineseg.version import find_version
 from spineseg.writing import write_json, write_text
 
-_README = """\
+_HEAD = """\
 Spinal cord segmentation of the dataset {dataset}
 
 Made by spineseg {version} from {source}: {included} of {found} images of {people} participants.
-images.tsv lists every image, and the reason where one is not part of the study.
-
-report.html                  start here: the decision and its evidence on one page
-qc/index.html                every image, slice by slice, by every method
-plan.json                    what was planned of the decision before the pilot, with its hash
-decision.json, decision.md   which method to keep, why, how sure, and what would change it
-derivatives/labels/          the kept masks, <source>_label-SC_seg.nii.gz; correct them in place, they are
-                             not overwritten once they were changed
-tables/                      metrics.tsv, agreement.tsv, slices.tsv.gz, kept.tsv, timings.tsv
-pilot/tables/                the same for the pilot's participants: what the decision rests on
-study/                       the same for a study by the decided method alone (snakemake study)
-sub-*/                       every method's mask, <source>_desc-<method>_label-SC_seg.nii.gz, with a JSON file
-                             that says how it was made
-chunks/                      what each job did; snakemake goes on from here
-study.json                   the configuration with its defaults
 """
+
+_STAGES = {
+    Stage.PILOT: "The pilot: its images by every method",
+    Stage.STUDY: "The study: every image by the method decided on",
+    Stage.ALL: "Every image by every method",
+}
+
+_WIDTH = 29
+"""Characters of the column of files."""
 
 
 def describe_results(folder: StudyFolder, config: StudyConfig, images: Sequence[StudyImage]) -> None:
@@ -41,7 +36,6 @@ def describe_results(folder: StudyFolder, config: StudyConfig, images: Sequence[
     config : StudyConfig
     images : sequence of StudyImage
     """
-    included = [image for image in images if image.included]
     description = {
         "Name": f"{config.dataset}: spinal cord segmentation",
         "BIDSVersion": "1.10.0",
@@ -50,13 +44,65 @@ def describe_results(folder: StudyFolder, config: StudyConfig, images: Sequence[
         "SourceDatasets": [{"URL": config.source}],
     }
     write_json(folder.description, description)
-    people = len({image.subject for image in included})
-    text = _README.format(
+    write_readme(folder, config, images)
+
+
+def write_readme(folder: StudyFolder, config: StudyConfig, images: Sequence[StudyImage]) -> None:
+    """Write ``README``: what is in the folder now, by stage, and nothing that is not there.
+
+    Parameters
+    ----------
+    folder : StudyFolder
+    config : StudyConfig
+    images : sequence of StudyImage
+    """
+    included = [image for image in images if image.included]
+    text = _HEAD.format(
         dataset=config.dataset,
         version=find_version(),
         source=config.source,
         included=len(included),
         found=len(images),
-        people=people,
+        people=len({image.subject for image in included}),
     )
-    write_text(folder.readme, text)
+    for title, lines in _sections(folder):
+        listed = [f"{name:{_WIDTH}}{words}" for paths, name, words in lines if any(path.exists() for path in paths)]
+        text += "\n".join(["", title, *listed, ""]) if listed else ""
+    if not folder.readme.is_file() or folder.readme.read_text() != text:
+        write_text(folder.readme, text)
+
+
+def _sections(folder: StudyFolder) -> Iterator[tuple[str, list[tuple[list[Path], str, str]]]]:
+    """Yield the parts of a results folder: title, and the files of a line, their name there and what they are."""
+
+    def line(path: Path, words: str, ending: str = "") -> tuple[list[Path], str, str]:
+        return [path], folder.relative(path) + ending, words
+
+    both = f"{folder.relative(folder.decision)}, {folder.relative(folder.decision_text)}"
+    masks = sorted(folder.root.glob("sub-*"))[:1]
+    kept = "the kept masks; correct them in place, changed ones are not overwritten"
+    yield (
+        "The dataset",
+        [
+            line(folder.images, "every image, and the reason where one is not part of the study"),
+            line(folder.configuration, "the configuration with its defaults"),
+            line(folder.plan, "what was planned of the decision before the pilot, with its hash"),
+            ([folder.decision], both, "which method to keep, why, how sure"),
+            line(folder.preview, "what a new decision would say; the study keeps its own"),
+            (masks, "sub-*/", "every method's masks, each with a JSON file that says how it was made"),
+            line(folder.labels, kept, "/"),
+            line(folder.chunks, "what each job did; snakemake goes on from here", "/"),
+        ],
+    )
+    for stage, title in _STAGES.items():
+        tables = folder.table(stage, "")
+        yield (
+            title,
+            [
+                line(folder.report(stage), "start here: the decision and its evidence on one page"),
+                line(folder.qc(stage) / "index.html", "every image, slice by slice"),
+                line(folder.figures(stage), "the figures as PNG and SVG", "/"),
+                *([line(folder.lock, "what the study is held to")] if stage == Stage.STUDY else []),
+                line(tables, ", ".join(sorted(path.name for path in tables.glob("*"))), "/"),
+            ],
+        )

@@ -21,7 +21,7 @@ from spineseg.studyfolder.locks import KeptMethods, find_lock
 from spineseg.studyfolder.manifests import ManifestEntry, read_entries
 from spineseg.studyfolder.sidecars import read_sidecar, write_sidecar
 from spineseg.version import find_version
-from spineseg.writing import write_bytes, write_json
+from spineseg.writing import all_or_none, write_bytes, write_json
 
 CORRECTED = "corrected"
 """Status of a kept mask that a person has changed since."""
@@ -142,14 +142,15 @@ def _keep(folder: StudyFolder, image: StudyImage, entry: ManifestEntry, decision
     sidecar = read_sidecar(source)
     if sidecar is None:
         raise InputError(f"{sidecar_path(source)}: expected the sidecar of a mask, found none of ours; delete the mask")
-    if not target.is_file() or sha256_file(target) != entry.mask_sha256:
-        write_bytes(target, source.read_bytes())
     more = {
         "KeptFrom": entry.mask,
         "Decision": {"method": decision.kept.of(image.contrast)}
         | {key: decision.document.get(key) for key in ("verdict", "override")},
     } | ({"Exception": entry.exception} if entry.exception else {})
-    write_sidecar(target, replace(sidecar, mask_sha256=entry.mask_sha256, more=more))
+    with all_or_none():
+        if not target.is_file() or sha256_file(target) != entry.mask_sha256:
+            write_bytes(target, source.read_bytes())
+        write_sidecar(target, replace(sidecar, mask_sha256=entry.mask_sha256, more=more))
     if failed:  # no mask of it counts
         words = "; ".join(filter(None, (failed, message)))
         return _row(image, **made | {"status": "failed", "message": words}, source=entry.mask)

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from spineseg.bids import image_stem
 from spineseg.errors import InputError
 from spineseg.file_digests import absent_content
+from spineseg.levels.files import read_labels
 from spineseg.levels.slices import count_level_slices, find_discs
 from spineseg.studyfolder.images import StudyImage
-from spineseg.volume import Volume, load_image, load_mask
+from spineseg.volume import Volume
 
 DISC_ENDS = ("_label-discs_dlabel", "_labels-disc-manual", "_labels-disc", "_seg_labeled_discs")
 """Ends of the names of disc labels: BIDS derivatives, spine-generic's manual ones and others, SCT's."""
@@ -98,14 +99,11 @@ def carry_labels(file: LabelFile, mask: Volume) -> CarriedLabels:
     """
     if why := absent_content(file.path):
         raise InputError(f"{file.path}: {why}")
-    drawn, grid = load_mask(file.path, any_positive=True)
-    if not drawn.data.any():
-        raise InputError(f"{file.path}: expected labels, found no label; label discs or levels")
+    labels, grid = read_labels(file.path)
     if grid.forms_disagree:
         raise InputError(
             f"{file.path}: expected one place in the scanner, found sform and qform that differ; mend its header"
         )
-    labels = load_image(file.path)[0]
     to_mask = np.linalg.inv(mask.affine) @ labels.affine
     if file.has_discs:
         discs = find_discs(labels.data, labels.zooms, file.path)

@@ -1,15 +1,17 @@
-"""How a run ended: which images failed by which method, which jobs did not finish, and what to do next."""
+"""How a run ended: the verdict, the pages to open, what failed, which jobs did not finish, and what to do next."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from spineseg.decision.report_text import verdict_sentence
 from spineseg.errors import InputError
 from spineseg.study.configuration import StudyConfig
-from spineseg.studyfolder.decisions import find_membership
-from spineseg.studyfolder.layout import StudyFolder
+from spineseg.study.lock import is_frozen
+from spineseg.studyfolder.decisions import Decision, find_decision, find_membership
+from spineseg.studyfolder.layout import Stage, StudyFolder
 from spineseg.studyfolder.manifests import Manifest, read_manifest
 
 SHOWN = 5
@@ -48,6 +50,61 @@ def stop_if_too_many_failed(folder: StudyFolder, config: StudyConfig, method: st
             f" config key max_failed allows ({config.max_failed:g}); most often ({count}): {reason}; mend the cause, or"
             " set max_failed higher (null: never stop), then the same snakemake command"
         )
+
+
+GO_ON = "The same command goes on from here; what is finished is not done again."
+"""Said when a run has stopped, for whatever reason."""
+
+
+def describe_result(
+    folder: StudyFolder, config: StudyConfig, stage: Stage, command: Callable[[Stage], str]
+) -> list[str]:
+    """Return what a run of a stage leaves to read: verdict, pages to open, next command; a line each.
+
+    Parameters
+    ----------
+    folder : StudyFolder
+    config : StudyConfig
+    stage : Stage
+        What was run.
+    command : callable
+        Stage to the command that runs it, as the user types it.
+
+    Raises
+    ------
+    InputError
+        If the decision is damaged.
+    """
+    is_preview = stage == Stage.PILOT and is_frozen(config, folder)
+    decision = find_decision(folder.preview if is_preview else folder.decision)
+    if decision is None:
+        return []
+    page, report, csa = folder.qc(stage) / "index.html", folder.report(stage), folder.csa(stage)
+    words = "both methods side by side" if len(config.methods) == 2 else "every mask, slice by slice"
+    lines = [f"verdict: {verdict_sentence(decision.document)}"]
+    lines += [f"look at: {page} ({words}, the worst first)"] if page.is_file() else []
+    lines += [f"report:  {report}"] if report.is_file() else []
+    if is_preview:
+        return [*lines, "next:    nothing changes for the study, which has started: this was a preview"]
+    if stage == Stage.PILOT:
+        return [*lines, *_after_pilot(decision, command)]
+    lines += [f"areas:   {csa}"] if csa.is_file() else []
+    return [*lines, "next:    look through the page, save the marks, name their file in the configuration (marks:)"]
+
+
+def _after_pilot(decision: Decision, command: Callable[[Stage], str]) -> list[str]:
+    """Return what to do once the pilot has been decided."""
+    if decision.method is None:
+        return ["next:    no method is good enough to go on with; decision.md says what can be done"]
+    study = f"{command(Stage.STUDY)}   (every image by {decision.method})"
+    if decision.verdict == "undecided" and decision.document["computed"]["basis"] in ("triage", "nothing"):
+        again = command(Stage.PILOT)
+        return [
+            "next:    compare blind in the page (key B) and name the saved marks in the configuration (marks:); then",
+            f"         {again}",
+            f"or:      {study}",
+        ]
+    return [f"next:    {study}"]
 
 
 def describe_failures(folder: StudyFolder, config: StudyConfig) -> list[str]:

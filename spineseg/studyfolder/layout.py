@@ -88,6 +88,11 @@ class StudyFolder:
         return self.root / "decision.md"
 
     @property
+    def preview(self) -> Path:
+        """What a new decision would say of a study that has started and keeps its own."""
+        return self.root / "preview" / self.decision.name
+
+    @property
     def lock(self) -> Path:
         """What the study is held to from its first image on."""
         return self.root / Stage.STUDY / "lock.json"

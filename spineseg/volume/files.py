@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import nibabel as nib
@@ -116,10 +117,15 @@ def _grid_of(image: StoredImage, notes: tuple[str, ...]) -> NativeGrid:
     return NativeGrid(image.shape[:3], image.affine, image.header, notes, image.forms_disagree)
 
 
-def save_volume(path: str | Path, data: NDArray, grid: NativeGrid, dtype: type[np.generic] = np.uint8) -> None:
+def save_volume(path: str | Path, data: NDArray, grid: NativeGrid, dtype: type[np.generic] = np.uint8) -> str:
     """Write a canonical (I, J, K) array onto the image's own grid; the file appears only when whole.
 
     Shape, affine, sform, qform and their codes are the image's; equal arrays give equal bytes.
+
+    Returns
+    -------
+    str
+        SHA-256 of the file.
     """
     header = grid.header.copy()
     native = np.ascontiguousarray(to_native(data, grid)).astype(dtype)
@@ -132,4 +138,6 @@ def save_volume(path: str | Path, data: NDArray, grid: NativeGrid, dtype: type[n
     header["cal_min"] = header["cal_max"] = 0
     header["descrip"] = b"spineseg"
     content = nib.Nifti1Image(native, None, header).to_bytes()
-    write_bytes(path, compress(content) if str(path).endswith(".gz") else content)
+    content = compress(content) if str(path).endswith(".gz") else content
+    write_bytes(path, content)
+    return hashlib.sha256(content).hexdigest()

@@ -111,15 +111,15 @@ def _read_labels(data: NDArray[np.float32], path: Path, any_positive: bool) -> N
     if len(whole) > 1:
         raise InputError(
             f"{path}: expected a mask with one label, found the labels {', '.join(f'{v:g}' for v in whole)}; "
-            "save the cord's alone, or name it (-label N, load_mask(label=N))"
+            "save the cord's alone, or name it (-label N; label: N of a study's method)"
         )
     return (data > 0.5).astype(np.float32)
 
 
 def _pick_label(data: NDArray[np.float32], path: Path, label: int) -> NDArray[np.float32]:
-    """Return 1 where a label is."""
+    """Return 1 where a label is; nowhere in an empty mask."""
     mask = (np.abs(data - label) <= ROUNDING * abs(label)).astype(np.float32)
-    if label <= 0 or not mask.any():
+    if label <= 0 or (data.any() and not mask.any()):
         labels = np.unique(data[data > 0])
         listed = ", ".join(f"{v:g}" for v in labels[:MAX_LABELS]) + (", ..." if len(labels) > MAX_LABELS else "")
         raise InputError(f"{path}: expected the label {label}, found {listed or 'an empty mask'}; name another")

@@ -26,6 +26,7 @@ class Study:
         self.results = folder / "results" / str(self.config["dataset"])
         self.snakefile = ROOT / "Snakefile"
         self.environment: dict[str, str] = {}
+        self.printed = ""  # by the run that a fixture made
 
     def command(self, *targets: str, options: tuple[str, ...] = ()) -> list[str]:
         """The command line, after the configuration was written."""

@@ -47,7 +47,8 @@ def test_jobs_of_each_stage(tmp_path, make_study, sessions, chunk_size):
     pilot = study.plan("pilot", options=options)
     assert pilot["segment_chunk"] == 2 * chunks["pilot"]
     assert pilot["gather_pilot"] == pilot["decide"] == 1
-    assert "draw_chunk" not in pilot
+    assert pilot["draw_chunk"] == chunks["pilot"]
+    assert pilot["index_pilot_qc"] == pilot["write_pilot_report"] == 1
     # no mask of a study is planned before it has been checked
     started = study.plan("study", options=options)
     assert started["check_study"] == 1

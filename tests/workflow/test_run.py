@@ -81,15 +81,18 @@ def test_what_a_finished_study_holds(finished):
 
 def test_nothing_is_left_to_do(finished):
     assert finished.plan() == {}
-    assert finished.plan("pilot") == {}
+    assert finished.plan("pilot") == {"index_pilot_qc": 1, "write_pilot_report": 1, "pilot": 1}
 
 
 def test_what_failed_is_said_at_the_end(finished):
-    end = finished.printed.splitlines()[-6:]
+    end = finished.printed.splitlines()[-12:]
     for method in ("propseg", "deepseg"):
         line = next(line for line in end if line.startswith(f"{method} failed on 4 of 9 images: "))
         assert "sub-90_T2star (" in line
         assert "expected a NIfTI image, found another format" in line
+    for words in ("verdict: ", "look at: results/tiny/qc/index.html", "report:  results/tiny/report.html", "next: "):
+        assert [line for line in end if line.startswith(words)]
+    assert "9 of 9 images segmented" not in finished.printed  # how far it is is said while something is left
 
 
 def test_masks_lie_on_the_images_grid(finished):

@@ -26,8 +26,23 @@ def study(people, tmp_path_factory) -> Study:
         override={"method": "drawn", "reason": "a test", "by": "the test"},
         exceptions={EXCEPTED: {"method": "propseg", "reason": "drawn too large", "by": "the test"}},
     )
-    study.run("pilot")
+    study.printed = study.run("pilot")
     return study
+
+
+def test_the_pilot_ends_with_its_page_its_report_and_the_next_command(study):
+    ending = study.printed[study.printed.index("verdict: ") :]
+    page, report = (f"results/tiny/pilot/{name}" for name in ("qc/index.html", "report.html"))
+    assert f"look at: {page} (both methods side by side" in ending
+    assert f"report:  {report}" in ending
+    assert re.search(r"next: +snakemake study .*--configfile config.yaml", ending)
+    drawn = (study.folder / page).read_text()
+    assert "sub-01_T2star" in drawn
+    assert "sub-02" not in drawn
+    assert list((study.results / "pilot" / "qc" / "images").glob("*sub-01*/detail.js"))
+    listed = (study.results / "README").read_text()
+    assert "pilot/report.html" in listed
+    assert "\nreport.html" not in listed
 
 
 def refused(study: Study, *targets: str) -> str:

@@ -61,10 +61,13 @@ def _collect(graph: GraphProto) -> tuple[dict[str, Layers], int]:
     for node in graph.node:
         if node.op_type == "Constant" and node.attribute[0].HasField("t"):
             arrays[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
-    layers, n_dilated = defaultdict(list), 0
+    layers, n_dilated, n_values = defaultdict(list), 0, 0
     for node in graph.node:
         if node.op_type not in OPERATORS:
             continue
+        n_values += sum(arrays[name].size for name in node.input[1:] if name)
+        if n_values > MAX_VALUES:  # one array may be used by any number of operators
+            raise ValueError(f"more than {MAX_VALUES} values")
         values = [np.array(arrays[name], dtype=np.float32) for name in node.input[1:] if name]
         if node.op_type == "BatchNormalization":
             layers["batch_normalization"].append(dict(zip(NORM_NAMES, values, strict=True)))

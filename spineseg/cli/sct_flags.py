@@ -1,0 +1,12 @@
+"""Options that scripts written for SCT give and that change nothing here."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_sct_flags(parser: argparse.ArgumentParser) -> None:
+    """Add ``-r``: SCT keeps temporary files with ``-r 0``; there are none here."""
+    parser.add_argument(
+        "-r", type=int, choices=(0, 1), default=1, metavar="0|1", help="as in SCT; no temporary files are ever left"
+    )

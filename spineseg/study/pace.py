@@ -1,0 +1,174 @@
+"""How far a run has come: images done, rate and time left, read from the files that its jobs leave."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+
+from spineseg.bids import sidecar_path
+from spineseg.errors import InputError
+from spineseg.study.configuration import StudyConfig
+from spineseg.studyfolder.decisions import PILOT, find_decision, find_lock, read_membership
+from spineseg.studyfolder.images import read_included
+from spineseg.studyfolder.layout import Stage, StudyFolder, stage_images
+from spineseg.studyfolder.sidecars import read_sidecar
+
+INTERVAL_S = 20.0
+"""Between two looks at the files: often enough for a person, seldom enough for a slow file system."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How far a run has come.
+
+    Parameters
+    ----------
+    done, total : int
+        Images that every method of the stage has segmented, and images of the stage.
+    n_missing : int
+        Images that were not done when the run began.
+    steps_done, steps_left : int
+        Segmentations that this run has made, and that are missing; those of changed copies count as well.
+    seconds : float
+        Since the run began.
+    """
+
+    done: int
+    total: int
+    n_missing: int
+    steps_done: int
+    steps_left: int
+    seconds: float
+
+    @property
+    def per_minute(self) -> float:
+        """Images a minute; an image that some methods have segmented counts in part."""
+        steps = self.steps_done + self.steps_left
+        return 60 * self.n_missing * self.steps_done / steps / self.seconds if steps and self.seconds else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time left at the rate so far; None where this run has finished nothing yet."""
+        return self.seconds / self.steps_done * self.steps_left if self.steps_done else None
+
+    def words(self) -> str:
+        """Return a line for people.
+
+        Examples
+        --------
+        >>> Pace(done=12, total=48, n_missing=48, steps_done=24, steps_left=72, seconds=240.0).words()
+        '12 of 48 images segmented, 3.0 a minute, about 12 min left'
+        """
+        text = f"{self.done} of {self.total} images segmented"
+        if self.seconds_left is None or not self.steps_left:
+            return text
+        return f"{text}, {self.per_minute:.1f} a minute, about {_duration(self.seconds_left)} left"
+
+
+def _duration(seconds: float) -> str:
+    """Return a duration in words: minutes, from two hours on hours."""
+    return f"{seconds / 3600:.0f} h" if seconds >= 7200 else f"{max(1, seconds / 60):.0f} min"
+
+
+class PaceWatch:
+    """Counts what a run has finished.
+
+    What is there when the run begins and was made by the present code, options and weights counts as done; a mask
+    that is made again for another reason shows as done from the start.
+
+    Parameters
+    ----------
+    folder : StudyFolder
+    config : StudyConfig
+    stage : Stage
+    """
+
+    def __init__(self, folder: StudyFolder, config: StudyConfig, stage: Stage) -> None:
+        self._folder, self._config, self._stage = folder, config, stage
+        self._began = time.monotonic()
+        self._since = time.time_ns()
+        self._listed = 0
+        self._missing: dict[Path, tuple[str, int]] = {}
+        self._total = self._n_missing = self._steps_done = 0
+
+    def look(self) -> Pace | None:
+        """Return how far the run has come; None before its images are listed."""
+        try:
+            listed = self._folder.images.stat().st_mtime_ns
+            if listed != self._listed:
+                self._plan()
+                self._listed = listed
+        except (OSError, InputError):  # not made yet, or being made; the jobs say what is wrong with it
+            return None
+        for path in [path for path in self._missing if self._is_new(path)]:
+            self._steps_done += self._missing.pop(path)[1]
+        done = self._total - self._images_missing()
+        left = sum(steps for _, steps in self._missing.values())
+        seconds = time.monotonic() - self._began
+        return Pace(done, self._total, self._n_missing, self._steps_done, left, seconds)
+
+    def _images_missing(self) -> int:
+        """Number of images of which something is missing."""
+        return len({image for image, _ in self._missing.values()})
+
+    def _is_new(self, path: Path) -> bool:
+        """Whether this run has written a file."""
+        try:
+            return path.stat().st_mtime_ns >= self._since
+        except OSError:
+            return False
+
+    def _plan(self) -> None:
+        """List the files that are missing or of other code, each with its image and the segmentations that it takes."""
+        images = stage_images(read_included(self._folder.images), self._stage)
+        chunk_of = read_membership(self._folder).chunks
+        self._total, self._missing = len(images), {}
+        for name in self._methods():
+            method = self._config.methods[name]
+            made_by, copies = method.made_by(), self._config.decision.perturbations if method.kind != "files" else 0
+            for image in images:
+                path = sidecar_path(self._folder.mask(image, name))
+                again = self._folder.perturbed_image(name, image.image_id)
+                sidecar = read_sidecar(self._folder.mask(image, name)) if path.is_file() else None
+                is_done = sidecar is not None and not sidecar.made_by.changes_to(made_by)
+                if not is_done and not self._is_new(path):
+                    self._missing[path] = (image.image_id, 1)
+                if copies and chunk_of[image.image_id].startswith(PILOT) and not (is_done and again.is_file()):
+                    self._missing[again] = (image.image_id, copies)
+        self._n_missing = self._images_missing()
+
+    def _methods(self) -> list[str]:
+        """The methods of the stage: all, or the study's once it is known."""
+        if self._stage != Stage.STUDY:
+            return list(self._config.methods)
+        lock, decision = find_lock(self._folder), find_decision(self._folder.decision)
+        method = lock.method if lock else decision.method if decision else None
+        return [method] if method else list(self._config.methods)
+
+
+def follow(watch: PaceWatch, say: Callable[[str], None], interval_s: float = INTERVAL_S) -> Callable[[], None]:
+    """Say in the background how far a run has come, whenever that has changed; return what ends it.
+
+    Parameters
+    ----------
+    watch : PaceWatch
+    say : callable
+        Takes a line.
+    interval_s : float
+        Between two looks.
+    """
+    ended = Event()
+
+    def run() -> None:
+        last = None
+        while not ended.wait(interval_s):
+            pace = watch.look()
+            if pace is not None and (pace.done, pace.steps_done) != last and pace.steps_left:
+                last = (pace.done, pace.steps_done)
+                say(pace.words())
+
+    Thread(target=run, daemon=True, name="pace").start()
+    return ended.set

@@ -1,0 +1,115 @@
+"""What a run says while it goes on and when it ends, and what the results folder says of itself."""
+
+import os
+import re
+
+import pytest
+from made_study import CHUNK, study_folder, study_image, write_chunk, write_decision, write_index, write_result
+
+from spineseg.study.configuration import make_configuration
+from spineseg.study.describe import write_readme
+from spineseg.study.outcome import describe_result
+from spineseg.study.pace import PaceWatch
+from spineseg.studyfolder.decisions import Lock, write_lock
+from spineseg.studyfolder.decisions import write_decision as write_decision_record
+from spineseg.studyfolder.images import read_images
+from spineseg.studyfolder.layout import Stage
+from spineseg.writing import write_text
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_index(study_folder(tmp_path), [study_image(f"{n:02d}") for n in (1, 2)])
+
+
+@pytest.fixture
+def config(tmp_path):
+    return make_configuration({"dataset": "demo", "bids_dir": str(tmp_path)})
+
+
+def say(stage):
+    return f"run {stage}"
+
+
+def test_without_a_decision_a_run_promises_nothing(folder, config):
+    assert describe_result(folder, config, Stage.PILOT, say) == []
+
+
+def decide(folder, method, verdict, **more):
+    words = {"endpoint_words": "Dice", "endpoint": "dice", "parameters": {"max_fail": 0.1}}
+    document = write_decision(folder, method, verdict).document
+    write_decision_record(folder.decision, {**document, **words, **more})
+
+
+@pytest.mark.parametrize(
+    ("method", "verdict", "basis", "words"),
+    [
+        ("propseg", "clear", "endpoint", ["next:    run study   (every image by propseg)"]),
+        ("propseg", "undecided", "endpoint", ["next:    run study   (every image by propseg)"]),
+        ("propseg", "undecided", "triage", ["compare blind", "run pilot", "or:      run study"]),
+        (None, "none", "failures", ["no method is good enough"]),
+    ],
+)
+def test_a_pilot_ends_with_verdict_pages_and_the_next_command(folder, config, method, verdict, basis, words):
+    computed = {"method": method, "verdict": verdict, "basis": basis}
+    decide(folder, method, verdict, computed=computed, n_images=2, best="propseg", runner_up="deepseg")
+    write_text(folder.report(Stage.PILOT), "")
+    lines = describe_result(folder, config, Stage.PILOT, say)
+    assert lines[0].startswith("verdict: Keep ")
+    assert lines[1] == f"report:  {folder.report(Stage.PILOT)}"  # the page is not there, so it is not named
+    assert all(word in "\n".join(lines[2:]) for word in words)
+    write_text(folder.qc(Stage.PILOT) / "index.html", "")
+    assert f"look at: {folder.qc(Stage.PILOT) / 'index.html'}" in describe_result(folder, config, Stage.PILOT, say)[1]
+
+
+def test_a_pilot_beside_a_started_study_changes_nothing(folder, config):
+    write_lock(folder, Lock("propseg", config.methods["propseg"].made_by()))
+    override = {"method": "propseg", "by": "AB", "reason": "a test"}
+    decide(folder, "propseg", "override", override=override, computed={"method": None})
+    assert describe_result(folder, config, Stage.PILOT, say) == []  # the study's decision is not the preview's
+    folder.preview.parent.mkdir()
+    folder.decision.rename(folder.preview)
+    assert "this was a preview" in describe_result(folder, config, Stage.PILOT, say)[-1]
+
+
+def finish(folder, config, image, method):
+    return write_result(folder, image, method, None, message="x", made_by=config.methods[method].made_by())
+
+
+def test_the_pace_counts_what_this_run_has_finished(folder, config):
+    images = read_images(folder.images)
+    finish(folder, config, images[0], "propseg")
+    write_result(folder, images[1], "propseg", None, message="made by other code")
+    for path in folder.root.rglob("*.json"):
+        os.utime(path, ns=(1, 1))
+    watch = PaceWatch(folder, config, Stage.ALL)
+    pace = watch.look()
+    assert (pace.done, pace.total, pace.steps_done, pace.steps_left) == (0, 2, 0, 3)
+    assert pace.words() == "0 of 2 images segmented"
+    finish(folder, config, images[0], "deepseg")
+    pace = watch.look()
+    assert (pace.done, pace.steps_done, pace.steps_left) == (1, 1, 2)
+    assert re.fullmatch(r"1 of 2 images segmented, \d+[.]\d a minute, about \d+ min left", pace.words())
+    for method in ("propseg", "deepseg"):
+        finish(folder, config, images[1], method)
+    assert watch.look().words() == "2 of 2 images segmented"
+
+
+def test_a_pace_without_images_waits(tmp_path, config):
+    assert PaceWatch(study_folder(tmp_path), config, Stage.PILOT).look() is None
+
+
+def test_the_readme_names_what_exists_and_nothing_else(folder, config):
+    def listed():
+        write_readme(folder, config, read_images(folder.images))
+        lines = folder.readme.read_text().splitlines()[3:]
+        return [line.split("  ")[0] for line in lines if re.match(r"[\w*/,. -]+  ", line)]
+
+    assert listed() == ["images.tsv", "chunks/"]
+    write_chunk(folder, "propseg", [], CHUNK)
+    write_text(folder.report(Stage.PILOT), "")
+    write_text(folder.kept(Stage.STUDY), "")
+    write_decision(folder, "propseg")
+    assert listed() == ["images.tsv", "decision.json, decision.md", "chunks/", "pilot/report.html", "study/tables/"]
+    assert "study/tables/                kept.tsv" in folder.readme.read_text()
+    assert "Every image by every method" not in folder.readme.read_text()
