@@ -94,6 +94,7 @@ rule keep_masks:
         table=get_table,
         decision="results/{dataset}/decision.json",
         manifests=ALL_IMAGES.manifests,
+        gone=GONE,
     output:
         kept="results/{dataset}/tables/kept.tsv",
     log:
@@ -122,6 +123,7 @@ use rule keep_masks as keep_study with:
         decision=STUDY_IMAGES.decision,
         manifests=STUDY_IMAGES.manifests,
         exceptions=STUDY_IMAGES.exceptions,
+        gone=GONE,
     output:
         kept="results/{dataset}/study/tables/kept.tsv",
     log:

@@ -106,6 +106,21 @@ def check_before_jobs(config: StudyConfig, *, with_images: bool = True) -> None:
             index_images(config, chunk_size=1)  # it knows the images that these keys are about
 
 
+def find_idle_exclusions(config: StudyConfig, images: Sequence[StudyImage]) -> list[str]:
+    """Return a line for each entry of a contrast's list whose subject or image is there, but not in that contrast.
+
+    Whoever is meant has nothing to leave out; said, because the list may be of another contrast.
+    """
+    sites, lines = _sites(config, _participants(config)), []
+    for one in config.excluded.entries:
+        fitting = [image for image in images if one.contrast and one.fits(image, sites)]
+        if fitting and not any(map(one.concerns, fitting)):
+            lines.append(
+                f"{one.where}: {one.entry!r} leaves out nothing: none of its {len(fitting)} images is {one.contrast}"
+            )
+    return lines
+
+
 def source_files(config: StudyConfig, images: Sequence[StudyImage]) -> list[str]:
     """Return every file whose content a study's results depend on."""
     found = [config.images] if config.images else []

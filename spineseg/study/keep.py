@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,16 +15,17 @@ from spineseg.methods.declared import MANUAL, manual_masks
 from spineseg.provenance import sha256_file
 from spineseg.study.choices import find_exceptions
 from spineseg.study.configuration import StudyConfig
+from spineseg.study.corrected import corrected_entry
 from spineseg.study.segment import except_entry, segment_images
 from spineseg.studyfolder.corrections import find_correction, is_corrected
-from spineseg.studyfolder.decisions import Decision, KeptRow, read_exceptions, read_membership
+from spineseg.studyfolder.decisions import Decision, KeptRow, read_exceptions, read_kept, read_membership
 from spineseg.studyfolder.images import StudyImage, read_images
 from spineseg.studyfolder.layout import Stage, StudyFolder, stage_images
 from spineseg.studyfolder.locks import KeptMethods, find_lock
 from spineseg.studyfolder.manifests import ManifestEntry, read_entries
 from spineseg.studyfolder.sidecars import read_sidecar, write_sidecar
 from spineseg.version import find_version
-from spineseg.writing import all_or_none, write_bytes, write_json
+from spineseg.writing import all_or_none, write_bytes, write_json, write_text
 
 CORRECTED = "corrected"
 """Status of a kept mask that a person has changed since."""
@@ -113,6 +117,22 @@ def _row(image: StudyImage, **values: str) -> KeptRow:
     return KeptRow(image.image_id, image.subject, image.session, image.contrast, **values)
 
 
+def note_gone(folder: StudyFolder, note: Path) -> None:
+    """Write into a file that kept masks are gone which the tables name, so that they are made again.
+
+    The rules that keep masks have it as an input: only its content and its time change, and only then.
+    """
+    named: set[str] = set()
+    for stage in (Stage.ALL, Stage.STUDY):
+        with suppress(InputError):  # not made yet, or about to be made again
+            named |= {row.mask for row in read_kept(folder.kept(stage)) if row.mask}
+    if any(not folder.inside(mask).is_file() for mask in named):
+        write_text(note, str(time.time_ns()))
+    elif not note.is_file():
+        write_text(note, "")
+        os.utime(note, (0, 0))
+
+
 def marked_failed(config: StudyConfig | None, stage: Stage) -> dict[tuple[str, str], str]:
     """Return image and method of the masks that a rater has failed, with the words; of the study by one method only.
 
@@ -132,8 +152,11 @@ def _keep(folder: StudyFolder, image: StudyImage, entry: ManifestEntry, decision
     kept = folder.relative(target)
     message = "; ".join(" ".join(text.split()) for text in (entry.exception, entry.message) if text)
     if found := find_correction(folder, image):
+        drawn = corrected_entry(folder, image, entry, found)
         origin = {"method": found.method or entry.method, "source": found.source or entry.mask or ""}
-        return _row(image, status=CORRECTED, mask=kept, sha256=found.sha256, message=found.words, **origin)
+        if drawn.mask is None:
+            return _row(image, status="failed", message=drawn.message, **origin)
+        return _row(image, status=CORRECTED, mask=kept, sha256=found.sha256, message=drawn.message, **origin)
     made = {"method": entry.method, "status": entry.status, "message": message}
     if entry.mask is None or entry.mask_sha256 is None:
         _remove(target)

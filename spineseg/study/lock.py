@@ -148,7 +148,8 @@ def _planned(config: StudyConfig, folder: StudyFolder) -> KeptMethods | None:
     if decision is None:
         return None
     # an override that was taken back: the decision is about to be made again
-    return KeptMethods(decision.computed) if decision.verdict == "override" else decision.kept
+    kept = KeptMethods(decision.computed) if decision.verdict == "override" else decision.kept
+    return kept if kept.method or kept.by_contrast else None
 
 
 def _methods_in_use(folder: StudyFolder, kept: KeptMethods, lock: Lock) -> tuple[str, ...]:

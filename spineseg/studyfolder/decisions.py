@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import UnionType
@@ -12,8 +13,9 @@ from typing import Any
 from spineseg.errors import InputError
 from spineseg.provenance import sha256_json
 from spineseg.studyfolder.files import listed, read_record, read_rows, write_table
+from spineseg.studyfolder.images import StudyImage
 from spineseg.studyfolder.layout import StudyFolder
-from spineseg.studyfolder.locks import KeptMethods
+from spineseg.studyfolder.locks import KeptMethods, find_lock
 from spineseg.studyfolder.manifests import ManifestEntry
 from spineseg.writing import write_json
 
@@ -97,6 +99,12 @@ class Decision:
         """The method that is kept, or one for each contrast."""
         return KeptMethods(self.method, self.document["method_by_contrast"])
 
+    def count_unseen(self, images: Iterable[StudyImage]) -> dict[str, int]:
+        """Return contrast to number of images, of the contrasts that no image of the pilot was."""
+        return dict(
+            sorted(Counter(i.contrast for i in images if i.contrast not in self.document["per_contrast"]).items())
+        )
+
 
 def read_decision(path: str | Path) -> Decision:
     """Read a decision.
@@ -137,6 +145,20 @@ def decided_method(path: str | Path) -> str:
     if kept.by_contrast:
         raise InputError(f"{path}: keeps one method for each contrast ({kept.words()}); name the one that is meant")
     return kept.of_all(("",), str(path))[0]
+
+
+def study_methods(folder: StudyFolder) -> KeptMethods:
+    """Return what a study is held to, or before it has started what was decided; no method where neither is there.
+
+    Raises
+    ------
+    InputError
+        If the lock or the decision is damaged.
+    """
+    if lock := find_lock(folder):
+        return lock.kept
+    decision = find_decision(folder.decision)
+    return decision.kept if decision else KeptMethods(None)
 
 
 @dataclass(frozen=True)
