@@ -18,13 +18,13 @@ export OMP_NUM_THREADS ?= 1
 
 setup: $(VENV)/.done
 
-$(VENV)/.done: pyproject.toml constraints.txt
+$(VENV)/.done: pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; set PYTHON=")'
 	$(PYTHON) -m venv $(VENV)
 	@index=; if [ -n "$(TORCH_INDEX)" ] && $(BIN)/python -c \
 	  'import sys, urllib.request; urllib.request.urlopen(sys.argv[1] + "/torch/", timeout=10)' \
 	  "$(TORCH_INDEX)" 2>/dev/null; then index="--extra-index-url $(TORCH_INDEX)"; fi; \
-	set -x; $(BIN)/pip install --quiet $$index -c constraints.txt -e '.[dev,cluster]'
+	set -x; $(BIN)/pip install --quiet $$index -c constraints.txt -e '.[dev]'
 	@touch $@
 
 demo: setup

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
+from spineseg.bids import sidecar_path
+from spineseg.errors import InputError
+from spineseg.writing import all_or_none, file_stem, write_text
+
+if TYPE_CHECKING:
     from spineseg.centerline.curve import Centerline
+    from spineseg.volume import NativeGrid
 
 STATUSES = ("ok", "partial", "empty", "failed")
 
@@ -41,6 +47,8 @@ class Segmentation:
         Files beside the image that it was made from.
     peak_mib : float, optional
         Peak memory of a program that made it, MiB; None where this process made it.
+    grid : NativeGrid, optional
+        The image's own grid; None inside a method, which sees the canonical volume alone.
     """
 
     cord_prob: np.ndarray
@@ -53,3 +61,50 @@ class Segmentation:
     uncertainty: np.ndarray | None = None
     sources: tuple[str, ...] = ()
     peak_mib: float | None = None
+    grid: NativeGrid | None = None
+
+    def save(self, path: str | Path, *, soft: bool = False) -> tuple[Path, ...]:
+        """Write the mask, and the by-products beside it, on the image's own grid; all of them or none.
+
+        A sidecar of an earlier mask of that name is deleted, for it would not fit.
+
+        Parameters
+        ----------
+        path : str or Path
+            ``.nii`` or ``.nii.gz``.
+        soft : bool
+            Write `cord_prob` as float32 in place of the binary mask (uint8).
+
+        Returns
+        -------
+        files : tuple of Path
+            The mask first.
+
+        Raises
+        ------
+        InputError
+            If the grid is not known, or a file cannot be written.
+        """
+        path = Path(path)
+        if self.grid is None:
+            raise InputError(f"{path}: this segmentation knows no grid to be saved on; take it from spineseg.segment")
+        with all_or_none(sidecar_path(path)):
+            return self.write(path, self.grid, file_stem(path), soft=soft)[0]
+
+    def write(self, path: Path, grid: NativeGrid, stem: str, *, soft: bool) -> tuple[tuple[Path, ...], str]:
+        """Write the mask and the by-products, named after `stem`; return the files, and the mask's SHA-256."""
+        from spineseg.volume import save_volume
+
+        if soft:
+            mask_sha256 = save_volume(path, self.cord_prob.clip(0, 1), grid, np.float32)
+        else:
+            mask_sha256 = save_volume(path, self.cord_mask, grid, np.uint8)
+        files = [path]
+        for ending, content in self.extra.items():
+            beside = path.with_name(stem + ending)
+            if isinstance(content, np.ndarray):
+                save_volume(beside, content, grid, np.uint8 if content.dtype == bool else content.dtype.type)
+            else:
+                write_text(beside, content)
+            files.append(beside)
+        return tuple(files), mask_sha256

@@ -14,7 +14,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 BASE = {
     *("errors", "contrasts", "volume", "bids", "writing", "progress", "provenance", "segmentation", "series"),
-    *("code_digest", "file_digests", "measures", "parameters", "version", "spelling", "reading"),
+    *("code_digest", "file_digests", "measures", "parameters", "version", "spelling", "reading", "extras"),
 }
 BELOW_STUDY = {
     *("centerline", "metrics", "levels", "propseg", "deepseg", "quality", "perturbation", "studyfolder", "methods"),
@@ -22,10 +22,12 @@ BELOW_STUDY = {
 ALLOWED = {
     **dict.fromkeys(BASE, BASE),
     "": {"version"},
+    "library": BASE | BELOW_STUDY | {"decision"},
     "centerline": BASE,
     "metrics": BASE,
     "levels": BASE | {"centerline", "metrics"},
     "phantom": BASE,
+    "download": {"errors", "writing"},
     "propseg": BASE | {"centerline"},
     "deepseg": BASE | {"centerline"},
     "quality": BASE | {"centerline", "metrics", "deepseg"},

@@ -158,7 +158,9 @@ def test_doctor_finds_a_broken_library(capsys, monkeypatch, package):
     monkeypatch.setattr(importlib, "import_module", load)
     code, facts = run_doctor(capsys, "-quick")
     assert code == 2
-    assert facts["problems"] == [f"{package} does not work (ImportError: libsomething.so.3: no such file): make setup"]
+    assert facts["problems"] == [
+        f"{package} does not work (ImportError: libsomething.so.3: no such file): install spineseg again"
+    ]
 
 
 def test_every_shipped_weight_has_its_checksum():

@@ -3,7 +3,18 @@
 import pytest
 
 from spineseg.measures import ADULTS, PlausibleLimits
-from spineseg.report.flags import BAD, FAILED, LOOK, NOTE, badness
+from spineseg.report.flags import (
+    BAD,
+    COMMON,
+    DOUBTFUL,
+    FAILED,
+    LOOK,
+    NOTE,
+    badness,
+    find_common_notes,
+    lower_common_notes,
+    shown_status,
+)
 from spineseg.report.flags import find_flags as find_flags_within
 from spineseg.report.review import MethodResult, ReviewImage
 from spineseg.studyfolder.images import StudyImage
@@ -54,7 +65,7 @@ def test_fine_image_has_no_warning():
         (fine(metrics=FINE | {"plausible": 0.6}), LOOK, "40%"),
         (fine(metrics=FINE | PREDICTED), BAD, "predicted Dice 0.62 (90 %: 0.40 to 0.81)"),
         (fine(csa_mm2=AREAS | {7: 300.0, 8: 300.0}), LOOK, "2 slices with an area outside"),
-        (fine(csa_mm2=AREAS | {7: 120.0}), LOOK, "2 jumps of area"),
+        (fine(csa_mm2=AREAS | {7: 100.0}), LOOK, "2 jumps of area"),
     ],
 )
 def test_each_warning(result, severity, text):
@@ -110,3 +121,36 @@ def test_a_doubted_contrast_and_an_exception_are_flagged():
     doubt, exception = "looks like t1/dwi, not t2: ...", "exception: kept by propseg instead of deepseg (r; me)"
     flags = find_flags(ReviewImage(IMAGE, (fine(),), exception=exception, contrast_doubt=doubt))
     assert [(flag.severity, flag.method, flag.text) for flag in flags] == [(LOOK, "", doubt), (LOOK, "", exception)]
+
+
+def test_an_ok_mask_whose_area_differs_by_a_quarter_comes_before_notes():
+    thin = dict.fromkeys(range(20), 75.0) | {4: 59.0, 5: 59.0}
+    far = find_flags(review(fine(), fine("deepseg", csa_mm2=thin)))
+    assert "areas of propseg and deepseg differ by more than a quarter in 2 slices (4, 5)" in [f.text for f in far]
+    near = find_flags(review(fine(), fine("deepseg", csa_mm2=dict.fromkeys(range(20), 61.0))))
+    assert near == []
+    noted = find_flags(review(fine(warnings=tuple(f"note {n}" for n in "abcdefghijk"))))
+    assert badness(far) > badness(noted)
+
+
+def test_what_is_noted_of_every_image_of_a_kind_is_no_warning():
+    mean, doubt = (
+        "mean of 6 of 9 volumes (b > 50 s/mm²)",
+        "mean of 9 volumes: all of them, since no b-values were found",
+    )
+    rare = "slices 3: uncertain"
+    flags = [find_flags(review(fine(warnings=(f"cut at 0.{n}", *([rare] if n == 4 else []))))) for n in (3, 4, 5)]
+    common = find_common_notes([("T2w", own) for own in flags])
+    assert [f.severity for f in lower_common_notes("T2w", flags[1], common)] == [NOTE, COMMON]
+    assert lower_common_notes("T2w", flags[1], common)[0].text == rare
+    assert badness(lower_common_notes("T2w", flags[0], common)) == 0
+    alone = find_flags(review(fine(warnings=(mean, doubt))))
+    assert [(f.severity, f.text) for f in lower_common_notes("dwi", alone, ())] == [(NOTE, doubt), (COMMON, mean)]
+
+
+def test_ok_and_probably_wrong_do_not_stand_side_by_side():
+    flags = find_flags(review(fine(metrics=FINE | PREDICTED), fine("deepseg")))
+    assert shown_status("propseg", "ok", flags) == DOUBTFUL
+    assert shown_status("deepseg", "ok", flags) == "ok"
+    both = find_flags(review(fine(metrics=FINE | PREDICTED), fine("deepseg", metrics=FINE | PREDICTED)))
+    assert {shown_status(name, "ok", both) for name in ("propseg", "deepseg")} == {DOUBTFUL}

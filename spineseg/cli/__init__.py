@@ -13,15 +13,18 @@ from contextlib import suppress
 from typing import NoReturn
 
 from spineseg.errors import InputError, SpinesegError, one_line
+from spineseg.extras import advise_extra
 from spineseg.methods.registry import OWN_METHODS
 
 COMMANDS = {
     **{name: (f"spineseg.cli.{name}", method.summary) for name, method in OWN_METHODS.items()},
     "centerline": ("spineseg.cli.centerline", "find the centerline of the cord"),
+    "study": ("spineseg.cli.study", "a whole study: init, plan, pilot, run, status, report"),
     "dice": ("spineseg.cli.dice", "compare two masks"),
     "csa": ("spineseg.cli.csa", "measure cross-sectional area and shape"),
     "qc": ("spineseg.cli.qc", "make the quality-control page"),
     "phantom": ("spineseg.cli.phantom", "write a dataset of synthetic people"),
+    "download": ("spineseg.cli.download", "fetch a public dataset for the tutorial"),
     "train": ("spineseg.cli.train", "train the detector or the networks"),
     "doctor": ("spineseg.cli.doctor", "check the installation"),
     "index": ("spineseg.cli.index", "study: list the images of a dataset"),
@@ -149,6 +152,11 @@ def main(argv: list[str] | None = None) -> int:
     except SpinesegError as error:
         print(f"spineseg {command}: error: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
+    except ModuleNotFoundError as error:
+        if not (advice := advise_extra(error.name)):
+            raise
+        print(f"spineseg {command}: error: {advice}", file=sys.stderr)
+        return 2
     except MemoryError:
         print(
             f"spineseg {command}: error: not enough memory; close other programs or use another machine",

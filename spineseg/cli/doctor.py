@@ -12,14 +12,23 @@ import time
 from pathlib import Path
 from typing import Any
 
+from spineseg.extras import EXTRA_OF, advise_extra
+
 SUMMARY = """Check the installation: libraries, weights, cores, memory, disk; both methods on a synthetic image.
 
 Exit code 2 when something is missing or does not work; 'problems' says what and what to do."""
 
-PACKAGES = ("numpy", "scipy", "nibabel", "pandas", "torch", "safetensors", "h5py", "seaborn", "snakemake")
+MODULES = ("numpy", "scipy", "nibabel", "torch", "safetensors", "PIL", "jinja2")
+"""What every installation has; the extras add theirs."""
+
+PACKAGE = {"PIL": "pillow", "yaml": "pyyaml"}
+"""Module to package, where their names differ."""
 
 NEEDED_MIB = 500
 """Free space below which a study of a few people does not end: its masks, pages and temporary files."""
+
+AGAIN = "install spineseg again"
+"""What to do about a part that is missing or broken."""
 
 LEAST_DICE = 0.8
 """Of both methods on the synthetic person, whose cord is plain; both reach 0.9."""
@@ -65,17 +74,21 @@ def _check_packages(facts: dict[str, Any]) -> list[str]:
     from importlib import metadata
 
     problems = []
-    for package in PACKAGES:
+    for name in (*MODULES, *EXTRA_OF):
+        package = PACKAGE.get(name, name)
         try:
             facts[package] = metadata.version(package)
-            module = importlib.import_module(package)
+            module = importlib.import_module(name)
             if package == "torch" and float((module.ones(2, 3) @ module.ones(3, 2)).sum()) != 12:
                 raise ValueError("computes wrong sums")
         except metadata.PackageNotFoundError:
-            problems.append(f"{package} is not installed: make setup")
+            if name in EXTRA_OF:
+                facts[package] = advise_extra(name)
+            else:
+                problems.append(f"{package} is not installed: {AGAIN}")
         except Exception as error:  # libraries that do not fit each other fail in many ways
             problems.append(
-                f"{package} does not work ({type(error).__name__}: {' '.join(str(error).split())[:80]}): make setup"
+                f"{package} does not work ({type(error).__name__}: {' '.join(str(error).split())[:80]}): {AGAIN}"
             )
     return problems
 
@@ -99,7 +112,7 @@ def _check_weights(facts: dict[str, Any]) -> list[str]:
         if not file.is_file():
             problems.append(f"weights {name} are missing: install spineseg again")
         elif sha256_file(file) != digest:
-            problems.append(f"weights {name} are not those that were shipped: install spineseg again")
+            problems.append(f"weights {name} are not those that were shipped: {AGAIN}")
     for name, method in OWN_METHODS.items():
         facts[f"{name} weights"] = [f"{file} {digest[:12]}" for file, digest in method.hash_weights().items()]
     return problems
@@ -145,11 +158,9 @@ def _try_methods(facts: dict[str, Any]) -> list[str]:
                 first, second = load_mask(mask)[0], load_mask(truth)[0]
                 dice = compute_dice(first.data >= 0.5, second.data >= 0.5)
             except Exception as error:  # whatever is broken, the others are still tried
-                problems.append(
-                    f"{name} does not run on a synthetic image ({type(error).__name__}: {error}): make setup"
-                )
+                problems.append(f"{name} does not run on a synthetic image ({type(error).__name__}: {error}): {AGAIN}")
                 continue
             facts[name] = f"Dice {dice:.3f} on a synthetic image, {time.perf_counter() - start:.1f} s"
             if not dice >= LEAST_DICE:
-                problems.append(f"{name} has Dice {dice:.3f} on a synthetic image, expected {LEAST_DICE}: make setup")
+                problems.append(f"{name} has Dice {dice:.3f} on a synthetic image, expected {LEAST_DICE}: {AGAIN}")
     return problems

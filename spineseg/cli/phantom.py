@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--subjects", "-subjects", type=int, default=8, metavar="N", help="number of people [8]")
     parser.add_argument("--seed", "-seed", type=int, default=1, metavar="S", help="same seed, same bytes [1]")
     parser.add_argument(
-        "--contrasts", "-contrasts", nargs="+", metavar="C", help="some of T1w T2w T2star dwi [all four]"
+        "--contrasts", "-contrasts", nargs="+", metavar="C", help="some of T1w T2w T2star dwi bold [the first four]"
     )
     parser.add_argument(
         "--hard",

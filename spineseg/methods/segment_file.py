@@ -17,8 +17,8 @@ from spineseg.methods.protocol import ImageInput, Method
 from spineseg.provenance import PeakMemory
 from spineseg.segmentation import Segmentation
 from spineseg.studyfolder.sidecars import Sidecar, write_sidecar
-from spineseg.volume import load_image, load_mask, save_volume
-from spineseg.writing import all_or_none, file_stem, write_text
+from spineseg.volume import load_image, load_mask
+from spineseg.writing import all_or_none, file_stem
 
 if TYPE_CHECKING:
     from spineseg.progress import Progress
@@ -97,7 +97,7 @@ def segment_file(task: ImageTask, method: Method, progress: Progress) -> ImageRe
     result = method.segment(image, progress)
     progress.stage("writing")
     with all_or_none(sidecar_path(task.output)):
-        files, mask_sha256 = _write_result(task, result, image)
+        files, mask_sha256 = result.write(task.output, image.grid, file_stem(task.image), soft=task.soft)
         progress.end_image(result.status)
         sidecar = describe_result(task, method, result.status, (*image.grid.notes, *result.notes))
         sidecar = replace(
@@ -178,20 +178,3 @@ def _slice_uncertainty(result: Segmentation) -> tuple[float | None, ...] | None:
         return None
     # three digits: more would differ between processors
     return tuple(None if np.isnan(x) else round(float(x), 3) for x in result.uncertainty)
-
-
-def _write_result(task: ImageTask, result: Segmentation, image: ImageInput) -> tuple[tuple[Path, ...], str]:
-    """Write the mask (or probabilities) and the by-products; return the files, and the mask's SHA-256."""
-    if task.soft:
-        mask_sha256 = save_volume(task.output, result.cord_prob.clip(0, 1), image.grid, np.float32)
-    else:
-        mask_sha256 = save_volume(task.output, result.cord_mask, image.grid, np.uint8)
-    files = [task.output]
-    for ending, content in result.extra.items():
-        path = task.output.with_name(file_stem(task.image) + ending)
-        if isinstance(content, np.ndarray):
-            save_volume(path, content, image.grid, np.uint8 if content.dtype == bool else content.dtype.type)
-        else:
-            write_text(path, content)
-        files.append(path)
-    return tuple(files), mask_sha256

@@ -45,7 +45,17 @@ PROTOCOLS = {
     "T2w": Protocol("T2w", "PSR", (1.2, 0.8, 0.8), (56.0, 88.0, 108.0), 0, False),
     "T2star": Protocol("T2star", "LAS", (0.5, 0.5, 5.0), (100.0, 106.0, 55.0), 2, True),
     "dwi": Protocol("dwi", "LPS", (0.9, 0.9, 5.0), (80.0, 74.0, 55.0), 2, True),
+    # Echo-planar means as studies of the cord's function acquire them; not part of the demo.
+    "bold": Protocol("bold", "LAS", (1.0, 1.0, 4.0), (112.0, 112.0, 88.0), 2, True),
 }
+
+# Mid thorax to sacrum, sagittal; STIR is stored as T2w, for that is what its suffix says.
+LOWER_PROTOCOLS = {
+    "T1w": Protocol("T1w", "PSR", (1.0, 1.0, 1.0), (48.0, 96.0, 370.0), 0, False),
+    "T2w": Protocol("T2w", "PSR", (1.0, 1.0, 1.0), (48.0, 96.0, 370.0), 0, False),
+    "STIR": Protocol("T2w", "PSR", (1.0, 1.0, 1.0), (48.0, 96.0, 370.0), 0, False),
+}
+LOWER_S_MM = -440.0  # middle of that field of view: T12 and L1
 
 
 @dataclass(frozen=True)

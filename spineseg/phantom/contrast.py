@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +38,16 @@ _INTENSITY = {
         "GREY_MATTER": 0.7, "ROOT": 0.6, "GANGLION": 0.65, "AIRWAY": 0.01, "MUCOSA": 0.35, "VESSEL": 0.05,
         "GLAND": 0.5, "BRAINSTEM": 0.65, "BRAIN_GREY": 0.8, "BRAIN_WHITE": 0.65, "LUNG": 0.02, "LESION": 0.8,
     },
+    # fat is saturated, long echo time: next to the fluid little is bright
+    "bold": {
+        "AIR": 0.01, "SKIN": 0.1, "FAT": 0.05, "MUSCLE": 0.22, "MARROW": 0.05, "CORTICAL_BONE": 0.03, "DISC": 0.18,
+        "ANNULUS": 0.1, "LIGAMENT": 0.08, "EPIDURAL": 0.2, "DURA": 0.3, "CSF": 1.0, "WHITE_MATTER": 0.47,
+        "GREY_MATTER": 0.55, "ROOT": 0.5, "GANGLION": 0.4, "AIRWAY": 0.01, "MUCOSA": 0.25, "VESSEL": 0.35,
+        "GLAND": 0.35, "BRAINSTEM": 0.5, "BRAIN_GREY": 0.6, "BRAIN_WHITE": 0.5, "LUNG": 0.02, "LESION": 0.6,
+    },
 }  # fmt: skip
+_INTENSITY["STIR"] = _INTENSITY["T2w"] | {"FAT": 0.04, "MARROW": 0.1, "EPIDURAL": 0.12, "SKIN": 0.1}
+_EPI_FLUID = (0.68, 1.15)  # brightness of the fluid in echo-planar means, cord 0.47: echo time and flow differ
 # Diffusivity along and across the cord, 1e-3 mm²/s (cord: about 1.8 and 0.35 in vivo). Free water has 2.9 at 37 °C;
 # pulsation takes more signal from the fluid, which is black in trace images.
 _DIFFUSIVITY = {
@@ -54,6 +64,7 @@ _TISSUE_SPREAD = 0.07  # between people and scanners, standard deviation of the 
 # Cord signal to noise, part of k-space that is kept, ghost amplitude.
 _QUALITY = {
     "T1w": (17.0, 0.92, 0.012), "T2w": (22.0, 0.90, 0.015), "T2star": (19.0, 0.94, 0.020), "dwi": (12.0, 0.80, 0.030),
+    "bold": (35.0, 0.78, 0.050), "STIR": (16.0, 0.88, 0.015),
 }  # fmt: skip
 LOW_SNR_FACTOR = 0.28  # hard subjects with low signal to noise
 _DISPLAY_SCALE = 600.0  # integer units of intensity 1: noise then spans tens of units, as on scanners
@@ -124,10 +135,11 @@ def draw_contrast(rng: np.random.Generator, suffix: str, hard: str = "none") -> 
     ----------
     rng : np.random.Generator
         Source of chance.
-    suffix : {"T1w", "T2w", "T2star", "dwi"}
+    suffix : {"T1w", "T2w", "T2star", "dwi", "bold", "STIR"}
         Contrast.
     hard : str, default "none"
-        A name of `spineseg.phantom.dataset.HARD_CASES`; `csf_loss`, `low_snr` and `touching` act here.
+        A name of `spineseg.phantom.dataset.HARD_CASES` or `LOWER_CASES`; `degenerated`, `csf_loss`, `low_snr` and
+        `touching` act here.
 
     Returns
     -------
@@ -139,6 +151,10 @@ def draw_contrast(rng: np.random.Generator, suffix: str, hard: str = "none") -> 
     if hard == "touching" and suffix == "T1w":  # wall and fat as bright as the cord they touch
         level = intensity[Tissue.WHITE_MATTER]
         intensity[[Tissue.DURA, Tissue.EPIDURAL, Tissue.LIGAMENT]] = level * rng.uniform(0.9, 1.15, 3)
+    if suffix == "bold":
+        intensity[Tissue.CSF] = rng.uniform(*_EPI_FLUID)
+    if hard == "degenerated":  # dry discs
+        intensity[Tissue.DISC] = intensity[Tissue.ANNULUS] * rng.uniform(0.9, 1.4)
     volumes = intensity[:, None]
     if suffix == "dwi":
         volumes = volumes * _attenuation()
@@ -174,7 +190,13 @@ def property_table(contrast: ContrastParams) -> np.ndarray:
     return np.column_stack([contrast.intensity, texture, fluid, cord]).astype(np.float32)
 
 
-def render(sample: Sample, contrast: ContrastParams, thick_axis: int | None, rng: np.random.Generator) -> np.ndarray:
+def render(
+    sample: Sample,
+    contrast: ContrastParams,
+    thick_axis: int | None,
+    rng: np.random.Generator,
+    fading: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> np.ndarray:
     """Make the image of a sampled person.
 
     Parameters
@@ -187,6 +209,8 @@ def render(sample: Sample, contrast: ContrastParams, thick_axis: int | None, rng
         Slice axis of a 2-D acquisition; None for 3-D.
     rng : np.random.Generator
         For noise and ghosts.
+    fading : callable, optional
+        From the part of each voxel that is fluid, (n,), to a factor of its brightness: what the field does to it.
 
     Returns
     -------
@@ -203,6 +227,8 @@ def render(sample: Sample, contrast: ContrastParams, thick_axis: int | None, rng
     if contrast.csf_loss is not None:
         image += (fluid * _loss_weight(sample, contrast.csf_loss))[:, None] * (cord_level - csf_level)
     image *= _shading(sample, contrast.bias)[:, None]
+    if fading is not None:
+        image *= fading(fluid)[:, None].astype(np.float32)
     image = image.reshape(*sample.shape, n_volumes)
     sigma = float(cord_level[0]) / contrast.snr
     for volume in range(n_volumes):

@@ -25,6 +25,7 @@ _PITCH_MM = np.concatenate([[17, 17, 17, 17, 18], np.linspace(19, 27, 12), np.fu
 DISC_S_MM = -42.0 - np.concatenate([[0.0], np.cumsum(_PITCH_MM)])
 LEVEL_S_MM = {"C1": -9.0, "C2": -30.0, "C3": -50.5, "C4": -67.5, "C5": -84.5, "C6": -101.5, "C7": -119.0}
 CONUS_S_MM = -430.0  # tip of the cord, at L1
+SACRUM_Z_MM, SACRUM_BEND = -570.0, 0.012  # below L5/S1 the spine turns backwards: 40 degrees at S2
 
 # s, AP diameter, RL diameter. C2, C4, C7: Sherman 1990 (66 MR studies). Others: interpolation, thoracic 40 mm²
 # and lumbar enlargement 55-60 mm² (metrics.md section 6). Above 0: medulla, pons, midbrain.
@@ -202,6 +203,9 @@ def _curve(params: AnatomyParams, z: np.ndarray) -> tuple[np.ndarray, ...]:
     x = params.sway_mm * np.sin(phase_x)
     slope_y = -params.lordosis_mm * ky * np.sin(phase_y) + params.tilt
     slope_x = params.sway_mm * kx * np.cos(phase_x)
+    below = np.maximum(SACRUM_Z_MM - z, 0)
+    y -= np.float32(0.5 * SACRUM_BEND) * below * below
+    slope_y += np.float32(SACRUM_BEND) * below
     return x, y, slope_x, slope_y
 
 

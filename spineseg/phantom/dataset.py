@@ -11,15 +11,28 @@ import numpy as np
 
 from spineseg.bids import datatype_of, derivative_path, format_stem, image_folder
 from spineseg.errors import InputError
-from spineseg.phantom.acquisition import PROTOCOLS, TARGET_S_MM, Acquisition, draw_acquisition, draw_pose
-from spineseg.phantom.anatomy import AnatomyParams, draw, draw_compression
+from spineseg.phantom.acquisition import (
+    LOWER_PROTOCOLS,
+    LOWER_S_MM,
+    PROTOCOLS,
+    TARGET_S_MM,
+    Acquisition,
+    Protocol,
+    draw_acquisition,
+    draw_pose,
+)
+from spineseg.phantom.anatomy import AnatomyParams, Compression, curve_mm, draw, draw_compression
 from spineseg.phantom.contrast import bvec_lines, draw_contrast, property_table, render
-from spineseg.phantom.sampling import sample_grid
+from spineseg.phantom.course import DISC_S_MM
+from spineseg.phantom.epi import EpiParams, bend, draw_epi, fade
+from spineseg.phantom.sampling import sample_grid, voxel_points
 from spineseg.version import find_version
 from spineseg.writing import compress, write_bytes, write_json, write_text
 
 HARD_CASES = ("csf_loss", "low_snr", "touching", "short_fov", "compressed")
-SUFFIXES = tuple(PROTOCOLS)
+LOWER_CASES = ("none", "degenerated", "stenosis", "fracture", "eight_bits")
+SUFFIXES = ("T1w", "T2w", "T2star", "dwi")  # of the demo; "bold" is made where asked for
+_STREAMS = (*PROTOCOLS, "STIR")
 # Streams of chance of one person, so that asking for fewer contrasts or people changes no other image.
 _PERSON, _SESSION, _IMAGE = 0, 1, 2
 
@@ -69,7 +82,8 @@ def draw_person(seed: int, index: int, hard: str = "none") -> AnatomyParams:
     index : int
         0-based; the person does not depend on how many people the dataset has.
     hard : str, default "none"
-        A name of `HARD_CASES`; `touching` and `compressed` act here.
+        A name of `HARD_CASES` or `LOWER_CASES`, or `half_size`; `touching`, `compressed`, `stenosis`, `fracture` and
+        `half_size` act here.
 
     Returns
     -------
@@ -82,6 +96,14 @@ def draw_person(seed: int, index: int, hard: str = "none") -> AnatomyParams:
     if hard == "touching":  # moves the sac by more than the film of fluid behind or beside the cord
         side = rng.choice([-1.0, 1.0])
         return replace(params, sac_shift_mm=(side * rng.uniform(1.5, 3.0), rng.choice([-1.0, 1.0]) * 2.4))
+    if hard == "half_size":  # half as wide and half as deep: a child's, or an atrophied one
+        return replace(params, cord_ap=0.5 * params.cord_ap, cord_rl=0.5 * params.cord_rl, sac=0.75 * params.sac)
+    if hard == "stenosis":  # discs L1/2 to L4/5 bulge
+        bulges = [Compression(float(s), 5.0, float(rng.uniform(0.2, 0.55))) for s in DISC_S_MM[-5:-1]]
+        return replace(params, compressions=tuple(bulges), bone=params.bone * 1.1)
+    if hard == "fracture":  # a vertebra of the lower chest pushed back against the cord
+        place = float(rng.choice((DISC_S_MM[11:16] + DISC_S_MM[12:17]) / 2))
+        return replace(params, compressions=(Compression(place, 10.0, float(rng.uniform(0.25, 0.5))),))
     return params
 
 
@@ -94,7 +116,7 @@ def make_image(
     ----------
     seed, index : int
         Dataset's seed and the person's 0-based index.
-    suffix : {"T1w", "T2w", "T2star", "dwi"}
+    suffix : {"T1w", "T2w", "T2star", "dwi", "bold"}
         Contrast.
     session : int, default 1
         Another session shows the same person, lying otherwise, with other noise.
@@ -107,19 +129,58 @@ def make_image(
     -------
     SyntheticImage
     """
+    return _make_image(seed, index, suffix, PROTOCOLS[suffix], session, hard, target_s_mm)
+
+
+def make_lower_image(seed: int, index: int, kind: str, *, hard: str = "none") -> SyntheticImage:
+    """Acquire one image of the lower spine, mid thorax to sacrum.
+
+    Parameters
+    ----------
+    kind : {"T1w", "T2w", "STIR"}
+    hard : str, default "none"
+        A name of `LOWER_CASES`; of `eight_bits` the image has 256 levels, the brightest thousandth clipped.
+    """
+    image = _make_image(seed, index, kind, LOWER_PROTOCOLS[kind], 1, hard, LOWER_S_MM)
+    if hard != "eight_bits":
+        return image
+    levels = np.clip(image.data * (255 / np.percentile(image.data, 99.9)), 0, 255)
+    return replace(image, data=np.rint(levels).astype(np.int16))
+
+
+def _make_image(
+    seed: int, index: int, kind: str, protocol: Protocol, session: int, hard: str, target_s_mm: float
+) -> SyntheticImage:
+    """Acquire one image by a protocol."""
     person = draw_person(seed, index, hard)
     pose = draw_pose(np.random.default_rng([seed, index, _SESSION, session]))
-    rng = np.random.default_rng([seed, index, _IMAGE, session, SUFFIXES.index(suffix)])
+    rng = np.random.default_rng([seed, index, _IMAGE, session, _STREAMS.index(kind)])
     # How tissues look belongs to person and contrast: two sessions differ in noise, pose and shading only.
-    look = np.random.default_rng([seed, index, _IMAGE, 0, SUFFIXES.index(suffix)])
-    contrast = draw_contrast(look, suffix, hard)
-    acquisition = draw_acquisition(
-        rng, person, PROTOCOLS[suffix], pose, short=hard == "short_fov", target_s_mm=target_s_mm
-    )
-    sample = sample_grid(person, acquisition.shape, acquisition.pose @ acquisition.affine, property_table(contrast))
-    data = render(sample, contrast, acquisition.thick_axis, rng)
+    look = np.random.default_rng([seed, index, _IMAGE, 0, _STREAMS.index(kind)])
+    contrast = draw_contrast(look, kind, hard)
+    acquisition = draw_acquisition(rng, person, protocol, pose, short=hard == "short_fov", target_s_mm=target_s_mm)
+    to_person = acquisition.pose @ acquisition.affine
+    table = property_table(contrast)
+    if kind == "bold":
+        epi = _draw_field(rng, person, acquisition.shape[2], to_person)
+        sample = sample_grid(person, acquisition.shape, to_person, table, lambda points: bend(epi, points))
+        points = voxel_points(acquisition.shape, to_person)
+        data = render(sample, contrast, acquisition.thick_axis, rng, lambda fluid: fade(epi, sample, points, fluid))
+    else:
+        sample = sample_grid(person, acquisition.shape, to_person, table)
+        data = render(sample, contrast, acquisition.thick_axis, rng)
     fraction = sample.means[:, -1].reshape(acquisition.shape)
-    return SyntheticImage(data if suffix == "dwi" else data[..., 0], fraction, acquisition)
+    return SyntheticImage(data if kind == "dwi" else data[..., 0], fraction, acquisition)
+
+
+def _draw_field(rng: np.random.Generator, person: AnatomyParams, n_slices: int, to_person: np.ndarray) -> EpiParams:
+    """Draw the field of an echo-planar acquisition of a person, whose third axis is that of the slices."""
+    to_voxel = np.linalg.inv(to_person)
+    height = to_person[2, 3] + to_person[2, 2] * np.array([-2.0, n_slices + 1.0])
+    curve = curve_mm(person, np.linspace(height.min() - 30, height.max() + 30, 200))
+    along = curve @ to_voxel[1:3, :3].T + to_voxel[1:3, 3]
+    order = np.argsort(along[:, 1])
+    return draw_epi(rng, np.interp(np.arange(n_slices), along[order, 1], along[order, 0]), to_voxel)
 
 
 def write_dataset(
@@ -143,7 +204,7 @@ def write_dataset(
     seed : int
         The same seed gives the same bytes for each person, whatever the number of people.
     contrasts : sequence of str
-        Suffixes from T1w, T2w, T2star, dwi.
+        Suffixes from T1w, T2w, T2star, dwi, bold.
     hard : {"some", "none"}
         Whether every second person is made hard, see `hard_case`.
     rescan : bool, default False
@@ -164,7 +225,7 @@ def write_dataset(
     folder = Path(folder)
     unknown = [name for name in contrasts if name not in PROTOCOLS]
     if unknown:
-        raise InputError(f"contrast {unknown[0]!r} is not known; choose from {', '.join(SUFFIXES)}")
+        raise InputError(f"contrast {unknown[0]!r} is not known; choose from {', '.join(PROTOCOLS)}")
     if n_subjects < 1:
         raise InputError(f"number of subjects must be at least 1, got {n_subjects}")
     _write_descriptions(folder, seed, rescan)

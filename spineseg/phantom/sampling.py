@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +51,13 @@ class Sample:
     coarse: np.ndarray
 
 
-def sample_grid(params: AnatomyParams, shape: tuple[int, int, int], affine: np.ndarray, table: np.ndarray) -> Sample:
+def sample_grid(
+    params: AnatomyParams,
+    shape: tuple[int, int, int],
+    affine: np.ndarray,
+    table: np.ndarray,
+    bend: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Sample:
     """Average properties of tissues over the voxels of a grid.
 
     Parameters
@@ -63,6 +70,8 @@ def sample_grid(params: AnatomyParams, shape: tuple[int, int, int], affine: np.n
         Voxel index to the person's world, mm.
     table : (n_tissues, c) ndarray of float32
         c properties of each tissue: intensities, indicators.
+    bend : callable, optional
+        From points (n, 3), mm, of the picture to those of the body that are seen there; by default the same.
 
     Returns
     -------
@@ -70,13 +79,14 @@ def sample_grid(params: AnatomyParams, shape: tuple[int, int, int], affine: np.n
         Partial volume is resolved to `SUBVOXEL_MM` in and near the dural sac, to quarters of a voxel at the
         borders of other tissues.
     """
+    see = bend or (lambda points: points)
     points = voxel_points(shape, affine)
     n = len(points)
     u, v, s = (np.empty(n, dtype=np.float32) for _ in range(3))
     labels = np.empty(n, dtype=np.uint8)
     for start in range(0, n, BLOCK):
         block = slice(start, start + BLOCK)
-        u[block], v[block], s[block] = to_cord_frame(params, points[block])
+        u[block], v[block], s[block] = to_cord_frame(params, see(points[block]))
         labels[block] = label_frame(params, u[block], v[block], s[block])
     means = table[labels]
     zooms = np.linalg.norm(affine[:3, :3], axis=0)
@@ -84,8 +94,8 @@ def sample_grid(params: AnatomyParams, shape: tuple[int, int, int], affine: np.n
     border = _at_border(labels.reshape(shape)).ravel()
     border[near] = False
     coarse_offsets = _COARSE_OFFSETS @ affine[:3, :3].T.astype(np.float32)
-    _refine(means, np.flatnonzero(border), params, points, coarse_offsets, table)
-    _refine(means, near, params, points, _fine_offsets(affine, zooms), table)
+    _refine(means, np.flatnonzero(border), params, points, coarse_offsets, table, see)
+    _refine(means, near, params, points, _fine_offsets(affine, zooms), table, see)
     return Sample(shape, means, u, v, s, fine_texture(params, points), coarse_texture(params, points))
 
 
@@ -126,14 +136,14 @@ def _fine_offsets(affine: np.ndarray, zooms: np.ndarray) -> np.ndarray:
     return (inside @ affine[:3, :3].T).astype(np.float32)
 
 
-def _refine(means, voxels: np.ndarray, params: AnatomyParams, points, offsets: np.ndarray, table) -> None:
+def _refine(means, voxels: np.ndarray, params: AnatomyParams, points, offsets: np.ndarray, table, see) -> None:
     """Replace the means of some voxels by averages over offsets (m, 3) inside each voxel."""
     for start in range(0, voxels.size, BLOCK):
         chosen = voxels[start : start + BLOCK]
         total = np.zeros((chosen.size, table.shape[1]), dtype=np.float32)
         centres = points[chosen]
         for offset in offsets:
-            total += table[label_points(params, centres + offset)]
+            total += table[label_points(params, see(centres + offset))]
         means[chosen] = total / len(offsets)
 
 

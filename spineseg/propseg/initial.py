@@ -41,6 +41,9 @@ STRETCHES = (1.0, 1.3, 1.6)
 """Width over depth of the ellipses that are tried: thoracic, lumbar and cervical cord; the original's Hough search
 stretches likewise. The depth is twice the radius."""
 
+RIM_CORE, RIM_SHARES, RIM_OUTSIDE = (0.1, 0.25), (0.6, 0.75), 1.25
+"""Shares of the radius where the core, the rim inside the edge's blur, and what lies outside are measured."""
+
 RAY_STEP_MM = 1.0
 """Distance of two samples on a ray, as in the original: about one voxel."""
 
@@ -59,6 +62,10 @@ class InitialTube:
     closure: float = 0.0
     offset_mm: float = 0.0  # mm: mean distance of the tube's centre from the centerline
     start: int = -1  # slice: where the tube was placed; -1 without a tube
+    area_mm2: float = 0.0  # mean area of its rings
+    # share of the edge's contrast by which the rim of what it encloses lies beyond the core, away from what is outside,
+    # on the fifth of the surface where it does most: 0 in a cord, high where the core is cord and the rim fluid
+    rim: float = 0.0
 
 
 def place_initial_tube(scene: Scene, starts: NDArray[np.intp]) -> InitialTube:
@@ -70,17 +77,19 @@ def place_initial_tube(scene: Scene, starts: NDArray[np.intp]) -> InitialTube:
     ----------
     starts : (n,) ndarray of int; slices of the course, best first
     """
-    first = _try_starts(scene, starts[:1])
+    first = try_starts(scene, starts[:1])[0]
     if first.tube is not None or len(starts) == 1:
         return first
-    others = _try_starts(scene, starts[1:])
-    if others.tube is not None:
-        return others
-    return InitialTube(None, max(first.contrast, others.contrast), max(first.support, others.support))
+    others = try_starts(scene, starts[1:])
+    for other in others:
+        if other.tube is not None:
+            return other
+    tried = [first, *others]
+    return InitialTube(None, max(one.contrast for one in tried), max(one.support for one in tried))
 
 
-def _try_starts(scene: Scene, starts: NDArray[np.intp]) -> InitialTube:
-    """Deform the tubes of all starts together; see `place_initial_tube`."""
+def try_starts(scene: Scene, starts: NDArray[np.intp]) -> list[InitialTube]:
+    """Deform the tubes of all starts together and return the best of each; see `place_initial_tube`."""
     params, n_shapes = scene.params, len(STRETCHES)
     slices, template, groups = _stack_ellipses(scene, starts)
     rings, edges = deform_bands(
@@ -104,20 +113,43 @@ def _try_starts(scene: Scene, starts: NDArray[np.intp]) -> InitialTube:
     spread = np.repeat(spread.reshape(-1, n_shapes).max(axis=1), n_shapes)  # a quiet spot in noise is no cord
     good = (support >= MIN_SUPPORT) & (contrast > params.min_contrast) & (flux > MIN_FLUX * spread)
     good &= (area >= MIN_AREA_MM2) & (area < 1.2 * params.max_area_mm2)
-    if not good.any():
-        return InitialTube(None, float(contrast.max()), float(support.max()))
-    start = int(np.flatnonzero(good)[0]) // n_shapes  # the shapes of one start are consecutive groups
-    shapes = np.arange(start * n_shapes, (start + 1) * n_shapes)
-    chosen = int(shapes[np.where(good, flux, -np.inf)[shapes].argmax()])
-    own = groups == chosen
-    return InitialTube(
-        Tube(slices[own], centers[own], radii[own]),
-        float(contrast[chosen]),
-        float(support[chosen]),
-        float(np.percentile(rise[own], 100 * (1 - CLOSED_SHARE))),
-        float(np.linalg.norm(centers[own] - scene.course.at(slices[own]), axis=1).mean()),
-        int(starts[start]),
-    )
+    found = []
+    for n, start in enumerate(starts):  # the shapes of one start are consecutive groups
+        shapes = np.arange(n * n_shapes, (n + 1) * n_shapes)
+        if not good[shapes].any():
+            found.append(InitialTube(None, float(contrast[shapes].max()), float(support[shapes].max())))
+            continue
+        chosen = int(shapes[np.where(good, flux, -np.inf)[shapes].argmax()])
+        own = groups == chosen
+        tube = Tube(slices[own], centers[own], radii[own])
+        found.append(
+            InitialTube(
+                tube,
+                float(contrast[chosen]),
+                float(support[chosen]),
+                float(np.percentile(rise[own], 100 * (1 - CLOSED_SHARE))),
+                float(np.linalg.norm(tube.centers - scene.course.at(tube.slices), axis=1).mean()),
+                int(start),
+                float(area[chosen]),
+                measure_rim(scene, tube),
+            )
+        )
+    return found
+
+
+def measure_rim(scene: Scene, tube: Tube) -> float:
+    """Measure how far the rim of what a tube encloses lies beyond its core; see `InitialTube.rim`."""
+    rings, centers = tube.vertices(), tube.centers[:, None]
+
+    def level(share: float) -> Floats:
+        return (
+            scene.sign(tube.slices)[:, None] * scene.image.sample(tube.slices, centers + share * (rings - centers))[0]
+        )
+
+    core = np.median(np.stack([level(share) for share in RIM_CORE]), axis=(0, 2))[:, None]
+    step = np.maximum(np.median(level(RIM_OUTSIDE), axis=1)[:, None] - core, 1.0)
+    rim = np.mean([level(share) for share in RIM_SHARES], axis=0)
+    return float(np.percentile(((core - rim) / step).mean(axis=0), 100 * CLOSED_SHARE))
 
 
 def _stack_ellipses(scene: Scene, starts: NDArray[np.intp]) -> tuple[NDArray[np.intp], Floats, NDArray[np.intp]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from spineseg.propseg.initial import InitialTube, place_initial_tube
+from spineseg.propseg.initial import InitialTube, place_initial_tube, try_starts
 from spineseg.propseg.propagate import Propagation, propagate
 from spineseg.propseg.surface import find_runs, join_tubes
 
@@ -26,6 +26,18 @@ MAX_OFFSET_MM = 1.5
 """Either polarity also finds the canal, half of the fluid or a vessel, whose centre is off the centerline; the cord's
 is within 1.2 mm in the real images."""
 
+LARGEST_CORD_MM2 = 106.0
+"""Three standard deviations above the mean of men at C5 (`spineseg.propseg.doubt`). The canal, bright in dark bone
+where the fluid is bright, has 120 to 260 mm²; what the search makes of it, 111 to 143 in echo-planar and MT images."""
+
+MAX_RIM = 0.4
+"""Where the tube is the canal or a part of it, cord lies in its middle and fluid at its rim, which then is brighter
+(T2w) by half of the edge's contrast and more; in cords of the other polarity the rim has 0.3 at most."""
+
+TURN_SHARE, LEAST_PLACES = 0.75, 2
+"""The contrast given is a strong prior: of the places along the cord that decide, three quarters must speak for the
+other polarity, and two at least. Where slices disagree, it is sought in the stretches that show no cord."""
+
 LEAST_LOST_MM = 12.0
 """A run of failed bands this long, two of them, may be of the other polarity; a shorter one is bridged well."""
 
@@ -34,7 +46,7 @@ STARTS_IN_RUN = 3
 
 
 def choose_polarity(scene: Scene, starts: NDArray[np.intp]) -> tuple[Scene, InitialTube, bool]:
-    """Place the initial tube the way the contrast says, and the other way where only that shows a closed edge.
+    """Place the initial tube the way the contrast says, and the other way where nearly all places show only that.
 
     Returns
     -------
@@ -44,15 +56,15 @@ def choose_polarity(scene: Scene, starts: NDArray[np.intp]) -> tuple[Scene, Init
     """
     other = _turn(scene)
     usual = place_initial_tube(scene, starts)
-    on_line = usual.tube is not None and usual.offset_mm <= MAX_OFFSET_MM
     # where the usual way shows a cord at once, the other way must show a better one in the same place
-    at_once = on_line and usual.start == starts[0]
-    turned = place_initial_tube(other, starts[:1] if at_once else starts)
-    if not _is_closed(turned):
+    if _is_on_line(usual) and usual.start == starts[0] and not _outdoes(try_starts(other, starts[:1])[0], usual):
         return scene, usual, False
-    if on_line and turned.closure <= TURN_FACTOR * max(usual.closure, MIN_CLOSURE):
+    pairs = list(zip(try_starts(other, starts), try_starts(scene, starts), strict=True))
+    found = [turned for turned, own in pairs if _outdoes(turned, own)]
+    against = sum(_is_on_line(own) and own.closure > 0 and not _outdoes(turned, own) for turned, own in pairs)
+    if len(found) < min(LEAST_PLACES, len(starts)) or len(found) < TURN_SHARE * (len(found) + against):
         return scene, usual, False
-    return other, turned, True
+    return other, found[0], True
 
 
 def _turn(scene: Scene) -> Scene:
@@ -60,10 +72,21 @@ def _turn(scene: Scene) -> Scene:
     return replace(scene, model=replace(scene.model, sign=-scene.model.sign))
 
 
-def _is_closed(initial: InitialTube) -> bool:
-    """Tell whether a tube of the other polarity has a closed edge on the centerline."""
-    found = initial.tube is not None and initial.closure > TURN_FACTOR * MIN_CLOSURE
-    return found and initial.offset_mm <= MAX_OFFSET_MM
+def _is_on_line(initial: InitialTube) -> bool:
+    """Tell whether there is a tube, on the centerline."""
+    return initial.tube is not None and initial.offset_mm <= MAX_OFFSET_MM
+
+
+def _is_cord(initial: InitialTube) -> bool:
+    """Tell whether a tube of the other polarity shows what only a cord can: neither the canal nor a part of it."""
+    closed = _is_on_line(initial) and initial.closure > TURN_FACTOR * MIN_CLOSURE
+    return closed and initial.area_mm2 <= LARGEST_CORD_MM2 and initial.rim <= MAX_RIM
+
+
+def _outdoes(turned: InitialTube, own: InitialTube) -> bool:
+    """Tell whether a tube of the other polarity is a cord and clearer than the one that the contrast expects."""
+    least = max(own.closure, MIN_CLOSURE) if _is_on_line(own) else MIN_CLOSURE
+    return _is_cord(turned) and turned.closure > TURN_FACTOR * least
 
 
 def propagate_both_polarities(scene: Scene, initial: InitialTube) -> tuple[Scene, Propagation]:
@@ -102,8 +125,8 @@ def _grow_turned(scene: Scene, slices: NDArray[np.intp]) -> Propagation | None:
     part = replace(course, slices=course.slices[inside], centers=course.centers[inside])
     other = replace(_turn(scene), course=part)
     order = np.argsort(np.abs(np.arange(len(slices)) - (len(slices) - 1) / 2), kind="stable")
-    initial = place_initial_tube(other, slices[order][:: max(1, len(slices) // STARTS_IN_RUN)])
-    return propagate(other, initial) if _is_closed(initial) else None
+    tried = try_starts(other, slices[order][:: max(1, len(slices) // STARTS_IN_RUN)])
+    return next((propagate(other, initial) for initial in tried if _is_cord(initial)), None)
 
 
 def _insert(grown: Propagation, part: Propagation) -> Propagation:

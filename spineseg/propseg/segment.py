@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -152,7 +152,9 @@ def _assemble(
         notes += fluid_notes
     status, missing = _describe_extent(cord_mask, line)
     notes += _note("bridged, with the shape of their neighbours", tuple(surface.tube.slices[surface.bridged].tolist()))
-    doubt = measure_uncertainty(surface, scene, line)
+    dropped = np.isin(surface.tube.slices, scene.image.dropped)
+    notes += _note("signal dropped out; outlined from their neighbours", tuple(surface.tube.slices[dropped].tolist()))
+    doubt = measure_uncertainty(replace(surface, bridged=surface.bridged | dropped), scene, line)
     status = "partial" if (doubt > GUESS).mean() > MAX_DOUBT else status
     notes += missing + _describe_doubts(surface.tube.slices[doubt > GUESS], line)
     uncertainty = np.full(volume.shape[2], np.nan, np.float32)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, pairwise
 
 from spineseg.measures import MEASURES, PlausibleLimits
 from spineseg.report.review import MethodResult, ReviewImage
 from spineseg.studyfolder.tables import AgreementRow
 
-FAILED, BAD, LOOK, NOTE = 4, 3, 2, 1
-"""Severities: there is no result; a result is wrong; a person should look; good to know."""
+FAILED, BAD, LOOK, NOTE, COMMON = 4, 3, 2, 1, 0
+"""Severities: there is no result; a result is wrong; a person should look; good to know; true of every such image."""
+
+DOUBTFUL = "doubtful"
+"""Said of a mask in place of "ok" where its worst warning is `BAD`."""
 
 DICE_FAILED = 0.70
 """Between two methods, below it at least one has failed (as HippUnfold's check of its masks)."""
@@ -26,8 +31,15 @@ COVERAGE_LOOK = 0.80
 PLAUSIBLE_SHARE = 0.90
 """Share of plausible slices below which the shape is worth a look; the conus and end slices miss it."""
 
-CSA_JUMP = 0.35
-"""Relative change of area from one slice to the next; the enlargements change by a few per cent per mm."""
+AREA_RATIO = 1.25
+"""Between the areas of neighbouring slices, or of two methods in one slice; the cord changes by a per cent per mm."""
+
+MEAN = re.compile(r"mean of \d+ volumes|mean of \d+ of \d+ volumes \(b > \d+ s/mm²\)")
+"""What is noted of a series that was averaged as it should be (`spineseg.series`)."""
+
+COMMON_SHARE, COMMON_IMAGES = 0.8, 3
+"""A note on so large a share of the images of a suffix, at least so many, says how such images are read, not what is
+wrong with one."""
 
 LARGEST_FRACTION = 0.99
 """Share of the mask in its largest piece, below which the rest is more than stray voxels."""
@@ -56,6 +68,7 @@ def find_flags(review: ReviewImage, limits: PlausibleLimits | None, problems: Se
     flags += [Flag(LOOK, "", text) for text in (review.contrast_doubt, review.exception) if text]
     flags += [flag for result in review.methods for flag in _method_flags(result, limits)]
     flags += [flag for pair in review.agreement for flag in _pair_flags(pair)]
+    flags += [flag for a, b in combinations(review.methods, 2) for flag in _area_difference(a, b)]
     if not review.methods:
         flags.append(Flag(FAILED, "", "no method has a result for this image"))
     return sorted(_join_equal(flags), key=lambda flag: -flag.severity)
@@ -69,11 +82,59 @@ def _join_equal(flags: list[Flag]) -> list[Flag]:
     return [Flag(severity, " and ".join(filter(None, names)), text) for (severity, text), names in methods.items()]
 
 
-def badness(flags: list[Flag]) -> float:
-    """Return a number that sorts images, the worst first: the worst flag decides, then their sum."""
+def badness(flags: Sequence[Flag]) -> float:
+    """Return a number that sorts images, the worst first: the worst flag decides, then the others but notes.
+
+    Examples
+    --------
+    >>> badness([Flag(LOOK, "", "in 2 pieces"), Flag(NOTE, "", "a note"), Flag(NOTE, "", "another")])
+    202.0
+    """
     if not flags:
         return 0.0
-    return 100.0 * max(flag.severity for flag in flags) + sum(flag.severity for flag in flags)
+    worst = max(flag.severity for flag in flags)
+    return 100.0 * worst + sum(flag.severity for flag in flags if flag.severity > NOTE)
+
+
+def find_common_notes(images: Iterable[tuple[str, Sequence[Flag]]]) -> set[tuple[str, str]]:
+    """Return what is noted of nearly every image of a kind: its suffix and the note without numbers.
+
+    Parameters
+    ----------
+    images : iterable of (suffix, flags)
+    """
+    n_images: Counter[str] = Counter()
+    n_notes: Counter[tuple[str, str]] = Counter()
+    for suffix, flags in images:
+        n_images[suffix] += 1
+        n_notes.update({(suffix, _without_numbers(flag.text)) for flag in flags if flag.severity == NOTE})
+    return {
+        note
+        for note, n in n_notes.items()
+        if n_images[note[0]] >= COMMON_IMAGES and n >= COMMON_SHARE * n_images[note[0]]
+    }
+
+
+def lower_common_notes(suffix: str, flags: Sequence[Flag], common: Collection[tuple[str, str]]) -> list[Flag]:
+    """Return an image's flags, those that are true of every such image as `COMMON` and last."""
+    lowered = [
+        replace(flag, severity=COMMON)
+        if flag.severity == NOTE and (MEAN.fullmatch(flag.text) or (suffix, _without_numbers(flag.text)) in common)
+        else flag
+        for flag in flags
+    ]
+    return sorted(lowered, key=lambda flag: -flag.severity)
+
+
+def _without_numbers(text: str) -> str:
+    """Return a note without its numbers, which differ from image to image."""
+    return re.sub(r"\d+([.]\d+)?", "#", text)
+
+
+def shown_status(name: str, status: str, flags: Sequence[Flag]) -> str:
+    """Return a mask's status as pages show it: "ok" does not stand beside a warning that it is probably wrong."""
+    is_bad = any(flag.severity == BAD and name in (flag.method.split(" and ")) for flag in flags)
+    return DOUBTFUL if status == "ok" and is_bad else status
 
 
 def _method_flags(result: MethodResult, limits: PlausibleLimits | None) -> list[Flag]:
@@ -142,10 +203,25 @@ def _area_flags(name: str, areas: Mapping[int, float], limits: PlausibleLimits |
         limit = f"{low:.0f}-{high:.0f} {MEASURES['csa_mean_mm2'].unit}"
         where = f"{_count(len(outside), 'slice')} with an area outside {limit} ({_slices(outside)})"
         flags.append(Flag(LOOK, name, where))
-    jumps = [b for a, b in pairwise(inner) if b == a + 1 and abs(math.log(areas[b] / areas[a])) > CSA_JUMP]
+    jumps = [b for a, b in pairwise(inner) if b == a + 1 and _is_far(areas[a], areas[b])]
     if jumps:
         flags.append(Flag(LOOK, name, f"{_count(len(jumps), 'jump')} of area between slices ({_slices(jumps)})"))
     return flags
+
+
+def _area_difference(a: MethodResult, b: MethodResult) -> list[Flag]:
+    """Return a warning where two methods that both call their mask ok see different areas."""
+    common = sorted(k for k, area in a.csa_mm2.items() if area > 0 and b.csa_mm2.get(k, 0) > 0)[1:-1]
+    far = [k for k in common if _is_far(a.csa_mm2[k], b.csa_mm2[k])]
+    if not far:
+        return []
+    words = f"areas of {a.name} and {b.name} differ by more than a quarter in {_count(len(far), 'slice')}"
+    return [Flag(LOOK, "", f"{words} ({_slices(far)})")]
+
+
+def _is_far(a: float, b: float) -> bool:
+    """Whether two areas differ by more than a quarter."""
+    return max(a, b) > AREA_RATIO * min(a, b)
 
 
 def _slices(slices: list[int]) -> str:

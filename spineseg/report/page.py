@@ -19,7 +19,16 @@ from spineseg.methods.registry import sort_methods
 from spineseg.report.changes import count_changes, list_changes
 from spineseg.report.decision_figure import CAPTION
 from spineseg.report.figures import FIGURES, draw_figures
-from spineseg.report.flags import BAD, LOOK, badness, find_flags
+from spineseg.report.flags import (
+    BAD,
+    LOOK,
+    NOTE,
+    badness,
+    find_common_notes,
+    find_flags,
+    lower_common_notes,
+    shown_status,
+)
 from spineseg.report.frames import StudyTables, contrasts_of, frame_tables
 from spineseg.report.palette import print_color_of
 from spineseg.report.qc import entry_name
@@ -162,9 +171,11 @@ def _counts(
 
 def describe_images(view: StudyView, reviews: Sequence[ReviewImage], qc: str) -> list[dict[str, Any]]:
     """Return one record per image for the page, the worst first."""
+    found = [find_flags(review, view.limits) for review in reviews]
+    common = find_common_notes((review.image.suffix, flags) for review, flags in zip(reviews, found, strict=True))
     images = []
-    for review in reviews:
-        flags, image = find_flags(review, view.limits), review.image
+    for review, own in zip(reviews, found, strict=True):
+        image, flags = review.image, lower_common_notes(review.image.suffix, own, common)
         name = entry_name(image.image_id)
         images.append(
             {
@@ -172,10 +183,11 @@ def describe_images(view: StudyView, reviews: Sequence[ReviewImage], qc: str) ->
                 "contrast": image.contrast,
                 "link": f"{qc}/index.html#{quote(name)}",
                 "preview": f"{qc}/images/{quote(name)}/preview.webp",
-                "flags": flags,
+                "flags": [flag for flag in flags if flag.severity >= NOTE],
                 "severity": max((flag.severity for flag in flags), default=0),
                 "badness": badness(flags),
                 "methods": {result.name: result for result in review.methods},
+                "status": {r.name: shown_status(r.name, r.status, flags) for r in review.methods},
                 "agreement": min((p.values["dice"] for p in review.agreement if "dice" in p.values), default=None),
             }
         )

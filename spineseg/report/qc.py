@@ -36,7 +36,7 @@ from spineseg.metrics.overlap import compute_overlap
 from spineseg.provenance import sha256_file
 from spineseg.reading import read_json
 from spineseg.report import palette, pictures
-from spineseg.report.flags import badness, find_flags
+from spineseg.report.flags import find_flags
 from spineseg.report.review import (
     MethodResult,
     ReviewImage,
@@ -51,7 +51,7 @@ from spineseg.version import find_version
 from spineseg.volume import NativeGrid, Volume, load_image
 from spineseg.writing import file_stem, write_json
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the entries; the index skips entries of another."""
 
 MASK_MEASURES = ("csa_mean_mm2", "predicted_dice", "dice")
@@ -116,8 +116,7 @@ def write_entry(
             for pair in review.agreement
         ],
         "picture": picture,
-        "flags": [{"severity": f.severity, "method": f.method, "text": f.text} for f in flags],
-        "badness": badness(flags),
+        "flags": [vars(flag) for flag in flags],
     }
     path = qc_dir / "entries" / f"{name}.json"
     write_json(path, entry)

@@ -18,6 +18,7 @@ from markupsafe import Markup
 from spineseg.measures import ADULTS, MEASURES, PlausibleLimits
 from spineseg.methods.registry import sort_methods
 from spineseg.report import palette
+from spineseg.report.flags import Flag, badness, find_common_notes, lower_common_notes, shown_status
 from spineseg.report.qc import MASK_MEASURES, PAIR_MEASURES, entry_name, read_entry
 from spineseg.report.review import StudyView
 from spineseg.studyfolder.images import read_images
@@ -173,6 +174,19 @@ def script_json(content: Any) -> Markup:
     return Markup(text.replace("\u2029", "\\u2029"))
 
 
+def _weigh_warnings(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the entries with what is wrong apart from what is true of every such image, and how bad that is."""
+    flags = [[Flag(**flag) for flag in entry["flags"]] for entry in entries]
+    common = find_common_notes((entry["suffix"], own) for entry, own in zip(entries, flags, strict=True))
+    weighed = []
+    for entry, own in zip(entries, flags, strict=True):
+        ordered = lower_common_notes(entry["suffix"], own, common)
+        methods = [m | {"shown": shown_status(m["name"], m["status"], own)} for m in entry["methods"]]
+        more = {"flags": [vars(flag) for flag in ordered], "badness": badness(ordered), "methods": methods}
+        weighed.append(entry | more)
+    return weighed
+
+
 def _style(name: str, number: int) -> dict[str, str]:
     """Return a layer's colour and line style."""
     return {"name": name, "color": palette.color_of(name, number), "dash": palette.dash_of(name, number)}
@@ -189,6 +203,7 @@ def _render_page(
 ) -> str:
     """Return the page's HTML."""
     environment = template_environment()
+    entries = _weigh_warnings(entries)
     entries = sorted(entries, key=lambda e: (-e["badness"], e["subject"], e["session"], e["file"], e["id"]))
     datasets = sorted({entry["dataset"] for entry in entries if entry["dataset"]})
     methods = sort_methods(m["name"] for entry in entries for m in entry["methods"])

@@ -66,10 +66,10 @@ class Pace:
         text = f"{self.done} of {self.total} images segmented"
         if self.seconds_left is None or not self.steps_left:
             return text
-        return f"{text}, {self.per_minute:.1f} a minute, about {_duration(self.seconds_left)} left"
+        return f"{text}, {self.per_minute:.1f} a minute, about {word_duration(self.seconds_left)} left"
 
 
-def _duration(seconds: float) -> str:
+def word_duration(seconds: float) -> str:
     """Return a duration in words: minutes, from two hours on hours."""
     return f"{seconds / 3600:.0f} h" if seconds >= 7200 else f"{max(1, seconds / 60):.0f} min"
 

@@ -76,6 +76,15 @@ class NativeGrid:
         i, j, k = (*self.shape, 1)[:3]
         return i, j, k
 
+    @property
+    def zooms(self) -> NDArray[np.float64]:
+        """Voxel size along each axis in canonical orientation, (3,), mm."""
+        sizes = np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
+        along = _to_canonical_transform(self.affine)[:, 0].astype(int)
+        turned = np.empty(3)
+        turned[along] = sizes
+        return turned
+
 
 def _to_canonical_transform(affine: NDArray) -> NDArray:
     """Return the nibabel orientation transform from the affine's axes to the canonical ones."""

@@ -53,7 +53,7 @@ function drawHeading() {
   $("facts").title = [e.path, e.command, `spineseg ${e.version}`].filter(Boolean).join("\n");
   $("methods").replaceChildren(...e.methods.map(drawCard), ...e.agreement.filter((pair) => typeof pair.dice === "number").map(drawPair));
   $("flags").replaceChildren(...e.flags.map((f) => make("li", { class: `sev${f.severity}` },
-    { 4: "✕ ", 3: "✕ ", 2: "⚠ ", 1: "• " }[f.severity], f.method ? `${f.method}: ` : "", f.text)));
+    { 4: "✕ ", 3: "✕ ", 2: "⚠ ", 1: "• ", 0: "" }[f.severity], f.method ? `${f.method}: ` : "", f.text)));
 }
 function drawPair(pair) {
   const numbers = [["Dice", "dice"], ["CSA difference", "csa_difference_mm2"]].filter(([, name]) => name in pair).map(([words, name]) => `${words} ${number(name, pair[name])}`);
@@ -63,7 +63,7 @@ function drawCard(m) {
   const numbers = data.shown.filter((name) => name in m.metrics).map((name) => `${data.measures[name].words} ${number(name, m.metrics[name])}`);
   if (m.seconds !== null) numbers.push(number("seconds", m.seconds));
   return make("div", { class: "card" }, swatch(m.name), make("b", {}, m.name),
-    make("span", { class: `status-${m.status}` }, `${GLYPH[m.status] || ""} ${m.status}`), make("span", { class: "numbers" }, numbers.join(" · ")));
+    make("span", { class: `status-${m.shown}` }, `${GLYPH[m.shown] || ""} ${m.shown}`), make("span", { class: "numbers" }, numbers.join(" · ")));
 }
 
 // ------------------------------------------------------------------ overlays

@@ -5,7 +5,7 @@ const words = new Map();              // entry -> what the search looks through
 
 const severity = (e) => e.flags.reduce((worst, f) => Math.max(worst, f.severity), 0);
 function wordsOf(e) {
-  if (!words.has(e)) words.set(e, [e.image_id, title(e), e.contrast, e.suffix, e.dataset, ...e.methods.map((m) => `${m.name} ${m.status}`), ...e.flags.map((f) => f.text)].join(" ").toLowerCase());
+  if (!words.has(e)) words.set(e, [e.image_id, title(e), e.contrast, e.suffix, e.dataset, ...e.methods.map((m) => `${m.name} ${m.shown}`), ...e.flags.map((f) => f.text)].join(" ").toLowerCase());
   return words.get(e);
 }
 const STATES = {
@@ -50,13 +50,13 @@ function drawRows() {
 }
 function reason(e) {                  // the worst that is known of an image
   const worst = e.flags[0];
-  return worst ? { kind: `sev${worst.severity}`, text: `${worst.method} ${worst.text}`.trim() } : { kind: "", text: "no warning" };
+  return worst && worst.severity ? { kind: `sev${worst.severity}`, text: `${worst.method} ${worst.text}`.trim() } : { kind: "", text: "no warning" };
 }
 function drawRow(e, position) {
   const row = make("div", { class: "row", role: "option", id: `row-${e.id}`, "aria-selected": String(e === state.entry),
     "aria-posinset": position + 1, "aria-setsize": shown.length, style: `top:${position * ROW}px` });
   const glyphs = make("span", { class: "glyphs" });
-  for (const m of e.methods) glyphs.append(make("span", { class: `status-${m.status}`, title: `${m.name}: ${m.status}`, role: "img", "aria-label": `${m.name} ${m.status}` }, GLYPH[m.status] || "?"));
+  for (const m of e.methods) glyphs.append(make("span", { class: `status-${m.shown}`, title: `${m.name}: ${m.shown}`, role: "img", "aria-label": `${m.name} ${m.shown}` }, GLYPH[m.shown] || "?"));
   for (const m of marksOf(e).filter((mark) => mark.mark)) {
     const text = `${m.method || "image"} ${m.mark} by ${m.rater}`;
     glyphs.append(make("span", { class: `mark-${m.mark}`, role: "img", title: text, "aria-label": text }, MARK_GLYPH[m.mark]));

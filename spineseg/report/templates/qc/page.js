@@ -3,7 +3,7 @@
 const data = JSON.parse(document.getElementById("qc-data").textContent);
 const $ = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
-const GLYPH = { ok: "●", partial: "◐", empty: "○", failed: "✕" };
+const GLYPH = { ok: "●", partial: "◐", doubtful: "▲", empty: "○", failed: "✕" };
 const AREA_UNIT = data.measures.csa_mean_mm2.unit;
 const REFERENCE = "reference";
 const ALL = "all methods";            // a mark may be about each of them

@@ -1,0 +1,29 @@
+"""Files for the examples in docstrings: a synthetic person in the folder in which they run."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+SHOWING_FILES = {"spineseg", "spineseg.library"}
+"""Modules whose examples name the files of a person."""
+
+
+@pytest.fixture(scope="session")
+def example_person(tmp_path_factory) -> Path:
+    """A folder with ``sub-01_T2star.nii.gz`` and its exact mask."""
+    from spineseg.phantom.dataset import write_dataset
+
+    root = tmp_path_factory.mktemp("example")
+    write_dataset(root / "bids", 1, 1, contrasts=("T2star",), hard="none")
+    for path in (root / "bids").rglob("sub-01_T2star*.nii.gz"):
+        shutil.copy(path, root)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _in_the_folder_of_the_example(request, monkeypatch) -> None:
+    if isinstance(request.node, pytest.DoctestItem) and request.node.dtest.globs["__name__"] in SHOWING_FILES:
+        monkeypatch.chdir(request.getfixturevalue("example_person"))

@@ -1,0 +1,251 @@
+"""``spineseg study ACTION``: a whole study by one command, from any folder."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from spineseg.study.configuration import StudyConfig
+    from spineseg.study.standing import MaskCount
+    from spineseg.studyfolder.layout import Stage, StudyFolder
+
+SUMMARY = """Run a study: first 'init', then 'pilot', then 'run'.
+
+The configuration is study.yaml in this folder unless -config names another. Results and logs lie in its folder."""
+
+ACTIONS = {
+    "init": "look at a dataset and write a commented configuration",
+    "plan": "say what a run will cost: images, jobs, time, memory, disk; nothing runs",
+    "pilot": "every method on the pilot's people, up to the decision and the pages",
+    "run": "everyone by the decided method: areas, pages, report; the pilot first where it is missing",
+    "status": "say how far the study is, and what to do next",
+    "report": "bring the pages and the report up to date, and say where they are",
+}
+"""What can be asked for."""
+
+DEFAULT = "study.yaml"
+"""The configuration's name, so that it need not be typed."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add one sub-command per action."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="{" + ",".join(ACTIONS) + "}")
+    for action, summary in ACTIONS.items():
+        sub = actions.add_parser(action, help=summary, description=summary)
+        if action == "init":
+            sub.add_argument("bids", type=Path, metavar="BIDS", help="folder of the dataset, with folders sub-*")
+            sub.add_argument("-o", type=Path, default=Path(DEFAULT), metavar="FILE", help=f"default {DEFAULT}")
+            sub.add_argument("-dataset", "--dataset", metavar="NAME", help="of the study; default: the folder's name")
+            text = "also copy a shipped profile, such as slurm, to profiles/ beside the configuration, to fill in"
+            sub.add_argument("-profile", "--profile", metavar="NAME", help=text)
+            continue
+        text = f"configuration; default {DEFAULT}"
+        sub.add_argument(
+            "-config", "--config", "--configfile", type=Path, default=Path(DEFAULT), metavar="FILE", help=text
+        )
+        if action == "status":
+            continue
+        sub.add_argument("-cores", "--cores", metavar="N", help="processors; default all, or as the profile says")
+        text = "how jobs run: slurm, or a folder with a profile.yaml (profiles/README.md)"
+        sub.add_argument("-profile", "--profile", default="", metavar="NAME", help=text)
+        if action in ("plan", "run"):
+            text = "every image by every method, not by the decided one alone"
+            sub.add_argument("-all-methods", "--all-methods", action="store_true", help=text)
+        if action == "plan":
+            sub.add_argument("-pilot", "--pilot", action="store_true", help="of the pilot alone")
+            continue
+        text = "a run was killed and none is going on: free its folder first"
+        sub.add_argument("-unlock", "--unlock", action="store_true", help=text)
+        sub.add_argument(
+            "-v", type=int, choices=(0, 1, 2), default=1, metavar="0|1|2", help="2: all of Snakemake's output"
+        )
+        text = "options for Snakemake, after --"
+        sub.add_argument("extra", nargs="*", metavar="-- OPTION", help=text)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what was asked for."""
+    if args.action == "init":
+        return _init(args)
+    config, folder = _open_study(args)
+    return {"status": _status, "plan": _plan}.get(args.action, _run)(args, config, folder)
+
+
+def _init(args: argparse.Namespace) -> int:
+    """Write a configuration."""
+    from spineseg.errors import InputError
+    from spineseg.study.draft import draft_configuration
+    from spineseg.study.workflow_files import copy_profile
+    from spineseg.writing import write_text
+
+    target = args.o / DEFAULT if args.o.is_dir() else args.o
+    if target.exists():
+        raise InputError(f"{target}: exists already; edit it, or name another file by -o")
+    beside = target.parent.resolve()
+    bids = args.bids.resolve()
+    # inside the study's folder a relative path, so that the two can move together
+    shown = bids.relative_to(beside) if bids.is_relative_to(beside) and bids != beside else bids
+    text, found = draft_configuration(args.bids, str(shown), args.dataset)
+    profile = copy_profile(args.profile, beside) if args.profile else None
+    write_text(target, text)
+    print("\n".join(found))
+    print(f"written: {target}")
+    if profile:
+        print(f"written: {profile}; write your partition and account into it")
+    print(f"next:    read {target}, then: {_typed('plan', target)}, {_typed('pilot', target)}")
+    return 0
+
+
+def _open_study(args: argparse.Namespace) -> tuple[StudyConfig, StudyFolder]:
+    """Read and check the configuration, and go to its folder: its paths are relative to that."""
+    from spineseg.errors import InputError
+    from spineseg.study.configuration import read_configuration
+    from spineseg.study.index import check_before_jobs
+    from spineseg.studyfolder.layout import StudyFolder
+
+    if not args.config.is_file():
+        raise InputError(
+            f"{args.config}: expected the study's configuration, found none; write one: spineseg study init BIDS,"
+            " or name yours by -config"
+        )
+    args.shown, args.config = args.config, args.config.resolve()
+    is_here = args.config.parent == Path.cwd()
+    os.chdir(args.config.parent)
+    config = read_configuration(args.config)
+    check_before_jobs(config)
+    # paths are printed so that they can be opened from where the command was typed
+    return config, StudyFolder((Path() if is_here else Path.cwd()) / "results" / config.dataset)
+
+
+def _typed(action: str, config: Path, options: str = "") -> str:
+    """Return a command as the user types it."""
+    named = "" if str(config) == DEFAULT else f" -config {shlex.quote(str(config))}"
+    return f"spineseg study {action}{named}{options}"
+
+
+def _command(args: argparse.Namespace) -> Callable[[Stage], str]:
+    """Return stage to the command that runs it, with the options of this call."""
+    from spineseg.studyfolder.layout import Stage
+
+    profile, cores = getattr(args, "profile", ""), getattr(args, "cores", None)
+    options = f" -profile {shlex.quote(profile)}" if profile else f" -cores {cores}" if cores else ""
+    actions = {Stage.PILOT: "pilot", Stage.STUDY: "run", Stage.ALL: "run -all-methods"}
+    return lambda stage: _typed(actions[stage], args.shown, options)
+
+
+def _plan(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> int:
+    """Print what a run will cost."""
+    from spineseg.study.cost import estimate_cost, free_mib
+    from spineseg.studyfolder.layout import Stage
+
+    stages = [Stage.PILOT] if args.pilot else [Stage.ALL] if args.all_methods else [Stage.PILOT, Stage.STUDY]
+    cores = _cores(args)
+    for stage in stages:
+        count, method = _count(config, folder, stage)
+        cost = estimate_cost(folder, config, count, cores)
+        print(f"{_command(args)(stage)}")
+        if stage == Stage.STUDY and method is None:
+            print(f"  not decided yet; counted with {list(config.methods)[-1]} for those who are not in the pilot")
+        print("\n".join(f"  {line}" for line in cost.lines(cores, free_mib(Path()))))
+    return 0
+
+
+def _status(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> int:
+    """Print how far the study is."""
+    from spineseg.study.outcome import describe_failures, describe_result
+    from spineseg.study.standing import latest_stage
+    from spineseg.studyfolder.layout import Stage
+
+    for stage in (Stage.PILOT, Stage.STUDY):
+        count, method = _count(config, folder, stage)
+        statuses = count.statuses()
+        told = ", ".join(f"{number} {status}" for status, number in sorted(statuses.items())) or "none yet"
+        who = "pilot" if stage == Stage.PILOT else f"study ({method or 'method not decided'})"
+        print(f"{who}: {sum(statuses.values())} of {len(count.wanted)} masks ({told})")
+    reached = latest_stage(folder)
+    lines = describe_result(folder, config, reached, _command(args)) if reached else []
+    print("\n".join([*describe_failures(folder, config), *(lines or [f"next:    {_command(args)(Stage.PILOT)}"])]))
+    return 0
+
+
+def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> int:
+    """Run a stage and say how it ended."""
+    from spineseg.study.cost import check_space, estimate_cost
+    from spineseg.study.lock import check_study
+    from spineseg.study.outcome import GO_ON, describe_failures, describe_result, describe_unfinished
+    from spineseg.study.run import RunOptions, run_stage, unlock
+    from spineseg.study.standing import latest_stage
+    from spineseg.studyfolder.layout import Stage
+    from spineseg.writing import write_text
+
+    if args.action == "report":
+        stage = latest_stage(folder) or Stage.PILOT
+    elif args.action == "pilot":
+        stage = Stage.PILOT
+    else:
+        stage = Stage.ALL if args.all_methods else Stage.STUDY
+    options = RunOptions(args.config, args.cores or "", args.profile, tuple(args.extra))
+    check_study(config, folder, to_study=stage == Stage.STUDY)
+    count, _ = _count(config, folder, stage)
+    check_space(estimate_cost(folder, config, count, _cores(args)), Path())
+    if args.unlock:
+        unlock(stage, options)
+    say: Callable[[str], None] = print if args.v else _nothing
+    say(f"{_command(args)(stage)}: {len(count.wanted)} masks, results in {folder.root.resolve()}")
+    mark = Path(".snakemake") / "spineseg" / "begun"
+    write_text(mark, "")  # the time of the file system, which the jobs' logs have too
+    started = mark.stat().st_mtime_ns
+    end = run_stage(stage, options, folder, config, verbosity=args.v)
+    failures = describe_failures(folder, config)
+    if end.code == 0:
+        say("\n".join([*failures, *describe_result(folder, config, stage, _command(args))]))
+        return 0
+    if end.is_stopped:
+        lines = [f"stopped. {GO_ON}"]
+    elif end.is_locked:
+        lines = [
+            f"{Path.cwd()}: another run works in this folder, or one was killed. If none is going on:"
+            f" {_command(args)(stage)} -unlock"
+        ]
+    else:
+        unfinished = describe_unfinished(folder, config, Path("logs") / config.dataset, started)
+        lines = [*failures, *(unfinished or end.last_lines), GO_ON]
+    print("\n".join(lines), file=sys.stderr)
+    return 130 if end.is_stopped else 2 if end.is_locked else 1
+
+
+def _nothing(text: str) -> None:
+    """Print nothing."""
+
+
+def _count(config: StudyConfig, folder: StudyFolder, stage: Stage) -> tuple[MaskCount, str | None]:
+    """Return the masks that a stage needs, ready to be counted, and the study's method where it is known."""
+    from spineseg.study.standing import MaskCount, list_images, study_method, wanted_masks
+
+    images, chunk_of = list_images(folder, config)
+    method = study_method(folder, config)
+    return MaskCount(folder, config, wanted_masks(images, config, stage, method), chunk_of, time.time_ns()), method
+
+
+def _cores(args: argparse.Namespace) -> int:
+    """Return the processors of a run.
+
+    Raises
+    ------
+    InputError
+    """
+    from spineseg.errors import InputError
+
+    if args.cores in (None, "all"):
+        return len(os.sched_getaffinity(0))
+    if not args.cores.isdigit() or args.cores == "0":
+        raise InputError(f"-cores: expected a number of processors or all, found {args.cores!r}")
+    return int(args.cores)

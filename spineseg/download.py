@@ -1,0 +1,215 @@
+"""Fetch a public dataset: resumed where it broke off, checked, unpacked as a whole. Called by the user only."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import shutil
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spineseg.errors import InputError
+from spineseg.writing import write_json
+
+TIMEOUT_S = 30.0
+"""Without a byte for so long the connection counts as lost; what has come is kept."""
+
+BLOCK_BYTES = 1 << 18
+"""Small enough that a progress line moves on a slow line."""
+
+LARGEST_BYTES = 8 << 30
+"""Of an unpacked archive: ten times the full tutorial dataset."""
+
+RECORD = "download.json"
+"""In the unpacked folder: where it came from, and the checksum of what came."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A public archive.
+
+    Parameters
+    ----------
+    address : str
+        Of a zip file.
+    page : str
+        Where a person finds it should the address have moved.
+    holds : str
+    licence : str
+    sha256 : str, optional
+        As published by its makers; None where they publish none.
+    """
+
+    address: str
+    page: str
+    holds: str
+    licence: str
+    sha256: str | None = None
+
+
+_SCT = "https://github.com/spinalcordtoolbox/sct_tutorial_data"
+
+DATASETS = {
+    "sct-tutorial": Dataset(
+        f"{_SCT}/releases/download/r20260508/data_spinalcord-segmentation.zip",
+        _SCT,
+        "one person, T1w and T2w: single_subject/data/t1/t1.nii.gz and t2/t2.nii.gz",
+        "MIT, (c) 2018 NeuroPoly",
+    ),
+    "sct-course-2020": Dataset(
+        "https://osf.io/bze7v/?action=download",
+        "https://spinalcordtoolbox.com",
+        "one person in six contrasts and several people: single_subject, multi_subject",
+        "see LICENSE.txt in it",
+    ),
+}
+"""Name to archive. The addresses are those of SCT's documentation, read on 28 November 2026; no network was at hand to
+fetch them. Their makers publish no checksum: the archive's own are verified, and the SHA-256 of what came is told."""
+
+
+Report = Callable[[int, int | None], None]
+"""Called with the bytes that have come and, where the server says it, all of them."""
+
+
+def fetch_dataset(
+    name: str, folder: Path, *, address: str = "", sha256: str | None = None, report: Report | None = None
+) -> Path:
+    """Download and unpack a dataset.
+
+    Parameters
+    ----------
+    name : str
+        A key of `DATASETS`.
+    folder : Path
+        The dataset becomes the folder `name` in it.
+    address : str, optional
+        A mirror.
+    sha256 : str, optional
+        What the archive's SHA-256 must be, such as that of a colleague's download.
+    report : callable, optional
+
+    Returns
+    -------
+    Path
+        The unpacked folder; at once if it is there already.
+
+    Raises
+    ------
+    InputError
+        If there is no such dataset or no network, the server refuses, or what came is not the archive.
+    """
+    if name not in DATASETS:
+        raise InputError(f"expected one of {', '.join(DATASETS)}, found {name!r}")
+    dataset = DATASETS[name]
+    target = folder / name
+    if (target / RECORD).is_file():
+        return target
+    if target.exists():
+        raise InputError(f"{target}: expected no such folder, or one of an earlier download; name another by -o")
+    address, sha256 = address or dataset.address, sha256 or dataset.sha256
+    if not address.startswith(("https://", "http://")):
+        raise InputError(f"{address}: expected an address that begins with https://")
+    folder.mkdir(parents=True, exist_ok=True)
+    archive = folder / f"{name}.zip.part"
+    by_hand = f"or fetch the archive from {dataset.page} with a browser and unpack it"
+    _fetch(address, archive, by_hand, report or (lambda done, total: None))
+    found = _hash(archive)
+    if sha256 and found != sha256.lower():
+        archive.unlink()
+        raise InputError(f"{address}: expected SHA-256 {sha256}, found {found}; it is another file: nothing was kept")
+    _unpack(archive, target, {"Address": address, "SHA256": found, "Bytes": archive.stat().st_size})
+    archive.unlink()
+    _etag_file(archive).unlink(missing_ok=True)
+    return target
+
+
+def _fetch(address: str, archive: Path, by_hand: str, report: Report) -> None:
+    """Download a file, going on where an earlier try ended, if the server still has the same file."""
+    start = archive.stat().st_size if archive.is_file() else 0
+    tag = _etag_file(archive).read_text() if _etag_file(archive).is_file() else ""
+    headers = {"User-Agent": "spineseg"}
+    if start and tag:
+        headers |= {"Range": f"bytes={start}-", "If-Range": tag}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=TIMEOUT_S) as answer:
+            goes_on = answer.status == http.client.PARTIAL_CONTENT
+            start = start if goes_on else 0
+            _etag_file(archive).write_text(_strong_tag(answer))
+            length = answer.headers.get("Content-Length")
+            total = start + int(length) if length else None
+            with archive.open("ab" if goes_on else "wb") as stream:
+                while block := answer.read(BLOCK_BYTES):
+                    stream.write(block)
+                    report(stream.tell(), total)
+    except urllib.error.HTTPError as error:
+        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:  # all of it had come
+            return
+        raise InputError(f"{address}: the server answered {error.code} {error.reason}; try later, {by_hand}") from error
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise InputError(
+            f"{address}: no connection ({reason}); check network and proxy and repeat the same command, {by_hand}"
+        ) from error
+    size = archive.stat().st_size
+    if total is not None and size != total:
+        raise InputError(f"{address}: expected {total} bytes, {size} came; repeat the same command, and it goes on")
+
+
+def _strong_tag(answer: Any) -> str:
+    """Return what tells this version of the file from another: a strong ETag, or its date; empty if neither."""
+    tag = answer.headers.get("ETag", "")
+    return answer.headers.get("Last-Modified", "") if not tag or tag.startswith("W/") else tag
+
+
+def _etag_file(archive: Path) -> Path:
+    return archive.with_name(f"{archive.name}.tag")
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _unpack(archive: Path, target: Path, record: dict[str, Any]) -> None:
+    """Unpack an archive into a folder that appears only when whole.
+
+    Raises
+    ------
+    InputError
+        If it is no zip file, is damaged, would leave the folder, or is far too large. The archive is removed.
+    """
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as work:
+        inside = Path(work) / "unpacked"
+        try:
+            with zipfile.ZipFile(archive) as stored:
+                _check_members(stored, inside)
+                stored.extractall(inside)  # verifies the checksum of each file
+        except (zipfile.BadZipFile, EOFError, NotImplementedError, UnicodeError) as error:
+            archive.unlink()
+            raise InputError(
+                f"{record['Address']}: expected a zip file, found {error}; it was removed, repeat the command"
+            ) from error
+        write_json(inside / RECORD, record)
+        shutil.move(inside, target)
+
+
+def _check_members(stored: zipfile.ZipFile, inside: Path) -> None:
+    """Raise BadZipFile for an archive that would write elsewhere or fill the disk."""
+    size = sum(member.file_size for member in stored.infolist())
+    if size > LARGEST_BYTES:
+        raise zipfile.BadZipFile(f"{size} bytes inside, more than {LARGEST_BYTES}")
+    for member in stored.infolist():
+        if not (inside / member.filename).resolve().is_relative_to(inside.resolve()):
+            raise zipfile.BadZipFile(f"a file outside of it, {member.filename}")
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Return where a downloaded folder came from."""
+    return json.loads((folder / RECORD).read_text())

@@ -1,0 +1,296 @@
+"""The package from Python: load an image, segment the cord, measure and compare masks, decide on a method.
+
+`spineseg` itself offers these names and imports this module when one of them is first used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spineseg.bids import parse_name
+from spineseg.contrasts import CONTRASTS, SUFFIX_CONTRAST
+from spineseg.errors import InputError
+from spineseg.methods.declared import DeclaredMethod
+from spineseg.methods.protocol import ImageInput, Method
+from spineseg.methods.registry import own_method
+from spineseg.metrics.table import Row
+from spineseg.segmentation import Segmentation
+from spineseg.studyfolder.layout import StudyFolder
+from spineseg.volume import NativeGrid, check_same_grid, load_image
+from spineseg.volume import load_mask as load_mask_volume
+from spineseg.writing import file_stem
+
+if TYPE_CHECKING:
+    from spineseg.centerline.curve import Centerline
+    from spineseg.progress import Progress
+    from spineseg.studyfolder.decisions import Decision
+
+__all__ = ["StudyFolder", "compare", "decide", "load", "load_mask", "measure", "segment"]
+
+Image = ImageInput
+"""What `load` returns."""
+
+
+def load(path: str | Path, contrast: str | None = None, *, bval: str | Path | None = None) -> Image:
+    """Load an image.
+
+    Parameters
+    ----------
+    path : str or Path
+        NIfTI, or what else nibabel reads; a series is averaged over time.
+    contrast : {"t1", "t2", "t2s", "dwi"}, optional
+        By default what the BIDS suffix of the name says, such as ``T2w``.
+    bval : str or Path, optional
+        b-values of a diffusion series; by default those beside it.
+
+    Returns
+    -------
+    image : Image
+        With ``volume`` (float32, canonical orientation: axis 0 R to L, 1 P to A, 2 I to S), ``grid`` (the file's
+        own), ``contrast`` and ``path``.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be used, or nothing says which contrast it has.
+
+    Examples
+    --------
+    >>> image = load("sub-01_T2star.nii.gz")
+    >>> image.contrast, image.volume.shape
+    ('t2s', (196, 213, 11))
+    """
+    path = Path(path)
+    if contrast is None:
+        name = parse_name(file_stem(path))
+        contrast = SUFFIX_CONTRAST.get(name.suffix, "") if name else ""
+    if contrast not in CONTRASTS:
+        raise InputError(
+            f"{path}: its name tells no contrast; expected contrast= one of {', '.join(CONTRASTS)}, found {contrast!r}"
+        )
+    volume, grid = load_image(path, contrast=contrast, bval=bval)
+    return ImageInput(path, volume, grid, contrast)
+
+
+def load_mask(path: str | Path, *, like: Image | Segmentation | None = None, label: int | None = None) -> Segmentation:
+    """Load a cord mask, such as one that a person drew, in the form in which `segment` returns one.
+
+    Parameters
+    ----------
+    path : str or Path
+    like : Image or Segmentation, optional
+        What it must share the grid with.
+    label : int, optional
+        The cord's, of a mask with several.
+
+    Raises
+    ------
+    InputError
+        If it cannot be used.
+    GeometryError
+        If it lies on another grid than `like`.
+    """
+    volume, grid = load_mask_volume(path, like=like.grid if like else None, label=label)
+    mask = volume.data >= 0.5
+    return Segmentation(volume.data, mask, None, "ok" if mask.any() else "empty", tuple(grid.notes), grid=grid)
+
+
+def segment(
+    image: Image,
+    method: str = "propseg",
+    *,
+    centerline: Centerline | None = None,
+    device: str = "auto",
+    threads: int = 1,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Segmentation:
+    """Segment the spinal cord.
+
+    Parameters
+    ----------
+    image : Image
+        From `load`.
+    method : {"propseg", "deepseg"}
+    centerline : Centerline, optional
+        Curve to follow in place of one that is detected.
+    device : {"auto", "cpu", "cuda"}
+        For the networks.
+    threads : int
+    progress : Progress, optional
+        Is told the stages.
+    **options
+        Those of the command line, with ``_`` for ``-``: ``max_area=150``, ``thr=0.4``, ``weights="my_networks/"``.
+
+    Returns
+    -------
+    segmentation : Segmentation
+        Mask, status and notes; ``save`` writes it on the image's own grid.
+
+    Raises
+    ------
+    InputError
+        If the method or an option is unknown, or the image cannot be used.
+
+    Examples
+    --------
+    >>> segmentation = segment(load("sub-01_T2star.nii.gz"), "propseg")
+    >>> segmentation.status
+    'ok'
+    >>> mask, = segmentation.save("sub-01_T2star_seg.nii.gz")
+    """
+    prepared = _prepare(method, tuple(sorted(options.items())), device, threads)
+    drawings = {"centerline": centerline} if centerline is not None else {}
+    result = prepared.segment(replace(image, drawings={**image.drawings, **drawings}), progress)
+    return replace(result, grid=image.grid)
+
+
+@lru_cache(maxsize=4)
+def _prepare(method: str, options: tuple[tuple[str, Any], ...], device: str, threads: int) -> Method:
+    """Make a method ready once, not for each image."""
+    own_method(method)  # refuses what is none of ours
+    return DeclaredMethod(method, method, options=dict(options)).prepare(device=device, threads=threads)
+
+
+def measure(
+    segmentation: Segmentation,
+    *,
+    soft: bool = False,
+    per: str = "request",
+    levels: str | None = None,
+    discs: str | Path | None = None,
+    correction: str = "product",
+) -> list[Row]:
+    """Measure cross-sectional area and shape.
+
+    Parameters
+    ----------
+    segmentation : Segmentation
+        From `segment` or `load_mask`.
+    soft : bool
+        Add up `cord_prob`, partial volumes, in place of the voxels of the binary mask.
+    per : {"request", "slice", "level"}
+        One row for all slices (or for `levels`), one per slice, or one per level.
+    levels : str, optional
+        Such as ``"2:3"`` or ``"C2-C3"``; needs `discs`.
+    discs : str or Path, optional
+        Labels of the discs, on the grid of the mask.
+    correction : {"product", "exact", "none"}
+        For the angle between cord and slice.
+
+    Returns
+    -------
+    rows : list of dict
+        As ``spineseg csa`` prints them (docs/measures.md): ``csa_mm2``, ``diameter_ap_mm`` ...; a
+        ``pandas.DataFrame`` of it is a table.
+
+    Examples
+    --------
+    >>> row, = measure(load_mask("sub-01_T2star_label-SC_seg.nii.gz"))
+    >>> 30 < row["csa_mm2"] < 110
+    True
+    """
+    from spineseg.levels.files import load_labels
+    from spineseg.levels.names import parse_request
+    from spineseg.levels.rows import measure_rows
+    from spineseg.levels.slices import find_discs
+
+    if levels and discs is None:
+        raise InputError(f"levels={levels!r}: expected discs=, the labels of the discs, found none")
+    grid = _grid_of(segmentation)
+    return measure_rows(
+        segmentation.cord_prob if soft else segmentation.cord_mask,
+        grid.zooms,
+        per=per,
+        requests=[parse_request(levels)] if levels else [],
+        discs=None if discs is None else find_discs(load_labels(Path(discs), grid), grid.zooms, str(discs)),
+        correction=correction,
+        source=str(discs),
+    )
+
+
+def compare(
+    a: Segmentation, b: Segmentation, *, soft: bool = False, tolerance_mm: float | None = None
+) -> dict[str, float]:
+    """Compare two masks of one image; the second one is the reference, where there is one.
+
+    Parameters
+    ----------
+    a, b : Segmentation
+        On one grid.
+    soft : bool
+        Areas add up `cord_prob`, partial volumes; overlap and distances cut it at 0.5.
+    tolerance_mm : float, mm, optional
+        Of the normalised surface distance; 0.5 mm or one voxel in plane by default.
+
+    Returns
+    -------
+    values : dict of str to float
+        ``dice``, ``hd95_mm``, ``assd_mm``, ``csa_difference_mm2`` ... as ``spineseg dice`` prints them.
+
+    Raises
+    ------
+    GeometryError
+        If they do not share a grid.
+
+    Examples
+    --------
+    >>> image = load("sub-01_T2star.nii.gz")
+    >>> truth = load_mask("sub-01_T2star_label-SC_seg.nii.gz", like=image)
+    >>> compare(segment(image), truth)["dice"] > 0.9
+    True
+    """
+    from spineseg.metrics.compare import describe_pair
+
+    check_same_grid(_grid_of(b), _grid_of(a), "the second mask")
+    first, second = (one.cord_prob if soft else one.cord_mask for one in (a, b))
+    values, _ = describe_pair(first, second, _grid_of(a).zooms, tolerance_mm=tolerance_mm)
+    return values
+
+
+def decide(
+    metrics: str | Path,
+    agreement: str | Path | None = None,
+    *,
+    slices: str | Path | None = None,
+    methods: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
+) -> Decision:
+    """Decide which method a study keeps, from the tables of its pilot.
+
+    Parameters
+    ----------
+    metrics, agreement, slices : str or Path
+        ``metrics.tsv``, ``agreement.tsv`` and ``slices.tsv.gz`` (docs/outputs.md).
+    methods : sequence of str
+        In the order that breaks ties; those of the table by default.
+    settings : mapping, optional
+        As the config key ``decision``.
+
+    Returns
+    -------
+    decision : Decision
+        With ``method``, ``verdict`` and the whole ``document``.
+
+    Raises
+    ------
+    InputError
+        If a table or a setting cannot be used.
+    """
+    from spineseg.decision.from_files import Question, decide_from_files
+    from spineseg.decision.params import DecisionParams
+    from spineseg.studyfolder.decisions import Decision
+
+    question = Question(methods=methods, params=DecisionParams.from_config(dict(settings or {})))
+    return Decision.from_json(decide_from_files(metrics, agreement, slices=slices, question=question))
+
+
+def _grid_of(segmentation: Segmentation) -> NativeGrid:
+    """Return the grid of a segmentation, which one made inside a method has not."""
+    if segmentation.grid is None:
+        raise InputError("this segmentation knows no grid; take it from spineseg.segment or load_mask")
+    return segmentation.grid

@@ -1,0 +1,166 @@
+"""Look at a dataset and write a commented configuration for it."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from spineseg.contrasts import SUFFIX_CONTRAST
+from spineseg.errors import InputError
+from spineseg.study.configuration import (
+    DEFAULT_SUFFIXES,
+    SAME_SUFFIX,
+    StudyConfig,
+    load_schema,
+    make_configuration,
+)
+from spineseg.study.level_labels import find_label_files
+from spineseg.study.participants import read_participants
+from spineseg.study.references import find_references
+from spineseg.study.sources import check_sources, find_images, find_level_folder, walk_folders
+from spineseg.studyfolder.images import StudyImage
+from spineseg.writing import file_stem
+
+PILOT_SIZE = 10
+"""People of a drawn pilot: a clear verdict needs six, and a few may be excluded (docs/decision.md)."""
+
+WIDTH = 100
+"""Characters of a comment line."""
+
+
+def draft_configuration(bids: Path, shown: str, dataset: str | None = None) -> tuple[str, list[str]]:
+    """Return the text of a configuration for a BIDS dataset, and what was found there.
+
+    Parameters
+    ----------
+    bids : Path
+    shown : str
+        Its path, as it is to be written into the configuration.
+    dataset : str, optional
+        Name of the study; by default that of the folder.
+
+    Returns
+    -------
+    text : str
+        YAML; every key that is left at its default is there as a comment with its meaning.
+    found : list of str
+        One line each, for people.
+
+    Raises
+    ------
+    InputError
+        If there is no dataset, or no image in it that can be segmented.
+    """
+    _check_folder(bids)
+    name = dataset or re.sub(r"[^A-Za-z0-9_.-]+", "-", bids.resolve().name).strip("-_.") or "study"
+    config = make_configuration({"dataset": name, "bids_dir": str(bids)})
+    check_sources(config)
+    images = [image for image in find_images(config) if not image.reason]
+    suffixes = Counter(image.suffix for image in images)
+    known = [suffix for suffix in SUFFIX_CONTRAST if suffixes[suffix]]
+    if not known:
+        raise InputError(
+            f"{bids}: expected images with a suffix among {', '.join(SUFFIX_CONTRAST)}, found"
+            f" {', '.join(sorted(filter(None, suffixes))) or 'no image'}; a table of images may name others"
+            " (config key images, config/README.md)"
+        )
+    asked = [suffix for suffix in known if suffix in DEFAULT_SUFFIXES or SAME_SUFFIX.get(suffix) in DEFAULT_SUFFIXES]
+    asked = asked or known
+    people = sorted({image.subject for image in images if image.suffix in asked})
+    references = _find_references(bids, images)
+    columns = read_participants(bids).columns
+    levels = find_label_files(find_level_folder(config))
+
+    contrasts = ", ".join(f"{suffixes[suffix]} {suffix}" for suffix in known)
+    sessions = len({(image.subject, image.session) for image in images})
+    found = [f"{bids}: {len(people)} people, {sessions} sessions; images: {contrasts}"]
+    found += [f"references: {count} masks in {folder}" for folder, count in references]
+    found += (
+        ["references: none found; without them no choice is settled but by blind ratings"] if not references else []
+    )
+    found += [f"participants.tsv: {', '.join(columns)}"] if columns else []
+    found += [f"labels of vertebral levels: for {len(levels)} images"] if levels else []
+
+    chosen: dict[str, tuple[Any, str]] = {
+        "dataset": (name, ""),
+        "bids_dir": (shown, ""),
+        "contrasts": (asked, f"Found: {contrasts}."),
+        "pilot": _choose_pilot(len(people)),
+    }
+    if references:
+        folder, count = references[0]
+        more = f" Also: {', '.join(other for other, _ in references[1:])}." if references[1:] else ""
+        chosen["references"] = (folder, f"{count} masks found there.{more}")
+    hints = {
+        "columns": f"participants.tsv has {', '.join(columns)}." if columns else "",
+        "levels": f"Labels were found for {len(levels)} images, so [C2-C3] can be asked for." if levels else "",
+    }
+    return _write_text(config, chosen, hints), found
+
+
+def _check_folder(bids: Path) -> None:
+    """Refuse what is no dataset, and name one inside it that is."""
+    if not bids.is_dir():
+        raise InputError(
+            f"{bids}: expected the folder of a BIDS dataset, found {'a file' if bids.exists() else 'none'}"
+        )
+    if any(bids.glob("sub-*/")):
+        return
+    inside = [path.parent for path in sorted(bids.glob("*/sub-*/"))]
+    if bids.name.startswith("sub-") or any(bids.parent.glob("sub-*/")):
+        inside = [bids.parent]
+    hint = f"; did you mean {inside[0]}?" if inside else "; a dataset in another form is described by a table of images"
+    raise InputError(f"{bids}: expected a BIDS dataset with folders sub-*, found none{hint}")
+
+
+def _find_references(bids: Path, images: Sequence[StudyImage]) -> list[tuple[str, int]]:
+    """Return folders of derivatives that hold masks of the dataset's images, the fullest first, with their number."""
+    names = {image.image_id for image in images}
+    counted = []
+    for folder in sorted(bids.glob("derivatives/*/")):
+        masks = (
+            (file_stem(path), path) for _, _, inner in walk_folders(folder) for path in sorted(inner.glob("*.nii*"))
+        )
+        count = len(names & find_references(masks).keys())
+        if count:
+            counted.append((folder.relative_to(bids).as_posix(), count))
+    # the default folder first: it is where the field keeps what people have drawn
+    default = load_schema()["properties"]["references"]["default"]
+    return sorted(counted, key=lambda one: (one[0] != default, -one[1]))
+
+
+def _choose_pilot(n_people: int) -> tuple[Any, str]:
+    """Return the pilot for a number of people, and why."""
+    if n_people <= PILOT_SIZE + 2:
+        return {"subjects": "all"}, f"All of the {n_people} people: they are few."
+    draw = {"subjects": {"n": PILOT_SIZE, "seed": 1}}
+    return draw, f"{PILOT_SIZE} of the {n_people} people, drawn; no verdict is clear below six."
+
+
+def _write_text(config: StudyConfig, chosen: dict[str, tuple[Any, str]], hints: dict[str, str]) -> str:
+    """Return the configuration as text: what was chosen, then the rest as comments."""
+    parts = [
+        f"# The study {config.dataset}. Paths are relative to the folder of this file.\n"
+        "# What is commented out has the value shown; config/README.md explains every key.\n"
+    ]
+    schema = load_schema()["properties"]
+    for key, (value, why) in chosen.items():
+        parts.append(_entry(key, value, [schema[key]["description"], why]))
+    for key, schema_part in schema.items():
+        if key not in chosen:
+            texts = [schema_part["description"], hints.get(key, "")]
+            parts.append(_entry(key, schema_part.get("default"), texts, is_comment=True))
+    return "\n".join(parts)
+
+
+def _entry(key: str, value: Any, texts: Iterable[str], *, is_comment: bool = False) -> str:
+    """Return one key with its comment."""
+    comment = textwrap.fill(" ".join(filter(None, texts)), WIDTH, initial_indent="# ", subsequent_indent="# ")
+    flow = yaml.safe_dump([value], default_flow_style=True, width=10_000, allow_unicode=True, sort_keys=False)
+    return f"{comment}\n{'# ' if is_comment else ''}{key}: {flow.strip()[1:-1]}\n"

@@ -1,0 +1,173 @@
+"""How far a study is: which masks a run is to make, and which of them are there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from spineseg.bids import sidecar_path
+from spineseg.errors import InputError
+from spineseg.study.configuration import StudyConfig
+from spineseg.study.index import index_images
+from spineseg.study.lock import is_frozen
+from spineseg.studyfolder.decisions import find_decision, find_lock, find_membership
+from spineseg.studyfolder.images import StudyImage
+from spineseg.studyfolder.layout import Stage, StudyFolder
+from spineseg.studyfolder.manifests import read_manifest
+from spineseg.studyfolder.sidecars import MadeBy, read_sidecar
+
+CHUNK_SIZE = 10
+"""Images of one job where no profile says otherwise, as in rules/common.smk. It only moves estimates."""
+
+
+@dataclass(frozen=True)
+class WantedMask:
+    """A mask that a run is to make, or finds made."""
+
+    image: StudyImage
+    method: str
+
+
+def list_images(folder: StudyFolder, config: StudyConfig) -> tuple[list[StudyImage], dict[str, str]]:
+    """Return the included images of a study as its next run will index them, and image to chunk; nothing is written.
+
+    Raises
+    ------
+    InputError
+        If the source cannot be read, or nothing is left to segment.
+    """
+    images, membership = index_images(config, CHUNK_SIZE, find_membership(folder), frozen=is_frozen(config, folder))
+    return [image for image in images if image.included], dict(membership.chunks)
+
+
+def study_method(folder: StudyFolder, config: StudyConfig) -> str | None:
+    """Return the method that a study goes on with; None before it is decided."""
+    if lock := find_lock(folder):
+        return lock.method
+    if config.override:
+        return config.override.method
+    decision = find_decision(folder.decision)
+    return decision.method if decision else None
+
+
+def latest_stage(folder: StudyFolder) -> Stage | None:
+    """Return the furthest stage that has been finished once; None before the pilot's decision."""
+    if folder.report(Stage.STUDY).is_file():
+        return Stage.STUDY
+    if folder.report(Stage.ALL).is_file():
+        return Stage.ALL
+    return Stage.PILOT if folder.decision.is_file() else None
+
+
+def wanted_masks(
+    images: Iterable[StudyImage], config: StudyConfig, stage: Stage, method: str | None
+) -> list[WantedMask]:
+    """Return the masks that a run of a stage needs.
+
+    Parameters
+    ----------
+    images : iterable of StudyImage
+        Included ones.
+    config : StudyConfig
+    stage : Stage
+    method : str or None
+        The study's, where it is known; before, the last of the configuration stands for it.
+    """
+    wanted = []
+    for image in images:
+        if stage == Stage.PILOT and not image.pilot:
+            continue
+        if stage == Stage.STUDY and not image.pilot:
+            own = config.exceptions[image.image_id].method if image.image_id in config.exceptions else method
+            names: Sequence[str] = [own or list(config.methods)[-1]]
+        else:
+            names = list(config.methods)
+        wanted += [WantedMask(image, name) for name in names]
+    return wanted
+
+
+@dataclass
+class MaskCount:
+    """Count the masks that are there, by their manifests and, in chunks that are not finished, by their sidecars.
+
+    Parameters
+    ----------
+    folder : StudyFolder
+    config : StudyConfig
+    wanted : list of WantedMask
+    chunk_of : dict
+        Image to chunk.
+    since_ns : int
+        A sidecar written after this time counts; an earlier one if the present code and weights made it.
+    """
+
+    folder: StudyFolder
+    config: StudyConfig
+    wanted: Sequence[WantedMask]
+    chunk_of: dict[str, str]
+    since_ns: int
+    _made_by: dict[str, MadeBy] = field(default_factory=dict)
+    _manifests: dict[Path, tuple[int, dict[str, str]]] = field(default_factory=dict)
+    _sidecars: dict[Path, tuple[int, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._made_by = {name: method.made_by() for name, method in self.config.methods.items()}
+
+    def statuses(self) -> Counter[str]:
+        """Return how many of the masks are there, by status."""
+        return Counter(status for status in map(self.status_of, self.wanted) if status)
+
+    def status_of(self, one: WantedMask) -> str:
+        """Return the status of a mask; an empty string where it is not there."""
+        path = self.folder.manifest(one.method, self.chunk_of.get(one.image.image_id, ""))
+        entries = self._read_manifest(path, one.method)
+        return self._sidecar_status(one) if entries is None else entries.get(one.image.image_id, "")
+
+    def _read_manifest(self, path: Path, method: str) -> dict[str, str] | None:
+        """Return image to status of a manifest of the present code; None where there is none."""
+        if (changed := _changed_ns(path)) is None:
+            return None
+        known = self._manifests.get(path)
+        if known is None or known[0] != changed:
+            entries: dict[str, str] = {}
+            try:
+                manifest = read_manifest(path)
+                if not manifest.made_by.changes_to(self._made_by[method]):
+                    entries = {entry.image_id: entry.status for entry in manifest.images}
+            except (InputError, FileNotFoundError):  # damaged, or removed meanwhile: it is made again
+                entries = {}
+            known = (changed, entries)
+            self._manifests[path] = known
+        return known[1] or None
+
+    def _sidecar_status(self, one: WantedMask) -> str:
+        """Return the status that a mask's sidecar tells; an empty string where it does not count."""
+        mask = self.folder.mask(one.image, one.method)
+        path = sidecar_path(mask)
+        changed = _changed_ns(path)
+        if changed is None:
+            return ""
+        known = self._sidecars.get(path)
+        if known is None or known[0] != changed:
+            status = ""
+            try:
+                sidecar = read_sidecar(mask)
+                now = self._made_by[one.method]
+                if sidecar is not None:
+                    is_same = (sidecar.made_by.code, sidecar.made_by.weights) == (now.code, now.weights)
+                    status = sidecar.status if is_same or changed >= self.since_ns else ""
+            except (InputError, FileNotFoundError):
+                status = ""
+            known = (changed, status)
+            self._sidecars[path] = known
+        return known[1]
+
+
+def _changed_ns(path: Path) -> int | None:
+    """Return when a file was last written, ns; None where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None

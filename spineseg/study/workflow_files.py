@@ -1,0 +1,71 @@
+"""Where the workflow lies: at the top of a checkout, and inside the package where it was installed from a wheel."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from spineseg.code_digest import PACKAGE
+from spineseg.errors import InputError
+
+CHECKOUT = PACKAGE.parent
+
+
+def is_checkout() -> bool:
+    """Whether the package is one of a checkout, or of an unpacked source distribution."""
+    return (CHECKOUT / "pyproject.toml").is_file() and (CHECKOUT / "Snakefile").is_file()
+
+
+def workflow_folder() -> Path:
+    """Return the folder with ``Snakefile``, ``rules``, ``envs`` and ``profiles``.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    folder = CHECKOUT if is_checkout() else PACKAGE / "workflow"
+    if not (folder / "Snakefile").is_file():
+        raise InputError(f"{folder}: expected the workflow's Snakefile, found none; install spineseg again")
+    return folder
+
+
+def find_profile(name: str, beside: Path) -> Path:
+    """Return the folder of a profile: beside the configuration, at a path, or the one that is shipped.
+
+    Parameters
+    ----------
+    name : str
+        ``slurm``, ``default``, or a path.
+    beside : Path
+        Folder of the configuration; its ``profiles/<name>`` comes first.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    shipped = workflow_folder() / "profiles"
+    for folder in (beside / "profiles" / name, Path(name), shipped / name):
+        if (folder / "profile.yaml").is_file():
+            return folder.resolve()
+    known = ", ".join(sorted(path.parent.name for path in shipped.glob("*/profile.yaml")))
+    raise InputError(
+        f"-profile {name}: expected {known}, or a folder with a profile.yaml, found neither; for your own, copy the"
+        f" folder of a shipped one ({shipped}) to {beside / 'profiles' / name}"
+    )
+
+
+def copy_profile(name: str, beside: Path) -> Path:
+    """Copy a shipped profile beside a configuration, for a person to fill in; return the file.
+
+    Raises
+    ------
+    InputError
+        If there is no such profile, or one is there already.
+    """
+    source, target = find_profile(name, beside), beside / "profiles" / name
+    if target.exists():
+        raise InputError(f"{target}: exists already; edit it, or delete it for a fresh copy")
+    shutil.copytree(source, target)
+    return target / "profile.yaml"
