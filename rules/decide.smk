@@ -30,7 +30,8 @@ rule decide:
         mem_mb=get_decide_megabytes,
         runtime=30,
     params:
-        question=[STUDY.document[key] for key in ("methods", "decision", "override")],
+        question=[STUDY.document[key] for key in ("methods", "decision", "override")]
+        + list(STUDY.pilot.strata),
         marks=[str(STUDY.marks.marks), str(STUDY.marks.preferences)],
         participants=lambda wildcards: digest_files(get_participants(wildcards)),
         images=get_images,

@@ -278,6 +278,11 @@ def digest_exceptions(wildcards, kept=KeptMethods(None)):
     )
 
 
+def get_preview(wildcards):
+    """What a new decision would say beside a study that has started."""
+    return sha256_file(FOLDER.preview) if FOLDER.preview.is_file() else ""
+
+
 def get_excepted(wildcards):
     """The same of the study, and the methods that may make them."""
     excepted = digest_exceptions(wildcards, STUDY_IMAGES.kept(wildcards))

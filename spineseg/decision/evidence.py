@@ -143,6 +143,8 @@ class Tables:
         Image to the reason why its reference is no truth.
     rated_fail : set of (image, method)
         What raters have failed.
+    other_forms : mapping
+        Image to the reason why another form of its acquisition counts in its place.
     ratings : tuple of Preference
     """
 
@@ -152,6 +154,7 @@ class Tables:
     corrected_from: Mapping[str, str] = field(default_factory=dict)
     untrue: Mapping[str, str] = field(default_factory=dict)
     rated_fail: frozenset[tuple[str, str]] = frozenset()
+    other_forms: Mapping[str, str] = field(default_factory=dict)
     ratings: tuple[Preference, ...] = ()
 
 
@@ -192,7 +195,8 @@ def make_evidence(
         if table and not any(method in by_method for by_method in table.values()):
             found = ", ".join(sorted({row.method for row in tables.metrics}))
             raise InputError(f"{where}: no row for method {method}, found {found}; measure it first")
-    kept, excluded = _choose_images(table, methods, {name.removeprefix("sub-") for name in params.training_subjects})
+    training = {name.removeprefix("sub-") for name in params.training_subjects}
+    kept, excluded = _choose_images(table, methods, training, tables.other_forms)
     grid = [[table[image][method] for method in methods] for image in kept]
     shape = (len(kept), len(methods))
     first = [line[0].image for line in grid]
@@ -268,7 +272,10 @@ def _rater_error(table: Mapping[str, Mapping[str, MetricsRow]], rater: str | Non
 
 
 def _choose_images(
-    table: Mapping[str, Mapping[str, MetricsRow]], methods: Sequence[str], training: set[str]
+    table: Mapping[str, Mapping[str, MetricsRow]],
+    methods: Sequence[str],
+    training: set[str],
+    other_forms: Mapping[str, str],
 ) -> tuple[list[str], list[dict[str, str]]]:
     """Split image names into those that take part and those that do not, with reasons."""
     kept, excluded = [], []
@@ -281,6 +288,8 @@ def _choose_images(
             excluded.append({"image_id": image_id, "reason": f"no result by {', '.join(missing)}"})
         elif subject.removeprefix("sub-") in training:
             excluded.append({"image_id": image_id, "reason": "a method was trained on this person"})
+        elif image_id in other_forms:
+            excluded.append({"image_id": image_id, "reason": other_forms[image_id]})
         elif fault:
             excluded.append({"image_id": image_id, "reason": fault})
         else:

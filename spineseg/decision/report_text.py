@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from spineseg.decision.methods_text import VERDICT_WORDS, describe_plan_in_words, methods_text
+from spineseg.decision.methods_text import REFERENCE_WORDS, VERDICT_WORDS, describe_plan_in_words, methods_text
 from spineseg.decision.report_tables import (
     endpoint_section,
     error_section,
@@ -180,10 +180,20 @@ def _numbers(d: Mapping[str, Any]) -> list[str]:
         table.append([kept, failed, *(rows[name][number] for name in shown)])
     text = f"{d['n_images']} images of {d['n_participants']} participants. Means are over participants."
     if "Dice with reference" in shown or "Predicted Dice" in shown:
-        text += " Dice is the overlap with the mask that a person draws: 1 is perfect, below 0.7 a mask is useless."
+        text += f" Dice is the overlap with {_reference_words(d)}: 1 is perfect, below 0.7 a mask is useless."
     if "Predicted Dice" in shown:
-        text += " Where nobody has drawn one it is predicted from mask and image."
+        text += " The predicted Dice is computed from mask and image, without a reference."
     return [format_table(["Method", "Failed images", *shown], table), text, _agreement(d)]
+
+
+def _reference_words(d: Mapping[str, Any]) -> str:
+    """Say what the references are, as far as their sidecars or the configuration tell."""
+    kinds = d["references"].get("kinds", {})
+    if not kinds:
+        return "a reference mask"
+    if len(kinds) == 1:
+        return f"the reference masks, {REFERENCE_WORDS[next(iter(kinds))]}"
+    return f"the reference masks ({', '.join(f'{n} {REFERENCE_WORDS[kind]}' for kind, n in kinds.items())})"
 
 
 def _error(d: Mapping[str, Any], method: str, name: str) -> str:

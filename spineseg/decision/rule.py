@@ -226,11 +226,13 @@ def _opposed_contrasts(evidence: Evidence, main: Comparison | None) -> list[str]
     sides: dict[int, list[str]] = {}
     for contrast, one in main.by_contrast.items():
         if one.leaning is not None:
-            sides.setdefault(one.leaning, []).append(contrast)
+            size = abs(one.estimate)
+            by = f"{100 * math.expm1(size):.0f} %" if one.kind.is_ratio else f"{size:.2g}"
+            sides.setdefault(one.leaning, []).append(f"{contrast} (by {by})")
     if len(sides) < 2:
         return []
     parts = [f"{evidence.methods[m]} in {', '.join(names)}" for m, names in sorted(sides.items())]
-    return [f"contrasts favour different methods: {' and '.join(parts)}"]
+    return [f"contrasts favour different methods in {main.kind.words}: {' and '.join(parts)}"]
 
 
 def _enough_sites(one: Comparison) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,12 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
+from spineseg.decision.methods_text import REFERENCE_WORDS
 from spineseg.decision.report_text import next_steps
+from spineseg.decision.wording import name_some
 from spineseg.measures import MEASURES
 from spineseg.methods.registry import sort_methods
-from spineseg.report.changes import count_changes, list_changes
+from spineseg.report.changes import count_changes, is_manual, list_changes, list_unseen, write_methods
 from spineseg.report.decision_figure import CAPTION
 from spineseg.report.figures import FIGURES, draw_figures
 from spineseg.report.flags import (
@@ -105,14 +108,17 @@ def write_report(view: StudyView, paths: ReportPaths) -> Path:
     drawn = draw_figures(study, paths.figures, decision.document if decision else None)
     qc = _relative(paths.qc, paths.page)
     images = describe_images(view, reviews, qc)
-    changes = list_changes(view, records.images, records.metrics)
+    changes = list_changes(view, records)
     context = {
         "dataset": view.folder.name,
         "stage": view.stage,
         "version": find_version(),
         "measures": MEASURES,
         "verdict": word_verdict(decision),
-        "departures": list_departures(records.lock, reviews),
+        "departures": [
+            *list_departures(records.lock, reviews),
+            *(f"{text[:1].upper()}{text[1:]}." for text in list_unseen(view, records.images)),
+        ],
         "decision": decision.document if decision else {},
         "colors": {name: print_color_of(name, number) for number, name in enumerate(study.methods)},
         "methods": study.methods or sort_methods(r.name for review in reviews for r in review.methods),
@@ -124,6 +130,7 @@ def write_report(view: StudyView, paths: ReportPaths) -> Path:
         "worst": [image for image in images if image["severity"] >= LOOK][:N_WORST],
         "changes": changes,
         "changes_words": count_changes(changes, len(reviews)),
+        "methods_text": write_methods(view, records, reviews, changes),
         "excluded": list_excluded(records.images, decision),
         "advice": advise(decision, images, view.stage, qc),
         "qc": f"{qc}/index.html",
@@ -138,11 +145,17 @@ def list_departures(lock: Lock | None, reviews: Sequence[ReviewImage]) -> list[s
         f"Changed within the study and accepted by {a.by} ({a.reason}): {', '.join(a.changes)}."
         for a in (lock.accepted if lock else ())
     ]
-    excepted = [review.image.image_id for review in reviews if review.exception]
+    excepted = [r.image.image_id for r in reviews if r.exception and not is_manual(r)]
     if excepted:
         verb = "is" if len(excepted) == 1 else "are"
         departures.append(
-            f"{', '.join(excepted)} {verb} kept by another method (see the warnings): areas may not compare."
+            f"{name_some(excepted)} {verb} kept by another method (see the warnings): areas may not compare."
+        )
+    if manual := Counter(r.image.reference_kind for r in reviews if is_manual(r)):
+        kinds = ", ".join(f"{n} {REFERENCE_WORDS[kind]}" for kind, n in sorted(manual.items()))
+        departures.append(
+            f"{manual.total()} of {len(reviews)} masks are the dataset's own ({kinds}; config key manual): drawn and"
+            " computed areas differ by a constant, so do not compare one with the other."
         )
     return departures
 

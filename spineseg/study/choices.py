@@ -58,11 +58,14 @@ class PilotChoice:
         Without ``sub-``; None where all are in it, or some are drawn.
     n : int or None
     seed : int
+    strata : tuple of str
+        Columns of participants.tsv; someone of each of their values is drawn.
     """
 
     subjects: tuple[str, ...] | None = None
     n: int | None = None
     seed: int = 1
+    strata: tuple[str, ...] = ()
 
 
 def find_exceptions(config: StudyConfig, kept: KeptMethods, images: Iterable[StudyImage]) -> dict[str, PersonsChoice]:

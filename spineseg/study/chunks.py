@@ -16,7 +16,7 @@ def choose_pilot(
     subjects: Iterable[str],
     choice: PilotChoice,
     earlier: Membership | None = None,
-    contrasts: Mapping[str, Collection[str]] | None = None,
+    groups: Mapping[str, Collection[str]] | None = None,
 ) -> dict[str, Any]:
     """Choose the pilot's subjects.
 
@@ -29,14 +29,15 @@ def choose_pilot(
     earlier : Membership, optional
         A draw of the same n and seed keeps the subjects that are still there, so that new subjects do
         not change the pilot of a running study.
-    contrasts : mapping, optional
-        Contrasts of each subject's images. Where the first n of a draw lack one, the first drawn who has it takes the
-        place of the last drawn who can be spared; subjects of an earlier draw keep theirs.
+    groups : mapping, optional
+        Subject to what it stands for: contrasts of its images, its values of strata. Where the first n of a draw lack
+        one, the first drawn who has it takes the place of the last drawn who can be spared; subjects of an earlier draw
+        keep theirs.
 
     Returns
     -------
     pilot : dict
-        ``subjects``, sorted, and for a draw ``n`` and ``seed``.
+        ``subjects``, sorted, and for a draw what was asked for: ``n``, ``seed`` and ``strata``.
     """
     known = sorted(set(subjects))
     if choice.subjects is not None:
@@ -45,32 +46,32 @@ def choose_pilot(
         return {"subjects": known}
     n, seed = choice.n, choice.seed
     drawn: Mapping[str, Any] = earlier.pilot if earlier else {}
-    before = set(drawn["subjects"]) if (drawn.get("n"), drawn.get("seed")) == (n, seed) else set()
+    asked = {"n": n, "seed": seed} | ({"strata": list(choice.strata)} if choice.strata else {})
+    before = set(drawn["subjects"]) if {**drawn, **asked} == drawn and len(drawn) == len(asked) + 1 else set()
 
     def rank(name: str) -> tuple[bool, str]:
         # a hash, not a generator: the rank of one subject must not depend on who else is there
         return name not in before, hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
 
     ranked = sorted(known, key=rank)
-    return {"n": n, "seed": seed, "subjects": sorted(_cover_contrasts(ranked, n, before, contrasts or {}))}
+    return asked | {"subjects": sorted(_cover_groups(ranked, n, before, groups or {}))}
 
 
-def _cover_contrasts(
-    ranked: Sequence[str], n: int, fixed: Collection[str], contrasts: Mapping[str, Collection[str]]
+def _cover_groups(
+    ranked: Sequence[str], n: int, fixed: Collection[str], groups: Mapping[str, Collection[str]]
 ) -> list[str]:
-    """Return n of the ranked subjects, the first ones unless a contrast would have nobody."""
+    """Return n of the ranked subjects, the first ones unless a group would have nobody."""
     drawn, others = list(ranked[:n]), ranked[n:]
-    for contrast in sorted({name for subject in ranked for name in contrasts.get(subject, ())}):
-        having = Counter(name for subject in drawn for name in contrasts.get(subject, ()))
-        if having[contrast]:
+    for group in sorted({name for subject in ranked for name in groups.get(subject, ())}):
+        having = Counter(name for subject in drawn for name in groups.get(subject, ()))
+        if having[group]:
             continue
-        for newcomer in (subject for subject in others if contrast in contrasts.get(subject, ())):
-            brought = set(contrasts[newcomer])
+        for newcomer in (subject for subject in others if group in groups.get(subject, ())):
+            brought = set(groups[newcomer])
             spared = [
                 subject
                 for subject in reversed(drawn)
-                if subject not in fixed
-                and all(having[name] > 1 or name in brought for name in contrasts.get(subject, ()))
+                if subject not in fixed and all(having[name] > 1 or name in brought for name in groups.get(subject, ()))
             ]
             if spared:
                 drawn[drawn.index(spared[0])] = newcomer

@@ -167,7 +167,7 @@ def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = No
     except InputError as error:  # it begins with the key
         key, _, rest = str(error).partition(":")
         raise InputError(f"config key {key!r}:{rest}") from error
-    people, pilot = complete["subjects"], complete["pilot"]["subjects"]
+    people = complete["subjects"]
     references = {"folder": _default("references"), "kinds": TRUE_KINDS}
     given = complete["references"]
     references |= given if isinstance(given, dict) else {"folder": given}
@@ -185,11 +185,7 @@ def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = No
         suffixes=suffixes,
         contrasts=contrasts,
         methods=methods,
-        pilot=(
-            PilotChoice(n=pilot["n"], seed=pilot.get("seed", 1))
-            if isinstance(pilot, dict)
-            else PilotChoice(_plain_names(pilot) if isinstance(pilot, list) else None)
-        ),
+        pilot=_pilot_choice(complete["pilot"]),
         decision=decision,
         plausible=limits,
         levels=checked_requests(complete["levels"], "config key 'levels'"),
@@ -201,6 +197,14 @@ def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = No
         max_failed=complete["max_failed"],
         document=complete,
     )
+
+
+def _pilot_choice(pilot: Document) -> PilotChoice:
+    """Type the config key ``pilot``."""
+    who, strata = pilot["subjects"], tuple(pilot.get("strata", ()))
+    if isinstance(who, dict):
+        return PilotChoice(n=who["n"], seed=who.get("seed", 1), strata=strata)
+    return PilotChoice(_plain_names(who) if isinstance(who, list) else None, strata=strata)
 
 
 def complete_document(config: Mapping[str, Any]) -> Document:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,7 +66,9 @@ def index_images(
     for image in included:
         contrasts.setdefault(image.subject, set()).add(image.contrast)
     drawn = freeze_pilot(contrasts, earlier, included) if frozen else None
-    pilot = drawn or choose_pilot(contrasts, config.pilot, earlier, contrasts)
+    strata = strata_of(config, contrasts)
+    groups = {subject: own | strata[subject] for subject, own in contrasts.items()}
+    pilot = drawn or choose_pilot(contrasts, config.pilot, earlier, groups)
     if not pilot["subjects"] and not frozen:
         raise InputError("config key 'pilot.subjects': none of these subjects has an image in the study")
     chosen = set(pilot["subjects"])
@@ -75,6 +77,32 @@ def index_images(
     members = [(i.image_id, i.pilot, i.contrast if by_contrast else "") for i in images if i.included]
     chunks = assign_chunks(members, chunk_size, earlier.chunks)
     return images, Membership(chunks, pilot if "seed" in pilot else {})
+
+
+def strata_of(config: StudyConfig, subjects: Iterable[str]) -> dict[str, set[str]]:
+    """Return subject to its values of the columns that the pilot must show; what is not known is no value.
+
+    Raises
+    ------
+    InputError
+        If participants.tsv has no such column.
+    """
+    people = _participants(config)
+    for column in config.pilot.strata:
+        people.check_column(column, "config key 'pilot.strata'")
+    return {
+        subject: {f"{column} {value}" for column in config.pilot.strata if (value := cells.get(column))}
+        for subject in subjects
+        for cells in [people.cells.get(subject, {})]
+    }
+
+
+def find_unseen_strata(config: StudyConfig, images: Sequence[StudyImage]) -> list[str]:
+    """Return the values of strata that nobody in the pilot has, of the people of the study."""
+    included = [image for image in images if image.included]
+    strata = strata_of(config, {image.subject for image in included})
+    seen = {name for image in included if image.pilot for name in strata[image.subject]}
+    return sorted({name for own in strata.values() for name in own} - seen)
 
 
 def check_before_jobs(config: StudyConfig, *, with_images: bool = True) -> None:
@@ -96,6 +124,7 @@ def check_before_jobs(config: StudyConfig, *, with_images: bool = True) -> None:
         check_sources(config)
         for name in config.columns:
             _participants(config).check_column(name, "config key 'columns'")
+        strata_of(config, ())
         if (
             config.exceptions
             or config.marks.files

@@ -68,7 +68,11 @@ def keep_masks(
             rows.append(_row(image, message="no method was good enough to be kept"))
             continue
         row = _keep(folder, image, entry, decision, failed.get((image_id, entry.method), ""))
-        notes = [_now_decided(image, kept, decision)]
+        unseen = decision.count_unseen([image])
+        notes = [
+            _now_decided(image, kept, decision),
+            f"no image of the pilot was {image.contrast}: {entry.method} is not tested on such images" * bool(unseen),
+        ]
         rows.append(replace(row, message="; ".join(filter(None, (*notes, row.message)))))
     copies = {folder.relative(folder.kept_mask(images[row.image_id])) for row in rows if row.source}
     _remove_stale(folder, copies | {row.mask for row in rows})

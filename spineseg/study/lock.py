@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from spineseg.errors import InputError
-from spineseg.file_digests import FileDigests
 from spineseg.provenance import sha256_json
 from spineseg.study.configuration import StudyConfig
 from spineseg.studyfolder.decisions import PILOT, find_decision
-from spineseg.studyfolder.images import StudyImage, read_included
+from spineseg.studyfolder.frozen import digest_pilot
+from spineseg.studyfolder.images import read_included
 from spineseg.studyfolder.layout import StudyFolder
 from spineseg.studyfolder.locks import AcceptedChange, KeptMethods, Lock, find_lock, write_lock
 from spineseg.studyfolder.manifests import read_manifest
@@ -113,31 +113,6 @@ def lock_study(config: StudyConfig, folder: StudyFolder, kept: KeptMethods) -> L
     now = Lock(kept, now.made_by, accepted, pilot)
     write_lock(folder, now)
     return now
-
-
-def digest_pilot(folder: StudyFolder, images: Iterable[StudyImage]) -> dict[str, str]:
-    """Return image of the pilot to the checksum of its content, b-values included."""
-    digests = FileDigests(folder.file_digests)
-    return {
-        image.image_id: digests.digest_all([path for path in (image.path, image.bval) if path])
-        for image in images
-        if image.pilot
-    }
-
-
-def find_replaced_pilot(folder: StudyFolder) -> list[str]:
-    """Return the images of the pilot whose content is another than when the study started.
-
-    Raises
-    ------
-    InputError
-        If the lock or the table of images is damaged.
-    """
-    lock = find_lock(folder)
-    if lock is None or not folder.images.is_file():
-        return []
-    now = digest_pilot(folder, read_included(folder.images))
-    return [image for image, digest in now.items() if image in lock.pilot and lock.pilot[image] != digest]
 
 
 def _planned(config: StudyConfig, folder: StudyFolder) -> KeptMethods | None:

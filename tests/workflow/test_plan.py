@@ -40,7 +40,7 @@ def test_jobs_of_each_stage(tmp_path, make_study, sessions, chunk_size):
         "decide": 1,
         "keep_masks": 1,
         "tabulate_levels": 1,
-            "tabulate_method_levels": 1,
+        "tabulate_method_levels": 1,
         "index_qc": 1,
         "write_report": 1,
         "all": 1,
