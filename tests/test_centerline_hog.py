@@ -59,17 +59,17 @@ def test_score_is_the_product_with_the_descriptor(slices, centre, stride):
     y, x = max(y, 20), max(x, 20)
     weights = np.random.default_rng(5).normal(size=hog.N_FEATURES)
     expected = literal_descriptor(slices[k, y - 17 : y + 17, x - 17 : x + 17]) @ weights - 0.7
-    score = hog.score_slices(slices, weights, -0.7, stride=stride)
+    score = hog.score_slices(slices, [(weights, -0.7)], stride=stride)[0]
     assert score.shape == (3, -(-39 // stride), -(-45 // stride))
     assert score[k, y // stride, x // stride] == pytest.approx(expected, abs=2e-4)
 
 
 def test_strides_agree_and_chunks_do_not_matter(slices, monkeypatch):
     weights = np.random.default_rng(6).normal(size=hog.N_FEATURES)
-    full = hog.score_slices(slices, weights, 0.1)
-    np.testing.assert_allclose(hog.score_slices(slices, weights, 0.1, stride=2), full[:, ::2, ::2], atol=1e-5)
+    full = hog.score_slices(slices, [(weights, 0.1)])[0]
+    np.testing.assert_allclose(hog.score_slices(slices, [(weights, 0.1)], stride=2)[0], full[:, ::2, ::2], atol=1e-5)
     monkeypatch.setattr(hog, "CHUNK_FLOATS", 1)
-    np.testing.assert_allclose(hog.score_slices(slices, weights, 0.1), full, atol=1e-5)
+    np.testing.assert_allclose(hog.score_slices(slices, [(weights, 0.1)])[0], full, atol=1e-5)
 
 
 def test_epsilon_is_opencvs():
@@ -80,7 +80,7 @@ def test_epsilon_is_opencvs():
 @pytest.mark.parametrize("shape", [(1, 2, 2), (1, 5, 40), (2, 31, 7)])
 def test_slices_smaller_than_the_window(shape):
     slices = np.random.default_rng(7).random(shape) * 255
-    score = hog.score_slices(slices, np.ones(hog.N_FEATURES), 0.0)
+    score = hog.score_slices(slices, [(np.ones(hog.N_FEATURES), 0.0)])[0]
     assert score.shape == shape
     assert np.isfinite(score).all()
 

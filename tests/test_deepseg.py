@@ -259,6 +259,33 @@ def test_a_kernel_without_weights_is_refused_before_an_image_is_read(tmp_path, m
     assert "-kernel 3d" in line
 
 
+@settings(max_examples=12)
+@given(st.data())
+def test_a_window_has_the_numbers_of_the_whole_patch(models, data):
+    edges = [sorted(data.draw(st.lists(st.integers(0, 64), min_size=2, max_size=2, unique=True))) for _ in range(2)]
+    window = tuple(slice(*pair) for pair in edges)
+    patches = torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(5))
+    with torch.inference_mode():
+        features = models.segment.encode_slices(patches.contiguous(memory_format=torch.channels_last))
+        whole = models.segment.decode_features(features)
+        assert torch.equal(models.segment.decode_features(features, window), whole[:, :, window[0], window[1]])
+
+
+def test_what_lies_beyond_the_window_is_outlined_too(models, easy):
+    """A cord in the middle, at the window's border, beyond it, and none."""
+    volume, _ = easy
+    offsets = np.array([0.0, 8.0, 13.0, 25.0])
+    centres = np.column_stack([31.5 + offsets, np.full(4, 31.5)])
+    sampled = (volume.zooms, centres, np.full(4, 6), 0.5, 64)
+    patches = preprocess.standardise_patch(preprocess.extract_patches(volume.data, *sampled))
+    with torch.inference_mode():
+        found, whole = inference.outline_patches(models.segment, patches), torch.sigmoid(models.segment(patches))
+    left_out = (found == 0).flatten(1).all(1) | (found != whole).flatten(1).any(1)
+    assert left_out.tolist() == [True, False, False, False]
+    assert (found[0] - whole[0]).abs().max() < inference.WINDOW_BORDER
+    assert torch.equal(found[0] > 0.4, whole[0] > 0.4)
+
+
 def stack_of(model, patches, slice_mm, batch):
     with torch.inference_mode():
         return inference.run_on_stack(model, patches, slice_mm, batch)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from spineseg.centerline.detector import Detector, load_detector
+from spineseg.centerline.detector import Detector, load_detector, score_together
 from spineseg.centerline.path import find_path
 from spineseg.centerline.slabs import PIXEL_MM
 from spineseg.contrasts import CONTRASTS, CORD_DARKER
@@ -64,8 +64,9 @@ def weigh_contrasts(volume: Volume, load: Callable[[str], Detector] = load_detec
     slabs = detectors[CONTRASTS[0]].prepare(volume)
     dz_mm = float(np.diff(slabs.positions).mean() * volume.zooms[2]) if len(slabs.positions) > 1 else 1.0
     scores, paths = {}, {}
-    for contrast, detector in detectors.items():
-        maps = detector.score(slabs.slices, STRIDE).transpose(0, 2, 1)
+    together = score_together(list(detectors.values()), slabs.slices, STRIDE)
+    for contrast, score in zip(detectors, together, strict=True):
+        maps = score.transpose(0, 2, 1)
         path = find_path(maps, (STRIDE * PIXEL_MM, STRIDE * PIXEL_MM, dz_mm))
         scores[contrast] = float(np.median(maps[np.arange(len(maps)), path[:, 0], path[:, 1]]))
         paths[contrast] = STRIDE * path

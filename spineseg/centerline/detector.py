@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,11 +87,20 @@ class Detector:
 
     def score(self, slices: NDArray, stride: int = 1) -> NDArray[np.float32]:
         """Score every stride-th pixel of slices (n, Y, X) of 1 mm pixels, 0 to 255."""
-        score = score_slices(slices, self.weights, self.bias, stride)
-        if self.wide_weights is None:
-            return score
-        wide = score_slices(halve_slices(slices), self.wide_weights, 0.0, max(1, stride // 2))
-        return score + (double_scores(wide, slices.shape[1:]) if stride == 1 else wide)
+        return score_together([self], slices, stride)[0]
+
+
+def score_together(detectors: Sequence[Detector], slices: NDArray, stride: int = 1) -> list[NDArray[np.float32]]:
+    """Score the same slices by several detectors, as `Detector.score` does; the slices are described once."""
+    scores = score_slices(slices, [(detector.weights, detector.bias) for detector in detectors], stride)
+    wide = [n for n, detector in enumerate(detectors) if detector.wide_weights is not None]
+    models = [(weights, 0.0) for detector in detectors if (weights := detector.wide_weights) is not None]
+    if not wide:
+        return scores
+    added = score_slices(halve_slices(slices), models, max(1, stride // 2))
+    for n, score in zip(wide, added, strict=True):
+        scores[n] = scores[n] + (double_scores(score, slices.shape[1:]) if stride == 1 else score)
+    return scores
 
 
 def load_detector(contrast: str, path: str | Path | None = None) -> Detector:

@@ -17,7 +17,7 @@ doi:10.1109/CVPR.2005.177.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -205,26 +205,30 @@ def gather_descriptors(
     return values.transpose(0, 1, 2, 4, 3).reshape(-1, N_FEATURES)
 
 
-def score_slices(slices: NDArray, weights: NDArray, bias: float, stride: int = 1) -> NDArray[np.float32]:
-    """Score the window around every pixel with a linear model, chunk by chunk.
+def score_slices(
+    slices: NDArray, models: Sequence[tuple[NDArray, float]], stride: int = 1
+) -> list[NDArray[np.float32]]:
+    """Score the window around every pixel with linear models, chunk by chunk: one description serves all.
 
     Parameters
     ----------
     slices : (n, Y, X) ndarray, 0 to 255; pixels of 1 mm; borders are mirrored, so any size works
-    weights : (576,) ndarray; in OpenCV's order
+    models : weights, (576,) ndarray in OpenCV's order, and bias of each
     stride : {1, 2, 4, 8}; score every stride-th pixel only
 
     Returns
     -------
-    (n, ceil(Y / stride), ceil(X / stride)) ndarray of float32
+    (n, ceil(Y / stride), ceil(X / stride)) ndarray of float32 for each model
     """
     n, height, width = slices.shape
     floats_each = N_CHANNELS * (height + WINDOW) * (width + WINDOW) // stride**2
     size = max(1, CHUNK_FLOATS // floats_each)
-    parts = [slices[start : start + size] for start in range(0, n, size)]
-    return np.concatenate(
-        [score_blocks(describe_slices(p, stride), weights, bias, (height, width), stride) for p in parts]
-    )
+    parts: list[list[NDArray[np.float32]]] = [[] for _ in models]
+    for start in range(0, n, size):
+        blocks = describe_slices(slices[start : start + size], stride)
+        for scores, (weights, bias) in zip(parts, models, strict=True):
+            scores.append(score_blocks(blocks, weights, bias, (height, width), stride))
+    return [np.concatenate(scores) for scores in parts]
 
 
 def halve_slices(slices: NDArray) -> NDArray[np.float32]:

@@ -37,6 +37,7 @@ COMMANDS = {
     "keep": ("spineseg.cli.keep", "study: put the kept masks where other tools look for them"),
     "levels-table": ("spineseg.cli.levels_table", "study: area and shape of the kept masks by vertebral level"),
     "drift": ("spineseg.cli.drift", "study: compare two runs of one study"),
+    "checklist": ("spineseg.cli.checklist", "study: write a reporting checklist for a paper"),
     "report": ("spineseg.cli.report", "study: write the report and its figures"),
 }
 """Sub-command to module and summary; the summary stands here so that help imports nothing."""

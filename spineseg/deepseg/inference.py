@@ -91,6 +91,44 @@ def run_network(model: nn.Module, image: Tensor, near: Neighbours | None = None)
     return torch.sigmoid(logits).float().cpu()
 
 
+WINDOW_MM = (20.0, 16.0)
+"""Right-left and anterior-posterior size of the window in the middle of a patch that is outlined first: the widest cord
+is 15 mm by 11 mm, and curves are seldom more than 2 mm off."""
+
+WINDOW_BORDER = 0.02
+"""A probability above this on the window's border says that more lies beyond; so does a window without cord. Such
+patches are outlined whole. Of 4500 patches of 18 images no other had a probability above 0.3 outside its window."""
+
+
+def outline_patches(model: UNet, patches: Tensor, near: Neighbours | None = None) -> Tensor:
+    """Run the second network on patches (n, 1, S, S): their probabilities, 0 where there is no need to look.
+
+    The features of a patch depend on all of it. They become probabilities within a window around its middle, where the
+    cord lies, and elsewhere only for patches that show something there. Within the window the numbers are the same.
+    """
+    device = device_of(model)
+    image = patches.to(device).contiguous(memory_format=torch.channels_last)
+    features = model.encode_slices(image, None if near is None else near.to(device))
+    rows, columns = (_middle(n, mm / model.config.zoom_mm) for n, mm in zip(patches.shape[2:], WINDOW_MM, strict=True))
+    inner = torch.sigmoid(model.decode_features(features, (rows, columns))).float().cpu()
+    if inner.shape == patches.shape:
+        return inner
+    prob = torch.zeros(patches.shape)
+    prob[:, :, rows, columns] = inner
+    border = torch.cat([inner[:, 0, [0, -1]].flatten(1), inner[:, 0, :, [0, -1]].flatten(1)], dim=1)
+    more = (border.amax(1) > WINDOW_BORDER) | (inner.amax((1, 2, 3)) <= 0.5)
+    if more.any():
+        chosen = [f[more.to(device)].contiguous(memory_format=torch.channels_last) for f in features]
+        prob[more] = torch.sigmoid(model.decode_features(chosen)).float().cpu()
+    return prob
+
+
+def _middle(n: int, width: float) -> slice:
+    """Return the middle of n pixels, an even number of them."""
+    half = min(n // 2, round(width / 2))
+    return slice(n // 2 - half, n // 2 + half)
+
+
 def run_on_stack(model: UNet, patches: Tensor, slice_mm: float, batch: int) -> Tensor:
     """Return probabilities (n, 1, S, S) of the patches of consecutive slices, `batch` slices a call.
 
@@ -101,7 +139,7 @@ def run_on_stack(model: UNet, patches: Tensor, slice_mm: float, batch: int) -> T
     for first in range(0, n, batch):
         low, high = max(0, first - reach), min(n, first + batch + reach)
         near = neighbours_in_stack(high - low, slice_mm) if reach else None
-        prob = run_network(model, patches[low:high], near)
+        prob = outline_patches(model, patches[low:high], near)
         parts.append(prob[first - low : first - low + batch])
     return torch.cat(parts)
 

@@ -133,16 +133,57 @@ class UNet(nn.Module):
 
         A 3-D network without `near` treats slices as if they had no neighbours.
         """
-        skips: list[Tensor] = []
+        return self.decode_features(self.encode_slices(image, near))
+
+    def encode_slices(self, image: Tensor, near: Neighbours | None = None) -> list[Tensor]:
+        """Return the features (N, C, H / 2^level, W / 2^level) of every level, the finest first."""
+        features: list[Tensor] = []
         for level, block in enumerate(self.encode):
             image = block(image if level == 0 else nn.functional.max_pool2d(image, 2))
             if self.along and near is not None:
                 image = self.along[level](image, near)
-            skips.append(image)
-        image = self.bottom(skips.pop())
-        for up, block in zip(self.up, self.decode, strict=True):
-            image = block(torch.cat([up(image), skips.pop()], dim=1))
-        return self.head(image)
+            features.append(image)
+        features[-1] = self.bottom(image)
+        return features
+
+    def decode_features(self, features: list[Tensor], window: Window | None = None) -> Tensor:
+        """Return logits of a window of the slices, or of all: the same numbers, computed where they are asked for."""
+        height, width = features[0].shape[2:]
+        window = window or (slice(0, height), slice(0, width))
+        *skips, image = features
+        above = (0, 0)  # where `image` begins, in pixels of its level
+        parts = _parts_needed(window, (height, width), len(skips))
+        for up, block, skip, (rows, columns) in zip(self.up, self.decode, skips[::-1], parts[::-1], strict=True):
+            coarse = image[:, :, _halve(rows, above[0]), _halve(columns, above[1])]
+            image = block(torch.cat([up(coarse), skip[:, :, rows, columns]], dim=1))
+            above = rows.start, columns.start
+        rows, columns = (slice(w.start - a, w.stop - a) for w, a in zip(window, above, strict=True))
+        return self.head(image[:, :, rows, columns])
+
+
+Window = tuple[slice, slice]
+"""Rows and columns of a slice, in pixels."""
+
+BLOCK_REACH = 2
+"""Pixels that two convolutions of 3 x 3 look beyond a pixel."""
+
+
+def _parts_needed(window: Window, size: tuple[int, int], n_levels: int) -> list[Window]:
+    """Return the rows and columns of each level, the finest first, that a window depends on: even, within the slice."""
+    parts = []
+    for level in range(n_levels):
+        spans = []
+        for part, n in zip(window, size, strict=True):
+            start = max(0, part.start - BLOCK_REACH) // 2 * 2
+            spans.append(slice(start, min(n >> level, -(-(part.stop + BLOCK_REACH) // 2) * 2)))
+        parts.append((spans[0], spans[1]))
+        window = _halve(spans[0]), _halve(spans[1])
+    return parts
+
+
+def _halve(part: slice, origin: int = 0) -> slice:
+    """Return the same pixels one level coarser, counted from `origin` there."""
+    return slice(part.start // 2 - origin, part.stop // 2 - origin)
 
 
 def fold_batch_norm(model: UNet) -> UNet:

@@ -93,6 +93,11 @@ class StudyFolder:
         return self.root / "preview" / self.decision.name
 
     @property
+    def checklist(self) -> Path:
+        """What a paper should report, filled in."""
+        return self.root / "checklist.md"
+
+    @property
     def lock(self) -> Path:
         """What the study is held to from its first image on."""
         return self.root / Stage.STUDY / "lock.json"
