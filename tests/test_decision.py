@@ -505,13 +505,21 @@ class TestContrastsAndSites:
     def test_contrasts_that_favour_different_methods_are_in_the_headline(self, pilot):
         d = self.two(pilot, (0.10, -0.03)).decide()
         assert d["verdict"] == "undecided"
-        assert "contrasts favour different methods: propseg in t2s and deepseg in t2" in verdict_sentence(d)
+        said = "contrasts favour different methods in Dice with the reference: propseg in t2s (by 0.0"
+        assert said in verdict_sentence(d)
+        assert "and deepseg in t2 (by 0.1" in verdict_sentence(d)
 
     def test_one_method_for_each_contrast(self, pilot):
         d = self.two(pilot, (0.05, -0.05)).decide(by="contrast")
         assert d["method_by_contrast"] == {"t2": "deepseg", "t2s": "propseg"}
         assert {row["verdict"] for row in d["per_contrast"].values()} == {"clear"}
         assert "t2: deepseg, t2s: propseg" in write_report(d)
+        assert verdict_sentence(d).startswith(
+            "Keep one method for each contrast: deepseg for t2 (clear; 15 people; deepseg"
+        )
+        assert (
+            "One method was kept for each contrast: deepseg for t2 (clear), propseg for t2s (clear)." in write_report(d)
+        )
 
     def test_the_plans_weights(self, pilot):
         self.two(pilot, (0.05, -0.02))

@@ -13,7 +13,15 @@ from spineseg.file_digests import FileDigests
 from spineseg.study.choices import PilotChoice
 from spineseg.study.chunks import assign_chunks, choose_pilot
 from spineseg.study.configuration import make_configuration
-from spineseg.study.index import digest_sources, index_images, source_files, source_fingerprint, summarise_index
+from spineseg.study.index import (
+    check_before_jobs,
+    digest_sources,
+    find_unseen_strata,
+    index_images,
+    source_files,
+    source_fingerprint,
+    summarise_index,
+)
 from spineseg.study.sources import check_sources
 from spineseg.studyfolder.decisions import Membership, read_membership
 from spineseg.studyfolder.images import StudyImage, read_images, read_included, write_images
@@ -318,6 +326,31 @@ def test_new_subjects_do_not_change_a_drawn_pilot(subjects, added, n):
     assert len(again) == min(n, len(subjects | added))
     other = PilotChoice(n=n, seed=2)
     assert choose_pilot(subjects, other, Membership({}, first)) == choose_pilot(subjects, other)
+
+
+def test_a_pilot_shows_every_stratum_or_says_what_it_lacks(tmp_path):
+    """Columns of participants.tsv: drawn so that each of their values is in it, where n allows it."""
+    names = [f"{n:02d}" for n in range(1, 31)]
+    make_dataset(tmp_path, *(f"sub-{name}/anat/sub-{name}_T2w.nii.gz" for name in names))
+    site = {name: "rare" if name == "17" else "n/a" if name == "18" else "usual" for name in names}
+    lines = [f"sub-{name}\t{site[name]}\t{'MS' if name in ('05', '06') else 'HC'}\n" for name in names]
+    (tmp_path / "participants.tsv").write_text("participant_id\tsite\tgroup\n" + "".join(lines))
+    keys = {"dataset": "x", "bids_dir": str(tmp_path)}
+    for seed in range(5):
+        pilot = {"subjects": {"n": 4, "seed": seed}, "strata": ["site", "group"]}
+        config = make_configuration(keys | {"pilot": pilot})
+        images, membership = index_images(config, 10)
+        drawn = {image.subject for image in images if image.pilot}
+        assert len(drawn) == 4
+        assert "17" in drawn
+        assert drawn & {"05", "06"}
+        assert find_unseen_strata(config, images) == []
+        again = {image.subject for image in index_images(config, 10, membership)[0] if image.pilot}
+        assert again == drawn
+    one = make_configuration(keys | {"pilot": {"subjects": ["01"], "strata": ["site", "group"]}})
+    assert find_unseen_strata(one, index_images(one, 10)[0]) == ["group MS", "site rare"]
+    with pytest.raises(InputError, match=r"config key 'pilot.strata': .* has no column 'grup'; did you mean 'group'"):
+        check_before_jobs(make_configuration(keys | {"pilot": {"subjects": "all", "strata": ["grup"]}}))
 
 
 @given(

@@ -147,7 +147,8 @@ def decide_from_files(
     )
     decision = build_decision(evidence, params, context)
     counted = set(evidence.image_id.tolist())
-    truths = Counter(i.reference_kind for i in images if i.image_id in counted and i.reference_use == "truth")
+    true = [i for i in images if i.image_id in counted and i.reference_use == "truth"]
+    truths = Counter(image.reference_kind or "unknown" for image in true)
     decision["references"]["kinds"] = dict(sorted(truths.items()))
     left_out = [{"image_id": i.image_id, "reason": i.reason or "not included"} for i in images if not i.included]
     decision["excluded"] = left_out + decision["excluded"]

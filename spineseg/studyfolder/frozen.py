@@ -35,9 +35,7 @@ def describe_changes_beside(folder: StudyFolder, images: Sequence[StudyImage]) -
     for contrast, n in decision.count_unseen(images).items():
         which = "1 image is" if n == 1 else f"{n} images are"
         method = kept.of(contrast)
-        lines.append(
-            f"{which} {contrast}, which no image of the pilot was: nothing speaks for {method} there but habit"
-        )
+        lines.append(f"{which} {contrast}, as no image of the pilot was: {method} is not tested on such images")
     if replaced := find_replaced_pilot(folder):
         named = ", ".join(replaced[:SHOWN]) + (f" and {len(replaced) - SHOWN} more" if len(replaced) > SHOWN else "")
         lines.append(f"replaced since the study started, so its decision has not seen what is there now: {named}")
