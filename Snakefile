@@ -8,13 +8,19 @@ min_version("9.19")
 configfile: "config/config.yaml"
 
 
-include: "rules/common.smk"
-include: "rules/inputs.smk"
-include: "rules/index.smk"
-include: "rules/segment.smk"
-include: "rules/measure.smk"
-include: "rules/decide.smk"
-include: "rules/report.smk"
+# at the top of a git repository Snakemake would look for /rules
+TOP = workflow.current_basedir
+if getattr(TOP, "path", None) == "":
+    TOP.path = "."
+
+
+include: TOP.join("rules/common.smk")
+include: TOP.join("rules/inputs.smk")
+include: TOP.join("rules/index.smk")
+include: TOP.join("rules/segment.smk")
+include: TOP.join("rules/measure.smk")
+include: TOP.join("rules/decide.smk")
+include: TOP.join("rules/report.smk")
 
 
 rule all:

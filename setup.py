@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-WORKFLOW = ("Snakefile", "rules", "envs", "profiles", "config")
+WORKFLOW = ("Snakefile", "rules", "envs", "profiles", "config", "constraints.txt")
 """The files and folders of the workflow, which stay at the top level of a checkout."""
 
 

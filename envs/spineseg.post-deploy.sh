@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Install this checkout into the environment, with the versions that it was tested with.
+# Install the package that the workflow runs with into the environment, with the versions that it was tested with.
 set -euo pipefail
-# the workflow writes the checkout's folder here
-source=@SOURCE@
+# the workflow writes what to install here: its checkout, or a wheel of the installed package
+package=@PACKAGE@
+constraints=@CONSTRAINTS@
 python -m pip install --extra-index-url https://download.pytorch.org/whl/cpu \
-    -c "$source/constraints.txt" "$source"
+    -c "$constraints" "$package[study,sct,onnx]"

@@ -8,12 +8,24 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-SOURCE = Path(workflow.current_basedir).parent.resolve()
-sys.path.insert(0, str(SOURCE))
+HERE = workflow.current_basedir
+if hasattr(HERE, "__fspath__"):
+    # a checkout brings its own package; included from a git address, the workflow takes the one that is installed
+    CHECKOUT = Path(HERE).parent.resolve()
+    if (CHECKOUT / "spineseg" / "study").is_dir():
+        sys.path.insert(0, str(CHECKOUT))
 # the environment of this Snakemake comes first, activated or not; conda's goes before it
 os.environ |= {
     "PATH": os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()])
 }
+
+try:
+    import spineseg
+except ModuleNotFoundError:
+    raise WorkflowError(
+        "this workflow needs the package spineseg, of the same version, beside Snakemake: pip install"
+        " 'spineseg[study] @ git+<the address that the workflow was included from>'"
+    ) from None
 
 from spineseg.errors import InputError
 from spineseg.reading import read_yaml
@@ -33,8 +45,9 @@ from spineseg.study.outcome import (
 from spineseg.study.pace import PaceWatch, follow
 from spineseg.study.steps import digest_step
 from spineseg.studyfolder.images import read_images
+from spineseg.study.workflow_files import workflow_folder
 from spineseg.studyfolder.layout import TABLES, Stage, StudyFolder
-from spineseg.writing import write_text
+from spineseg.writing import write_json, write_text
 
 DEMO = "resources/demo"
 
@@ -60,11 +73,14 @@ DATASET = STUDY.dataset
 METHODS = STUDY.methods
 PERTURBATIONS = STUDY.decision.perturbations
 # another environment for other code, so that none is left behind by an update
-ENVIRONMENT = write_environment(SOURCE / "envs", Path(".snakemake") / "spineseg")
+ENVIRONMENT = write_environment(workflow_folder(), Path(".snakemake") / "spineseg")
 # Snakemake fills wildcards into this path, so braces of a folder's name are doubled
 ENVIRONMENT = ENVIRONMENT.replace("{", "{{").replace("}", "}}")
 # its time is the beginning of a run, by the clock of the file system
 STARTED = Path(".snakemake") / "spineseg" / "started"
+
+
+report: "captions/workflow.rst"
 
 
 wildcard_constraints:

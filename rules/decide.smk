@@ -17,9 +17,14 @@ rule decide:
         metrics="results/{dataset}/pilot/tables/metrics.tsv",
         agreement="results/{dataset}/pilot/tables/agreement.tsv",
         slices="results/{dataset}/pilot/tables/slices.tsv.gz",
+        levels=get_plan_levels,
     output:
         decision=f"results/{{dataset}}/{DECIDED}decision.json",
-        text=f"results/{{dataset}}/{DECIDED}decision.md",
+        text=report(
+            f"results/{{dataset}}/{DECIDED}decision.md",
+            caption="captions/decision.rst",
+            category="Decision",
+        ),
     log:
         "logs/{dataset}/decide.log",
     benchmark:
@@ -35,10 +40,11 @@ rule decide:
         marks=[str(STUDY.marks.marks), str(STUDY.marks.preferences)],
         participants=lambda wildcards: digest_files(get_participants(wildcards)),
         images=get_images,
+        levels=flag_levels,
         code=digest_step("decide"),
     shell:
         "spineseg decide -metrics {input.metrics} -agreement {input.agreement} -slices {input.slices}"
-        " -table {input.table} -config {input.config} -o {output.decision} > {log} 2>&1"
+        " -table {input.table} {params.levels} -config {input.config} -o {output.decision} > {log} 2>&1"
 
 
 checkpoint check_study:
@@ -143,7 +149,12 @@ rule tabulate_levels:
         table=get_table,
         kept="results/{dataset}/tables/kept.tsv",
     output:
-        table="results/{dataset}/tables/csa.tsv",
+        table=report(
+            "results/{dataset}/tables/csa.tsv",
+            caption="captions/areas.rst",
+            category="Areas",
+            labels={"stage": "all images"},
+        ),
         sct=directory("results/{dataset}/tables/sct"),
     log:
         "logs/{dataset}/levels.log",
@@ -170,7 +181,12 @@ use rule tabulate_levels as tabulate_study_levels with:
         table=get_table,
         kept="results/{dataset}/study/tables/kept.tsv",
     output:
-        table="results/{dataset}/study/tables/csa.tsv",
+        table=report(
+            "results/{dataset}/study/tables/csa.tsv",
+            caption="captions/areas.rst",
+            category="Areas",
+            labels={"stage": "study"},
+        ),
         sct=directory("results/{dataset}/study/tables/sct"),
     log:
         "logs/{dataset}/study/levels.log",
@@ -205,6 +221,7 @@ rule tabulate_method_levels:
             STUDY.decision.level,
         ],
         content=get_level_sources,
+        references=get_references,
         code=digest_step("csa"),
     shell:
         "spineseg levels-table -methods -results results/{wildcards.dataset} -stage {params.stage} > {log} 2>&1"

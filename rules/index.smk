@@ -32,12 +32,10 @@ rule write_configuration:
         config="results/{dataset}/study.json",
     log:
         "logs/{dataset}/configuration.log",
-    conda:
-        ENVIRONMENT
     params:
         study=STUDY.document,
-    script:
-        "scripts/write_configuration.py"
+    run:
+        write_json(output.config, params.study)
 
 
 checkpoint index_images:

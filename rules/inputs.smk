@@ -102,6 +102,23 @@ def get_level_sources(wildcards):
     return sha256_json([files, digest_files([*files, *STUDY.marks.files])])
 
 
+def get_references(wildcards):
+    """The manual masks that are measured at the plan's level, where there is one."""
+    images = [image for chunk in get_chunks(wildcards).values() for image in chunk]
+    return digest_files([one.reference for one in images if STUDY.decision.level])
+
+
+def get_plan_levels(wildcards):
+    """The table of areas at the plan's level, where the plan names one."""
+    table = "results/{dataset}/pilot/tables/levels.tsv"
+    return table if STUDY.decision.level else []
+
+
+def flag_levels(wildcards, input):
+    """The option that names that table."""
+    return f"-levels {input.levels}" if input.levels else ""
+
+
 class StageInputs:
     """The questions that the rules of one stage ask, by chunk or for all chunks of the stage."""
 

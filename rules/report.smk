@@ -119,7 +119,12 @@ rule write_report:
         kept="results/{dataset}/tables/kept.tsv",
         timings=ancient("results/{dataset}/tables/timings.tsv"),
     output:
-        page="results/{dataset}/report.html",
+        page=report(
+            "results/{dataset}/report.html",
+            caption="captions/report.rst",
+            category="Report",
+            labels={"stage": "all images"},
+        ),
     log:
         "logs/{dataset}/report.log",
     benchmark:
@@ -149,7 +154,12 @@ use rule write_report as write_pilot_report with:
         slices="results/{dataset}/pilot/tables/slices.tsv.gz",
         timings=ancient("results/{dataset}/pilot/tables/timings.tsv"),
     output:
-        page="results/{dataset}/pilot/report.html",
+        page=report(
+            "results/{dataset}/pilot/report.html",
+            caption="captions/report.rst",
+            category="Report",
+            labels={"stage": "pilot"},
+        ),
     log:
         "logs/{dataset}/pilot/report.log",
     benchmark:
@@ -168,7 +178,12 @@ use rule write_report as write_study_report with:
         kept="results/{dataset}/study/tables/kept.tsv",
         timings=ancient("results/{dataset}/study/tables/timings.tsv"),
     output:
-        page="results/{dataset}/study/report.html",
+        page=report(
+            "results/{dataset}/study/report.html",
+            caption="captions/report.rst",
+            category="Report",
+            labels={"stage": "study"},
+        ),
     log:
         "logs/{dataset}/study/report.log",
     benchmark:

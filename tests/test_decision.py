@@ -19,6 +19,7 @@ from spineseg.decision.plan import describe_plan, fix_plan
 from spineseg.decision.report_text import next_steps, verdict_sentence, write_report
 from spineseg.errors import InputError
 from spineseg.study.configuration import make_configuration
+from spineseg.studyfolder.csa import REFERENCE, CsaRow, write_csa
 from spineseg.studyfolder.decisions import DECISION_KEYS, Decision
 from spineseg.studyfolder.layout import TABLES, Stage
 from spineseg.studyfolder.marks import Preference
@@ -35,6 +36,8 @@ GOOD = {
 }
 FAST = {"n_simulations": 30, "max_pilots": 200}
 
+
+METHODS = ("propseg", "deepseg")
 
 TEXTS = ("status", "guessed_contrast", "contrast_doubt", "message")
 
@@ -129,6 +132,8 @@ class TestVerdict:
         assert (d["method"], d["verdict"], d["endpoint"]) == ("deepseg", "clear", "csa_error")
         assert d["difference"] == pytest.approx(6, abs=2.5)
         assert d["unit"] == "%"
+        assert "up to 1.25 counts as none" in verdict_sentence(d)
+        assert "±1.25" in write_report(d)
         for row in pilot.metrics:
             row.values["dice"] = 0.90 if row.method == "deepseg" else 0.95
         d = pilot.decide()
@@ -226,6 +231,21 @@ class TestVerdict:
         assert d["failures"]["deepseg"]["n_failed"] == 4
         assert (d["method"], d["verdict"]) == ("deepseg", "undecided")
         assert any("deepseg fails more often" in reason for reason in d["reasons"])
+
+    def test_failures_come_first_where_no_area_says_otherwise(self, pilot):
+        """Equal areas, a little better by chance: the method that fails in every sixth person is not kept."""
+        with_errors(pilot, 60, (0, 2.2), (0, 2))
+        for row in [row for row in pilot.metrics if row.method == "deepseg"][:10]:
+            row.values["dice"] = 0.3
+        d = pilot.decide()
+        assert (d["method"], d["verdict"], d["endpoint"]) == ("propseg", "clear", "failure_rate")
+        for row in pilot.metrics:
+            if row.method == "propseg":
+                row.values["csa_error_pct"] *= 4
+        d = pilot.decide()
+        assert (d["method"], d["verdict"]) == ("deepseg", "undecided")
+        assert "deepseg is better by precision" in verdict_sentence(d)
+        assert "but fails more often" in verdict_sentence(d)
 
     def test_partial_masks_fail_only_when_short(self, pilot):
         for s in range(10):
@@ -336,6 +356,13 @@ class TestWithoutReferences:
         assert "ten minutes of blind rating or five references would settle it" in verdict_sentence(d)
         assert pilot.decide(prefer="propseg")["method"] == "propseg"
 
+    def test_predictions_that_differ_by_less_than_the_margin_look_alike(self, pilot):
+        d = self.predicted(pilot, 12, 0.004, spread=0.0).decide()
+        assert "deepseg and propseg look alike" in verdict_sentence(d)
+        assert "there is no reference, and no rating or repeat settles the choice" in verdict_sentence(d)
+        pilot.metrics[0].values["dice"] = pilot.metrics[1].values["dice"] = 0.9
+        assert "the references of 1 person are too few" in verdict_sentence(pilot.decide())
+
     def test_other_methods_are_not_fitted(self, pilot):
         for s in range(8):
             values = {"predicted_dice": 0.9, "flagged": 0}
@@ -398,8 +425,9 @@ class TestWithoutReferences:
         d = json.loads((tmp_path / "d.json").read_text())
         assert (d["endpoint"], d["verdict"]) == ("preference", "undecided")  # two sites
         assert set(d["failures"]["propseg"]["images"]) == {"sub-03_T2w"}
-        config.write_text(f"dataset: x\nbids_dir: {tmp_path}\ndecision: {{group: sex}}\n")
-        assert main(command) == 2
+        for key, code in (("group: sex", 2), ("site: scanner", 2), ("site: site", 0), ("site: null", 0)):
+            config.write_text(f"dataset: x\nbids_dir: {tmp_path}\ndecision: {{{key}}}\n")
+            assert main(command) == code
 
     def test_few_ratings_and_divided_ones_do_not(self, pilot):
         ratings = self.rated(pilot, 10, lambda s: "deepseg" if s % 2 else "propseg")
@@ -493,6 +521,125 @@ class TestRepeats:
         assert d["verdict"] == "undecided"  # masks that are small everywhere look consistent: never alone
 
 
+class TestFewPeopleOfAContrast:
+    """Six people in three contrasts, two of each: the spread of two is not known."""
+
+    def six(self, pilot, **values):
+        rng = np.random.default_rng(0)
+        for s in range(6):
+            suffix, contrast = (("T1w", "t1"), ("T2w", "t2"), ("T2star", "t2s"))[s % 3]
+            sds = zip(METHODS, (8, 1), strict=True)
+            errors = {m: {"csa_error_pct": sd * rng.standard_normal()} | values for m, sd in sds}
+            pilot.add(f"{s}", errors, suffix=suffix, contrast=contrast)
+        return pilot
+
+    def test_areas_settle_nothing(self, pilot):
+        d = self.six(pilot, dice=0.95).decide()
+        assert "csa_error" not in {row["endpoint"] for row in d["endpoints"]}
+        assert d["verdict"] == "undecided"
+
+    def test_a_contrast_of_two_beside_a_larger_one_is_left_out_and_said(self, pilot):
+        self.six(pilot, predicted_dice=0.9)
+        for s in range(6, 9):
+            pilot.add(f"{s}", {m: {"predicted_dice": 0.9} for m in METHODS})
+        pilot.add("9", {m: {} for m in METHODS})
+        d = pilot.decide()
+        reasons = {row["participant"]: row["reason"] for row in d["excluded"]}
+        assert reasons["0"] == "fewer than 3 people with predicted Dice in their contrast"
+        assert reasons["9"] == "not known: predicted Dice"
+        assert set(reasons) == {"0", "2", "3", "5", "9"}
+        assert d["per_contrast"]["t2"]["n"] == 5
+        assert d["n_compared"] == 5
+
+
+class TestLevel:
+    """Over the whole mask the methods are alike; at C2-C3 propseg's areas scatter by 8 %."""
+
+    def measure(self, pilot, tmp_path, n=30, references=True, **flags):
+        rng = np.random.default_rng(0)
+        rows = []
+        for s in range(n):
+            image = pilot.add(
+                f"{s:02d}",
+                {m: {"dice": 0.95, "csa_error_pct": rng.standard_normal()} if references else {} for m in METHODS},
+            )
+            truth = 75 + 5 * rng.standard_normal()
+            areas = {
+                "propseg": truth * (1 + 0.08 * rng.standard_normal()),
+                "deepseg": 1.1 * truth * (1 + 0.01 * rng.standard_normal()),
+                REFERENCE: truth,
+            }
+            for method, area in areas.items():
+                if references or method != REFERENCE:
+                    for level, factor in (("C2-C3", 1.0), ("C4", 2.0)):
+                        row = CsaRow(pilot.metrics[-1].image, method, level, values={"csa_mm2": factor * area})
+                        rows.append(replace(row, flags=flags.get(method.strip("()"), ())))
+            assert pilot.metrics[-1].image.image_id == image
+        write_csa(tmp_path / "levels.tsv", rows)
+        return tmp_path / "levels.tsv"
+
+    def decide(self, pilot, levels, **decision):
+        metrics, agreement, _ = pilot.write_tables()
+        question = Question("demo", METHODS, DecisionParams.from_config(FAST | decision))
+        return decide_from_files(metrics, agreement, levels=levels, question=question)
+
+    def test_areas_are_compared_where_the_plan_says(self, pilot, tmp_path):
+        levels = self.measure(pilot, tmp_path)
+        d = self.decide(pilot, levels, level="C2-C3")
+        assert (d["method"], d["verdict"], d["endpoint"]) == ("deepseg", "clear", "csa_error")
+        assert d["area_errors"]["deepseg"]["bias_pct"] == pytest.approx(10, abs=0.5)
+        assert d["area_errors"]["propseg"]["sd_pct"] == pytest.approx(8, rel=0.3)
+        assert d["area_errors"]["deepseg"]["slope"] == pytest.approx(1, abs=0.1)
+        assert {row["area"] for row in d["study"]} == {"C2-C3"}
+        assert "the area at C2-C3 is known of 30 of 30 images" in d["notes"]
+        whole = self.decide(pilot, levels)
+        assert whole["verdict"] == "undecided"
+        assert whole["area_errors"]["deepseg"]["bias_pct"] == pytest.approx(0, abs=0.5)
+        assert {row["area"] for row in whole["study"]} == {"whole mask"}
+        assert "at a level (`decision.level`" in write_report(whole)
+
+    def test_without_references_the_difference_is_at_the_level(self, pilot, tmp_path):
+        d = self.decide(pilot, self.measure(pilot, tmp_path, references=False), level="C2-C3")
+        (bias,) = [row for row in d["endpoints"] if row["endpoint"] == "bias"]
+        assert bias["difference"] == pytest.approx(-9.5, abs=3)
+        assert bias["favours"] is None
+        assert "areas differ" in write_report(d)
+
+    @pytest.mark.parametrize(
+        ("method", "flag", "used"),
+        [
+            ("deepseg", "coverage", False),
+            ("deepseg", "unbounded", False),
+            ("propseg", "doubted", False),
+            ("reference", "coverage", False),
+            ("reference", "doubted", True),
+            ("deepseg", "tilted", True),
+        ],
+    )
+    def test_areas_of_another_place_or_of_less_are_not_used(self, pilot, tmp_path, method, flag, used):
+        d = self.decide(pilot, self.measure(pilot, tmp_path, n=8, **{method: (flag,)}), level="C2-C3")
+        assert (d["area_errors"]["deepseg"]["bias_pct"] > 5) == used
+
+    def test_images_without_labels_are_compared_as_before(self, pilot, tmp_path):
+        levels = self.measure(pilot, tmp_path, n=8)
+        pilot.add("99", {m: {"dice": 0.95, "csa_error_pct": 3.0} for m in METHODS})
+        d = self.decide(pilot, levels, level="C2-C3")
+        assert d["area_errors"]["deepseg"]["n"] == 9
+        assert any(note.startswith("the area at C2-C3 is known of 8 of 9 images: the others") for note in d["notes"])
+        assert self.decide(pilot, None, level="C2-C3")["area_errors"]["deepseg"]["n"] == 9
+
+    def test_two_raters_are_compared_there_too(self, pilot, tmp_path):
+        levels = self.measure(pilot, tmp_path, n=8)
+        for row in list(pilot.metrics):
+            if row.method == "deepseg":
+                pilot.metrics.append(replace(row, method="anna"))
+        rows = levels.read_text().splitlines()
+        more = [line.replace("\tdeepseg\t", "\tanna\t") for line in rows if "\tdeepseg\t" in line]
+        levels.write_text("\n".join([*rows, *more]) + "\n")
+        d = self.decide(pilot, levels, level="C2-C3", second_rater="anna")
+        assert d["references"]["rater_error"]["csa"] == pytest.approx(10, abs=1)
+
+
 class TestContrastsAndSites:
     def two(self, pilot, gaps, n=15, spread=0.01):
         rng = np.random.default_rng(3)
@@ -505,21 +652,58 @@ class TestContrastsAndSites:
     def test_contrasts_that_favour_different_methods_are_in_the_headline(self, pilot):
         d = self.two(pilot, (0.10, -0.03)).decide()
         assert d["verdict"] == "undecided"
-        said = "contrasts favour different methods in Dice with the reference: propseg in t2s (by 0.0"
-        assert said in verdict_sentence(d)
-        assert "and deepseg in t2 (by 0.1" in verdict_sentence(d)
+        sentence = verdict_sentence(d)
+        assert "contrasts favour different methods by Dice with the reference: propseg in t2s (by 0.0" in sentence
+        assert "and deepseg in t2 (by 0.1" in sentence
+        assert sentence.count("in 15 people, 90 % interval +0.0") == 3
+
+    def test_predictions_that_favour_different_methods_are_said_too(self, pilot):
+        self.two(pilot, (0.10, -0.10))
+        for row in pilot.metrics:
+            row.values["predicted_dice"] = row.values.pop("dice")
+        d = pilot.decide()
+        assert (d["verdict"], d["computed"]["basis"]) == ("undecided", "triage")
+        assert "contrasts favour different methods by predicted Dice" in verdict_sentence(d)
 
     def test_one_method_for_each_contrast(self, pilot):
         d = self.two(pilot, (0.05, -0.05)).decide(by="contrast")
         assert d["method_by_contrast"] == {"t2": "deepseg", "t2s": "propseg"}
-        assert {row["verdict"] for row in d["per_contrast"].values()} == {"clear"}
-        assert "t2: deepseg, t2s: propseg" in write_report(d)
-        assert verdict_sentence(d).startswith(
-            "Keep one method for each contrast: deepseg for t2 (clear; 15 people; deepseg"
-        )
-        assert (
-            "One method was kept for each contrast: deepseg for t2 (clear), propseg for t2s (clear)." in write_report(d)
-        )
+        assert {row["verdict"] for row in d["per_contrast"].values()} == {d["verdict"]} == {"clear"}
+        assert d["contradictions"] == []
+        text = write_report(d)
+        assert "t2: deepseg, t2s: propseg" in text
+        assert "t2: Keep deepseg: it is better than propseg by Dice with the reference" in verdict_sentence(d)
+        assert "t2s: Keep propseg: it is better than deepseg" in verdict_sentence(d)
+        assert "| propseg (kept for t2s) |" in text
+
+    def test_with_one_method_for_each_contrast_the_least_sure_verdict_stands(self, pilot):
+        self.two(pilot, (0.08, -0.025), n=8, spread=0.03)
+        short, good = {"status": "partial", "coverage": 0.5, "dice": 0.9}, {"dice": 0.9}
+        name = pilot.add("90", {"propseg": good, "deepseg": short})
+        other = pilot.add("90", {"propseg": short, "deepseg": good}, suffix="T2star", contrast="t2s")
+        d = pilot.decide(by="contrast")
+        assert (d["verdict"], d["per_contrast"]["t2s"]["verdict"]) == ("undecided", "undecided")
+        steps = next_steps(d)
+        assert any(step.startswith("t2s: To settle the choice, add about") for step in steps)
+        kept = d["method_by_contrast"]
+        assert kept == {"t2": "deepseg", "t2s": "propseg"}
+        assert f"Correct or exclude the images in which the kept method failed: {name}, {other}." in steps
+        override = {"method": "propseg", "reason": "as before", "by": "A"}
+        assert pilot.decide(by="contrast", override=override)["method_by_contrast"] == {}
+
+    def test_one_contrast_has_its_own_method_too(self, pilot):
+        d = with_dice(pilot, 12, 0.04).decide(by="contrast")
+        assert d["method_by_contrast"] == {"t2": "deepseg"}
+        assert (d["method"], d["verdict"]) == ("deepseg", "clear")
+
+    def test_contrasts_out_of_the_plan_stay_out(self, pilot):
+        self.two(pilot, (0.05, -0.05))
+        pilot.add("99", {"propseg": {}, "deepseg": {"status": "failed"}}, suffix="T2star", contrast="t2s")
+        d = pilot.decide(contrasts=["T2w"])
+        assert (d["method"], d["verdict"], d["n_images"]) == ("deepseg", "clear", 15)
+        assert d["failures"]["deepseg"]["n_failed"] == 0
+        assert {row["reason"] for row in d["excluded"]} == {"its contrast is not in the plan (decision.contrasts)"}
+        assert pilot.decide(contrasts=["t2"])["n_images"] == 15
 
     def test_the_plans_weights(self, pilot):
         self.two(pilot, (0.05, -0.02))
@@ -574,6 +758,16 @@ class TestReferences:
         assert (d["verdict"], d["references"]["without_corrected"]["verdict"]) == ("clear", "clear")
         assert "References made by correcting a mask" in write_report(d)
 
+    def test_failures_by_corrected_references_alone_do_not_settle(self, pilot):
+        """A Dice of 0.65 with a correction of the other method's mask is no failure that counts without it."""
+        for s in range(30):
+            pilot.add(f"{s:02d}", {"propseg": {"dice": 0.65 if s < 10 else 0.9}, "deepseg": {"dice": 0.9}})
+        corrected = {f"sub-{s:02d}_T2w": "deepseg" for s in range(10)}
+        assert pilot.decide()["verdict"] == "clear"
+        d = pilot.decide_with(corrected_from=corrected)
+        assert d["verdict"] == "undecided"
+        assert d["references"]["without_corrected"]["verdict"] == "undecided"
+
     def test_no_margin_is_finer_than_two_raters(self, pilot):
         with_errors(pilot, 20, (0, 8), (0, 2))
         for s in range(6):
@@ -584,6 +778,8 @@ class TestReferences:
         assert d["methods"] == ["propseg", "deepseg"]
         assert (plain["margin"], d["margin"]) == (pytest.approx(1.25), pytest.approx(4.0))
         assert "Two people's drawings differ by 4.0 % in area" in write_report(d)
+        with pytest.raises(InputError, match=r"decision\.second_rater: .*has no row of 'bert'"):
+            pilot.decide(second_rater="bert")
 
     def test_few_references_do_not_rule(self, pilot):
         with_errors(pilot, 4, (0, 8), (0, 1))
@@ -729,9 +925,13 @@ class TestDocument:
         metrics = pilot.write()
         image = study_image("91", included=False, pilot=False, reason="unknown suffix")
         write_index(pilot.folder, [image])
-        params, code = DecisionParams.from_config(FAST), {"measures": "m" * 64}
+        params, code = (
+            DecisionParams.from_config(FAST | {"training_subjects": ["sub-92", "91"]}),
+            {"measures": "m" * 64},
+        )
         question = Question(methods=["propseg", "deepseg"], params=params, code=code)
         d = decide_from_files(metrics, table=pilot.folder.images, question=question)
+        assert "nobody of the study is called 92 (config key decision.training_subjects)" in d["notes"]
         assert [(row["image_id"], row["reason"]) for row in d["excluded"]] == [
             ("sub-91_T2w", "unknown suffix"),
             ("sub-90_T2w", "no result by deepseg"),
@@ -784,6 +984,9 @@ class TestInputs:
             ({"training_subjects": [1]}, "'decision.training_subjects"),
             ({"prefer": 3}, "'decision.prefer': expected a name, or null"),
             ({"prefer": "third"}, "'decision.prefer': expected one of methods, found 'third'"),
+            ({"second_rater": "ana"}, "'decision.second_rater': expected one of methods, found 'ana'"),
+            ({"level": "Q9"}, "'decision.level'"),
+            ({"contrasts": ["T2W"]}, "'decision.contrasts': expected some of T1w"),
         ],
     )
     def test_wrong_settings(self, section, words):

@@ -10,7 +10,7 @@ from scipy import stats
 from statsmodels.stats.power import TTestIndPower
 from statsmodels.stats.proportion import proportion_confint
 
-from spineseg.decision.endpoints import ratio_margin, ratio_points
+from spineseg.decision.comparison import ratio_margin, ratio_points
 from spineseg.decision.reliability import intraclass_correlation
 from spineseg.decision.statistics import (
     Strata,

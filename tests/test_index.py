@@ -83,7 +83,50 @@ def test_unequal_sessions_and_runs(tmp_path):
     assert average.reference.endswith("rec-average_dwi_label-SC_seg.nii.gz")
     assert average.bval == dwi.bval  # inherited: its name says no more than that of the series
     assert images["sub-02_ses-a_run-2_T2star"].run == "2"
-    assert reasons(rows) == {"sub-03_task-rest_bold": "contrast not asked for (config key contrasts)"}
+    assert reasons(rows) == {
+        "sub-02_ses-b_epi": "in the folder fmap: only anat, dwi, func hold images of the cord",
+        "sub-03_task-rest_bold": "contrast not asked for (config key contrasts)",
+    }
+
+
+PASSED_OVER = {
+    "sub-01_T2w.nii.gz": "beside the folders of subjects",
+    "sub-01/sub-01_acq-a_T2w.nii.gz": "in none of the folders anat, dwi, func",
+    "sub-01/fmap/sub-01_epi.nii.gz": "in the folder fmap",
+    "sub-01/extra/deep/sub-01_acq-b_T2w.nii": "in the folder extra",
+    "sub-01/anat/more/sub-01_acq-c_T2w.nii.gz": "in a folder within anat",
+    "sub-01/anat/sub-01_acq-d_T2w.NII.GZ": "no name of a NIfTI file",
+    "sub-01/anat/sub-01_acq-e_T2w.mgz": "no name of a NIfTI file",
+    "sub-02/ses-1/other/sub-02_ses-1_T2w.nii.gz": "in the folder other",
+    "sub-02/ses-1/ses-2/anat/sub-02_ses-2_T2w.nii.gz": "in the folder ses-2",
+    "Sub-04/anat/Sub-04_T2w.nii.gz": "its subject's folder is named Sub-04",
+}
+
+
+def test_images_where_a_study_does_not_look_are_listed_with_the_reason(tmp_path):
+    others = ("sub-01/anat/sub-01_T2w.nii.gz", "sourcedata/sub-01/anat/sub-01_T2w.nii.gz", "sub-01/anat/notes.txt")
+    root = make_dataset(tmp_path, *others, *PASSED_OVER)
+    (root / "sub-01/anat/loop").symlink_to(".")
+    rows, _ = index(root)
+    assert list(by_id(rows)) == ["sub-01_T2w"]
+    found = {Path(row.path).relative_to(root).as_posix(): row.reason for row in rows if not row.included}
+    assert found.keys() == PASSED_OVER.keys()
+    assert {path: reason for path, reason in found.items() if not reason.startswith(PASSED_OVER[path])} == {}
+
+
+def test_a_file_in_the_wrong_folder_takes_no_image_of_the_right_one_away(tmp_path):
+    root = make_dataset(tmp_path, "sub-01/anat/sub-02_T2w.nii.gz", "sub-02/anat/sub-02_T2w.nii.gz")
+    rows, _ = index(root)
+    assert [Path(image.path).parts[-3] for image in by_id(rows).values()] == ["sub-02"]
+    assert [row.reason for row in rows if not row.included] == [
+        "its name is of another subject or session than its folder"
+    ]
+
+
+def test_an_empty_file_is_no_image(tmp_path):
+    root = make_dataset(tmp_path, "sub-01/anat/sub-01_T2w.nii.gz", "sub-02/anat/sub-02_T2w.nii.gz")
+    (root / "sub-02/anat/sub-02_T2w.nii.gz").write_bytes(b"")
+    assert reasons(index(root)[0]) == {"sub-02_T2w": "an empty file (0 bytes)"}
 
 
 def test_every_left_out_image_has_its_reason(tmp_path):

@@ -17,7 +17,7 @@ from spineseg.levels.rows import measure_rows
 from spineseg.provenance import sha256_file
 from spineseg.study.configuration import make_configuration
 from spineseg.study.levels import measure_levels
-from spineseg.studyfolder.csa import CsaRow, read_csa, write_csa
+from spineseg.studyfolder.csa import REFERENCE, CsaRow, read_csa, write_csa
 from spineseg.studyfolder.decisions import KeptRow, write_kept
 from spineseg.studyfolder.layout import Stage
 from spineseg.studyfolder.tables import Identity
@@ -252,10 +252,15 @@ def test_every_methods_masks_are_measured_at_the_levels_and_that_of_the_plan(stu
             done.append(made_study.write_result(study.folder, image, method, mask > least, affine=affine))
         done.append(made_study.write_result(study.folder, study.images[2], method, None))
         made_study.write_chunk(study.folder, method, done)
+    mask, affine = cord("T2w")
+    drawn = made_study.save_nifti(study.bids / "drawn.nii.gz", mask > 0.5, affine, np.uint8)
+    study.images[0] = replace(study.images[0], reference=str(drawn))
     config = study.config(levels=["C3"], decision={"level": "C3-C4"})
     write_json(study.folder.configuration, config.document)
     assert main(["levels-table", "-methods", "-stage", "pilot", "-results", str(study.folder.root)]) == 0
-    rows = read_csa(study.folder.levels(Stage.PILOT))
+    *rows, reference = read_csa(study.folder.levels(Stage.PILOT))
+    assert (reference.method, reference.image.suffix, reference.level) == (REFERENCE, "T2w", "C3-C4")
+    assert reference.values["csa_mm2"] == rows[1].values["csa_mm2"]  # propseg found the same
     found = [(row.method, row.image.suffix, row.level) for row in rows]
     assert found == [
         (m, suffix, level) for m in ("propseg", "deepseg") for suffix in ("T2w", "T1w") for level in ("C3", "C3-C4")

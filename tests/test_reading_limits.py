@@ -75,6 +75,17 @@ def test_a_unit_that_cannot_be_meant_is_passed_over(tmp_path, unit):
 
 
 @pytest.mark.parametrize("read", [load_image, load_mask])
+@pytest.mark.parametrize(("row", "column"), [(0, 1), (1, 2), (2, 0)])
+def test_voxels_without_right_angles_are_refused(tmp_path, read, row, column):
+    affine = scaled(0.5, 0.5, 3)
+    sheared = affine.copy()
+    sheared[row, column] = 0.2 * np.abs(affine[column, column])  # by 11 degrees
+    refused(write(tmp_path / "a.nii", affine=sheared, qform=None), "right angles", "11 degrees", read=read)
+    sheared[row, column] = 0.05 * np.abs(affine[column, column])  # by 3 degrees
+    load_image(write(tmp_path / "b.nii", affine=sheared, qform=None))
+
+
+@pytest.mark.parametrize("read", [load_image, load_mask])
 @pytest.mark.parametrize(
     ("edges", "unit"),
     [

@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-metrics", type=Path, required=True, metavar="TSV", help="metrics.tsv of the pilot")
     parser.add_argument("-agreement", type=Path, metavar="TSV", help="agreement.tsv of the pilot")
     parser.add_argument("-slices", type=Path, metavar="TSV", help="slices.tsv.gz; needed to compare contrasts")
+    parser.add_argument("-levels", type=Path, metavar="TSV", help="levels.tsv, for areas at the level of the plan")
     parser.add_argument("-table", type=Path, metavar="TSV", help="images.tsv, to list what was left out and why")
     parser.add_argument(
         "-config", type=Path, metavar="FILE", help="a study's configuration: dataset, methods, decision, override"
@@ -37,9 +38,9 @@ def run(args: argparse.Namespace) -> int:
     from spineseg.studyfolder.decisions import write_decision
     from spineseg.writing import write_text
 
-    decision = decide_from_files(
-        args.metrics, args.agreement, slices=args.slices, table=args.table, question=_read_question(args.config)
-    )
+    question = _read_question(args.config)
+    tables = {"slices": args.slices, "table": args.table, "levels": args.levels}
+    decision = decide_from_files(args.metrics, args.agreement, **tables, question=question)
     write_text(args.o.with_suffix(".md"), write_report(decision))
     write_decision(args.o, decision)
     print(json.dumps(decision, indent=2) if args.json else verdict_sentence(decision))

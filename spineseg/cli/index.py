@@ -56,8 +56,8 @@ def run(args: argparse.Namespace) -> int:
     write_membership(folder, membership)
     is_started = any(any(folder.manifest(method, "any").parent.glob("*.json")) for method in config.methods)
     fix_plan(folder, config.decision, is_started=is_started)
-    describe_results(folder, config, images)
     write_images(folder.images, images)
+    describe_results(folder, config, images)  # what is there by now
     idle = find_idle_exclusions(config, images)
     idle += [f"warning: nobody in the pilot is of {name}" for name in find_unseen_strata(config, images)]
     print("\n".join([summarise_index(images), *idle, *find_unused_references(config, images)]))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spineseg.decision.evidence import Evidence
+from spineseg.decision.evidence import COMPARED_AREA, Evidence
 from spineseg.decision.params import DecisionParams
 from spineseg.decision.statistics import REPORT, RULE, mean_strata, sd_limits
 
@@ -30,7 +30,8 @@ def summarise_errors(evidence: Evidence) -> dict[str, Any]:
     found = {}
     for m, method in enumerate(evidence.methods):
         error = evidence.values["csa_error_pct"][:, [m]]
-        size = np.log(evidence.values["csa_mean_mm2"][:, [m]] / (1 + error / 100))
+        area = evidence.values.get(COMPARED_AREA, evidence.values["csa_mean_mm2"])
+        size = np.log(area[:, [m]] / (1 + error / 100))
         cells = evidence.by_person(np.hstack([error, size]))
         errors, sizes = cells[:, :, 0], cells[:, :, 1]
         known = np.isfinite(errors)
@@ -109,11 +110,8 @@ def _errors_by_method(evidence: Evidence, params: DecisionParams) -> dict[str, N
     found = {}
     for a, b in combinations(range(len(evidence.methods)), 2):
         first, second = evidence.methods[a], evidence.methods[b]
-        if (first, second) in evidence.pairs:
-            gap = evidence.pairs[first, second]["csa_difference_mm2"].copy()
-            gap[evidence.failed[:, [a, b]].any(axis=1)] = np.nan
-            relative = 100 * gap / evidence.values["csa_mean_mm2"][:, [a, b]].mean(axis=1)
-            found[f"{first} less {second}"] = evidence.by_person(relative[:, None])[:, :, 0]
+        if (gap := evidence.area_gap(a, b)) is not None:
+            found[f"{first} less {second}"] = evidence.by_person(gap[:, None])[:, :, 0]
     return found
 
 

@@ -8,14 +8,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from spineseg.decision.evidence import Evidence
+from spineseg.decision.evidence import LEVEL_AREA, Evidence
 from spineseg.decision.params import Repeats
 
 MIN_OVERLAP_MM = 10.0
 """Shortest common stretch that counts: half a vertebra; shorter ones hold too few thick slices."""
-
-LEVEL_AREA = "csa_level_mm2"
-"""The area at the plan's level, where it is known."""
 
 _REPEAT_ENTITIES = re.compile(r"_(ses|run)-[^_]+")
 

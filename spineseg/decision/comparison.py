@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import asinh, exp, isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +73,20 @@ IN_PERCENT = ("failures", "preference")
 """Shares: from 0 to 1 in numbers, percent in texts."""
 
 
+def ratio_margin(margin: float, sd_a: float, sd_b: float) -> float:
+    """Return the logarithm of the ratio of two SDs that lie `margin` apart about their geometric mean."""
+    return 2 * asinh(margin / (2 * (sd_a * sd_b) ** 0.5))
+
+
+def ratio_points(log_ratio: float, sd_a: float, sd_b: float) -> float:
+    """Return a difference of SDs in percent from the logarithm of their ratio; the inverse of `ratio_margin`."""
+    if not isfinite(log_ratio):
+        return float("nan")
+    half = min(30.0, abs(log_ratio) / 2)
+    size = (sd_a * sd_b) ** 0.5 * (exp(half) - exp(-half))
+    return size if log_ratio >= 0 else -size
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Two methods compared by one endpoint; positive means that the first is better.
@@ -119,6 +134,10 @@ class Comparison:
     def kind(self) -> Kind:
         """What the endpoint is."""
         return KINDS[self.key]
+
+    def in_unit(self, value: float) -> float:
+        """Return a value on the estimate's scale in the endpoint's unit: of SDs their difference."""
+        return ratio_points(value, *self.means) if self.kind.is_ratio else value
 
     @property
     def winner(self) -> int | None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from spineseg.decision.area_errors import find_differential_bias, summarise_errors
+from spineseg.decision.by_contrast import conclude, describe_contrasts, judge_contrasts
 from spineseg.decision.common_stretch import repeat_variances
 from spineseg.decision.comparison import Comparison
 from spineseg.decision.description import (
@@ -20,15 +21,15 @@ from spineseg.decision.description import (
     summarise_methods,
     summarise_ratings,
 )
-from spineseg.decision.endpoints import ratio_points
-from spineseg.decision.evidence import Evidence
+from spineseg.decision.evidence import LEVEL_AREA, Evidence
+from spineseg.decision.pair_numbers import describe, describe_parts, describe_ruling, people_that_would_settle
 from spineseg.decision.params import OBSOLETE, DecisionParams
 from spineseg.decision.plan import describe_plan
 from spineseg.decision.reliability import summarise_reliability
 from spineseg.decision.rule import Judgement, failure_rates, judge_with_doubt
-from spineseg.decision.stability import advantage_on_people_left_out, leave_one_out
-from spineseg.decision.statistics import REPORT, binomial_limits
-from spineseg.decision.study_size import people_for_verdict, plan_study
+from spineseg.decision.stability import leave_one_out
+from spineseg.decision.statistics import MIN_STRATUM, REPORT, binomial_limits
+from spineseg.decision.study_size import plan_study
 from spineseg.errors import InputError
 from spineseg.studyfolder.decisions import Plan
 
@@ -88,29 +89,31 @@ def build_decision(evidence: Evidence, params: DecisionParams, context: Context)
     _check_names(evidence, params, context.override)
     evidence = replace(evidence, repeats=repeat_variances(evidence, params.repeats))
     judgement, without = judge_with_doubt(evidence, params)
-    by_contrast = _by_contrast(evidence, params)
+    by_contrast = judge_contrasts(evidence, params)
     methods = evidence.methods
-    kept = None if judgement.method is None else methods[judgement.method]
     override = context.override
     main = judgement.comparison()
+    separate = by_contrast if params.by == "contrast" and not override else {}
+    method, verdict = conclude(separate or {"all": judgement})
+    kept = None if method is None else methods[method]
     document = {
         "dataset": context.dataset,
         "method": override["method"] if override else kept,
-        "verdict": "override" if override else judgement.verdict,
-        "computed": {"method": kept, "verdict": judgement.verdict, "basis": judgement.basis},
+        "verdict": "override" if override else verdict,
+        "computed": {"method": kept, "verdict": verdict, "basis": judgement.basis},
         "override": dict(override) if override else None,
         "methods": list(methods),
-        "method_by_contrast": _kept_by_contrast(evidence, by_contrast, params, override is not None),
+        "method_by_contrast": {c: None if one.method is None else methods[one.method] for c, one in separate.items()},
         "plan": describe_plan(context.plan, params),
-        **_comparison(evidence, judgement, main),
+        **describe_ruling(evidence, judgement, main),
         "endpoints": _endpoints(evidence, judgement),
-        "contradictions": list(judgement.contradictions),
-        "reasons": list(judgement.reasons),
+        "contradictions": [] if separate else list(judgement.contradictions),
+        "reasons": [] if separate else list(judgement.reasons),
         "n_participants": int(evidence.people.size),
         "n_images": int(evidence.image_id.size),
         "failures": _failures(evidence),
-        "per_contrast": _per_contrast(evidence, main, by_contrast),
-        "per_site": _parts(evidence, main, "by_site"),
+        "per_contrast": describe_contrasts(evidence, main, by_contrast, params),
+        "per_site": describe_parts(evidence, main, "by_site"),
         "references": _references(evidence, without),
         "ratings": summarise_ratings(evidence),
         "area_errors": summarise_errors(evidence),
@@ -123,10 +126,10 @@ def build_decision(evidence: Evidence, params: DecisionParams, context: Context)
         "predicted_area_error_pct": predict_area_errors(evidence),
         "flagged": list_flagged(evidence),
         "stability": leave_one_out(evidence, judgement, params),
-        "pilots": _pilots(judgement, params),
+        "pilots": people_that_would_settle(judgement, params),
         "study": plan_study(evidence, params),
         "cautions": _cautions(judgement, main),
-        "notes": [*context.notes, *_notes(evidence, judgement, params)],
+        "notes": [*context.notes, *_notes(evidence, judgement, params, separate)],
         "excluded": [*evidence.excluded, *_uncompared(evidence, judgement, main)],
         "parameters": asdict(params),
         "versions": dict(context.versions),
@@ -165,82 +168,6 @@ def _check_names(evidence: Evidence, params: DecisionParams, override: Mapping[s
         raise InputError(f"override.method: expected one of {known}, found {override['method']!r}")
 
 
-def _by_contrast(evidence: Evidence, params: DecisionParams) -> dict[str, Judgement]:
-    """Apply the rule to each contrast alone; nothing where there is one."""
-    if evidence.contrasts.size < 2 or len(evidence.methods) < 2:
-        return {}
-    return {
-        str(contrast): judge_with_doubt(evidence.subset(evidence.contrast == contrast), params)[0]
-        for contrast in evidence.contrasts
-    }
-
-
-def _kept_by_contrast(
-    evidence: Evidence, judged: Mapping[str, Judgement], params: DecisionParams, is_overridden: bool
-) -> dict[str, str | None]:
-    """Method of each contrast where the plan keeps one for each."""
-    if params.by != "contrast" or is_overridden:
-        return {}
-    return {contrast: None if one.method is None else evidence.methods[one.method] for contrast, one in judged.items()}
-
-
-def describe(comparison: Comparison, methods: tuple[str, ...]) -> dict[str, Any]:
-    """Return a comparison in the endpoint's unit: of SDs the difference, with the ratio beside it."""
-
-    def scale(value: float) -> float:
-        return ratio_points(value, *comparison.means) if comparison.kind.is_ratio else value
-
-    found = {
-        "endpoint": comparison.key,
-        "words": comparison.kind.words,
-        "unit": comparison.kind.unit,
-        "methods": [methods[m] for m in comparison.pair],
-        "means": dict(zip([methods[m] for m in comparison.pair], comparison.means, strict=True)),
-        "difference": scale(comparison.estimate),
-        "ci90": [scale(limit) for limit in comparison.interval],
-        "ci95": [scale(limit) for limit in comparison.interval95],
-        "margin": scale(comparison.margin),
-        "favours": None if comparison.winner is None else methods[comparison.winner],
-        "is_within_margin": comparison.is_within,
-        "n": comparison.n,
-        "n_sites": comparison.n_sites,
-    }
-    if comparison.kind.is_ratio:
-        found |= {"ratio": math.exp(comparison.estimate), "ratio_ci90": [math.exp(x) for x in comparison.interval]}
-    return found
-
-
-def _comparison(evidence: Evidence, judgement: Judgement, main: Comparison | None) -> dict[str, Any]:
-    """The pair that the verdict is about, by the endpoint that rules."""
-    methods = evidence.methods
-    names = {
-        "best": None if judgement.best is None else methods[judgement.best],
-        "runner_up": None if judgement.rival is None else methods[judgement.rival],
-    }
-    keys = ("difference", "ci90", "ci95", "margin")
-    if main is None:
-        nothing = dict.fromkeys(("endpoint", "endpoint_words", *keys, "probability", "advantage_on_people_left_out"))
-        return names | nothing | {"unit": "", "n_compared": 0}
-    found = describe(main, methods)
-    left_out = advantage_on_people_left_out(judgement)
-    if left_out is not None and main.kind.is_ratio:
-        left_out = ratio_points(left_out, *main.means)
-    probability = dict.fromkeys(methods) | {"equivalent": round(main.probability[1], 4)}
-    probability |= {
-        methods[main.pair[0]]: round(main.probability[0], 4),
-        methods[main.pair[1]]: round(main.probability[2], 4),
-    }
-    return names | {
-        "endpoint": main.key if main.key != "failures" else "failure_rate",
-        "endpoint_words": main.kind.words,
-        "unit": main.kind.unit,
-        **{key: found[key] for key in keys},
-        "probability": None if math.isnan(main.probability[1]) else probability,
-        "advantage_on_people_left_out": left_out,
-        "n_compared": main.n,
-    }
-
-
 def _endpoints(evidence: Evidence, judgement: Judgement) -> list[dict[str, Any]]:
     """Every endpoint of every pair, the best method first where it is one of them."""
     rows = []
@@ -267,42 +194,6 @@ def _failures(evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def _parts(evidence: Evidence, main: Comparison | None, name: str) -> dict[str, Any]:
-    """The ruling comparison by contrast or site."""
-    parts = {} if main is None else getattr(main, name)
-    keys = ("difference", "ci90", "ci95", "favours", "n")
-    found = {label: describe(one, evidence.methods) for label, one in parts.items()}
-    return {label: {key: row[key] for key in keys} for label, row in found.items()}
-
-
-def _per_contrast(evidence: Evidence, main: Comparison | None, judged: Mapping[str, Judgement]) -> dict[str, Any]:
-    """The rule within each contrast, and the overall pair there."""
-    inside, rows = _parts(evidence, main, "by_contrast"), {}
-    for contrast in evidence.contrasts.tolist():
-        keep = evidence.contrast == contrast
-        alone = judged.get(contrast)
-        rows[contrast] = {
-            "n_images": int(keep.sum()),
-            "n_participants": int(np.unique(evidence.subject[keep]).size),
-            "n_failed": {m: int(evidence.failed[keep, i].sum()) for i, m in enumerate(evidence.methods)},
-            "method": None if alone is None or alone.method is None else evidence.methods[alone.method],
-            "verdict": None if alone is None else alone.verdict,
-            "endpoint": None if alone is None else alone.ruling,
-            "probability": None,
-            "difference": None,
-            "ci90": None,
-            "ci95": None,
-            "favours": None,
-            "n": 0,
-        } | inside.get(contrast, {})
-        one = None if main is None else main.by_contrast.get(contrast)
-        if one is not None and not math.isnan(one.probability[1]):
-            first, second = (evidence.methods[m] for m in one.pair)
-            better, equal, worse = (round(p, 4) for p in one.probability)
-            rows[contrast]["probability"] = {first: better, second: worse, "equivalent": equal}
-    return rows
-
-
 def _references(evidence: Evidence, without: Judgement | None) -> dict[str, Any]:
     """How many people have references, whose output some were corrected from, and the verdict without these."""
     has = np.isfinite(evidence.values["dice"]).any(axis=1)
@@ -321,19 +212,6 @@ def _references(evidence: Evidence, without: Judgement | None) -> dict[str, Any]
     return found
 
 
-def _pilots(judgement: Judgement, params: DecisionParams) -> dict[str, Any]:
-    """How many further participants a verdict would need; nulls where there is a verdict or nothing rules."""
-    nothing = {"total_needed": None, "further_needed": None, "searched_up_to": None}
-    main = judgement.comparison()
-    if judgement.verdict != "undecided" or judgement.basis != "endpoint" or main is None:
-        return nothing
-    if main.winner is not None or judgement.contradictions or (main.is_within and main.n >= params.min_participants):
-        return nothing  # something else than the ruling endpoint's people is missing
-    total = people_for_verdict(main, params)
-    further = None if total is None else max(1, total - main.n)
-    return {"total_needed": total, "further_needed": further, "searched_up_to": params.max_pilots}
-
-
 def _cautions(judgement: Judgement, main: Comparison | None) -> list[str]:
     """Conflicts of interest of what was used."""
     if main is None or judgement.basis == "failures":
@@ -342,9 +220,12 @@ def _cautions(judgement: Judgement, main: Comparison | None) -> list[str]:
     return [text for text in (main.kind.caution, chose) if text]
 
 
-def _notes(evidence: Evidence, judgement: Judgement, params: DecisionParams) -> list[str]:
+def _notes(
+    evidence: Evidence, judgement: Judgement, params: DecisionParams, separate: Mapping[str, Judgement]
+) -> list[str]:
     """What a reader must know about how the verdict came about."""
-    notes = [*judgement.contradictions, *judgement.reasons]
+    notes = [f"{c}: {text}" for c, one in separate.items() for text in (*one.contradictions, *one.reasons)]
+    notes = notes or [*judgement.contradictions, *judgement.reasons]
     dropped = [m for i, m in enumerate(evidence.methods) if i not in judgement.eligible]
     if dropped and judgement.eligible:
         notes.append(
@@ -362,6 +243,12 @@ def _notes(evidence: Evidence, judgement: Judgement, params: DecisionParams) -> 
         and not any("repeats" in each for each in main.values())
     ):
         notes.append("no declared repeats could be compared on the same stretch of cord (table of slices, or levels)")
+    if params.level:
+        level = evidence.values.get(LEVEL_AREA, np.zeros((0, 1)))
+        n, whole = int(np.isfinite(level).all(axis=1).sum()), len(evidence.image_id)
+        notes.append(f"the area at {params.level} is known of {n} of {whole} images")
+        if n < whole:
+            notes[-1] += ": the others are compared on the slices that both masks, or mask and reference, show"
     if params.by == "contrast":
         notes.append("one method is kept for each contrast (decision.by): areas of different contrasts do not compare")
     return notes + [f"config key decision.{key} means nothing any more: {OBSOLETE[key]}" for key in params.obsolete]
@@ -371,5 +258,12 @@ def _uncompared(evidence: Evidence, judgement: Judgement, main: Comparison | Non
     """Participants in whom the pair could not be compared by the endpoint."""
     if main is None or not main.pseudo.size or judgement.basis == "failures":
         return []
-    missing = np.isnan(main.pseudo)
-    return [{"participant": str(p), "reason": f"not known: {main.kind.words}"} for p in evidence.people[missing]]
+    name = {"csa_error": "csa_error_pct", "csa_error_rms": "csa_error_pct"}.get(main.key, main.key)
+    values = evidence.values.get(name, np.full(evidence.failed.shape, np.nan))[:, list(main.pair)]
+    has_value = np.asarray(np.isfinite(evidence.person_mean(values)).all(axis=1))
+    reasons = {
+        True: f"fewer than {MIN_STRATUM} people with {main.kind.words} in their contrast",
+        False: f"not known: {main.kind.words}",
+    }
+    people = zip(evidence.people.tolist(), has_value.tolist(), np.isnan(main.pseudo).tolist(), strict=True)
+    return [{"participant": person, "reason": reasons[has]} for person, has, is_missing in people if is_missing]

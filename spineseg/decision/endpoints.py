@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from math import asinh, exp, isfinite, log
+from collections.abc import Sequence
+from math import exp, log
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spineseg.decision.common_stretch import repeat_variances
-from spineseg.decision.comparison import Comparison
+from spineseg.decision.comparison import Comparison, ratio_margin
 from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams
 from spineseg.decision.statistics import (
@@ -42,9 +43,12 @@ def _from_strata(
     means: tuple[float, float],
     floor_sd: float = 0.0,
     *,
-    has_parts: bool = True,
+    parts: Sequence[tuple[float, tuple[float, float]]] | None = (),
 ) -> Comparison:
-    """Make a comparison of a statistic by contrast; sites are clusters."""
+    """Make a comparison of a statistic by contrast; sites are clusters.
+
+    `parts` are margin and means of each contrast, where they are not those of all; None for a part itself.
+    """
     shared = SHARED_ERROR if key == "predicted_dice" else 0.0
     sites = evidence.of_person(evidence.site)
     names, index = np.unique(sites, return_inverse=True)
@@ -52,20 +56,20 @@ def _from_strata(
     n_sites = max(1, np.unique(index[known]).size)
     found = strata.estimate(index if n_sites > 1 else None, floor_sd).widened(shared)
     contrasts, by_site = {}, {}
-    n_parts = np.isfinite(strata.values).sum()
-    if has_parts and strata.values.size == evidence.contrasts.size and n_parts > 1:
+    if parts is not None and strata.values.size == evidence.contrasts.size > 1:
+        of_parts = parts or [(margin, means)] * strata.values.size
         contrasts = {
-            str(name): _from_strata(evidence, key, pair, strata.only(c), margin, means, floor_sd, has_parts=False)
+            str(name): _from_strata(evidence, key, pair, strata.only(c), *of_parts[c], floor_sd, parts=None)
             for c, name in enumerate(evidence.contrasts)
             if np.isfinite(strata.values[c])
         }
     pseudo = found.value + found.n * strata.contributions()
-    if has_parts and n_sites > 1:
+    if parts is not None and n_sites > 1:
         for s in np.unique(index[known]).tolist():
             rows = np.where(index == s, pseudo, np.nan)[:, None]
             inside = mean_strata(rows, np.ones(1))
             by_site[str(names[s]) or "unknown"] = _from_strata(
-                evidence, key, pair, inside, margin, means, floor_sd, has_parts=False
+                evidence, key, pair, inside, margin, means, floor_sd, parts=None
             )
     return Comparison(
         key,
@@ -118,35 +122,23 @@ def area_margin(evidence: Evidence, params: DecisionParams) -> float:
     return max(params.margin_csa_pct, evidence.rater_error.get("csa", 0.0))
 
 
-def ratio_margin(margin: float, sd_a: float, sd_b: float) -> float:
-    """Return the logarithm of the ratio of two SDs that lie `margin` apart about their geometric mean."""
-    return 2 * asinh(margin / (2 * (sd_a * sd_b) ** 0.5))
-
-
-def ratio_points(log_ratio: float, sd_a: float, sd_b: float) -> float:
-    """Return a difference of SDs in percent from the logarithm of their ratio; the inverse of `ratio_margin`."""
-    if not isfinite(log_ratio):
-        return float("nan")
-    half = min(30.0, abs(log_ratio) / 2)
-    size = (sd_a * sd_b) ** 0.5 * (exp(half) - exp(-half))
-    return size if log_ratio >= 0 else -size
-
-
 def _compare_errors(evidence: Evidence, pair: tuple[int, int], params: DecisionParams) -> Comparison | None:
     """Compare the precision of the area against references; by the aim ``absolute``, its whole error."""
     weights, margin = _weights(evidence, params), area_margin(evidence, params)
     cells = evidence.by_person(evidence.values["csa_error_pct"][:, pair])
     cells[:, weights == 0] = np.nan
-    if np.isfinite(cells).all(axis=2).sum() < 2:
-        return None
     whole = params.aim == "absolute"
     a, b = cells[:, :, 0], cells[:, :, 1]
     strata = log_ratio_strata(a, b, weights, about_zero=whole, margin=margin)
+    if not np.isfinite(strata.values).any():
+        return None
     used = np.where(np.isfinite(strata.values), weights, 0.0)
     sds = [np.log([max(TINY_SD * margin, _spread(x[:, c], whole)) for c in range(x.shape[1])]) for x in (a, b)]
     sd_a, sd_b = (exp(_pooled(x, used)) for x in sds)
+    own = [(float(x), float(y)) for x, y in np.exp(sds).T]
+    parts = [(ratio_margin(margin, *pair_of_sds), pair_of_sds) for pair_of_sds in own]
     key = "csa_error_rms" if whole else "csa_error"
-    return _from_strata(evidence, key, pair, strata, ratio_margin(margin, sd_a, sd_b), (sd_a, sd_b))
+    return _from_strata(evidence, key, pair, strata, ratio_margin(margin, sd_a, sd_b), (sd_a, sd_b), parts=parts)
 
 
 def _spread(errors: NDArray, about_zero: bool) -> float:
@@ -163,22 +155,15 @@ def _compare_bias(evidence: Evidence, pair: tuple[int, int], params: DecisionPar
     errors = evidence.values["csa_error_pct"][:, pair]
     if np.isfinite(evidence.person_mean(errors)).all(axis=1).sum() >= params.min_references:
         return _by_mean(evidence, "bias", pair, errors, margin, params)
-    a, b = sorted(pair)
-    gap = evidence.pairs.get((evidence.methods[a], evidence.methods[b]), {}).get("csa_difference_mm2")
+    gap = evidence.area_gap(*pair)
     if gap is None or np.isfinite(evidence.values["dice"]).any():
         return None
-    sign = 1.0 if (a, b) == pair else -1.0
-    relative = sign * 100 * gap / evidence.values["csa_mean_mm2"][:, pair].mean(axis=1)
-    relative[evidence.failed[:, pair].any(axis=1)] = np.nan
-    return _by_mean(
-        evidence, "bias", pair, np.stack([relative, np.where(np.isfinite(relative), 0.0, np.nan)], 1), margin, params
-    )
+    return _by_mean(evidence, "bias", pair, np.stack([gap, np.where(np.isfinite(gap), 0.0, np.nan)], 1), margin, params)
 
 
 def compare_failures(evidence: Evidence, pair: tuple[int, int], params: DecisionParams) -> Comparison:
     """Compare failures, as a share of each person's images; people of one site fail together."""
-    _, person = np.unique(evidence.subject, return_inverse=True)
-    count = np.bincount(person)
+    person, count = evidence.person, np.bincount(evidence.person)
     shares = np.stack([np.bincount(person, evidence.failed[:, m].astype(float)) / count for m in pair], axis=1)
     advantage = shares[:, 1] - shares[:, 0]
     return _by_shares(

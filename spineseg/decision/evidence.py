@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +12,22 @@ from numpy.typing import NDArray
 from spineseg.decision.params import DecisionParams
 from spineseg.errors import InputError
 from spineseg.measures import AGREEMENT, METRICS
+from spineseg.studyfolder.csa import REFERENCE
 from spineseg.studyfolder.marks import Preference
 from spineseg.studyfolder.tables import AgreementRow, MetricsRow
 
 USELESS_DICE = 0.7
 """Below it a mask is a failure: no statistics of the area survive such an overlap (Hippunfold takes the same limit)."""
+
+REFERENCE_MEASURES = ("dice", "nsd", "hd95_mm", "assd_mm", "csa_error_pct")
+"""Measures that need a reference."""
+
+LEVEL_AREA = "csa_level_mm2"
+"""The area at the plan's level, where it is known."""
+
+COMPARED_AREA = "csa_compared_mm2"
+"""The area that the error against the reference is of: at the plan's level where all methods and the reference show it,
+else over the mask."""
 
 Profiles = Mapping[tuple[str, str], NDArray[np.float32]]
 """Image and method to (n, 2): height in the scanner (mm) and area (mm²) of every slice."""
@@ -48,6 +60,8 @@ class Evidence:
         Images and people that do not take part, with the reason.
     repeats : (P, M) and (P,) ndarray, optional
         Variance over each person's repeats and its degrees of freedom, where they are computed already.
+    useless : (N, M) ndarray of bool, optional
+        Failed for nothing else than a Dice with the reference below `USELESS_DICE`.
     """
 
     methods: tuple[str, ...]
@@ -67,16 +81,32 @@ class Evidence:
     ratings: tuple[Preference, ...] = ()
     excluded: tuple[dict[str, str], ...] = ()
     repeats: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    useless: NDArray[np.bool_] | None = None
+
+    @cached_property
+    def _people(self) -> tuple[NDArray[np.str_], NDArray[np.intp], NDArray[np.intp]]:
+        """Participants, the first image of each, and the number of each image's participant."""
+        return np.unique(self.subject, return_index=True, return_inverse=True)
+
+    @cached_property
+    def _contrasts(self) -> tuple[NDArray[np.str_], NDArray[np.intp]]:
+        """Contrasts, and the number of each image's contrast."""
+        return np.unique(self.contrast, return_inverse=True)
 
     @property
     def people(self) -> NDArray[np.str_]:
         """Participants, sorted, (P,)."""
-        return np.unique(self.subject)
+        return self._people[0]
+
+    @property
+    def person(self) -> NDArray[np.intp]:
+        """Number of each image's participant, (N,)."""
+        return self._people[2]
 
     @property
     def contrasts(self) -> NDArray[np.str_]:
         """Contrasts, sorted, (C,)."""
-        return np.unique(self.contrast)
+        return self._contrasts[0]
 
     def subset(self, keep: NDArray[np.bool_]) -> Evidence:
         """Return the evidence of some images only; `keep` is (N,) bool."""
@@ -89,7 +119,36 @@ class Evidence:
             pairs={pair: {key: value[keep] for key, value in each.items()} for pair, each in self.pairs.items()},
             ratings=tuple(rating for rating in self.ratings if rating.image in kept),
             repeats=None,
+            useless=None if self.useless is None else self.useless[keep],
         )
+
+    def without_references(self, doubtful: NDArray[np.bool_]) -> Evidence:
+        """Return the evidence as if some images, (N,) bool, had no reference."""
+        values = {key: value.copy() for key, value in self.values.items()}
+        for key in REFERENCE_MEASURES:
+            values[key][doubtful] = np.nan
+        failed = self.failed if self.useless is None else self.failed & ~(self.useless & doubtful[:, None])
+        return replace(self, values=values, failed=failed)
+
+    def area_gap(self, a: int, b: int) -> NDArray[np.float64] | None:
+        """Return by how much method a's areas are larger than b's, (N,), percent of their mean; None if not known.
+
+        At the plan's level where both have it, else on the slices where both have cord; NaN where one failed.
+        """
+        pair, sign = (self.methods[a], self.methods[b]), 1.0
+        if pair not in self.pairs:
+            pair, sign = pair[::-1], -1.0
+        level = self.values.get(LEVEL_AREA)
+        if pair not in self.pairs and level is None:
+            return None
+        nothing = np.full(len(self.image_id), np.nan)
+        common = sign * self.pairs.get(pair, {}).get("csa_difference_mm2", nothing)
+        gap = 100 * common / self.values["csa_mean_mm2"][:, [a, b]].mean(axis=1)
+        if level is not None:
+            at_level = 100 * (level[:, a] - level[:, b]) / level[:, [a, b]].mean(axis=1)
+            gap = np.where(np.isfinite(at_level), at_level, gap)
+        gap[self.failed[:, [a, b]].any(axis=1)] = np.nan
+        return gap
 
     def without(self, person: str) -> Evidence:
         """Return the evidence without one participant; what is known of the others stays."""
@@ -105,14 +164,13 @@ class Evidence:
         An image counts only where all m values are known, so that methods are compared on the same images; NaN
         where a participant has no such image.
         """
-        people, person = np.unique(self.subject, return_inverse=True)
-        contrasts, contrast = np.unique(self.contrast, return_inverse=True)
-        cell, n_cells = person * contrasts.size + contrast, people.size * contrasts.size
+        n_contrasts = self.contrasts.size
+        cell, n_cells = self.person * n_contrasts + self._contrasts[1], self.people.size * n_contrasts
         known = np.isfinite(values).all(axis=1)
         count = np.bincount(cell[known], minlength=n_cells)
         sums = np.stack([np.bincount(cell[known], column[known], n_cells) for column in values.T], axis=1)
         means = np.divide(sums, count[:, None], out=np.full(sums.shape, np.nan), where=count[:, None] > 0)
-        return means.reshape(people.size, contrasts.size, values.shape[1])
+        return means.reshape(self.people.size, n_contrasts, values.shape[1])
 
     def person_mean(self, values: NDArray) -> NDArray[np.float64]:
         """Average (N, m) values within each participant, contrasts equally weighted, (P, m)."""
@@ -124,8 +182,7 @@ class Evidence:
 
     def of_person(self, labels: NDArray[np.str_]) -> NDArray[np.str_]:
         """Return a label of images, such as the site, by participant, (P,)."""
-        _, first = np.unique(self.subject, return_index=True)
-        return labels[first]
+        return labels[self._people[1]]
 
 
 @dataclass(frozen=True)
@@ -146,6 +203,8 @@ class Tables:
     other_forms : mapping
         Image to the reason why another form of its acquisition counts in its place.
     ratings : tuple of Preference
+    level_areas : mapping
+        Image and method (or `REFERENCE`) to the area at the plan's level, mm².
     """
 
     metrics: Sequence[MetricsRow]
@@ -156,9 +215,7 @@ class Tables:
     rated_fail: frozenset[tuple[str, str]] = frozenset()
     other_forms: Mapping[str, str] = field(default_factory=dict)
     ratings: tuple[Preference, ...] = ()
-
-
-REFERENCE_MEASURES = ("dice", "nsd", "hd95_mm", "assd_mm", "csa_error_pct")
+    level_areas: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
 
 def make_evidence(
@@ -195,8 +252,7 @@ def make_evidence(
         if table and not any(method in by_method for by_method in table.values()):
             found = ", ".join(sorted({row.method for row in tables.metrics}))
             raise InputError(f"{where}: no row for method {method}, found {found}; measure it first")
-    training = {name.removeprefix("sub-") for name in params.training_subjects}
-    kept, excluded = _choose_images(table, methods, training, tables.other_forms)
+    kept, excluded = _choose_images(table, methods, params, tables.other_forms)
     grid = [[table[image][method] for method in methods] for image in kept]
     shape = (len(kept), len(methods))
     first = [line[0].image for line in grid]
@@ -204,6 +260,7 @@ def make_evidence(
         name: np.array([[row.values.get(name, np.nan) for row in line] for line in grid], np.float64).reshape(shape)
         for name in METRICS
     }
+    values |= _areas_at_level(values, kept, methods, tables.level_areas)
     untrue = np.array([image in tables.untrue for image in kept], bool)
     for name in REFERENCE_MEASURES:
         values[name][untrue] = np.nan
@@ -213,7 +270,8 @@ def make_evidence(
     has_reference = np.isfinite(values["dice"]).any(axis=1, keepdims=True)
     for name in ("dice", "nsd"):  # a method that failed where a reference exists has found none of it
         values[name] = np.where(has_reference & np.isnan(values[name]) & failed, 0.0, values[name])
-    failed |= values["dice"] < USELESS_DICE
+    useless = (values["dice"] < USELESS_DICE) & ~failed
+    failed |= useless
     values["csa_error_pct"] = np.where(failed, np.nan, values["csa_error_pct"])  # failures count as such, once
 
     def texts(of) -> NDArray[np.str_]:
@@ -235,9 +293,10 @@ def make_evidence(
         group=column(params.group),
         site=column(params.site),
         pairs=_pairs(tables.agreement, methods, kept),
-        rater_error=_rater_error(table, params.second_rater),
+        rater_error=_rater_error(table, params.second_rater, tables.level_areas),
         ratings=tuple(one for one in tables.ratings if one.blind and one.image in set(kept)),
         excluded=tuple(excluded),
+        useless=useless,
     )
 
 
@@ -260,36 +319,61 @@ def _pairs(
     return found
 
 
-def _rater_error(table: Mapping[str, Mapping[str, MetricsRow]], rater: str | None) -> dict[str, float]:
+def _areas_at_level(
+    values: Mapping[str, NDArray], images: Sequence[str], methods: Sequence[str], areas: Mapping[tuple[str, str], float]
+) -> dict[str, NDArray[np.float64]]:
+    """Areas at the plan's level, and errors there in place of those over labelled slices; nothing without levels."""
+    if not areas:
+        return {}
+    truth = np.array([[areas.get((image, REFERENCE), np.nan)] for image in images]).reshape(-1, 1)
+    level = np.array([[areas.get((image, m), np.nan) for m in methods] for image in images]).reshape(-1, len(methods))
+    error = 100 * (level / truth - 1)
+    is_known = np.isfinite(error).all(axis=1, keepdims=True)
+    return {
+        LEVEL_AREA: level,
+        COMPARED_AREA: np.where(is_known, level, values["csa_mean_mm2"]),
+        "csa_error_pct": np.where(is_known, error, values["csa_error_pct"]),
+    }
+
+
+def _rater_error(
+    table: Mapping[str, Mapping[str, MetricsRow]], rater: str | None, areas: Mapping[tuple[str, str], float]
+) -> dict[str, float]:
     """By how much the second rater's masks differ from the references, mean over images; empty where unknown."""
     rows = [by_method[rater] for by_method in table.values() if rater in by_method] if rater else []
     found = {}
     for key, name in (("csa", "csa_error_pct"), ("dice", "dice"), ("nsd", "nsd")):
         known = [row.values[name] for row in rows if row.has_cord and np.isfinite(row.values.get(name, np.nan))]
+        if key == "csa" and areas:
+            at_level = [
+                areas.get((r.image.image_id, r.method), np.nan) / areas.get((r.image.image_id, REFERENCE), np.nan)
+                for r in rows
+            ]
+            known = [100 * (x - 1) for x in at_level if np.isfinite(x)] or known
         if known:
             found[key] = float(np.mean(np.abs(known)) if key == "csa" else (1 - np.mean(known)) / 2)
     return found
 
 
 def _choose_images(
-    table: Mapping[str, Mapping[str, MetricsRow]],
-    methods: Sequence[str],
-    training: set[str],
-    other_forms: Mapping[str, str],
+    table: Mapping[str, Mapping[str, MetricsRow]], methods: Sequence[str], params: DecisionParams, forms: Mapping
 ) -> tuple[list[str], list[dict[str, str]]]:
     """Split image names into those that take part and those that do not, with reasons."""
     kept, excluded = [], []
+    training = {name.removeprefix("sub-") for name in params.training_subjects}
     for image_id in sorted(table):
         by_method = table[image_id]
         missing = [method for method in methods if method not in by_method]
-        subject = next(iter(by_method.values())).image.subject
+        image = next(iter(by_method.values())).image
         fault = _image_fault([by_method[method] for method in methods if method in by_method])
         if missing:
             excluded.append({"image_id": image_id, "reason": f"no result by {', '.join(missing)}"})
-        elif subject.removeprefix("sub-") in training:
+        elif image.subject.removeprefix("sub-") in training:
             excluded.append({"image_id": image_id, "reason": "a method was trained on this person"})
-        elif image_id in other_forms:
-            excluded.append({"image_id": image_id, "reason": other_forms[image_id]})
+        elif not params.weight_of(image.contrast):
+            excluded.append({"image_id": image_id, "reason": "its contrast is not in the plan (decision.contrasts)"})
+        elif image_id in forms:
+            excluded.append({"image_id": image_id, "reason": forms[image_id]})
         elif fault:
             excluded.append({"image_id": image_id, "reason": fault})
         else:

@@ -18,6 +18,7 @@ from spineseg.decision.params import DecisionParams
 from spineseg.decision.wording import name_some
 from spineseg.errors import InputError
 from spineseg.provenance import sha256_json
+from spineseg.studyfolder.csa import REFERENCE, CsaRow, read_csa
 from spineseg.studyfolder.decisions import find_plan, read_membership
 from spineseg.studyfolder.images import StudyImage, read_images
 from spineseg.studyfolder.layout import StudyFolder
@@ -78,6 +79,7 @@ def decide_from_files(
     *,
     slices: str | Path | None = None,
     table: str | Path | None = None,
+    levels: str | Path | None = None,
     question: Question | None = None,
 ) -> dict[str, Any]:
     """Read a pilot's tables and decide.
@@ -86,9 +88,9 @@ def decide_from_files(
     ----------
     metrics : path
         metrics.tsv.
-    agreement, slices, table : path, optional
-        agreement.tsv, slices.tsv.gz, images.tsv. Beside images.tsv the plan and the manifests of a study are looked
-        for.
+    agreement, slices, table, levels : path, optional
+        agreement.tsv, slices.tsv.gz, images.tsv, levels.tsv. Beside images.tsv the plan and the manifests of a study
+        are looked for.
     question : Question, optional
 
     Returns
@@ -105,11 +107,16 @@ def decide_from_files(
     params = question.params
     rows = read_metrics(metrics)
     others = {params.second_rater}
+    if params.second_rater and not any(row.method == params.second_rater for row in rows):
+        found = f"{metrics} has no row of {params.second_rater!r}"
+        raise InputError(f"decision.second_rater: {found}; declare it as a method")
     methods = [m for m in question.methods or dict.fromkeys(row.method for row in rows) if m not in others]
     if not methods:
         raise InputError(f"{metrics}: expected rows of at least one method, found none")
-    if params.group and not any(params.group in columns for columns in question.participants.values()):
-        raise InputError(f"decision.group: participants.tsv has no column {params.group!r}; the bias by group needs it")
+    for key, name in (("group", params.group), ("site", params.site)):
+        is_asked_for = name and name != DecisionParams.site  # a table need not have the usual column of sites
+        if is_asked_for and not any(name in columns for columns in question.participants.values()):
+            raise InputError(f"decision.{key}: participants.tsv has no column {name!r}; the bias by {key} needs it")
     images = read_images(table) if table else []
     tables = Tables(
         rows,
@@ -122,6 +129,7 @@ def decide_from_files(
         rated_fail=question.marks.failures(methods),
         other_forms=_other_forms(images),
         ratings=question.marks.preferences,
+        level_areas=_areas_at(params.level, read_csa(levels)) if levels and params.level else {},
     )
     evidence = make_evidence(tables, methods, params, str(metrics))
     if slices:
@@ -143,6 +151,7 @@ def decide_from_files(
             *_absent_strata(images, question),
             *_doubted_contrasts(rows),
             *_untrue_references(images),
+            *_unknown_training(images, params),
         ),
     )
     decision = build_decision(evidence, params, context)
@@ -170,6 +179,20 @@ def _other_forms(images: Sequence[StudyImage]) -> dict[str, str]:
         used = min(group, key=lambda i: (i.reference_use != "truth", not i.reference, len(i.stem), i.image_id))
         words = f"another form of the acquisition of {used.image_id}, which is used in its place"
         found |= {image.image_id: words for image in group if image is not used}
+    return found
+
+
+UNUSABLE = {"unmeasured", "coverage", "unbounded", "doubted"}
+"""Flags of areas that are not of the level, or of less than 0.8 of it."""
+
+
+def _areas_at(level: str, rows: Sequence[CsaRow]) -> dict[tuple[str, str], float]:
+    """Image and method to the area at a level; the same labels doubt what was drawn and what was segmented alike."""
+    found = {}
+    for row in rows:
+        usable = UNUSABLE - {"doubted"} if row.method == REFERENCE else UNUSABLE
+        if row.level == level and not usable & set(row.flags):
+            found[row.image.image_id, row.method] = row.values["csa_mm2"]
     return found
 
 
@@ -214,6 +237,14 @@ def _untrue_references(images: Sequence[StudyImage]) -> list[str]:
         return []
     counts = " and ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
     return [f"{counts} references are not counted as the truth (config key references.kinds)"]
+
+
+def _unknown_training(images: Sequence[StudyImage], params: DecisionParams) -> list[str]:
+    """Say which people a method was trained on are nobody of the study: a name may be misspelt."""
+    unknown = {name.removeprefix("sub-") for name in params.training_subjects} - {i.subject for i in images}
+    if not images or not unknown:
+        return []
+    return [f"nobody of the study is called {name_some(sorted(unknown))} (config key decision.training_subjects)"]
 
 
 def _doubted_contrasts(rows: Sequence[MetricsRow]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from spineseg.decision.report_tables import format_interval, format_value
+from spineseg.decision.wording import format_interval, format_margin, format_value
 
 VERDICT_WORDS = {
     "clear": "clear",
@@ -36,11 +36,10 @@ def describe_plan_in_words(d: Mapping[str, Any]) -> str:
     contrasts = ", ".join(f"{c} (weight {w:g})" for c, w in p["contrasts"].items()) or "all, equally weighted"
     repeats = p["repeats"]
     named = ["runs"] * repeats["by_run"] + [f"sessions {', '.join(repeats['sessions'])}"] * bool(repeats["sessions"])
-    fixed = (
-        f"written before the pilot, {plan['fixed_sha256'][:12]}"
-        if plan["fixed_sha256"]
-        else "not written before the pilot"
-    )
+    fixed = "not written before the pilot"
+    if plan["fixed_sha256"]:
+        is_same = plan["fixed_sha256"] == plan["sha256"]
+        fixed = "written before the pilot" + ("" if is_same else f", {plan['fixed_sha256'][:12]}")
     return (
         f"Aim: {AIM_WORDS[p['aim']]}. Effect that the study wants to see: {p['effect_pct']:g} % of CSA; margins: "
         f"{p['effect_pct'] / 4:g} % in bias and error SD, {p['margin_dice']:g} Dice, {p['margin_nsd']:g} NSD, "
@@ -92,16 +91,40 @@ def _reference_sentence(d: Mapping[str, Any]) -> str:
 
 
 def _found_sentence(d: Mapping[str, Any]) -> str:
-    """The difference by the endpoint that rules; nothing where no endpoint could be compared."""
+    """The difference by the endpoint that rules, in each contrast where each has its method; nothing where none is."""
+    if parts := separate_decisions(d):
+        said = [f" In {contrast}:{text}" for contrast, part in parts.items() if (text := _gap_sentence(part))]
+        return "".join(said)
+    text = _gap_sentence(d)
+    return f" {text[1:2].upper()}{text[2:]}" if text else ""
+
+
+def _gap_sentence(d: Mapping[str, Any]) -> str:
+    """One difference."""
     if d["difference"] is None:
         return ""
     key = "failures" if d["endpoint"] == "failure_rate" else d["endpoint"]
     interval = format_interval(d["ci90"], key)
     return (
-        f" By {d['endpoint_words']}, {d['best']} differed from {d['runner_up']} by "
+        f" by {d['endpoint_words']}, {d['best']} differed from {d['runner_up']} by "
         f"{format_value(d['difference'], key, signed=True)} ({f'90 % interval {interval}; ' if interval else ''}"
-        f"{d['n_compared']} participants; margin {format_value(d['margin'], key)})."
+        f"{d['n_compared']} participants; margin {format_margin(d['margin'], key)})."
     )
+
+
+def reference_words(d: Mapping[str, Any]) -> str:
+    """Say what the references are, as far as their sidecars or the configuration tell."""
+    kinds = d["references"].get("kinds", {})
+    if not kinds:
+        return "a reference mask"
+    if len(kinds) == 1:
+        return f"the reference masks, {REFERENCE_WORDS[next(iter(kinds))]}"
+    return f"the reference masks ({', '.join(f'{n} {REFERENCE_WORDS[kind]}' for kind, n in kinds.items())})"
+
+
+def separate_decisions(d: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The decision of each contrast, where each has its own; empty where one method is kept for all."""
+    return {c: {**d, **row["alone"]} for c, row in d["per_contrast"].items() if c in d["method_by_contrast"]}
 
 
 def _kept_sentence(d: Mapping[str, Any]) -> str:

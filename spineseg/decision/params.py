@@ -158,6 +158,10 @@ class DecisionParams:
             raise InputError(f"decision.{error}") from error
         if not self.endpoints or len(set(self.endpoints)) < len(self.endpoints):
             raise InputError(f"decision.endpoints: expected each endpoint once, found {list(self.endpoints)}")
+        known = dict.fromkeys([*SUFFIX_CONTRAST, *SUFFIX_CONTRAST.values()])
+        for name in self.contrasts or ():
+            if name not in known:
+                raise InputError(f"decision.contrasts: expected some of {', '.join(known)}, found {name!r}")
 
     @classmethod
     def from_config(cls, section: Mapping[str, Any] | None) -> DecisionParams:

@@ -5,25 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spineseg.decision.comparison import IN_PERCENT
-from spineseg.decision.wording import format_list, format_number, format_table, name_some
-
-
-def format_value(value: float | None, key: str, *, signed: bool = False) -> str:
-    """Format a value of an endpoint in its own unit: Dice with three decimals, percent with one."""
-    if value is None:
-        return "-"
-    if key in IN_PERCENT:
-        value *= 100
-    digits = 3 if key in ("dice", "nsd", "predicted_dice") else 1
-    return f"{value:{'+' if signed else ''}.{digits}f}"
-
-
-def format_interval(limits: Sequence[float | None] | None, key: str) -> str:
-    """Format an interval; empty where it is not known."""
-    if not limits or limits[0] is None or limits[1] is None:
-        return ""
-    return f"{format_value(limits[0], key, signed=True)} to {format_value(limits[1], key, signed=True)}"
+from spineseg.decision.wording import (
+    format_interval,
+    format_list,
+    format_margin,
+    format_number,
+    format_table,
+    format_value,
+    name_some,
+)
 
 
 def _verdict_of(row: Mapping[str, Any]) -> str:
@@ -49,12 +39,13 @@ def endpoint_section(d: Mapping[str, Any]) -> list[str]:
         if row.get("ratio") is not None:
             gap += f"; ratio {row['ratio']:.2f}"
         says = _verdict_of(row)
-        if bias and row["favours"]:
+        low, high = (limit if limit is not None else 0.0 for limit in row["ci90"])
+        if bias and (low > row["margin"] or high < -row["margin"]):
             says = "areas differ"
         if key == "predicted_dice":
             says = f"for a look only: {says}"
         cells = [words, str(row["n"]), f"{first} {means[0]}, {second} {means[1]}", gap]
-        rows.append([*cells, f"±{format_value(row['margin'], key)}", says])
+        rows.append([*cells, f"±{format_margin(row['margin'], key)}", says])
     header = ["Judged by", "People", "Values", "Advantage of the first (90 % interval)", "Counts as none", "Says"]
     return ["## Every endpoint", format_table(header, rows)]
 
@@ -160,6 +151,11 @@ def study_section(d: Mapping[str, Any]) -> list[str]:
         "power"
         " (two-sided, 5 %), failures made up for; 95 % intervals. The pilot's people must be like the study's."
     )
+    if any(row["area"] == "whole mask" for row in d["study"]):
+        text += (
+            " Areas are means over whole masks, which differ between people in what they show: at a level"
+            " (`decision.level`, with labels of discs) people differ less."
+        )
     return ["## What it means for the study", format_table(header, rows), text]
 
 

@@ -5,18 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from spineseg.decision.methods_text import REFERENCE_WORDS, VERDICT_WORDS, describe_plan_in_words, methods_text
+from spineseg.decision.methods_text import (
+    VERDICT_WORDS,
+    describe_plan_in_words,
+    methods_text,
+    reference_words,
+    separate_decisions,
+)
 from spineseg.decision.report_tables import (
     endpoint_section,
     error_section,
-    format_interval,
-    format_value,
     left_out_section,
     part_section,
     reliability_section,
     study_section,
 )
-from spineseg.decision.wording import format_list, format_number, format_signed, format_table, name_some, percent
+from spineseg.decision.wording import (
+    format_interval,
+    format_list,
+    format_margin,
+    format_number,
+    format_signed,
+    format_table,
+    format_value,
+    name_some,
+    percent,
+)
 
 
 def write_report(d: Mapping[str, Any]) -> str:
@@ -63,27 +77,18 @@ def verdict_sentence(d: Mapping[str, Any]) -> str:
     d : mapping
         The content of decision.json.
     """
-    if d["method_by_contrast"]:
-        return _contrasts_sentence(d)
-    text = _override_sentence(d) if d["verdict"] == "override" else _computed_sentence(d)
-    against = "; ".join(d["contradictions"])
-    return f"{text} But {against}." if against and d["verdict"] != "override" else text
+    if d["verdict"] == "override":
+        return _override_sentence(d)
+    if parts := separate_decisions(d):
+        said = [f"{contrast}: {_with_contradictions(part)}" for contrast, part in parts.items()]
+        return " ".join(["One method for each contrast, as planned.", *said])
+    return _with_contradictions(d)
 
 
-def _contrasts_sentence(d: Mapping[str, Any]) -> str:
-    """One method for each contrast, each with its verdict, and its number where the overall endpoint rules there."""
-    parts = []
-    for contrast, method in d["method_by_contrast"].items():
-        row = d["per_contrast"][contrast]
-        known = [VERDICT_WORDS[row["verdict"]], f"{row['n_participants']} people"]
-        if row["endpoint"] == d["endpoint"] and row["difference"] is not None and row["favours"]:
-            key = "failures" if d["endpoint"] == "failure_rate" else d["endpoint"]
-            interval = format_interval(row["ci90"], key)
-            gap = f"{row['favours']} better by {format_value(abs(row['difference']), key)}"
-            known.append(gap + (f", 90 % interval {interval}" if interval else ""))
-        parts.append(f"{method or 'no method'} for {contrast} ({'; '.join(known)})")
-    overall = d["computed"]["method"] or "no method"
-    return f"Keep one method for each contrast: {', '.join(parts)}. Over all contrasts together it would be {overall}."
+def _with_contradictions(d: Mapping[str, Any]) -> str:
+    """The rule's own verdict, and what contradicts it."""
+    text, against = _computed_sentence(d), "; ".join(d["contradictions"])
+    return f"{text} But {against}." if against else text
 
 
 def _computed_sentence(d: Mapping[str, Any]) -> str:
@@ -115,10 +120,14 @@ def _computed_sentence(d: Mapping[str, Any]) -> str:
         fits = (
             "" if {best, rival} <= set(d["prediction_fitted_for"]) else ", which was not fitted for all these methods"
         )
+        people = d["references"]["n_participants"]
+        one = "person" if people == 1 else "people"
+        few = f"the references of {people} {one} are too few" if people else "there is no reference"
+        alike = abs(d["difference"]) <= d["margin"]
+        looks = f"{best} and {rival} look alike" if alike else f"{best} looks better than {rival}"
         return (
-            f"Keep {method} for now: no reference, rating or repeat settles the choice. By the predicted Dice{fits}, "
-            f"{best} "
-            f"looks better than {rival}{_gap_words(d)}; ten minutes of blind rating or five references would settle it."
+            f"Keep {method} for now: {few}, and no rating or repeat settles the choice. By the predicted Dice{fits}, "
+            f"{looks}{_gap_words(d)}; ten minutes of blind rating or five references would settle it."
         )
     if basis == "nothing":
         return f"Keep {method} for now: the methods could not be compared in any participant; {_why_kept(d, method)}."
@@ -143,7 +152,7 @@ def _gap_words(d: Mapping[str, Any]) -> str:
     return (
         f" (by {format_value(abs(d['difference']), key)}{unit} in {d['n_compared']} people"
         + (f", 90 % interval {interval}" if interval else "")
-        + f"; up to {format_value(d['margin'], key)} counts as none)"
+        + f"; up to {format_margin(d['margin'], key)} counts as none)"
     )
 
 
@@ -173,27 +182,17 @@ def _numbers(d: Mapping[str, Any]) -> list[str]:
     table = []
     for number, method in enumerate(d["methods"]):
         failures = d["failures"][method]
-        of = [contrast for contrast, one in d["method_by_contrast"].items() if one == method]
-        is_kept = bool(of) if d["method_by_contrast"] else method == d["method"]
-        kept = method + (f" (kept{f' for {name_some(of)}' if of else ''})" if is_kept else "")
+        where = [contrast for contrast, own in d["method_by_contrast"].items() if own == method]
+        is_kept = bool(where) or (method == d["method"] and not d["method_by_contrast"])
+        kept = method + f" (kept{' for ' * bool(where)}{', '.join(where)})" * is_kept
         failed = f"{failures['n_failed']} of {failures['n_images']}"
         table.append([kept, failed, *(rows[name][number] for name in shown)])
     text = f"{d['n_images']} images of {d['n_participants']} participants. Means are over participants."
     if "Dice with reference" in shown or "Predicted Dice" in shown:
-        text += f" Dice is the overlap with {_reference_words(d)}: 1 is perfect, below 0.7 a mask is useless."
+        text += f" Dice is the overlap with {reference_words(d)}: 1 is perfect, below 0.7 a mask is useless."
     if "Predicted Dice" in shown:
         text += " The predicted Dice is computed from mask and image, without a reference."
     return [format_table(["Method", "Failed images", *shown], table), text, _agreement(d)]
-
-
-def _reference_words(d: Mapping[str, Any]) -> str:
-    """Say what the references are, as far as their sidecars or the configuration tell."""
-    kinds = d["references"].get("kinds", {})
-    if not kinds:
-        return "a reference mask"
-    if len(kinds) == 1:
-        return f"the reference masks, {REFERENCE_WORDS[next(iter(kinds))]}"
-    return f"the reference masks ({', '.join(f'{n} {REFERENCE_WORDS[kind]}' for kind, n in kinds.items())})"
 
 
 def _error(d: Mapping[str, Any], method: str, name: str) -> str:
@@ -233,26 +232,31 @@ def next_steps(d: Mapping[str, Any]) -> list[str]:
     """Return what a reader can do now, a sentence each."""
     steps = []
     failed = sorted({image for row in d["failures"].values() for image in row["images"]})
-    one = None if d["method_by_contrast"] else d["method"]  # whose images are named, where there is one
-    kept_failed = d["failures"].get(one, {}).get("images", [])
+    parts = [(part["kept_failed"], part["kept_flagged"]) for part in separate_decisions(d).values()]
+    parts = parts or [(d["failures"].get(d["method"], {}).get("images", []), d["flagged"].get(d["method"], []))]
+    kept_failed = [image for images, _ in parts for image in images]
+    flagged = [image for _, images in parts for image in images if image not in kept_failed]
     low = sorted({image for row in d["agreement"] for image in row["images_below_0.7"]})
     if d["method"] is None and not any(d["method_by_contrast"].values()):
         if failed:
             steps.append(f"Look at the failed images in the QC page first: {name_some(failed)}.")
         steps.append("To go on with a method nevertheless, set `override` in the config with a reason and your name.")
         return steps
-    steps += _settle(d)
-    if d["method_by_contrast"]:
+    separate = separate_decisions(d)
+    for contrast, part in separate.items():
+        steps += [f"{contrast}: {step}" for step in _settle(part)]
+    steps += [] if separate else _settle(d)
+    if separate:
         kept = ", ".join(f"{contrast}: {method or 'none'}" for contrast, method in d["method_by_contrast"].items())
         steps.append(f"Use one method for each contrast ({kept}); never compare areas of different contrasts.")
     else:
         steps.append(f"Use {d['method']} for every image of this study; mixing methods shifts the measured areas.")
+    kept = "the kept method" if separate else d["method"]
     if kept_failed:
-        steps.append(f"Correct or exclude the images in which {d['method']} failed: {name_some(kept_failed)}.")
-    flagged = [image for image in d["flagged"].get(one, []) if image not in kept_failed]
+        steps.append(f"Correct or exclude the images in which {kept} failed: {name_some(kept_failed)}.")
     if flagged:
         steps.append(
-            f"Look first at the images on which the mask of {d['method']} is probably wrong (low predicted Dice): "
+            f"Look first at the images on which the mask of {kept} is probably wrong (low predicted Dice): "
             f"{name_some(flagged)}."
         )
     if low:

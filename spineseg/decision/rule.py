@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -14,6 +13,7 @@ from spineseg.decision.comparison import Comparison
 from spineseg.decision.endpoints import MIN_SITES, compare_pair
 from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams
+from spineseg.decision.wording import format_interval, format_value
 
 Pairs = Mapping[tuple[int, int], Mapping[str, Comparison]]
 
@@ -72,8 +72,7 @@ def failure_rates(evidence: Evidence) -> NDArray[np.float64]:
     """Failures by method, share of a person's images averaged over people, (M,); 0 without images."""
     if not len(evidence.failed):
         return np.zeros(len(evidence.methods))
-    _, person = np.unique(evidence.subject, return_inverse=True)
-    count = np.bincount(person)
+    person, count = evidence.person, np.bincount(evidence.person)
     return np.array([(np.bincount(person, column.astype(float)) / count).mean() for column in evidence.failed.T])
 
 
@@ -103,14 +102,18 @@ def judge(evidence: Evidence, params: DecisionParams) -> Judgement:
     ruling = _choose_ruling(pairs, eligible, params)
     shown = ruling or _first_known(pairs, eligible, ("predicted_dice",))
     order = _rank(pairs, shown, eligible, rates, len(methods))
+    safest = _clear_by_failures(pairs, order, ruling, params)
+    if safest is not None:  # failures are judged first
+        order = [safest, *(m for m in order if m != safest)]
     best, rival = order[0], order[1]
     reasons: list[str] = []
     contradictions: list[str] = []
     outcomes = {}
     for other in order[1:]:
-        outcomes[other], why, against = _judge_pair(evidence, _turned(pairs, best, other), best, other, ruling, params)
+        known = _turned(pairs, best, other)
+        outcomes[other], why, against = _judge_pair(evidence, known, best, other, ruling, params)
         reasons += why
-        contradictions += against
+        contradictions += against or _opposed_contrasts(evidence, known.get(shown or ""))
 
     def conclude(method: int, verdict: str, basis: str, key: str | None) -> Judgement:
         words = tuple(dict.fromkeys(reasons)), tuple(dict.fromkeys(contradictions))
@@ -176,6 +179,21 @@ def _rank(pairs: Pairs, key: str | None, eligible: tuple[int, ...], rates: NDArr
     )
 
 
+def _clear_by_failures(pairs: Pairs, order: list[int], ruling: str | None, params: DecisionParams) -> int | None:
+    """Return the method that clearly fails less than every other, unless another is clearly better where it did not."""
+    for m in order:
+        known = [_turned(pairs, m, other) for other in order if other != m]
+        if all(
+            each["failures"].winner == m
+            and each["failures"].n >= params.min_participants
+            and _enough_sites(each["failures"])
+            and (ruling is None or ruling not in each or each[ruling].winner in (None, m))
+            for each in known
+        ):
+            return m
+    return None
+
+
 def _preferred(evidence: Evidence, among, params: DecisionParams) -> int | None:
     """Return the preferred method if it is among some."""
     found = evidence.methods.index(params.prefer) if params.prefer in evidence.methods else None
@@ -227,13 +245,19 @@ def _opposed_contrasts(evidence: Evidence, main: Comparison | None) -> list[str]
     sides: dict[int, list[str]] = {}
     for contrast, one in main.by_contrast.items():
         if one.leaning is not None:
-            size = abs(one.estimate)
-            by = f"{100 * math.expm1(size):.0f} %" if one.kind.is_ratio else f"{size:.2g}"
-            sides.setdefault(one.leaning, []).append(f"{contrast} (by {by})")
+            sides.setdefault(one.leaning, []).append(contrast)
     if len(sides) < 2:
         return []
-    parts = [f"{evidence.methods[m]} in {', '.join(names)}" for m, names in sorted(sides.items())]
-    return [f"contrasts favour different methods in {main.kind.words}: {' and '.join(parts)}"]
+    parts = []
+    for m, names in sorted(sides.items()):
+        found = []
+        for name in names:
+            one = main.by_contrast[name].of(m)
+            gap, *limits = (one.in_unit(value) for value in (one.estimate, *one.interval))
+            points = f"by {format_value(gap, one.key)}{' percentage points' * ('%' in one.kind.unit)}"
+            found.append(f"{name} ({points} in {one.n} people, 90 % interval {format_interval(limits, one.key)})")
+        parts.append(f"{evidence.methods[m]} in {', '.join(found)}")
+    return [f"contrasts favour different methods by {main.kind.words}: {' and '.join(parts)}"]
 
 
 def _enough_sites(one: Comparison) -> bool:
@@ -303,10 +327,7 @@ def judge_with_doubt(evidence: Evidence, params: DecisionParams) -> tuple[Judgem
     doubtful = np.isin(evidence.reference_from, evidence.methods)
     if not doubtful.any():
         return whole, None
-    values = {key: value.copy() for key, value in evidence.values.items()}
-    for key in ("dice", "nsd", "csa_error_pct"):
-        values[key][doubtful] = np.nan
-    without = judge(replace(evidence, values=values), params)
+    without = judge(evidence.without_references(doubtful), params)
     is_settled = whole.verdict in ("clear", "equivalent")
     if not is_settled or (without.verdict, without.method) == (whole.verdict, whole.method):
         return whole, without

@@ -237,7 +237,7 @@ def log_ratio_strata(
             squares / variance, variance, n - 1.0, r2, margin
         )
 
-    return _strata(np.stack([a, b], axis=-1), weights, one, fewest=2)
+    return _strata(np.stack([a, b], axis=-1), weights, one, fewest=MIN_STRATUM)  # of two, both lie alike far away
 
 
 def ratio_influence(

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spineseg.decision.common_stretch import LEVEL_AREA, repeat_variances
+from spineseg.decision.common_stretch import repeat_variances
 from spineseg.decision.comparison import Comparison
-from spineseg.decision.evidence import Evidence
+from spineseg.decision.evidence import LEVEL_AREA, Evidence
 from spineseg.decision.params import DecisionParams
 from spineseg.decision.rule import failure_rates
 from spineseg.decision.statistics import RULE, sd_limits
@@ -53,7 +53,8 @@ def plan_study(evidence: Evidence, params: DecisionParams) -> list[dict[str, Any
     Returns
     -------
     list of dict
-        contrast, method, n (people measured), sd_pct and sd_ci95, error_sd_pct (None without references), failures,
+        contrast, method, area (where it is measured: the plan's level if six people or more have it, else the whole
+        mask), n (people measured), sd_pct and sd_ci95, error_sd_pct (None without references), failures,
         people_per_group and its interval.
     """
     rates = failure_rates(evidence)
@@ -64,26 +65,30 @@ def plan_study(evidence: Evidence, params: DecisionParams) -> list[dict[str, Any
             return []
         sds = np.sqrt(2 * (df[:, None] * np.nan_to_num(variances)).sum(axis=0) / free)
         return [
-            _row("all", method, n, float(sds[m]), free, None, float(rates[m]), params)
+            _row("all", method, n, float(sds[m]), free, None, float(rates[m]), params) | {"area": "repeats"}
             for m, method in enumerate(evidence.methods)
         ]
-    area = evidence.values.get(LEVEL_AREA, evidence.values["csa_mean_mm2"])
-    area = np.where(evidence.failed, np.nan, area)
+    measured = {"whole mask": evidence.values["csa_mean_mm2"]}
+    if LEVEL_AREA in evidence.values:
+        measured = {str(params.level): evidence.values[LEVEL_AREA]} | measured
     _, group = np.unique(evidence.of_person(evidence.group), return_inverse=True)
     rows = []
     for c, contrast in enumerate(evidence.contrasts.tolist()):
         if not params.weight_of(contrast):
             continue
         for m, method in enumerate(evidence.methods):
-            cells = evidence.by_person(area[:, [m]])[:, c, 0]
             errors = evidence.by_person(evidence.values["csa_error_pct"][:, [m]])[:, c, 0]
-            known = np.isfinite(cells)
-            if known.sum() < MIN_PEOPLE:
-                continue
-            sd, df_between = _sd_within(100 * cells[known] / cells[known].mean(), group[known])
             found = errors[np.isfinite(errors)]
             error = float(found.std(ddof=1)) if found.size >= params.min_references else None
-            rows.append(_row(contrast, method, int(known.sum()), sd, df_between, error, float(rates[m]), params))
+            for where, area in measured.items():
+                cells = evidence.by_person(np.where(evidence.failed, np.nan, area)[:, [m]])[:, c, 0]
+                known = np.isfinite(cells)
+                if known.sum() < MIN_PEOPLE:
+                    continue
+                sd, df_between = _sd_within(100 * cells[known] / cells[known].mean(), group[known])
+                row = _row(contrast, method, int(known.sum()), sd, df_between, error, float(rates[m]), params)
+                rows.append(row | {"area": where})
+                break
     return rows
 
 

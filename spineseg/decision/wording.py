@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+from spineseg.decision.comparison import IN_PERCENT
 
 
 def format_table(header: list[str], rows: list[list[str]]) -> str:
@@ -30,11 +32,6 @@ def percent(share: float | None) -> str:
     return "under 1 %" if share < 0.005 else f"{share:.0%}".replace("%", " %")
 
 
-def format_share(value: float | None) -> str:
-    """Format a measured share in percent."""
-    return "-" if value is None else f"{100 * value:.1f} %"
-
-
 def format_number(value: float | None, digits: int) -> str:
     """Format a number; small ones keep two digits."""
     if value is None:
@@ -47,8 +44,23 @@ def format_signed(value: float) -> str:
     return f"{value:+.3f}" if abs(value) < 10 else f"{value:+.1f}"
 
 
-def format_p(value: float | None) -> str:
-    """Format a p value."""
+def format_value(value: float | None, key: str, *, signed: bool = False) -> str:
+    """Format a value of an endpoint in its own unit: Dice with three decimals, percent with one."""
     if value is None:
         return "-"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    if key in IN_PERCENT:
+        value *= 100
+    digits = 3 if key in ("dice", "nsd", "predicted_dice") else 1
+    return f"{value:{'+' if signed else ''}.{digits}f}"
+
+
+def format_margin(value: float | None, key: str) -> str:
+    """Format a margin with three digits: 1.25 is not 1.2."""
+    return "-" if value is None else f"{value * (100 if key in IN_PERCENT else 1):.3g}"
+
+
+def format_interval(limits: Sequence[float | None] | None, key: str) -> str:
+    """Format an interval; empty where it is not known."""
+    if not limits or limits[0] is None or limits[1] is None:
+        return ""
+    return f"{format_value(limits[0], key, signed=True)} to {format_value(limits[1], key, signed=True)}"

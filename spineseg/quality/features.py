@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from spineseg.deepseg.weights import Models
 
 MAX_SLICES = 32
-"""Slices of a mask that are looked at: more change the features by less than their noise and cost a second."""
+"""Slices of a mask that are looked at: more change the features by less than their noise."""
+
+MAX_JUDGED = 12
+"""Of these, slices that the network sees. With 32 in place of 12 the predicted Dice of 70 masks, 42 of them with faults
+made on purpose, differs by 0.001 in the median and by 0.01 or more in seven; its intervals are 0.05 to 0.3 wide."""
 
 MARGIN_MM = 20.0
 """Image kept around the mask: the network's patch and the longest ray fit in."""
@@ -84,15 +88,21 @@ def measure_features(
     intrinsic = intrinsic or compute_intrinsic(mask, volume.zooms, shape)
     filled = np.flatnonzero(mask.any(axis=(0, 1)))
     span = np.arange(filled[0], filled[-1] + 1)
-    chosen = span[np.unique(np.linspace(0, len(span) - 1, min(len(span), MAX_SLICES)).round().astype(int))]
+    chosen, judged = _spread(span, MAX_SLICES), _spread(span, MAX_JUDGED)
     centroids = shape.centroid_vox[:, :2]
-    centres = np.column_stack([np.interp(chosen, filled, centroids[filled, axis]) for axis in (0, 1)])
-    agreement = measure_agreement(volume, mask, chosen, centres, image.network)
+    line = np.column_stack([np.interp(span, filled, centroids[filled, axis]) for axis in (0, 1)])
+    agreement = measure_agreement(volume, mask, judged, line[judged - span[0]], image.network)
+    centres = line[chosen - span[0]]
     contour = _measure_contour(volume, mask, chosen, centres, CORD_DARKER[image.contrast])
     place = measure_place(mask, centroids, volume.zooms, image.line)
     return (
         agreement | contour | place | _describe_shape(shape, intrinsic, filled, volume) | weigh_up(agreement, contour)
     )
+
+
+def _spread(slices: NDArray[np.intp], n: int) -> NDArray[np.intp]:
+    """Return at most n of some slices, first and last among them, evenly apart."""
+    return slices[np.unique(np.linspace(0, len(slices) - 1, min(len(slices), n)).round().astype(int))]
 
 
 LEAST_CEILING = 0.05

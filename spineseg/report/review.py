@@ -38,6 +38,8 @@ class StudyView:
     exceptions: Mapping[str, PersonsChoice] = field(default_factory=dict)
     marks: Marks = field(default_factory=Marks)  # of all raters
     decision: Path | None = None  # Where the decision lies; by default in the folder
+    # mapping: column of participants.tsv that the study names to subject to value, empty where it is not known
+    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

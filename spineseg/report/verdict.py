@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from spineseg.decision.report_tables import format_interval, format_value
 from spineseg.decision.report_text import trust_lines, verdict_sentence
-from spineseg.decision.wording import percent
+from spineseg.decision.wording import format_interval, format_margin, format_value, percent
 from spineseg.studyfolder.decisions import Decision
 
 EQUIVALENT = "equivalent"
@@ -80,7 +79,7 @@ def _reason(decision: Mapping[str, Any]) -> str:
         f"{decision['best']}"
         f" {format_value(decision['difference'], key, signed=True)}{' %' if '%' in decision['unit'] else ''}"
         f"{f' (90 % interval {interval})' if interval else ''}; differences up to"
-        f" {format_value(decision['margin'], key)} count as none."
+        f" {format_margin(decision['margin'], key)} count as none."
     )
 
 

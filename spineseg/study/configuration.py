@@ -158,8 +158,9 @@ def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = No
     choices |= {f"exceptions.{image}": choice for image, choice in complete["exceptions"].items()}
     for key, choice in choices.items():
         _check_method(f"{key}.method", choice["method"], methods)
-    if complete["decision"].get("prefer") is not None:
-        _check_method("decision.prefer", complete["decision"]["prefer"], methods)
+    for key in ("prefer", "second_rater"):
+        if complete["decision"].get(key) is not None:
+            _check_method(f"decision.{key}", complete["decision"][key], methods)
     try:
         decision = DecisionParams.from_config(complete["decision"])
         checked_requests([decision.level] if decision.level else [], "decision.level")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from spineseg.bids import DATATYPES
 from spineseg.contrasts import SUFFIX_CONTRAST
+from spineseg.decision.params import DecisionParams
 from spineseg.errors import InputError
 from spineseg.file_digests import FileDigests, absent_content, stamp_of
 from spineseg.methods.declared import check_declared
@@ -122,8 +123,12 @@ def check_before_jobs(config: StudyConfig, *, with_images: bool = True) -> None:
     check_declared(config.methods, None)
     if with_images:
         check_sources(config)
-        for name in config.columns:
-            _participants(config).check_column(name, "config key 'columns'")
+        named = [(name, "config key 'columns'") for name in config.columns]
+        plan = config.decision
+        named += [(plan.group, "config key 'decision.group'")] if plan.group else []
+        named += [(plan.site, "config key 'decision.site'")] if plan.site not in (None, DecisionParams.site) else []
+        for name, key in named:
+            _participants(config).check_column(name, key)
         strata_of(config, ())
         if (
             config.exceptions

@@ -26,7 +26,7 @@ from spineseg.study.level_labels import (
 )
 from spineseg.study.participants import read_participants
 from spineseg.study.sources import find_level_folder
-from spineseg.studyfolder.csa import CsaRow
+from spineseg.studyfolder.csa import REFERENCE, CsaRow
 from spineseg.studyfolder.decisions import read_kept, read_membership
 from spineseg.studyfolder.images import StudyImage, read_images
 from spineseg.studyfolder.layout import Stage, StudyFolder, stage_images
@@ -103,7 +103,8 @@ def measure_method_levels(folder: StudyFolder, stage: Stage, config: StudyConfig
     Returns
     -------
     list of CsaRow
-        By method, then in the order of the images; only of images that have labels.
+        By method, then in the order of the images; only of images that have labels. At the plan's level the
+        references come after the methods.
 
     Raises
     ------
@@ -130,6 +131,9 @@ def measure_method_levels(folder: StudyFolder, stage: Stage, config: StudyConfig
         ]
         # all of them: the mask of a labelled image tells how far others lie from it
         rows += [row for row in _measure_masks(masks, config, levels, files) if row.levels_from]
+    if plan:
+        drawn = [_Mask(i, REFERENCE, Path(i.reference)) for i in images.values() if i.reference]
+        rows += [row for row in _measure_masks(drawn, config, [plan], files) if row.levels_from]
     return rows
 
 

@@ -64,6 +64,9 @@ class CsaRow:
     participant: Mapping[str, str] = field(default_factory=dict)
 
 
+REFERENCE = "(reference)"
+"""In ``levels.tsv`` the method of what a person drew; no method has brackets in its name."""
+
 FLAGS = {
     "unmeasured": "nothing could be measured; the note says why",
     "coverage": "less than 0.8 of the level lies in mask and field of view",

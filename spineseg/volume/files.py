@@ -109,7 +109,8 @@ def load_mask(
     if like is not None:
         check_same_grid(grid, like, path)
     data, notes = read_mask_values(image.read_volume(0), path, label=label, any_positive=any_positive)
-    return to_canonical(data, grid.affine), _grid_of(image, (*image.notes, *notes))
+    said = (f"{path.name}: {note}" for note in image.notes)  # masks come in pairs, and with images
+    return to_canonical(data, grid.affine), _grid_of(image, (*said, *notes))
 
 
 def _grid_of(image: StoredImage, notes: tuple[str, ...]) -> NativeGrid:

@@ -27,6 +27,13 @@ ROUNDING = 1e-5
 NO_BACKGROUND = 0.95
 """Where every voxel is above it, nothing is outside the mask."""
 
+HALF = 0.5
+"""From here on a voxel is cord, in every measure of overlap."""
+
+BETWEEN, BETWEEN_SHARE, PLATEAU, PLATEAU_SHARE = (0.01, 0.99), 0.2, 0.9, 0.01
+"""A soft mask is 0 or 1 but for its border, even in a box drawn tight around the cord; an image that was scaled to
+0 to 1 has values between the first two in more than this share of its voxels, and next to none above the third."""
+
 
 def read_mask_values(
     data: NDArray[np.float32], path: Path, *, label: int | None = None, any_positive: bool = False
@@ -78,7 +85,25 @@ def read_mask_values(
         mask = _read_labels(data, path, any_positive)
     if (mask > (0 if any_positive else NO_BACKGROUND)).all():
         raise InputError(f"{path}: expected a mask, found no voxel outside it; is it an image?")
-    return mask, (*notes, *note)
+    return mask, (*notes, *note, *(() if any_positive else _check_soft(mask, path)))
+
+
+def _check_soft(mask: NDArray[np.float32], path: Path) -> tuple[str, ...]:
+    """Return what is odd about values that all lie between 0 and 1; InputError where they are no mask's."""
+    inside = mask[mask > 0]
+    if not inside.size:
+        return ()
+    between = np.count_nonzero((mask > BETWEEN[0]) & (mask < BETWEEN[1])) / mask.size
+    if between > BETWEEN_SHARE and np.mean(inside >= PLATEAU) < PLATEAU_SHARE:
+        raise _looks_like_image(path, mask)
+    highest = float(inside.max())
+    if highest < HALF and inside.min() == highest:
+        raise InputError(f"{path}: expected a mask of 0 and 1, found 0 and {highest:.3g}; check slope of its header")
+    if highest < HALF:
+        return (f"{path.name}: no value reaches {HALF:g} (largest {highest:.2g}); it counts as empty",)
+    if np.count_nonzero(mask >= HALF) > mask.size / 2:
+        return (f"{path.name}: more than half of the voxels are in the mask; is it inverted?",)
+    return ()
 
 
 def _scale(data: NDArray[np.float32], name: str) -> tuple[NDArray[np.float32] | None, tuple[str, ...]]:

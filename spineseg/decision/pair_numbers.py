@@ -1,0 +1,88 @@
+"""The numbers of a pair of methods, as decision.json has them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from spineseg.decision.comparison import Comparison
+from spineseg.decision.evidence import Evidence
+from spineseg.decision.params import DecisionParams
+from spineseg.decision.rule import Judgement
+from spineseg.decision.stability import advantage_on_people_left_out
+from spineseg.decision.study_size import people_for_verdict
+
+
+def describe(comparison: Comparison, methods: tuple[str, ...]) -> dict[str, Any]:
+    """Return a comparison in the endpoint's unit: of SDs the difference, with the ratio beside it."""
+    scale = comparison.in_unit
+    found = {
+        "endpoint": comparison.key,
+        "words": comparison.kind.words,
+        "unit": comparison.kind.unit,
+        "methods": [methods[m] for m in comparison.pair],
+        "means": dict(zip([methods[m] for m in comparison.pair], comparison.means, strict=True)),
+        "difference": scale(comparison.estimate),
+        "ci90": [scale(limit) for limit in comparison.interval],
+        "ci95": [scale(limit) for limit in comparison.interval95],
+        "margin": scale(comparison.margin),
+        # a larger area is not a better one
+        "favours": None if comparison.winner is None or comparison.key == "bias" else methods[comparison.winner],
+        "is_within_margin": comparison.is_within,
+        "n": comparison.n,
+        "n_sites": comparison.n_sites,
+    }
+    if comparison.kind.is_ratio:
+        found |= {"ratio": math.exp(comparison.estimate), "ratio_ci90": [math.exp(x) for x in comparison.interval]}
+    return found
+
+
+def describe_ruling(evidence: Evidence, judgement: Judgement, main: Comparison | None) -> dict[str, Any]:
+    """The pair that the verdict is about, by the endpoint that rules."""
+    methods = evidence.methods
+    names = {
+        "best": None if judgement.best is None else methods[judgement.best],
+        "runner_up": None if judgement.rival is None else methods[judgement.rival],
+    }
+    keys = ("difference", "ci90", "ci95", "margin")
+    if main is None:
+        nothing = dict.fromkeys(("endpoint", "endpoint_words", *keys, "probability", "advantage_on_people_left_out"))
+        return names | nothing | {"unit": "", "n_compared": 0}
+    found = describe(main, methods)
+    left_out = advantage_on_people_left_out(judgement)
+    left_out = None if left_out is None else main.in_unit(left_out)
+    probability = dict.fromkeys(methods) | {"equivalent": round(main.probability[1], 4)}
+    probability |= {
+        methods[main.pair[0]]: round(main.probability[0], 4),
+        methods[main.pair[1]]: round(main.probability[2], 4),
+    }
+    return names | {
+        "endpoint": main.key if main.key != "failures" else "failure_rate",
+        "endpoint_words": main.kind.words,
+        "unit": main.kind.unit,
+        **{key: found[key] for key in keys},
+        "probability": None if math.isnan(main.probability[1]) else probability,
+        "advantage_on_people_left_out": left_out,
+        "n_compared": main.n,
+    }
+
+
+def people_that_would_settle(judgement: Judgement, params: DecisionParams) -> dict[str, Any]:
+    """How many further participants a verdict would need; nulls where there is a verdict or nothing rules."""
+    nothing = {"total_needed": None, "further_needed": None, "searched_up_to": None}
+    main = judgement.comparison()
+    if judgement.verdict != "undecided" or judgement.basis != "endpoint" or main is None:
+        return nothing
+    if main.winner is not None or judgement.contradictions or (main.is_within and main.n >= params.min_participants):
+        return nothing  # something else than the ruling endpoint's people is missing
+    total = people_for_verdict(main, params)
+    further = None if total is None else max(1, total - main.n)
+    return {"total_needed": total, "further_needed": further, "searched_up_to": params.max_pilots}
+
+
+def describe_parts(evidence: Evidence, main: Comparison | None, name: str) -> dict[str, Any]:
+    """The ruling comparison by contrast or site."""
+    parts = {} if main is None else getattr(main, name)
+    keys = ("difference", "ci90", "ci95", "favours", "n")
+    found = {label: describe(one, evidence.methods) for label, one in parts.items()}
+    return {label: {key: row[key] for key in keys} for label, row in found.items()}

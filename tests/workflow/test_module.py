@@ -1,0 +1,72 @@
+"""Other workflows include this one: from a git address, by both of its Snakefiles, with or without a prefix."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from run_workflow import ROOT, clean_environment, count_jobs, read_table
+
+CONFIG = "spineseg: {{dataset: tiny, bids_dir: '{bids}', contrasts: [T2star]}}\n"
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory) -> Path:
+    """A git repository with the workflow and nothing of the package: that is installed, as its users have it."""
+    repository = tmp_path_factory.mktemp("repository")
+    for name in ("rules", "envs", "config", "profiles", "workflow"):
+        shutil.copytree(ROOT / name, repository / name)
+    shutil.copy(ROOT / "Snakefile", repository)
+    git = ["git", "-C", str(repository), "-c", "user.name=A", "-c", "user.email=a@b"]
+    for words in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", "all"]):
+        subprocess.run([*git, *words], check=True)
+    return repository
+
+
+def snakemake(folder: Path, *words: str, package: bool = True) -> subprocess.CompletedProcess[str]:
+    environment = clean_environment() | {"PYTHONPATH": str(ROOT) if package else str(folder)}
+    command = [sys.executable, "-m", "snakemake", *words, "--cores", "1", "--configfile", "mine.yaml"]
+    return subprocess.run(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+
+
+def include(folder: Path, snakefile: str, bids: Path, prefix: str = "") -> None:
+    """Write a workflow that includes ours."""
+    folder.mkdir()
+    (folder / "mine.yaml").write_text(CONFIG.format(bids=bids))
+    renamed = f" as {prefix}_*" if prefix else ""
+    (folder / "Snakefile").write_text(
+        f'module spineseg:\n    snakefile: {snakefile}\n    config: config["spineseg"]\n\n'
+        f"use rule * from spineseg{renamed}\n"
+    )
+
+
+def test_from_a_git_address(repository, people, tmp_path):
+    include(tmp_path / "work", f'"git+file://{repository}/workflow/Snakefile@main"', people)
+    done = snakemake(tmp_path / "work", "results/tiny/images.tsv")
+    assert done.returncode == 0, done.stdout
+    assert len(read_table(tmp_path / "work" / "results" / "tiny" / "images.tsv")) == 4
+    planned = snakemake(tmp_path / "work", "pilot", "--dry-run", "--quiet", "rules")
+    assert count_jobs(planned.stdout)["segment_chunk"] == 2
+
+
+def test_by_the_snakefile_at_the_top_with_a_prefix(repository, people, tmp_path):
+    top = f'gitfile("{repository}", path="Snakefile", ref="main")'
+    include(tmp_path / "work", top, people, prefix="cord")
+    planned = snakemake(tmp_path / "work", "cord_pilot", "--dry-run", "--quiet", "rules")
+    assert count_jobs(planned.stdout)["cord_index_images"] == 1
+
+
+def test_without_the_package_one_line_says_what_to_install(repository, people, tmp_path):
+    work = tmp_path / "work"
+    include(work, f'"git+file://{repository}/workflow/Snakefile@main"', people)
+    # a package of that name that is none stands for one that is not installed
+    (work / "sitecustomize.py").write_text("import sys; sys.modules['spineseg'] = None\n")
+    done = snakemake(work, "pilot", "--dry-run", package=False)
+    assert done.returncode == 1
+    assert "needs the package spineseg, of the same version, beside Snakemake: pip install" in done.stdout
+    assert "Traceback" not in done.stdout
