@@ -24,6 +24,7 @@ from spineseg.phantom.acquisition import (
 from spineseg.phantom.anatomy import AnatomyParams, Compression, curve_mm, draw, draw_compression
 from spineseg.phantom.contrast import bvec_lines, draw_contrast, property_table, render
 from spineseg.phantom.course import DISC_S_MM
+from spineseg.phantom.discs import label_discs
 from spineseg.phantom.epi import EpiParams, bend, draw_epi, fade
 from spineseg.phantom.sampling import sample_grid, voxel_points
 from spineseg.version import find_version
@@ -191,6 +192,7 @@ def write_dataset(
     contrasts: Sequence[str] = SUFFIXES,
     hard: str = "some",
     rescan: bool = False,
+    discs: bool = False,
     report: Callable[[str], None] | None = None,
 ) -> list[Path]:
     """Write a BIDS dataset of synthetic people.
@@ -209,6 +211,8 @@ def write_dataset(
         Whether every second person is made hard, see `hard_case`.
     rescan : bool, default False
         Whether everybody is scanned in two sessions.
+    discs : bool, default False
+        Whether the discs from C1/C2 down are labelled, beside the references.
     report : callable, optional
         Called with each image's path, relative to the folder, when it has been written.
 
@@ -236,6 +240,8 @@ def write_dataset(
                 image = make_image(seed, index, suffix, session=session, hard=hard_case(index, hard))
                 path = _write_image(folder, image, seed, index, suffix, str(session) if rescan else "")
                 images.append(path)
+                if discs:
+                    _write_discs(folder, image, draw_person(seed, index, hard_case(index, hard)), path)
                 if report is not None:
                     report(path.relative_to(folder).as_posix())
     # Last, so that a folder with this table is complete.
@@ -292,6 +298,13 @@ def _write_image(folder: Path, image: SyntheticImage, seed: int, index: int, suf
         write_text(base / f"{stem}.bvec", "\n".join(" ".join(f"{x:.6f}" for x in row) for row in vectors + 0.0) + "\n")
     _write_nifti(base / f"{stem}.nii.gz", image.data, affine)
     return base / f"{stem}.nii.gz"
+
+
+def _write_discs(folder: Path, image: SyntheticImage, person: AnatomyParams, path: Path) -> None:
+    """Write the disc labels of an image where the field's tools look for them."""
+    beside = folder / "derivatives" / "labels" / path.relative_to(folder).parent
+    name = f"{path.name.removesuffix('.nii.gz')}_label-discs_dlabel.nii.gz"
+    _write_nifti(beside / name, label_discs(person, image.acquisition), image.acquisition.affine)
 
 
 def _write_nifti(path: Path, data: np.ndarray, affine: np.ndarray) -> None:
