@@ -69,11 +69,9 @@ def keep_masks(
             continue
         row = _keep(folder, image, entry, decision, failed.get((image_id, entry.method), ""))
         unseen = decision.count_unseen([image])
-        notes = [
-            _now_decided(image, kept, decision),
-            f"no image of the pilot was {image.contrast}: {entry.method} is not tested on such images" * bool(unseen),
-        ]
-        rows.append(replace(row, message="; ".join(filter(None, (*notes, row.message)))))
+        untested = f"no image of the pilot was {image.contrast}: {entry.method} is not tested on such images"
+        notes = (_now_decided(image, kept, decision), row.message, untested * bool(unseen))
+        rows.append(replace(row, message="; ".join(filter(None, notes))))
     copies = {folder.relative(folder.kept_mask(images[row.image_id])) for row in rows if row.source}
     _remove_stale(folder, copies | {row.mask for row in rows})
     _describe(folder, kept)

@@ -101,9 +101,9 @@ class Decision:
 
     def count_unseen(self, images: Iterable[StudyImage]) -> dict[str, int]:
         """Return contrast to number of images, of the contrasts that no image of the pilot was."""
-        return dict(
-            sorted(Counter(i.contrast for i in images if i.contrast not in self.document["per_contrast"]).items())
-        )
+        seen = self.document["per_contrast"]
+        found = Counter(image.contrast for image in images if image.contrast not in seen)
+        return dict(sorted(found.items())) if seen else {}  # a decision without any image says that itself
 
 
 def read_decision(path: str | Path) -> Decision:
