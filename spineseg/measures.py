@@ -186,6 +186,14 @@ SCT_SOLIDITY = ("solidity_sct", "solidity_sct_sd")
 LEVEL_SHAPE = (*SLICE_SHAPE, "length_mm", "level_coverage", *SLICE_SD.values(), *SCT_SOLIDITY)
 """Means, sums and SD over the slices of a level: columns of ``csa.tsv``."""
 
+LEVEL_MEANING = {
+    "length_mm": "length of cord in the slices",
+    "level_coverage": "share of the level's length, along the cord, that lies in mask and field of view, 0 to 1",
+    "solidity_sct": "solidity as SCT defines it, which is lower in coarse voxels",
+    "solidity_sct_sd": "its standard deviation over slices",
+}
+"""What a level has beside the means and SD of its slices, for the docs."""
+
 
 @dataclass(frozen=True)
 class PlausibleLimits:

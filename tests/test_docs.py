@@ -14,7 +14,7 @@ import pytest
 
 from spineseg.decision import params
 from spineseg.decision.params import DecisionParams, decision_schema
-from spineseg.measures import AGREEMENT, MEASURES, METRICS, SHAPE_MEANING, SLICE_SD, SOURCES
+from spineseg.measures import AGREEMENT, LEVEL_MEANING, MEASURES, METRICS, SHAPE_MEANING, SLICE_SD, SOURCES
 from spineseg.study.configuration import load_schema
 from spineseg.studyfolder.csa import COLUMNS as CSA_COLUMNS
 from spineseg.studyfolder.csa import FLAGS, CsaRow
@@ -104,10 +104,8 @@ PLACES = {
     "slices": "slices, counted from below",
     "vert_level": "levels by SCT's numbers",
     "flags": "why the row deserves no trust as it is, see below",
-    "length_mm": "length of cord in the slices",
     "position_mm": "height of the slice above the lowest one",
     "slice": "counted from 0, from inferior to superior",
-    "level_coverage": "share of the level's length, along the cord, that lies in mask and field of view, 0 to 1",
     **{f"centroid_{axis}_mm": "centre of the mask, scanner coordinates" for axis in "xyz"},
 }
 """Columns that no docstring explains by themselves."""
@@ -127,7 +125,7 @@ def images_table() -> str:
 
 def shape_table() -> str:
     """Every column of slices.tsv.gz and csa.tsv, but those that tell an image apart."""
-    meanings = SHAPE_MEANING | meanings_of_fields(CsaRow) | PLACES
+    meanings = SHAPE_MEANING | LEVEL_MEANING | meanings_of_fields(CsaRow) | PLACES
     names = dict.fromkeys(name for name in (*SLICES_COLUMNS, *CSA_COLUMNS) if name not in IMAGE_COLUMNS)
     return table(["column", "unit", "meaning"], [column_row(name, meanings) for name in names])
 

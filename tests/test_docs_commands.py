@@ -51,7 +51,8 @@ def printed_commands(path: Path) -> list[str]:
 
 def named_commands(path: Path) -> list[str]:
     """Commands within sentences, such as `spineseg csa -exact`."""
-    return re.findall(r"`(spineseg [a-z][^`]*)`", path.read_text())
+    text = re.sub(r"^\| .*did you mean.*$", "", path.read_text(), flags=re.MULTILINE)  # shown to be wrong
+    return re.findall(r"`(spineseg [a-z][^`]*)`", text)
 
 
 def options_of(command: str, words: list[str]) -> set[str]:
