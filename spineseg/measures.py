@@ -170,7 +170,10 @@ SLICE_SD = {
 }
 """Column of the SD of each over slices, such as ``csa_sd_mm2``."""
 
-LEVEL_SHAPE = (*SLICE_SHAPE, "length_mm", "level_coverage", *SLICE_SD.values())
+SCT_SOLIDITY = ("solidity_sct", "solidity_sct_sd")
+"""Solidity as SCT defines it, and its SD over slices (`spineseg.metrics.solidity.compute_sct_solidity`)."""
+
+LEVEL_SHAPE = (*SLICE_SHAPE, "length_mm", "level_coverage", *SLICE_SD.values(), *SCT_SOLIDITY)
 """Means, sums and SD over the slices of a level: columns of ``csa.tsv``."""
 
 
