@@ -34,8 +34,9 @@ rule write_configuration:
         "logs/{dataset}/configuration.log",
     params:
         study=STUDY.document,
-    run:
-        write_json(output.config, params.study)
+        written=CONFIGURATION,
+    shell:
+        "cp {params.written} {output.config} 2> {log}"
 
 
 checkpoint index_images:
