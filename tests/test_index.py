@@ -228,7 +228,7 @@ def replace_file(path: Path, content: bytes) -> None:
     new.replace(path)
 
 
-def write_sheet(path: Path, rows: list[dict[str, str]]) -> Path:
+def write_image_table(path: Path, rows: list[dict[str, str]]) -> Path:
     names = list(dict.fromkeys(name for row in rows for name in row))
     lines = ["\t".join(names), *("\t".join(row.get(name, "n/a") for name in names) for row in rows)]
     path.write_text("\n".join(lines) + "\n")
@@ -237,7 +237,7 @@ def write_sheet(path: Path, rows: list[dict[str, str]]) -> Path:
 
 def test_a_table_instead_of_a_dataset(tmp_path):
     make_dataset(tmp_path, "a/scan1.nii.gz", "a/sub-02_T2star.nii", "a/m.nii.gz", "a/d.nii.gz", "a/d.bval")
-    sheet = write_sheet(
+    table = write_image_table(
         tmp_path / "images.tsv",
         [
             {"subject": "01", "contrast": "t2", "path": "a/scan1.nii.gz", "reference": "a/m.nii.gz", "session": "1"},
@@ -245,7 +245,7 @@ def test_a_table_instead_of_a_dataset(tmp_path):
             {"subject": "02", "contrast": "dwi", "path": str(tmp_path / "a/d.nii.gz"), "bval": "a/d.bval", "run": "3"},
         ],
     )
-    config = make_configuration({"dataset": "x", "images": str(sheet)})
+    config = make_configuration({"dataset": "x", "images": str(table)})
     check_sources(config)
     images = by_id(index_images(config, 2)[0])
     assert list(images) == ["sub-01_ses-1_T2w", "sub-02_T2star", "sub-02_run-3_dwi"]
@@ -281,7 +281,7 @@ GOOD = {"subject": "01", "contrast": "t2", "path": "a.nii.gz"}
 )
 def test_mistakes_in_a_table_name_the_row(tmp_path, rows, message):
     make_dataset(tmp_path, "a.nii.gz", "b.nii.gz", "a.mgz")
-    config = make_configuration({"dataset": "x", "images": str(write_sheet(tmp_path / "images.tsv", rows))})
+    config = make_configuration({"dataset": "x", "images": str(write_image_table(tmp_path / "images.tsv", rows))})
     with pytest.raises(InputError, match=message) as caught:
         check_sources(config)
     assert "\n" not in str(caught.value)
@@ -419,13 +419,13 @@ def test_b_values_and_references_without_content_are_named(tmp_path):
 
 def test_the_checksums_of_every_source_are_kept_and_follow_content(tmp_path):
     root = make_dataset(tmp_path / "bids", *UNEQUAL)
-    sheet = tmp_path / "out.tsv"
-    sheet.write_text("id\treason\nsub-01\tmotion\n")
-    config = make_configuration({"dataset": "x", "bids_dir": str(root), "excluded": str(sheet)})
+    table = tmp_path / "out.tsv"
+    table.write_text("id\treason\nsub-01\tmotion\n")
+    config = make_configuration({"dataset": "x", "bids_dir": str(root), "excluded": str(table)})
     images, _ = index_images(config, 10)
     digests = FileDigests()
     files = digest_sources(config, images, digests)
-    assert str(sheet) in files
+    assert str(table) in files
     assert not [name for name in files if "sub-01_T2w" in name]  # excluded: nothing is made of it
     ends = ("run-1_T2star.nii.gz", "b_dwi.nii.gz", "b_dwi.bval", "label-SC_seg.nii.gz")
     assert all(any(name.endswith(end) for name in files) for end in ends)
@@ -487,8 +487,8 @@ def test_a_name_that_is_no_text_is_left_out_with_its_reason(tmp_path):
 @pytest.mark.parametrize("name", ["a\u00a0b.nii.gz", "a\u3000b.nii.gz", "a \u2009 b.nii.gz"])
 def test_blanks_of_other_kinds_in_a_path_of_a_table_stay(tmp_path, name):
     make_dataset(tmp_path, name)
-    sheet = write_sheet(tmp_path / "images.tsv", [{"subject": "01", "contrast": "t2", "path": name}])
-    images, _ = index_images(make_configuration({"dataset": "x", "images": str(sheet)}), 10)
+    table = write_image_table(tmp_path / "images.tsv", [{"subject": "01", "contrast": "t2", "path": name}])
+    images, _ = index_images(make_configuration({"dataset": "x", "images": str(table)}), 10)
     write_images(tmp_path / "x.tsv", images)
     assert read_images(tmp_path / "x.tsv") == images
     assert Path(images[0].path).is_file()

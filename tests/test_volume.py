@@ -193,3 +193,12 @@ def test_a_box_that_is_cut_out_stays_where_it_was():
     part = crop(volume, (slice(2, 6), slice(1, 8), slice(3, 9)))
     np.testing.assert_array_equal(part.data, data[2:6, 1:8, 3:9])
     np.testing.assert_allclose(part.affine @ [0, 0, 0, 1], volume.affine @ [2, 1, 3, 1])
+
+
+def test_a_mask_in_place_of_an_image_is_said(tmp_path):
+    mask = np.zeros((8, 8, 4), np.uint8)
+    mask[3:5, 3:5] = 1
+    nib.save(nib.Nifti1Image(mask, np.eye(4)), tmp_path / "m.nii")
+    assert load_image(tmp_path / "m.nii")[1].notes == ("holds no values but 0 and 1; is it a mask?",)
+    nib.save(nib.Nifti1Image(mask * 200, np.eye(4)), tmp_path / "i.nii")
+    assert load_image(tmp_path / "i.nii")[1].notes == ()

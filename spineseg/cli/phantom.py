@@ -25,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="some: every second person is made hard for a method; none: nobody [some]",
     )
     parser.add_argument("--rescan", "-rescan", action="store_true", help="scan everybody in two sessions")
-    parser.add_argument("--discs", "-discs", action="store_true", help="also write disc labels, C1/C2 and below")
+    parser.add_argument(
+        "--discs", "-discs", action="store_true", help="also write labels of discs, C1/C2 and below, and levels"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 

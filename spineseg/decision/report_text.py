@@ -130,8 +130,10 @@ def _computed_sentence(d: Mapping[str, Any]) -> str:
         )
     if basis == "nothing":
         return f"Keep {method} for now: the methods could not be compared in any participant; {_why_kept(d, method)}."
+    little = " by less than what counts" if abs(d["difference"]) <= d["margin"] else ""
     return (
-        f"Keep {method} for now: it is better by {d['endpoint_words']} so far, but that is not settled{_gap_words(d)}."
+        f"Keep {method} for now: by {d['endpoint_words']} it is better{little} so far, and that is not "
+        f"settled{_gap_words(d)}."
     )
 
 
@@ -280,12 +282,10 @@ def _settle(d: Mapping[str, Any]) -> list[str]:
         ]
     pilots = d["pilots"]
     if d["n_compared"] < needed:
-        return [
-            f"To settle the choice, add at least {needed - d['n_compared']} participants with {d['endpoint_words']}."
-        ]
+        return [f"To settle the choice, add at least {needed - d['n_compared']} participants{_evidence_words(d)}."]
     if pilots["further_needed"]:
         return [
-            f"To settle the choice, add about {pilots['further_needed']} participants with {d['endpoint_words']} "
+            f"To settle the choice, add about {pilots['further_needed']} participants{_evidence_words(d)} "
             f"({percent(d['parameters']['power'])} chance of a verdict, if they are like the present ones)."
         ]
     if pilots["searched_up_to"]:
@@ -294,6 +294,12 @@ def _settle(d: Mapping[str, Any]) -> list[str]:
             "ones: the difference lies at the limit of what matters. Choose by cost, or by what your field uses."
         ]
     return []
+
+
+def _evidence_words(d: Mapping[str, Any]) -> str:
+    """What participants must have to be compared by the ruling endpoint."""
+    words = {"preference": " with blind ratings", "repeats": " with repeats", "failure_rate": ""}
+    return words.get(d["endpoint"], " with references")
 
 
 def trust_lines(d: Mapping[str, Any]) -> list[str]:

@@ -301,7 +301,7 @@ def _slice_rows(image_id: str, method: str, measured: MeasuredMask) -> list[Slic
     shape, volume = measured.shape, measured.volume
     if measured.mask is None or shape is None or volume is None or not measured.mask.any():
         return []
-    found = np.flatnonzero(np.isfinite(shape.csa_mm2))
+    found = np.flatnonzero(shape.has_cord)
     world = shape.centroid_vox @ volume.affine[:3, :3].T + volume.affine[:3, 3]
     zoom = float(volume.zooms[2])
     doubt = np.full(volume.shape[2], np.nan) if measured.uncertainty is None else measured.uncertainty
