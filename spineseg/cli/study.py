@@ -228,11 +228,13 @@ def _nothing(text: str) -> None:
 
 def _count(config: StudyConfig, folder: StudyFolder, stage: Stage) -> tuple[MaskCount, str | None]:
     """Return the masks that a stage needs, ready to be counted, and the study's method where it is known."""
-    from spineseg.study.standing import MaskCount, list_images, study_method, wanted_masks
+    from spineseg.study.standing import MaskCount, coming_methods, list_images, wanted_masks
 
     images, chunk_of = list_images(folder, config)
-    method = study_method(folder, config)
-    return MaskCount(folder, config, wanted_masks(images, config, stage, method), chunk_of, time.time_ns()), method
+    kept = coming_methods(folder, config)
+    is_known = kept.method is not None or bool(kept.by_contrast)
+    count = MaskCount(folder, config, wanted_masks(images, config, stage, kept), chunk_of, time.time_ns())
+    return count, kept.words() if is_known else None
 
 
 def _cores(args: argparse.Namespace) -> int:
