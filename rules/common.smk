@@ -28,6 +28,7 @@ except ModuleNotFoundError:
     ) from None
 
 from spineseg.errors import InputError
+from spineseg.provenance import sha256_json
 from spineseg.reading import read_yaml
 from spineseg.study.configuration import make_configuration
 from spineseg.study.describe import write_readme
@@ -76,6 +77,10 @@ PERTURBATIONS = STUDY.decision.perturbations
 ENVIRONMENT = write_environment(workflow_folder(), Path(".snakemake") / "spineseg")
 # Snakemake fills wildcards into this path, so braces of a folder's name are doubled
 ENVIRONMENT = ENVIRONMENT.replace("{", "{{").replace("}", "}}")
+# the complete configuration, named by its content: another run with another one does not replace it
+CONFIGURATION = f".snakemake/spineseg/study-{sha256_json(STUDY.document)[:16]}.json"
+if workflow.is_main_process:
+    write_json(CONFIGURATION, STUDY.document)
 # its time is the beginning of a run, by the clock of the file system
 STARTED = Path(".snakemake") / "spineseg" / "started"
 

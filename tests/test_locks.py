@@ -7,13 +7,14 @@ import re
 from dataclasses import replace
 
 import pytest
-from made_study import study_folder, write_chunk, write_decision
+from made_study import study_folder, study_image, write_chunk, write_decision, write_index
 
 from spineseg.cli import main
 from spineseg.errors import InputError
 from spineseg.methods.declared import DeclaredMethod
 from spineseg.study.configuration import make_configuration
 from spineseg.study.lock import check_study, lock_study, pilot_made_by
+from spineseg.studyfolder.frozen import find_replaced_pilot
 from spineseg.studyfolder.locks import KeptMethods, find_lock
 
 
@@ -142,6 +143,74 @@ def test_another_method_is_refused_and_can_be_accepted(folder):
     config = accept(message)
     check_study(config, folder, to_study=True)
     assert lock_study(config, folder, KeptMethods("propseg")).kept.method == "propseg"
+
+
+BY_CONTRAST = KeptMethods("deepseg", {"t2": "propseg", "t2s": "deepseg"})
+
+
+def with_images(folder, *contrasts):
+    images = [study_image("1", f"T{n}w", contrast=contrast) for n, contrast in enumerate(contrasts)]
+    write_index(folder, images)
+
+
+def decide_by_contrast(folder, kept):
+    write_decision(folder, kept.method, method_by_contrast=dict(kept.by_contrast))
+
+
+def test_a_study_by_contrast_is_held_to_the_method_of_each(folder, edit):
+    with_images(folder, "t2", "t2s")
+    decide_by_contrast(folder, BY_CONTRAST)
+    lock = lock_study(configure(), folder, BY_CONTRAST)
+    assert lock.kept == BY_CONTRAST
+    assert set(lock.made_by) == {"propseg", "deepseg"}
+    assert find_lock(folder) == lock
+    check_study(configure(), folder, to_study=True)
+    decide_by_contrast(folder, KeptMethods("deepseg", {"t2": "deepseg", "t2s": "deepseg"}))
+    assert "method of t2 propseg, now deepseg" in refusal(configure(), folder)
+    decide_by_contrast(folder, BY_CONTRAST)
+    edit("propseg", code="e" * 64)
+    assert "propseg: code" in refusal(configure(), folder)
+    config = accept(refusal(configure(), folder))
+    assert lock_study(config, folder, BY_CONTRAST).made_by["propseg"].code == "e" * 64
+
+
+def test_a_contrast_that_comes_later_keeps_the_method_of_all_and_mixes_nothing(folder):
+    with_images(folder, "t2")
+    decide_by_contrast(folder, BY_CONTRAST)
+    assert set(lock_study(configure(), folder, BY_CONTRAST).made_by) == {"propseg"}
+    with_images(folder, "t2", "t1")
+    check_study(configure(), folder, to_study=True)
+    assert set(lock_study(configure(), folder, BY_CONTRAST).made_by) == {"propseg", "deepseg"}
+
+
+def test_a_contrast_that_keeps_no_method_is_refused_where_the_study_has_it(folder):
+    kept = KeptMethods("deepseg", {"t2": "deepseg", "dwi": None})
+    with_images(folder, "t2", "dwi")
+    with pytest.raises(InputError, match=r"decision\.json: keeps no method for dwi; read decision\.md, then leave"):
+        lock_study(configure(), folder, kept)
+    with_images(folder, "t2")
+    assert lock_study(configure(), folder, kept).kept == kept
+
+
+def test_a_lock_of_one_method_as_it_was_written_before_is_read(folder):
+    lock = lock_study(configure(), folder, KeptMethods("deepseg"))
+    content = json.loads(folder.lock.read_text())
+    before = {"method": "deepseg", "made_by": content["made_by"]["deepseg"], "accepted": []}
+    folder.lock.write_text(json.dumps(before))
+    assert find_lock(folder) == replace(lock, pilot={})
+    check_study(configure(), folder, to_study=True)
+
+
+def test_an_image_of_the_pilot_that_was_replaced_is_named(folder, tmp_path):
+    path = tmp_path / "image.nii.gz"
+    path.write_bytes(b"one")
+    write_index(folder, [study_image("1", path=str(path)), study_image("2", path="none")])
+    lock_study(configure(), folder, KeptMethods("deepseg"))
+    assert find_replaced_pilot(folder) == []
+    path.write_bytes(b"another")
+    assert find_replaced_pilot(folder) == ["sub-1_T2w"]
+    lock_study(configure(), folder, KeptMethods("deepseg"))  # the next run does not forget it
+    assert find_replaced_pilot(folder) == ["sub-1_T2w"]
 
 
 def test_a_method_that_left_the_configuration_is_said(folder):

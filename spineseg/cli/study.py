@@ -178,6 +178,7 @@ def _status(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) 
 
 def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> int:
     """Run a stage and say how it ended."""
+    from spineseg.errors import InputError
     from spineseg.study.cost import check_space, estimate_cost
     from spineseg.study.lock import check_study
     from spineseg.study.outcome import GO_ON, describe_failures, describe_result, describe_unfinished
@@ -186,6 +187,11 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
     from spineseg.studyfolder.layout import Stage
     from spineseg.writing import write_text
 
+    if args.extra and not args.extra[0].startswith("-"):
+        raise InputError(
+            f"{args.extra[0]}: expected no word here; a configuration is named by -config, a dataset by init, and"
+            " options of Snakemake follow --"
+        )
     if args.action == "report":
         stage = latest_stage(folder) or Stage.PILOT
     elif args.action == "pilot":

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from spineseg.errors import InputError
 from spineseg.file_digests import absent_content
 from spineseg.measures import AGREEMENT, METRICS, SLICE_SHAPE, PlausibleLimits
+from spineseg.methods.declared import MANUAL
 from spineseg.metrics.compare import compare_masks, compare_with_reference
 from spineseg.metrics.intrinsic import compute_intrinsic, slice_hull
 from spineseg.metrics.shape import SliceShape, compute_shape
@@ -173,7 +174,8 @@ def _measure_image(
     for method, measured in masks.items():
         entry = measured.entry
         messages = (entry.exception, entry.message, measured.problem, problem)
-        values = _measure_mask(measured, common, limits, reference, judged)
+        truth = None if method == MANUAL else reference  # which it is itself
+        values = _measure_mask(measured, common, limits, truth, judged)
         message = "; ".join(text for text in messages if text)
         tables.metrics.append(MetricsRow(identity, method, measured.status, values, guess, doubt, message))
         tables.slices.extend(_slice_rows(image.image_id, method, measured))

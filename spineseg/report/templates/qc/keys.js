@@ -7,6 +7,7 @@ const KEYS = {
   o: toggleFill, d: toggleFit, x: toggleDifference, t: toggleFlicker, m: nextTarget, r: toggleRed, b: startBlind,
   p: () => giveMark("pass"), f: () => giveMark("fail"), a: () => giveMark("artefact"), c: giveComment, s: toggleSlice, u: undo, n: nextUnmarked,
   "/": () => { $("search").focus(); $("search").select(); }, "?": () => $("help").showModal(),
+  l: toggleClicking,
 };
 const BLIND_KEYS = {
   x: () => answer("x"), y: () => answer("y"), s: () => answer("same"), b: () => answer("both-bad"),
@@ -102,7 +103,7 @@ function start() {
   $("opacity").value = state.opacity; $("all-slices").checked = state.all; $("pixels").checked = state.sharp;
   $("rater-open").textContent = rater ? `Rater: ${rater}` : "Rater …";
   $("blind-open").hidden = !data.entries.some((e) => e.methods.length > 1);
-  connect(); filterList();
+  connect(); connectLevels(); filterList();
   const [id, k] = decodeURIComponent(location.hash.slice(1)).split("/");
   const wanted = data.entries.find((e) => e.id === id || e.image_id === id) || shown[0];
   if (wanted) open(wanted, k === undefined || k === "" ? null : Number(k));
