@@ -14,8 +14,8 @@ from spineseg.file_digests import absent_content
 from spineseg.series import find_bval
 from spineseg.spelling import closest
 from spineseg.study.configuration import StudyConfig
+from spineseg.study.image_table import read_image_table
 from spineseg.study.references import ENDS, describe_reference, find_references
-from spineseg.study.sheet import read_sheet
 from spineseg.studyfolder.images import StudyImage
 from spineseg.writing import file_stem
 
@@ -33,7 +33,7 @@ def find_images(config: StudyConfig) -> list[StudyImage]:
     InputError
         If the source cannot be read.
     """
-    found = read_sheet(config.images) if config.images else _find_in_bids(Path(config.source), config)
+    found = read_image_table(config.images) if config.images else _find_in_bids(Path(config.source), config)
     return [_with_content(_with_reference(image, config.reference_kinds)) for image in found]
 
 
@@ -72,16 +72,28 @@ def check_sources(config: StudyConfig) -> None:
         In one line that names the key, or the row of the table.
     """
     subjects = _check_images(config)
+    _check_clicked_levels(config)
     for key, names in (("subjects", config.subjects), ("pilot.subjects", config.pilot.subjects)):
         for name in names or ():
             if name not in subjects:
                 raise InputError(f"config key '{key}': no subject {name!r} in {config.source}{closest(name, subjects)}")
 
 
+def _check_clicked_levels(config: StudyConfig) -> None:
+    """Check that the files of clicked discs can be read."""
+    for path in config.level_marks:
+        from spineseg.levels.clicked import read_clicked  # loads numpy, which few configurations need
+
+        try:
+            read_clicked(path)
+        except InputError as error:
+            raise InputError(f"config key 'level_marks': {error}") from error
+
+
 def _check_images(config: StudyConfig) -> set[str]:
     """Check the table or the folders of images; return the subjects there are."""
     if config.images:
-        return {image.subject for image in read_sheet(config.images)}
+        return {image.subject for image in read_image_table(config.images)}
     if not config.bids_dir:
         raise InputError("config keys 'bids_dir' and 'images': expected one of them, found neither")
     root = Path(config.bids_dir)
