@@ -306,7 +306,11 @@ def advise(
         advice.append({"text": "Review the masks in the quality control, slice by slice.", "link": f"{qc}/index.html"})
     if decision is None:
         return [*advice, {"text": "Run snakemake pilot to have the methods compared and a decision made."}]
-    advice += [{"text": text} for text in next_steps(decision.document) if "QC page" not in text]
+    advice += [
+        {"text": text}
+        for text in next_steps(decision.document)
+        if not text.startswith(("Look through", "Look at the failed"))
+    ]
     if decision.verdict == "none":
         advice.append({"text": "Check contrast and orientation of the images; then correct masks by hand."})
     elif stage == Stage.PILOT:

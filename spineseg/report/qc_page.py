@@ -63,7 +63,7 @@ def index_study(view: StudyView, qc_dir: Path, drawn: Path | None = None) -> tup
         for path in (path for name in names for path in sorted((drawn / "images" / name).glob("*"))):
             _share(path, qc_dir / path.relative_to(drawn))
     page = build_index(qc_dir, title=view.folder.name, only=set(names), limits=view.limits)
-    return page, [image for name, image in names.items() if not (qc_dir / "entries" / f"{name}.json").is_file()]
+    return page, [image for name, image in names.items() if read_entry(qc_dir / "entries" / f"{name}.json") is None]
 
 
 def _share(source: Path, target: Path) -> None:

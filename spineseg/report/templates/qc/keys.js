@@ -95,7 +95,7 @@ function connect() {
   press("blind-undo", takeBack);
   $("load").addEventListener("change", loadMarks);
   $("load-label").addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); $("load").click(); } });
-  window.addEventListener("resize", () => { drawRows(); if (document.body.classList.contains("blind")) drawTrial(); else drawStage(); });
+  window.addEventListener("resize", () => { if (document.body.classList.contains("blind")) drawTrial(); else { drawRows(); drawStage(); } });
 }
 function start() {
   const contrasts = [...new Set(data.entries.map((e) => e.contrast).filter(Boolean))].sort();
