@@ -32,6 +32,8 @@ rule write_configuration:
         config="results/{dataset}/study.json",
     log:
         "logs/{dataset}/configuration.log",
+    conda:
+        ENVIRONMENT
     params:
         study=STUDY.document,
         written=CONFIGURATION,

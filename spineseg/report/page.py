@@ -314,7 +314,11 @@ def advise(
             " config."
         )
         return [*advice, {"text": f"The masks by {kept.words()} are in derivatives/labels."}, mend, {"text": held}]
-    advice += [{"text": text} for text in next_steps(decision.document) if "QC page" not in text]
+    advice += [
+        {"text": text}
+        for text in next_steps(decision.document)
+        if not text.startswith(("Look through", "Look at the failed"))
+    ]
     if decision.verdict == "none":
         advice.append({"text": "Check contrast and orientation of the images; then correct masks by hand."})
     elif stage == Stage.PILOT:

@@ -31,8 +31,8 @@ EVIDENCE = (
 
 HINTS = {True: "higher is better", False: "lower is better", None: ""}
 
-N_KINDS = 12
-"""Kinds of failures in the report; the table of images has every reason."""
+MIN_QUARTILES = 4
+"""Images; of fewer the median stands alone, for their quartiles are the images themselves."""
 
 N_VALUES = 12
 """Values of a column beside which pilots and the rest are shown; ages are too many."""
@@ -93,6 +93,8 @@ def _quartiles(values: pd.Series, decimals: int) -> str:
     if not len(values):
         return NOT_AVAILABLE
     low, middle, high = np.round(np.percentile(values, [25, 50, 75]), decimals) + 0.0  # no minus zero
+    if len(values) < MIN_QUARTILES:
+        return f"{middle:.{decimals}f}"
     return f"{middle:.{decimals}f} ({low:.{decimals}f} to {high:.{decimals}f})"
 
 

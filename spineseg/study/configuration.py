@@ -68,6 +68,7 @@ class StudyConfig:
     plausible: PlausibleLimits | None
     levels: tuple[str, ...]
     level_labels: str | None
+    level_marks: tuple[str, ...]
     columns: tuple[str, ...]
     override: PersonsChoice | None
     exceptions: Mapping[str, PersonsChoice]
@@ -168,7 +169,7 @@ def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = No
     except InputError as error:  # it begins with the key
         key, _, rest = str(error).partition(":")
         raise InputError(f"config key {key!r}:{rest}") from error
-    people = complete["subjects"]
+    people, clicked = complete["subjects"], complete["level_marks"]
     references = {"folder": _default("references"), "kinds": TRUE_KINDS}
     given = complete["references"]
     references |= given if isinstance(given, dict) else {"folder": given}
@@ -191,6 +192,7 @@ def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = No
         plausible=limits,
         levels=checked_requests(complete["levels"], "config key 'levels'"),
         level_labels=complete["level_labels"],
+        level_marks=tuple([clicked] if isinstance(clicked, str) else clicked or ()),
         columns=tuple(complete["columns"]),
         override=PersonsChoice(**complete["override"]) if complete["override"] else None,
         exceptions={image: PersonsChoice(**choice) for image, choice in complete["exceptions"].items()},
