@@ -195,7 +195,7 @@ def _expect(pool: Pool, names: list, weight: NDArray, method: Method) -> tuple[f
         faulty = method.candidates(kinds)
         share = method.share if faulty else 0.0
         masks += [kinds[method.own][0], *faulty]
-        shares += [w * (1 - share), *[w * share / len(faulty)] * len(faulty)]
+        shares += [w * (1 - share), *[w * share / max(1, len(faulty))] * len(faulty)]
     p = np.array(shares) / np.sum(shares)
     dice, error = pool.dice[masks], pool.error[masks]
     used = (dice >= USELESS_DICE) & np.isfinite(error)
