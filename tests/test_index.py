@@ -10,9 +10,18 @@ from hypothesis import strategies as st
 from spineseg.cli import main
 from spineseg.errors import InputError
 from spineseg.file_digests import FileDigests
+from spineseg.study.choices import PilotChoice
 from spineseg.study.chunks import assign_chunks, choose_pilot
-from spineseg.study.configuration import PilotChoice, make_configuration
-from spineseg.study.index import digest_sources, index_images, source_files, source_fingerprint, summarise_index
+from spineseg.study.configuration import make_configuration
+from spineseg.study.index import (
+    check_before_jobs,
+    digest_sources,
+    find_unseen_strata,
+    index_images,
+    source_files,
+    source_fingerprint,
+    summarise_index,
+)
 from spineseg.study.sources import check_sources
 from spineseg.studyfolder.decisions import Membership, read_membership
 from spineseg.studyfolder.images import StudyImage, read_images, read_included, write_images
@@ -287,15 +296,17 @@ def test_mistakes_in_a_table_name_the_row(tmp_path, rows, message):
     assert "\n" not in str(caught.value)
 
 
-images_lists = st.lists(st.tuples(st.integers(0, 40).map("image-{}".format), st.booleans()), unique_by=lambda x: x[0])
+images_lists = st.lists(
+    st.tuples(st.integers(0, 40).map("image-{}".format), st.booleans(), st.just("")), unique_by=lambda x: x[0]
+)
 
 
 @given(images_lists, st.integers(1, 7))
 def test_chunks_are_full_but_the_last_and_hold_one_group(images, size):
     chunks = assign_chunks(images, size, {})
-    assert set(chunks) == {image for image, _ in images}
+    assert set(chunks) == {image for image, *_ in images}
     for group, wanted in (("pilot", True), ("rest", False)):
-        members = [image for image, pilot in images if pilot == wanted]
+        members = [image for image, pilot, _ in images if pilot == wanted]
         own = [chunks[image] for image in members]
         assert own == [f"{group}-{1 + n // size:04d}" for n in range(len(members))]
 
@@ -303,7 +314,7 @@ def test_chunks_are_full_but_the_last_and_hold_one_group(images, size):
 @given(images_lists, images_lists, st.integers(1, 7))
 def test_added_images_move_no_other(before, added, size):
     earlier = assign_chunks(before, size, {})
-    known = {image for image, _ in before}
+    known = {image for image, *_ in before}
     both = sorted([*before, *(pair for pair in added if pair[0] not in known)])
     chunks = assign_chunks(both, size, earlier)
     assert {image: chunks[image] for image in earlier} == earlier
@@ -316,10 +327,26 @@ def test_removed_images_and_other_sizes_move_no_image(images, size, other, rando
     earlier = assign_chunks(images, size, {})
     left = [pair for pair in images if random.random() < 0.5]
     chunks = assign_chunks(left, other, earlier)
-    assert set(chunks) == {image for image, _ in left}
+    assert set(chunks) == {image for image, *_ in left}
     counts = [list(chunks.values()).count(chunk) for chunk in set(chunks.values())]
     assert max(counts, default=0) <= size
     assert all(chunks[image] == earlier[image] for image in chunks)
+
+
+contrast_lists = st.lists(
+    st.tuples(st.integers(0, 40).map("image-{}".format), st.booleans(), st.sampled_from("ab")), unique_by=lambda x: x[0]
+)
+
+
+@given(contrast_lists, st.integers(1, 7), st.integers(1, 7))
+def test_chunks_of_one_contrast_each_whatever_they_were_before(images, size, other):
+    """A study that turns to one method for each contrast: jobs need one method, and no image moves twice."""
+    mixed = assign_chunks([(image, pilot, "") for image, pilot, _ in images], other, {})
+    chunks = assign_chunks(images, size, mixed)
+    for chunk in set(chunks.values()):
+        assert len({contrast for image, _, contrast in images if chunks[image] == chunk}) == 1
+    assert all(chunks[image].startswith("pilot" if pilot else "rest") for image, pilot, _ in images)
+    assert assign_chunks(images, other, chunks) == chunks
 
 
 subject_lists = st.sets(st.integers(0, 60).map(str), min_size=1)
@@ -342,6 +369,31 @@ def test_new_subjects_do_not_change_a_drawn_pilot(subjects, added, n):
     assert len(again) == min(n, len(subjects | added))
     other = PilotChoice(n=n, seed=2)
     assert choose_pilot(subjects, other, Membership({}, first)) == choose_pilot(subjects, other)
+
+
+def test_a_pilot_shows_every_stratum_or_says_what_it_lacks(tmp_path):
+    """Columns of participants.tsv: drawn so that each of their values is in it, where n allows it."""
+    names = [f"{n:02d}" for n in range(1, 31)]
+    make_dataset(tmp_path, *(f"sub-{name}/anat/sub-{name}_T2w.nii.gz" for name in names))
+    site = {name: "rare" if name == "17" else "n/a" if name == "18" else "usual" for name in names}
+    lines = [f"sub-{name}\t{site[name]}\t{'MS' if name in ('05', '06') else 'HC'}\n" for name in names]
+    (tmp_path / "participants.tsv").write_text("participant_id\tsite\tgroup\n" + "".join(lines))
+    keys = {"dataset": "x", "bids_dir": str(tmp_path)}
+    for seed in range(5):
+        pilot = {"subjects": {"n": 4, "seed": seed}, "strata": ["site", "group"]}
+        config = make_configuration(keys | {"pilot": pilot})
+        images, membership = index_images(config, 10)
+        drawn = {image.subject for image in images if image.pilot}
+        assert len(drawn) == 4
+        assert "17" in drawn
+        assert drawn & {"05", "06"}
+        assert find_unseen_strata(config, images) == []
+        again = {image.subject for image in index_images(config, 10, membership)[0] if image.pilot}
+        assert again == drawn
+    one = make_configuration(keys | {"pilot": {"subjects": ["01"], "strata": ["site", "group"]}})
+    assert find_unseen_strata(one, index_images(one, 10)[0]) == ["group MS", "site rare"]
+    with pytest.raises(InputError, match=r"config key 'pilot.strata': .* has no column 'grup'; did you mean 'group'"):
+        check_before_jobs(make_configuration(keys | {"pilot": {"subjects": "all", "strata": ["grup"]}}))
 
 
 @given(

@@ -77,7 +77,7 @@ def test_an_installed_wheel_plans_a_study_and_packs_the_same_code_for_conda(buil
     environment = {**os.environ, "PYTHONPATH": str(site)}
     bids = home / "bids" / "sub-01" / "anat"
     bids.mkdir(parents=True)
-    (bids / "sub-01_T2w.nii.gz").touch()
+    (bids / "sub-01_T2w.nii.gz").write_text("not read")
 
     def call(*words: str) -> str:
         done = subprocess.run(

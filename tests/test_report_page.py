@@ -14,9 +14,10 @@ from spineseg.report.page import list_departures
 from spineseg.report.review import StudyView, collect_reviews, read_stage
 from spineseg.report.summaries import summarise_evidence
 from spineseg.report.verdict import word_verdict
-from spineseg.studyfolder.decisions import AcceptedChange, Decision, Lock, read_decision
+from spineseg.studyfolder.decisions import Decision, read_decision
 from spineseg.studyfolder.images import read_images, write_images
 from spineseg.studyfolder.layout import Stage
+from spineseg.studyfolder.locks import AcceptedChange, KeptMethods, Lock
 from spineseg.studyfolder.manifests import Timing
 from spineseg.studyfolder.sidecars import MadeBy
 from spineseg.studyfolder.tables import Identity, MetricsRow
@@ -230,7 +231,7 @@ def test_departures_from_one_method_and_one_version_are_told(study):
     reviews = collect_reviews(view, read_stage(view))
     assert list_departures(None, reviews) == []
     accepted = AcceptedChange(("code a, now b",), "a bug", "N. N.")
-    lock = Lock("deepseg", MadeBy("1", "a", {}, {}), (accepted,))
+    lock = Lock(KeptMethods("deepseg"), {"deepseg": MadeBy("1", "a", {}, {})}, (accepted,))
     changed, kept = list_departures(lock, [replace(reviews[0], exception="kept by propseg"), *reviews[1:]])
     assert changed == "Changed within the study and accepted by N. N. (a bug): code a, now b."
     assert kept.startswith("sub-01_T2w is kept by another method")

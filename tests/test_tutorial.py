@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from spineseg.studyfolder.csa import read_csa
-from spineseg.studyfolder.decisions import find_lock, read_decision
+from spineseg.studyfolder.decisions import read_decision
 from spineseg.studyfolder.layout import Stage, StudyFolder
+from spineseg.studyfolder.locks import find_lock
 from spineseg.volume import load_image, load_mask
 
 ROOT = Path(__file__).parents[1]
@@ -122,7 +123,7 @@ def test_pilot_and_study_end_with_areas_at_c2_c3(folder):
     decision, lock = read_decision(study.decision), find_lock(study)
     assert decision.verdict != "clear"
     assert lock is not None
-    assert lock.method == decision.method
+    assert lock.kept.method == decision.method
     rows = read_csa(study.csa(Stage.STUDY))
     assert {"C2", "C3"} <= {row.level for row in rows}
     assert (study.qc(Stage.PILOT) / "index.html").is_file()

@@ -179,6 +179,36 @@ def test_mask_must_share_the_grid(tmp_path):
         load_mask(write(tmp_path / "t.nii", mask[:4], affine), like=grid)
 
 
+@pytest.mark.parametrize(
+    ("change", "fits"),
+    [
+        ({(0, 3): 0.001}, True),  # as editors save it
+        ({(0, 3): 0.045}, True),  # 0.09 of a voxel of 0.5 mm
+        ({(0, 3): 0.055}, False),
+        ({(2, 3): 0.4}, True),  # 0.08 of a slice of 5 mm
+        ({(2, 3): 0.6}, False),
+        ({(0, 0): 0.0001}, True),
+        ({(0, 0): 0.002}, False),  # little in each voxel, 0.2 of one at the far side
+        ({(1, 0): 0.002}, False),
+    ],
+)
+def test_a_tenth_of_a_voxel_is_the_same_grid(tmp_path, change, fits):
+    affine = np.diag([-0.5, 0.5, 5.0, 1.0])
+    _, grid = load_image(write(tmp_path / "a.nii", np.random.default_rng(5).random((50, 6, 7)), affine))
+    mask = np.zeros((50, 6, 7), np.float64)
+    mask[2, 3, 3] = 1
+    for place, by in change.items():
+        affine[place] += by
+    path = write(tmp_path / "m.nii", mask, affine)
+    if fits:
+        assert load_mask(path, like=grid)[0].data.sum() == 1
+    else:
+        with pytest.raises(
+            GeometryError, match=r"m.nii: expected the image's affine, found one that is off by up to 0"
+        ):
+            load_mask(path, like=grid)
+
+
 def test_equal_arrays_give_equal_bytes(tmp_path):
     _, grid = load_image(write(tmp_path / "a.nii", np.random.default_rng(6).random((5, 6, 7)), np.eye(4)))
     for name in ("x.nii.gz", "y.nii.gz"):

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import base64
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from spineseg.decision.methods_text import methods_text
+from spineseg.decision.methods_text import REFERENCE_WORDS
 from spineseg.decision.report_text import next_steps
+from spineseg.decision.wording import name_some
 from spineseg.measures import MEASURES
 from spineseg.methods.registry import sort_methods
-from spineseg.report.changes import PeoplesChange, count_changes, list_changes
+from spineseg.report.changes import (
+    PeoplesChange,
+    count_changes,
+    is_manual,
+    list_changes,
+    list_unseen,
+    write_methods,
+)
 from spineseg.report.figures import DrawnFigure, draw_figures
 from spineseg.report.flags import (
     BAD,
@@ -42,10 +51,11 @@ from spineseg.report.summaries import (
 )
 from spineseg.report.verdict import word_verdict
 from spineseg.studyfolder.csa import read_csa
-from spineseg.studyfolder.decisions import Decision, Lock
+from spineseg.studyfolder.decisions import Decision
 from spineseg.studyfolder.files import write_table
 from spineseg.studyfolder.images import StudyImage
 from spineseg.studyfolder.layout import Stage
+from spineseg.studyfolder.locks import Lock
 from spineseg.version import find_version
 from spineseg.writing import write_text
 
@@ -115,8 +125,8 @@ def write_report(view: StudyView, paths: ReportPaths) -> Path:
     drawn = draw_figures(study, paths.figures, decision.document if decision else None, view.columns)
     qc, tables = _relative(paths.qc, paths.page), _relative(view.folder.table(view.stage, ""), paths.page)
     images = describe_images(view, reviews, qc)
-    changes = list_changes(view, records.images, records.metrics)
-    kept = records.kept_method
+    changes = list_changes(view, records)
+    kept = records.kept
     methods = study.methods or sort_methods(r.name for review in reviews for r in review.methods)
     failures, reviewed = summarise_failures(reviews, methods), summarise_reviewing(view.marks, reviews)
     csa = view.folder.csa(view.stage)
@@ -126,7 +136,10 @@ def write_report(view: StudyView, paths: ReportPaths) -> Path:
         "version": find_version(),
         "measures": MEASURES,
         "verdict": word_verdict(decision),
-        "departures": list_departures(records.lock, reviews),
+        "departures": [
+            *list_departures(records.lock, reviews),
+            *(f"{text[:1].upper()}{text[1:]}." for text in list_unseen(view, records.images)),
+        ],
         "decision": decision.document if decision else {},
         "colors": {name: print_color_of(name, number) for number, name in enumerate(study.methods)},
         "methods": methods,
@@ -147,10 +160,10 @@ def write_report(view: StudyView, paths: ReportPaths) -> Path:
         "worst": [image for image in images if image["severity"] >= LOOK][:N_WORST],
         "changes": changes,
         "changes_words": count_changes(changes, len(reviews)),
+        "methods_text": write_methods(view, records, reviews, changes),
         "reviewed": reviewed,
         "excluded": list_excluded(records.images, decision),
         "advice": advise(decision, images, view.stage, qc),
-        "methods_text": methods_text(decision.document) if decision else "",
         "citations": [words for method, words in CITATIONS.items() if not method or method in methods],
         "lists": _write_lists(paths, images, changes, reviewed),
         "tables": tables,
@@ -189,11 +202,17 @@ def list_departures(lock: Lock | None, reviews: Sequence[ReviewImage]) -> list[s
         f"Changed within the study and accepted by {a.by} ({a.reason}): {', '.join(a.changes)}."
         for a in (lock.accepted if lock else ())
     ]
-    excepted = [review.image.image_id for review in reviews if review.exception]
+    excepted = [r.image.image_id for r in reviews if r.exception and not is_manual(r)]
     if excepted:
         verb = "is" if len(excepted) == 1 else "are"
         departures.append(
-            f"{', '.join(excepted)} {verb} kept by another method (see the warnings): areas may not compare."
+            f"{name_some(excepted)} {verb} kept by another method (see the warnings): areas may not compare."
+        )
+    if manual := Counter(r.image.reference_kind for r in reviews if is_manual(r)):
+        kinds = ", ".join(f"{n} {REFERENCE_WORDS[kind]}" for kind, n in sorted(manual.items()))
+        departures.append(
+            f"{manual.total()} of {len(reviews)} masks are the dataset's own ({kinds}; config key manual): drawn and"
+            " computed areas differ by a constant, so do not compare one with the other."
         )
     return departures
 
@@ -287,13 +306,22 @@ def advise(
         advice.append({"text": "Review the masks in the quality control, slice by slice.", "link": f"{qc}/index.html"})
     if decision is None:
         return [*advice, {"text": "Run snakemake pilot to have the methods compared and a decision made."}]
-    advice += [{"text": text} for text in next_steps(decision.document) if "QC page" not in text]
+    advice += [
+        {"text": text}
+        for text in next_steps(decision.document)
+        if not text.startswith(("Look through", "Look at the failed"))
+    ]
     if decision.verdict == "none":
         advice.append({"text": "Check contrast and orientation of the images; then correct masks by hand."})
     elif stage == Stage.PILOT:
-        advice.append({"text": f"Run snakemake study to segment every image with {decision.method} alone."})
+        text = (
+            f"Run snakemake study to segment every image by its contrast's method ({decision.kept.words()})."
+            if decision.kept.by_contrast
+            else f"Run snakemake study to segment every image with {decision.method} alone."
+        )
+        advice.append({"text": text})
     else:
-        advice.append({"text": f"The masks by {decision.method} are in derivatives/labels."})
+        advice.append({"text": f"The masks by {decision.kept.words()} are in derivatives/labels."})
     if decision.method:
         text = "Correct a mask in derivatives/labels by hand where needed: corrected masks are never overwritten."
         advice.append({"text": text})

@@ -20,6 +20,7 @@ from spineseg.studyfolder.csa import CsaRow
 from spineseg.studyfolder.decisions import Decision
 from spineseg.studyfolder.files import NOT_AVAILABLE
 from spineseg.studyfolder.images import StudyImage
+from spineseg.studyfolder.locks import KeptMethods
 from spineseg.studyfolder.sidecars import NO_CORD
 
 EVIDENCE = (
@@ -30,8 +31,8 @@ EVIDENCE = (
 
 HINTS = {True: "higher is better", False: "lower is better", None: ""}
 
-N_KINDS = 12
-"""Kinds of failures in the report; the table of images has every reason."""
+MIN_QUARTILES = 4
+"""Images; of fewer the median stands alone, for their quartiles are the images themselves."""
 
 N_VALUES = 12
 """Values of a column beside which pilots and the rest are shown; ages are too many."""
@@ -92,6 +93,8 @@ def _quartiles(values: pd.Series, decimals: int) -> str:
     if not len(values):
         return NOT_AVAILABLE
     low, middle, high = np.round(np.percentile(values, [25, 50, 75]), decimals) + 0.0  # no minus zero
+    if len(values) < MIN_QUARTILES:
+        return f"{middle:.{decimals}f}"
     return f"{middle:.{decimals}f} ({low:.{decimals}f} to {high:.{decimals}f})"
 
 
@@ -205,7 +208,7 @@ class PilotRow:
 
 
 def compare_pilots(
-    images: Sequence[StudyImage], columns: Mapping[str, Mapping[str, str]], study: StudyTables, method: str | None
+    images: Sequence[StudyImage], columns: Mapping[str, Mapping[str, str]], study: StudyTables, kept: KeptMethods
 ) -> list[PilotRow]:
     """Return how pilots compare with the images that the decision is used for; nothing where all are pilots.
 
@@ -216,7 +219,7 @@ def compare_pilots(
         Column of participants.tsv to subject to value.
     study : StudyTables
         Of the stage.
-    method : str or None
+    kept : KeptMethods
         Whose measures are compared.
     """
     pilots = [image for image in images if image.included and image.pilot]
@@ -232,14 +235,15 @@ def compare_pilots(
         rows += _shares(
             column, [values.get(p, "") for p in sorted(people)], [values.get(p, "") for p in sorted(others)]
         )
-    measured = study.metrics[study.metrics["method"] == method]
+    pairs = zip(study.metrics["method"], study.metrics["contrast"], strict=True)
+    measured = study.metrics[[method == kept.of(contrast) for method, contrast in pairs]]
     is_pilot = measured["image_id"].isin({image.image_id for image in pilots})
     for measure in (MEASURES[name] for name in ("csa_mean_mm2", "predicted_dice", "coverage")):
         a, b = measured[is_pilot][measure.name].dropna(), measured[~is_pilot][measure.name].dropna()
         if len(a) and len(b):
             spread = float(pd.concat([a, b]).std())
             far = len(a) > 1 and spread > 0 and abs(float(a.mean() - b.mean())) > FAR_APART * spread
-            words = f"{measure.heading}, {method}: median (quartiles)"
+            words = f"{measure.heading}, {kept.words()}: median (quartiles)"
             rows.append(PilotRow(words, _quartiles(a, measure.decimals), _quartiles(b, measure.decimals), far))
     return rows
 

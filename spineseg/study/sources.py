@@ -72,10 +72,22 @@ def check_sources(config: StudyConfig) -> None:
         In one line that names the key, or the row of the table.
     """
     subjects = _check_images(config)
+    _check_clicked_levels(config)
     for key, names in (("subjects", config.subjects), ("pilot.subjects", config.pilot.subjects)):
         for name in names or ():
             if name not in subjects:
                 raise InputError(f"config key '{key}': no subject {name!r} in {config.source}{closest(name, subjects)}")
+
+
+def _check_clicked_levels(config: StudyConfig) -> None:
+    """Check that the files of clicked discs can be read."""
+    for path in config.level_marks:
+        from spineseg.levels.clicked import read_clicked  # loads numpy, which few configurations need
+
+        try:
+            read_clicked(path)
+        except InputError as error:
+            raise InputError(f"config key 'level_marks': {error}") from error
 
 
 def _check_images(config: StudyConfig) -> set[str]:
