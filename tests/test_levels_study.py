@@ -274,6 +274,33 @@ def test_the_level_of_the_plan_is_checked_before_the_study():
         make_configuration({"dataset": "demo", "decision": {"level": "C2/C5"}})
 
 
+def test_slices_and_distances_from_a_point(study):
+    labels, affine = disc_labels("T2w")
+    at = np.linalg.inv(affine) @ [0.0, 0.0, TOP_MM + 40.0, 1.0]
+    labels[tuple(np.rint(at[:3]).astype(int))] = 50
+    study.add("T2w").add("T1w").add(subject="02").label(labels, affine)
+    levels = ["slices 5:20", "C2/C3 5:25", "PMJ 50:70", "PMJ 100:300"]
+    rows = {(row.image.image_id, row.level): row for row in study.measure(levels=levels)}
+    top = np.rint((TOP_MM - affine[2, 3]) / 2.0) * 2.0 + affine[2, 3]  # of the voxels that were marked
+    junction = np.rint((TOP_MM + 40 - affine[2, 3]) / 2.0) * 2.0 + affine[2, 3]
+    for image in ("sub-01_T2w", "sub-01_T1w"):
+        below, under = rows[image, "C2/C3 5:25"], rows[image, "PMJ 50:70"]
+        assert below.values["csa_mm2"] == pytest.approx(area(top - 15), rel=0.01)
+        assert below.values["length_mm"] == pytest.approx(20, abs=2)
+        assert under.values["csa_mm2"] == pytest.approx(area(junction - 60), rel=0.01)
+        assert below.flags == under.flags == ()
+        assert rows[image, "PMJ 100:300"].flags == ("unmeasured",)
+    assert rows["sub-01_T2w", "slices 5:20"].slices == "5:20"
+    assert rows["sub-02_T2w", "slices 5:20"].slices == "5:20"  # no labels are needed
+    assert "no labels" in rows["sub-02_T2w", "PMJ 50:70"].note
+
+
+@pytest.mark.parametrize("text", ["PMJ 70:50", "slices 9:5", "C2/C3 9:2", "PMJ", "slices", "C2/C4 5:9"])
+def test_a_range_that_cannot_be_read_is_named(text):
+    with pytest.raises(InputError, match="config key 'levels': levels"):
+        make_configuration({"dataset": "demo", "levels": [text]})
+
+
 def test_a_column_that_is_not_there_is_named(study):
     with pytest.raises(InputError, match=r"config key 'columns': .*participants\.tsv has no column 'age'"):
         study.add().measure(columns=["age"])
