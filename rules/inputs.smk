@@ -95,7 +95,9 @@ def get_level_sources(wildcards):
     """What the areas by level depend on beside the masks: labels, participants.tsv and what raters said."""
     files = [
         one.path
-        for found in find_label_files(find_level_folder(STUDY), STUDY.level_marks).values()
+        for found in find_label_files(
+            find_level_folder(STUDY), STUDY.level_marks
+        ).values()
         for one in found
     ]
     if STUDY.columns:
