@@ -46,14 +46,18 @@ function leaveBlind() {
   drawCounts();
   if (state.entry) open(state.entry); else if (shown.length) open(shown[0]);
 }
+let answerable = false;                // a key counts for the masks that are seen, never for those that are still loaded
 async function drawTrial() {
   const { trials, at } = round;
-  $("blind-progress").max = trials.length;
-  $("blind-progress").value = at;
-  $("blind-count").textContent = at < trials.length ? `${at + 1} of ${trials.length}` : "done";
+  answerable = false;
+  const drawCount = () => {
+    $("blind-progress").max = trials.length;
+    $("blind-progress").value = at;
+    $("blind-count").textContent = at < trials.length ? `${at + 1} of ${trials.length}` : "done";
+  };
   $("blind-answers").hidden = at >= trials.length;
   // names, areas, scores and order are not hidden but gone, from the page's source too, until the round is done
-  if (at >= trials.length) { document.body.prepend(app); drawVerdict(); return; }
+  if (at >= trials.length) { document.body.prepend(app); drawVerdict(); drawCount(); return; }
   app.remove();
   const trial = trials[at], e = data.entries.find((entry) => entry.id === trial.image), detail = await fetchDetail(e);
   if (!round || round.trials[round.at] !== trial) return;
@@ -61,6 +65,8 @@ async function drawTrial() {
   if (next) { fetchDetail(next); new Image().src = next.picture.axial; }
   $("blind-panes").replaceChildren(blindPane("X"), blindPane("Y"));
   for (const side of ["x", "y"]) fillPane($(`pane-${side}`), e, detail, trial[side]);
+  answerable = true;
+  drawCount();
   say(`comparison ${at + 1} of ${trials.length}`);
 }
 function blindPane(letter) {
@@ -83,7 +89,7 @@ function sameView(event) {             // the two panes scroll together
   for (const other of document.querySelectorAll("#blind .canvas")) if (other !== pane && Math.abs(other.scrollTop - pane.scrollTop) > 1) other.scrollTop = pane.scrollTop;
 }
 function answer(choice) {
-  if (!round || round.at >= round.trials.length) return;
+  if (!answerable || !round || round.at >= round.trials.length) return;
   const trial = round.trials[round.at], e = data.entries.find((entry) => entry.id === trial.image);
   const sha = (name) => (e.methods.find((m) => m.name === name) || {}).sha || "";
   preferences.push({ image: imageOf(e), x: trial.x, y: trial.y, choice, rater, time: new Date().toISOString().replace(/[.]\d+/, ""), repeat: trial.repeat, blind: true, x_sha256: sha(trial.x), y_sha256: sha(trial.y) });
