@@ -61,6 +61,12 @@ async function drawTrial() {
   app.remove();
   const trial = trials[at], e = data.entries.find((entry) => entry.id === trial.image), detail = await fetchDetail(e);
   if (!round || round.trials[round.at] !== trial) return;
+  if (!detail || ![trial.x, trial.y].every((name) => detail.layers.some((l) => l.name === name))) {
+    trials.splice(at, 1);              // what cannot be shown is not asked
+    store("round", round);
+    drawTrial();
+    return;
+  }
   const next = trials[at + 1] && data.entries.find((entry) => entry.id === trials[at + 1].image);
   if (next) { fetchDetail(next); new Image().src = next.picture.axial; }
   $("blind-panes").replaceChildren(blindPane("X"), blindPane("Y"));
@@ -73,8 +79,7 @@ function blindPane(letter) {
   return make("section", { class: "pane", "aria-label": `mask ${letter}` }, make("h3", {}, letter), make("div", { class: "canvas", id: `pane-${letter.toLowerCase()}`, tabindex: "0" }));
 }
 function fillPane(pane, e, detail, method) {
-  const layer = detail && detail.layers.find((l) => l.name === method);
-  if (!layer) { pane.replaceChildren(make("p", { class: "message" }, "The picture is missing. Run spineseg qc again.")); return; }
+  const layer = detail.layers.find((l) => l.name === method);
   const margin = Math.ceil(MARGIN_MM / detail.tiles.zooms[2]), count = detail.tiles.centres.length;
   const low = Math.max(0, detail.extent[0] - margin), high = Math.min(count - 1, detail.extent[1] + margin);
   const size = fitSize(high - low + 1, pane), tiles = [];
