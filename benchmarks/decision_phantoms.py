@@ -3,8 +3,9 @@
     python benchmarks/decision_phantoms.py [-people 3] [-grown 64] [-work DIR]
 
 Scaled cords: every image is scaled in plane to areas of 0.98, 0.95 and 0.90 and segmented again by both methods. The
-ratio of a mask's CSA to the unscaled image's is compared with the truth's, on the same slices. Wanted: within 0.005 in
-the mean, slope 0.95 to 1.05.
+ratio of a mask's CSA to the unscaled image's is compared with the truth's, on the same slices. The unscaled image is
+interpolated as the scaled ones are (moved by part of a voxel), for interpolation alone makes edges softer; the ratios
+to the image as it was are printed too. Wanted: within 0.005 in the mean, slope 0.95 to 1.05.
 
 Grown: the truth grown by 0.25 mm, with an error of 0.5 %, against the truth with an error of 3 %, through the decision.
 Wanted: never equivalent, the bias named (about +10 %), the precision praised.
@@ -19,7 +20,9 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -47,7 +50,10 @@ AREAS = (0.98, 0.95, 0.90)
 SEED = 303
 """Not a seed that a model learned from."""
 
-FOLLOW_UP, RESCAN = "follow-up", "rescan"
+AS_IT_WAS, INTERPOLATED, RESCAN = "1", "interpolated", "rescan"
+SHIFT = 0.29
+"""Of the interpolated image, voxels: the root mean square of the shifts that scaling has, which lie within half."""
+
 MOST_ERROR, SLOPES = 0.005, (0.95, 1.05)
 GROWTH_MM, FINE = 0.25, 5
 """Of the grown mask, and the parts of a voxel in which its border is drawn."""
@@ -60,14 +66,15 @@ class Scan:
     volume: Volume
     fraction: NDArray[np.float32]
 
-    def scaled(self, area: float) -> Scan:
-        """Scale in plane about the middle of the field, by cubic splines."""
+    def scaled(self, area: float, shift: float = 0.0) -> Scan:
+        """Scale in plane about the middle of the field and move by some voxels, by cubic splines."""
         factor = area**0.5
         middle = (np.array(self.fraction.shape) - 1) / 2
         matrix = np.array([1 / factor, 1 / factor, 1.0])
+        offset = middle - matrix * middle + [shift, shift, 0.0]
 
         def change(data: NDArray, order: int) -> NDArray:
-            return ndi.affine_transform(data, matrix, middle - matrix * middle, order=order, mode="nearest")
+            return ndi.affine_transform(data, matrix, offset, order=order, mode="nearest")
 
         data = change(self.volume.data.astype(np.float64), 3).astype(np.float32)
         return Scan(Volume(data, self.volume.affine), change(self.fraction, 1))
@@ -83,16 +90,23 @@ def make_scan(person: int, suffix: str, session: int = 1) -> Scan:
     return Scan(to_canonical(data, affine), to_canonical(image.cord_fraction, affine).data)
 
 
-def measure_scans(person: int, suffix: str) -> dict[str, dict[str, list[float]]]:
-    """Return the CSA by slice, mm², of truth and methods: as it is, scaled, and of a second run."""
+def measure_scans(person: int, suffix: str, kept: Path) -> dict[str, dict[str, list[float]]]:
+    """Return the CSA by slice, mm², of truth and methods: as it is, scaled, of a second run; what is kept is read."""
     scan = make_scan(person, suffix)
-    scans = {"1": scan} | {f"{a:g}": scan.scaled(a) for a in AREAS} | {RESCAN: make_scan(person, suffix, 2)}
-    found: dict[str, dict[str, list[float]]] = {}
-    for name, one in scans.items():
-        zooms = one.volume.zooms
+    makers: dict[str, Callable[[], Scan]] = {
+        AS_IT_WAS: lambda: scan,
+        INTERPOLATED: lambda: scan.scaled(1.0, SHIFT),
+        **{f"{a:g}": partial(scan.scaled, a) for a in AREAS},
+        RESCAN: lambda: make_scan(person, suffix, 2),
+    }
+    found: dict[str, dict[str, list[float]]] = json.loads(kept.read_text()) if kept.is_file() else {}
+    for name in [name for name in makers if name not in found]:
+        one = makers[name]()
         masks = {m: segment(one.volume, SUFFIX_CONTRAST[suffix]).cord_mask for m, segment in METHODS.items()}
-        shapes = {m: compute_shape(mask, zooms) for m, mask in ({"truth": one.fraction} | masks).items()}
+        shapes = {m: compute_shape(mask, one.volume.zooms) for m, mask in ({"truth": one.fraction} | masks).items()}
         found[name] = {m: shape.csa_mm2.tolist() for m, shape in shapes.items()}
+        kept.write_text(json.dumps(found))
+        print(f"{kept} {name}", file=sys.stderr, flush=True)
     return found
 
 
@@ -105,24 +119,29 @@ def mean_areas(found: dict[str, dict[str, list[float]]], names: list[str]) -> di
 
 
 def check_scaling(scans: dict[str, dict]) -> list[str]:
-    """Print the ratios by method; return what does not hold."""
+    """Print the ratios by method; return what does not hold of those to the interpolated image."""
     faults = []
-    names = ["1", *(f"{a:g}" for a in AREAS)]
-    print("| method | images | " + " | ".join(f"area {a:g}: ratio less the truth's, mean (SD)" for a in AREAS), end="")
-    print(" | slope, mean (SD) |\n|" + " --- |" * (3 + len(AREAS)))
-    for method in METHODS:
-        errors, slopes = [], []
-        for found in scans.values():
-            areas = mean_areas(found, names)
-            ratio, truth = (areas[m] / areas[m][0] for m in (method, "truth"))
-            errors.append((ratio - truth)[1:])
-            slopes.append(np.polyfit(truth, ratio, 1)[0])
-        mean, sd = np.mean(errors, axis=0), np.std(errors, axis=0, ddof=1)
-        slope = float(np.mean(slopes))
-        cells = [f"{m:+.4f} ({s:.4f})" for m, s in zip(mean, sd, strict=True)]
-        print(f"| {method} | {len(errors)} | {' | '.join(cells)} | {slope:.3f} ({np.std(slopes, ddof=1):.3f}) |")
-        faults += [f"{method}: {e:+.4f} at {a:g}" for a, e in zip(AREAS, mean, strict=True) if abs(e) > MOST_ERROR]
-        faults += [] if SLOPES[0] <= slope <= SLOPES[1] else [f"{method}: slope {slope:.3f}"]
+    print("| method | images | ratio to the image | ", end="")
+    print(" | ".join(f"{a:g}: less the truth's, mean (SD)" for a in AREAS), "| slope, mean (SD) |")
+    print("|" + " --- |" * (4 + len(AREAS)))
+    for base in (INTERPOLATED, AS_IT_WAS):
+        for method in METHODS:
+            errors, slopes = [], []
+            for found in scans.values():
+                areas = mean_areas(found, [base, *(f"{a:g}" for a in AREAS)])
+                ratio, truth = (areas[m] / areas[m][0] for m in (method, "truth"))
+                errors.append((ratio - truth)[1:])
+                slopes.append(np.polyfit(truth, ratio, 1)[0])
+            mean, sd = np.mean(errors, axis=0), np.std(errors, axis=0, ddof=1)
+            slope = float(np.mean(slopes))
+            cells = [f"{m:+.4f} ({s:.4f})" for m, s in zip(mean, sd, strict=True)]
+            words = "interpolated alike" if base == INTERPOLATED else "as it was"
+            spread = f"{slope:.3f} ({np.std(slopes, ddof=1):.3f})"
+            print(f"| {method} | {len(errors)} | {words} | {' | '.join(cells)} | {spread} |")
+            if base == INTERPOLATED:
+                wrong = [(a, e) for a, e in zip(AREAS, mean, strict=True) if abs(e) > MOST_ERROR]
+                faults += [f"{method}: {e:+.4f} at {a:g}" for a, e in wrong]
+                faults += [] if SLOPES[0] <= slope <= SLOPES[1] else [f"{method}: slope {slope:.3f}"]
     return faults
 
 
@@ -180,7 +199,7 @@ def check_follow_up(scans: dict[str, dict]) -> list[str]:
         rows, profiles = [], {}
         for name, found in scans.items():
             person, suffix = name.split()
-            kinds = [("1", "1", "1"), ("1", "2", RESCAN)] + [("2", "1", "0.98")] * with_follow_up
+            kinds = [("1", "1", AS_IT_WAS), ("1", "2", RESCAN)] + [("2", "1", "0.98")] * with_follow_up
             for session, run, scan in kinds:
                 image = Identity(
                     f"sub-{person}_ses-{session}_run-{run}_{suffix}",
@@ -200,7 +219,9 @@ def check_follow_up(scans: dict[str, dict]) -> list[str]:
         params = DecisionParams(repeats=Repeats(by_run=True), n_simulations=10)
         evidence = make_evidence(Tables(rows), list(METHODS), params)
         object.__setattr__(evidence, "profiles", profiles)
-        figures.append(build_decision(evidence, params, Context("phantoms"))["reliability"])
+        reliability = build_decision(evidence, params, Context("phantoms"))["reliability"]
+        # the spread between contrasts is over sessions too
+        figures.append({m: {k: v for k, v in r.items() if "contrast" not in k} for m, r in reliability.items()})
     for method, row in figures[0].items():
         print(
             f"{method}: within-person SD {row['repeat_sd_pct']:.2f} % of {row['n_repeated']} people, follow-up or not"
@@ -219,11 +240,7 @@ def main() -> int:
     scans = {}
     for person in range(args.people):
         for suffix in SUFFIXES:
-            kept = args.work / f"{person}_{suffix}.json"
-            if not kept.is_file():
-                kept.write_text(json.dumps(measure_scans(person, suffix)))
-                print(f"{kept} done", file=sys.stderr, flush=True)
-            scans[f"{person} {suffix}"] = json.loads(kept.read_text())
+            scans[f"{person} {suffix}"] = measure_scans(person, suffix, args.work / f"{person}_{suffix}.json")
     faults = check_scaling(scans) + check_follow_up(scans) + check_grown(args.grown)
     print(*faults or ["everything holds"], sep="\n")
     return 1 if faults else 0

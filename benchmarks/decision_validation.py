@@ -2,10 +2,11 @@
 
     python benchmarks/decision_validation.py [-data TSV] [-work DIR] [-jobs 2] [-figures docs/images]
 
-Masks: every labelled image and 48 new phantoms, as they are and in harder copies, by propseg and by deepseg (networks
-of the fold that has not seen the person), and references with made faults. Their evidence is kept in -work. The
-prediction for a real person is by a model fitted without the person; phantoms are judged by the shipped model, which
-has seen none of them.
+Masks: every labelled image and phantoms, as they are and in harder copies, by propseg and by deepseg (networks of the
+fold that has not seen the person), and references with made faults. Their evidence is kept in -work. The prediction for
+a real person is by a model fitted without the person. Phantoms are new ones, judged by the shipped model, which has not
+seen them; with -phantoms 0, in half the time, they are those that it learned from, judged by models fitted without an
+eighth of them each.
 
 Datasets: two methods on 6 to 20 people drawn from these, references hidden; the method that is kept is compared with
 the other on the people who were not drawn. A method is propseg or deepseg, or one of them with a fault of its own in a
@@ -79,18 +80,18 @@ class Pool:
 
 
 def predict(rows: list[dict], train: list[dict] | None) -> Pool:
-    """Predict masks by the shipped model, or by models fitted on `train` without each mask's person."""
+    """Predict masks by the shipped model, or by models fitted on `train` without each mask's person and its like."""
     n = len(rows)
     out = {name: np.zeros(n) for name in ("predicted", "low", "high")} | {"flagged": np.ones(n, bool)}
     known = np.array([row["status"] == "ok" for row in rows])
-    people = np.array([row["person"] for row in rows])
+    people = np.array([held_out_with(row) for row in rows])
     for person in np.unique(people) if train else [None]:
         mine = known if person is None else known & (people == person)
         if not mine.any():
             continue
         model = load_dice_predictor()
         if train:
-            rest = [row for row in train if row["person"] != person and row["status"] == "ok"]
+            rest = [row for row in train if held_out_with(row) != person and row["status"] == "ok"]
             model = fit_dice_predictor(as_cases(rest, weigh_cases(rest)), {})
         cases = as_cases([row for row, keep in zip(rows, mine, strict=True) if keep], np.ones(mine.sum()))
         dice = model.predict_dice(cases.features)
@@ -99,6 +100,13 @@ def predict(rows: list[dict], train: list[dict] | None) -> Pool:
     dice = np.array([float(row["dice"]) for row in rows])
     error = np.array([float(row.get("csa_error_pct") or "nan") for row in rows])
     return Pool(rows, dice, error, **out)
+
+
+def held_out_with(row: dict) -> str:
+    """Masks of one text are left out together: those of a person, and of every eighth phantom."""
+    if row["source"] == "real":
+        return str(row["person"])
+    return f"phantoms {int(row['person'].split('-')[2].split('_')[0]) % 8}"
 
 
 @dataclass(frozen=True)
@@ -375,6 +383,8 @@ def load_rows(args: argparse.Namespace) -> tuple[list[dict], list[dict]]:
     if rows is None:
         rows = collect_cases(images, FOLDS, n, seed, args.jobs, print)
         save_cases(learned, rows, wanted)
+    if not args.phantoms:
+        return rows, [row for row in rows if row["source"] == "phantom"]
     new = args.work / "new_phantoms.tsv"
     wanted = describe_origin(images, FOLDS, args.phantoms, seed) | {"phantom_seed": PHANTOM_SEED}
     phantoms = load_cases(new, wanted)
@@ -392,7 +402,12 @@ def main() -> None:
         "-work", type=Path, default=Path("build/decision_validation"), help="masks' evidence is kept there"
     )
     parser.add_argument("-cases", type=Path, help="cases kept by spineseg train quality -cases")
-    parser.add_argument("-phantoms", type=int, default=48, help="new synthetic images; a round of all kinds has 24")
+    parser.add_argument(
+        "-phantoms",
+        type=int,
+        default=48,
+        help="new synthetic images; a round of all kinds has 24; 0: those learned from",
+    )
     parser.add_argument("-jobs", type=int, default=2)
     parser.add_argument("-datasets", type=int, default=500, help="of each family")
     parser.add_argument("-figures", type=Path, help="folder for the figures")
@@ -400,7 +415,7 @@ def main() -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     learned, phantoms = load_rows(args)
     real = [row for row in learned if row["source"] == "real"]
-    pools = {"real people": predict(real, learned), "phantoms": predict(phantoms, None)}
+    pools = {"real people": predict(real, learned), "phantoms": predict(phantoms, None if args.phantoms else learned)}
     print(summarise_prediction(pools), flush=True)
     params = DecisionParams()
     rng = np.random.default_rng(1)

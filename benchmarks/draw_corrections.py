@@ -138,13 +138,16 @@ def draw_case(dataset: Path, case: Case, work: Path, out: Path) -> None:
         status = json.loads(mask_path.with_name(f"mask{number}.json").read_text())["Status"]
         rows.append(draw_row(volume, mask, reference, f"{title}: Dice {dice:.2f}, {status}"))
         print(f"| {stem} | {title} | {dice:.3f} | {status} |", flush=True)
-    sheet = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)))
-    for number, row in enumerate(rows):
-        sheet.paste(row, (0, number * row.height))
     out.mkdir(parents=True, exist_ok=True)
-    sheet.quantize(palette=_make_palette(), dither=Image.Dither.NONE).save(
-        out / f"correcting_{stem}.png", optimize=True
-    )
+    stack_rows(rows).save(out / f"correcting_{stem}.png", optimize=True)
+
+
+def stack_rows(rows: list[Image.Image]) -> Image.Image:
+    """Put rows of equal size one below the other, in few colours."""
+    picture = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)))
+    for number, row in enumerate(rows):
+        picture.paste(row, (0, number * row.height))
+    return picture.quantize(palette=_make_palette(), dither=Image.Dither.NONE)
 
 
 def _make_palette() -> Image.Image:

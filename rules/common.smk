@@ -28,12 +28,15 @@ except ModuleNotFoundError:
     ) from None
 
 from spineseg.errors import InputError
+from spineseg.provenance import sha256_json
 from spineseg.reading import read_yaml
 from spineseg.study.configuration import make_configuration
 from spineseg.study.describe import write_readme
 from spineseg.study.environment import write_environment
 from spineseg.study.index import check_before_jobs
+from spineseg.study.keep import note_gone
 from spineseg.study.lock import check_study, find_refusal, is_frozen
+from spineseg.study.notices import list_notices, list_refused
 from spineseg.study.outcome import (
     GO_ON,
     describe_failures,
@@ -57,19 +60,27 @@ try:
     if workflow.is_main_process:
         # the demo's images are made by the first job
         check_before_jobs(STUDY, with_images=not IS_DEMO)
+    FOLDER = StudyFolder(Path("results") / STUDY.dataset)
+    # a study that has started keeps its decision: what a new one would say is made beside it
+    DECIDED = "preview/" if is_frozen(STUDY, FOLDER) else ""
+    # an input of the rules that keep masks, for Snakemake does not know the masks themselves
+    GONE = str(Path(".snakemake") / "spineseg" / f"{STUDY.dataset}.gone")
+    if workflow.is_main_process:
+        note_gone(FOLDER, Path(GONE))
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
 DATASET = STUDY.dataset
 METHODS = STUDY.methods
 PERTURBATIONS = STUDY.decision.perturbations
-FOLDER = StudyFolder(Path("results") / DATASET)
-# a study that has started keeps its decision: what a new one would say is made beside it
-DECIDED = "preview/" if is_frozen(STUDY, FOLDER) else ""
 # another environment for other code, so that none is left behind by an update
 ENVIRONMENT = write_environment(workflow_folder(), Path(".snakemake") / "spineseg")
 # Snakemake fills wildcards into this path, so braces of a folder's name are doubled
 ENVIRONMENT = ENVIRONMENT.replace("{", "{{").replace("}", "}}")
+# the complete configuration, named by its content: another run with another one does not replace it
+CONFIGURATION = f".snakemake/spineseg/study-{sha256_json(STUDY.document)[:16]}.json"
+if workflow.is_main_process:
+    write_json(CONFIGURATION, STUDY.document)
 # its time is the beginning of a run, by the clock of the file system
 STARTED = Path(".snakemake") / "spineseg" / "started"
 
@@ -110,6 +121,8 @@ onstart:
     except InputError as error:
         raise WorkflowError(str(error)) from None
     write_text(STARTED, "")
+    if lines := list_refused(FOLDER):
+        logger.warning("\n".join(lines))
     if stage := asked_stage():
         follow(PaceWatch(FOLDER, STUDY, stage), logger.warning)
 
@@ -120,7 +133,8 @@ def describe_outcome():
     if FOLDER.images.is_file():
         write_readme(FOLDER, STUDY, read_images(FOLDER.images))
     unfinished = describe_unfinished(FOLDER, STUDY, Path("logs") / DATASET, since)
-    return [*describe_failures(FOLDER, STUDY), *unfinished]
+    notices = list_notices(FOLDER, STUDY, asked_stage())
+    return [*describe_failures(FOLDER, STUDY), *unfinished, *notices]
 
 
 onsuccess:

@@ -35,7 +35,8 @@ rule decide:
         mem_mb=get_decide_megabytes,
         runtime=30,
     params:
-        question=[STUDY.document[key] for key in ("methods", "decision", "override")],
+        question=[STUDY.document[key] for key in ("methods", "decision", "override")]
+        + list(STUDY.pilot.strata),
         marks=[str(STUDY.marks.marks), str(STUDY.marks.preferences)],
         participants=lambda wildcards: digest_files(get_participants(wildcards)),
         images=get_images,
@@ -55,6 +56,8 @@ checkpoint check_study:
         checked=touch("results/{dataset}/study/checked"),
     log:
         "logs/{dataset}/study/check.log",
+    # what it refuses stays refused
+    retries: 0
     conda:
         ENVIRONMENT
     resources:
@@ -76,6 +79,8 @@ checkpoint lock_study:
         lock=update("results/{dataset}/study/lock.json"),
     log:
         "logs/{dataset}/study/lock.log",
+    # what it refuses stays refused
+    retries: 0
     conda:
         ENVIRONMENT
     resources:
@@ -96,6 +101,7 @@ rule keep_masks:
         table=get_table,
         decision="results/{dataset}/decision.json",
         manifests=ALL_IMAGES.manifests,
+        gone=GONE,
     output:
         kept="results/{dataset}/tables/kept.tsv",
     log:
@@ -110,7 +116,7 @@ rule keep_masks:
     params:
         stage=Stage.ALL.value,
         images=get_images,
-        exceptions=STUDY.document["exceptions"],
+        exceptions=digest_exceptions,
         people=get_corrections,
         code=digest_step("keep"),
     shell:
@@ -124,6 +130,7 @@ use rule keep_masks as keep_study with:
         decision=STUDY_IMAGES.decision,
         manifests=STUDY_IMAGES.manifests,
         exceptions=STUDY_IMAGES.exceptions,
+        gone=GONE,
     output:
         kept="results/{dataset}/study/tables/kept.tsv",
     log:

@@ -32,10 +32,13 @@ rule write_configuration:
         config="results/{dataset}/study.json",
     log:
         "logs/{dataset}/configuration.log",
+    conda:
+        ENVIRONMENT
     params:
         study=STUDY.document,
-    run:
-        write_json(output.config, params.study)
+        written=CONFIGURATION,
+    shell:
+        "cp {params.written} {output.config} 2> {log}"
 
 
 checkpoint index_images:

@@ -1,17 +1,21 @@
 """The questions that rules ask: which images, chunks, methods and files."""
 
+import json
 from functools import cache
 
 from spineseg.bids import sidecar_path
 from spineseg.file_digests import FileDigests, stamp_of
+from spineseg.methods.declared import MANUAL
 from spineseg.provenance import sha256_file, sha256_json
+from spineseg.study.choices import find_exceptions
 from spineseg.study.index import source_fingerprint
 from spineseg.study.keep import marked_failed
 from spineseg.study.level_labels import find_label_files
 from spineseg.study.sources import find_level_folder
 from spineseg.studyfolder.corrections import find_correction
-from spineseg.studyfolder.decisions import PILOT, find_lock, read_membership
+from spineseg.studyfolder.decisions import PILOT, read_membership
 from spineseg.studyfolder.images import read_included
+from spineseg.studyfolder.locks import KeptMethods, find_lock
 
 
 def get_fingerprint(wildcards):
@@ -27,6 +31,12 @@ def read_chunks(table_sha256, membership_sha256):
     for image in read_included(FOLDER.images):
         chunks.setdefault(chunk_of[image.image_id], []).append(image)
     return chunks
+
+
+@cache
+def read_lock(lock_sha256):
+    """What the study is held to; read once per state of the file."""
+    return find_lock(FOLDER)
 
 
 @cache
@@ -84,7 +94,7 @@ def get_level_sources(wildcards):
     """What the areas by level depend on beside the masks: labels, participants.tsv and what raters said."""
     files = [
         one.path
-        for found in find_label_files(find_level_folder(STUDY)).values()
+        for found in find_label_files(find_level_folder(STUDY), STUDY.level_marks).values()
         for one in found
     ]
     if STUDY.columns:
@@ -124,24 +134,31 @@ class StageInputs:
             chunk for chunk in get_chunks(wildcards) if chunk.startswith(first)
         )
 
-    def methods(self, wildcards):
-        """The methods of the stage: all of them, or the study's."""
+    def methods_of(self, chunk, wildcards):
+        """The methods of a chunk: all of them, or those that the study keeps of its images."""
         return list(METHODS)
+
+    def methods(self, wildcards):
+        """The methods of a job's chunk, or of the stage."""
+        chunks = self.chunks(wildcards)
+        found = {m for chunk in chunks for m in self.methods_of(chunk, wildcards)}
+        return [method for method in METHODS if method in found]
+
+    def files(self, wildcards, ending):
+        """A file of every method and chunk."""
+        return [
+            f"results/{DATASET}/chunks/{method}/{chunk}{ending}"
+            for chunk in self.chunks(wildcards)
+            for method in self.methods_of(chunk, wildcards)
+        ]
 
     def manifests(self, wildcards):
         """What became of the images."""
-        return expand(
-            "results/{dataset}/chunks/{method}/{chunk}.json",
-            dataset=DATASET,
-            method=self.methods(wildcards),
-            chunk=self.chunks(wildcards),
-        )
+        return self.files(wildcards, ".json")
 
     def timings(self, wildcards):
         """What the segmentation has cost: told, but no reason to do anything again."""
-        pattern = "results/{dataset}/chunks/{method}/{chunk}.timings.tsv"
-        methods, chunks = self.methods(wildcards), self.chunks(wildcards)
-        return ancient(expand(pattern, dataset=DATASET, method=methods, chunk=chunks))
+        return ancient(self.files(wildcards, ".timings.tsv"))
 
     def measures(self, wildcards):
         """The tables of the chunks."""
@@ -161,7 +178,7 @@ class StageInputs:
 
 
 class StudyInputs(StageInputs):
-    """The same of the study by one method: nothing of it is planned before it has been checked and locked."""
+    """The same of the study by one method, or one for each contrast: nothing of it is planned before it has been checked and locked."""
 
     def decision(self, wildcards):
         """The decision, once it is clear that the study is not mixed."""
@@ -169,19 +186,26 @@ class StudyInputs(StageInputs):
         return f"results/{DATASET}/decision.json"
 
     def lock(self, wildcards):
-        """What the study is held to; only through the method, so its time does not count."""
+        """What the study is held to; only through the methods, so its time does not count."""
         checkpoints.check_study.get(dataset=DATASET)
         return ancient(checkpoints.lock_study.get(dataset=DATASET).output.lock)
 
-    def methods(self, wildcards):
-        """The method that the study is held to."""
+    def kept(self, wildcards):
+        """The method, or one for each contrast, that the study is held to."""
         self.lock(wildcards)
-        return [find_lock(FOLDER).method]
+        return read_lock(sha256_file(FOLDER.lock)).kept
+
+    def methods_of(self, chunk, wildcards):
+        """The methods that the study keeps of a chunk's images."""
+        kept = self.kept(wildcards)
+        contrasts = {image.contrast for image in get_chunks(wildcards)[chunk]}
+        found = {kept.of(contrast) for contrast in contrasts}
+        return [method for method in METHODS if method in found]
 
     def exceptions(self, wildcards):
-        """The masks that are kept by another method, where the configuration names such."""
-        excepted = STUDY.exceptions_to(self.methods(wildcards)[0])
-        return f"results/{DATASET}/study/exceptions.json" if excepted else []
+        """The masks that are kept by another method, where there are any."""
+        found = list_exceptions(wildcards, self.kept(wildcards))
+        return f"results/{DATASET}/study/exceptions.json" if found else []
 
 
 ALL_IMAGES = StageInputs(Stage.ALL)
@@ -235,17 +259,51 @@ def get_peoples_masks(wildcards):
     return sha256_json([get_corrections(wildcards), get_failed_masks(wildcards)])
 
 
-def get_excepted(wildcards):
-    """What the excepted images depend on."""
-    excepted = {
-        image.image_id: digest_files([image.path, image.bval])
-        for images in get_chunks(wildcards).values()
-        for image in images
-        if image.image_id in STUDY.exceptions
-    }
+@cache
+def read_exceptions(table_sha256, membership_sha256, kept_words):
+    """Images with the choice of another method than the study's; read once per state of the files."""
+    chunks = read_chunks(table_sha256, membership_sha256)
+    images = [image for own in chunks.values() for image in own]
+    chosen = find_exceptions(STUDY, KeptMethods(*json.loads(kept_words)), images)
+    return [
+        (image, chosen[image.image_id]) for image in images if image.image_id in chosen
+    ]
+
+
+def list_exceptions(wildcards, kept):
+    """The same of the present files."""
+    get_chunks(wildcards)
+    digests = sha256_file(FOLDER.images), sha256_file(FOLDER.membership)
+    return read_exceptions(*digests, json.dumps([kept.method, dict(kept.by_contrast)]))
+
+
+def digest_exceptions(wildcards, kept=KeptMethods(None)):
+    """What the masks depend on that are kept by another method than the study's, whatever that is."""
     return sha256_json(
-        [STUDY.document["exceptions"], excepted, get_declarations(wildcards)]
+        [
+            [
+                image.image_id,
+                vars(choice),
+                digest_files(
+                    [image.reference]
+                    if choice.method == MANUAL
+                    else [path for path in (image.path, image.bval) if path]
+                ),
+            ]
+            for image, choice in list_exceptions(wildcards, kept)
+        ]
     )
+
+
+def get_preview(wildcards):
+    """What a new decision would say beside a study that has started."""
+    return sha256_file(FOLDER.preview) if FOLDER.preview.is_file() else ""
+
+
+def get_excepted(wildcards):
+    """The same of the study, and the methods that may make them."""
+    excepted = digest_exceptions(wildcards, STUDY_IMAGES.kept(wildcards))
+    return sha256_json([excepted, get_declarations(wildcards)])
 
 
 def get_declarations(wildcards):
@@ -299,7 +357,8 @@ def get_perturbation_minutes(wildcards, input, attempt):
 def get_exception_minutes(wildcards, attempt):
     """Minutes for the excepted images, each by a method that may be a program."""
     each = [m.timeout_min for m in METHODS.values() if m.kind == "command"]
-    return int(10 + max([3, *each]) * len(STUDY.exceptions)) * attempt
+    n = len(list_exceptions(wildcards, STUDY_IMAGES.kept(wildcards)))
+    return int(10 + max([3, *each]) * n) * attempt
 
 
 def get_decide_megabytes(wildcards, input):

@@ -138,6 +138,7 @@ rule write_report:
         stage=Stage.ALL.value,
         images=get_images,
         people=get_peoples_masks,
+        preview=get_preview,
         code=digest_step("report"),
     shell:
         "spineseg report -results results/{wildcards.dataset} -stage {params.stage} -decision {input.decision}"

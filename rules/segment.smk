@@ -28,7 +28,7 @@ rule segment_chunk:
 
 
 rule segment_exceptions:
-    """Segment the images of a study that are kept by another method."""
+    """Make the masks of a study that are kept by another method, the dataset's manual ones too."""
     input:
         config=ancient("results/{dataset}/study.json"),
         table=ancient("results/{dataset}/images.tsv"),
@@ -49,5 +49,5 @@ rule segment_exceptions:
         excepted=get_excepted,
         method=STUDY_IMAGES.methods,
     shell:
-        "spineseg segment -exceptions -results results/{wildcards.dataset} -method {params.method}"
+        "spineseg segment -exceptions -results results/{wildcards.dataset} -method {params.method[0]}"
         " -threads {threads} > {log} 2>&1"

@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if sys.version_info < (3, 11):  # noqa: UP036  a checkout can be imported by any Python
-    raise ImportError("spineseg needs Python 3.11 or later; this is " + sys.version.split()[0])
+    raise SystemExit("spineseg needs Python 3.11 or later, this is " + sys.version.split()[0])  # one line, no traceback
 
 if TYPE_CHECKING:
     from spineseg.library import StudyFolder, compare, decide, load, load_mask, measure, segment

@@ -77,6 +77,36 @@ def parse_name(stem: str) -> ImageName | None:
     return ImageName(stem, match["subject"], match["suffix"], entities)
 
 
+FORMS = ("rec", "desc", "proc", "space", "res", "echo", "part")
+"""Entities that tell forms of one acquisition apart: how it was reconstructed or processed, its echoes."""
+
+AVERAGES = ("mean", "average", "avg", "moco")
+"""Endings of other entities' values by which people name the average of a series."""
+
+
+def acquisition_of(stem: str) -> str:
+    """Return a name that the forms of one acquisition share, such as a series and its own average.
+
+    Examples
+    --------
+    >>> acquisition_of("sub-01_rec-average_dwi"), acquisition_of("sub-01_acq-mean_run-1_bold")
+    ('sub-01_dwi', 'sub-01_run-1_bold')
+    >>> acquisition_of("sub-01_acq-sag_run-2_T2w")  # an acquisition of its own
+    'sub-01_acq-sag_run-2_T2w'
+    """
+    name = parse_name(stem)
+    if name is None:
+        return stem
+    parts = [f"sub-{name.subject}"]
+    for key, value in name.entities.items():
+        if key in FORMS:
+            continue
+        ending = next((end for end in AVERAGES if value.lower().endswith(end)), "") if key == "acq" else ""
+        rest = value[: len(value) - len(ending)]
+        parts += [f"{key}-{rest}"] if rest else []
+    return "_".join([*parts, name.suffix])
+
+
 def format_stem(subject: str, suffix: str, *, session: str = "", run: str = "") -> str:
     """Return the stem of an image of one person, for files whose own name is not BIDS.
 

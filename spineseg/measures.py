@@ -157,11 +157,21 @@ METRICS = tuple(list(MEASURES)[: list(MEASURES).index("csa_difference_mm2")])
 AGREEMENT = ("dice", "hd95_mm", "assd_mm", "nsd", "nsd_tolerance_mm", "csa_difference_mm2", "min_slice_dice")
 """Measures of two masks: the numeric columns of ``agreement.tsv``."""
 
-SLICE_SHAPE = (
-    *("csa_mm2", "csa_axial_mm2", "diameter_ap_mm", "diameter_rl_mm", "eccentricity", "solidity"),
-    *("orientation_deg", "angle_ap_deg", "angle_rl_deg"),
-)
-"""Shape of one slice (`spineseg.metrics.shape.SliceShape`): columns of ``slices.tsv.gz``."""
+SHAPE_MEANING = {
+    "csa_mm2": "area across the cord: that in the slice, corrected for the angle between cord and slice",
+    "csa_axial_mm2": "area in the slice",
+    "diameter_ap_mm": "front to back, along the cord's own axis, mean over the middle 3 mm",
+    "diameter_rl_mm": "right to left: axis of the ellipse of equal moments",
+    "eccentricity": "of that ellipse, 0 (circle) to 1",
+    "solidity": "area over that of the convex hull, 0 to 1",
+    "orientation_deg": "turn of the cord's right-left axis towards the front, -45 to 45",
+    "angle_ap_deg": "tilt of the cord about the front-back axis",
+    "angle_rl_deg": "tilt of the cord about the right-left axis",
+}
+"""Shape of one slice (`spineseg.metrics.shape.SliceShape`), for the docs."""
+
+SLICE_SHAPE = tuple(SHAPE_MEANING)
+"""Columns of ``slices.tsv.gz``."""
 
 SLICE_SD = {
     name: f"{name.removesuffix(unit)}_sd{unit}"
@@ -170,8 +180,19 @@ SLICE_SD = {
 }
 """Column of the SD of each over slices, such as ``csa_sd_mm2``."""
 
-LEVEL_SHAPE = (*SLICE_SHAPE, "length_mm", "level_coverage", *SLICE_SD.values())
+SCT_SOLIDITY = ("solidity_sct", "solidity_sct_sd")
+"""Solidity as SCT defines it, and its SD over slices (`spineseg.metrics.solidity.compute_sct_solidity`)."""
+
+LEVEL_SHAPE = (*SLICE_SHAPE, "length_mm", "level_coverage", *SLICE_SD.values(), *SCT_SOLIDITY)
 """Means, sums and SD over the slices of a level: columns of ``csa.tsv``."""
+
+LEVEL_MEANING = {
+    "length_mm": "length of cord in the slices",
+    "level_coverage": "share of the level's length, along the cord, that lies in mask and field of view, 0 to 1",
+    "solidity_sct": "solidity as SCT defines it, which is lower in coarse voxels",
+    "solidity_sct_sd": "its standard deviation over slices",
+}
+"""What a level has beside the means and SD of its slices, for the docs."""
 
 
 @dataclass(frozen=True)

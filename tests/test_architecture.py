@@ -35,7 +35,7 @@ ALLOWED = {
     "studyfolder": BASE,
     "methods": BASE | {"studyfolder", "centerline", "propseg", "deepseg"},
     "decision": BASE | {"studyfolder"},
-    "report": BASE | {"studyfolder", "metrics", "decision", "centerline", "methods"},
+    "report": BASE | {"studyfolder", "metrics", "decision", "centerline", "methods", "levels"},
     "study": BASE | BELOW_STUDY | {"decision"},
     "training": BASE | {"centerline", "metrics", "propseg", "deepseg", "quality", "phantom"},
     "__main__": {"cli"},

@@ -216,9 +216,10 @@ class TestPaths:
         assert paths._reach(0.5, 4.0, 10) == 9
 
     def test_far_sources_tie_to_the_first(self):
-        best, arg = paths._min_transform(np.array([[0.0, 0.0, 1.0, 9.0]]), 1.0, 2)
-        assert best.tolist() == [[0, 0, 1, 2]]
-        assert arg.tolist() == [[0, 1, 1, 2]]
+        cost = np.array([[0.0, 0.0, 1.0, 9.0]])
+        assert paths._min_transform(cost, 1.0, 2).tolist() == [[0, 0, 1, 2]]
+        back = [paths._step_back(cost, np.array([0, j]), (1.0, 1.0), (0, 2)) for j in range(4)]
+        assert back == [(0, 0), (0, 1), (0, 1), (0, 2)]
 
     @pytest.mark.parametrize("axis", [0, 1])
     def test_each_axis_has_its_own_voxel_size(self, axis):

@@ -10,8 +10,9 @@ from report_study import decide, make_study
 
 from spineseg.cli import main
 from spineseg.report.checklist import list_items, read_facts
-from spineseg.studyfolder.decisions import AcceptedChange, KeptRow, Lock, write_kept, write_lock
+from spineseg.studyfolder.decisions import KeptRow, write_kept
 from spineseg.studyfolder.layout import Stage
+from spineseg.studyfolder.locks import AcceptedChange, KeptMethods, Lock, write_lock
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,10 @@ def test_it_is_filled_in_from_the_decision_and_the_study(study, capsys):
     mean = decision.document["summary"]["propseg"]["dice"]
     assert re.search(rf"propseg: [^;]*{mean:.3f}", items[28])
     assert decision.document["plan"]["sha256"][:12] in items[26]
-    write_lock(study, Lock("propseg", MADE_BY, (AcceptedChange(("thr 1, now 2",), "better", "A. Bee"),)))
+    write_lock(
+        study,
+        Lock(KeptMethods("propseg"), {"propseg": MADE_BY}, (AcceptedChange(("thr 1, now 2",), "better", "A. Bee"),)),
+    )
     rows = [KeptRow("sub-01_T2w", "01", "", "t2", "propseg", status) for status in ("ok", "corrected")]
     study.kept(Stage.STUDY).parent.mkdir(parents=True, exist_ok=True)
     write_kept(study.kept(Stage.STUDY), rows)

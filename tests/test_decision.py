@@ -17,6 +17,7 @@ from spineseg.decision.from_files import Question, decide_from_files
 from spineseg.decision.params import OBSOLETE, RENAMED, DecisionParams
 from spineseg.decision.plan import describe_plan, fix_plan
 from spineseg.decision.report_text import next_steps, verdict_sentence, write_report
+from spineseg.decision.wording import format_interval
 from spineseg.errors import InputError
 from spineseg.study.configuration import make_configuration
 from spineseg.studyfolder.csa import REFERENCE, CsaRow, write_csa
@@ -187,7 +188,7 @@ class TestVerdict:
         assert d["verdict"] == "undecided"
         assert d["method"] == d["best"]
         assert d["pilots"]["total_needed"] > 7
-        assert f"add about {d['pilots']['further_needed']} participants" in " ".join(next_steps(d))
+        assert f"add about {d['pilots']['further_needed']} participants with references (" in " ".join(next_steps(d))
 
     def test_never_clear_below_six(self, pilot):
         d = with_dice(pilot, 5, 0.2).decide()
@@ -231,6 +232,15 @@ class TestVerdict:
         assert d["failures"]["deepseg"]["n_failed"] == 4
         assert (d["method"], d["verdict"]) == ("deepseg", "undecided")
         assert any("deepseg fails more often" in reason for reason in d["reasons"])
+
+    def test_what_is_hardly_better_is_not_called_better(self, pilot):
+        d = with_errors(pilot, 9, (0, 5.0), (0, 5.0)).decide()
+        assert abs(d["difference"]) <= d["margin"]
+        assert "it is better by less than what counts so far, and that is not settled" in verdict_sentence(d)
+
+    def test_intervals_that_say_nothing_are_not_printed_to_the_last_digit(self):
+        assert format_interval([-390991.0, 479636.0], "csa_error") == "below -100 to above +100"
+        assert format_interval([-12.34, 99.96], "csa_error") == "-12.3 to +100.0"
 
     def test_failures_come_first_where_no_area_says_otherwise(self, pilot):
         """Equal areas, a little better by chance: the method that fails in every sixth person is not kept."""
@@ -518,6 +528,7 @@ class TestRepeats:
                         pilot.slices.append(SliceRow(image_id, method, k, {"csa_mm2": csa, "centroid_z_mm": z}))
         d = pilot.decide()
         assert d["reliability"]["propseg"]["inter_contrast_sd_mm2"] == pytest.approx(6 / 2**0.5, abs=0.1)
+        assert d["reliability"]["deepseg"]["inter_contrast_sd_ci95"][0] >= 0
         assert d["verdict"] == "undecided"  # masks that are small everywhere look consistent: never alone
 
 
@@ -690,6 +701,20 @@ class TestContrastsAndSites:
         assert f"Correct or exclude the images in which the kept method failed: {name}, {other}." in steps
         override = {"method": "propseg", "reason": "as before", "by": "A"}
         assert pilot.decide(by="contrast", override=override)["method_by_contrast"] == {}
+
+    def test_a_contrast_in_which_every_method_fails_keeps_none(self, pilot):
+        self.two(pilot, (0.08, 0.08), n=12)
+        for row in pilot.metrics:
+            if row.image.contrast == "t2s":
+                row.values["dice"] = 0.3
+        d = pilot.decide(by="contrast")
+        assert d["method_by_contrast"] == {"t2": "deepseg", "t2s": None}
+        assert (d["method"], d["verdict"]) == ("deepseg", "undecided")
+        assert "t2s: Keep no method as it is" in verdict_sentence(d)
+        for row in pilot.metrics:
+            row.values["dice"] = 0.3
+        d = pilot.decide(by="contrast")
+        assert (d["method"], d["verdict"], d["method_by_contrast"]) == (None, "none", {"t2": None, "t2s": None})
 
     def test_one_contrast_has_its_own_method_too(self, pilot):
         d = with_dice(pilot, 12, 0.04).decide(by="contrast")

@@ -14,8 +14,12 @@ import pytest
 
 from spineseg.decision import params
 from spineseg.decision.params import DecisionParams, decision_schema
-from spineseg.measures import AGREEMENT, MEASURES, METRICS, SOURCES
+from spineseg.measures import AGREEMENT, LEVEL_MEANING, MEASURES, METRICS, SHAPE_MEANING, SLICE_SD, SOURCES
 from spineseg.study.configuration import load_schema
+from spineseg.studyfolder.csa import COLUMNS as CSA_COLUMNS
+from spineseg.studyfolder.csa import FLAGS, CsaRow
+from spineseg.studyfolder.images import IMAGE_COLUMNS
+from spineseg.studyfolder.tables import SLICES_COLUMNS
 
 ROOT = Path(__file__).parents[1]
 LAST = "<!-- end -->"
@@ -91,8 +95,51 @@ def decision_table() -> str:
     return table(["key", "value", "default", "meaning, and reason of the default"], rows)
 
 
+UNITS = (("_mm2", "mm²"), ("_mm", "mm"), ("_deg", "degrees"), ("_vox", "voxels"))
+PLACES = {
+    "n_slices": "slices with cord that count",
+    "tilted": "slices beyond 30 degrees among them",
+    "note": "what a reader must know",
+    "uncertainty": "the method's own doubt of its mask in the slice, 0 sure to 1 a guess",
+    "slices": "slices, counted from below",
+    "vert_level": "levels by SCT's numbers",
+    "flags": "why the row deserves no trust as it is, see below",
+    "position_mm": "height of the slice above the lowest one",
+    "slice": "counted from 0, from inferior to superior",
+    **{f"centroid_{axis}_mm": "centre of the mask, scanner coordinates" for axis in "xyz"},
+}
+"""Columns that no docstring explains by themselves."""
+
+
+def column_row(name: str, meanings: dict[str, str]) -> list[str]:
+    unit = next((words for end, words in UNITS if name.endswith(end)), "")
+    of_sd = {sd: shape for shape, sd in SLICE_SD.items()}
+    meaning = f"standard deviation of `{of_sd[name]}` over slices" if name in of_sd else meanings[name]
+    return [f"`{name}`", unit, meaning]
+
+
+def images_table() -> str:
+    """Every column of images.tsv."""
+    return table(["column", "meaning"], [[f"`{name}`", meaning] for name, meaning in IMAGE_COLUMNS.items()])
+
+
+def shape_table() -> str:
+    """Every column of slices.tsv.gz and csa.tsv, but those that tell an image apart."""
+    meanings = SHAPE_MEANING | LEVEL_MEANING | meanings_of_fields(CsaRow) | PLACES
+    names = dict.fromkeys(name for name in (*SLICES_COLUMNS, *CSA_COLUMNS) if name not in IMAGE_COLUMNS)
+    return table(["column", "unit", "meaning"], [column_row(name, meanings) for name in names])
+
+
+def flags_table() -> str:
+    """What a flag in csa.tsv means."""
+    return table(["flag", "meaning"], [[f"`{name}`", meaning] for name, meaning in FLAGS.items()])
+
+
 PAGES: list[tuple[str, str, Callable[[], str]]] = [
     ("docs/outputs.md", "<!-- made by tests/test_docs.py -->", measures_table),
+    ("docs/outputs.md", "<!-- columns of images.tsv, made by tests/test_docs.py -->", images_table),
+    ("docs/outputs.md", "<!-- columns of shape, made by tests/test_docs.py -->", shape_table),
+    ("docs/outputs.md", "<!-- flags, made by tests/test_docs.py -->", flags_table),
     ("config/README.md", "<!-- made by tests/test_docs.py -->", configuration_table),
     ("config/README.md", "<!-- decision keys, made by tests/test_docs.py -->", decision_table),
 ]

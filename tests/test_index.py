@@ -10,9 +10,18 @@ from hypothesis import strategies as st
 from spineseg.cli import main
 from spineseg.errors import InputError
 from spineseg.file_digests import FileDigests
+from spineseg.study.choices import PilotChoice
 from spineseg.study.chunks import assign_chunks, choose_pilot
-from spineseg.study.configuration import PilotChoice, make_configuration
-from spineseg.study.index import digest_sources, index_images, source_files, source_fingerprint, summarise_index
+from spineseg.study.configuration import make_configuration
+from spineseg.study.index import (
+    check_before_jobs,
+    digest_sources,
+    find_unseen_strata,
+    index_images,
+    source_files,
+    source_fingerprint,
+    summarise_index,
+)
 from spineseg.study.sources import check_sources
 from spineseg.studyfolder.decisions import Membership, read_membership
 from spineseg.studyfolder.images import StudyImage, read_images, read_included, write_images
@@ -74,7 +83,50 @@ def test_unequal_sessions_and_runs(tmp_path):
     assert average.reference.endswith("rec-average_dwi_label-SC_seg.nii.gz")
     assert average.bval == dwi.bval  # inherited: its name says no more than that of the series
     assert images["sub-02_ses-a_run-2_T2star"].run == "2"
-    assert reasons(rows) == {"sub-03_task-rest_bold": "contrast not asked for (config key contrasts)"}
+    assert reasons(rows) == {
+        "sub-02_ses-b_epi": "in the folder fmap: only anat, dwi, func hold images of the cord",
+        "sub-03_task-rest_bold": "contrast not asked for (config key contrasts)",
+    }
+
+
+PASSED_OVER = {
+    "sub-01_T2w.nii.gz": "beside the folders of subjects",
+    "sub-01/sub-01_acq-a_T2w.nii.gz": "in none of the folders anat, dwi, func",
+    "sub-01/fmap/sub-01_epi.nii.gz": "in the folder fmap",
+    "sub-01/extra/deep/sub-01_acq-b_T2w.nii": "in the folder extra",
+    "sub-01/anat/more/sub-01_acq-c_T2w.nii.gz": "in a folder within anat",
+    "sub-01/anat/sub-01_acq-d_T2w.NII.GZ": "no name of a NIfTI file",
+    "sub-01/anat/sub-01_acq-e_T2w.mgz": "no name of a NIfTI file",
+    "sub-02/ses-1/other/sub-02_ses-1_T2w.nii.gz": "in the folder other",
+    "sub-02/ses-1/ses-2/anat/sub-02_ses-2_T2w.nii.gz": "in the folder ses-2",
+    "Sub-04/anat/Sub-04_T2w.nii.gz": "its subject's folder is named Sub-04",
+}
+
+
+def test_images_where_a_study_does_not_look_are_listed_with_the_reason(tmp_path):
+    others = ("sub-01/anat/sub-01_T2w.nii.gz", "sourcedata/sub-01/anat/sub-01_T2w.nii.gz", "sub-01/anat/notes.txt")
+    root = make_dataset(tmp_path, *others, *PASSED_OVER)
+    (root / "sub-01/anat/loop").symlink_to(".")
+    rows, _ = index(root)
+    assert list(by_id(rows)) == ["sub-01_T2w"]
+    found = {Path(row.path).relative_to(root).as_posix(): row.reason for row in rows if not row.included}
+    assert found.keys() == PASSED_OVER.keys()
+    assert {path: reason for path, reason in found.items() if not reason.startswith(PASSED_OVER[path])} == {}
+
+
+def test_a_file_in_the_wrong_folder_takes_no_image_of_the_right_one_away(tmp_path):
+    root = make_dataset(tmp_path, "sub-01/anat/sub-02_T2w.nii.gz", "sub-02/anat/sub-02_T2w.nii.gz")
+    rows, _ = index(root)
+    assert [Path(image.path).parts[-3] for image in by_id(rows).values()] == ["sub-02"]
+    assert [row.reason for row in rows if not row.included] == [
+        "its name is of another subject or session than its folder"
+    ]
+
+
+def test_an_empty_file_is_no_image(tmp_path):
+    root = make_dataset(tmp_path, "sub-01/anat/sub-01_T2w.nii.gz", "sub-02/anat/sub-02_T2w.nii.gz")
+    (root / "sub-02/anat/sub-02_T2w.nii.gz").write_bytes(b"")
+    assert reasons(index(root)[0]) == {"sub-02_T2w": "an empty file (0 bytes)"}
 
 
 def test_every_left_out_image_has_its_reason(tmp_path):
@@ -185,7 +237,7 @@ def replace_file(path: Path, content: bytes) -> None:
     new.replace(path)
 
 
-def write_sheet(path: Path, rows: list[dict[str, str]]) -> Path:
+def write_image_table(path: Path, rows: list[dict[str, str]]) -> Path:
     names = list(dict.fromkeys(name for row in rows for name in row))
     lines = ["\t".join(names), *("\t".join(row.get(name, "n/a") for name in names) for row in rows)]
     path.write_text("\n".join(lines) + "\n")
@@ -194,7 +246,7 @@ def write_sheet(path: Path, rows: list[dict[str, str]]) -> Path:
 
 def test_a_table_instead_of_a_dataset(tmp_path):
     make_dataset(tmp_path, "a/scan1.nii.gz", "a/sub-02_T2star.nii", "a/m.nii.gz", "a/d.nii.gz", "a/d.bval")
-    sheet = write_sheet(
+    table = write_image_table(
         tmp_path / "images.tsv",
         [
             {"subject": "01", "contrast": "t2", "path": "a/scan1.nii.gz", "reference": "a/m.nii.gz", "session": "1"},
@@ -202,7 +254,7 @@ def test_a_table_instead_of_a_dataset(tmp_path):
             {"subject": "02", "contrast": "dwi", "path": str(tmp_path / "a/d.nii.gz"), "bval": "a/d.bval", "run": "3"},
         ],
     )
-    config = make_configuration({"dataset": "x", "images": str(sheet)})
+    config = make_configuration({"dataset": "x", "images": str(table)})
     check_sources(config)
     images = by_id(index_images(config, 2)[0])
     assert list(images) == ["sub-01_ses-1_T2w", "sub-02_T2star", "sub-02_run-3_dwi"]
@@ -238,21 +290,23 @@ GOOD = {"subject": "01", "contrast": "t2", "path": "a.nii.gz"}
 )
 def test_mistakes_in_a_table_name_the_row(tmp_path, rows, message):
     make_dataset(tmp_path, "a.nii.gz", "b.nii.gz", "a.mgz")
-    config = make_configuration({"dataset": "x", "images": str(write_sheet(tmp_path / "images.tsv", rows))})
+    config = make_configuration({"dataset": "x", "images": str(write_image_table(tmp_path / "images.tsv", rows))})
     with pytest.raises(InputError, match=message) as caught:
         check_sources(config)
     assert "\n" not in str(caught.value)
 
 
-images_lists = st.lists(st.tuples(st.integers(0, 40).map("image-{}".format), st.booleans()), unique_by=lambda x: x[0])
+images_lists = st.lists(
+    st.tuples(st.integers(0, 40).map("image-{}".format), st.booleans(), st.just("")), unique_by=lambda x: x[0]
+)
 
 
 @given(images_lists, st.integers(1, 7))
 def test_chunks_are_full_but_the_last_and_hold_one_group(images, size):
     chunks = assign_chunks(images, size, {})
-    assert set(chunks) == {image for image, _ in images}
+    assert set(chunks) == {image for image, *_ in images}
     for group, wanted in (("pilot", True), ("rest", False)):
-        members = [image for image, pilot in images if pilot == wanted]
+        members = [image for image, pilot, _ in images if pilot == wanted]
         own = [chunks[image] for image in members]
         assert own == [f"{group}-{1 + n // size:04d}" for n in range(len(members))]
 
@@ -260,7 +314,7 @@ def test_chunks_are_full_but_the_last_and_hold_one_group(images, size):
 @given(images_lists, images_lists, st.integers(1, 7))
 def test_added_images_move_no_other(before, added, size):
     earlier = assign_chunks(before, size, {})
-    known = {image for image, _ in before}
+    known = {image for image, *_ in before}
     both = sorted([*before, *(pair for pair in added if pair[0] not in known)])
     chunks = assign_chunks(both, size, earlier)
     assert {image: chunks[image] for image in earlier} == earlier
@@ -273,10 +327,26 @@ def test_removed_images_and_other_sizes_move_no_image(images, size, other, rando
     earlier = assign_chunks(images, size, {})
     left = [pair for pair in images if random.random() < 0.5]
     chunks = assign_chunks(left, other, earlier)
-    assert set(chunks) == {image for image, _ in left}
+    assert set(chunks) == {image for image, *_ in left}
     counts = [list(chunks.values()).count(chunk) for chunk in set(chunks.values())]
     assert max(counts, default=0) <= size
     assert all(chunks[image] == earlier[image] for image in chunks)
+
+
+contrast_lists = st.lists(
+    st.tuples(st.integers(0, 40).map("image-{}".format), st.booleans(), st.sampled_from("ab")), unique_by=lambda x: x[0]
+)
+
+
+@given(contrast_lists, st.integers(1, 7), st.integers(1, 7))
+def test_chunks_of_one_contrast_each_whatever_they_were_before(images, size, other):
+    """A study that turns to one method for each contrast: jobs need one method, and no image moves twice."""
+    mixed = assign_chunks([(image, pilot, "") for image, pilot, _ in images], other, {})
+    chunks = assign_chunks(images, size, mixed)
+    for chunk in set(chunks.values()):
+        assert len({contrast for image, _, contrast in images if chunks[image] == chunk}) == 1
+    assert all(chunks[image].startswith("pilot" if pilot else "rest") for image, pilot, _ in images)
+    assert assign_chunks(images, other, chunks) == chunks
 
 
 subject_lists = st.sets(st.integers(0, 60).map(str), min_size=1)
@@ -299,6 +369,31 @@ def test_new_subjects_do_not_change_a_drawn_pilot(subjects, added, n):
     assert len(again) == min(n, len(subjects | added))
     other = PilotChoice(n=n, seed=2)
     assert choose_pilot(subjects, other, Membership({}, first)) == choose_pilot(subjects, other)
+
+
+def test_a_pilot_shows_every_stratum_or_says_what_it_lacks(tmp_path):
+    """Columns of participants.tsv: drawn so that each of their values is in it, where n allows it."""
+    names = [f"{n:02d}" for n in range(1, 31)]
+    make_dataset(tmp_path, *(f"sub-{name}/anat/sub-{name}_T2w.nii.gz" for name in names))
+    site = {name: "rare" if name == "17" else "n/a" if name == "18" else "usual" for name in names}
+    lines = [f"sub-{name}\t{site[name]}\t{'MS' if name in ('05', '06') else 'HC'}\n" for name in names]
+    (tmp_path / "participants.tsv").write_text("participant_id\tsite\tgroup\n" + "".join(lines))
+    keys = {"dataset": "x", "bids_dir": str(tmp_path)}
+    for seed in range(5):
+        pilot = {"subjects": {"n": 4, "seed": seed}, "strata": ["site", "group"]}
+        config = make_configuration(keys | {"pilot": pilot})
+        images, membership = index_images(config, 10)
+        drawn = {image.subject for image in images if image.pilot}
+        assert len(drawn) == 4
+        assert "17" in drawn
+        assert drawn & {"05", "06"}
+        assert find_unseen_strata(config, images) == []
+        again = {image.subject for image in index_images(config, 10, membership)[0] if image.pilot}
+        assert again == drawn
+    one = make_configuration(keys | {"pilot": {"subjects": ["01"], "strata": ["site", "group"]}})
+    assert find_unseen_strata(one, index_images(one, 10)[0]) == ["group MS", "site rare"]
+    with pytest.raises(InputError, match=r"config key 'pilot.strata': .* has no column 'grup'; did you mean 'group'"):
+        check_before_jobs(make_configuration(keys | {"pilot": {"subjects": "all", "strata": ["grup"]}}))
 
 
 @given(
@@ -376,13 +471,13 @@ def test_b_values_and_references_without_content_are_named(tmp_path):
 
 def test_the_checksums_of_every_source_are_kept_and_follow_content(tmp_path):
     root = make_dataset(tmp_path / "bids", *UNEQUAL)
-    sheet = tmp_path / "out.tsv"
-    sheet.write_text("id\treason\nsub-01\tmotion\n")
-    config = make_configuration({"dataset": "x", "bids_dir": str(root), "excluded": str(sheet)})
+    table = tmp_path / "out.tsv"
+    table.write_text("id\treason\nsub-01\tmotion\n")
+    config = make_configuration({"dataset": "x", "bids_dir": str(root), "excluded": str(table)})
     images, _ = index_images(config, 10)
     digests = FileDigests()
     files = digest_sources(config, images, digests)
-    assert str(sheet) in files
+    assert str(table) in files
     assert not [name for name in files if "sub-01_T2w" in name]  # excluded: nothing is made of it
     ends = ("run-1_T2star.nii.gz", "b_dwi.nii.gz", "b_dwi.bval", "label-SC_seg.nii.gz")
     assert all(any(name.endswith(end) for name in files) for end in ends)
@@ -444,8 +539,8 @@ def test_a_name_that_is_no_text_is_left_out_with_its_reason(tmp_path):
 @pytest.mark.parametrize("name", ["a\u00a0b.nii.gz", "a\u3000b.nii.gz", "a \u2009 b.nii.gz"])
 def test_blanks_of_other_kinds_in_a_path_of_a_table_stay(tmp_path, name):
     make_dataset(tmp_path, name)
-    sheet = write_sheet(tmp_path / "images.tsv", [{"subject": "01", "contrast": "t2", "path": name}])
-    images, _ = index_images(make_configuration({"dataset": "x", "images": str(sheet)}), 10)
+    table = write_image_table(tmp_path / "images.tsv", [{"subject": "01", "contrast": "t2", "path": name}])
+    images, _ = index_images(make_configuration({"dataset": "x", "images": str(table)}), 10)
     write_images(tmp_path / "x.tsv", images)
     assert read_images(tmp_path / "x.tsv") == images
     assert Path(images[0].path).is_file()

@@ -57,6 +57,7 @@ def test_as_sct(expected, tmp_path):
     for name in SCT_COLUMNS:
         got, sct = float(row[name.replace("area", "csa")]), float(expected[name])
         assert got == pytest.approx(sct, **({"abs": 0.5} if name.endswith("deg") else {"rel": 0.01})), name
+    assert float(row["solidity_sct"]) == pytest.approx(float(expected["solidity"]), rel=0.01)
     if (
         "-discfile" in expected["call"] and expected["level"] == "3"
     ):  # disc 4 has no label: SCT takes level 4 for level 3
@@ -375,7 +376,8 @@ if __name__ == "__main__":
             ours = row_like(row, Path(folder))
         print(row["call"][:9], row["slices"], end=":")
         for name in (*SCT_COLUMNS, "area_sd_mm2", "diameter_ap_mm", "orientation_deg", "solidity"):
-            got, sct = float(ours[name.replace("area", "csa")]), float(row[name])
+            ours_name = name.replace("area", "csa").replace("solidity", "solidity_sct")
+            got, sct = float(ours[ours_name]), float(row[name])
             print(
                 f" {name} {got - sct:+.2f}" if name.endswith("deg") else f" {name} {100 * (got / sct - 1):+.2f} %",
                 end="",

@@ -7,14 +7,15 @@ import re
 from dataclasses import replace
 
 import pytest
-from made_study import study_folder, write_chunk, write_decision
+from made_study import study_folder, study_image, write_chunk, write_decision, write_index
 
 from spineseg.cli import main
 from spineseg.errors import InputError
 from spineseg.methods.declared import DeclaredMethod
 from spineseg.study.configuration import make_configuration
 from spineseg.study.lock import check_study, lock_study, pilot_made_by
-from spineseg.studyfolder.decisions import find_lock
+from spineseg.studyfolder.frozen import find_replaced_pilot
+from spineseg.studyfolder.locks import KeptMethods, find_lock
 
 
 @pytest.fixture
@@ -65,18 +66,18 @@ def accept(message: str, **keys):
 
 def test_a_study_goes_on_where_nothing_changed(folder):
     check_study(configure(), folder, to_study=True)
-    lock = lock_study(configure(), folder, "deepseg")
+    lock = lock_study(configure(), folder, KeptMethods("deepseg"))
     assert find_lock(folder) == lock
     before = folder.lock.read_bytes()
     check_study(configure(), folder, to_study=True)
-    assert lock_study(configure(), folder, "deepseg") == lock
+    assert lock_study(configure(), folder, KeptMethods("deepseg")) == lock
     assert folder.lock.read_bytes() == before
-    assert lock.made_by == configure().methods["deepseg"].made_by()
-    assert len(lock.made_by.code) == 64
+    assert lock.made_by["deepseg"] == configure().methods["deepseg"].made_by()
+    assert len(lock.made_by["deepseg"].code) == 64
 
 
 def test_other_code_is_refused_with_both_digests(folder, edit):
-    code = lock_study(configure(), folder, "deepseg").made_by.code
+    code = lock_study(configure(), folder, KeptMethods("deepseg")).made_by["deepseg"].code
     edit(code="e" * 64, version="9.9")
     message = refusal(configure(), folder)
     assert f"code {code[:12]} (version " in message
@@ -84,21 +85,21 @@ def test_other_code_is_refused_with_both_digests(folder, edit):
     assert str(folder.lock) in message
     refusal(configure(), folder, to_study=False)  # other targets would mix masks as well
     with pytest.raises(InputError, match="now eeeeeeeeeeee"):
-        lock_study(configure(), folder, "deepseg")
+        lock_study(configure(), folder, KeptMethods("deepseg"))
 
 
 def test_the_code_of_another_method_is_no_change_of_the_study(folder, edit):
-    lock_study(configure(), folder, "deepseg")
+    lock_study(configure(), folder, KeptMethods("deepseg"))
     edit("propseg", code="e" * 64)
     check_study(configure(), folder, to_study=True)
 
 
 @pytest.mark.parametrize("values", [{"libraries": {"numpy": "9"}}, {"version": "9.9"}])
 def test_libraries_and_version_alone_do_not_stop_a_study(folder, edit, values):
-    lock_study(configure(), folder, "deepseg")
+    lock_study(configure(), folder, KeptMethods("deepseg"))
     edit(**values)
     check_study(configure(), folder, to_study=True)
-    lock_study(configure(), folder, "deepseg")
+    lock_study(configure(), folder, KeptMethods("deepseg"))
 
 
 @pytest.mark.parametrize(
@@ -109,43 +110,111 @@ def test_libraries_and_version_alone_do_not_stop_a_study(folder, edit, values):
     ],
 )
 def test_other_weights_and_parameters_are_refused_with_both_values(folder, edit, values, words):
-    lock_study(configure(), folder, "deepseg")
+    lock_study(configure(), folder, KeptMethods("deepseg"))
     edit(**values)
     assert words in refusal(configure(), folder)
 
 
 def test_accepting_covers_exactly_one_state(folder, edit):
-    first = lock_study(configure(), folder, "deepseg")
+    first = lock_study(configure(), folder, KeptMethods("deepseg"))
     edit(code="e" * 64)
     config = accept(refusal(configure(), folder))
     check_study(config, folder, to_study=True)
-    lock = lock_study(config, folder, "deepseg")
-    assert lock.made_by.code == "e" * 64
+    lock = lock_study(config, folder, KeptMethods("deepseg"))
+    assert lock.made_by["deepseg"].code == "e" * 64
     (accepted,) = lock.accepted
     assert (accepted.reason, accepted.by) == ("better", "me")
-    assert first.made_by.code[:12] in accepted.changes[0]
+    assert first.made_by["deepseg"].code[:12] in accepted.changes[0]
     assert find_lock(folder) == lock
     check_study(config, folder, to_study=True)
     edit(code="f" * 64)
     later = refusal(config, folder)
     assert token_in(later) != config.accept_changes.to
-    second = lock_study(accept(later), folder, "deepseg")
+    second = lock_study(accept(later), folder, KeptMethods("deepseg"))
     assert len(second.accepted) == 2
 
 
 def test_another_method_is_refused_and_can_be_accepted(folder):
-    lock_study(configure(), folder, "deepseg")
+    lock_study(configure(), folder, KeptMethods("deepseg"))
     write_decision(folder, "propseg")
     message = refusal(configure(), folder)
     assert "method deepseg, now propseg" in message
     check_study(configure(), folder, to_study=False)  # the pilot may be decided anew
     config = accept(message)
     check_study(config, folder, to_study=True)
-    assert lock_study(config, folder, "propseg").method == "propseg"
+    assert lock_study(config, folder, KeptMethods("propseg")).kept.method == "propseg"
+
+
+BY_CONTRAST = KeptMethods("deepseg", {"t2": "propseg", "t2s": "deepseg"})
+
+
+def with_images(folder, *contrasts):
+    images = [study_image("1", f"T{n}w", contrast=contrast) for n, contrast in enumerate(contrasts)]
+    write_index(folder, images)
+
+
+def decide_by_contrast(folder, kept):
+    write_decision(folder, kept.method, method_by_contrast=dict(kept.by_contrast))
+
+
+def test_a_study_by_contrast_is_held_to_the_method_of_each(folder, edit):
+    with_images(folder, "t2", "t2s")
+    decide_by_contrast(folder, BY_CONTRAST)
+    lock = lock_study(configure(), folder, BY_CONTRAST)
+    assert lock.kept == BY_CONTRAST
+    assert set(lock.made_by) == {"propseg", "deepseg"}
+    assert find_lock(folder) == lock
+    check_study(configure(), folder, to_study=True)
+    decide_by_contrast(folder, KeptMethods("deepseg", {"t2": "deepseg", "t2s": "deepseg"}))
+    assert "method of t2 propseg, now deepseg" in refusal(configure(), folder)
+    decide_by_contrast(folder, BY_CONTRAST)
+    edit("propseg", code="e" * 64)
+    assert "propseg: code" in refusal(configure(), folder)
+    config = accept(refusal(configure(), folder))
+    assert lock_study(config, folder, BY_CONTRAST).made_by["propseg"].code == "e" * 64
+
+
+def test_a_contrast_that_comes_later_keeps_the_method_of_all_and_mixes_nothing(folder):
+    with_images(folder, "t2")
+    decide_by_contrast(folder, BY_CONTRAST)
+    assert set(lock_study(configure(), folder, BY_CONTRAST).made_by) == {"propseg"}
+    with_images(folder, "t2", "t1")
+    check_study(configure(), folder, to_study=True)
+    assert set(lock_study(configure(), folder, BY_CONTRAST).made_by) == {"propseg", "deepseg"}
+
+
+def test_a_contrast_that_keeps_no_method_is_refused_where_the_study_has_it(folder):
+    kept = KeptMethods("deepseg", {"t2": "deepseg", "dwi": None})
+    with_images(folder, "t2", "dwi")
+    with pytest.raises(InputError, match=r"decision\.json: keeps no method for dwi; read decision\.md, then leave"):
+        lock_study(configure(), folder, kept)
+    with_images(folder, "t2")
+    assert lock_study(configure(), folder, kept).kept == kept
+
+
+def test_a_lock_of_one_method_as_it_was_written_before_is_read(folder):
+    lock = lock_study(configure(), folder, KeptMethods("deepseg"))
+    content = json.loads(folder.lock.read_text())
+    before = {"method": "deepseg", "made_by": content["made_by"]["deepseg"], "accepted": []}
+    folder.lock.write_text(json.dumps(before))
+    assert find_lock(folder) == replace(lock, pilot={})
+    check_study(configure(), folder, to_study=True)
+
+
+def test_an_image_of_the_pilot_that_was_replaced_is_named(folder, tmp_path):
+    path = tmp_path / "image.nii.gz"
+    path.write_bytes(b"one")
+    write_index(folder, [study_image("1", path=str(path)), study_image("2", path="none")])
+    lock_study(configure(), folder, KeptMethods("deepseg"))
+    assert find_replaced_pilot(folder) == []
+    path.write_bytes(b"another")
+    assert find_replaced_pilot(folder) == ["sub-1_T2w"]
+    lock_study(configure(), folder, KeptMethods("deepseg"))  # the next run does not forget it
+    assert find_replaced_pilot(folder) == ["sub-1_T2w"]
 
 
 def test_a_method_that_left_the_configuration_is_said(folder):
-    lock_study(configure(), folder, "deepseg")
+    lock_study(configure(), folder, KeptMethods("deepseg"))
     message = refusal(configure(methods=["propseg"]), folder, to_study=False)
     assert "held to deepseg, which the config key 'methods' no longer names" in message
 
@@ -159,7 +228,7 @@ def test_a_pilot_that_was_made_by_other_code_is_refused_before_the_study(folder,
     assert "now eeeeeeeeeeee" in message
     config = accept(message)
     check_study(config, folder, to_study=True)
-    lock = lock_study(config, folder, "deepseg")
+    lock = lock_study(config, folder, KeptMethods("deepseg"))
     assert lock.accepted[0].changes == ("computed again after the pilot by other code, weights or parameters",)
 
 
@@ -185,8 +254,9 @@ def test_a_lock_without_code_is_one_clear_line(folder, content, capsys):
 
 def test_the_command(folder, capsys):
     assert main(["lock", "-results", str(folder.root)]) == 0
-    made = find_lock(folder).made_by
-    assert capsys.readouterr().out == f"the study is by deepseg, version {made.version}, code {made.code[:12]}\n"
+    made = find_lock(folder).made_by["deepseg"]
+    said = f"the study is by deepseg\ndeepseg: version {made.version}, code {made.code[:12]}\n"
+    assert capsys.readouterr().out == said
     write_decision(folder, None, "none")
     assert main(["lock", "-results", str(folder.root)]) == 2
     assert "keeps no method" in capsys.readouterr().err

@@ -120,3 +120,18 @@ def test_marks_of_another_study_stop_before_the_first_job(tmp_path):
     keys = {"dataset": "x", "bids_dir": str(tmp_path / "bids"), "marks": [str(marks)]}
     with pytest.raises(InputError, match=r"config key 'marks': .*did you mean 'sub-01_T2w'"):
         check_before_jobs(make_configuration(keys))
+
+
+def test_columns_of_the_plan_are_looked_for_before_the_first_job(tmp_path):
+    (tmp_path / "bids" / "sub-01" / "anat").mkdir(parents=True)
+    (tmp_path / "bids" / "sub-01" / "anat" / "sub-01_T2w.nii.gz").write_bytes(b"x")
+    (tmp_path / "bids" / "participants.tsv").write_text("participant_id\tpathology\nsub-01\tHC\n")
+
+    def check(**plan):
+        check_before_jobs(make_configuration({"dataset": "x", "bids_dir": str(tmp_path / "bids"), "decision": plan}))
+
+    check()  # a site is not needed
+    check(group="pathology", site="pathology")
+    for key in ("group", "site"):
+        with pytest.raises(InputError, match=rf"config key 'decision\.{key}': .* no column 'patology'.*'pathology'"):
+            check(**{key: "patology"})

@@ -21,7 +21,7 @@ from spineseg.metrics.intrinsic import ADULTS, compute_intrinsic, slice_hull
 from spineseg.metrics.overlap import compute_dice, compute_overlap, compute_slice_dice
 from spineseg.metrics.shape import compute_shape
 from spineseg.metrics.solidity import compute_solidity
-from spineseg.metrics.tangent import compute_tangents, smooth_line
+from spineseg.metrics.tangent import smooth_line
 from spineseg.volume import load_mask
 
 masks = hnp.arrays(bool, (5, 6, 4), elements=st.booleans())
@@ -185,8 +185,9 @@ class TestShape:
         assert np.mean(shape.diameter_rl_mm) == pytest.approx(12, rel=0.02)
         assert np.mean(shape.diameter_ap_mm) == pytest.approx(8, rel=0.02)
         assert np.mean(shape.eccentricity) == pytest.approx(np.sqrt(1 - 4 / 9), abs=0.015)
-        np.testing.assert_allclose(shape.angle_ap_deg, angle_ap, atol=0.6)
-        np.testing.assert_allclose(shape.angle_rl_deg, angle_rl, atol=0.6)
+        within = 0.6 if samples > 1 else 1.0  # the centers of whole voxels move in steps
+        np.testing.assert_allclose(shape.angle_ap_deg, angle_ap, atol=within)
+        np.testing.assert_allclose(shape.angle_rl_deg, angle_rl, atol=within)
         assert np.min(shape.solidity) > 0.95
 
     @pytest.mark.parametrize(("angle_ap", "angle_rl"), TILTS)
@@ -255,7 +256,16 @@ class TestShape:
     def test_steep_cord_is_flagged(self):
         zooms = (0.5, 0.5, 1.0)
         assert compute_shape(tilted_cord(zooms, 40, length_mm=20), zooms).is_tilted.all()
+        assert compute_shape(tilted_cord(zooms, 25, 25, length_mm=20), zooms).is_tilted.all()  # 33 degrees in all
         assert not compute_shape(tilted_cord(zooms, 20, length_mm=20), zooms).is_tilted.any()
+
+    def test_a_section_along_the_cord_has_no_area_across_it(self):
+        zooms = (0.5, 0.5, 1.0)
+        for angles in ((50, 0), (0, -50), (38, 38)):
+            shape = compute_shape(tilted_cord(zooms, *angles, length_mm=12), zooms)
+            assert shape.is_steep.all()
+            assert np.isnan(shape.csa_mm2).all()
+            assert np.isfinite(shape.csa_axial_mm2).all()
 
     def test_input_is_unchanged_and_dtype_is_free(self):
         mask = tilted_cord((1, 1, 2), 10)
@@ -313,13 +323,6 @@ class TestTangent:
             smooth = smooth_line(wave, np.ones(len(z)), spacing)
             middle = slice(len(z) // 4, 3 * len(z) // 4)
             assert np.abs(smooth[middle]).max() == pytest.approx(gain, abs=0.03)
-
-    def test_two_and_one_points(self):
-        points = np.array([[np.nan, np.nan], [0.0, 0.0], [1.0, 0.0], [np.nan, np.nan]])
-        tangents = compute_tangents(points, 1.0)
-        np.testing.assert_allclose(tangents[1:3], [[2**-0.5, 0, 2**-0.5]] * 2)
-        assert np.isnan(tangents[[0, 3]]).all()
-        np.testing.assert_allclose(compute_tangents(points[:2], 1.0)[1], [0, 0, 1])
 
 
 class TestSolidity:

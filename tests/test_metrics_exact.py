@@ -9,9 +9,9 @@ import pytest
 
 from spineseg.errors import InputError
 from spineseg.measures import ADULTS
-from spineseg.metrics import distance, intrinsic, overlap, section, table
+from spineseg.metrics import distance, intrinsic, overlap, table
 from spineseg.metrics.compare import compare_masks, compare_with_reference, describe_pair
-from spineseg.metrics.shape import MIN_WEIGHT, SliceShape, compute_shape
+from spineseg.metrics.shape import MIN_WEIGHT, SliceShape, compute_sections, compute_shape
 
 ZOOMS = (0.5, 0.8, 2.0)
 
@@ -228,11 +228,12 @@ class TestQuality:
 
 class TestTable:
     def test_rows_of_one_slice_and_of_many(self):
-        shape = shape_with(csa_mm2=np.array([70.0, 80, np.nan, 90]), angle_ap_deg=np.array([0.0, 31, 0, 0]))
+        areas, angles = np.array([70.0, 80, np.nan, 90]), np.array([0.0, 31, 0, 0])
+        shape = shape_with(csa_mm2=areas, csa_axial_mm2=areas + 1, angle_ap_deg=angles)
         one = table.slice_row(shape, 1, 2.5, level=4, note="x")
         assert one == {
             **dict(slice=1, slices="1", position_mm=2.5, level=4, note="x", tilted=1, n_slices=1),
-            **dict(csa_mm2=80, csa_axial_mm2=75, diameter_ap_mm=8, diameter_rl_mm=12, eccentricity=0.7, solidity=0.95),
+            **dict(csa_mm2=80, csa_axial_mm2=81, diameter_ap_mm=8, diameter_rl_mm=12, eccentricity=0.7, solidity=0.95),
             **dict(orientation_deg=0, angle_ap_deg=31, angle_rl_deg=0, length_mm=2),
         }
         assert table.slice_row(shape, 2, 2.5)["n_slices"] == 0
@@ -279,11 +280,10 @@ class TestShape:
     @pytest.mark.parametrize(("angle_ap", "angle_rl"), [(25.0, 0.0), (0.0, 25.0), (20.0, -10.0)])
     def test_each_angle_corrects_its_own_axis(self, angle_ap, angle_rl):
         """A sheared block: its widths across the cord are those of the slice times one cosine each."""
-        tangent = np.array([np.tan(np.radians(angle_ap)), np.tan(np.radians(angle_rl)), 1.0])
-        tangent /= np.linalg.norm(tangent)
+        slope = np.tan(np.radians([angle_ap, angle_rl]))
         wide = block(rows=(1, 11))
         straight = compute_shape(wide, ZOOMS)
-        tilted = compute_shape(wide, ZOOMS, find_tangents=lambda centers, _: np.tile(tangent, (len(centers), 1)))
+        tilted, _ = compute_sections(wide, ZOOMS, centers_mm=np.arange(6)[:, None] * ZOOMS[2] * slope)
         cos_ap, cos_rl = np.cos(np.radians(angle_ap)), np.cos(np.radians(angle_rl))
         np.testing.assert_allclose(tilted.angle_ap_deg, angle_ap)
         np.testing.assert_allclose(tilted.angle_rl_deg, angle_rl)
@@ -292,18 +292,37 @@ class TestShape:
         np.testing.assert_allclose(tilted.csa_mm2, straight.csa_mm2 * cos_ap * cos_rl)
         np.testing.assert_allclose(tilted.length_mm, 2.0 / (cos_ap * cos_rl))
 
-    @pytest.mark.parametrize("axis", [0, 1])
-    def test_partial_volumes_do_not_widen_either_axis(self, axis):
-        """Blur by one voxel along one axis: the diameter along it stays that of the sharp shape within a percent."""
-        sharp = block(shape=(24, 24, 3), last=3, rows=(6, 18), columns=(6, 18)).astype(float)
-        soft = (sharp + np.roll(sharp, 1, axis)) / 2
-        zooms = (0.5, 0.5, 2.0)
+    @pytest.mark.parametrize("zooms", [(0.5, 0.5, 3.0), (0.9, 0.9, 2.0), (0.4, 0.7, 5.0)])
+    @pytest.mark.parametrize("doubt_mm", [0.0, 0.3, 0.6])
+    @pytest.mark.parametrize("turn", [0.0, 20.0])
+    def test_soft_sections_have_the_shape_of_their_half_contour(self, zooms, doubt_mm, turn):
+        """Partial volumes, or a network's doubt to both sides of the edge, widen nothing."""
+        n = np.ceil(np.array([24.0, 20.0]) / zooms[:2]).astype(int)
+        fine = 8
+        x, y = ((np.arange(m * fine) + 0.5) / fine * zoom for m, zoom in zip(n, zooms[:2], strict=True))
+        x, y = x[:, None] - 11.83, y[None] - 9.71
+        cos, sin = np.cos(np.radians(turn)), np.sin(np.radians(turn))
+        u, v = (cos * x + sin * y) / 6.2, (cos * y - sin * x) / 4.0
+        off = (np.hypot(u, v) - 1) * np.hypot(u, v) / np.hypot(u / 6.2, v / 4.0)  # mm beyond the edge, near it
+        cover = 1 / (1 + np.exp(np.clip(off / doubt_mm, -50, 50))) if doubt_mm else (off < 0).astype(float)
+        cover[cover < 0.01] = 0
+        soft = np.repeat(cover.reshape(n[0], fine, n[1], fine).mean(axis=(1, 3))[:, :, None], 4, axis=2)
         got = compute_shape(soft, zooms)
-        # second moment of the blurred block, in voxels: 144/12 - 1/12 + 1/4; a partial volume adds 1/12 in both axes
-        along = 4 * 0.5 * np.sqrt(143 / 12 + 1 / 4 - 1 / 12)
-        across = 4 * 0.5 * np.sqrt(143 / 12 - 1 / 12)
-        np.testing.assert_allclose(got.diameter_rl_mm, along if axis == 0 else across)
-        np.testing.assert_allclose(got.eccentricity, np.sqrt(1 - (across / along) ** 2))
+        np.testing.assert_allclose(got.diameter_rl_mm, 12.4, rtol=0.01)
+        window = 8.0 * (1 - 1.5**2 / 3 / (2 * 6.2**2))  # the mean within 1.5 mm of the middle
+        np.testing.assert_allclose(got.diameter_ap_mm, window, rtol=0.01)
+        np.testing.assert_allclose(got.eccentricity, np.sqrt(1 - (4.0 / 6.2) ** 2), rtol=0.01)
+        np.testing.assert_allclose(got.orientation_deg, turn, atol=0.5)
+
+    def test_a_soft_section_with_a_hole_and_two_parts(self):
+        """Contours count with their sign: a frame of two squares has its own moments."""
+        mask = np.zeros((40, 40, 3))
+        mask[10:30, 10:30] = 1.0
+        mask[15:25, 15:25] = 0.0
+        mask[9, 10:30] = mask[30, 10:30] = 0.02
+        frame = (20**4 - 10**4) / 12 / (20**2 - 10**2)
+        got = compute_shape(mask, (0.5, 0.5, 1.0))
+        np.testing.assert_allclose(got.diameter_rl_mm, 4 * 0.5 * np.sqrt(frame), rtol=0.005)
 
     @pytest.mark.parametrize(("turn", "expected"), [(40.0, 40.0), (-40.0, -40.0), (50.0, -40.0), (-50.0, 40.0)])
     def test_the_axis_nearer_to_right_left_is_the_width(self, turn, expected):
@@ -319,8 +338,11 @@ class TestShape:
         mask = np.zeros((9, 9, 3))
         mask[2:4, 2:4] = MIN_WEIGHT
         assert np.isnan(compute_shape(mask, (1, 1, 1)).csa_mm2).all()
-        mask[2:4, 2:4] = np.nextafter(MIN_WEIGHT, 1)
-        assert np.isfinite(compute_shape(mask, (1, 1, 1)).csa_mm2).all()
+        mask[2:4, 2:4] = 0.49  # nowhere half cord
+        assert np.isnan(compute_shape(mask, (1, 1, 1)).csa_mm2).all()
+        mask[2, 2] = 0.5
+        mask[8, 8] = MIN_WEIGHT
+        np.testing.assert_allclose(compute_shape(mask, (1, 1, 1)).csa_mm2, 3 * 0.49 + 0.5)
         patch = np.zeros((9, 9, 3), bool)
         patch[2:4, 2:4] = True
         assert np.isfinite(compute_shape(patch, (1, 1, 1)).diameter_rl_mm).all()
@@ -340,16 +362,16 @@ class TestSections:
     def test_angles_come_from_the_line_that_is_given(self):
         mask = block()
         centers = np.column_stack([np.arange(6) * 2.0 * np.tan(np.radians(20)), np.zeros(6)])
-        shape, line = section.compute_sections(mask, ZOOMS, centers_mm=centers)
+        shape, line = compute_sections(mask, ZOOMS, centers_mm=centers)
         np.testing.assert_allclose(shape.angle_ap_deg, 20, atol=1e-6)
         np.testing.assert_allclose(line.points_mm[:, :2], centers, atol=1e-6)
-        own, _ = section.compute_sections(mask, ZOOMS)
+        own, _ = compute_sections(mask, ZOOMS)
         np.testing.assert_allclose(own.angle_ap_deg, 0, atol=1e-6)
-        exact, _ = section.compute_sections(mask, ZOOMS, centers_mm=centers * [[1, 1]], correction="exact")
+        exact, _ = compute_sections(mask, ZOOMS, centers_mm=centers * [[1, 1]], correction="exact")
         assert exact.csa_mm2 == pytest.approx(shape.csa_mm2)  # one angle: both corrections agree
 
     def test_an_empty_mask_has_no_line(self):
-        shape, line = section.compute_sections(np.zeros((5, 5, 4), bool), ZOOMS)
+        shape, line = compute_sections(np.zeros((5, 5, 4), bool), ZOOMS)
         assert line is None
         assert np.isnan(shape.csa_mm2).all()
         assert np.isnan(shape.angle_ap_deg).all()

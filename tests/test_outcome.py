@@ -10,10 +10,10 @@ from spineseg.study.configuration import make_configuration
 from spineseg.study.describe import write_readme
 from spineseg.study.outcome import describe_result
 from spineseg.study.pace import PaceWatch
-from spineseg.studyfolder.decisions import Lock, write_lock
 from spineseg.studyfolder.decisions import write_decision as write_decision_record
 from spineseg.studyfolder.images import read_images
 from spineseg.studyfolder.layout import Stage
+from spineseg.studyfolder.locks import KeptMethods, Lock, write_lock
 from spineseg.writing import write_text
 
 
@@ -36,7 +36,8 @@ def test_without_a_decision_a_run_promises_nothing(folder, config):
 
 
 def decide(folder, method, verdict, **more):
-    words = {"endpoint_words": "Dice", "endpoint": "dice", "parameters": {"max_fail": 0.1}}
+    words = {"endpoint_words": "Dice", "endpoint": "dice", "parameters": {"max_fail": 0.1, "prefer": None}}
+    words |= {"difference": 0.02, "margin": 0.01, "ci90": [-0.01, 0.05], "references": {"n_participants": 2}}
     document = write_decision(folder, method, verdict).document
     write_decision_record(folder.decision, {**document, **words, **more})
 
@@ -63,7 +64,7 @@ def test_a_pilot_ends_with_verdict_pages_and_the_next_command(folder, config, me
 
 
 def test_a_pilot_beside_a_started_study_changes_nothing(folder, config):
-    write_lock(folder, Lock("propseg", config.methods["propseg"].made_by()))
+    write_lock(folder, Lock(KeptMethods("propseg"), {"propseg": config.methods["propseg"].made_by()}))
     override = {"method": "propseg", "by": "AB", "reason": "a test"}
     decide(folder, "propseg", "override", override=override, computed={"method": None})
     assert describe_result(folder, config, Stage.PILOT, say) == []  # the study's decision is not the preview's

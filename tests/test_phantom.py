@@ -9,7 +9,7 @@ import pytest
 from spineseg.cli import main
 from spineseg.contrasts import CORD_DARKER, SUFFIX_CONTRAST
 from spineseg.errors import InputError
-from spineseg.phantom import anatomy, dataset
+from spineseg.phantom import anatomy, course, dataset, discs
 from spineseg.phantom.acquisition import PROTOCOLS, draw_acquisition, draw_pose
 from spineseg.phantom.anatomy import CORD_TISSUES, Compression, Tissue
 from spineseg.phantom.contrast import B_VALUES, draw_contrast, property_table
@@ -288,3 +288,24 @@ def test_lesions_stay_inside_the_cord(person):
     labels = anatomy.label_points(injured, points)
     assert (labels == Tissue.LESION).any()
     np.testing.assert_array_equal(np.isin(labels, CORD_TISSUES), anatomy.is_cord_at(person, points))
+
+
+def test_disc_labels_lie_on_the_cord_at_the_heights_of_the_discs(tmp_path):
+    dataset.write_dataset(tmp_path, 1, seed=4, contrasts=["T2w"], discs=True)
+    image = dataset.make_image(4, 0, "T2w")
+    person = dataset.draw_person(4, 0)
+    labels = tmp_path / "derivatives" / "labels" / "sub-01" / "anat"
+    stored = nib.load(labels / "sub-01_T2w_label-discs_dlabel.nii.gz")
+    assert np.array_equal(stored.affine, nib.load(labels / "sub-01_T2w_label-SC_seg.nii.gz").affine)
+    found = np.asarray(stored.dataobj)
+    values = found[found > 0]
+    assert {2, 3, 4, 5} <= set(values)
+    assert len(values) == len(set(values))
+    voxels = np.argwhere(found)
+    assert (image.cord_fraction[tuple(voxels.T)] > 0.5).all()
+    points = np.column_stack([voxels, np.ones(len(voxels))]) @ (image.acquisition.pose @ image.acquisition.affine).T
+    _, _, s = course.to_cord_frame(person, points[:, :3])
+    wanted = discs.LABEL_S_MM[found[tuple(voxels.T)].astype(int) - 2] * person.height
+    assert discs.LABEL_S_MM[1] == -42  # C2/C3, as drawn
+    half = np.linalg.norm(image.acquisition.affine[:3, :3], axis=0).max() * 0.87  # half the diagonal of a voxel
+    assert np.abs(s - wanted).max() < half

@@ -17,7 +17,7 @@ from spineseg.reading import read_json, read_table, read_text, read_yaml
 from spineseg.series import average_series
 from spineseg.study.configuration import make_configuration, read_configuration
 from spineseg.study.exclusion import read_exclusions
-from spineseg.study.sheet import read_sheet
+from spineseg.study.image_table import read_image_table
 from spineseg.studyfolder.files import read_record
 from spineseg.studyfolder.images import read_images
 from spineseg.studyfolder.sidecars import Sidecar, read_sidecar
@@ -27,7 +27,7 @@ from spineseg.volume import load_image
 
 SHEET = "subject\tcontrast\tpath\n01\tt2\tsübject.nii.gz\n"
 READERS = {
-    "images": ("i.tsv", SHEET, lambda path: [(i.subject, Path(i.path).name) for i in read_sheet(path)]),
+    "images": ("i.tsv", SHEET, lambda path: [(i.subject, Path(i.path).name) for i in read_image_table(path)]),
     "exclude.tsv": ("e.tsv", "id\treason\nsub-01\tbewegt, Tübingen\n", lambda path: read_exclusions(str(path))),
     "exclude.yml": ("e.yml", "- {id: sub-01, reason: bewegt in Tübingen}\n", lambda path: read_exclusions(str(path))),
     "config": ("c.yaml", "dataset: x  # Tübingen\nbids_dir: ü\n", lambda path: read_configuration(path).bids_dir),

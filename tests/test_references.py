@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from report_study import decide, make_study
 from test_index import by_id, index, make_dataset
 
+from spineseg.decision.report_text import write_report
 from spineseg.study.configuration import make_configuration
 from spineseg.study.index import source_fingerprint, summarise_index
 from spineseg.study.references import ENDS, KINDS, origin_of
 from spineseg.study.sources import find_unused_references
 from spineseg.studyfolder.images import read_images, write_images
+from spineseg.studyfolder.layout import Stage
 
 IMAGE = "sub-01/anat/sub-01_T2w.nii.gz"
 LABELS = "derivatives/labels/sub-01/anat/sub-01_T2w"
@@ -106,3 +108,53 @@ def test_the_decision_does_not_count_errors_against_a_program_s_masks(tmp_path):
     assert any("no image of the pilot is t1" in note for note in after["notes"])
     assert not any("automatic" in note or "of the pilot" in note for note in before["notes"])
     assert (before["endpoint"], after["endpoint"]) == ("csa_error", "predicted_dice")
+
+
+@pytest.mark.parametrize(
+    ("twin", "has_reference", "used"),
+    [
+        ("sub-01_rec-average_T2w", True, "sub-01_rec-average_T2w"),
+        ("sub-01_rec-average_T2w", False, "sub-01_T2w"),
+        ("sub-01_echo-2_T2w", False, "sub-01_T2w"),
+        ("sub-01_acq-mean_T2w", False, "sub-01_T2w"),
+        ("sub-01_run-2_T2w", False, ""),
+    ],
+)
+def test_forms_of_one_acquisition_count_once(tmp_path, twin, has_reference, used):
+    """A series and its own average are no two pieces of evidence; a second run is."""
+    folder = make_study(tmp_path, n_subjects=2, references=False)
+    images = read_images(folder.images)
+    first = next(image for image in images if image.image_id == "sub-01_T2w")
+    kind = {"reference": "x.nii.gz", "reference_use": "truth"} if has_reference else {}
+    write_images(folder.images, [*images, replace(first, image_id=twin, **kind)])
+    for name in ("metrics.tsv", "agreement.tsv"):
+        path = folder.table(Stage.ALL, name)
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(lines + [line.replace(first.image_id, twin) for line in lines if "sub-01_T2w" in line]))
+    decision = decide(folder).document
+    excluded = {row["image_id"]: row["reason"] for row in decision["excluded"]}
+    if not used:
+        assert (decision["n_images"], excluded) == (5, {})
+        return
+    (other,) = {twin, first.image_id} - {used}
+    assert decision["n_images"] == 4
+    assert excluded == {other: f"another form of the acquisition of {used}, which is used in its place"}
+    assert used in write_report(decision)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "words"),
+    [
+        (["manual"], "the reference masks, drawn by a person: 1 is perfect"),
+        (["unknown"], "the reference masks, of unknown origin: 1 is perfect"),
+        (["manual", "unknown"], "the reference masks (5 drawn by a person, 5 of unknown origin)"),
+    ],
+)
+def test_who_drew_the_references_is_said_as_far_as_it_is_known(tmp_path, kinds, words):
+    folder = make_study(tmp_path, n_subjects=5)
+    images = read_images(folder.images)
+    kind = {image.image_id: kinds[n % len(kinds)] for n, image in enumerate(images)}
+    write_images(folder.images, [replace(i, reference_kind=kind[i.image_id], reference_use="truth") for i in images])
+    text = write_report(decide(folder).document)
+    assert words in text
+    assert ("drawn by a person" in text) == ("manual" in kinds)

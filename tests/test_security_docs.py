@@ -1,6 +1,7 @@
 """What docs/security.md says of the code holds."""
 
 import ast
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -20,3 +21,12 @@ def test_only_the_download_opens_a_connection():
 def test_the_page_is_linked():
     assert "security.md" in (ROOT / "README.md").read_text()
     assert len((ROOT / "docs" / "security.md").read_text().splitlines()) < 60
+
+
+def test_the_checksums_are_of_the_versions_that_the_tests_run_with():
+    hashed = (ROOT / "envs" / "requirements-hashed.txt").read_text()
+    assert all(len(value) == 64 for value in re.findall(r"--hash=sha256:(\w+)", hashed))
+    with_hash = dict(re.findall(r"^(\S+)==([^\s+]+)\S* \\\n    --hash=sha256:", hashed, re.M))
+    pins = [line.split("#")[0].strip() for line in (ROOT / "constraints.txt").read_text().splitlines()]
+    expected = dict(pin.split("==") for pin in pins if pin)
+    assert {name: version for name, version in with_hash.items() if name != "setuptools"} == expected

@@ -11,15 +11,17 @@ from hypothesis import strategies as st
 from spineseg.cli import main
 from spineseg.errors import InputError
 from spineseg.measures import PlausibleLimits
+from spineseg.study.choices import PilotChoice, find_exceptions
 from spineseg.study.configuration import (
     DEFAULT_SUFFIXES,
-    PilotChoice,
     complete_document,
     load_schema,
     make_configuration,
     read_configuration,
 )
 from spineseg.study.sources import check_sources
+from spineseg.studyfolder.images import StudyImage
+from spineseg.studyfolder.locks import KeptMethods
 
 ROOT = Path(__file__).parents[1]
 
@@ -283,8 +285,10 @@ def test_the_typed_configuration(bids):
     )
     assert config.subjects == ("01", "02")
     assert config.pilot == PilotChoice(n=3, seed=1)
-    assert list(config.exceptions_to("deepseg")) == ["a"]
-    assert config.exceptions_to("propseg") == {}
+    image = StudyImage("a", "01", contrast="t2")
+    assert list(find_exceptions(config, KeptMethods("deepseg"), [image])) == ["a"]
+    assert find_exceptions(config, KeptMethods("propseg"), [image]) == {}
+    assert list(find_exceptions(config, KeptMethods("propseg", {"t2": "deepseg"}), [image])) == ["a"]
     assert make_configuration({"dataset": "x", "pilot": {"subjects": ["sub-2"]}}).pilot == PilotChoice(("2",))
 
 

@@ -4,11 +4,13 @@ import hashlib
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from made_study import (
     MADE_BY,
     PEAK_MB,
     SECONDS,
+    save_nifti,
     study_folder,
     study_image,
     write_chunk,
@@ -25,16 +27,15 @@ from spineseg.study.gather import gather_tables
 from spineseg.study.keep import keep_masks
 from spineseg.studyfolder.decisions import (
     Exceptions,
-    Lock,
     decided_method,
     read_decision,
     read_kept,
     write_exceptions,
     write_kept,
-    write_lock,
 )
 from spineseg.studyfolder.images import read_included, write_images
 from spineseg.studyfolder.layout import TABLES, Stage
+from spineseg.studyfolder.locks import KeptMethods, Lock, write_lock
 from spineseg.studyfolder.manifests import ManifestEntry, Timing, read_manifest, read_timings, write_manifest
 from spineseg.studyfolder.sidecars import read_sidecar
 from spineseg.studyfolder.tables import (
@@ -254,25 +255,50 @@ def test_another_decision_replaces_the_kept_masks(study):
     assert kept_mask(study).read_bytes() == b"sub-1_T2w propseg"
 
 
+def draw(path) -> bytes:
+    """Save a mask as a person does, and return what is in the file."""
+    cord = np.zeros((8, 8, 4))
+    cord[3:6, 3:6] = 1
+    return save_nifti(path, cord).read_bytes()
+
+
 def test_a_corrected_mask_is_left_alone(study):
     keep(study)
-    kept_mask(study).write_bytes(b"by hand")
+    by_hand = draw(kept_mask(study))
     drawn = kept_mask(study, FAILED)
-    drawn.parent.mkdir(parents=True, exist_ok=True)
-    drawn.write_bytes(b"drawn from nothing")
+    from_nothing = draw(drawn)
     rows = keep(study)
     assert rows["sub-1_T2w"].status == rows[FAILED].status == "corrected"
-    assert kept_mask(study).read_bytes() == b"by hand"
-    assert drawn.read_bytes() == b"drawn from nothing"
+    assert kept_mask(study).read_bytes() == by_hand
+    assert drawn.read_bytes() == from_nothing
+
+
+def test_a_corrected_mask_that_cannot_be_used_is_named_and_left_alone(study):
+    keep(study)
+    kept_mask(study).write_bytes(b"no image")
+    rows = keep(study)
+    assert (rows["sub-1_T2w"].status, rows["sub-1_T2w"].mask) == ("failed", "")
+    assert rows["sub-1_T2w"].message.startswith("a corrected mask cannot be used, so its image has no numbers")
+    assert kept_mask(study).name in rows["sub-1_T2w"].message
+    assert {row.status for name, row in rows.items() if name not in ("sub-1_T2w", FAILED)} == {"ok"}
+    assert kept_mask(study).read_bytes() == b"no image"
+
+
+def test_a_kept_mask_without_its_sidecar_is_no_correction(study):
+    """Nobody has drawn what is byte for byte the method's mask."""
+    keep(study)
+    sidecar_path(kept_mask(study)).unlink()
+    assert keep(study)["sub-1_T2w"].status == "ok"
+    assert read_sidecar(kept_mask(study)).method == "deepseg"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"MaskSHA256": "0"}'])
 def test_a_mask_whose_sidecar_is_not_ours_is_a_persons(study, text):
     keep(study)
     sidecar_path(kept_mask(study)).write_text(text)
-    kept_mask(study).write_bytes(b"by hand")
+    by_hand = draw(kept_mask(study))
     assert keep(study)["sub-1_T2w"].status == "corrected"
-    assert kept_mask(study).read_bytes() == b"by hand"
+    assert kept_mask(study).read_bytes() == by_hand
 
 
 def test_masks_of_images_that_left_the_study_go_unless_corrected(study):
@@ -286,7 +312,7 @@ def test_masks_of_images_that_left_the_study_go_unless_corrected(study):
 
 
 def test_what_a_study_is_held_to_is_kept_whatever_is_decided_later(study):
-    write_lock(study, Lock("deepseg", MADE_BY))
+    write_lock(study, Lock(KeptMethods("deepseg"), {"deepseg": MADE_BY}))
     write_decision(study, "propseg", "undecided")
     rows = keep(study)
     assert kept_mask(study).read_bytes() == b"sub-1_T2w deepseg"

@@ -179,6 +179,36 @@ def test_mask_must_share_the_grid(tmp_path):
         load_mask(write(tmp_path / "t.nii", mask[:4], affine), like=grid)
 
 
+@pytest.mark.parametrize(
+    ("change", "fits"),
+    [
+        ({(0, 3): 0.001}, True),  # as editors save it
+        ({(0, 3): 0.045}, True),  # 0.09 of a voxel of 0.5 mm
+        ({(0, 3): 0.055}, False),
+        ({(2, 3): 0.4}, True),  # 0.08 of a slice of 5 mm
+        ({(2, 3): 0.6}, False),
+        ({(0, 0): 0.0001}, True),
+        ({(0, 0): 0.002}, False),  # little in each voxel, 0.2 of one at the far side
+        ({(1, 0): 0.002}, False),
+    ],
+)
+def test_a_tenth_of_a_voxel_is_the_same_grid(tmp_path, change, fits):
+    affine = np.diag([-0.5, 0.5, 5.0, 1.0])
+    _, grid = load_image(write(tmp_path / "a.nii", np.random.default_rng(5).random((50, 6, 7)), affine))
+    mask = np.zeros((50, 6, 7), np.float64)
+    mask[2, 3, 3] = 1
+    for place, by in change.items():
+        affine[place] += by
+    path = write(tmp_path / "m.nii", mask, affine)
+    if fits:
+        assert load_mask(path, like=grid)[0].data.sum() == 1
+    else:
+        with pytest.raises(
+            GeometryError, match=r"m.nii: expected the image's affine, found one that is off by up to 0"
+        ):
+            load_mask(path, like=grid)
+
+
 def test_equal_arrays_give_equal_bytes(tmp_path):
     _, grid = load_image(write(tmp_path / "a.nii", np.random.default_rng(6).random((5, 6, 7)), np.eye(4)))
     for name in ("x.nii.gz", "y.nii.gz"):
@@ -193,3 +223,12 @@ def test_a_box_that_is_cut_out_stays_where_it_was():
     part = crop(volume, (slice(2, 6), slice(1, 8), slice(3, 9)))
     np.testing.assert_array_equal(part.data, data[2:6, 1:8, 3:9])
     np.testing.assert_allclose(part.affine @ [0, 0, 0, 1], volume.affine @ [2, 1, 3, 1])
+
+
+def test_a_mask_in_place_of_an_image_is_said(tmp_path):
+    mask = np.zeros((8, 8, 4), np.uint8)
+    mask[3:5, 3:5] = 1
+    nib.save(nib.Nifti1Image(mask, np.eye(4)), tmp_path / "m.nii")
+    assert load_image(tmp_path / "m.nii")[1].notes == ("holds no values but 0 and 1; is it a mask?",)
+    nib.save(nib.Nifti1Image(mask * 200, np.eye(4)), tmp_path / "i.nii")
+    assert load_image(tmp_path / "i.nii")[1].notes == ()

@@ -54,19 +54,16 @@ def find_path(
     n_slices, n_i, n_j = score.shape
     scale_i, scale_j = (smoothness * (zooms[a] / zooms[2]) ** 2 for a in (0, 1))
     reach_i, reach_j = (_reach(zooms[a], zooms[2], n) for a, n in ((0, n_i), (1, n_j)))
-    cost = -np.asarray(score[0], dtype=np.float64)
-    back = np.empty((n_slices, n_i, n_j), dtype=np.int32)
+    costs = np.empty(score.shape, dtype=np.float64)  # of the best curve that ends in each pixel
+    costs[0] = -np.asarray(score[0], dtype=np.float64)
     for k in range(1, n_slices):  # each slice needs the one before it
-        along_j, arg_j = _min_transform(cost, scale_j, reach_j)
-        along_i, arg_i = _min_transform(along_j.T, scale_i, reach_i)
-        best_i = arg_i.T
-        back[k] = best_i * n_j + np.take_along_axis(arg_j, best_i, axis=0)
-        cost = along_i.T - score[k]
-    path = np.empty(n_slices, dtype=np.intp)
-    path[-1] = np.argmin(cost)
+        along_j = _min_transform(costs[k - 1], scale_j, reach_j)
+        costs[k] = _min_transform(along_j.T, scale_i, reach_i).T - score[k]
+    path = np.empty((n_slices, 2), dtype=np.intp)
+    path[-1] = np.unravel_index(np.argmin(costs[-1]), (n_i, n_j))
     for k in range(n_slices - 1, 0, -1):
-        path[k - 1] = back[k].flat[path[k]]
-    return np.stack(np.unravel_index(path, (n_i, n_j)), axis=1)
+        path[k - 1] = _step_back(costs[k - 1], path[k], (scale_i, scale_j), (reach_i, reach_j))
+    return path
 
 
 def _reach(zoom: float, dz: float, n: int) -> int:
@@ -74,20 +71,27 @@ def _reach(zoom: float, dz: float, n: int) -> int:
     return min(max(int(np.ceil(MAX_SLOPE * dz / zoom)), MIN_WINDOW_VOX), n - 1)
 
 
-def _min_transform(cost: NDArray[np.float64], scale: float, reach: int) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Return min and arg-min over v of cost[:, v] + scale (u - v)^2 with |u - v| <= reach, for all u."""
+def _min_transform(cost: NDArray[np.float64], scale: float, reach: int) -> NDArray[np.float64]:
+    """Return the minimum over v of cost[:, v] + scale (u - v)^2 with |u - v| <= reach, for all u."""
     rows, n = cost.shape
     padded = np.full((rows, n + 2 * reach), np.inf)
     padded[:, reach : reach + n] = cost
     best = np.full((rows, n), np.inf)
-    arg = np.zeros((rows, n), dtype=np.intp)
-    centre = np.arange(n)
-    for offset in range(-reach, reach + 1):  # tens of shifts of whole planes, smallest v first: ties go to it
-        candidate = padded[:, reach + offset : reach + offset + n] + scale * offset**2
-        better = candidate < best
-        np.copyto(best, candidate, where=better)
-        np.copyto(arg, centre + offset, where=better)
-    return best, np.clip(arg, 0, n - 1)
+    candidate = np.empty((rows, n))
+    for offset in range(-reach, reach + 1):  # tens of shifts of whole planes
+        np.add(padded[:, reach + offset : reach + offset + n], scale * offset**2, out=candidate)
+        np.minimum(best, candidate, out=best)
+    return best
+
+
+def _step_back(
+    cost: NDArray[np.float64], pixel: NDArray[np.intp], scale: tuple[float, float], reach: tuple[int, int]
+) -> tuple[int, int]:
+    """Return the pixel of the slice before, with costs (I, J), that the best curve comes from; of equals the first."""
+    i, j = (np.arange(max(0, at - r), min(n, at + r + 1)) for at, r, n in zip(pixel, reach, cost.shape, strict=True))
+    along_j = cost[i[0] : i[-1] + 1, j[0] : j[-1] + 1] + scale[1] * (j - pixel[1]) ** 2
+    row = int(np.argmin(along_j.min(axis=1) + scale[0] * (i - pixel[0]) ** 2))
+    return int(i[row]), int(j[np.argmin(along_j[row])])
 
 
 def refine_path(

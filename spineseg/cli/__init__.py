@@ -22,6 +22,7 @@ COMMANDS = {
     "study": ("spineseg.cli.study", "a whole study: init, plan, pilot, run, status, report"),
     "dice": ("spineseg.cli.dice", "compare two masks"),
     "csa": ("spineseg.cli.csa", "measure cross-sectional area and shape"),
+    "levels": ("spineseg.cli.levels", "turn discs clicked in the quality-control page into labels"),
     "qc": ("spineseg.cli.qc", "make the quality-control page"),
     "phantom": ("spineseg.cli.phantom", "write a dataset of synthetic people"),
     "download": ("spineseg.cli.download", "fetch a public dataset for the tutorial"),

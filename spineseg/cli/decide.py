@@ -67,5 +67,6 @@ def _read_question(path: Path | None) -> Question | None:
         fitted=[method for method in document["methods"] if isinstance(method, str)],
         code={"measures": digest_step("measure")},
         marks=read_marks_of(document["marks"]),
+        strata=document["pilot"].get("strata", ()),
         participants=read_participants(document["bids_dir"]).cells if document["bids_dir"] else {},
     )

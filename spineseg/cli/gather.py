@@ -23,8 +23,11 @@ def run(args: argparse.Namespace) -> int:
     from spineseg.study.gather import gather_tables
     from spineseg.studyfolder.decisions import read_exceptions
     from spineseg.studyfolder.layout import Stage
+    from spineseg.studyfolder.locks import find_lock
 
     folder, stage = study_folder(args), Stage(args.stage)
-    gather_tables(folder, stage, args.methods, read_exceptions(args.exceptions) if args.exceptions else None)
+    exceptions = read_exceptions(args.exceptions) if args.exceptions else None
+    lock = find_lock(folder) if stage == Stage.STUDY else None
+    gather_tables(folder, stage, args.methods, exceptions, lock.kept if lock else None)
     print(folder.timings(stage).parent)
     return 0

@@ -28,7 +28,13 @@ def run(args: argparse.Namespace) -> int:
     from spineseg.file_digests import FileDigests
     from spineseg.study.configuration import make_configuration, read_configuration
     from spineseg.study.describe import describe_results
-    from spineseg.study.index import digest_sources, index_images, summarise_index
+    from spineseg.study.index import (
+        digest_sources,
+        find_idle_exclusions,
+        find_unseen_strata,
+        index_images,
+        summarise_index,
+    )
     from spineseg.study.lock import is_frozen
     from spineseg.study.sources import check_sources, find_unused_references
     from spineseg.studyfolder.decisions import find_membership, write_membership
@@ -50,7 +56,9 @@ def run(args: argparse.Namespace) -> int:
     write_membership(folder, membership)
     is_started = any(any(folder.manifest(method, "any").parent.glob("*.json")) for method in config.methods)
     fix_plan(folder, config.decision, is_started=is_started)
-    describe_results(folder, config, images)
     write_images(folder.images, images)
-    print("\n".join([summarise_index(images), *find_unused_references(config, images)]))
+    describe_results(folder, config, images)  # what is there by now
+    idle = find_idle_exclusions(config, images)
+    idle += [f"warning: nobody in the pilot is of {name}" for name in find_unseen_strata(config, images)]
+    print("\n".join([summarise_index(images), *idle, *find_unused_references(config, images)]))
     return 0

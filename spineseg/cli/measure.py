@@ -30,12 +30,14 @@ def run(args: argparse.Namespace) -> int:
     from spineseg.study.measure import measure_chunk
     from spineseg.studyfolder.decisions import read_exceptions, read_perturbed
     from spineseg.studyfolder.layout import Stage
+    from spineseg.studyfolder.locks import find_lock
     from spineseg.studyfolder.tables import write_chunk_tables
 
     folder, config = study_folder(args), study_config(args)
     exceptions = read_exceptions(args.exceptions) if args.exceptions else None
     perturbed = [read_perturbed(path) for path in args.perturbed]
     stage = Stage(args.stage)
+    lock = find_lock(folder) if stage == Stage.STUDY else None
     tables = measure_chunk(
         folder,
         args.chunk,
@@ -45,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
         perturbed,
         corrected=stage == Stage.STUDY,
         failed=marked_failed(config, stage),
+        kept=lock.kept if lock else None,
     )
     write_chunk_tables(folder, stage, args.chunk, tables)
     return 0

@@ -25,6 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="some: every second person is made hard for a method; none: nobody [some]",
     )
     parser.add_argument("--rescan", "-rescan", action="store_true", help="scan everybody in two sessions")
+    parser.add_argument(
+        "--discs", "-discs", action="store_true", help="also write labels of discs, C1/C2 and below, and levels"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
@@ -42,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
         contrasts=args.contrasts or SUFFIXES,
         hard=args.hard,
         rescan=args.rescan,
+        discs=args.discs,
         report=lambda path: print(path, file=sys.stderr),
     )
     if args.json:

@@ -44,12 +44,19 @@ def study_view(args: argparse.Namespace, decision: Path | None = None) -> StudyV
         If the configuration is damaged.
     """
     from spineseg.report.review import StudyView
+    from spineseg.study.choices import find_exceptions
     from spineseg.study.configuration import read_configuration
+    from spineseg.study.participants import read_participants
+    from spineseg.studyfolder.images import read_included
     from spineseg.studyfolder.layout import Stage
+    from spineseg.studyfolder.locks import KeptMethods
 
     folder, stage = study_folder(args), Stage(args.stage)
     if not folder.configuration.is_file():
         return StudyView(folder, stage, decision=decision)
     config = read_configuration(folder.configuration)
     methods = tuple(config.methods)
-    return StudyView(folder, stage, methods, config.plausible, config.exceptions, config.marks, decision)
+    exceptions = find_exceptions(config, KeptMethods(None), read_included(folder.images))
+    people = read_participants(config.bids_dir).cells if config.bids_dir and config.columns else {}
+    columns = {name: {subject: cells.get(name, "") for subject, cells in people.items()} for name in config.columns}
+    return StudyView(folder, stage, methods, config.plausible, exceptions, config.marks, decision, columns)

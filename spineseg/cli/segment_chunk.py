@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "-exceptions",
         action="store_true",
-        help="the images that the configuration excepts, by their own methods; writes study/exceptions.json",
+        help="the images of a started study that are kept by another method; writes study/exceptions.json",
     )
     parser.add_argument("-device", default="auto", choices=("auto", "cpu", "cuda"), help="deepseg only; default auto")
     parser.add_argument("-threads", type=int, default=0, metavar="N", help="CPU threads; default: all this job may use")
@@ -31,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
     """Segment the chunk, write its timings and then its manifest."""
     from spineseg.cli.segment_images import available_threads
     from spineseg.errors import InputError
+    from spineseg.study.choices import find_exceptions
     from spineseg.study.claim import claimed
     from spineseg.study.lock import check_study
     from spineseg.study.outcome import stop_if_too_many_failed
@@ -38,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from spineseg.study.worker import Segmenter
     from spineseg.studyfolder.decisions import Exceptions, decided_method, write_exceptions
     from spineseg.studyfolder.images import read_included
+    from spineseg.studyfolder.locks import KeptMethods, find_lock
     from spineseg.studyfolder.manifests import Manifest, write_manifest, write_timings
 
     folder, config = study_folder(args), study_config(args)
@@ -48,14 +50,18 @@ def run(args: argparse.Namespace) -> int:
     check_study(config, folder, to_study=False)
     threads = available_threads(args.threads)
     if args.exceptions:
-        chosen = config.exceptions_to(name)
-        images = [image for image in read_included(folder.images) if image.image_id in chosen]
+        lock = find_lock(folder)
+        kept = lock.kept if lock else KeptMethods(name)
+        images = read_included(folder.images)
+        chosen = find_exceptions(config, kept, images)
+        images = [image for image in images if image.image_id in chosen]
         entries = []
         for other in dict.fromkeys(chosen[image.image_id].method for image in images):
             own = [image for image in images if chosen[image.image_id].method == other]
-            _, found, _ = Segmenter(folder, config.methods[other], args.device, threads).run(own)
-            entries += [except_entry(entry, chosen[entry.image_id], name) for entry in found]
-        write_exceptions(folder, Exceptions(name, tuple(entries)))
+            _, found, _ = Segmenter(folder, config.method_named(other), args.device, threads).run(own)
+            instead_of = {image.image_id: str(kept.of(image.contrast)) for image in own}
+            entries += [except_entry(e, chosen[e.image_id], instead_of[e.image_id]) for e in found]
+        write_exceptions(folder, Exceptions(kept.words(), tuple(entries)))
         return 0
     manifest = folder.manifest(name, args.chunk)
     with claimed(manifest.with_suffix(".claim")):

@@ -178,6 +178,7 @@ def _status(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) 
 
 def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> int:
     """Run a stage and say how it ended."""
+    from spineseg.errors import InputError
     from spineseg.study.cost import check_space, estimate_cost
     from spineseg.study.lock import check_study
     from spineseg.study.outcome import GO_ON, describe_failures, describe_result, describe_unfinished
@@ -186,6 +187,11 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
     from spineseg.studyfolder.layout import Stage
     from spineseg.writing import write_text
 
+    if args.extra and not args.extra[0].startswith("-"):
+        raise InputError(
+            f"{args.extra[0]}: expected no word here; a configuration is named by -config, a dataset by init, and"
+            " options of Snakemake follow --"
+        )
     if args.action == "report":
         stage = latest_stage(folder) or Stage.PILOT
     elif args.action == "pilot":
@@ -228,11 +234,13 @@ def _nothing(text: str) -> None:
 
 def _count(config: StudyConfig, folder: StudyFolder, stage: Stage) -> tuple[MaskCount, str | None]:
     """Return the masks that a stage needs, ready to be counted, and the study's method where it is known."""
-    from spineseg.study.standing import MaskCount, list_images, study_method, wanted_masks
+    from spineseg.study.standing import MaskCount, coming_methods, list_images, wanted_masks
 
     images, chunk_of = list_images(folder, config)
-    method = study_method(folder, config)
-    return MaskCount(folder, config, wanted_masks(images, config, stage, method), chunk_of, time.time_ns()), method
+    kept = coming_methods(folder, config)
+    is_known = kept.method is not None or bool(kept.by_contrast)
+    count = MaskCount(folder, config, wanted_masks(images, config, stage, kept), chunk_of, time.time_ns())
+    return count, kept.words() if is_known else None
 
 
 def _cores(args: argparse.Namespace) -> int:

@@ -30,7 +30,9 @@ def conclude(judged: Mapping[str, Judgement]) -> tuple[int | None, str]:
     """Return the method that most contrasts keep, the first of the list where even, and the least sure verdict."""
     kept = [one.method for one in judged.values() if one.method is not None]
     method = max(sorted(set(kept)), key=kept.count, default=None)
-    verdicts = {one.verdict for one in judged.values() if one.verdict != "none"}
+    verdicts = {one.verdict for one in judged.values()}
+    if method is not None and "none" in verdicts:
+        return method, "undecided"
     return method, next((v for v in ("undecided", "equivalent", "clear") if v in verdicts), "none")
 
 

@@ -200,6 +200,8 @@ class Tables:
         Image to the reason why its reference is no truth.
     rated_fail : set of (image, method)
         What raters have failed.
+    other_forms : mapping
+        Image to the reason why another form of its acquisition counts in its place.
     ratings : tuple of Preference
     level_areas : mapping
         Image and method (or `REFERENCE`) to the area at the plan's level, mm².
@@ -211,6 +213,7 @@ class Tables:
     corrected_from: Mapping[str, str] = field(default_factory=dict)
     untrue: Mapping[str, str] = field(default_factory=dict)
     rated_fail: frozenset[tuple[str, str]] = frozenset()
+    other_forms: Mapping[str, str] = field(default_factory=dict)
     ratings: tuple[Preference, ...] = ()
     level_areas: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
@@ -249,7 +252,7 @@ def make_evidence(
         if table and not any(method in by_method for by_method in table.values()):
             found = ", ".join(sorted({row.method for row in tables.metrics}))
             raise InputError(f"{where}: no row for method {method}, found {found}; measure it first")
-    kept, excluded = _choose_images(table, methods, params)
+    kept, excluded = _choose_images(table, methods, params, tables.other_forms)
     grid = [[table[image][method] for method in methods] for image in kept]
     shape = (len(kept), len(methods))
     first = [line[0].image for line in grid]
@@ -353,7 +356,7 @@ def _rater_error(
 
 
 def _choose_images(
-    table: Mapping[str, Mapping[str, MetricsRow]], methods: Sequence[str], params: DecisionParams
+    table: Mapping[str, Mapping[str, MetricsRow]], methods: Sequence[str], params: DecisionParams, forms: Mapping
 ) -> tuple[list[str], list[dict[str, str]]]:
     """Split image names into those that take part and those that do not, with reasons."""
     kept, excluded = [], []
@@ -369,6 +372,8 @@ def _choose_images(
             excluded.append({"image_id": image_id, "reason": "a method was trained on this person"})
         elif not params.weight_of(image.contrast):
             excluded.append({"image_id": image_id, "reason": "its contrast is not in the plan (decision.contrasts)"})
+        elif image_id in forms:
+            excluded.append({"image_id": image_id, "reason": forms[image_id]})
         elif fault:
             excluded.append({"image_id": image_id, "reason": fault})
         else:

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from spineseg.bids import acquisition_of
 from spineseg.code_digest import digest_code
 from spineseg.decision.common_stretch import contrast_groups, repeat_groups
 from spineseg.decision.document import Context, build_decision
@@ -56,6 +57,8 @@ class Question:
         What raters have said.
     participants : mapping
         Subject to the columns of participants.tsv.
+    strata : sequence of str
+        Columns whose values the pilot was to show.
     """
 
     dataset: str = ""
@@ -67,6 +70,7 @@ class Question:
     fitted: Sequence[str] = FITTED
     marks: Marks = NO_MARKS
     participants: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    strata: Sequence[str] = ()
 
 
 def decide_from_files(
@@ -123,6 +127,7 @@ def decide_from_files(
             i.image_id: f"a reference of kind {i.reference_kind}" for i in images if i.reference_use == "agreement"
         },
         rated_fail=question.marks.failures(methods),
+        other_forms=_other_forms(images),
         ratings=question.marks.preferences,
         level_areas=_areas_at(params.level, read_csa(levels)) if levels and params.level else {},
     )
@@ -143,15 +148,38 @@ def decide_from_files(
         fitted=frozenset(question.fitted),
         notes=(
             *_absent_contrasts(images),
+            *_absent_strata(images, question),
             *_doubted_contrasts(rows),
             *_untrue_references(images),
             *_unknown_training(images, params),
         ),
     )
     decision = build_decision(evidence, params, context)
+    counted = set(evidence.image_id.tolist())
+    true = [i for i in images if i.image_id in counted and i.reference_use == "truth"]
+    truths = Counter(image.reference_kind or "unknown" for image in true)
+    decision["references"]["kinds"] = dict(sorted(truths.items()))
     left_out = [{"image_id": i.image_id, "reason": i.reason or "not included"} for i in images if not i.included]
     decision["excluded"] = left_out + decision["excluded"]
     return decision
+
+
+def _other_forms(images: Sequence[StudyImage]) -> dict[str, str]:
+    """Return image to reason, of the images of the pilot that are another form of an acquisition that counts already.
+
+    Of several forms, such as a series and its own average, the one with a reference counts, the truth before others;
+    else the one whose name says least, which is the series as it was recorded.
+    """
+    groups: dict[tuple[str, str], list[StudyImage]] = {}
+    for image in images:
+        if image.included and image.pilot:
+            groups.setdefault((image.contrast, acquisition_of(image.stem)), []).append(image)
+    found: dict[str, str] = {}
+    for group in groups.values():
+        used = min(group, key=lambda i: (i.reference_use != "truth", not i.reference, len(i.stem), i.image_id))
+        words = f"another form of the acquisition of {used.image_id}, which is used in its place"
+        found |= {image.image_id: words for image in group if image is not used}
+    return found
 
 
 UNUSABLE = {"unmeasured", "coverage", "unbounded", "doubted"}
@@ -186,6 +214,20 @@ def _absent_contrasts(images: Sequence[StudyImage]) -> list[str]:
     if not absent:
         return []
     return [f"no image of the pilot is {' or '.join(sorted(absent))}: the decision says nothing of such images"]
+
+
+def _absent_strata(images: Sequence[StudyImage], question: Question) -> list[str]:
+    """Say of which sites, groups or other strata nobody is in the pilot."""
+    lines = []
+    for column in question.strata:
+        pilot, others = (
+            {question.participants.get(i.subject, {}).get(column, "") for i in images if i.included and i.pilot == seen}
+            for seen in (True, False)
+        )
+        if absent := sorted(others - pilot - {""}):
+            listed = ", ".join(absent)
+            lines.append(f"nobody in the pilot is of {column} {listed}: the decision says nothing of such people")
+    return lines
 
 
 def _untrue_references(images: Sequence[StudyImage]) -> list[str]:

@@ -15,6 +15,14 @@ VERDICT_WORDS = {
     "override": "chosen by a person",
 }
 
+REFERENCE_WORDS = {
+    "manual": "drawn by a person",
+    "corrected": "corrected by a person",
+    "silver": "made by a rule and checked",
+    "automatic": "made by a program",
+    "unknown": "of unknown origin",
+}
+
 AIM_WORDS = {
     "groups": "compare groups: a constant bias cancels",
     "change": "see change within people: precision within a person counts",
@@ -48,35 +56,87 @@ def methods_text(d: Mapping[str, Any]) -> str:
     """Return plan, rule and numbers as a paragraph for a paper."""
     p = d["parameters"]
     listed = " and ".join(d["methods"]) if len(d["methods"]) < 3 else ", ".join(d["methods"])
+    software = f"spineseg {d['versions'].get('spineseg', '')}, configuration {d['config_sha256'][:12]}."
+    pilot = f"{d['n_participants']} participants ({d['n_images']} images)"
+    if len(d["methods"]) < 2:
+        return f"{listed} segmented a pilot of {pilot}; nothing was compared. {_kept_sentence(d)} {software}"
+    planned = "A plan fixed before the pilot" if d["plan"]["fixed_sha256"] else "The plan"
+    changed = "; it was changed afterwards (see above)" if d["plan"]["changes"] else ""
+    is_by_contrast = p["by"] == "contrast"
+    over = "participants" if is_by_contrast else "participants, contrasts as strata and sites as clusters"
+    each = " Each contrast was judged alone." if is_by_contrast else ""
+    return (
+        f"{listed} were compared on a pilot of {pilot}.{_reference_sentence(d)} {planned} (sha256 "
+        f"{d['plan']['sha256'][:12]}) set the aim ({p['aim']}), the effect of interest ({p['effect_pct']:g} % of CSA), "
+        f"margins and the order of endpoints{changed}. Failures (no mask, coverage below {p['coverage_limit']:g}, "
+        "rated as failed, or Dice below 0.7) were judged first. Endpoints were averaged within participant and "
+        f"contrast and compared between methods over {over}: means by differences, standard deviations by log ratios, "
+        "with two-sided 90 % intervals (the wider of Student's t and t corrected for skewness, the SD taken as at "
+        "least three margins; exact for shares). A method was called clearly better where the interval of the ruling "
+        "endpoint lay beyond the margin and it was no worse in failures and overlap; methods were called equivalent "
+        f"where the intervals of all endpoints lay within their margins.{each}{_found_sentence(d)} "
+        f"{_kept_sentence(d)} {software}"
+    )
+
+
+def _reference_sentence(d: Mapping[str, Any]) -> str:
+    """Say how many images had a reference and who made them, or that none had."""
+    kinds = d["references"].get("kinds", {})
+    n, ratings = d["references"]["n_images"], d["ratings"]["n"]
+    said = f" {ratings} blind ratings were given." if ratings else ""
+    if not n:
+        return f" No image had a reference mask.{said}"
+    listed = f" ({', '.join(f'{count} {REFERENCE_WORDS[kind]}' for kind, count in kinds.items())})" if kinds else ""
+    return f" {n} images had a reference mask{listed}.{said}"
+
+
+def _found_sentence(d: Mapping[str, Any]) -> str:
+    """The difference by the endpoint that rules, in each contrast where each has its method; nothing where none is."""
+    if parts := separate_decisions(d):
+        said = [f" In {contrast}:{text}" for contrast, part in parts.items() if (text := _gap_sentence(part))]
+        return "".join(said)
+    text = _gap_sentence(d)
+    return f" {text[1:2].upper()}{text[2:]}" if text else ""
+
+
+def _gap_sentence(d: Mapping[str, Any]) -> str:
+    """One difference."""
+    if d["difference"] is None:
+        return ""
     key = "failures" if d["endpoint"] == "failure_rate" else d["endpoint"]
-    found = ""
-    if d["difference"] is not None:
-        found = (
-            f" By {d['endpoint_words']}, {d['best']} differed from {d['runner_up']} by "
-            f"{format_value(d['difference'], key, signed=True)} (90 % interval {format_interval(d['ci90'], key)}; "
-            f"{d['n_compared']} participants; margin {format_margin(d['margin'], key)})."
-        )
+    interval = format_interval(d["ci90"], key)
+    return (
+        f" by {d['endpoint_words']}, {d['best']} differed from {d['runner_up']} by "
+        f"{format_value(d['difference'], key, signed=True)} ({f'90 % interval {interval}; ' if interval else ''}"
+        f"{d['n_compared']} participants; margin {format_margin(d['margin'], key)})."
+    )
+
+
+def reference_words(d: Mapping[str, Any]) -> str:
+    """Say what the references are, as far as their sidecars or the configuration tell."""
+    kinds = d["references"].get("kinds", {})
+    if not kinds:
+        return "a reference mask"
+    if len(kinds) == 1:
+        return f"the reference masks, {REFERENCE_WORDS[next(iter(kinds))]}"
+    return f"the reference masks ({', '.join(f'{n} {REFERENCE_WORDS[kind]}' for kind, n in kinds.items())})"
+
+
+def separate_decisions(d: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The decision of each contrast, where each has its own; empty where one method is kept for all."""
+    return {c: {**d, **row["alone"]} for c, row in d["per_contrast"].items() if c in d["method_by_contrast"]}
+
+
+def _kept_sentence(d: Mapping[str, Any]) -> str:
+    """Say the verdict, which method was kept, or which for what, and by whose choice."""
+    verdict = VERDICT_WORDS[d["computed"]["verdict"]]
+    if d["method_by_contrast"]:
+        parts = [
+            f"{method or 'no method'} for {contrast} ({VERDICT_WORDS[d['per_contrast'][contrast]['verdict']]})"
+            for contrast, method in d["method_by_contrast"].items()
+        ]
+        return f"One method was kept for each contrast: {', '.join(parts)}."
     kept = f"{d['method']} was kept" if d["method"] else "no method was kept"
     if d["verdict"] == "override":
         kept += f" by the choice of {d['override']['by']} ({d['override']['reason']})"
-    planned = "A plan fixed before the pilot" if d["plan"]["fixed_sha256"] else "The plan"
-    changed = "; it was changed afterwards (see above)" if d["plan"]["changes"] else ""
-    return (
-        f"{listed} were compared on a pilot of {d['n_participants']} participants ({d['n_images']} images). {planned} "
-        f"(sha256 {d['plan']['sha256'][:12]}) set the aim ({p['aim']}), the effect of interest ({p['effect_pct']:g} % "
-        "of CSA), "
-        f"margins and the order of endpoints{changed}. Failures (no mask, coverage below {p['coverage_limit']:g}, "
-        "rated as failed, "
-        "or Dice below 0.7) were judged first. Endpoints were averaged within participant and contrast and compared "
-        "between methods over "
-        "participants, contrasts as strata and sites as clusters: means by differences, standard deviations by log "
-        "ratios, "
-        "with two-sided 90 % intervals (the wider of Student's t and t corrected for skewness, the SD taken as at "
-        "least "
-        "three margins; exact for shares). A method was called clearly better where the interval of the ruling "
-        "endpoint "
-        "lay beyond the margin and it was no worse in failures and overlap; methods were called equivalent where the "
-        f"intervals of all endpoints lay within their margins.{found} The verdict was "
-        f"{VERDICT_WORDS[d['computed']['verdict']]}; "
-        f"{kept}. spineseg {d['versions'].get('spineseg', '')}, configuration {d['config_sha256'][:12]}."
-    )
+    return f"The verdict was {verdict}; {kept}."

@@ -83,6 +83,7 @@ def summarise_reliability(evidence: Evidence, params: DecisionParams) -> dict[st
         factor = 1.96 * math.sqrt(2) if n >= MIN_PEOPLE else math.nan
         icc, *icc_limits = intraclass_correlation(pairs[:, :, m]) if pairs is not None else (math.nan,) * 3
         mean = mean_strata(spread[:, [m]], np.ones(1)).estimate()
+        low, high = mean.interval(REPORT)
         summary[method] = {
             "n_repeated": n,
             "repeat_sd_pct": sd,
@@ -93,7 +94,7 @@ def summarise_reliability(evidence: Evidence, params: DecisionParams) -> dict[st
             "smallest_detectable_change_ci95": [factor * limit for limit in limits],
             "n_contrasts": mean.n,
             "inter_contrast_sd_mm2": mean.value,
-            "inter_contrast_sd_ci95": list(mean.interval(REPORT)),
+            "inter_contrast_sd_ci95": [max(0.0, low) if low == low else low, high],
         }
     return summary
 

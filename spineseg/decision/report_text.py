@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from spineseg.decision.methods_text import VERDICT_WORDS, describe_plan_in_words, methods_text
+from spineseg.decision.methods_text import (
+    VERDICT_WORDS,
+    describe_plan_in_words,
+    methods_text,
+    reference_words,
+    separate_decisions,
+)
 from spineseg.decision.report_tables import (
     endpoint_section,
     error_section,
@@ -73,15 +79,10 @@ def verdict_sentence(d: Mapping[str, Any]) -> str:
     """
     if d["verdict"] == "override":
         return _override_sentence(d)
-    if parts := _separate(d):
+    if parts := separate_decisions(d):
         said = [f"{contrast}: {_with_contradictions(part)}" for contrast, part in parts.items()]
         return " ".join(["One method for each contrast, as planned.", *said])
     return _with_contradictions(d)
-
-
-def _separate(d: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The decision of each contrast, where each has its own; empty where one method is kept for all."""
-    return {c: {**d, **row["alone"]} for c, row in d["per_contrast"].items() if c in d["method_by_contrast"]}
 
 
 def _with_contradictions(d: Mapping[str, Any]) -> str:
@@ -130,8 +131,10 @@ def _computed_sentence(d: Mapping[str, Any]) -> str:
         )
     if basis == "nothing":
         return f"Keep {method} for now: the methods could not be compared in any participant; {_why_kept(d, method)}."
+    little = " by less than what counts" if abs(d["difference"]) <= d["margin"] else ""
     return (
-        f"Keep {method} for now: it is better by {d['endpoint_words']} so far, but that is not settled{_gap_words(d)}."
+        f"Keep {method} for now: by {d['endpoint_words']} it is better{little} so far, and that is not "
+        f"settled{_gap_words(d)}."
     )
 
 
@@ -188,9 +191,9 @@ def _numbers(d: Mapping[str, Any]) -> list[str]:
         table.append([kept, failed, *(rows[name][number] for name in shown)])
     text = f"{d['n_images']} images of {d['n_participants']} participants. Means are over participants."
     if "Dice with reference" in shown or "Predicted Dice" in shown:
-        text += " Dice is the overlap with the mask that a person draws: 1 is perfect, below 0.7 a mask is useless."
+        text += f" Dice is the overlap with {reference_words(d)}: 1 is perfect, below 0.7 a mask is useless."
     if "Predicted Dice" in shown:
-        text += " Where nobody has drawn one it is predicted from mask and image."
+        text += " The predicted Dice is computed from mask and image, without a reference."
     return [format_table(["Method", "Failed images", *shown], table), text, _agreement(d)]
 
 
@@ -231,17 +234,17 @@ def next_steps(d: Mapping[str, Any]) -> list[str]:
     """Return what a reader can do now, a sentence each."""
     steps = []
     failed = sorted({image for row in d["failures"].values() for image in row["images"]})
-    parts = [(part["kept_failed"], part["kept_flagged"]) for part in _separate(d).values()]
+    parts = [(part["kept_failed"], part["kept_flagged"]) for part in separate_decisions(d).values()]
     parts = parts or [(d["failures"].get(d["method"], {}).get("images", []), d["flagged"].get(d["method"], []))]
     kept_failed = [image for images, _ in parts for image in images]
     flagged = [image for _, images in parts for image in images if image not in kept_failed]
     low = sorted({image for row in d["agreement"] for image in row["images_below_0.7"]})
-    if d["method"] is None:
+    if d["method"] is None and not any(d["method_by_contrast"].values()):
         if failed:
             steps.append(f"Look at the failed images in the QC page first: {name_some(failed)}.")
         steps.append("To go on with a method nevertheless, set `override` in the config with a reason and your name.")
         return steps
-    separate = _separate(d)
+    separate = separate_decisions(d)
     for contrast, part in separate.items():
         steps += [f"{contrast}: {step}" for step in _settle(part)]
     steps += [] if separate else _settle(d)
@@ -280,12 +283,10 @@ def _settle(d: Mapping[str, Any]) -> list[str]:
         ]
     pilots = d["pilots"]
     if d["n_compared"] < needed:
-        return [
-            f"To settle the choice, add at least {needed - d['n_compared']} participants with {d['endpoint_words']}."
-        ]
+        return [f"To settle the choice, add at least {needed - d['n_compared']} participants{_evidence_words(d)}."]
     if pilots["further_needed"]:
         return [
-            f"To settle the choice, add about {pilots['further_needed']} participants with {d['endpoint_words']} "
+            f"To settle the choice, add about {pilots['further_needed']} participants{_evidence_words(d)} "
             f"({percent(d['parameters']['power'])} chance of a verdict, if they are like the present ones)."
         ]
     if pilots["searched_up_to"]:
@@ -294,6 +295,12 @@ def _settle(d: Mapping[str, Any]) -> list[str]:
             "ones: the difference lies at the limit of what matters. Choose by cost, or by what your field uses."
         ]
     return []
+
+
+def _evidence_words(d: Mapping[str, Any]) -> str:
+    """What participants must have to be compared by the ruling endpoint."""
+    words = {"preference": " with blind ratings", "repeats": " with repeats", "failure_rate": ""}
+    return words.get(d["endpoint"], " with references")
 
 
 def trust_lines(d: Mapping[str, Any]) -> list[str]:

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from spineseg.decision.comparison import IN_PERCENT
 
+FAR = 100
+"""Percent or points beyond which a number only says that little is known."""
+
 
 def format_table(header: list[str], rows: list[list[str]]) -> str:
     """Format a Markdown table."""
@@ -50,6 +53,8 @@ def format_value(value: float | None, key: str, *, signed: bool = False) -> str:
         return "-"
     if key in IN_PERCENT:
         value *= 100
+    if abs(value) > FAR:
+        return f"below -{FAR}" if value < 0 else f"above {'+' * signed}{FAR}"
     digits = 3 if key in ("dice", "nsd", "predicted_dice") else 1
     return f"{value:{'+' if signed else ''}.{digits}f}"
 

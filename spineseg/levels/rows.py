@@ -12,8 +12,8 @@ from spineseg.errors import InputError
 from spineseg.levels.choice import JunctionWindow, Stretch, choose_stretches, junction_distance, request_all
 from spineseg.levels.names import Request, format_runs, range_name
 from spineseg.levels.slices import Levels, levels_from_discs, levels_from_values
-from spineseg.metrics.section import compute_sections
-from spineseg.metrics.shape import SliceShape
+from spineseg.metrics.shape import SliceShape, compute_sections
+from spineseg.metrics.solidity import compute_sct_solidity
 from spineseg.metrics.table import Row, mean_row, sd_row, slice_row
 
 PER = ("request", "level", "slice")
@@ -77,7 +77,7 @@ def measure_rows(
     zooms = np.asarray(zooms, np.float64)
     spacing = float(zooms[2])
     shape, line = compute_sections(cord, zooms, correction=correction, centers_mm=centers_mm)
-    has_cord = np.isfinite(shape.csa_axial_mm2)
+    has_cord = shape.has_cord
     n_slices = len(has_cord)
     _check_covered(has_cord, shape, centers_mm)
     allowed = np.ones(n_slices, bool) if chosen is None else chosen
@@ -106,10 +106,13 @@ def measure_rows(
                 stretches += choose_stretches(levels, request, has_cord, arc, per_level=per == "level")
     elif requests or per == "level":
         raise InputError("levels: expected a file of levels or discs, found none; give -vertfile or -discfile")
+    stretches = [_restrict(stretch, allowed, source) for stretch in stretches]
+    used = np.any([stretch.chosen for stretch in stretches], axis=0)
+    solidity = compute_sct_solidity(np.where(used, cord, 0), zooms)
     return [
         row
         for stretch in stretches
-        for row in _stretch_rows(shape, _restrict(stretch, allowed, source), spacing, levels, distance, per == "slice")
+        for row in _stretch_rows(shape, stretch, spacing, levels, distance, solidity, per == "slice")
     ]
 
 
@@ -137,10 +140,11 @@ def _stretch_rows(
     spacing_mm: float,
     levels: Levels | None,
     distance_mm: NDArray[np.float64],
+    sct_solidity: NDArray[np.float64],
     per_slice: bool,
 ) -> list[Row]:
     """Rows of one stretch: its mean, or its slices and then mean and SD."""
-    found = np.flatnonzero(stretch.chosen & np.isfinite(shape.csa_mm2))
+    found = np.flatnonzero(stretch.chosen & shape.has_cord)
     used = found[~shape.is_steep[found]]
     mean = mean_row(
         shape,
@@ -150,6 +154,8 @@ def _stretch_rows(
         vert_level=stretch.vert_level,
         level_coverage=stretch.coverage,
         distance_pmj_mm=float(distance_mm[used].mean()) if used.size else np.nan,
+        solidity_sct=float(sct_solidity[used].mean()) if used.size else np.nan,
+        solidity_sct_sd=float(sct_solidity[used].std()) if used.size else np.nan,
         note=stretch.note,
     )
     if not per_slice:
@@ -157,7 +163,14 @@ def _stretch_rows(
     inside = np.flatnonzero(stretch.chosen[: found[-1] + 1]) if found.size else found
     inside = inside[inside >= found[0]] if found.size else inside
     rows = [
-        slice_row(shape, int(k), spacing_mm, distance_pmj_mm=float(distance_mm[k]), **_level_of(levels, int(k)))
+        slice_row(
+            shape,
+            int(k),
+            spacing_mm,
+            distance_pmj_mm=float(distance_mm[k]),
+            solidity_sct=float(sct_solidity[k]),
+            **_level_of(levels, int(k)),
+        )
         for k in inside
     ]
     return [*rows, mean, sd_row(mean)]

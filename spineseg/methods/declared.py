@@ -34,6 +34,9 @@ from spineseg.version import find_version
 RESERVED = ("equivalent", "reference", "none", *RESERVED_FOLDERS)
 """Names that mean something else in tables, on pages or among the folders of a study."""
 
+MANUAL = "manual"
+"""Of the masks that the dataset brings, where a study uses them."""
+
 TIMEOUT_MIN = 30.0
 """Minutes that a program may take for an image unless the configuration says otherwise: ten times the slowest known."""
 
@@ -177,6 +180,11 @@ class DeclaredMethod:
                 self.name, made_by, self.version, self.template, tuple(map(Path, self.roots)), self.label
             )
         return Program(self.name, made_by, self.version, self.template, self.timeout_min, threads, self.label)
+
+
+def manual_masks() -> DeclaredMethod:
+    """Return what puts the dataset's own mask of an image among the study's masks."""
+    return DeclaredMethod(MANUAL, "files", template="{reference}", roots=(".",))
 
 
 def declared_methods(items: Sequence[str | Mapping[str, Any]], roots: Sequence[str]) -> dict[str, DeclaredMethod]:

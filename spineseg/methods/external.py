@@ -18,14 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from spineseg.errors import GeometryError, InputError
 from spineseg.methods.placeholders import fill_command, fill_path
 from spineseg.methods.protocol import ImageInput
 from spineseg.segmentation import Segmentation
 from spineseg.studyfolder.sidecars import MadeBy
-from spineseg.volume import AFFINE_TOLERANCE_MM, NativeGrid, Volume, load_mask
+from spineseg.volume import MAX_SHIFT_VOX, NativeGrid, Volume, check_same_affine, load_mask, measure_shift
 from spineseg.writing import file_stem
 
 if TYPE_CHECKING:
@@ -248,12 +246,8 @@ def read_mask(
         raise GeometryError(
             f"{path}: expected the image's grid {grid.shape3}, found {own_grid.shape3}; resample it to the image"
         )
-    if not np.allclose(mask.affine, volume.affine, atol=AFFINE_TOLERANCE_MM):
-        gap = float(np.abs(mask.affine - volume.affine).max())
-        raise GeometryError(
-            f"{path}: expected the image's affine, found one that differs by up to {gap:.3g}; resample it to the image"
-        )
-    if own_grid.shape3 != grid.shape3 or not np.allclose(own_grid.affine, grid.affine, atol=AFFINE_TOLERANCE_MM):
+    check_same_affine(mask.affine, volume.affine, volume.shape, path)
+    if own_grid.shape3 != grid.shape3 or measure_shift(own_grid.affine, grid.affine, grid.shape3) > MAX_SHIFT_VOX:
         if grid.forms_disagree or own_grid.forms_disagree:
             raise GeometryError(
                 f"{path}: expected the image's axes, found others, and sform and qform of the header disagree; "

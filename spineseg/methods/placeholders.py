@@ -62,7 +62,7 @@ def placeholders(template: str) -> list[str]:
 
 def image_names(image: StudyImage) -> dict[str, str]:
     """Return what the placeholders of an image of the study stand for."""
-    return {name: getattr(image, name) for name in (*IMAGE_NAMES, "bval")}
+    return {name: getattr(image, name) for name in (*IMAGE_NAMES, "bval", "reference")}
 
 
 def fill_path(template: str, names: Mapping[str, str]) -> Path:

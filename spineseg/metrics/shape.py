@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spineseg.errors import GeometryError
+from spineseg.metrics.contour import LEVEL, Contours, find_contours
+from spineseg.metrics.cord_line import CordLine, fit_cord_line
 from spineseg.metrics.solidity import compute_solidity
-from spineseg.metrics.tangent import SMOOTH_MM, compute_tangents
 
 MIN_WEIGHT = 1e-6
 """Smallest value that is foreground: interpolation leaves dust below it (SCT uses the same)."""
@@ -23,7 +22,7 @@ AP_WINDOW_MM = 3.0
 """Width, right to left, over which the A-P diameter is averaged (SCT 7.2 and later)."""
 
 MAX_ANGLE_DEG = 30.0
-"""Larger angles are flagged: no neck tilts so far against axial slices; the line has left the cord."""
+"""A larger tilt is flagged: hardly a neck tilts so far against axial slices; the line may have left the cord."""
 
 STEEP_ANGLE_DEG = 45.0
 """Beyond this the slice runs along the cord rather than across it: an error of 1 degree changes the area by 2 %."""
@@ -39,7 +38,8 @@ class SliceShape:
     Parameters
     ----------
     csa_mm2, csa_axial_mm2 : (K,) ndarray, mm²
-        Area across the cord (angle-corrected) and in the slice; NaN where the slice has no cord.
+        Area across the cord (angle-corrected) and in the slice; NaN where the slice has no cord. Across the cord
+        it is NaN as well in slices tilted beyond `STEEP_ANGLE_DEG`.
     diameter_ap_mm, diameter_rl_mm : (K,) ndarray, mm
         A-P: mean over a window of 3 mm round the centroid; R-L: axis of the ellipse of equal moments.
     eccentricity : (K,) ndarray, 0 (circle) to 1
@@ -68,18 +68,24 @@ class SliceShape:
     centroid_vox: NDArray[np.float64]
 
     @property
+    def tilt_deg(self) -> NDArray[np.float64]:
+        """Angle between the cord and the slice's normal, (K,)."""
+        return np.degrees(np.arctan(np.hypot(*(np.tan(np.radians(a)) for a in (self.angle_ap_deg, self.angle_rl_deg)))))
+
+    @property
+    def has_cord(self) -> NDArray[np.bool_]:
+        """Slices that hold cord, (K,)."""
+        return np.isfinite(self.csa_axial_mm2)
+
+    @property
     def is_tilted(self) -> NDArray[np.bool_]:
-        """Slices whose angle is beyond `MAX_ANGLE_DEG`, (K,): their areas deserve no trust."""
-        return self._is_beyond(MAX_ANGLE_DEG)
+        """Slices with cord whose tilt is beyond `MAX_ANGLE_DEG`, (K,): their areas deserve no trust."""
+        return self.has_cord & (self.tilt_deg > MAX_ANGLE_DEG)
 
     @property
     def is_steep(self) -> NDArray[np.bool_]:
-        """Slices whose angle is beyond `STEEP_ANGLE_DEG`, (K,): their areas are not averaged."""
-        return self._is_beyond(STEEP_ANGLE_DEG)
-
-    def _is_beyond(self, limit_deg: float) -> NDArray[np.bool_]:
-        """Slices where an angle is larger, (K,)."""
-        return (np.abs(self.angle_ap_deg) > limit_deg) | (np.abs(self.angle_rl_deg) > limit_deg)
+        """Slices with cord whose tilt is beyond `STEEP_ANGLE_DEG`, (K,): they have no area across the cord."""
+        return self.has_cord & (self.tilt_deg > STEEP_ANGLE_DEG)
 
 
 @dataclass(frozen=True)
@@ -97,15 +103,15 @@ class _Points:
         return np.bincount(self.k, self.weight * values, self.n_slices).astype(np.float64, copy=False)
 
 
-def compute_shape(
-    cord: ArrayLike,
-    zooms: ArrayLike,
-    *,
-    correction: str = "product",
-    smooth_mm: float = SMOOTH_MM,
-    find_tangents: Callable[[NDArray[np.float64], float], NDArray[np.float64]] | None = None,
-) -> SliceShape:
-    """Compute area and shape of the cord in each axial slice.
+def compute_shape(cord: ArrayLike, zooms: ArrayLike, *, correction: str = "product") -> SliceShape:
+    """Compute area and shape of the cord in each axial slice, across the mask's own line; see `compute_sections`."""
+    return compute_sections(cord, zooms, correction=correction)[0]
+
+
+def compute_sections(
+    cord: ArrayLike, zooms: ArrayLike, *, correction: str = "product", centers_mm: NDArray | None = None
+) -> tuple[SliceShape, CordLine | None]:
+    """Compute area and shape of the cord in each axial slice, and the line that they lie across.
 
     Areas are multiplied by the cosines of the angles between the cord and the slice normal, so that a
     tilted cord is not overestimated; diameters and orientation are those of the section across the cord.
@@ -113,19 +119,20 @@ def compute_shape(
     Parameters
     ----------
     cord : (I, J, K) array_like, bool, or partial volumes in [0, 1]
-        Canonical orientation. Partial volumes add up; they are not scaled to their maximum.
+        Canonical orientation. Partial volumes add up to the area; they are not scaled to their maximum. A slice in
+        which no voxel is half cord is empty.
     zooms : (3,) array_like, mm
     correction : {"product", "exact", "none"}
         ``"product"``: cos(angle_AP) cos(angle_RL), as SCT does; ``"exact"``: projection on the plane
         across the cord; they differ by 3 % at 30 degrees about both axes.
-    smooth_mm : float, mm
-        Wavelength that the smoothing of the line through the centroids halves.
-    find_tangents : callable, optional
-        Another line: returns unit tangents (K, 3) from centroids (K, 2), mm, and the slices' distance, mm.
+    centers_mm : (K, 2) ndarray, mm, optional
+        Another line to take the angles from, such as a centerline, by slice; NaN where it has no point.
 
     Returns
     -------
-    SliceShape
+    shape : SliceShape
+    line : CordLine or None
+        None for an empty mask.
 
     Raises
     ------
@@ -137,10 +144,13 @@ def compute_shape(
     An empty mask gives NaN everywhere. Slices of fewer than four voxels have an area but no shape. One
     slice alone has angles of 0. Cost grows with the voxels of the mask, not of the image.
 
+    The shape of a slice with partial volumes is that of its 0.5 contour: the uncertainty of a network would count as
+    partial volume in moments over the voxels, and make diameters up to 13 % too large.
+
     References
     ----------
     .. [1] Spinal Cord Toolbox, ``sct_process_segmentation``. Departures: moments are taken on the voxels
-       instead of a copy resampled to 0.1 mm, soft masks are not rescaled, and the line's smoothing is in mm.
+       instead of a copy resampled to 0.1 mm, soft masks are not rescaled, and the line's smoothing follows the mask.
     """
     cord, zooms = np.asarray(cord), np.asarray(zooms, np.float64)
     if cord.ndim != 3 or correction not in CORRECTIONS:
@@ -148,31 +158,43 @@ def compute_shape(
             f"expected a 3-D mask and a correction of {CORRECTIONS}, found {cord.shape}, {correction!r}"
         )
     points, area, centroid = _collect(cord, zooms)
-    find_tangents = find_tangents or partial(compute_tangents, smooth_mm=smooth_mm)
-    tangents = find_tangents(centroid[:, :2] * zooms[:2], float(zooms[2]))
+    line = fit_cord_line(centroid[:, :2] * zooms[:2] if centers_mm is None else centers_mm, float(zooms[2]))
+    tangents = np.full((len(area), 3), np.nan) if line is None else line.tangents_of(len(area))
     if correction == "none":
         tangents = np.where(np.isnan(tangents), np.nan, [0.0, 0.0, 1.0])
     cos_ap = tangents[:, 2] / np.hypot(tangents[:, 0], tangents[:, 2])
     cos_rl = tangents[:, 2] / np.hypot(tangents[:, 1], tangents[:, 2])
     maps = _exact_maps(tangents) if correction == "exact" else _product_maps(cos_ap, cos_rl)
     factor = _determinant(maps)
-    counts = np.bincount(points.k, minlength=points.n_slices)
-    shape = _ellipses(points, area, maps * zooms[None, None, :2], counts >= MIN_VOXELS)
-    return SliceShape(
-        csa_mm2=area * factor,
+    shape = SliceShape(
+        csa_mm2=np.where(tangents[:, 2] < np.cos(np.radians(STEEP_ANGLE_DEG)), np.nan, area * factor),
         csa_axial_mm2=area,
-        solidity=np.where(counts >= MIN_VOXELS, compute_solidity(cord), np.nan),
+        **_find_forms(cord, points, area, centroid, maps * zooms[None, None, :2]),
         angle_ap_deg=np.degrees(np.arctan2(tangents[:, 0], tangents[:, 2])),
         angle_rl_deg=np.degrees(np.arctan2(tangents[:, 1], tangents[:, 2])),
         length_mm=np.where(np.isfinite(area), zooms[2] / factor, np.nan),
         centroid_vox=centroid,
-        **shape,
     )
+    return shape, line
+
+
+def _find_forms(cord: NDArray, points: _Points, area: NDArray, centroid: NDArray, maps: NDArray) -> dict[str, NDArray]:
+    """Diameters, eccentricity, orientation and solidity per slice; `maps` take voxels to mm across the cord."""
+    has_shape = np.bincount(points.k, minlength=points.n_slices) >= MIN_VOXELS
+    forms = _ellipses(points, area, maps, has_shape)
+    soft = np.bincount(points.k, (points.weight > 0.01) & (points.weight < 0.99), points.n_slices) > 0
+    if soft.any():
+        softer = _contour_ellipses(find_contours(cord, soft), centroid[:, :2], maps)
+        forms = {name: np.where(soft, softer[name], values) for name, values in forms.items()}
+    return forms | {"solidity": np.where(has_shape, compute_solidity(cord), np.nan)}
 
 
 def _collect(cord: NDArray, zooms: NDArray) -> tuple[_Points, NDArray, NDArray]:
     """Gather the foreground; areas (K,) mm² and centroids (K, 3) voxels, NaN in empty slices."""
     i, j, k = np.nonzero(cord > MIN_WEIGHT)
+    held = np.zeros(cord.shape[2], bool)
+    held[k[cord[i, j, k] >= LEVEL]] = True  # what a network half believes nowhere is no slice of cord
+    i, j, k = i[held[k]], j[held[k]], k[held[k]]
     weight = cord[i, j, k].astype(np.float64)
     n_slices = cord.shape[2]
     total = np.bincount(k, weight, n_slices)
@@ -202,35 +224,40 @@ def _determinant(maps: NDArray) -> NDArray[np.float64]:
 
 
 def _ellipses(points: _Points, area: NDArray, maps: NDArray, has_shape: NDArray) -> dict[str, NDArray]:
-    """Diameters, eccentricity and orientation per slice from second moments; `maps` take voxels to mm."""
+    """Diameters, eccentricity and orientation per slice from moments of voxels; `maps` take voxels to mm."""
     k = points.k
     x = maps[k, 0, 0] * points.x + maps[k, 0, 1] * points.y
     y = maps[k, 1, 0] * points.x + maps[k, 1, 1] * points.y
     total = np.where(has_shape, points.sum(np.ones_like(x)), np.nan)
     xx, xy, yy = points.sum(x * x) / total, points.sum(x * y) / total, points.sum(y * y) / total
-    blur = _partial_volume_share(points, total)[:, None, None] * (maps @ np.swapaxes(maps, 1, 2)) / 12.0
-    xx, xy, yy = xx - blur[:, 0, 0], xy - blur[:, 0, 1], yy - blur[:, 1, 1]
+    form, turn = _axes(xx, xy, yy)
+    return form | {"diameter_ap_mm": _window_diameter(points, x, y, turn, maps)}
+
+
+def _contour_ellipses(contours: Contours, centroid: NDArray, maps: NDArray) -> dict[str, NDArray]:
+    """Return the same of what contours enclose; NaN where that is less than `MIN_VOXELS` voxels."""
+    contours = contours.mapped(maps, centroid)
+    area, center, second = contours.moments()
+    second[~(area >= MIN_VOXELS * np.abs(_determinant(maps)))] = np.nan
+    form, turn = _axes(second[:, 0, 0], second[:, 0, 1], second[:, 1, 1])
+    cos, sin = np.cos(np.radians(turn)), np.sin(np.radians(turn))
+    turned = contours.mapped(np.moveaxis(np.array([[cos, sin], [-sin, cos]]), 2, 0), center)
+    return form | {"diameter_ap_mm": turned.extent(AP_WINDOW_MM / 2)}
+
+
+def _axes(xx: NDArray, xy: NDArray, yy: NDArray) -> tuple[dict[str, NDArray], NDArray]:
+    """Right-left diameter, eccentricity and orientation of the ellipse of some second moments, and its turn, (K,)."""
     spread = np.hypot((xx - yy) / 2, xy)
     large, small = (xx + yy) / 2 + spread, np.maximum((xx + yy) / 2 - spread, 0.0)
     angle = np.degrees(np.arctan2(2 * xy, xx - yy) / 2)  # of the major axis from R-L, -90 to 90
     is_wide = np.abs(angle) <= 45.0  # the major axis is the one nearer to R-L
     turn = np.where(is_wide, angle, angle - 90.0 * np.sign(angle))
-    return {
+    form = {
         "diameter_rl_mm": 4.0 * np.sqrt(np.where(is_wide, large, small)),
-        "diameter_ap_mm": _window_diameter(points, x, y, turn, maps),
         "eccentricity": np.sqrt(1.0 - np.divide(small, large, out=np.full_like(large, np.nan), where=large > 0)),
         "orientation_deg": turn,
     }
-
-
-def _partial_volume_share(points: _Points, total: NDArray) -> NDArray[np.float64]:
-    """Say which slices hold partial volumes (1) and which are binary (0), (K,).
-
-    A partial volume is the shape blurred by one voxel, which adds 1/12 voxel² to the variance; voxels
-    chosen by their centre sample the shape itself and add nothing.
-    """
-    soft = np.bincount(points.k, (points.weight > 0.01) & (points.weight < 0.99), points.n_slices)
-    return np.where(np.isnan(total), np.nan, (soft > 0).astype(np.float64))
+    return form, turn
 
 
 def _window_diameter(points: _Points, x: NDArray, y: NDArray, turn: NDArray, maps: NDArray) -> NDArray[np.float64]:

@@ -62,3 +62,45 @@ def _half_hull(x: NDArray[np.intp], y: NDArray[np.intp]) -> tuple[list[int], lis
 def _turns_right(a: tuple[int, int], b: tuple[int, int], c: tuple[int, int]) -> bool:
     """Whether the path a, b, c does not turn left, so that b is no corner of the lower hull."""
     return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]) <= 0
+
+
+FINE_MM = 0.1
+"""Pixel to which SCT resamples a section before it measures it."""
+
+
+def compute_sct_solidity(mask: ArrayLike, zooms: ArrayLike) -> NDArray[np.float64]:
+    """Compute the solidity of each axial slice as the Spinal Cord Toolbox defines it.
+
+    Parameters
+    ----------
+    mask : (I, J, K) array_like, bool, or numbers in [0, 1]
+    zooms : (3,) array_like, mm
+
+    Returns
+    -------
+    (K,) ndarray of float64, 0 to 1
+        Pixels of the section, interpolated to 0.1 mm and cut at 0.5, over the area of the hull of their corners: the
+        steps of coarse voxels stay in it, so that a disc has 0.95 to 0.98. NaN in empty slices.
+    """
+    from scipy.spatial import ConvexHull
+
+    values = np.asarray(mask, np.float64)
+    solidity = np.full(values.shape[2], np.nan)
+    for k in np.flatnonzero((values >= 0.5).any(axis=(0, 1))):
+        rows, columns = (np.flatnonzero((values[:, :, k] > 0).any(axis=axis)) for axis in (1, 0))
+        section = values[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1, k]
+        down, across = (_finer(n, size) for n, size in zip(section.shape, np.asarray(zooms, np.float64), strict=False))
+        fine = down @ section @ across.T >= 0.5
+        i = np.flatnonzero(fine.any(axis=1))
+        if not i.size:  # one voxel that is half cord, between empty ones
+            continue
+        ends = fine[i].argmax(axis=1), fine.shape[1] - fine[i, ::-1].argmax(axis=1)
+        corners = np.concatenate([np.column_stack([i + step, end]) for step in (0, 1) for end in ends])
+        solidity[k] = np.count_nonzero(fine) / ConvexHull(corners).volume
+    return solidity
+
+
+def _finer(n: int, size_mm: float) -> NDArray[np.float64]:
+    """Weights that interpolate n voxels, with one empty voxel at each end, to pixels of `FINE_MM`, (m, n)."""
+    at = np.arange(-1, n + 1e-9, FINE_MM / size_mm)
+    return np.maximum(1 - np.abs(at[:, None] - np.arange(n)), 0.0)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spineseg.errors import InputError
-from spineseg.measures import SLICE_SD, SLICE_SHAPE
+from spineseg.measures import SCT_SOLIDITY, SLICE_SD, SLICE_SHAPE
 from spineseg.metrics.shape import STEEP_ANGLE_DEG, SliceShape
 
 Row = dict[str, Any]
@@ -18,8 +18,7 @@ VALUE_COLUMNS = (*SLICE_SHAPE, "length_mm")
 PLACE_COLUMNS = ("slice", "slices", "level", "vert_level", "level_coverage", "distance_pmj_mm", "position_mm")
 TABLE_COLUMNS = (
     *("file", *PLACE_COLUMNS, *VALUE_COLUMNS, "tilted", "n_slices"),
-    *SLICE_SD.values(),
-    "note",
+    *(*SLICE_SD.values(), *SCT_SOLIDITY, "note"),
 )
 NAN = float("nan")
 
@@ -64,13 +63,15 @@ def parse_slices(text: str | None, n_slices: int) -> NDArray[np.bool_]:
 
 def slice_row(shape: SliceShape, k: int, spacing_mm: float, **place: Any) -> Row:
     """Return the row of slice `k`; `place` fills further columns."""
+    note = f"tilted by {shape.tilt_deg[k]:.0f} degrees" if shape.is_tilted[k] else ""
     return {
         "slice": k,
         "slices": str(k),
         "position_mm": k * spacing_mm,
         **{name: float(getattr(shape, name)[k]) for name in VALUE_COLUMNS},
         "tilted": int(shape.is_tilted[k]),
-        "n_slices": int(np.isfinite(shape.csa_mm2[k])),
+        "n_slices": int(shape.has_cord[k]),
+        "note": f"{note}: no area across the cord" if shape.is_steep[k] else note,
         **place,
     }
 
@@ -93,7 +94,7 @@ def mean_row(shape: SliceShape, chosen: NDArray[np.bool_], **place: Any) -> Row:
         Slice ``mean``. Means in the measures' columns and population SD in `SLICE_SD`, each over the slices
         that have the value, NaN where none has; `length_mm` is the sum, `tilted` the number of tilted slices.
     """
-    found = chosen & np.isfinite(shape.csa_mm2)
+    found = chosen & shape.has_cord
     used = found & ~shape.is_steep
     row: Row = {"slice": "mean", "position_mm": NAN}
     for name in VALUE_COLUMNS:

@@ -1,4 +1,4 @@
-"""Direction of the cord in each slice, from a smoothed line through the mask's centroids."""
+"""A line through the cord that is smooth by a fixed wavelength, to measure how far centers wander about it."""
 
 from __future__ import annotations
 
@@ -49,34 +49,3 @@ def smooth_line(points_mm: NDArray, weights: NDArray, spacing_mm: float, smooth_
         for offset, value in enumerate(values):
             bands[shift, offset : offset + max(0, n - 2)] += stiffness * value
     return solveh_banded(bands, filled * weights[:, None], lower=True)
-
-
-def compute_tangents(centroids_mm: NDArray, spacing_mm: float, *, smooth_mm: float = SMOOTH_MM) -> NDArray:
-    """Compute the unit tangent of the cord in each slice.
-
-    Parameters
-    ----------
-    centroids_mm : (K, 2) ndarray, mm
-        In-plane centroid of the mask per slice (R-L, A-P); NaN where there is none.
-    spacing_mm : float, mm
-    smooth_mm : float, mm
-
-    Returns
-    -------
-    (K, 3) ndarray of float64
-        Pointing up; (0, 0, 1) where fewer than two centroids are known. NaN outside the first and last
-        known slice; between them gaps are filled along the smooth line.
-    """
-    known = np.isfinite(centroids_mm).all(axis=1)
-    tangents = np.full((len(centroids_mm), 3), np.nan)
-    if not known.any():
-        return tangents
-    first, last = np.flatnonzero(known)[[0, -1]]
-    inside = slice(first, last + 1)
-    direction = np.zeros((last - first + 1, 3))
-    direction[:, 2] = 1.0
-    if last > first:
-        line = smooth_line(centroids_mm[inside], known[inside].astype(np.float64), spacing_mm, smooth_mm)
-        direction[:, :2] = np.gradient(line, spacing_mm, axis=0)
-    tangents[inside] = direction / np.linalg.norm(direction, axis=1, keepdims=True)
-    return tangents

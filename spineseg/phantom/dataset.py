@@ -24,6 +24,7 @@ from spineseg.phantom.acquisition import (
 from spineseg.phantom.anatomy import AnatomyParams, Compression, curve_mm, draw, draw_compression
 from spineseg.phantom.contrast import NECK_COIL, bvec_lines, draw_contrast, property_table, render
 from spineseg.phantom.course import DISC_S_MM
+from spineseg.phantom.discs import label_discs, label_levels, true_areas
 from spineseg.phantom.epi import EpiParams, bend, draw_epi, fade
 from spineseg.phantom.sampling import sample_grid, voxel_points
 from spineseg.version import find_version
@@ -195,6 +196,8 @@ def write_dataset(
     contrasts: Sequence[str] = SUFFIXES,
     hard: str = "some",
     rescan: bool = False,
+    discs: bool = False,
+    target_s_mm: float = TARGET_S_MM,
     report: Callable[[str], None] | None = None,
 ) -> list[Path]:
     """Write a BIDS dataset of synthetic people.
@@ -213,6 +216,10 @@ def write_dataset(
         Whether every second person is made hard, see `hard_case`.
     rescan : bool, default False
         Whether everybody is scanned in two sessions.
+    discs : bool, default False
+        Whether the discs from C1/C2 down and the vertebral levels of the cord are labelled, beside the references.
+    target_s_mm : float, mm
+        Middle of the fields of view, as in `make_image`.
     report : callable, optional
         Called with each image's path, relative to the folder, when it has been written.
 
@@ -237,9 +244,12 @@ def write_dataset(
     for index in range(n_subjects):
         for session in (1, 2) if rescan else (1,):
             for suffix in contrasts:
-                image = make_image(seed, index, suffix, session=session, hard=hard_case(index, hard))
+                case = hard_case(index, hard)
+                image = make_image(seed, index, suffix, session=session, hard=case, target_s_mm=target_s_mm)
                 path = _write_image(folder, image, seed, index, suffix, str(session) if rescan else "")
                 images.append(path)
+                if discs:
+                    _write_levels(folder, image, draw_person(seed, index, case), path)
                 if report is not None:
                     report(path.relative_to(folder).as_posix())
     # Last, so that a folder with this table is complete.
@@ -296,6 +306,19 @@ def _write_image(folder: Path, image: SyntheticImage, seed: int, index: int, suf
         write_text(base / f"{stem}.bvec", "\n".join(" ".join(f"{x:.6f}" for x in row) for row in vectors + 0.0) + "\n")
     _write_nifti(base / f"{stem}.nii.gz", image.data, affine)
     return base / f"{stem}.nii.gz"
+
+
+def _write_levels(folder: Path, image: SyntheticImage, person: AnatomyParams, path: Path) -> None:
+    """Write disc labels, with the cord's true areas between them, and levels where the field's tools look for them."""
+    beside = folder / "derivatives" / "labels" / path.relative_to(folder).parent
+    stem, affine = path.name.removesuffix(".nii.gz"), image.acquisition.affine
+    discs = label_discs(person, image.acquisition)
+    source = {"Kind": "exact", "Sources": [f"bids:raw:{path.relative_to(folder).as_posix()}"]}
+    _write_nifti(beside / f"{stem}_label-discs_dlabel.nii.gz", discs, affine)
+    write_json(beside / f"{stem}_label-discs_dlabel.json", source | {"CordArea_mm2": true_areas(person, discs)})
+    levels = label_levels(person, image.acquisition, image.cord_fraction >= 0.5)
+    _write_nifti(beside / f"{stem}_label-spine_dseg.nii.gz", levels, affine)
+    write_json(beside / f"{stem}_label-spine_dseg.json", source)
 
 
 def _write_nifti(path: Path, data: np.ndarray, affine: np.ndarray) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from spineseg.report.review import StudyView
+from spineseg.decision.methods_text import REFERENCE_WORDS, methods_text
+from spineseg.methods.declared import MANUAL
+from spineseg.report.review import ReviewImage, StageRecords, StudyView
 from spineseg.studyfolder.corrections import find_correction
+from spineseg.studyfolder.frozen import describe_changes_beside
 from spineseg.studyfolder.images import StudyImage
 from spineseg.studyfolder.layout import Stage, stage_images
-from spineseg.studyfolder.tables import MetricsRow
 
 
 @dataclass(frozen=True)
@@ -17,38 +20,41 @@ class PeoplesChange:
     """One image that a person has changed something about: what, in a few words, and what follows."""
 
     image_id: str
-    kind: str  # corrected, marked, excluded
+    kind: str  # corrected, refused (a corrected mask that cannot be used), marked, failed (by a mark), excluded
     words: str
 
 
-def list_changes(view: StudyView, images: Sequence[StudyImage], metrics: Sequence[MetricsRow]) -> list[PeoplesChange]:
+def list_changes(view: StudyView, records: StageRecords) -> list[PeoplesChange]:
     """Return corrected masks, marks and exclusions, each with its reason.
 
     Parameters
     ----------
     view : StudyView
-    images : sequence of StudyImage
-        All of the study, the excluded ones too.
-    metrics : sequence of MetricsRow
-        Of the stage: what was measured of a corrected mask.
+    records : StageRecords
+        Of the stage; its metrics say what was measured of a corrected mask.
     """
-    measured = {row.image.image_id: row.message for row in metrics} if view.stage == Stage.STUDY else {}
+    images = records.images
+    is_study = view.stage == Stage.STUDY
+    measured = {row.image.image_id: row for row in records.metrics} if is_study else {}
     found: list[PeoplesChange] = []
     corrected = set()
     for image in stage_images(images, view.stage):
         if correction := find_correction(view.folder, image):
             corrected.add(image.image_id)
-            words = measured.get(image.image_id) or correction.words
-            found.append(PeoplesChange(image.image_id, "corrected", words))
+            row = measured.get(image.image_id)
+            kind = "refused" if row and row.status == "failed" else "corrected"
+            found.append(PeoplesChange(image.image_id, kind, row.message if row else correction.words))
     shown = {image.image_id for image in stage_images(images, view.stage)}
     for mark in view.marks.marks:
         if mark.image not in shown or mark.mark == "artefact":  # which is among the exclusions
             continue
         # ratings and comments without a mark are listed too
         about = f"{mark.method}: {mark.words()}" if mark.method else mark.words()
-        if mark.mark == "fail" and view.stage == Stage.STUDY and mark.method in (view.methods or (mark.method,)):
+        kind, row = "marked", measured.get(mark.image)
+        if mark.mark == "fail" and row is not None and mark.method == row.method:
+            kind = "marked" if mark.image in corrected else "failed"
             about += "; its corrected mask counts" if mark.image in corrected else "; no number of this mask is used"
-        found.append(PeoplesChange(mark.image, "marked", about))
+        found.append(PeoplesChange(mark.image, kind, about))
     found += [
         PeoplesChange(image.image_id, "excluded", image.reason.removeprefix("excluded: "))
         for image in images
@@ -57,11 +63,90 @@ def list_changes(view: StudyView, images: Sequence[StudyImage], metrics: Sequenc
     return found
 
 
+def list_unseen(view: StudyView, images: Sequence[StudyImage]) -> list[str]:
+    """Return what the study's decision has not seen; nothing of the pilot itself."""
+    if view.stage == Stage.PILOT:
+        return []
+    return describe_changes_beside(view.folder, stage_images(images, view.stage))
+
+
+def is_manual(review: ReviewImage) -> bool:
+    """Whether the mask shown of an image is the one that the dataset brings."""
+    return any(result.name == MANUAL for result in review.methods)
+
+
+def write_methods(
+    view: StudyView, records: StageRecords, reviews: Sequence[ReviewImage], changes: Sequence[PeoplesChange]
+) -> str:
+    """Return what was done as a paragraph for a paper: the comparison, then the study and what people changed.
+
+    Parameters
+    ----------
+    view : StudyView
+    records : StageRecords
+    reviews : sequence of ReviewImage
+        The images of the stage.
+    changes : sequence of PeoplesChange
+        As `list_changes` returns them.
+    """
+    compared = methods_text(records.decision.document) if records.decision else ""
+    if view.stage != Stage.STUDY or not reviews:
+        return compared
+    people = len({review.image.subject for review in reviews})
+    text = f"The study segmented {len(reviews)} images of {people} participants by {records.kept.words()}."
+    parts = [compared, text, *_accepted_sentences(records), *_mask_sentences(reviews, records, changes)]
+    reasons = Counter(change.words.split(" (")[0] for change in changes if change.kind == "excluded")
+    if reasons:
+        listed = "; ".join(f"{n} for: {reason}" for reason, n in reasons.most_common())
+        parts.append(f"{reasons.total()} images were excluded by people ({listed}).")
+    unseen = records.decision.count_unseen(review.image for review in reviews) if records.decision else {}
+    for contrast, n in unseen.items():
+        parts.append(f"No image of the pilot was {contrast}, so the choice was not tested for {n} images.")
+    return " ".join(part for part in parts if part)
+
+
+def _accepted_sentences(records: StageRecords) -> list[str]:
+    """Say what was changed within the study."""
+    accepted = records.lock.accepted if records.lock else ()
+    again = "all masks were computed again"
+    return [f"Within the study a change was accepted ({'; '.join(a.changes)}; {a.reason}); {again}." for a in accepted]
+
+
+def _mask_sentences(
+    reviews: Sequence[ReviewImage], records: StageRecords, changes: Sequence[PeoplesChange]
+) -> list[str]:
+    """Say how many masks are not the kept method's, and how many images have none."""
+    n, sentences = len(reviews), []
+    corrected = {change.image_id for change in changes if change.kind == "corrected"}
+    if corrected:
+        sentences.append(f"{_of(len(corrected), n)} corrected by hand and measured as corrected.")
+    manual = [review for review in reviews if is_manual(review)]
+    if manual:
+        kinds = Counter(review.image.reference_kind for review in manual)
+        listed = ", ".join(f"{count} {REFERENCE_WORDS[kind]}" for kind, count in sorted(kinds.items()))
+        sentences.append(f"{_of(len(manual), n)} taken from the dataset ({listed}) in place of the computed ones.")
+    others = [review for review in reviews if review.exception and not is_manual(review)]
+    if others:
+        sentences.append(f"{_of(len(others), n)} by another method, chosen by a person for these images.")
+    failed = {row.image.image_id for row in records.metrics if row.status == "failed"}
+    marked = {change.image_id for change in changes if change.kind == "failed"} & failed
+    if marked:
+        sentences.append(f"{len(marked)} images have no numbers because a rater failed their mask.")
+    if failed - marked:
+        sentences.append(f"{len(failed - marked)} images have no mask that could be measured.")
+    return sentences
+
+
+def _of(count: int, n: int) -> str:
+    """Begin a sentence about some of the masks."""
+    return f"{count} of {n} masks {'was' if count == 1 else 'were'}"
+
+
 def count_changes(changes: Sequence[PeoplesChange], n_kept: int) -> str:
     """Return one sentence for the methods of a paper: how many masks are a person's, how many images are excluded."""
     corrected, marked, excluded = (
-        len({change.image_id for change in changes if change.kind == kind})
-        for kind in ("corrected", "marked", "excluded")
+        len({change.image_id for change in changes if change.kind in kinds})
+        for kinds in (("corrected",), ("marked", "failed"), ("excluded",))
     )
     return (
         f"{corrected} of {n_kept} masks were corrected by hand; raters marked masks of {marked} images;"

@@ -19,9 +19,10 @@ from typing import Any
 from spineseg.decision.methods_text import AIM_WORDS, VERDICT_WORDS, methods_text
 from spineseg.decision.report_tables import format_interval, format_value
 from spineseg.measures import MEASURES
-from spineseg.studyfolder.decisions import Decision, KeptRow, Lock, find_decision, find_lock, read_kept
+from spineseg.studyfolder.decisions import Decision, KeptRow, find_decision, read_kept
 from spineseg.studyfolder.images import StudyImage, read_images
 from spineseg.studyfolder.layout import Stage, StudyFolder
+from spineseg.studyfolder.locks import Lock, find_lock
 from spineseg.version import find_version
 from spineseg.writing import write_text
 
@@ -153,25 +154,37 @@ def _missing(facts: StudyFacts) -> str:
 
 def _model_items(facts: StudyFacts) -> list[Item]:
     lock, decision = facts.lock, facts.decision
+    libraries: dict[str, str] = {}
     if lock:
-        made = lock.made_by
-        method, version, code, weights = lock.method, made.version, made.code, made.weights
-        libraries = ", ".join(f"{name} {number}" for name, number in made.libraries.items())
-    elif decision and decision.method:
-        method, document = decision.method, decision.document
-        version, code = document["versions"].get("spineseg", ""), document["code_sha256"].get(method, "")
-        weights = document["weights_sha256"].get(method) or {}
-        libraries = ", ".join(f"{name} {number}" for name, number in document["versions"].items())
+        kept = lock.kept
+        rows = [(name, made.version, made.code, made.weights) for name, made in lock.made_by.items()]
+        for made in lock.made_by.values():
+            libraries |= made.libraries
+    elif decision and (names := {decision.method, *decision.kept.by_contrast.values()} - {None}):
+        kept, document = decision.kept, decision.document
+        libraries = document["versions"]
+        rows = [
+            (
+                name,
+                libraries.get("spineseg", ""),
+                document["code_sha256"].get(name, ""),
+                document["weights_sha256"].get(name),
+            )
+            for name in sorted(map(str, names))
+        ]
     else:
         return [Item(22, "the method", NEEDS_PILOT)]
-    files = ", ".join(f"{name} ({digest[:12]})" for name, digest in weights.items()) or "none"
+    used = "; ".join(f"{name}, spineseg {version}, code {code[:12]}" for name, version, code, _ in rows)
+    if kept.by_contrast:
+        used = f"{kept.words()}: {used}"
+    files = ", ".join(f"{name} ({digest[:12]})" for *_, own in rows for name, digest in (own or {}).items()) or "none"
     accepted = "".join(
         f"; changed within the study: {', '.join(change.changes)} (accepted by {change.by}: {change.reason})"
         for change in (lock.accepted if lock else ())
     )
     return [
-        Item(22, "the method", f"{method}, spineseg {version}, code {code[:12]}", "its paper (docs/citing.md)"),
-        Item(23, "software", libraries, ""),
+        Item(22, "the method", used, "its paper (docs/citing.md)"),
+        Item(23, "software", ", ".join(f"{name} {number}" for name, number in libraries.items()), ""),
         Item(24, "parameters and weights", f"weights {files}{accepted}"),
         Item(
             25,

@@ -1,52 +1,28 @@
-"""The study's figures: how the methods agree, how they measure, where they fail, what they cost.
-
-Every figure takes the tables of a stage (`StudyTables`) and returns a matplotlib Figure, or None
-where the tables hold nothing to draw. Equal tables give equal files.
-"""
+"""The figures of a report: which charts there are, their files, and the same by site or group."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
-from itertools import combinations
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 
-from spineseg.measures import MEASURES
-from spineseg.report.decision_figure import draw_sample_size
-from spineseg.report.frames import StudyTables, contrasts_of
-from spineseg.report.palette import print_color_of
+from spineseg.report import charts
+from spineseg.report.decision_figure import CAPTION, draw_sample_size
+from spineseg.report.frames import StudyTables, split_tables
+from spineseg.studyfolder.layout import TABLES, Stage, StudyFolder
 from spineseg.writing import write_bytes
 
-STATUS_STYLE = {
-    "ok": ("#7CB89A", ""),
-    "partial": ("#F2C14E", "//"),
-    "empty": ("#E07A5F", "xx"),
-    "failed": ("#8E2F2A", ".."),
-}
-"""Colour and hatch, so that print in grey tells them apart as well."""
-
-MARKERS = ("o", "s", "^", "D", "v", "P")
 PNG_DPI = 160  # sharp on screens of twice the usual density at the page's width
-N_POSITIONS = 25
-"""Bins along the cord; an image of 15 slices still reaches most of them by interpolation."""
 
-MIN_PROFILE_SLICES = 4
-"""Fewer slices say nothing of how the area runs along the cord."""
-
-MIN_PEOPLE = 3
-"""Fewer show nothing of how one contrast follows the other."""
-
-AREA_UNIT = MEASURES["csa_mean_mm2"].unit
-JITTER = 0.09  # of a category's width, so that equal values do not hide each other
 RC: dict[Any, Any] = {
     "svg.hashsalt": "spineseg",
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that figures are equal everywhere
@@ -61,295 +37,176 @@ RC: dict[Any, Any] = {
     "legend.frameon": False,
 }
 
-BOXES: dict[str, Any] = {"fill": False, "fliersize": 0, "linewidth": 1.2, "legend": False, "vert": None}
-"""How boxes are drawn. seaborn 0.13 passes ``vert=``, which matplotlib deprecates; None lets ``orientation`` decide."""
+
+METRICS, AGREEMENT, SLICES = TABLES
+TIMINGS = StudyFolder(Path()).timings(Stage.ALL).name
 
 
-def _new(width: float, height: float, n_axes: int = 1, **options) -> tuple[Figure, list[Axes]]:
-    """Return a figure with a row of axes, without pyplot and its global state."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(1, n_axes, squeeze=False, **options)[0]
-    return figure, list(axes)
+@dataclass(frozen=True)
+class FigureKind:
+    """A figure of the report.
 
-
-def draw_dice(study: StudyTables) -> Figure | None:
-    """Draw Dice by contrast: against the reference per method, and between the methods."""
-    metrics, agreement = study.metrics, study.agreement
-    scored, paired = metrics[metrics["dice"].notna()], agreement[agreement["dice"].notna()]
-    panels = [part for part in (scored, paired) if len(part)]
-    if not panels:
-        return None
-    widths = [max(2, len(contrasts_of(part))) for part in panels]
-    figure, axes = _new(9, 3.9, len(panels), sharey=True, width_ratios=widths)
-    if len(scored):
-        _draw_groups(axes[0], scored, "dice", study.methods)
-        axes[0].set(title="Against the reference", ylabel="Dice")
-    if len(paired):
-        pairs = paired.assign(method=paired["method_a"] + " and " + paired["method_b"])
-        _draw_groups(axes[-1], pairs, "dice", sorted(set(pairs["method"])), colors=["#5F6B7A", "#9AA5B1", "#3E4650"])
-        axes[-1].set(title="Between methods")
-        axes[-1].axhline(0.7, color="#8E2F2A", linewidth=1, linestyle=":")
-        axes[-1].text(1.0, 0.705, "below: one has failed", transform=axes[-1].get_yaxis_transform(),
-                      color="#8E2F2A", fontsize=8, ha="right", va="bottom")  # fmt: skip
-    axes[0].set_ylabel("Dice")
-    axes[0].set_ylim(min(0.6, *(part["dice"].min() - 0.03 for part in panels)), 1.005)
-    return figure
-
-
-def _draw_groups(
-    axes: Axes, frame: pd.DataFrame, value: str, groups: list[str], *, colors: list[str] | None = None
-) -> None:
-    """Draw boxes and points of `value` by contrast, one colour and marker per group."""
-    contrasts = contrasts_of(frame)
-    colors = colors or [print_color_of(name, number) for number, name in enumerate(groups)]
-    palette = {name: colors[number % len(colors)] for number, name in enumerate(groups)}
-    common = {"data": frame, "x": "contrast", "y": value, "hue": "method", "order": contrasts, "hue_order": groups}
-    sns.boxplot(**common, **BOXES, ax=axes, palette=palette, width=0.7, gap=0.15, orientation="vertical")
-    rng = np.random.default_rng(0)
-    for number, name in enumerate(groups):
-        part = frame[frame["method"] == name]
-        centre = (number - (len(groups) - 1) / 2) * 0.7 / len(groups)
-        x = part["contrast"].map({c: i for i, c in enumerate(contrasts)}) + centre
-        x = x + rng.uniform(-JITTER, JITTER, len(part))
-        axes.scatter(x, part[value], s=16, color=palette[name], alpha=0.75, marker=MARKERS[number % len(MARKERS)],
-                     linewidths=0, label=name, rasterized=len(part) > 2000)  # fmt: skip
-    labels = [f"{c}\nn = {frame[frame['contrast'] == c]['image_id'].nunique()}" for c in contrasts]
-    axes.set_xticks(range(len(contrasts)), labels)
-    axes.set(xlabel="", ylabel="")
-    axes.legend(loc="lower left", fontsize=9)
-
-
-MAX_PAIRS = 6
-"""Pairs of methods drawn: all of four methods; more do not fit on a page."""
-
-
-def draw_bland_altman(study: StudyTables) -> Figure | None:
-    """Draw the difference of two methods' CSA against its mean, with bias and limits of agreement, pair by pair."""
-    pairs = {(a, b): _csa_pairs(study, a, b) for a, b in combinations(study.methods, 2)}
-    drawn = [(pair, frame) for pair, frame in pairs.items() if len(frame) > 1][:MAX_PAIRS]
-    if not drawn:
-        return None
-    n_columns, n_rows = min(2, len(drawn)), -(-len(drawn) // 2)
-    figure = Figure(figsize=(6.4 if len(drawn) == 1 else 9.5, 4.2 if len(drawn) == 1 else 3.6 * n_rows),
-                    layout="constrained")  # fmt: skip
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
-    for axes, ((first, second), frame) in zip(panels, drawn, strict=False):
-        _draw_differences(axes, frame, first, second)
-    for axes in panels[len(drawn) :]:
-        axes.remove()
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, fontsize=9, ncols=4, loc="outside lower center")
-    return figure
-
-
-def _draw_differences(axes: Axes, pairs: pd.DataFrame, first: str, second: str) -> None:
-    """Draw one pair of methods."""
-    from spineseg.decision.statistics import bland_altman
-
-    for number, contrast in enumerate(contrasts_of(pairs)):
-        part = pairs[pairs["contrast"] == contrast]
-        axes.scatter(part["mean"], part["difference"], s=26, alpha=0.8, linewidths=0, label=contrast,
-                     color=sns.color_palette("colorblind")[number], marker=MARKERS[number % len(MARKERS)])  # fmt: skip
-    limits = bland_altman(pairs["difference"].to_numpy())
-    low, high = limits["loa_low"], limits["loa_high"]
-    axes.axhline(0, color="#9AA5B1", linewidth=1)
-    axes.axhspan(low, high, color="#5F6B7A", alpha=0.07, linewidth=0)
-    for value, name in ((limits["bias"], "bias"), (low, "lower limit"), (high, "upper limit")):
-        axes.axhline(value, color="#3E4650", linewidth=1.2, linestyle="-" if name == "bias" else "--")
-        axes.text(1.0, value, f" {value:+.1f}\n {name}", transform=axes.get_yaxis_transform(), va="center", fontsize=9)
-    axes.set(xlabel=f"mean CSA of both methods, {AREA_UNIT}", ylabel=f"{first} - {second}, {AREA_UNIT}",
-             title=f"bias and 95 % limits of agreement (n = {len(pairs)})")  # fmt: skip
-
-
-def _csa_pairs(study: StudyTables, first: str, second: str) -> pd.DataFrame:
-    """Return mean and difference of two methods' CSA per image, on common slices where known."""
-    wide = study.metrics.pivot_table("csa_mean_mm2", ["image_id", "contrast"], "method").reset_index()
-    if not {first, second} <= set(wide.columns):
-        return pd.DataFrame()
-    wide = wide.dropna(subset=[first, second])
-    wide = wide.assign(mean=(wide[first] + wide[second]) / 2, difference=wide[first] - wide[second])
-    for a, b, sign in ((first, second, 1), (second, first, -1)):
-        known = study.agreement[(study.agreement["method_a"] == a) & (study.agreement["method_b"] == b)]
-        on_common = wide["image_id"].map(sign * known.set_index("image_id")["csa_difference_mm2"])
-        wide["difference"] = on_common.fillna(wide["difference"])
-    return wide
-
-
-def draw_csa_along_cord(study: StudyTables) -> Figure | None:
-    """Draw the area along the cord: median and interquartile range by method, one panel per contrast."""
-    if not len(study.slices) or not len(study.metrics):
-        return None
-    contrast_of = study.metrics.drop_duplicates("image_id").set_index("image_id")["contrast"]
-    slices = study.slices.assign(contrast=study.slices["image_id"].map(contrast_of))
-    slices = slices[slices["csa_mm2"].notna() & slices["contrast"].notna()]
-    contrasts = [c for c in contrasts_of(slices)]
-    profiles = {c: _profiles(slices[slices["contrast"] == c]) for c in contrasts}
-    contrasts = [c for c in contrasts if profiles[c]]
-    if not contrasts:
-        return None
-    figure, axes = _new(max(5.5, 3.0 * len(contrasts)), 3.8, len(contrasts), sharey=True)
-    position = np.linspace(0, 100, N_POSITIONS)
-    for panel, contrast in zip(axes, contrasts, strict=True):
-        for number, method in enumerate(study.methods):
-            curves = profiles[contrast].get(method)
-            if curves is None:
-                continue
-            low, middle, high = np.nanpercentile(curves, [25, 50, 75], axis=0)
-            color = print_color_of(method, number)
-            panel.fill_between(position, low, high, color=color, alpha=0.18, linewidth=0)
-            panel.plot(position, middle, color=color, linewidth=1.8, linestyle=("-", "--", ":", "-.")[number % 4],
-                       label=f"{method} (n = {len(curves)})")  # fmt: skip
-        panel.set(title=contrast, xlabel="from the upper end, %")
-        panel.legend(fontsize=8, loc="best")
-    axes[0].set_ylabel(f"CSA, {AREA_UNIT}")
-    axes[0].set_ylim(bottom=0)
-    return figure
-
-
-def _profiles(slices: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Return the area of every image on common positions, (n, N_POSITIONS) per method.
-
-    Position 0 is the uppermost slice in which any method found cord, 100 the lowest; beyond a
-    mask's own ends its curve is NaN.
+    Parameters
+    ----------
+    title, caption : str
+    table : str
+        The table that it is drawn from, beside the report.
+    draw : callable or None
+        A chart of `spineseg.report.charts`; None for the one that is drawn from the decision.
     """
-    extent = slices.groupby("image_id")["slice"].agg(["min", "max"])
-    curves: dict[str, list[np.ndarray]] = {}
-    for (image, method), part in slices.sort_values("slice").groupby(["image_id", "method"]):
-        low, high = extent.loc[image]
-        if high - low + 1 < MIN_PROFILE_SLICES:
-            continue
-        at = high - np.linspace(0, 1, N_POSITIONS) * (high - low)
-        curve = np.interp(at, part["slice"], part["csa_mm2"], left=np.nan, right=np.nan)
-        curves.setdefault(str(method), []).append(curve)
-    return {method: np.stack(found) for method, found in curves.items()}
+
+    title: str
+    caption: str
+    table: str
+    draw: Any = None
 
 
-def draw_contrast_agreement(study: StudyTables) -> Figure | None:
-    """Draw one person's CSA in one contrast against another: a precise method measures the same cord alike."""
-    contrasts = contrasts_of(study.metrics)
-    if len(contrasts) < 2 or not study.metrics["csa_mean_mm2"].notna().any():
-        return None
-    wide = study.metrics.pivot_table("csa_mean_mm2", ["subject", "session", "method"], "contrast").reset_index()
-    counted = [(int(wide.dropna(subset=[a, b])["subject"].nunique()), a, b)
-               for i, a in enumerate(contrasts) for b in contrasts[i + 1 :] if {a, b} <= set(wide.columns)]  # fmt: skip
-    n, x, y = max(counted, default=(0, "", ""), key=lambda item: item[0])
-    if n < MIN_PEOPLE:
-        return None
-    figure, (axes,) = _new(4.8, 4.4)
-    for number, method in enumerate(study.methods):
-        part = wide[wide["method"] == method].dropna(subset=[x, y])
-        axes.scatter(part[x], part[y], s=28, alpha=0.8, linewidths=0, marker=MARKERS[number % len(MARKERS)],
-                     color=print_color_of(method, number), label=f"{method} (n = {len(part)})")  # fmt: skip
-    both = wide[[x, y]].dropna().to_numpy()
-    ends = [both.min() - 3, both.max() + 3]
-    axes.plot(ends, ends, color="#9AA5B1", linewidth=1, zorder=0)
-    axes.set(
-        xlim=ends,
-        ylim=ends,
-        xlabel=f"CSA in {x}, {AREA_UNIT}",
-        ylabel=f"CSA in {y}, {AREA_UNIT}",
-        title="The same people in two contrasts",
-    )
-    axes.set_aspect("equal")
-    axes.legend(fontsize=9)
-    return figure
+FIGURES: Mapping[str, FigureKind] = {
+    "failures": FigureKind(
+        "What became of the images", "Images by status, method and contrast.", METRICS, charts.draw_failures
+    ),
+    "dice": FigureKind(
+        "Overlap",
+        "Dice by contrast. Boxes: quartiles, whiskers: 5th and 95th percentile, points: images where they are few; a"
+        " missing mask counts as 0.",
+        METRICS,
+        charts.draw_dice,
+    ),
+    "bland_altman": FigureKind(
+        "Difference of CSA between methods",
+        "Per image, on the slices that both segmented, mm².",
+        AGREEMENT,
+        charts.draw_bland_altman,
+    ),
+    "csa_along_cord": FigureKind(
+        "CSA along the cord",
+        "Median (line) and interquartile range (band) over images, mm².",
+        SLICES,
+        charts.draw_csa_along_cord,
+    ),
+    "csa_contrasts": FigureKind(
+        "CSA in two contrasts",
+        "Mean CSA of a person in two contrasts, mm²; near the line, a method sees the same cord in both. Of many people"
+        " the median and the quartiles are drawn.",
+        METRICS,
+        charts.draw_contrast_agreement,
+    ),
+    "cost": FigureKind("Time and memory", "Per image.", TIMINGS, charts.draw_cost),
+    "sample_size": FigureKind("How many people the study needs", CAPTION, METRICS),
+}
+"""Name of the file to figure, in the order of the report."""
 
 
-def draw_failures(study: StudyTables) -> Figure | None:
-    """Draw how many images each method finished, in part, empty or not at all, by contrast."""
-    if not len(study.metrics):
-        return None
-    counts = study.metrics.groupby(["contrast", "method", "status"]).size().unstack(fill_value=0)
-    bars = [(c, m) for c in contrasts_of(study.metrics) for m in study.methods if (c, m) in counts.index]
-    figure, (axes,) = _new(7.4, 0.9 + 0.34 * len(bars))
-    start = np.zeros(len(bars))
-    for status, (color, hatch) in STATUS_STYLE.items():
-        width = np.array([counts.at[bar, status] if status in counts else 0 for bar in bars], dtype=float)
-        drawn = axes.barh(
-            range(len(bars)), width, left=start, color=color, hatch=hatch, edgecolor="white", label=status
-        )
-        labels = axes.bar_label(drawn, [f"{n:.0f}" if n else "" for n in width], label_type="center", fontsize=8,
-                                color="white" if status == "failed" else "#202020")  # fmt: skip
-        for label in labels:
-            label.set_bbox({"facecolor": color, "edgecolor": "none", "pad": 3})  # legible on the hatching
-        start += width
-    axes.set_yticks(range(len(bars)), [f"{contrast}  {method}" for contrast, method in bars])
-    axes.invert_yaxis()
-    axes.grid(visible=False)
-    axes.set(xlabel="images")
-    axes.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=9)
-    return figure
+@dataclass(frozen=True)
+class DrawnFigure:
+    """A figure that was drawn: its name, the name of its files without ending, what splits it, and its SVG."""
+
+    name: str
+    file: str
+    svg: bytes
+    column: str = ""
+
+    @property
+    def kind(self) -> FigureKind:
+        """Title, caption and table."""
+        return FIGURES[self.name]
 
 
-def draw_cost(study: StudyTables) -> Figure | None:
-    """Draw seconds and peak memory per image, by method."""
-    finished = study.metrics[study.metrics["status"] != "failed"]
-    panels = [name for name in ("seconds", "peak_mb") if (finished[name] > 0).any()]
-    if not panels:
-        return None
-    figure, axes = _new(4.2 * len(panels), 0.9 + 0.62 * len(study.methods), len(panels))
-    rng = np.random.default_rng(0)
-    for panel, name in zip(axes, panels, strict=True):
-        done = finished[finished[name] > 0]
-        palette = {method: print_color_of(method, number) for number, method in enumerate(study.methods)}
-        sns.boxplot(done, x=name, y="method", hue="method", order=study.methods, hue_order=study.methods,
-                    palette=palette, ax=panel, width=0.55, orientation="horizontal", **BOXES)  # fmt: skip
-        for number, method in enumerate(study.methods):
-            values = done[done["method"] == method][name]
-            panel.scatter(values, number + rng.uniform(-0.16, 0.16, len(values)), s=12, alpha=0.6, linewidths=0,
-                          color=palette[method], marker=MARKERS[number % len(MARKERS)])  # fmt: skip
-        panel.set(xlabel=MEASURES[name].heading, ylabel="")
-        panel.set_xlim(left=0)
-    return figure
+def draw_figures(
+    study: StudyTables,
+    folder: Path,
+    decision: Mapping[str, Any] | None = None,
+    columns: Mapping[str, Mapping[str, str]] | None = None,
+) -> list[DrawnFigure]:
+    """Draw every figure that the tables and the decision allow, as PNG and SVG files; files of a former run go.
 
-
-FIGURES: dict[str, tuple[str, Callable[[StudyTables], Figure | None]]] = {
-    "failures": ("Images by status, method and contrast.", draw_failures),
-    "dice": ("Overlap by contrast. Boxes: quartiles; every point is an image; a missing mask counts as 0.", draw_dice),
-    "bland_altman": ("Difference of CSA between methods, per image, on the slices that both segmented.",
-                     draw_bland_altman),
-    "csa_along_cord": ("CSA along the cord: median (line) and interquartile range (band) of all images.",
-                       draw_csa_along_cord),
-    "csa_contrasts": ("Mean CSA of a person in two contrasts; near the line, a method sees the same cord in both.",
-                      draw_contrast_agreement),
-    "cost": ("Time and memory per image.", draw_cost),
-}  # fmt: skip
-"""Name of the file to caption and drawing function, in the order of the report."""
-
-
-def draw_figures(study: StudyTables, folder: Path, decision: Mapping[str, Any] | None = None) -> dict[str, bytes]:
-    """Draw every figure that the tables and the decision allow, as PNG and SVG files.
+    Parameters
+    ----------
+    study : StudyTables
+    folder : Path
+    decision : mapping, optional
+        The content of decision.json.
+    columns : mapping, optional
+        Column of participants.tsv to subject to value: every figure is drawn for each value, too.
 
     Returns
     -------
-    drawn : dict of str to bytes
-        Name to SVG, in the order of `FIGURES`.
+    drawn : list of DrawnFigure
+        In the order of `FIGURES`, then by column.
     """
-    drawn = {}
+    drawn = []
     with mpl.rc_context(RC):
-        figures = {name: draw(study) for name, (_, draw) in FIGURES.items()}
-        figures |= {"sample_size": draw_sample_size(decision) if decision else None}
-        for name, figure in figures.items():
+        sizes = {}
+        for name, kind in FIGURES.items():
+            figure = kind.draw(study) if kind.draw else draw_sample_size(decision) if decision else None
             if figure is not None:
-                figure.draw_without_rendering()
-                figure.set_layout_engine("none")  # arranged once, not again for each file
-            for ending in ("png", "svg"):
-                path = folder / f"{name}.{ending}"
-                if figure is None:
-                    path.unlink(missing_ok=True)  # of a former run with other tables
-                    continue
-                content = _render(figure, ending)
-                write_bytes(path, content)
-                if ending == "svg":
-                    drawn[name] = content
+                sizes[name] = tuple(figure.get_size_inches())
+                figure.suptitle(kind.title, fontsize=12, fontweight="bold")
+                drawn.append(DrawnFigure(name, name, _write(figure, folder / name)))
+        for column, values in (columns or {}).items():
+            parts = split_tables(study, values)
+            for name in [name for name in sizes if FIGURES[name].draw and parts]:
+                figure = _draw_parts(FIGURES[name], parts, column, sizes[name])
+                file = f"{name}_by-{file_part(column)}"
+                drawn.append(DrawnFigure(name, file, _write(figure, folder / file), column))
+    written = {f"{one.file}.{ending}" for one in drawn for ending in ("png", "svg")}
+    for path in (path for ending in ("png", "svg") for path in folder.glob(f"*.{ending}")):
+        if path.name not in written:
+            path.unlink()
     return drawn
 
 
-def _render(figure: Figure, ending: str) -> bytes:
-    """Return the figure's file, without date or version in it."""
-    stream = io.BytesIO()
-    metadata = {"Date": None} if ending == "svg" else {"Software": None}
-    figure.savefig(stream, format=ending, dpi=PNG_DPI, metadata=metadata)
-    return stream.getvalue()
+def file_part(column: str) -> str:
+    """Return the name of a column as a part of a file's name."""
+    return re.sub(r"[^A-Za-z0-9-]", "-", column)
+
+
+def _draw_parts(kind: FigureKind, parts: Mapping[str, StudyTables], column: str, size: Sequence[float]) -> Figure:
+    """Draw one chart for each value of a column, one above the other, on the same axes."""
+    figure = Figure(figsize=(size[0], (size[1] + 0.3) * len(parts)), layout="constrained")
+    FigureCanvasAgg(figure)
+    places: list[list[Axes]] = []
+    parts_of_figure = figure.subfigures(len(parts), 1, squeeze=False)[:, 0]
+    for place, (value, study) in zip(parts_of_figure, parts.items(), strict=True):
+
+        def at(
+            _width: float, _height: float, columns: int = 1, rows: int = 1, here: FigureBase = place, **options: Any
+        ) -> tuple[FigureBase, list[Axes]]:
+            axes = list(here.subplots(rows, columns, squeeze=False, **options).ravel())
+            places.append(axes)
+            return here, axes
+
+        n_images, n_people = study.metrics["image_id"].nunique(), study.metrics["subject"].nunique()
+        words = f"{column}: {value} ({n_images} images of {n_people} people)"
+        found = kind.draw(study, at)
+        place.suptitle(words if found else f"{words}: too few to draw", fontsize=10)
+    figure.suptitle(f"{kind.title}, by {column}", fontsize=12, fontweight="bold")
+    _share_limits(places)
+    return figure
+
+
+def _share_limits(places: Sequence[Sequence[Axes]]) -> None:
+    """Give panels of the same kind in different parts the same axes, so that they compare."""
+    by_title: dict[tuple[int, str], list[Axes]] = {}
+    for axes in places:
+        for number, panel in enumerate(axes):
+            by_title.setdefault((number, panel.get_xlabel()), []).append(panel)
+    for panels in by_title.values():
+        for get, put in (("get_ylim", "set_ylim"), ("get_xlim", "set_xlim")):
+            limits = np.array([getattr(panel, get)() for panel in panels])
+            if (np.diff(limits, axis=1) > 0).all():  # bars run downwards, and have their own places
+                for panel in panels:
+                    getattr(panel, put)(limits[:, 0].min(), limits[:, 1].max())
+
+
+def _write(figure: Figure, path: Path) -> bytes:
+    """Write a figure as PNG and SVG, without date or version in them; return the SVG."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # arranged once, not again for each file
+    content = b""
+    for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+        stream = io.BytesIO()
+        figure.savefig(stream, format=ending, dpi=PNG_DPI, metadata=metadata)
+        content = stream.getvalue()
+        write_bytes(path.with_name(f"{path.name}.{ending}"), content)
+    return content

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -56,3 +56,30 @@ def contrasts_of(frame: pd.DataFrame) -> list[str]:
     """Return the contrasts in the table, in the usual order."""
     found = set(frame["contrast"])
     return [c for c in CONTRASTS if c in found] + sorted(found - set(CONTRASTS))
+
+
+MAX_PARTS = 8
+"""Values of a column that figures are split by; a column with more, such as age, splits nothing."""
+
+
+def split_tables(study: StudyTables, values: Mapping[str, str]) -> dict[str, StudyTables]:
+    """Return the tables of the people with each value of a column; nothing where it has one value or too many.
+
+    Parameters
+    ----------
+    study : StudyTables
+    values : mapping
+        Subject to value; one that is not known is an empty text.
+    """
+    people = sorted(set(study.metrics["subject"]))
+    found = sorted({values.get(person, "") for person in people}, key=lambda value: (value == "", value))
+    if not 1 < len(found) <= MAX_PARTS:
+        return {}
+    parts = {}
+    for value in found:
+        own = {person for person in people if values.get(person, "") == value}
+        metrics = study.metrics[study.metrics["subject"].isin(own)]
+        agreement = study.agreement[study.agreement["subject"].isin(own)]
+        slices = study.slices[study.slices["image_id"].isin(set(metrics["image_id"]))]
+        parts[value or "not known"] = StudyTables(study.methods, metrics, agreement, slices)
+    return parts

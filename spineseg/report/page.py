@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import base64
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
-import pandas as pd
-
+from spineseg.decision.methods_text import REFERENCE_WORDS
 from spineseg.decision.report_text import next_steps
+from spineseg.decision.wording import name_some
 from spineseg.measures import MEASURES
 from spineseg.methods.registry import sort_methods
-from spineseg.report.changes import count_changes, list_changes
-from spineseg.report.decision_figure import CAPTION
-from spineseg.report.figures import FIGURES, draw_figures
+from spineseg.report.changes import (
+    PeoplesChange,
+    count_changes,
+    is_manual,
+    list_changes,
+    list_unseen,
+    write_methods,
+)
+from spineseg.report.figures import DrawnFigure, draw_figures
 from spineseg.report.flags import (
     BAD,
     LOOK,
@@ -29,17 +35,27 @@ from spineseg.report.flags import (
     lower_common_notes,
     shown_status,
 )
-from spineseg.report.frames import StudyTables, contrasts_of, frame_tables
+from spineseg.report.frames import frame_tables
 from spineseg.report.palette import print_color_of
 from spineseg.report.qc import entry_name
 from spineseg.report.qc_page import content_policy, template_environment
 from spineseg.report.review import ReviewImage, StudyView, collect_reviews, read_stage
-from spineseg.report.verdict import probability_shares, word_verdict
-from spineseg.studyfolder.decisions import Decision, Lock
-from spineseg.studyfolder.files import NOT_AVAILABLE
+from spineseg.report.reviewed import Reviewed, summarise_reviewing
+from spineseg.report.summaries import (
+    compare_pilots,
+    describe_disagreement,
+    summarise_areas,
+    summarise_contrasts,
+    summarise_evidence,
+    summarise_failures,
+)
+from spineseg.report.verdict import word_verdict
+from spineseg.studyfolder.csa import read_csa
+from spineseg.studyfolder.decisions import Decision
+from spineseg.studyfolder.files import write_table
 from spineseg.studyfolder.images import StudyImage
 from spineseg.studyfolder.layout import Stage
-from spineseg.studyfolder.sidecars import NO_CORD
+from spineseg.studyfolder.locks import Lock
 from spineseg.version import find_version
 from spineseg.writing import write_text
 
@@ -49,13 +65,18 @@ POLICY = content_policy("this.remove()", "'unsafe-hashes'")
 N_WORST = 8
 """Images shown with a picture at the top; the table below has all."""
 
-EVIDENCE = (
-    *("dice", "nsd", "hd95_mm", "csa_error_pct", "predicted_dice", "csa_mean_mm2", "coverage", "plausible"),
-    *("n_components", "csa_roughness", "centre_roughness", "perturb_dice", "perturb_csa_cv", "seconds", "peak_mb"),
-)
-"""Measures in the table of evidence, in its order."""
+N_ROWS = 200
+"""Rows of a list on the page; what is beyond stands in the table that is named below it."""
 
-HINTS = {True: "higher is better", False: "lower is better", None: ""}
+CITATIONS = {
+    "propseg": "De Leener, Kadoury, Cohen-Adad 2014, Robust, accurate and fast automatic segmentation of the spinal"
+    " cord, NeuroImage 98, doi:10.1016/j.neuroimage.2014.04.051.",
+    "deepseg": "Gros et al. 2019, Automatic segmentation of the spinal cord and intramedullary multiple sclerosis"
+    " lesions with convolutional neural networks, NeuroImage 184, doi:10.1016/j.neuroimage.2018.09.081.",
+    "": "Gros et al. 2018, Automatic spinal cord localization, robust to MRI contrasts using global curve optimization,"
+    " Medical Image Analysis 44, doi:10.1016/j.media.2017.12.001 (the centerline).",
+}
+"""Method to what to cite for it; both start from the centerline, whose key is empty."""
 
 
 @dataclass(frozen=True)
@@ -101,34 +122,78 @@ def write_report(view: StudyView, paths: ReportPaths) -> Path:
     decision = records.decision
     reviews = collect_reviews(view, records)
     study = frame_tables(records.metrics, records.agreement, records.slices, records.timings)
-    drawn = draw_figures(study, paths.figures, decision.document if decision else None)
-    qc = _relative(paths.qc, paths.page)
+    drawn = draw_figures(study, paths.figures, decision.document if decision else None, view.columns)
+    qc, tables = _relative(paths.qc, paths.page), _relative(view.folder.table(view.stage, ""), paths.page)
     images = describe_images(view, reviews, qc)
-    changes = list_changes(view, records.images, records.metrics)
+    changes = list_changes(view, records)
+    kept = records.kept
+    methods = study.methods or sort_methods(r.name for review in reviews for r in review.methods)
+    failures, reviewed = summarise_failures(reviews, methods), summarise_reviewing(view.marks, reviews)
+    csa = view.folder.csa(view.stage)
     context = {
         "dataset": view.folder.name,
         "stage": view.stage,
         "version": find_version(),
         "measures": MEASURES,
         "verdict": word_verdict(decision),
-        "departures": list_departures(records.lock, reviews),
+        "departures": [
+            *list_departures(records.lock, reviews),
+            *(f"{text[:1].upper()}{text[1:]}." for text in list_unseen(view, records.images)),
+        ],
         "decision": decision.document if decision else {},
         "colors": {name: print_color_of(name, number) for number, name in enumerate(study.methods)},
-        "methods": study.methods or sort_methods(r.name for review in reviews for r in review.methods),
+        "methods": methods,
         "counts": _counts(records.images, reviews, images),
         "evidence": summarise_evidence(study),
         "by_contrast": summarise_contrasts(study, decision),
-        "figures": [_figure(name, svg, _relative(paths.figures, paths.page)) for name, svg in drawn.items()],
+        "disagreement": describe_disagreement(decision),
+        "failures": failures,
+        "pilots": compare_pilots(records.images, view.columns, study, kept),
+        "areas": summarise_areas(read_csa(csa)) if csa.is_file() else [],
+        "csa": f"{tables}/{quote(csa.name)}",
+        "figures": [_figure(one, _relative(paths.figures, paths.page), tables) for one in drawn if not one.column],
+        "split": {column: [_figure(one, _relative(paths.figures, paths.page), tables) for one in drawn
+                           if one.column == column] for column in view.columns},
+        "n_people": len({review.image.subject for review in reviews}),
         "images": images,
+        "n_rows": N_ROWS,
         "worst": [image for image in images if image["severity"] >= LOOK][:N_WORST],
         "changes": changes,
         "changes_words": count_changes(changes, len(reviews)),
+        "methods_text": write_methods(view, records, reviews, changes),
+        "reviewed": reviewed,
         "excluded": list_excluded(records.images, decision),
         "advice": advise(decision, images, view.stage, qc),
+        "citations": [words for method, words in CITATIONS.items() if not method or method in methods],
+        "lists": _write_lists(paths, images, changes, reviewed),
+        "tables": tables,
+        "table_of_images": _relative(view.folder.images, paths.page),
         "qc": f"{qc}/index.html",
-    }
+    }  # fmt: skip
     write_text(paths.page, template_environment().get_template("report.html").render(policy=POLICY, **context))
     return paths.page
+
+
+def _write_lists(
+    paths: ReportPaths, images: Sequence[Mapping[str, Any]], changes: Sequence[PeoplesChange], reviewed: Reviewed
+) -> dict[str, str]:
+    """Write the lists of the page in full beside the figures, and return the links to them by name."""
+    warned = [
+        {"image_id": image["id"], "contrast": image["contrast"], "severity": flag.severity, "method": flag.method,
+         "warning": flag.text}
+        for image in images for flag in image["flags"]
+    ]  # fmt: skip
+    lists: dict[str, tuple[Sequence[str], list[dict[str, Any]]]] = {
+        "warnings": (("image_id", "contrast", "severity", "method", "warning"), warned),
+        "people": (("image_id", "kind", "words"), [vars(change) for change in changes]),
+        "not_reviewed": (("image_id",), [{"image_id": name} for name in reviewed.unseen]),
+    }
+    links = {}
+    for name, (columns, rows) in lists.items():
+        path = paths.figures / f"{name}.tsv"
+        write_table(path, columns, rows)
+        links[name] = _relative(path, paths.page)
+    return links
 
 
 def list_departures(lock: Lock | None, reviews: Sequence[ReviewImage]) -> list[str]:
@@ -137,11 +202,17 @@ def list_departures(lock: Lock | None, reviews: Sequence[ReviewImage]) -> list[s
         f"Changed within the study and accepted by {a.by} ({a.reason}): {', '.join(a.changes)}."
         for a in (lock.accepted if lock else ())
     ]
-    excepted = [review.image.image_id for review in reviews if review.exception]
+    excepted = [r.image.image_id for r in reviews if r.exception and not is_manual(r)]
     if excepted:
         verb = "is" if len(excepted) == 1 else "are"
         departures.append(
-            f"{', '.join(excepted)} {verb} kept by another method (see the warnings): areas may not compare."
+            f"{name_some(excepted)} {verb} kept by another method (see the warnings): areas may not compare."
+        )
+    if manual := Counter(r.image.reference_kind for r in reviews if is_manual(r)):
+        kinds = ", ".join(f"{n} {REFERENCE_WORDS[kind]}" for kind, n in sorted(manual.items()))
+        departures.append(
+            f"{manual.total()} of {len(reviews)} masks are the dataset's own ({kinds}; config key manual): drawn and"
+            " computed areas differ by a constant, so do not compare one with the other."
         )
     return departures
 
@@ -193,116 +264,16 @@ def describe_images(view: StudyView, reviews: Sequence[ReviewImage], qc: str) ->
     return sorted(images, key=lambda image: (-image["badness"], image["id"]))
 
 
-def summarise_evidence(study: StudyTables) -> list[dict[str, Any]]:
-    """Return the table of evidence: per measure the median and quartiles of every method.
-
-    A best is named only where all methods have the same images; in a study with exceptions they have not.
-    """
-    if not len(study.metrics):
-        return []
-    images = {frozenset(part["image_id"]) for _, part in study.metrics.groupby("method")}
-    done = study.metrics[study.metrics["status"] != "failed"]  # the time to give up is no measure of a method
-    rows = [_failure_row(study), *_flag_row(study)]
-    for measure in (MEASURES[name] for name in EVIDENCE):
-        values = {m: done.loc[done["method"] == m, measure.name].dropna() for m in study.methods}
-        if not any(len(v) for v in values.values()):
-            continue
-        medians = {m: round(float(v.median()), measure.decimals) for m, v in values.items() if len(v)}
-        cells = {m: _quartiles(v, measure.decimals) for m, v in values.items()}
-        rows.append(_evidence_row(measure.heading, cells, medians, measure.higher_is_better))
-    return rows if len(images) == 1 else [row | {"best": None} for row in rows]
-
-
-def _evidence_row(
-    heading: str, cells: dict[str, str], values: Mapping[str, float], higher_is_better: bool | None
-) -> dict[str, Any]:
-    """Return a row of the table of evidence; `values` tell which method is best."""
-    best = _best(values, higher_is_better)
-    return {"heading": heading, "cells": cells, "best": best, "hint": HINTS[higher_is_better]}
-
-
-def _failure_row(study: StudyTables) -> dict[str, Any]:
-    """Return the row that counts failed and empty images."""
-    found = {m: study.metrics.loc[study.metrics["method"] == m, "status"].isin(NO_CORD) for m in study.methods}
-    failed = {m: int(values.sum()) for m, values in found.items()}
-    cells = {m: f"{failed[m]} of {len(values)}" for m, values in found.items()}
-    return _evidence_row("images without a cord mask", cells, failed, False)
-
-
-def _flag_row(study: StudyTables) -> list[dict[str, Any]]:
-    """Return the row that counts masks flagged by their predicted Dice; none where the table lacks it."""
-    flags = {m: study.metrics.loc[study.metrics["method"] == m, "flagged"].dropna() for m in study.methods}
-    if not any(len(values) for values in flags.values()):
-        return []
-    counts = {m: int(values.sum()) for m, values in flags.items()}
-    cells = {m: f"{counts[m]} of {len(values)}" for m, values in flags.items()}
-    return [_evidence_row("masks flagged for a look (low predicted Dice)", cells, counts, False)]
-
-
-def _quartiles(values: pd.Series, decimals: int) -> str:
-    """Return median and quartiles as text."""
-    if not len(values):
-        return NOT_AVAILABLE
-    low, middle, high = np.round(np.percentile(values, [25, 50, 75]), decimals) + 0.0  # no minus zero
-    return f"{middle:.{decimals}f} ({low:.{decimals}f} to {high:.{decimals}f})"
-
-
-def _best(values: Mapping[str, float], higher: bool | None) -> str | None:
-    """Return the method with the best value, None where they tie or neither direction is better."""
-    if higher is None or len(values) < 2 or len(set(values.values())) < len(values):
-        return None
-    return max(values, key=lambda m: values[m] if higher else -values[m])
-
-
-def summarise_contrasts(study: StudyTables, decision: Decision | None) -> list[dict[str, Any]]:
-    """Return one row per contrast: images, failures and medians by method, and the decision's numbers."""
-    compared = decision.document["per_contrast"] if decision else {}
-    rows = []
-    for contrast in contrasts_of(study.metrics):
-        part = study.metrics[study.metrics["contrast"] == contrast]
-        pairs = study.agreement[study.agreement["contrast"] == contrast]
-        rows.append(
-            {
-                "contrast": contrast,
-                "n": part["image_id"].nunique(),
-                "cells": {method: _contrast_cells(part[part["method"] == method]) for method in study.methods},
-                "between": _between(pairs),
-                "better": _better_in(compared.get(contrast, {})),
-            }
-        )
-    return rows
-
-
-def _between(pairs: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return how the methods agree, one entry per pair: its name, empty where there is one pair only, and its Dice."""
-    if not len(pairs):
-        return [("", NOT_AVAILABLE)]
-    grouped = pairs.groupby(["method_a", "method_b"], sort=False)
-    rows = [(f"{a} and {b}", _quartiles(rows["dice"].dropna(), MEASURES["dice"].decimals)) for (a, b), rows in grouped]
-    return rows if len(rows) > 1 else [("", rows[0][1])]
-
-
-def _contrast_cells(own: pd.DataFrame) -> dict[str, str]:
-    """Return what one method made of one contrast."""
+def _figure(figure: DrawnFigure, folder: str, tables: str) -> dict[str, str]:
+    """Return a figure for the page: those of all images inside the page, those of a part of them as files."""
+    data = base64.b64encode(figure.svg).decode()
+    file = f"{folder}/{quote(figure.file)}"
     return {
-        "failed": f"{int(own['status'].isin(NO_CORD).sum())} of {len(own)}",
-        **{name: _quartiles(own[name].dropna(), MEASURES[name].decimals) for name in ("dice", "csa_mean_mm2")},
-    }
-
-
-def _better_in(numbers: Mapping[str, Any]) -> str:
-    """Return the decision's probabilities within one contrast as text."""
-    return ", ".join(f"{share.name} {share.text}" for share in probability_shares(numbers))
-
-
-def _figure(name: str, svg: bytes, folder: str) -> dict[str, str]:
-    """Return a figure for the page: the SVG inside the page, links to the files."""
-    data = base64.b64encode(svg).decode()
-    return {
-        "name": name,
-        "caption": FIGURES[name][0] if name in FIGURES else CAPTION,
-        "data": f"data:image/svg+xml;base64,{data}",
-        "folder": folder,
+        "title": figure.kind.title,
+        "caption": figure.kind.caption,
+        "source": f"{file}.svg" if figure.column else f"data:image/svg+xml;base64,{data}",
+        "file": file,
+        "table": f"{tables}/{figure.kind.table}",
     }
 
 
@@ -335,13 +306,22 @@ def advise(
         advice.append({"text": "Review the masks in the quality control, slice by slice.", "link": f"{qc}/index.html"})
     if decision is None:
         return [*advice, {"text": "Run snakemake pilot to have the methods compared and a decision made."}]
-    advice += [{"text": text} for text in next_steps(decision.document) if "QC page" not in text]
+    advice += [
+        {"text": text}
+        for text in next_steps(decision.document)
+        if not text.startswith(("Look through", "Look at the failed"))
+    ]
     if decision.verdict == "none":
         advice.append({"text": "Check contrast and orientation of the images; then correct masks by hand."})
     elif stage == Stage.PILOT:
-        advice.append({"text": f"Run snakemake study to segment every image with {decision.method} alone."})
+        text = (
+            f"Run snakemake study to segment every image by its contrast's method ({decision.kept.words()})."
+            if decision.kept.by_contrast
+            else f"Run snakemake study to segment every image with {decision.method} alone."
+        )
+        advice.append({"text": text})
     else:
-        advice.append({"text": f"The masks by {decision.method} are in derivatives/labels."})
+        advice.append({"text": f"The masks by {decision.kept.words()} are in derivatives/labels."})
     if decision.method:
         text = "Correct a mask in derivatives/labels by hand where needed: corrected masks are never overwritten."
         advice.append({"text": text})

@@ -89,6 +89,7 @@ def draw_image(review: ReviewImage, layers: Layers, qc_dir: Path, name: str) -> 
         "tiles": _tile_geometry(plan),
         "native": _native_axis(layers.grid),
         "sagittal": _strip_geometry(strip, volume),
+        "affine": np.round(volume.affine[:3], 6).tolist(),
         "extent": shown,
         "layers": [_layer(layer, mask, loops[layer], strip, review, volume) for layer, mask in masks.items()],
     }
@@ -126,6 +127,7 @@ def _strip_geometry(strip: mosaics.SagittalStrip, volume: Volume) -> dict[str, A
         "first": strip.first_vox,
         "columns": int(strip.picture.shape[1]),
         "zooms": [float(volume.zooms[1]), float(volume.zooms[2])],
+        "across": strip.columns_vox.tolist(),
     }
 
 

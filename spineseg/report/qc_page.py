@@ -15,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup
 
+from spineseg.levels.spacing import BELOW_C2_C3_MM
 from spineseg.measures import ADULTS, MEASURES, PlausibleLimits
 from spineseg.methods.registry import sort_methods
 from spineseg.report import palette
@@ -28,7 +29,7 @@ from spineseg.writing import write_bytes, write_text
 
 PAGE = "index.html"
 
-SCRIPTS = ("page", "marks", "list", "image", "difference", "side", "wall", "blind", "keys")
+SCRIPTS = ("page", "marks", "list", "image", "difference", "side", "levels", "wall", "blind", "keys")
 """Parts of the page's script, in this order in one closure."""
 
 MAX_REBUILDS = 20
@@ -62,7 +63,7 @@ def index_study(view: StudyView, qc_dir: Path, drawn: Path | None = None) -> tup
         for path in (path for name in names for path in sorted((drawn / "images" / name).glob("*"))):
             _share(path, qc_dir / path.relative_to(drawn))
     page = build_index(qc_dir, title=view.folder.name, only=set(names), limits=view.limits)
-    return page, [image for name, image in names.items() if not (qc_dir / "entries" / f"{name}.json").is_file()]
+    return page, [image for name, image in names.items() if read_entry(qc_dir / "entries" / f"{name}.json") is None]
 
 
 def _share(source: Path, target: Path) -> None:
@@ -218,6 +219,7 @@ def _render_page(
         "measures": {name: _describe(name) for name in (*MASK_MEASURES, *PAIR_MEASURES, "seconds")},
         "shown": MASK_MEASURES,
         "plausible": limits.csa_mm2 if limits else None,
+        "spacing": BELOW_C2_C3_MM,
         "entries": entries,
     }
 

@@ -10,16 +10,10 @@ from typing import TYPE_CHECKING
 from spineseg.measures import ADULTS, PlausibleLimits
 from spineseg.methods.registry import sort_methods
 from spineseg.studyfolder.corrections import correct_entry, find_correction
-from spineseg.studyfolder.decisions import (
-    Decision,
-    Lock,
-    find_decision,
-    find_lock,
-    read_exceptions,
-    read_membership,
-)
+from spineseg.studyfolder.decisions import Decision, find_decision, read_exceptions, read_membership
 from spineseg.studyfolder.images import StudyImage, read_images
 from spineseg.studyfolder.layout import RESERVED_FOLDERS, TABLES, Stage, StudyFolder, stage_images
+from spineseg.studyfolder.locks import KeptMethods, Lock, find_lock
 from spineseg.studyfolder.manifests import ManifestEntry, Timing, read_manifest, read_timings
 from spineseg.studyfolder.marks import Marks
 from spineseg.studyfolder.tables import AgreementRow, MetricsRow, read_agreement, read_metrics, read_slices
@@ -27,7 +21,7 @@ from spineseg.studyfolder.tables import AgreementRow, MetricsRow, read_agreement
 if TYPE_CHECKING:
     import pandas as pd
 
-    from spineseg.study.configuration import PersonsChoice
+    from spineseg.study.choices import PersonsChoice
 
 
 @dataclass(frozen=True)
@@ -44,6 +38,8 @@ class StudyView:
     exceptions: Mapping[str, PersonsChoice] = field(default_factory=dict)
     marks: Marks = field(default_factory=Marks)  # of all raters
     decision: Path | None = None  # Where the decision lies; by default in the folder
+    # mapping: column of participants.tsv that the study names to subject to value, empty where it is not known
+    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -62,9 +58,9 @@ class StageRecords:
     timings: list[Timing] = field(default_factory=list)
 
     @property
-    def kept_method(self) -> str | None:
-        """The method that the study is held to, else the one decided on."""
-        return self.lock.method if self.lock else self.decision.method if self.decision else None
+    def kept(self) -> KeptMethods:
+        """What the study is held to, else what was decided."""
+        return self.lock.kept if self.lock else self.decision.kept if self.decision else KeptMethods(None)
 
 
 @dataclass(frozen=True)
@@ -138,11 +134,12 @@ def read_stage(view: StudyView, chunks: Sequence[str] | None = None) -> StageRec
 
 
 def _stage_methods(view: StudyView, found: StageRecords) -> list[str]:
-    """Return the methods that a stage shows: in stage study the kept one alone."""
+    """Return the methods that a stage shows: in stage study the kept ones alone."""
     methods = view.methods
     if methods is None:
         methods = list_methods(view.folder, found.chunk_of)
-    own = [name for name in methods if name == found.kept_method] if view.stage == Stage.STUDY else []
+    kept = {found.kept.of(image.contrast) for image in stage_images(found.images, view.stage)}
+    own = [name for name in methods if name in kept] if view.stage == Stage.STUDY else []
     return sort_methods(own or methods)
 
 
@@ -167,13 +164,14 @@ def collect_reviews(view: StudyView, records: StageRecords, chunks: Sequence[str
     InputError
         If the study's excepted images are damaged.
     """
-    kept = records.kept_method
-    chosen = {i: c for i, c in view.exceptions.items() if kept and c.method != kept}
+    kept = {image.image_id: records.kept.of(image.contrast) for image in records.images}
+    chosen = {i: c for i, c in view.exceptions.items() if kept.get(i) and c.method != kept[i]}
     entries: dict[str, list[ManifestEntry]] = {}
-    for manifest in records.entries.values():
+    for method, manifest in records.entries.items():
         for image_id, entry in manifest.items():
-            entries.setdefault(image_id, []).append(entry)
-    # of a study by one method, an excepted image shows its own method's mask alone
+            if view.stage != Stage.STUDY or kept.get(image_id) in (None, method):
+                entries.setdefault(image_id, []).append(entry)
+    # of a study, an excepted image shows its own method's mask alone
     if view.stage == Stage.STUDY and chosen and view.folder.exceptions.is_file():
         excepted = read_exceptions(view.folder.exceptions).entries
         entries |= {image_id: [entry] for image_id, entry in excepted.items() if image_id in chosen}
@@ -201,7 +199,7 @@ def collect_reviews(view: StudyView, records: StageRecords, chunks: Sequence[str
                     for key, entry in made.items()
                 ),
                 tuple(agreement.get(image.image_id, ())),
-                chosen[image.image_id].words(str(kept)) if image.image_id in chosen else "",
+                chosen[image.image_id].words(str(kept[image.image_id])) if image.image_id in chosen else "",
                 next(filter(None, doubts), ""),
             )
         )

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from spineseg.study.configuration import PilotChoice
+from spineseg.study.choices import PilotChoice
 from spineseg.studyfolder.decisions import PILOT, REST, Membership
 from spineseg.studyfolder.images import StudyImage
 
@@ -16,7 +16,7 @@ def choose_pilot(
     subjects: Iterable[str],
     choice: PilotChoice,
     earlier: Membership | None = None,
-    contrasts: Mapping[str, Collection[str]] | None = None,
+    groups: Mapping[str, Collection[str]] | None = None,
 ) -> dict[str, Any]:
     """Choose the pilot's subjects.
 
@@ -29,14 +29,15 @@ def choose_pilot(
     earlier : Membership, optional
         A draw of the same n and seed keeps the subjects that are still there, so that new subjects do
         not change the pilot of a running study.
-    contrasts : mapping, optional
-        Contrasts of each subject's images. Where the first n of a draw lack one, the first drawn who has it takes the
-        place of the last drawn who can be spared; subjects of an earlier draw keep theirs.
+    groups : mapping, optional
+        Subject to what it stands for: contrasts of its images, its values of strata. Where the first n of a draw lack
+        one, the first drawn who has it takes the place of the last drawn who can be spared; subjects of an earlier draw
+        keep theirs.
 
     Returns
     -------
     pilot : dict
-        ``subjects``, sorted, and for a draw ``n`` and ``seed``.
+        ``subjects``, sorted, and for a draw what was asked for: ``n``, ``seed`` and ``strata``.
     """
     known = sorted(set(subjects))
     if choice.subjects is not None:
@@ -45,32 +46,32 @@ def choose_pilot(
         return {"subjects": known}
     n, seed = choice.n, choice.seed
     drawn: Mapping[str, Any] = earlier.pilot if earlier else {}
-    before = set(drawn["subjects"]) if (drawn.get("n"), drawn.get("seed")) == (n, seed) else set()
+    asked = {"n": n, "seed": seed} | ({"strata": list(choice.strata)} if choice.strata else {})
+    before = set(drawn["subjects"]) if {**drawn, **asked} == drawn and len(drawn) == len(asked) + 1 else set()
 
     def rank(name: str) -> tuple[bool, str]:
         # a hash, not a generator: the rank of one subject must not depend on who else is there
         return name not in before, hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
 
     ranked = sorted(known, key=rank)
-    return {"n": n, "seed": seed, "subjects": sorted(_cover_contrasts(ranked, n, before, contrasts or {}))}
+    return asked | {"subjects": sorted(_cover_groups(ranked, n, before, groups or {}))}
 
 
-def _cover_contrasts(
-    ranked: Sequence[str], n: int, fixed: Collection[str], contrasts: Mapping[str, Collection[str]]
+def _cover_groups(
+    ranked: Sequence[str], n: int, fixed: Collection[str], groups: Mapping[str, Collection[str]]
 ) -> list[str]:
-    """Return n of the ranked subjects, the first ones unless a contrast would have nobody."""
+    """Return n of the ranked subjects, the first ones unless a group would have nobody."""
     drawn, others = list(ranked[:n]), ranked[n:]
-    for contrast in sorted({name for subject in ranked for name in contrasts.get(subject, ())}):
-        having = Counter(name for subject in drawn for name in contrasts.get(subject, ()))
-        if having[contrast]:
+    for group in sorted({name for subject in ranked for name in groups.get(subject, ())}):
+        having = Counter(name for subject in drawn for name in groups.get(subject, ()))
+        if having[group]:
             continue
-        for newcomer in (subject for subject in others if contrast in contrasts.get(subject, ())):
-            brought = set(contrasts[newcomer])
+        for newcomer in (subject for subject in others if group in groups.get(subject, ())):
+            brought = set(groups[newcomer])
             spared = [
                 subject
                 for subject in reversed(drawn)
-                if subject not in fixed
-                and all(having[name] > 1 or name in brought for name in contrasts.get(subject, ()))
+                if subject not in fixed and all(having[name] > 1 or name in brought for name in groups.get(subject, ()))
             ]
             if spared:
                 drawn[drawn.index(spared[0])] = newcomer
@@ -95,17 +96,18 @@ def freeze_pilot(subjects: Iterable[str], earlier: Membership, images: Iterable[
     return {"subjects": sorted(before & set(subjects))}
 
 
-def assign_chunks(images: Iterable[tuple[str, bool]], size: int, earlier: Mapping[str, str]) -> dict[str, str]:
+def assign_chunks(images: Iterable[tuple[str, bool, str]], size: int, earlier: Mapping[str, str]) -> dict[str, str]:
     """Assign images to chunks of at most `size`.
 
     Parameters
     ----------
-    images : iterable of (str, bool)
-        Image and whether it is in the pilot, in the order of the table.
+    images : iterable of (str, bool, str)
+        Image, whether it is in the pilot, and what all images of its chunk share, in the order of the table: the
+        contrast where a study keeps one method for each, so that a job needs one method; else nothing.
     size : int, at least 1
     earlier : dict of str to str
         Image to chunk of an earlier index. Images stay where they were, whatever `size` is now, unless they have
-        entered or left the pilot; others fill the last chunk, then new ones.
+        entered or left the pilot, or share less; others fill the last chunk, then new ones.
 
     Returns
     -------
@@ -115,25 +117,25 @@ def assign_chunks(images: Iterable[tuple[str, bool]], size: int, earlier: Mappin
     images = list(images)
     chunks: dict[str, str] = {}
     filled: Counter[str] = Counter()
-    for image, in_pilot in images:
+    shared: dict[str, str] = {}
+    for image, in_pilot, kind in images:
         chunk = earlier.get(image, "")
-        if chunk.startswith(f"{PILOT if in_pilot else REST}-"):
+        if chunk.startswith(f"{PILOT if in_pilot else REST}-") and shared.setdefault(chunk, kind) == kind:
             chunks[image] = chunk
             filled[chunk] += 1
-    last = {group: max((_number(c) for c in filled if c.startswith(group)), default=1) for group in (PILOT, REST)}
-    for image, in_pilot in images:
+    newest = {group: max((_number(c) for c in filled if c.startswith(group)), default=0) for group in (PILOT, REST)}
+    last = {(chunk.split("-")[0], shared[chunk]): chunk for chunk in sorted(filled, key=_number)}
+    for image, in_pilot, kind in images:
         if image in chunks:
             continue
         group = PILOT if in_pilot else REST
-        if filled[_name(group, last[group])] >= size:
-            last[group] += 1
-        chunks[image] = _name(group, last[group])
-        filled[chunks[image]] += 1
+        chunk = last.get((group, kind), "")
+        if not chunk or filled[chunk] >= size:
+            newest[group] += 1
+            chunk = last[group, kind] = f"{group}-{newest[group]:04d}"
+        chunks[image] = chunk
+        filled[chunk] += 1
     return chunks
-
-
-def _name(group: str, number: int) -> str:
-    return f"{group}-{number:04d}"
 
 
 def _number(chunk: str) -> int:

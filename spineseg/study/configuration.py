@@ -20,9 +20,10 @@ from spineseg.decision.params import DecisionParams, decision_schema
 from spineseg.errors import InputError
 from spineseg.levels.names import checked_requests
 from spineseg.measures import PlausibleLimits
-from spineseg.methods.declared import DeclaredMethod, declared_methods
+from spineseg.methods.declared import MANUAL, DeclaredMethod, declared_methods, manual_masks
 from spineseg.reading import read_yaml
 from spineseg.spelling import closest
+from spineseg.study.choices import USE, AcceptChanges, PersonsChoice, PilotChoice
 from spineseg.study.exclusion import Exclusions, read_exclusions
 from spineseg.study.references import TRUE_KINDS
 from spineseg.studyfolder.marks import Marks, read_marks
@@ -40,45 +41,6 @@ Document = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class PersonsChoice:
-    """A method that a person chooses, for the study or for one image."""
-
-    method: str
-    reason: str
-    by: str
-
-    def words(self, instead_of: str) -> str:
-        """Say in a few words that an image is an exception, and why."""
-        return f"exception: {self.method} instead of {instead_of} ({self.reason}; {self.by})"
-
-
-@dataclass(frozen=True)
-class AcceptChanges:
-    """A change within a study that a person accepts; `to` names the state."""
-
-    to: str
-    reason: str
-    by: str
-
-
-@dataclass(frozen=True)
-class PilotChoice:
-    """Who is in the pilot: everyone, those listed, or `n` drawn by `seed`.
-
-    Parameters
-    ----------
-    subjects : tuple of str or None
-        Without ``sub-``; None where all are in it, or some are drawn.
-    n : int or None
-    seed : int
-    """
-
-    subjects: tuple[str, ...] | None = None
-    n: int | None = None
-    seed: int = 1
-
-
-@dataclass(frozen=True)
 class StudyConfig:
     """One study; every key is explained in config/README.md.
 
@@ -93,6 +55,7 @@ class StudyConfig:
     images: str | None
     references: str | None
     reference_kinds: tuple[str, ...]
+    manual: str
     subjects: tuple[str, ...] | None
     subject_query: str
     excluded: Exclusions
@@ -105,6 +68,7 @@ class StudyConfig:
     plausible: PlausibleLimits | None
     levels: tuple[str, ...]
     level_labels: str | None
+    level_marks: tuple[str, ...]
     columns: tuple[str, ...]
     override: PersonsChoice | None
     exceptions: Mapping[str, PersonsChoice]
@@ -125,14 +89,14 @@ class StudyConfig:
         inside = Path(self.bids_dir) / self.references
         return next((folder for folder in (inside, Path(self.references)) if folder.is_dir()), None)
 
+    def method_named(self, name: str) -> DeclaredMethod:
+        """Return a method of the configuration, or what brings the dataset's manual masks."""
+        return self.methods[name] if name in self.methods else manual_masks()
+
     @property
     def is_default_references(self) -> bool:
         """Whether the folder of manual masks is the one that need not be there."""
         return bool(self.references == _default("references"))
-
-    def exceptions_to(self, method: str) -> dict[str, PersonsChoice]:
-        """Return image to choice where another method than `method` is to be kept."""
-        return {image: choice for image, choice in self.exceptions.items() if choice.method != method}
 
 
 @cache
@@ -189,6 +153,8 @@ def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = No
     _check_contrasts(complete["contrasts"])
     suffixes, contrasts = contrasts_asked_for(complete["contrasts"])
     methods = declared_methods(complete["methods"], [root for root in (complete["bids_dir"], ".") if root])
+    if complete["manual"] == USE and MANUAL in methods:
+        raise InputError(f"config key 'methods': a method is named {MANUAL}, as are masks by manual: use; rename it")
     choices = {"override": complete["override"]} if complete["override"] else {}
     choices |= {f"exceptions.{image}": choice for image, choice in complete["exceptions"].items()}
     for key, choice in choices.items():
@@ -203,7 +169,7 @@ def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = No
     except InputError as error:  # it begins with the key
         key, _, rest = str(error).partition(":")
         raise InputError(f"config key {key!r}:{rest}") from error
-    people, pilot = complete["subjects"], complete["pilot"]["subjects"]
+    people, clicked = complete["subjects"], complete["level_marks"]
     references = {"folder": _default("references"), "kinds": TRUE_KINDS}
     given = complete["references"]
     references |= given if isinstance(given, dict) else {"folder": given}
@@ -213,6 +179,7 @@ def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = No
         images=complete["images"],
         references=references["folder"],
         reference_kinds=tuple(references["kinds"]),
+        manual=complete["manual"],
         subjects=_plain_names(people) if isinstance(people, list) else None,
         subject_query=people["participants"] if isinstance(people, dict) else "",
         excluded=read_exclusions(complete["excluded"]),
@@ -220,15 +187,12 @@ def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = No
         suffixes=suffixes,
         contrasts=contrasts,
         methods=methods,
-        pilot=(
-            PilotChoice(n=pilot["n"], seed=pilot.get("seed", 1))
-            if isinstance(pilot, dict)
-            else PilotChoice(_plain_names(pilot) if isinstance(pilot, list) else None)
-        ),
+        pilot=_pilot_choice(complete["pilot"]),
         decision=decision,
         plausible=limits,
         levels=checked_requests(complete["levels"], "config key 'levels'"),
         level_labels=complete["level_labels"],
+        level_marks=tuple([clicked] if isinstance(clicked, str) else clicked or ()),
         columns=tuple(complete["columns"]),
         override=PersonsChoice(**complete["override"]) if complete["override"] else None,
         exceptions={image: PersonsChoice(**choice) for image, choice in complete["exceptions"].items()},
@@ -236,6 +200,14 @@ def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = No
         max_failed=complete["max_failed"],
         document=complete,
     )
+
+
+def _pilot_choice(pilot: Document) -> PilotChoice:
+    """Type the config key ``pilot``."""
+    who, strata = pilot["subjects"], tuple(pilot.get("strata", ()))
+    if isinstance(who, dict):
+        return PilotChoice(n=who["n"], seed=who.get("seed", 1), strata=strata)
+    return PilotChoice(_plain_names(who) if isinstance(who, list) else None, strata=strata)
 
 
 def complete_document(config: Mapping[str, Any]) -> Document:

@@ -10,6 +10,7 @@ from spineseg.errors import InputError
 from spineseg.studyfolder.decisions import Exceptions, read_membership
 from spineseg.studyfolder.images import read_images
 from spineseg.studyfolder.layout import TABLES, Stage, StudyFolder, stage_images
+from spineseg.studyfolder.locks import KeptMethods
 from spineseg.studyfolder.manifests import (
     ManifestEntry,
     Timing,
@@ -24,7 +25,11 @@ from spineseg.writing import sweep
 
 
 def gather_tables(
-    folder: StudyFolder, stage: Stage, methods: Sequence[str], exceptions: Exceptions | None = None
+    folder: StudyFolder,
+    stage: Stage,
+    methods: Sequence[str],
+    exceptions: Exceptions | None = None,
+    kept: KeptMethods | None = None,
 ) -> None:
     """Write the tables of a stage, rows in the order of ``images.tsv``; what killed runs have left is deleted.
 
@@ -36,6 +41,8 @@ def gather_tables(
         Methods whose masks must be there.
     exceptions : Exceptions, optional
         Images that are kept by another method.
+    kept : KeptMethods, optional
+        Each image has the method that its contrast keeps alone; by default all.
 
     Raises
     ------
@@ -44,19 +51,24 @@ def gather_tables(
     """
     for place, _, _ in os.walk(folder.root):
         sweep(place)
-    images = [image.image_id for image in stage_images(read_images(folder.images), stage)]
+    listed = stage_images(read_images(folder.images), stage)
+    images = [image.image_id for image in listed]
+    of_method = {
+        method: [image.image_id for image in listed if kept is None or kept.of(image.contrast) == method]
+        for method in methods
+    }
     chunk_of = read_membership(folder).chunks
     order = {image: position for position, image in enumerate(images)}
     timings: list[Timing] = []
-    for method in methods:
-        read_entries(folder, method, images, chunk_of, check=True)
-        chunks = list(dict.fromkeys(chunk_of[image] for image in images))
+    for method, own in of_method.items():
+        read_entries(folder, method, own, chunk_of, check=True)
+        chunks, named = list(dict.fromkeys(chunk_of[image] for image in own)), set(own)
         check_alike(folder, method, chunks)
-        timings += [t for c in chunks for t in read_timings(folder.chunk_timings(method, c)) if t.image_id in order]
+        timings += [t for c in chunks for t in read_timings(folder.chunk_timings(method, c)) if t.image_id in named]
     for name in TABLES:
         join_chunk_tables(folder, stage, name, images, chunk_of)
     write_timings(folder.timings(stage), sorted(timings, key=lambda t: (order[t.image_id], methods.index(t.method))))
-    _check_complete(folder, stage, images, methods, exceptions.entries if exceptions else {})
+    _check_complete(folder, stage, of_method, exceptions.entries if exceptions else {})
 
 
 def check_alike(folder: StudyFolder, method: str, chunks: Sequence[str]) -> None:
@@ -82,15 +94,15 @@ def check_alike(folder: StudyFolder, method: str, chunks: Sequence[str]) -> None
 def _check_complete(
     folder: StudyFolder,
     stage: Stage,
-    images: Sequence[str],
-    methods: Sequence[str],
+    of_method: Mapping[str, Sequence[str]],
     excepted: Mapping[str, ManifestEntry],
 ) -> None:
     """Refuse a table that lacks an image by a method, or has one twice."""
     table = folder.table(stage, TABLES[0])
     found = Counter((row.image.image_id, row.method) for row in read_metrics(table))
-    expected = Counter((image, method) for image in images if image not in excepted for method in methods)
-    expected.update((image, excepted[image].method) for image in images if image in excepted)
+    pairs = [(image, method) for method, own in of_method.items() for image in own]
+    expected = Counter(pair for pair in pairs if pair[0] not in excepted)
+    expected.update((image, excepted[image].method) for image in {image for image, _ in pairs} & excepted.keys())
     odd = sorted((expected - found) + (found - expected))
     if odd:
         image, method = odd[0]

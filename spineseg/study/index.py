@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,14 +67,43 @@ def index_images(
     for image in included:
         contrasts.setdefault(image.subject, set()).add(image.contrast)
     drawn = freeze_pilot(contrasts, earlier, included) if frozen else None
-    pilot = drawn or choose_pilot(contrasts, config.pilot, earlier, contrasts)
+    strata = strata_of(config, contrasts)
+    groups = {subject: own | strata[subject] for subject, own in contrasts.items()}
+    pilot = drawn or choose_pilot(contrasts, config.pilot, earlier, groups)
     if not pilot["subjects"] and not frozen:
         raise InputError("config key 'pilot.subjects': none of these subjects has an image in the study")
     chosen = set(pilot["subjects"])
     images = [replace(image, pilot=image.included and image.subject in chosen) for image in images]
-    members = [(image.image_id, image.pilot) for image in images if image.included]
+    by_contrast = config.decision.by == "contrast"
+    members = [(i.image_id, i.pilot, i.contrast if by_contrast else "") for i in images if i.included]
     chunks = assign_chunks(members, chunk_size, earlier.chunks)
     return images, Membership(chunks, pilot if "seed" in pilot else {})
+
+
+def strata_of(config: StudyConfig, subjects: Iterable[str]) -> dict[str, set[str]]:
+    """Return subject to its values of the columns that the pilot must show; what is not known is no value.
+
+    Raises
+    ------
+    InputError
+        If participants.tsv has no such column.
+    """
+    people = _participants(config)
+    for column in config.pilot.strata:
+        people.check_column(column, "config key 'pilot.strata'")
+    return {
+        subject: {f"{column} {value}" for column in config.pilot.strata if (value := cells.get(column))}
+        for subject in subjects
+        for cells in [people.cells.get(subject, {})]
+    }
+
+
+def find_unseen_strata(config: StudyConfig, images: Sequence[StudyImage]) -> list[str]:
+    """Return the values of strata that nobody in the pilot has, of the people of the study."""
+    included = [image for image in images if image.included]
+    strata = strata_of(config, {image.subject for image in included})
+    seen = {name for image in included if image.pilot for name in strata[image.subject]}
+    return sorted({name for own in strata.values() for name in own} - seen)
 
 
 def check_before_jobs(config: StudyConfig, *, with_images: bool = True) -> None:
@@ -100,6 +129,7 @@ def check_before_jobs(config: StudyConfig, *, with_images: bool = True) -> None:
         named += [(plan.site, "config key 'decision.site'")] if plan.site not in (None, DecisionParams.site) else []
         for name, key in named:
             _participants(config).check_column(name, key)
+        strata_of(config, ())
         if (
             config.exceptions
             or config.marks.files
@@ -108,6 +138,21 @@ def check_before_jobs(config: StudyConfig, *, with_images: bool = True) -> None:
             or any(method.kind == "files" for method in config.methods.values())
         ):
             index_images(config, chunk_size=1)  # it knows the images that these keys are about
+
+
+def find_idle_exclusions(config: StudyConfig, images: Sequence[StudyImage]) -> list[str]:
+    """Return a line for each entry of a contrast's list whose subject or image is there, but not in that contrast.
+
+    Whoever is meant has nothing to leave out; said, because the list may be of another contrast.
+    """
+    sites, lines = _sites(config, _participants(config)), []
+    for one in config.excluded.entries:
+        fitting = [image for image in images if one.contrast and one.fits(image, sites)]
+        if fitting and not any(map(one.concerns, fitting)):
+            lines.append(
+                f"{one.where}: {one.entry!r} leaves out nothing: none of its {len(fitting)} images is {one.contrast}"
+            )
+    return lines
 
 
 def source_files(config: StudyConfig, images: Sequence[StudyImage]) -> list[str]:

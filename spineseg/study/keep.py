@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from spineseg.bids import sidecar_path
 from spineseg.errors import InputError
+from spineseg.methods.declared import MANUAL, manual_masks
 from spineseg.provenance import sha256_file
+from spineseg.study.choices import find_exceptions
 from spineseg.study.configuration import StudyConfig
-from spineseg.study.segment import except_entry
+from spineseg.study.corrected import corrected_entry
+from spineseg.study.segment import except_entry, segment_images
 from spineseg.studyfolder.corrections import find_correction, is_corrected
-from spineseg.studyfolder.decisions import Decision, KeptRow, find_lock, read_exceptions, read_membership
+from spineseg.studyfolder.decisions import Decision, KeptRow, read_exceptions, read_kept, read_membership
 from spineseg.studyfolder.images import StudyImage, read_images
 from spineseg.studyfolder.layout import Stage, StudyFolder, stage_images
+from spineseg.studyfolder.locks import KeptMethods, find_lock
 from spineseg.studyfolder.manifests import ManifestEntry, read_entries
 from spineseg.studyfolder.sidecars import read_sidecar, write_sidecar
 from spineseg.version import find_version
-from spineseg.writing import all_or_none, write_bytes, write_json
+from spineseg.writing import all_or_none, write_bytes, write_json, write_text
 
 CORRECTED = "corrected"
 """Status of a kept mask that a person has changed since."""
@@ -27,7 +34,7 @@ CORRECTED = "corrected"
 def keep_masks(
     folder: StudyFolder, stage: Stage, decision: Decision, config: StudyConfig | None = None
 ) -> list[KeptRow]:
-    """Copy the decided method's masks to ``derivatives/labels``, or those of the method that the study is held to.
+    """Copy the decided method's masks to ``derivatives/labels``, or those of the methods that the study is held to.
 
     A kept mask that a person has changed is not overwritten: it has another checksum than its sidecar
     says. Kept masks of images that are no longer in the study are removed unless they were changed.
@@ -51,47 +58,81 @@ def keep_masks(
     """
     images = {image.image_id: image for image in stage_images(read_images(folder.images), stage)}
     lock = find_lock(folder)
-    method = lock.method if lock else decision.method  # what a study is held to is not replaced in passing
-    if method is None:
-        rows = [_row(image, message="no method was good enough to be kept") for image in images.values()]
-    else:
-        chunk_of = read_membership(folder).chunks
-        entries = read_entries(folder, method, images, chunk_of, check=True)
-        entries |= _excepted(folder, stage, config, method, images)
-        failed = marked_failed(config, stage)
-        rows = [
-            _keep(folder, image, entry, decision, failed.get((image_id, entry.method), ""))
-            for image_id, image in images.items()
-            if (entry := entries[image_id])
-        ]
-        if decision.method != method:
-            words = f"the study is held to {method}; the decision would now keep {decision.method or 'no method'}"
-            rows = [replace(row, message="; ".join(filter(None, (words, row.message)))) for row in rows]
-    kept = {folder.relative(folder.kept_mask(images[row.image_id])) for row in rows if row.source}
-    _remove_stale(folder, kept | {row.mask for row in rows})
-    _describe(folder, method)
+    kept = lock.kept if lock else decision.kept  # what a study is held to is not replaced in passing
+    entries = _kept_entries(folder, stage, config, kept, images)
+    failed = marked_failed(config, stage)
+    rows = []
+    for image_id, image in images.items():
+        entry = entries.get(image_id)
+        if entry is None:
+            rows.append(_row(image, message="no method was good enough to be kept"))
+            continue
+        row = _keep(folder, image, entry, decision, failed.get((image_id, entry.method), ""))
+        unseen = decision.count_unseen([image])
+        untested = f"no image of the pilot was {image.contrast}: {entry.method} is not tested on such images"
+        notes = (_now_decided(image, kept, decision), row.message, untested * bool(unseen))
+        rows.append(replace(row, message="; ".join(filter(None, notes))))
+    copies = {folder.relative(folder.kept_mask(images[row.image_id])) for row in rows if row.source}
+    _remove_stale(folder, copies | {row.mask for row in rows})
+    _describe(folder, kept)
     return rows
 
 
-def _excepted(
-    folder: StudyFolder, stage: Stage, config: StudyConfig | None, method: str, images: dict[str, StudyImage]
+def _now_decided(image: StudyImage, kept: KeptMethods, decision: Decision) -> str:
+    """Say that the decision would now keep another method than the study is held to; empty where it would not."""
+    held, now = kept.of(image.contrast), decision.kept.of(image.contrast)
+    if held == now:
+        return ""
+    return f"the study is held to {held}; the decision would now keep {now or 'no method'}"
+
+
+def _kept_entries(
+    folder: StudyFolder,
+    stage: Stage,
+    config: StudyConfig | None,
+    kept: KeptMethods,
+    images: dict[str, StudyImage],
 ) -> dict[str, ManifestEntry]:
-    """Return the entries of images that another method's mask is kept of."""
-    chosen = {i: choice for i, choice in config.exceptions_to(method).items() if i in images} if config else {}
-    if not chosen:
-        return {}
-    if stage == Stage.STUDY:
-        return read_exceptions(folder.exceptions).entries
+    """Return the entry of the mask that is kept of each image; none where no method is."""
     chunk_of = read_membership(folder).chunks
-    return {
-        image: except_entry(read_entries(folder, choice.method, [image], chunk_of, check=True)[image], choice, method)
-        for image, choice in chosen.items()
-    }
+    own = {image_id: method for image_id, image in images.items() if (method := kept.of(image.contrast))}
+    entries: dict[str, ManifestEntry] = {}
+    for method in sorted(set(own.values())):
+        of_method = [image_id for image_id in own if own[image_id] == method]
+        entries |= read_entries(folder, method, of_method, chunk_of, check=True)
+    chosen = find_exceptions(config, kept, images.values()) if config else {}
+    chosen = {image_id: choice for image_id, choice in chosen.items() if image_id in own}
+    if stage == Stage.STUDY and chosen:
+        return entries | {i: e for i, e in read_exceptions(folder.exceptions).entries.items() if i in chosen}
+    for image_id, choice in chosen.items():
+        if choice.method == MANUAL:
+            found, _ = segment_images([images[image_id]], folder, manual_masks().prepare())
+            entry = found[0]
+        else:
+            entry = read_entries(folder, choice.method, [image_id], chunk_of, check=True)[image_id]
+        entries[image_id] = except_entry(entry, choice, own[image_id])
+    return entries
 
 
 def _row(image: StudyImage, **values: str) -> KeptRow:
     """Return a row of kept.tsv."""
     return KeptRow(image.image_id, image.subject, image.session, image.contrast, **values)
+
+
+def note_gone(folder: StudyFolder, note: Path) -> None:
+    """Write into a file that kept masks are gone which the tables name, so that they are made again.
+
+    The rules that keep masks have it as an input: only its content and its time change, and only then.
+    """
+    named: set[str] = set()
+    for stage in (Stage.ALL, Stage.STUDY):
+        with suppress(InputError):  # not made yet, or about to be made again
+            named |= {row.mask for row in read_kept(folder.kept(stage)) if row.mask}
+    if any(not folder.inside(mask).is_file() for mask in named):
+        write_text(note, str(time.time_ns()))
+    elif not note.is_file():
+        write_text(note, "")
+        os.utime(note, (0, 0))
 
 
 def marked_failed(config: StudyConfig | None, stage: Stage) -> dict[tuple[str, str], str]:
@@ -113,8 +154,11 @@ def _keep(folder: StudyFolder, image: StudyImage, entry: ManifestEntry, decision
     kept = folder.relative(target)
     message = "; ".join(" ".join(text.split()) for text in (entry.exception, entry.message) if text)
     if found := find_correction(folder, image):
+        drawn = corrected_entry(folder, image, entry, found)
         origin = {"method": found.method or entry.method, "source": found.source or entry.mask or ""}
-        return _row(image, status=CORRECTED, mask=kept, sha256=found.sha256, message=found.words, **origin)
+        if drawn.mask is None:
+            return _row(image, status="failed", message=drawn.message, **origin)
+        return _row(image, status=CORRECTED, mask=kept, sha256=found.sha256, message=drawn.message, **origin)
     made = {"method": entry.method, "status": entry.status, "message": message}
     if entry.mask is None or entry.mask_sha256 is None:
         _remove(target)
@@ -125,7 +169,8 @@ def _keep(folder: StudyFolder, image: StudyImage, entry: ManifestEntry, decision
         raise InputError(f"{sidecar_path(source)}: expected the sidecar of a mask, found none of ours; delete the mask")
     more = {
         "KeptFrom": entry.mask,
-        "Decision": {key: decision.document.get(key) for key in ("method", "verdict", "override")},
+        "Decision": {"method": decision.kept.of(image.contrast)}
+        | {key: decision.document.get(key) for key in ("verdict", "override")},
     } | ({"Exception": entry.exception} if entry.exception else {})
     with all_or_none():
         if not target.is_file() or sha256_file(target) != entry.mask_sha256:
@@ -150,7 +195,7 @@ def _remove_stale(folder: StudyFolder, kept: Collection[str]) -> None:
             _remove(mask)
 
 
-def _describe(folder: StudyFolder, method: str | None) -> None:
+def _describe(folder: StudyFolder, kept: KeptMethods) -> None:
     """Write the dataset_description.json of the kept masks."""
     write_json(
         folder.labels / "dataset_description.json",
@@ -158,6 +203,8 @@ def _describe(folder: StudyFolder, method: str | None) -> None:
             "Name": f"{folder.name}: spinal cord masks",
             "BIDSVersion": "1.10.0",
             "DatasetType": "derivative",
-            "GeneratedBy": [{"Name": "spineseg", "Version": find_version(), "Description": f"kept method: {method}"}],
+            "GeneratedBy": [
+                {"Name": "spineseg", "Version": find_version(), "Description": f"kept method: {kept.words()}"}
+            ],
         },
     )

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from spineseg.bids import image_stem
 from spineseg.errors import InputError
 from spineseg.file_digests import absent_content
+from spineseg.levels.clicked import read_clicked
 from spineseg.levels.files import read_labels
+from spineseg.levels.names import NOT_DISCS
 from spineseg.levels.slices import count_level_slices, find_discs
 from spineseg.studyfolder.images import StudyImage
 from spineseg.volume import Volume
@@ -25,8 +27,11 @@ DISC_ENDS = ("_label-discs_dlabel", "_labels-disc-manual", "_labels-disc", "_seg
 LEVEL_ENDS = ("_label-spine_dseg", "_label-SC_seg_labeled", "_seg_labeled")
 """Ends of the names of labelled cords or spines."""
 
-ENDS = (*DISC_ENDS, *LEVEL_ENDS)
-"""Discs come first: they bound levels exactly, and C2/C3 needs them."""
+CLICKED = "_clicked"
+"""Stands for an end where the labels are those that a person has clicked in the quality-control page."""
+
+ENDS = (CLICKED, *DISC_ENDS, *LEVEL_ENDS)
+"""What a person has clicked comes first, then discs: they bound levels exactly, and C2/C3 needs them."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class LabelFile:
     @property
     def has_discs(self) -> bool:
         """Whether it marks discs, not levels."""
-        return self.end in DISC_ENDS
+        return self.end not in LEVEL_ENDS
 
 
 @dataclass(frozen=True)
@@ -61,8 +66,14 @@ class CarriedLabels:
     whole_slices: Mapping[int, float] = field(default_factory=dict)
 
 
-def find_label_files(folder: Path | None) -> dict[tuple[str, str], list[LabelFile]]:
-    """Find the files of labels in a folder and below.
+def find_label_files(folder: Path | None, clicked: Sequence[str | Path] = ()) -> dict[tuple[str, str], list[LabelFile]]:
+    """Find the files of labels in a folder and below, and what people have clicked.
+
+    Parameters
+    ----------
+    folder : Path or None
+    clicked : sequence of path
+        Files that the quality-control page has saved.
 
     Returns
     -------
@@ -74,12 +85,21 @@ def find_label_files(folder: Path | None) -> dict[tuple[str, str], list[LabelFil
         folders.sort()
         for name in sorted(names):
             stem = image_stem(name) or ""
-            end = next((end for end in ENDS if stem.endswith(end)), "")
-            match = re.match(r"sub-([A-Za-z0-9+]+)(?:_ses-([A-Za-z0-9+]+))?_", stem)
-            if end and match:
+            end = next((end for end in ENDS[1:] if stem.endswith(end)), "")
+            if end and (session := _session_of(stem)):
                 file = LabelFile(str(Path(root) / name), stem.removesuffix(end), end)
-                found.setdefault((match[1], match[2] or ""), []).append(file)
+                found.setdefault(session, []).append(file)
+    for path in clicked:
+        for image in read_clicked(path):
+            if image.discs and (session := _session_of(image.image)):
+                found.setdefault(session, []).append(LabelFile(str(path), image.image, CLICKED))
     return {key: sorted(files, key=lambda one: (ENDS.index(one.end), one.path)) for key, files in found.items()}
+
+
+def _session_of(stem: str) -> tuple[str, str] | None:
+    """Return subject and session of an image's name."""
+    match = re.match(r"sub-([A-Za-z0-9+]+)(?:_ses-([A-Za-z0-9+]+))?_", stem)
+    return (match[1], match[2] or "") if match else None
 
 
 def choose_label_file(image: StudyImage, files: Mapping[tuple[str, str], Sequence[LabelFile]]) -> LabelFile | None:
@@ -97,6 +117,11 @@ def carry_labels(file: LabelFile, mask: Volume) -> CarriedLabels:
     InputError
         If the file cannot be read, or holds no such labels.
     """
+    if file.end == CLICKED:
+        own = next(image for image in read_clicked(file.path) if image.image == file.stem)
+        to_index = np.linalg.inv(mask.affine)
+        places = {value: to_index[:3, :3] @ place + to_index[:3, 3] for value, place in own.discs.items()}
+        return CarriedLabels({value: index * mask.zooms for value, index in places.items() if value not in NOT_DISCS})
     if why := absent_content(file.path):
         raise InputError(f"{file.path}: {why}")
     labels, grid = read_labels(file.path)

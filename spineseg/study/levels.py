@@ -113,7 +113,7 @@ def measure_method_levels(folder: StudyFolder, stage: Stage, config: StudyConfig
     """
     images = {image.image_id: image for image in stage_images(read_images(folder.images), stage)}
     chunk_of = read_membership(folder).chunks
-    files = find_label_files(find_level_folder(config))
+    files = find_label_files(find_level_folder(config), config.level_marks)
     plan = config.decision.level
     levels = (*(config.levels or ("",)), *((plan,) if plan and plan not in config.levels else ()))
     rows = []
@@ -145,7 +145,7 @@ def _measure_masks(
 ) -> list[CsaRow]:
     """Measure masks, one of each image, with what raters and participants.tsv say of them."""
     of_stem = {mask.image.stem: mask.path for mask in masks if mask.path}
-    files = find_label_files(find_level_folder(config)) if files is None else files
+    files = find_label_files(find_level_folder(config), config.level_marks) if files is None else files
     people = read_participants(config.bids_dir or ".")
     for name in config.columns:
         people.check_column(name, "config key 'columns'")

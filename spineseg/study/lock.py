@@ -6,14 +6,16 @@ the pilot was made by counts, for the decision rests on it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from spineseg.errors import InputError
-from spineseg.methods.declared import DeclaredMethod
 from spineseg.provenance import sha256_json
 from spineseg.study.configuration import StudyConfig
-from spineseg.studyfolder.decisions import PILOT, AcceptedChange, Lock, find_decision, find_lock, write_lock
+from spineseg.studyfolder.decisions import PILOT, find_decision
+from spineseg.studyfolder.frozen import digest_pilot
+from spineseg.studyfolder.images import read_included
 from spineseg.studyfolder.layout import StudyFolder
+from spineseg.studyfolder.locks import AcceptedChange, KeptMethods, Lock, find_lock, write_lock
 from spineseg.studyfolder.manifests import read_manifest
 from spineseg.studyfolder.sidecars import MadeBy
 
@@ -47,8 +49,8 @@ def check_study(config: StudyConfig, folder: StudyFolder, *, to_study: bool) -> 
     lock = find_lock(folder)
     if lock is not None:
         # other targets leave the study's method alone, whatever they decide
-        method = _planned_method(config, folder) if to_study else None
-        _refuse(config, folder, lock, method or lock.method)
+        planned = _planned(config, folder) if to_study else None
+        _refuse(config, folder, lock, planned or lock.kept)
     elif to_study:
         before = {name: made for name in config.methods if (made := pilot_made_by(folder, name))}
         now = {name: method.made_by() for name, method in config.methods.items()}
@@ -74,15 +76,16 @@ def is_frozen(config: StudyConfig, folder: StudyFolder) -> bool:
     lock = find_lock(folder)
     if lock is None:
         return False
-    method = _planned_method(config, folder) or lock.method
-    if method not in config.methods:
+    kept = _planned(config, folder) or lock.kept
+    methods = _methods_in_use(folder, kept, lock)
+    if not set(methods) <= set(config.methods):
         return True
-    now = Lock(method, config.methods[method].made_by())
+    now = _lock_now(config, kept, methods)
     return not (_changes(lock, now) and _is_accepted(config, now))
 
 
-def lock_study(config: StudyConfig, folder: StudyFolder, method: str) -> Lock:
-    """Start a study by a method, or go on with it; write ``study/lock.json``.
+def lock_study(config: StudyConfig, folder: StudyFolder, kept: KeptMethods) -> Lock:
+    """Start a study by a method, or by one for each contrast, or go on with it; write ``study/lock.json``.
 
     Returns
     -------
@@ -92,40 +95,67 @@ def lock_study(config: StudyConfig, folder: StudyFolder, method: str) -> Lock:
     Raises
     ------
     InputError
-        If the study was started otherwise and the change has not been accepted.
+        If the study was started otherwise and the change has not been accepted, or no method is kept for a contrast
+        of its images.
     """
     lock = find_lock(folder)
     if lock:
-        _refuse(config, folder, lock, method)
-    now = Lock(method, config.methods[method].made_by())
+        _refuse(config, folder, lock, kept)
+    images = read_included(folder.images) if folder.images.is_file() else []
+    methods = kept.of_all([image.contrast for image in images] or [""], str(folder.decision))
+    now = _lock_now(config, kept, methods)
     changes = _changes(lock, now) if lock else _accepted_before(config)
     accepted = lock.accepted if lock else ()
     if changes and config.accept_changes:
         accepted += (AcceptedChange(tuple(changes), config.accept_changes.reason, config.accept_changes.by),)
-    now = Lock(method, now.made_by, accepted)
+    is_as_started = lock is not None and not changes
+    pilot = lock.pilot if lock and is_as_started else digest_pilot(folder, images)
+    now = Lock(kept, now.made_by, accepted, pilot)
     write_lock(folder, now)
     return now
 
 
-def _planned_method(config: StudyConfig, folder: StudyFolder) -> str | None:
-    """Return the method that the study would run: a person's choice, or the decision's; None where unknown."""
+def _planned(config: StudyConfig, folder: StudyFolder) -> KeptMethods | None:
+    """Return the methods that the study would run: a person's choice, or the decision's; None where unknown."""
     if config.override:
-        return config.override.method
+        return KeptMethods(config.override.method)
     decision = find_decision(folder.decision)
     if decision is None:
         return None
     # an override that was taken back: the decision is about to be made again
-    return decision.computed if decision.verdict == "override" else decision.method
+    kept = KeptMethods(decision.computed) if decision.verdict == "override" else decision.kept
+    return kept if kept.method or kept.by_contrast else None
 
 
-def _refuse(config: StudyConfig, folder: StudyFolder, lock: Lock, method: str) -> None:
-    """Raise InputError unless method and what makes it are as the lock says, or the change was accepted."""
-    if method not in config.methods:
-        raise InputError(
-            f"{folder.lock}: the study is held to {method}, which the config key 'methods' no longer names; put it"
-            " back, or give the new study another dataset name"
-        )
-    now = Lock(method, config.methods[method].made_by())
+def _methods_in_use(folder: StudyFolder, kept: KeptMethods, lock: Lock) -> tuple[str, ...]:
+    """Return the methods that the study's images use; those of the lock where nothing else is planned.
+
+    Raises
+    ------
+    InputError
+        If no method is kept for a contrast of the images.
+    """
+    if kept == lock.kept:
+        return tuple(lock.made_by)
+    contrasts = {image.contrast for image in read_included(folder.images)} if folder.images.is_file() else set()
+    return kept.of_all(contrasts or kept.by_contrast or [""], str(folder.decision))
+
+
+def _lock_now(config: StudyConfig, kept: KeptMethods, methods: Iterable[str]) -> Lock:
+    """Return the lock of a study that started now."""
+    return Lock(kept, {method: config.methods[method].made_by() for method in methods})
+
+
+def _refuse(config: StudyConfig, folder: StudyFolder, lock: Lock, kept: KeptMethods) -> None:
+    """Raise InputError unless methods and what makes them are as the lock says, or the change was accepted."""
+    methods = _methods_in_use(folder, kept, lock)
+    for method in methods:
+        if method not in config.methods:
+            raise InputError(
+                f"{folder.lock}: the study is held to {method}, which the config key 'methods' no longer names; put it"
+                " back, or give the new study another dataset name"
+            )
+    now = _lock_now(config, kept, methods)
     changes = _changes(lock, now)
     if changes and not _is_accepted(config, now):
         raise InputError(
@@ -136,9 +166,19 @@ def _refuse(config: StudyConfig, folder: StudyFolder, lock: Lock, method: str) -
 
 def _changes(lock: Lock, now: Lock) -> list[str]:
     """Name what differs between the lock and now; another method differs in everything."""
-    if lock.method != now.method:
-        return [f"method {lock.method}, now {now.method}"]
-    return lock.made_by.changes_to(now.made_by)
+    changes = []
+    contrasts = {*lock.kept.by_contrast, *now.kept.by_contrast}
+    for contrast in sorted(contrasts) or [""]:
+        before, after = lock.kept.of(contrast), now.kept.of(contrast)
+        if before != after:
+            changes.append(f"method{f' of {contrast}' if contrast else ''} {before}, now {after}")
+    if changes:
+        return changes
+    for method in lock.made_by.keys() & now.made_by.keys():
+        differ = lock.made_by[method].changes_to(now.made_by[method])
+        # with one method there is no need to say whose code it is
+        changes += [f"{method}: {text}" for text in differ] if len(lock.made_by) > 1 else differ
+    return changes
 
 
 State = Lock | Mapping[str, MadeBy]
@@ -155,8 +195,11 @@ def _advice(config: StudyConfig, now: State) -> str:
 
 def _token(now: State) -> str:
     """Return a short name of a state, so that accepting one change accepts no later one."""
-    made = {now.method: now.made_by} if isinstance(now, Lock) else now
-    return sha256_json({name: [m.code, dict(m.parameters), dict(m.weights)] for name, m in made.items()})[:8]
+    made = now.made_by if isinstance(now, Lock) else now
+    state: dict[str, object] = {name: [m.code, dict(m.parameters), dict(m.weights)] for name, m in made.items()}
+    if isinstance(now, Lock) and now.kept.by_contrast:
+        state["by_contrast"] = dict(now.kept.by_contrast)
+    return sha256_json(state)[:8]
 
 
 def _is_accepted(config: StudyConfig, now: State) -> bool:
@@ -166,7 +209,6 @@ def _is_accepted(config: StudyConfig, now: State) -> bool:
 
 def _accepted_before(config: StudyConfig) -> list[str]:
     """Name a change that was accepted between the pilot and the study; the pilot has been computed again since."""
-    state: Mapping[str, DeclaredMethod] = config.methods
-    if _is_accepted(config, {name: method.made_by() for name, method in state.items()}):
+    if _is_accepted(config, {name: method.made_by() for name, method in config.methods.items()}):
         return ["computed again after the pilot by other code, weights or parameters"]
     return []

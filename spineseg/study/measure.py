@@ -13,20 +13,22 @@ from numpy.typing import NDArray
 from spineseg.errors import InputError
 from spineseg.file_digests import absent_content
 from spineseg.measures import AGREEMENT, METRICS, SLICE_SHAPE, PlausibleLimits
+from spineseg.methods.declared import MANUAL
 from spineseg.metrics.compare import compare_masks, compare_with_reference
 from spineseg.metrics.intrinsic import compute_intrinsic, slice_hull
-from spineseg.metrics.overlap import compute_dice
 from spineseg.metrics.shape import SliceShape, compute_shape
 from spineseg.quality.features import PreparedImage
+from spineseg.study.corrected import corrected_entry
 from spineseg.study.predict import NOTHING_FOUND, guess_contrast, judge_image, predict_dice, read_image
-from spineseg.studyfolder.corrections import Correction, correct_entry, find_correction
+from spineseg.studyfolder.corrections import find_correction
 from spineseg.studyfolder.decisions import Exceptions, Perturbed
 from spineseg.studyfolder.images import StudyImage, read_images
 from spineseg.studyfolder.layout import StudyFolder
+from spineseg.studyfolder.locks import KeptMethods
 from spineseg.studyfolder.manifests import ManifestEntry, check_mask, read_manifest
 from spineseg.studyfolder.sidecars import read_sidecar
 from spineseg.studyfolder.tables import AgreementRow, ChunkTables, Identity, MetricsRow, SliceRow
-from spineseg.volume import NativeGrid, Volume, load_image, load_mask
+from spineseg.volume import NativeGrid, Volume, load_mask
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ def measure_chunk(
     *,
     corrected: bool = False,
     failed: Mapping[tuple[str, str], str] | None = None,
+    kept: KeptMethods | None = None,
 ) -> ChunkTables:
     """Measure every image of a chunk by every method.
 
@@ -81,6 +84,8 @@ def measure_chunk(
         method; never in the comparison of methods.
     failed : mapping, optional
         Image and method of masks that a rater has failed, with the reason: no numbers unless they are corrected.
+    kept : KeptMethods, optional
+        Each image is measured by the method that its contrast keeps alone; by default by all.
 
     Returns
     -------
@@ -100,16 +105,19 @@ def measure_chunk(
     by_people: set[str] = set()
     tables = ChunkTables()
     for image_id in next(iter(manifests.values()), {}):
-        entries = {method: manifest[image_id] for method, manifest in manifests.items()}
+        one = kept.of(images[image_id].contrast) if kept else None
+        entries = {method: manifest[image_id] for method, manifest in manifests.items() if one in (None, method)}
         if image_id in excepted:
             entries = {excepted[image_id].method: excepted[image_id]}
         found = find_correction(folder, images[image_id]) if corrected else None
         if found:
             by_people.add(image_id)
-            entries = {m: correct_from_file(folder, images[image_id], entry, found) for m, entry in entries.items()}
+            entries = {m: corrected_entry(folder, images[image_id], entry, found) for m, entry in entries.items()}
         why = {m: words for m in entries if not found and (words := (failed or {}).get((image_id, m)))}
         for method, words in why.items():
             entries[method] = ManifestEntry(image_id, "failed", method, words)
+        if found:  # one that cannot be used
+            why = {method: entry.message for method, entry in entries.items() if entry.mask is None}
         _measure_image(images[image_id], entries, folder, limits, tables)
         by_people |= {image_id} if why else set()
         if why:  # not measured, which is not the same as nothing found
@@ -122,36 +130,6 @@ def measure_chunk(
             known = {name: value for name, value in own.items() if value is not None}
             tables.metrics[position] = replace(row, values=dict(row.values) | known)
     return tables
-
-
-def correct_from_file(
-    folder: StudyFolder, image: StudyImage, entry: ManifestEntry, correction: Correction
-) -> ManifestEntry:
-    """Return an image's entry with its corrected mask, and how much that differs from the method's.
-
-    Raises
-    ------
-    InputError
-        If the corrected mask cannot be read, is no mask, or does not lie on the image's grid.
-    """
-    path = folder.inside(correction.mask)
-    source = folder.inside(correction.source or entry.mask or "")
-    try:
-        before = load_mask(source) if source.is_file() else None
-        grid = before[1] if before else load_image(image.path, contrast=image.contrast, bval=image.bval_path)[1]
-    except InputError:  # the method's own mask, or the image, cannot be read: what is drawn must speak for itself
-        before = grid = None
-    now = load_mask(path, like=grid)[0].data >= 0.5
-    corrected = correct_entry(entry, correction, is_empty=not now.any())
-    if before is None:
-        return corrected
-    old = before[0].data >= 0.5
-    differ = np.flatnonzero((now != old).any(axis=(0, 1)))
-    where = f", {differ[0]} to {differ[-1]}" if differ.size else ""
-    return replace(
-        corrected,
-        message=f"{corrected.message} (Dice to it {compute_dice(now, old):.3f}; {differ.size} slices differ{where})",
-    )
 
 
 def _check_same_images(
@@ -196,7 +174,8 @@ def _measure_image(
     for method, measured in masks.items():
         entry = measured.entry
         messages = (entry.exception, entry.message, measured.problem, problem)
-        values = _measure_mask(measured, common, limits, reference, judged)
+        truth = None if method == MANUAL else reference  # which it is itself
+        values = _measure_mask(measured, common, limits, truth, judged)
         message = "; ".join(text for text in messages if text)
         tables.metrics.append(MetricsRow(identity, method, measured.status, values, guess, doubt, message))
         tables.slices.extend(_slice_rows(image.image_id, method, measured))
@@ -301,7 +280,7 @@ def _slice_rows(image_id: str, method: str, measured: MeasuredMask) -> list[Slic
     shape, volume = measured.shape, measured.volume
     if measured.mask is None or shape is None or volume is None or not measured.mask.any():
         return []
-    found = np.flatnonzero(np.isfinite(shape.csa_mm2))
+    found = np.flatnonzero(shape.has_cord)
     world = shape.centroid_vox @ volume.affine[:3, :3].T + volume.affine[:3, 3]
     zoom = float(volume.zooms[2])
     doubt = np.full(volume.shape[2], np.nan) if measured.uncertainty is None else measured.uncertainty

@@ -94,9 +94,9 @@ def describe_result(
 
 def _after_pilot(decision: Decision, command: Callable[[Stage], str]) -> list[str]:
     """Return what to do once the pilot has been decided."""
-    if decision.method is None:
+    if not {decision.method, *decision.kept.by_contrast.values()} - {None}:
         return ["next:    no method is good enough to go on with; decision.md says what can be done"]
-    study = f"{command(Stage.STUDY)}   (every image by {decision.method})"
+    study = f"{command(Stage.STUDY)}   (every image by {decision.kept.words()})"
     if decision.verdict == "undecided" and decision.document["computed"]["basis"] in ("triage", "nothing"):
         again = command(Stage.PILOT)
         return [

@@ -11,9 +11,10 @@ from threading import Event, Thread
 from spineseg.bids import sidecar_path
 from spineseg.errors import InputError
 from spineseg.study.configuration import StudyConfig
-from spineseg.studyfolder.decisions import PILOT, find_decision, find_lock, read_membership
+from spineseg.studyfolder.decisions import PILOT, read_membership, study_methods
 from spineseg.studyfolder.images import read_included
 from spineseg.studyfolder.layout import Stage, StudyFolder, stage_images
+from spineseg.studyfolder.locks import KeptMethods
 from spineseg.studyfolder.sidecars import read_sidecar
 
 INTERVAL_S = 20.0
@@ -126,10 +127,12 @@ class PaceWatch:
         images = stage_images(read_included(self._folder.images), self._stage)
         chunk_of = read_membership(self._folder).chunks
         self._total, self._missing = len(images), {}
-        for name in self._methods():
-            method = self._config.methods[name]
+        # of the study, each image's own method once it is known; else all
+        kept = study_methods(self._folder) if self._stage == Stage.STUDY else KeptMethods(None)
+        for name, method in self._config.methods.items():
+            own = [image for image in images if kept.of(image.contrast) in (None, name)]
             made_by, copies = method.made_by(), self._config.decision.perturbations if method.kind != "files" else 0
-            for image in images:
+            for image in own:
                 path = sidecar_path(self._folder.mask(image, name))
                 again = self._folder.perturbed_image(name, image.image_id)
                 sidecar = read_sidecar(self._folder.mask(image, name)) if path.is_file() else None
@@ -139,14 +142,6 @@ class PaceWatch:
                 if copies and chunk_of[image.image_id].startswith(PILOT) and not (is_done and again.is_file()):
                     self._missing[again] = (image.image_id, copies)
         self._n_missing = self._images_missing()
-
-    def _methods(self) -> list[str]:
-        """The methods of the stage: all, or the study's once it is known."""
-        if self._stage != Stage.STUDY:
-            return list(self._config.methods)
-        lock, decision = find_lock(self._folder), find_decision(self._folder.decision)
-        method = lock.method if lock else decision.method if decision else None
-        return [method] if method else list(self._config.methods)
 
 
 def follow(watch: PaceWatch, say: Callable[[str], None], interval_s: float = INTERVAL_S) -> Callable[[], None]:

@@ -14,7 +14,7 @@ from spineseg.methods.protocol import Method
 from spineseg.methods.segment_file import ImageTask, explain_failure, segment_or_explain
 from spineseg.progress import Progress
 from spineseg.provenance import sha256_file, sha256_json
-from spineseg.study.configuration import PersonsChoice
+from spineseg.study.choices import PersonsChoice
 from spineseg.studyfolder.decisions import read_membership
 from spineseg.studyfolder.images import StudyImage, read_included
 from spineseg.studyfolder.layout import StudyFolder

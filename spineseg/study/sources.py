@@ -14,10 +14,15 @@ from spineseg.file_digests import absent_content
 from spineseg.series import find_bval
 from spineseg.spelling import closest
 from spineseg.study.configuration import StudyConfig
+from spineseg.study.image_table import read_image_table
 from spineseg.study.references import ENDS, describe_reference, find_references
-from spineseg.study.sheet import read_sheet
 from spineseg.studyfolder.images import StudyImage
 from spineseg.writing import file_stem
+
+UNPRINTABLE = "its path holds a line break, a tab or another control character"
+
+IMAGE_ENDS = (".nii", ".nii.gz", ".mgz", ".mgh", ".img", ".img.gz", ".mnc", ".nrrd", ".nhdr", ".mha", ".mhd")
+"""Formats of images, in small letters; only the first two are NIfTI as BIDS names it."""
 
 
 def find_images(config: StudyConfig) -> list[StudyImage]:
@@ -28,7 +33,7 @@ def find_images(config: StudyConfig) -> list[StudyImage]:
     InputError
         If the source cannot be read.
     """
-    found = read_sheet(config.images) if config.images else _find_in_bids(Path(config.source), config)
+    found = read_image_table(config.images) if config.images else _find_in_bids(Path(config.source), config)
     return [_with_content(_with_reference(image, config.reference_kinds)) for image in found]
 
 
@@ -67,16 +72,28 @@ def check_sources(config: StudyConfig) -> None:
         In one line that names the key, or the row of the table.
     """
     subjects = _check_images(config)
+    _check_clicked_levels(config)
     for key, names in (("subjects", config.subjects), ("pilot.subjects", config.pilot.subjects)):
         for name in names or ():
             if name not in subjects:
                 raise InputError(f"config key '{key}': no subject {name!r} in {config.source}{closest(name, subjects)}")
 
 
+def _check_clicked_levels(config: StudyConfig) -> None:
+    """Check that the files of clicked discs can be read."""
+    for path in config.level_marks:
+        from spineseg.levels.clicked import read_clicked  # loads numpy, which few configurations need
+
+        try:
+            read_clicked(path)
+        except InputError as error:
+            raise InputError(f"config key 'level_marks': {error}") from error
+
+
 def _check_images(config: StudyConfig) -> set[str]:
     """Check the table or the folders of images; return the subjects there are."""
     if config.images:
-        return {image.subject for image in read_sheet(config.images)}
+        return {image.subject for image in read_image_table(config.images)}
     if not config.bids_dir:
         raise InputError("config keys 'bids_dir' and 'images': expected one of them, found neither")
     root = Path(config.bids_dir)
@@ -149,11 +166,88 @@ def _find_in_bids(root: Path, config: StudyConfig) -> Iterator[StudyImage]:
                 bval=_find_b_values(folder / name) if image.suffix == "dwi" else "",
             )
             if not path.isprintable():
-                image = replace(image, reason="its path holds a line break, a tab or another control character")
-            elif stem in seen:
-                image = replace(image, reason=f"duplicate: same name as {seen[stem]}")
-            seen.setdefault(stem, path)
+                image = replace(image, reason=UNPRINTABLE)
+            if not image.reason:  # what is left out otherwise takes no other image's place
+                if stem in seen:
+                    image = replace(image, reason=f"duplicate: same name as {seen[stem]}")
+                seen.setdefault(stem, path)
             yield image
+    yield from _find_passed_over(root)
+
+
+def _find_passed_over(root: Path) -> Iterator[StudyImage]:
+    """Yield the images that lie, or are named, where a study does not look, each with the reason."""
+    for name in _names(root, files=True):
+        if _is_image(name):
+            yield _passed_over(root / name, "", "beside the folders of subjects, in none of them")
+    for name in _names(root, files=False):
+        folder = root / name
+        if not name.lower().startswith("sub-"):
+            continue  # derivatives, sourcedata, code
+        if not name.startswith("sub-"):
+            why = f"its subject's folder is named {name}, expected sub-..."
+            yield from (_passed_over(path, name[4:], why) for path in _images_below(folder))
+            continue
+        yield from _passed_over_in(folder, name[4:])
+        for session in _names(folder, files=False):
+            if session.startswith("ses-"):
+                yield from _passed_over_in(folder / session, name[4:])
+
+
+def _passed_over_in(folder: Path, subject: str) -> Iterator[StudyImage]:
+    """Yield the images of a subject's or session's folder that are in none of the folders for images."""
+    for name in _names(folder, files=True):
+        if _is_image(name):
+            yield _passed_over(folder / name, subject, f"in none of the folders {', '.join(DATATYPES)}")
+    for name in _names(folder, files=False):
+        inner = folder / name
+        if name in DATATYPES:
+            for other in _names(inner, files=True):
+                if _is_image(other) and image_stem(other) is None:
+                    yield _passed_over(inner / other, subject, "no name of a NIfTI file: expected .nii.gz or .nii")
+            for deeper in _names(inner, files=False):
+                if image_stem(deeper) is None:
+                    why = f"in a folder within {name}"
+                    yield from (_passed_over(path, subject, why) for path in _images_below(inner / deeper))
+        elif not (name.startswith("ses-") and inner.parent.name.startswith("sub-")):
+            why = f"in the folder {name}: only {', '.join(DATATYPES)} hold images of the cord"
+            yield from (_passed_over(path, subject, why) for path in _images_below(inner))
+
+
+def _passed_over(path: Path, subject: str, reason: str) -> StudyImage:
+    """Describe an image that is not looked at."""
+    stem = image_stem(path) or path.name
+    named = parse_name(stem)
+    return StudyImage(
+        stem,
+        subject or (named.subject if named else ""),
+        named.session if named else "",
+        run=named.run if named else "",
+        suffix=named.suffix if named else "",
+        path=str(path),
+        reason=reason if str(path).isprintable() else UNPRINTABLE,
+    )
+
+
+def _names(folder: Path, *, files: bool) -> list[str]:
+    """Return the names of the files (links without content too) or of the folders in a folder, sorted."""
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir() != files and not entry.name.startswith("."))
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(IMAGE_ENDS)
+
+
+def _images_below(folder: Path) -> Iterator[Path]:
+    """Yield every image in a folder and its folders, sorted; links to folders are not followed."""
+    if folder.is_symlink():
+        return
+    for name in _names(folder, files=True):
+        if _is_image(name):
+            yield folder / name
+    for name in _names(folder, files=False):
+        yield from _images_below(folder / name)
 
 
 def _find_b_values(image: Path) -> str:
@@ -192,6 +286,8 @@ def _with_content(image: StudyImage) -> StudyImage:
         return replace(image, reason=why)
     if not Path(image.path).is_file():
         return replace(image, reason="a folder or a pipe, no file, in spite of its name")
+    if not Path(image.path).stat().st_size:
+        return replace(image, reason="an empty file (0 bytes)")
     if image.bval and (why := absent_content(image.bval)):
         return replace(image, reason=f"its b-values: {why}")
     return image

@@ -9,12 +9,14 @@ from pathlib import Path
 
 from spineseg.bids import sidecar_path
 from spineseg.errors import InputError
+from spineseg.study.choices import find_exceptions
 from spineseg.study.configuration import StudyConfig
 from spineseg.study.index import index_images
 from spineseg.study.lock import is_frozen
-from spineseg.studyfolder.decisions import find_decision, find_lock, find_membership
+from spineseg.studyfolder.decisions import find_membership, study_methods
 from spineseg.studyfolder.images import StudyImage
 from spineseg.studyfolder.layout import Stage, StudyFolder
+from spineseg.studyfolder.locks import KeptMethods, find_lock
 from spineseg.studyfolder.manifests import read_manifest
 from spineseg.studyfolder.sidecars import MadeBy, read_sidecar
 
@@ -42,14 +44,11 @@ def list_images(folder: StudyFolder, config: StudyConfig) -> tuple[list[StudyIma
     return [image for image in images if image.included], dict(membership.chunks)
 
 
-def study_method(folder: StudyFolder, config: StudyConfig) -> str | None:
-    """Return the method that a study goes on with; None before it is decided."""
-    if lock := find_lock(folder):
-        return lock.method
-    if config.override:
-        return config.override.method
-    decision = find_decision(folder.decision)
-    return decision.method if decision else None
+def coming_methods(folder: StudyFolder, config: StudyConfig) -> KeptMethods:
+    """Return the method that a study goes on with, or one for each contrast; none before it is decided."""
+    if config.override and find_lock(folder) is None:
+        return KeptMethods(config.override.method)
+    return study_methods(folder)
 
 
 def latest_stage(folder: StudyFolder) -> Stage | None:
@@ -62,7 +61,7 @@ def latest_stage(folder: StudyFolder) -> Stage | None:
 
 
 def wanted_masks(
-    images: Iterable[StudyImage], config: StudyConfig, stage: Stage, method: str | None
+    images: Iterable[StudyImage], config: StudyConfig, stage: Stage, kept: KeptMethods
 ) -> list[WantedMask]:
     """Return the masks that a run of a stage needs.
 
@@ -72,15 +71,18 @@ def wanted_masks(
         Included ones.
     config : StudyConfig
     stage : Stage
-    method : str or None
-        The study's, where it is known; before, the last of the configuration stands for it.
+    kept : KeptMethods
+        The study's, where they are known; before, the last of the configuration stands for them.
     """
     wanted = []
+    images = list(images)
+    # what the dataset brings is there already
+    chosen = {i: c.method for i, c in find_exceptions(config, kept, images).items() if c.method in config.methods}
     for image in images:
         if stage == Stage.PILOT and not image.pilot:
             continue
         if stage == Stage.STUDY and not image.pilot:
-            own = config.exceptions[image.image_id].method if image.image_id in config.exceptions else method
+            own = chosen.get(image.image_id) or kept.of(image.contrast)
             names: Sequence[str] = [own or list(config.methods)[-1]]
         else:
             names = list(config.methods)

@@ -13,7 +13,7 @@ CHECKOUT = PACKAGE.parent
 
 def is_checkout() -> bool:
     """Whether the package is one of a checkout, or of an unpacked source distribution."""
-    return (CHECKOUT / "pyproject.toml").is_file() and (CHECKOUT / "Snakefile").is_file()
+    return (CHECKOUT / "Snakefile").is_file() and (CHECKOUT / "rules").is_dir()
 
 
 def workflow_folder() -> Path:

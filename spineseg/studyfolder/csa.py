@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from spineseg.measures import LEVEL_SHAPE, SLICE_SD
+from spineseg.measures import LEVEL_SHAPE, SCT_SOLIDITY, SLICE_SD
 from spineseg.studyfolder.files import parse_bool, parse_numbers, read_rows, write_table
 from spineseg.studyfolder.tables import IDENTITY, Identity
 from spineseg.version import find_version
@@ -129,7 +129,7 @@ def _cells(row: CsaRow) -> dict[str, object]:
 SCT_MEASURES = {
     **{"csa_mm2": "area", "angle_ap_deg": "angle_AP", "angle_rl_deg": "angle_RL", "diameter_ap_mm": "diameter_AP"},
     **{"diameter_rl_mm": "diameter_RL", "eccentricity": "eccentricity", "orientation_deg": "orientation"},
-    "solidity": "solidity",
+    "solidity_sct": "solidity",
 }
 """Our measure to its name in the tables of ``sct_process_segmentation``, in their order."""
 
@@ -157,6 +157,7 @@ def write_sct_tables(folder: Path, rows: Sequence[CsaRow], masks: Mapping[str, s
         *names,
         "SUM(length)",
     ]
+    spread = {**SLICE_SD, SCT_SOLIDITY[0]: SCT_SOLIDITY[1]}
     written = []
     for suffix in sorted({row.image.suffix for row in rows}):
         stream = io.StringIO()
@@ -165,7 +166,7 @@ def write_sct_tables(folder: Path, rows: Sequence[CsaRow], masks: Mapping[str, s
         for row in rows:
             if row.image.suffix != suffix or not row.n_slices:
                 continue
-            pairs = [(row.values.get(name), row.values.get(SLICE_SD[name])) for name in SCT_MEASURES]
+            pairs = [(row.values.get(name), row.values.get(spread[name])) for name in SCT_MEASURES]
             numbers = [*(value for pair in pairs for value in pair), row.values.get("length_mm")]
             cells = ["" if value is None or value != value else f"{value:.6g}" for value in numbers]
             # no time: equal results have equal bytes

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import UnionType
@@ -12,9 +13,10 @@ from typing import Any
 from spineseg.errors import InputError
 from spineseg.provenance import sha256_json
 from spineseg.studyfolder.files import listed, read_record, read_rows, write_table
+from spineseg.studyfolder.images import StudyImage
 from spineseg.studyfolder.layout import StudyFolder
+from spineseg.studyfolder.locks import KeptMethods, find_lock
 from spineseg.studyfolder.manifests import ManifestEntry
-from spineseg.studyfolder.sidecars import MadeBy
 from spineseg.writing import write_json
 
 VERDICTS = ("clear", "equivalent", "undecided", "none", "override")
@@ -87,7 +89,21 @@ class Decision:
             raise ValueError(f"expected a verdict among {', '.join(VERDICTS)}, found {document['verdict']!r}")
         if document["method"] is None and document["verdict"] != "none":
             raise ValueError(f"expected a method with the verdict {document['verdict']}, found none")
+        for contrast, method in document["method_by_contrast"].items():
+            if not isinstance(method, str | None):
+                raise TypeError(f"method_by_contrast.{contrast}: {str(method)[:40]!r}")
         return cls(document["method"], document["verdict"], document["computed"]["method"], document)
+
+    @property
+    def kept(self) -> KeptMethods:
+        """The method that is kept, or one for each contrast."""
+        return KeptMethods(self.method, self.document["method_by_contrast"])
+
+    def count_unseen(self, images: Iterable[StudyImage]) -> dict[str, int]:
+        """Return contrast to number of images, of the contrasts that no image of the pilot was."""
+        seen = self.document["per_contrast"]
+        found = Counter(image.contrast for image in images if image.contrast not in seen)
+        return dict(sorted(found.items())) if seen else {}  # a decision without any image says that itself
 
 
 def read_decision(path: str | Path) -> Decision:
@@ -118,17 +134,31 @@ def find_decision(path: str | Path) -> Decision | None:
 
 
 def decided_method(path: str | Path) -> str:
-    """Return the method that a decision keeps.
+    """Return the one method that a decision keeps.
 
     Raises
     ------
     InputError
-        If it keeps none, is missing or damaged.
+        If it keeps none, or one for each contrast, is missing or damaged.
     """
-    method = read_decision(path).method
-    if method is None:
-        raise InputError(f"{path}: keeps no method; read decision.md, or choose one by the config key override")
-    return method
+    kept = read_decision(path).kept
+    if kept.by_contrast:
+        raise InputError(f"{path}: keeps one method for each contrast ({kept.words()}); name the one that is meant")
+    return kept.of_all(("",), str(path))[0]
+
+
+def study_methods(folder: StudyFolder) -> KeptMethods:
+    """Return what a study is held to, or before it has started what was decided; no method where neither is there.
+
+    Raises
+    ------
+    InputError
+        If the lock or the decision is damaged.
+    """
+    if lock := find_lock(folder):
+        return lock.kept
+    decision = find_decision(folder.decision)
+    return decision.kept if decision else KeptMethods(None)
 
 
 @dataclass(frozen=True)
@@ -164,52 +194,6 @@ def find_plan(folder: StudyFolder) -> Plan | None:
 def write_plan(folder: StudyFolder, plan: Plan) -> None:
     """Write the plan of a study."""
     write_json(folder.plan, asdict(plan))
-
-
-@dataclass(frozen=True)
-class AcceptedChange:
-    """A change within a study that a person has accepted."""
-
-    changes: tuple[str, ...]
-    reason: str
-    by: str
-
-
-@dataclass(frozen=True)
-class Lock:
-    """``study/lock.json``: what a study is held to from its first image on."""
-
-    method: str
-    made_by: MadeBy
-    accepted: tuple[AcceptedChange, ...] = ()
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Lock:
-        """Make a record of what the file holds."""
-        accepted = [AcceptedChange(listed(a["changes"]), a["reason"], a["by"]) for a in listed(content["accepted"])]
-        return cls(content["method"], MadeBy.from_json(content["made_by"]), tuple(accepted))
-
-
-def find_lock(folder: StudyFolder) -> Lock | None:
-    """Return what a study is held to, or None where it has not started.
-
-    Raises
-    ------
-    InputError
-        If the file is damaged, or of a version of spineseg that did not record the code.
-    """
-    if not folder.lock.is_file():
-        return None
-    mend = (
-        "a study that an older spineseg started cannot go on with this one: give the new run another dataset name, or"
-        " delete the file to start the study here"
-    )
-    return read_record(folder.lock, Lock.from_json, "the lock of a study, with the digest of its code", mend)
-
-
-def write_lock(folder: StudyFolder, lock: Lock) -> None:
-    """Write ``study/lock.json``."""
-    write_json(folder.lock, asdict(lock))
 
 
 @dataclass(frozen=True)

@@ -7,27 +7,31 @@ to superior. Everything between `load_image` and `save_volume` is canonical.
 
 from spineseg.volume.files import load_image, load_mask, save_volume
 from spineseg.volume.grid import (
-    AFFINE_TOLERANCE_MM,
     CANONICAL_AXCODES,
+    MAX_SHIFT_VOX,
     NativeGrid,
     Volume,
+    check_same_affine,
     check_same_grid,
     crop,
     mask_box,
+    measure_shift,
     to_canonical,
     to_native,
 )
 
 __all__ = [
-    "AFFINE_TOLERANCE_MM",
     "CANONICAL_AXCODES",
+    "MAX_SHIFT_VOX",
     "NativeGrid",
     "Volume",
+    "check_same_affine",
     "check_same_grid",
     "crop",
     "load_image",
     "load_mask",
     "mask_box",
+    "measure_shift",
     "save_volume",
     "to_canonical",
     "to_native",

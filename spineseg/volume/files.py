@@ -59,7 +59,10 @@ def load_image(
     if not finite.all():
         notes.append(f"{int((~finite).sum())} voxels are NaN or infinite and were read as 0")
         data = np.where(finite, data, np.float32(0))
-    _check_values(path, float(data.min()), float(data.max()))
+    lowest, highest = float(data.min()), float(data.max())
+    _check_values(path, lowest, highest)
+    if (lowest, highest) == (0, 1) and ((data == 0) | (data == 1)).all():
+        notes.append("holds no values but 0 and 1; is it a mask?")
     return to_canonical(data.astype(np.float32, copy=False), image.affine), _grid_of(image, tuple(notes))
 
 

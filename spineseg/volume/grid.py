@@ -15,8 +15,9 @@ from spineseg.errors import GeometryError
 
 CANONICAL_AXCODES = ("L", "A", "S")
 
-AFFINE_TOLERANCE_MM = 1e-2
-"""Largest difference of two affines' entries that still means one grid (float32 headers round)."""
+MAX_SHIFT_VOX = 0.1
+"""Largest shift of a grid's corners, in voxels, that still means one grid: editors save an image's affine with
+rounding, by 0.001 mm and more at the far corners, and a tenth of a voxel moves no voxel to another."""
 
 
 @dataclass(frozen=True)
@@ -115,10 +116,25 @@ def check_same_grid(grid: NativeGrid, like: NativeGrid, path: str | Path) -> Non
         raise GeometryError(
             f"{path}: expected the image's grid {like.shape3}, found {grid.shape3}; resample it to the image"
         )
-    if not np.allclose(grid.affine, like.affine, atol=AFFINE_TOLERANCE_MM):
-        gap = float(np.abs(grid.affine - like.affine).max())
+    check_same_affine(grid.affine, like.affine, like.shape3, path)
+
+
+def measure_shift(affine: NDArray[np.float64], like: NDArray[np.float64], shape: tuple[int, int, int]) -> float:
+    """Return how far the corner voxels of a grid lie from those of another, the most along any axis, in voxels."""
+    corners = np.array([(i, j, k, 1) for i in (0, shape[0] - 1) for j in (0, shape[1] - 1) for k in (0, shape[2] - 1)])
+    there = np.linalg.solve(like, affine @ corners.T)
+    return float(np.abs(there - corners.T).max())
+
+
+def check_same_affine(
+    affine: NDArray[np.float64], like: NDArray[np.float64], shape: tuple[int, int, int], path: str | Path
+) -> None:
+    """Raise GeometryError unless a grid of `shape` (of `path`) lies within a tenth of a voxel of another."""
+    shift = measure_shift(affine, like, shape)
+    if not shift <= MAX_SHIFT_VOX:
         raise GeometryError(
-            f"{path}: expected the image's affine, found one that differs by up to {gap:.3g}; resample it to the image"
+            f"{path}: expected the image's affine, found one that is off by up to {shift:.3g} voxels (at most"
+            f" {MAX_SHIFT_VOX:g}); resample it to the image"
         )
 
 

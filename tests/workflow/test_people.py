@@ -10,6 +10,7 @@ from run_workflow import Study
 
 MASKS = "derivatives/labels/{subject}/anat/{image_id}_label-SC_seg.nii.gz"
 CORRECTED, FAILED = "sub-01_T2w", "sub-02_T2w"
+ONE = ("--set-scatter", "images_per_job=1")
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +28,8 @@ def study(people, tmp_path_factory) -> Study:
         override={"method": "propseg", "reason": "a test", "by": "the test"},
     )
     add_person(study, "03")
-    study.run("study", options=("--set-scatter", "images_per_job=1"))
-    assert study.plan("study", options=("--set-scatter", "images_per_job=1")) == {}
+    study.run("study", options=ONE)
+    assert study.plan("study", options=ONE) == {}
     return study
 
 
@@ -72,7 +73,7 @@ def test_four_changes_and_the_same_command(study):
     study.config["excluded"] = {"sub-03": "withdrew"}
     add_person(study, "04")
 
-    printed = study.run("study", options=("--set-scatter", "images_per_job=1"))
+    printed = study.run("study", options=ONE)
     runs = {
         rule: printed.count(f"rule {rule}:")
         for rule in ("segment_chunk", "measure_study_chunk", "draw_study_chunk", "measure_chunk", "decide")
@@ -85,7 +86,7 @@ def test_four_changes_and_the_same_command(study):
         "measure_chunk": 0,
         "decide": 0,
     }, printed[-4000:]
-    assert study.plan("study", options=("--set-scatter", "images_per_job=1")) == {}
+    assert study.plan("study", options=ONE) == {}
 
     assert mask.read_bytes() == content
     assert {name: (study.results / name).read_bytes() for name in frozen} == frozen
@@ -108,29 +109,72 @@ def test_four_changes_and_the_same_command(study):
     )
     for words in ("A. Rater", "fail by anna: a leak", "withdrew", "1 of 3 masks were corrected by hand"):
         assert words in report
+    assert kept[CORRECTED]["message"] == rows[CORRECTED]["message"]
+    methods = (study.results / "study" / "report.html").read_text().split('<section id="methods">')[1]
+    for words in (
+        "The study segmented 3 images of 3 participants by propseg.",
+        "1 of 3 masks was corrected by hand and measured as corrected.",
+        "1 images have no numbers because a rater failed their mask.",
+        "1 images were excluded by people (1 for: withdrew).",
+    ):
+        assert words in methods
     entry = json.loads((study.results / "study" / "qc" / "entries" / f"{CORRECTED}.json").read_text())
     assert entry["methods"][0]["mask"].endswith(f"derivatives/labels/sub-01/anat/{mask.name}")
 
 
-def test_a_new_decision_is_a_preview(study):
+def test_a_new_decision_is_a_preview_and_a_replaced_pilot_is_named(study):
+    """A fail counts against its method where the rater has seen both; the study's own decision stays as it is."""
     frozen = (study.results / "decision.json").read_bytes()
-    study.config["decision"]["max_fail"] = 0.3
-    study.run("pilot", options=("--set-scatter", "images_per_job=1"))
+    (pilot,) = {row["subject"] for row in study.table("metrics.tsv", "pilot")}
+    seen = [
+        {"image": f"sub-{pilot}_T2w", "method": method, "mark": mark, "rater": "anna"}
+        for method, mark in (("propseg", "fail"), ("drawn", "pass"))
+    ]
+    marks = json.loads((study.folder / "marks.json").read_text())
+    marks["marks"] = [one for one in marks["marks"] if one["image"] != seen[0]["image"]] + seen
+    (study.folder / "marks.json").write_text(json.dumps(marks))
+    image = study.folder.parent / "bids" / f"sub-{pilot}" / "anat" / f"sub-{pilot}_T2w.nii.gz"
+    data = nib.load(image)
+    nib.save(nib.Nifti1Image(np.asarray(data.dataobj) * 2.0, data.affine, data.header), image)
+    printed = study.run("pilot", options=ONE)
     assert (study.results / "decision.json").read_bytes() == frozen
-    assert json.loads((study.results / "preview" / "decision.json").read_text())["parameters"]["max_fail"] == 0.3
+    preview = json.loads((study.results / "preview" / "decision.json").read_text())
+    assert [preview["failures"]["propseg"][key] for key in ("n_failed", "n_images")] == [1, 1]
+    words = ("propseg failed on 1 of 1 images in place of 0 of 1", "replaced since the study started")
+    assert all(said in printed for said in words), printed[-3000:]
+    assert f"sub-{pilot}_T2w" in next(line for line in printed.splitlines() if words[1] in line)
+    printed = study.run("study", options=ONE)
+    report = (study.results / "study" / "report.html").read_text()
+    for said in words:
+        assert said[1:] in report  # a sentence there
+        assert said in printed
+    assert (study.results / "decision.json").read_bytes() == frozen
 
 
-def test_a_correction_on_another_grid_is_refused_and_one_taken_back_is_replaced(study):
-    mask = study.results / "derivatives" / "labels" / "sub-01" / "anat" / f"{CORRECTED}_label-SC_seg.nii.gz"
+def test_a_correction_that_cannot_be_used_ends_no_study_and_masks_that_are_gone_are_made_again(study):
+    """Of another grid: named first and last, no number of it; a mask that nobody changed comes back."""
+    labels = study.results / "derivatives" / "labels"
+    mask, other = (labels / f"sub-{n}" / "anat" / f"sub-{n}_T2w_label-SC_seg.nii.gz" for n in ("01", "04"))
     image = nib.load(mask)
     affine = image.affine.copy()
     affine[0, 3] += 0.2 * np.linalg.norm(affine[:3, 0])
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), mask)
-    done = study.call("study", options=("--set-scatter", "images_per_job=1"))
-    assert done.returncode != 0
-    assert "spineseg measure: error:" in done.stdout
-    assert mask.name in done.stdout
+    other.unlink()
+    printed = study.run("study", options=ONE)
+    said = [line for line in printed.splitlines() if "a corrected mask cannot be used" in line]
+    assert len(said) == 2, printed[-3000:]
+    assert all(mask.name in line and "off by up to 0.2 voxels" in line for line in said)
+    for table in ("metrics.tsv", "kept.tsv"):
+        row = rows_of(study, table)[CORRECTED]
+        assert row["status"] == "failed"
+        assert "a corrected mask cannot be used" in row["message"]
+    assert rows_of(study)[CORRECTED]["csa_mean_mm2"] == "n/a"
+    assert rows_of(study, "csa.tsv")[CORRECTED]["flags"] == "unmeasured"
+    assert mask.is_file()  # a person's work is not thrown away
+    assert other.is_file()
+    assert study.plan("study", options=ONE) == {}
     mask.unlink()
-    study.run("study", options=("--set-scatter", "images_per_job=1"))
+    study.run("study", options=ONE)
     assert mask.is_file()
     assert "corrected" not in rows_of(study)[CORRECTED]["message"]
+    assert study.plan("study", options=ONE) == {}

@@ -200,7 +200,7 @@ def test_a_crash_fails_its_image_alone_whatever_folders_are_called(people, tmp_p
         ("01", "crash"): "failed",
         ("02", "crash"): "ok",
     }
-    end = "\n".join(printed.splitlines()[-5:])
+    end = "\n".join(printed.splitlines()[-12:])
     assert "crash failed on 1 of 2 images: sub-01_T2star (the process died on this image, twice (SIGSEGV" in end
     assert study.plan() == {}
 

@@ -33,14 +33,15 @@ async function startBlind() {
   document.body.classList.add("blind");
   history.replaceState(null, "", "#");
   $("blind").hidden = false;
-  $("app").inert = true;
   stopFlicker();
+  $("command").value = $("layer-style").textContent = $("message").textContent = $("live").textContent = "";
   drawTrial();
 }
 function leaveBlind() {
   document.body.classList.remove("blind");
   $("blind").hidden = true;
-  $("app").inert = false;
+  $("blind-panes").replaceChildren();
+  document.body.prepend(app);
   if (round && round.at >= round.trials.length) { round = null; store("round", null); }
   drawCounts();
   if (state.entry) open(state.entry); else if (shown.length) open(shown[0]);
@@ -51,7 +52,9 @@ async function drawTrial() {
   $("blind-progress").value = at;
   $("blind-count").textContent = at < trials.length ? `${at + 1} of ${trials.length}` : "done";
   $("blind-answers").hidden = at >= trials.length;
-  if (at >= trials.length) { drawVerdict(); return; }
+  // names, areas, scores and order are not hidden but gone, from the page's source too, until the round is done
+  if (at >= trials.length) { document.body.prepend(app); drawVerdict(); return; }
+  app.remove();
   const trial = trials[at], e = data.entries.find((entry) => entry.id === trial.image), detail = await fetchDetail(e);
   if (!round || round.trials[round.at] !== trial) return;
   const next = trials[at + 1] && data.entries.find((entry) => entry.id === trials[at + 1].image);
@@ -127,10 +130,12 @@ function drawVerdict() {
     link.addEventListener("click", () => { leaveBlind(); open(e); });
     return make("tr", {}, make("td", {}, link), make("td", {}, value));
   });
-  $("blind-panes").replaceChildren(make("div", { class: "verdict" },
+  const save = make("button", { type: "button" }, "Save marks");
+  save.addEventListener("click", () => download("qc_marks.json", marksFile()));
+  $("blind-panes").replaceChildren(make("div", { class: "verdict", tabindex: "0" },
     make("h3", {}, "The round is done"),
     make("table", {}, ...rows.map(([what, value]) => make("tr", {}, make("th", { scope: "row" }, what), make("td", {}, String(value))))),
-    make("p", {}, "Save marks writes the answers; name that file in the configuration (marks:), and the decision counts them by person."),
+    make("p", {}, "Save marks writes the answers; name that file in the configuration (marks:), and the decision counts them by person. "), save,
     make("table", {}, ...images)));
   say("the round is done");
 }

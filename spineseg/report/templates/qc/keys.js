@@ -7,6 +7,7 @@ const KEYS = {
   o: toggleFill, d: toggleFit, x: toggleDifference, t: toggleFlicker, m: nextTarget, r: toggleRed, b: startBlind,
   p: () => giveMark("pass"), f: () => giveMark("fail"), a: () => giveMark("artefact"), c: giveComment, s: toggleSlice, u: undo, n: nextUnmarked,
   "/": () => { $("search").focus(); $("search").select(); }, "?": () => $("help").showModal(),
+  l: toggleClicking,
 };
 const BLIND_KEYS = {
   x: () => answer("x"), y: () => answer("y"), s: () => answer("same"), b: () => answer("both-bad"),
@@ -94,7 +95,7 @@ function connect() {
   press("blind-undo", takeBack);
   $("load").addEventListener("change", loadMarks);
   $("load-label").addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); $("load").click(); } });
-  window.addEventListener("resize", () => { drawRows(); if (document.body.classList.contains("blind")) drawTrial(); else drawStage(); });
+  window.addEventListener("resize", () => { if (document.body.classList.contains("blind")) drawTrial(); else { drawRows(); drawStage(); } });
 }
 function start() {
   const contrasts = [...new Set(data.entries.map((e) => e.contrast).filter(Boolean))].sort();
@@ -102,7 +103,7 @@ function start() {
   $("opacity").value = state.opacity; $("all-slices").checked = state.all; $("pixels").checked = state.sharp;
   $("rater-open").textContent = rater ? `Rater: ${rater}` : "Rater …";
   $("blind-open").hidden = !data.entries.some((e) => e.methods.length > 1);
-  connect(); filterList();
+  connect(); connectLevels(); filterList();
   const [id, k] = decodeURIComponent(location.hash.slice(1)).split("/");
   const wanted = data.entries.find((e) => e.id === id || e.image_id === id) || shown[0];
   if (wanted) open(wanted, k === undefined || k === "" ? null : Number(k));

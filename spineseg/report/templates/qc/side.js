@@ -22,6 +22,7 @@ function drawSide(e, detail, low, high) {
     make("svg:line", { x1: left, x2: left + chart, stroke: "#8ecbff", "stroke-width": 1.5 })));
   side.replaceChildren(svg);
   moveCursor();
+  drawDiscs();
 }
 function letters(width, top, body) {
   const text = (x, y, letter, anchor = "middle") => make("svg:text", { x, y, "text-anchor": anchor, class: "strong" }, letter);

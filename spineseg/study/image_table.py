@@ -20,7 +20,7 @@ _EMPTY = ("", "n/a")
 _CONTRAST_SUFFIX = {"t1": "T1w", "t2": "T2w", "t2s": "T2star", "dwi": "dwi"}
 
 
-def read_sheet(table: str | Path) -> list[StudyImage]:
+def read_image_table(table: str | Path) -> list[StudyImage]:
     """Read and check a table with the columns subject, session, run, contrast, path, reference, bval.
 
     Only subject, contrast and path are needed. The table is tab separated, or comma separated when its

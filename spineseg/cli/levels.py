@@ -1,0 +1,43 @@
+"""``spineseg levels``: disc labels of an image from what a person has clicked in the quality-control page."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from spineseg.errors import InputError
+
+SUMMARY = """Turn the discs that were clicked in the quality-control page (key L, Save levels) into a label file.
+
+The file lies on the image's grid, one voxel per disc (3: C2/C3; 50: pontomedullary junction), as SCT reads it: for
+spineseg csa -discfile and -pmj. Proposals that nobody has confirmed are left out."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("-i", type=Path, nargs="+", required=True, metavar="IMG", help="one or more images")
+    parser.add_argument("-levels", type=Path, required=True, metavar="JSON", help="the file that the page has saved")
+    parser.add_argument("-o", type=Path, metavar="FILE", help="default <img>_label-discs_dlabel.nii.gz; one image only")
+    parser.add_argument("-ofolder", type=Path, metavar="DIR", help="folder for the labels, made where missing")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the labels of each image."""
+    from spineseg.levels.clicked import read_clicked, save_clicked
+    from spineseg.volume import load_image
+    from spineseg.writing import check_writable, file_stem
+
+    if args.o and len(args.i) > 1:
+        raise InputError(f"-o {args.o}: names one file, found {len(args.i)} images; use -ofolder")
+    clicked = read_clicked(args.levels)
+    for image in args.i:
+        stem = file_stem(image)
+        own = [one for one in clicked if stem in (one.image, file_stem(Path(one.file)))]
+        if len(own) != 1:
+            names = ", ".join(sorted(one.file or one.image for one in clicked)) or "no image"
+            raise InputError(f"{args.levels}: expected levels of {image.name} once, found {names}; click its discs")
+        target = args.o or (args.ofolder or Path()) / f"{stem}_label-discs_dlabel.nii.gz"
+        check_writable(target)
+        save_clicked(target, own[0], load_image(image)[1])
+        print(f"wrote {target}")
+    return 0

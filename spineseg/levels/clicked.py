@@ -1,0 +1,98 @@
+"""Discs that a person has clicked in the quality-control page: the file that it saves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spineseg.errors import InputError
+from spineseg.levels.names import LAST_LEVEL, PMJ_VALUE, disc_name
+from spineseg.reading import read_json
+from spineseg.volume import NativeGrid, save_volume, to_canonical
+
+CONFIRMED = "confirmed"
+"""State of a disc that a person has placed or confirmed; proposals are left out."""
+
+MEND = "save it again with the page's button 'Save levels'"
+
+
+@dataclass(frozen=True)
+class ClickedImage:
+    """Discs of one image.
+
+    Parameters
+    ----------
+    image : str
+        Its name in the page: the id of a study's image.
+    file : str
+        Name of its file.
+    discs : dict of int to (3,) ndarray, mm
+        Value of each confirmed disc, and 50 for the pontomedullary junction, to its place in the scanner (RAS+).
+    """
+
+    image: str
+    file: str
+    discs: Mapping[int, NDArray[np.float64]]
+
+
+def read_clicked(path: str | Path) -> list[ClickedImage]:
+    """Read a file of the page.
+
+    Raises
+    ------
+    InputError
+        If it is missing or damaged, or names a disc that there is not, or one twice.
+    """
+    content = read_json(Path(path), "levels of the quality-control page")
+    try:
+        return [_read_image(one) for one in content["levels"]]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: expected levels of the quality-control page, found {error}; {MEND}") from error
+
+
+def _read_image(content: Mapping[str, Any]) -> ClickedImage:
+    """Read one image."""
+    discs: dict[int, NDArray[np.float64]] = {}
+    for one in content["discs"]:
+        if one["state"] != CONFIRMED:
+            continue
+        value, place = one["value"], np.array([float(x) for x in one["mm"]])
+        if not isinstance(value, int) or not (1 <= value <= LAST_LEVEL or value == PMJ_VALUE):
+            raise ValueError(f"the disc {value!r} in {content['image']}")
+        if place.shape != (3,) or not np.isfinite(place).all():
+            raise ValueError(f"no place for disc {value} in {content['image']}")
+        if value in discs:
+            raise ValueError(f"disc {value} ({disc_name(value)}) twice in {content['image']}")
+        discs[value] = place
+    return ClickedImage(str(content["image"]), str(content.get("file", "")), discs)
+
+
+def save_clicked(path: str | Path, clicked: ClickedImage, grid: NativeGrid) -> None:
+    """Write the discs as labels on an image's grid, one voxel each, as SCT reads them.
+
+    Raises
+    ------
+    InputError
+        If there is none, two fall into one voxel, or one lies outside of the image.
+    """
+    canonical = to_canonical(np.zeros(grid.shape3, np.uint8), grid.affine)
+    if not clicked.discs:
+        raise InputError(f"{clicked.image}: expected discs, found none confirmed; click them in the page")
+    labels = canonical.data.copy()
+    to_voxel = np.linalg.inv(canonical.affine)
+    for value, place in sorted(clicked.discs.items()):
+        voxel = np.rint(to_voxel[:3, :3] @ place + to_voxel[:3, 3]).astype(int)
+        if (voxel < 0).any() or (voxel >= canonical.shape).any():
+            raise InputError(
+                f"{clicked.image}: expected disc {value} inside the image, found it outside; are image and levels of "
+                "one person and session?"
+            )
+        if labels[tuple(voxel)]:
+            raise InputError(f"{clicked.image}: discs {labels[tuple(voxel)]} and {value} lie in one voxel; move one")
+        labels[tuple(voxel)] = value
+    save_volume(path, labels, grid)

@@ -1,0 +1,41 @@
+"""Where discs lie along an adult's cord, to propose those that nobody has marked yet.
+
+Distances along the cord's line of the PAM50 template, from the small copy in sct_testing_data (MIT licence, copyright
+2014 neuropoly), whose slices are 2 mm thick.
+"""
+
+from __future__ import annotations
+
+BELOW_C2_C3_MM = {
+    **{2: -16.0, 3: 0.0, 4: 18.0, 5: 36.0, 6: 52.0, 7: 68.0, 8: 86.0, 9: 108.0, 10: 130.0, 11: 154.0, 12: 178.0},
+    **{13: 202.0, 14: 228.0, 15: 256.0, 16: 282.0, 17: 310.0, 18: 338.0, 19: 370.0},
+}
+"""Value of a disc (3: C2/C3) to its distance below C2/C3, mm."""
+
+
+def propose_discs(known: dict[int, float]) -> dict[int, float]:
+    """Propose where the other discs lie.
+
+    Parameters
+    ----------
+    known : dict of int to float
+        Discs that a person has marked: distance along the cord, mm, downwards from anywhere.
+
+    Returns
+    -------
+    dict of int to float
+        The others of the template, in the same distances: from the nearest known one, by the template's spacing,
+        stretched to the outermost known discs where there are two or more. The quality-control page computes the same.
+    """
+    marked = sorted(value for value in known if value in BELOW_C2_C3_MM)
+    if not marked:
+        return {}
+    first, last = marked[0], marked[-1]
+    span = BELOW_C2_C3_MM[last] - BELOW_C2_C3_MM[first]
+    scale = (known[last] - known[first]) / span if first < last else 1.0
+    found = {}
+    for value, place in BELOW_C2_C3_MM.items():
+        if value not in known:
+            nearest = min(marked, key=lambda one: abs(one - value))
+            found[value] = known[nearest] + scale * (place - BELOW_C2_C3_MM[nearest])
+    return found

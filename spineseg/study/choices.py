@@ -1,0 +1,96 @@
+"""What a person chooses for a study: a method, who is in the pilot, a change to go on with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spineseg.methods.declared import MANUAL
+from spineseg.studyfolder.corrections import read_author
+from spineseg.studyfolder.images import StudyImage
+from spineseg.studyfolder.locks import KeptMethods
+
+if TYPE_CHECKING:
+    from spineseg.study.configuration import StudyConfig
+
+USE = "use"
+"""Of the config key ``manual``: the dataset's manual masks are the study's masks of their images."""
+
+MANUAL_KINDS = {
+    "manual": "drawn by a person",
+    "corrected": "corrected by a person",
+    "unknown": "of unknown origin",
+}
+"""Kinds of references that count as manual masks, in words; a program's output, checked or not, does not."""
+
+
+@dataclass(frozen=True)
+class PersonsChoice:
+    """A method that a person chooses, for the study or for one image."""
+
+    method: str
+    reason: str
+    by: str
+
+    def words(self, instead_of: str) -> str:
+        """Say in a few words that an image is an exception, and why."""
+        return f"exception: {self.method} instead of {instead_of} ({self.reason}; {self.by})"
+
+
+@dataclass(frozen=True)
+class AcceptChanges:
+    """A change within a study that a person accepts; `to` names the state."""
+
+    to: str
+    reason: str
+    by: str
+
+
+@dataclass(frozen=True)
+class PilotChoice:
+    """Who is in the pilot: everyone, those listed, or `n` drawn by `seed`.
+
+    Parameters
+    ----------
+    subjects : tuple of str or None
+        Without ``sub-``; None where all are in it, or some are drawn.
+    n : int or None
+    seed : int
+    strata : tuple of str
+        Columns of participants.tsv; someone of each of their values is drawn.
+    """
+
+    subjects: tuple[str, ...] | None = None
+    n: int | None = None
+    seed: int = 1
+    strata: tuple[str, ...] = ()
+
+
+def find_exceptions(config: StudyConfig, kept: KeptMethods, images: Iterable[StudyImage]) -> dict[str, PersonsChoice]:
+    """Return image to choice, of the images of which another mask is kept than the study's method makes.
+
+    Those that the configuration names, and with ``manual: use`` those of which the dataset brings a mask that a person
+    drew.
+    """
+    found = {}
+    for image in images:
+        choice = config.exceptions.get(image.image_id)
+        if choice is None and config.manual == USE and has_manual_mask(image):
+            choice = _manual_choice(image)
+        if choice is not None and choice.method != kept.of(image.contrast):
+            found[image.image_id] = choice
+    return found
+
+
+def has_manual_mask(image: StudyImage) -> bool:
+    """Whether the dataset brings a mask of the image that counts as a person's."""
+    return image.reference_use == "truth" and image.reference_kind in MANUAL_KINDS
+
+
+def _manual_choice(image: StudyImage) -> PersonsChoice:
+    """Return the choice of the dataset's own mask, with whoever drew it."""
+    author, date = read_author(Path(image.reference))
+    by = f"{author}{f', {date}' if date else ''}" if author else "author not named"
+    return PersonsChoice(MANUAL, f"the dataset's mask, {MANUAL_KINDS[image.reference_kind]}", by)

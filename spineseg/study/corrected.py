@@ -1,0 +1,35 @@
+"""A mask that a person has corrected in place of the method's, with how much the two differ."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from spineseg.errors import InputError
+from spineseg.metrics.overlap import compute_dice
+from spineseg.studyfolder.corrections import Correction, check_correction, correct_entry, refuse_entry
+from spineseg.studyfolder.images import StudyImage
+from spineseg.studyfolder.layout import StudyFolder
+from spineseg.studyfolder.manifests import ManifestEntry
+
+
+def corrected_entry(
+    folder: StudyFolder, image: StudyImage, entry: ManifestEntry, correction: Correction
+) -> ManifestEntry:
+    """Return an image's entry with its corrected mask, and how much that differs from the mask that it was made from.
+
+    One that cannot be used ends no study: its image has failed, with the reason.
+    """
+    try:
+        masks = check_correction(folder, image, correction, entry.mask or "")
+    except InputError as error:
+        return refuse_entry(entry, error)
+    corrected = correct_entry(entry, correction, is_empty=not masks.drawn.any())
+    if masks.before is None:
+        return corrected
+    differ = np.flatnonzero((masks.drawn != masks.before).any(axis=(0, 1)))
+    where = f", {differ[0]} to {differ[-1]}" if differ.size else ""
+    dice = compute_dice(masks.drawn, masks.before)
+    how_much = f"Dice to it {dice:.3f}; {differ.size} slices differ{where}"
+    return replace(corrected, message=f"{corrected.message} ({how_much})")

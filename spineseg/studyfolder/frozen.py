@@ -1,0 +1,91 @@
+"""What a study's decision has not seen: other contrasts, replaced images, and what a new decision would say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from spineseg.file_digests import FileDigests
+from spineseg.studyfolder.decisions import Decision, find_decision, study_methods
+from spineseg.studyfolder.images import StudyImage, read_included
+from spineseg.studyfolder.layout import StudyFolder
+from spineseg.studyfolder.locks import find_lock
+
+SHOWN = 5
+"""Images that are named in one line."""
+
+
+def describe_changes_beside(folder: StudyFolder, images: Sequence[StudyImage]) -> list[str]:
+    """Return a line for each thing that the study's decision has not seen.
+
+    Parameters
+    ----------
+    folder : StudyFolder
+    images : sequence of StudyImage
+        The included images of the stage.
+
+    Raises
+    ------
+    InputError
+        If a file of the study is damaged.
+    """
+    decision = find_decision(folder.decision)
+    if decision is None:
+        return []
+    kept, lines = study_methods(folder), []
+    for contrast, n in decision.count_unseen(images).items():
+        which = "1 image is" if n == 1 else f"{n} images are"
+        method = kept.of(contrast)
+        lines.append(f"{which} {contrast}, as no image of the pilot was: {method} is not tested on such images")
+    if replaced := find_replaced_pilot(folder):
+        named = ", ".join(replaced[:SHOWN]) + (f" and {len(replaced) - SHOWN} more" if len(replaced) > SHOWN else "")
+        lines.append(f"replaced since the study started, so its decision has not seen what is there now: {named}")
+    if (preview := find_decision(folder.preview)) is not None:
+        lines += [f"a new decision (preview/decision.md): {text}" for text in compare_decisions(decision, preview)]
+    return lines
+
+
+def compare_decisions(held: Decision, new: Decision) -> list[str]:
+    """Say in which way a new decision differs from the one that a study is held to: what is kept, then the evidence.
+
+    Parameters
+    ----------
+    held, new : Decision
+    """
+    found = []
+    before, after = ([one.kept.words(), one.verdict] for one in (held, new))
+    if before != after:
+        found.append(f"it would keep {after[0]} ({after[1]}), not {before[0]} ({before[1]})")
+    for name, words in (("n_participants", "participants"), ("n_images", "images")):
+        if held.document[name] != new.document[name]:
+            found.append(f"{new.document[name]} {words} in place of {held.document[name]}")
+    for method in new.document["failures"]:
+        counts = [one.document["failures"].get(method) for one in (held, new)]
+        shown = [f"{c['n_failed']} of {c['n_images']}" if c else "none" for c in counts]
+        if shown[0] != shown[1]:
+            found.append(f"{method} failed on {shown[1]} images in place of {shown[0]}")
+    return found
+
+
+def digest_pilot(folder: StudyFolder, images: Iterable[StudyImage]) -> dict[str, str]:
+    """Return image of the pilot to the checksum of its content, b-values included."""
+    digests = FileDigests(folder.file_digests)
+    return {
+        image.image_id: digests.digest_all([path for path in (image.path, image.bval) if path])
+        for image in images
+        if image.pilot
+    }
+
+
+def find_replaced_pilot(folder: StudyFolder) -> list[str]:
+    """Return the images of the pilot whose content is another than when the study started.
+
+    Raises
+    ------
+    InputError
+        If the lock or the table of images is damaged.
+    """
+    lock = find_lock(folder)
+    if lock is None or not folder.images.is_file():
+        return []
+    now = digest_pilot(folder, read_included(folder.images))
+    return [image for image, digest in now.items() if image in lock.pilot and lock.pilot[image] != digest]

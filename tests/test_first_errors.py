@@ -1,0 +1,42 @@
+"""The first errors of docs/start.md end as the page says: one line, exit code 2, nothing written."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from spineseg.cli import main
+
+PAGE = Path(__file__).parents[1] / "docs" / "start.md"
+ROWS = re.findall(r"^\| `spineseg ([^`]+)` \| (.*?) \| .* \|$", PAGE.read_text(), re.MULTILINE)
+FILES = {
+    "typo.yaml": "dataset: x\nbids_dir: bids\ncontrast: [T2w]\n",
+    "contrast.yaml": "dataset: x\nbids_dir: bids\ncontrasts: [T2w, T3w]\n",
+    "folder.yaml": "dataset: x\nbids_dir: nowhere\n",
+}
+
+
+@pytest.mark.parametrize(("command", "message"), ROWS, ids=[row[0] for row in ROWS])
+def test_a_first_error_is_one_line_that_helps(command, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("empty", "bids/sub-01/anat"):
+        Path(folder).mkdir(parents=True)
+    for name, text in FILES.items():
+        Path(name).write_text(text)
+    before = sorted(tmp_path.rglob("*"))
+    try:
+        code = main(command.split())
+    except SystemExit as error:
+        code = error.code
+    assert code == 2
+    said = capsys.readouterr().err
+    assert message.removesuffix(".") in said
+    assert len([line for line in said.splitlines() if "error" in line]) == 1
+    assert "Traceback" not in said
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_page_has_ten_of_them():
+    assert len(ROWS) >= 10

@@ -1,0 +1,182 @@
+"""Reviews from end to end in a real browser: by keyboard alone, blind, by two people, and what axe-core says of it."""
+
+import json
+import shutil
+import subprocess
+import tarfile
+
+import pytest
+from report_study import decide, make_study
+from test_qc_browser import Browser, pytestmark, saved_by  # noqa: F401 (the marks hold here as well)
+
+from spineseg.report.page import ReportPaths, write_report
+from spineseg.report.qc import render_study
+from spineseg.report.qc_page import build_index
+from spineseg.report.review import StudyView
+from spineseg.studyfolder.layout import Stage
+from spineseg.studyfolder.marks import read_marks
+
+AXE = "axe-core@4.10.2"
+N_IMAGES = 30
+SERIOUS = ("serious", "critical")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    session = Browser(tmp_path_factory.mktemp("profile"))
+    yield session
+    session.close()
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Thirty images, of which one has no mask by propseg."""
+    study = make_study(tmp_path_factory.mktemp("study"), n_subjects=N_IMAGES // 2, failed=[("sub-02_T1w", "propseg")])
+    render_study(StudyView(study), study.qc(Stage.ALL))
+    build_index(study.qc(Stage.ALL))
+    decide(study)
+    write_report(StudyView(study), ReportPaths(study.report(Stage.ALL), study.figures(Stage.ALL), study.qc(Stage.ALL)))
+    return study
+
+
+@pytest.fixture(scope="module")
+def page(study):
+    return study.qc(Stage.ALL) / "index.html"
+
+
+@pytest.fixture(scope="module")
+def axe(tmp_path_factory):
+    """The script of axe-core, fetched by npm."""
+    folder = tmp_path_factory.mktemp("axe")
+    if not shutil.which("npm"):
+        pytest.skip("npm, which fetches axe-core, is not installed")
+    try:
+        done = subprocess.run(
+            ["npm", "pack", AXE], cwd=folder, capture_output=True, text=True, timeout=120, check=False
+        )
+    except subprocess.TimeoutExpired:
+        pytest.skip("npm does not answer, so axe-core is not there")
+    archives = list(folder.glob("*.tgz"))
+    if not archives:
+        pytest.skip(f"npm could not fetch {AXE}: {done.stderr.strip()[-200:]}")
+    with tarfile.open(archives[0]) as archive:
+        return archive.extractfile("package/axe.min.js").read().decode()
+
+
+def objections(browser, axe):
+    """What axe-core finds serious on the page as it is now."""
+    browser.run(f"{axe}; window.axe = axe;")
+    browser.run("window.found = null; axe.run({resultTypes: ['violations']}).then((r) => { window.found = r; });")
+    browser.wait("return window.found !== null")
+    found = browser.run("""return window.found.violations.map((v) =>
+        [v.impact, v.id, v.nodes.slice(0, 3).map((n) => `${n.target} ${n.failureSummary}`)]);""")
+    return [one for one in found if one[0] in SERIOUS]
+
+
+def prefer(browser, scheme):
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    command = {"cmd": "Emulation.setEmulatedMedia", "params": {"features": features}}
+    browser.call("POST", "/goog/cdp/execute", command)
+
+
+def start(browser, page, rater, fragment=""):
+    """Open the page as a person who has not been here before, and who is known."""
+    browser.open(page, fragment)
+    browser.run(f"localStorage.clear(); localStorage.setItem('spineseg-qc::rater', '\"{rater}\"')")
+    browser.open(page, fragment)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(browser, study, page, axe, scheme):
+    prefer(browser, scheme)
+    start(browser, page, "AB")
+    found = {"mosaic": objections(browser, axe)}
+    for key, view in (("p", "marked"), ("Enter", "slice"), ("w", "wall"), ("?", "help")):
+        browser.press(key)
+        found[view] = objections(browser, axe)
+    browser.press("Escape", "b")
+    browser.wait("return document.querySelectorAll('#blind .tile').length > 0")
+    found["blind"] = objections(browser, axe)
+    browser.call("POST", "/url", {"url": study.report(Stage.ALL).as_uri()})
+    found["report"] = objections(browser, axe)
+    prefer(browser, "light")
+    assert {view: own for view, own in found.items() if own} == {}
+
+
+def test_thirty_images_are_reviewed_by_keyboard_alone(browser, page, tmp_path):
+    start(browser, page, "")
+    browser.press("m", "m")  # marks are of every method's mask
+    answers = []
+    for n in range(N_IMAGES):
+        name = browser.text("#name")
+        key = "pfa"[n % 3]
+        browser.press(key)
+        if n == 0:
+            browser.wait("return document.getElementById('rater-box').open")
+            browser.press(*"Ann", "Enter")
+        answers.append((name, key))
+        if n < N_IMAGES - 1:
+            browser.wait(f"return document.getElementById('name').textContent !== {json.dumps(name)}")
+    assert len({name for name, _ in answers}) == N_IMAGES
+    assert browser.run("return document.getElementById('progress').value") == N_IMAGES
+    assert f"{N_IMAGES} reviewed" in browser.text("#counts")
+    # the file is saved by keyboard, too
+    browser.run("document.activeElement.blur()")
+    for _ in range(40):
+        browser.press("\ue004")
+        if browser.run("return document.activeElement.id") == "save-all":
+            break
+    browser.run("""window.saved = null;
+        URL.createObjectURL = (blob) => { blob.text().then((text) => { window.saved = text; }); return '#'; };""")
+    browser.press("Enter")
+    browser.wait("return window.saved !== null")
+    (tmp_path / "marks.json").write_text(browser.run("return window.saved"))
+    marks = read_marks([tmp_path / "marks.json"])
+    kinds = {kind: {m.image for m in marks.of_kind(kind)} for kind in ("pass", "fail", "artefact")}
+    assert {kind: len(images) for kind, images in kinds.items()} == dict.fromkeys(kinds, N_IMAGES // 3)
+    assert {mark.rater for mark in marks.marks} == {"Ann"}
+
+
+def answer_round(browser, prefer_side):
+    """Answer a blind round as a person with a taste would; return what the page's source said meanwhile."""
+    sources, orders = [], []
+    browser.press("b")
+    browser.wait("return document.querySelectorAll('#blind .tile').length > 0")
+    for n in range(200):
+        total = int(browser.run("return document.getElementById('blind-progress').max"))
+        if n == total:
+            return sources, orders
+        browser.wait(f"return document.getElementById('blind-progress').value == {n}"
+                     " && document.querySelectorAll('#blind .tile').length > 0")  # fmt: skip
+        sources.append(browser.run("return document.documentElement.outerHTML"))
+        orders.append(
+            browser.run("""return [...document.querySelectorAll('#blind .canvas')].map((pane) =>
+            [...pane.querySelectorAll('.blind-layer')].reduce((sum, path) => sum + path.getBBox().width, 0))""")
+        )
+        browser.press(prefer_side(*orders[-1]))
+    raise AssertionError("the round has no end")
+
+
+def test_a_blind_round_leaks_nothing_and_two_raters_are_joined(browser, page, tmp_path):
+    files = []
+    for rater, taste in (("Ann", lambda x, y: "y" if y > x else "x"), ("Bob", lambda _x, _y: "x")):
+        start(browser, page, rater)
+        sources, widths = answer_round(browser, taste)
+        for source in sources:
+            shown = source.split("<script")[0] + source.rpartition("</script>")[2]  # the script is always the same
+            assert not [word for word in ("propseg", "deepseg", "Dice", "mm²", "probably") if word in shown]
+            assert rater not in shown
+        assert len(widths) == 29 + 3  # pairs with two masks, and a tenth of them again
+        larger = [x > y for x, y in widths]
+        assert 4 <= sum(larger) <= 28  # sides at random: outside once in a million rounds
+        files.append(tmp_path / f"{rater}.json")
+        browser.press("Escape")
+        files[-1].write_text(saved_by(browser, "save-all"))
+    joined = read_marks(files)
+    assert {one.rater for one in joined.preferences} == {"Ann", "Bob"}
+    ann = [one.answer for one in joined.preferences if one.rater == "Ann"]
+    assert set(ann) == {"deepseg"}  # the larger mask, whatever side it was on
+    bob = [one.answer for one in joined.preferences if one.rater == "Bob"]
+    assert set(bob) == {"propseg", "deepseg"}
+    orders = [[p.image for p in joined.preferences if p.rater == r] for r in ("Ann", "Bob")]
+    assert orders[0] != orders[1]

@@ -1,0 +1,100 @@
+"""A study that keeps one method for each contrast, uses the dataset's masks, and meets what its pilot did not show."""
+
+import json
+import re
+import shutil
+
+import pytest
+from run_workflow import Study
+
+SOME = "masks/{subject}/anat/{image_id}_seg.nii.gz"
+"""Of a method that has masks of T2* images alone, so that it fails on T2w."""
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Study:
+    """Three people, of whom one is in the pilot; the third is the only one with a T1w image and has a mask of it."""
+    from spineseg.phantom.dataset import write_dataset
+
+    folder = tmp_path_factory.mktemp("contrasts")
+    bids = folder / "bids"
+    write_dataset(bids, 3, 1, contrasts=("T1w", "T2w", "T2star"))
+    labels = bids / "derivatives" / "labels"
+    for mask in sorted(labels.glob("*/anat/*T2star_label-SC_seg.nii.gz")):
+        name = mask.name.replace("_label-SC", "")
+        (bids / "masks" / mask.parent.relative_to(labels)).mkdir(parents=True, exist_ok=True)
+        shutil.copy(mask, bids / "masks" / mask.parent.relative_to(labels) / name)
+    for found in [*bids.glob("sub-0[12]/anat/*T1w*"), *labels.glob("sub-0[12]/**/*.*")]:
+        found.unlink()
+    drawn = labels / "sub-03" / "anat" / "sub-03_T1w_label-SC_seg.nii.gz"
+    for mask in labels.glob("sub-03/anat/*"):
+        if mask != drawn:
+            mask.unlink()
+    drawn.rename(drawn.with_name("sub-03_T1w_seg-manual.nii.gz"))  # as it was called in 2018
+    sidecar = {"Author": "C. Drawer", "Date": "2018-05-01"}
+    drawn.with_name("sub-03_T1w_seg-manual.json").write_text(json.dumps(sidecar))
+    rows = [f"sub-0{n}\t{site}\n" for n, site in ((1, "north"), (2, "south"), (3, "south"))]
+    (bids / "participants.tsv").write_text("participant_id\tsite\n" + "".join(rows))
+    return Study(
+        folder / "work",
+        bids_dir=str(bids),
+        contrasts=["T1w", "T2w", "T2star"],
+        methods=["propseg", {"name": "some", "files": SOME, "version": "1"}],
+        pilot={"subjects": ["01"], "strata": ["site"]},
+        decision={"by": "contrast"},
+        manual="use",
+        columns=["site"],
+    )
+
+
+def test_one_method_for_each_contrast_and_the_datasets_own_masks(study):
+    study.run("pilot")
+    decision = json.loads((study.results / "decision.json").read_text())
+    assert decision["method_by_contrast"] == {"t2": "propseg", "t2s": "some"}
+    head = (study.results / "decision.md").read_text()
+    assert "No image of the pilot is t1" in head
+    assert "Nobody in the pilot is of site south" in head
+
+    printed = study.run("study")
+    suffix_of = {chunk: image.rsplit("_", 1)[1] for image, chunk in study.chunks().items()}
+    made = re.findall(r"output: results/tiny/chunks/(\w+)/(rest-\d+)[.]json", printed)
+    ran = {(method, suffix_of[chunk]) for method, chunk in made}
+    assert ("propseg", "T2w") in ran
+    assert ("some", "T2star") in ran
+    assert not ran & {("some", "T2w"), ("propseg", "T2star")}  # a chunk holds one contrast, so no image is done in vain
+    assert "1 image is t1, as no image of the pilot was" in printed
+
+    lock = json.loads((study.results / "study" / "lock.json").read_text())
+    assert lock["by_contrast"] == decision["method_by_contrast"]
+    assert set(lock["made_by"]) == {"propseg", "some"}
+    wanted = {"sub-03_T1w": "manual"}
+    wanted |= {f"sub-0{n}_{suffix}": m for n in (1, 2, 3) for suffix, m in (("T2w", "propseg"), ("T2star", "some"))}
+    for table in ("kept.tsv", "metrics.tsv", "csa.tsv"):
+        assert {row["image_id"]: row["method"] for row in study.table(table, "study")} == wanted
+    kept = {row["image_id"]: row for row in study.table("kept.tsv", "study")}
+    assert "drawn by a person; C. Drawer, 2018-05-01" in kept["sub-03_T1w"]["message"]
+    assert "no image of the pilot was t1" in kept["sub-03_T1w"]["message"]
+    report = (study.results / "study" / "report.html").read_text()
+    for words in (
+        "1 of 7 masks are the dataset&#39;s own (1 drawn by a person; config key manual)",
+        "propseg for t2, some for t2s",
+        "1 of 7 masks was taken from the dataset (1 drawn by a person) in place of the computed ones.",
+        "No image of the pilot was t1, so the choice was not tested for 1 images.",
+    ):
+        assert words in report, words
+    assert study.plan("study") == {}
+
+
+def test_a_list_of_a_contrast_leaves_out_that_contrast_and_a_needless_entry_is_said(study):
+    (study.folder / "exclude.yml").write_text("csa_t2s:\n- sub-02\ncsa_t1:\n- sub-01\n")
+    study.config["excluded"] = "exclude.yml"
+    printed = study.run("study")
+    left = {row["image_id"] for row in study.table("metrics.tsv", "study")}
+    assert {"sub-02_T2w", "sub-01_T2w"} <= left
+    assert "sub-02_T2star" not in left
+    assert "'sub-01' leaves out nothing: none of its 2 images is t1" in printed
+    study.config["excluded"] = {"sub-02_T2W": "motion"}
+    done = study.call("study")
+    assert done.returncode == 1
+    assert "did you mean 'sub-02_T2w'" in done.stdout
+    assert "rule " not in done.stdout.split("did you mean")[0]
