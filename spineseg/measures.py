@@ -52,7 +52,7 @@ class Measure:
 SOURCES = {
     "mask": "the mask alone",
     "masks": "the masks of all methods",
-    "method": "the method's own doubt",
+    "method": "the method's own uncertainty",
     "copies": "the method's masks of slightly changed copies of the image",
     "image": "mask and image",
     "evidence": "mask and image",
@@ -93,7 +93,7 @@ _MEASURES = (
             " `decision.perturbations` asks for it"),
     Measure("perturb_csa_cv", "CoV of the CSA over slightly changed images", "%", False, 2, "copies",
             "the same of the mean CSA"),
-    Measure("uncertainty", "the method's own doubt", "", False, 3, "method",
+    Measure("uncertainty", "the method's own uncertainty", "", False, 3, "method",
             "mean over slices, 0 sure to 1 a guess; by slice in `slices.tsv.gz`"),
     Measure("predicted_dice", "predicted Dice", "", True, 3, "image", "Dice as predicted without a reference, 0 to 1"),
     Measure("predicted_dice_low", "predicted Dice, lower end", "", True, 3, "image", "lower end of its 90 % interval"),

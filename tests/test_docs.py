@@ -100,7 +100,7 @@ PLACES = {
     "n_slices": "slices with cord that count",
     "tilted": "slices beyond 30 degrees among them",
     "note": "what a reader must know",
-    "uncertainty": "the method's own doubt of its mask in the slice, 0 sure to 1 a guess",
+    "uncertainty": "the method's own uncertainty about its mask in the slice, 0 sure to 1 a guess",
     "slices": "slices, counted from below",
     "vert_level": "levels by SCT's numbers",
     "flags": "why the row deserves no trust as it is, see below",

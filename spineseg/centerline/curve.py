@@ -260,28 +260,40 @@ def _read_points(path: Path, grid: NativeGrid) -> Floats:
     return native @ to_index[:3, :3].T + to_index[:3, 3]
 
 
-def save_centerline(path: str | Path, line: Centerline, grid: NativeGrid) -> None:
-    """Write a centerline as a binary NIfTI on the image's grid, one voxel per slice.
+def save_centerline(path: str | Path, line: Centerline, grid: NativeGrid, *, soft: bool = False) -> None:
+    """Write a centerline as NIfTI on the image's grid: one voxel per slice, uint8.
 
-    Points beyond the border in plane are moved to it; slices beyond the image are left out.
+    With `soft` each point is shared among its four nearest voxels of the slice by their nearness (float32), so that
+    their center of mass is the point. Points beyond the border in plane are moved to it; slices beyond the image are
+    left out.
     """
     canonical = to_canonical(np.zeros(grid.shape3, dtype=np.uint8), grid.affine)
     shape = np.array(canonical.shape)
-    voxels = np.rint(line.points_vox).astype(np.intp)
-    voxels = voxels[(voxels[:, 2] >= 0) & (voxels[:, 2] < shape[2])]
-    voxels[:, :2] = np.clip(voxels[:, :2], 0, shape[:2] - 1)
-    data = np.zeros(canonical.shape, dtype=np.uint8)
-    data[tuple(voxels.T)] = 1
-    save_volume(path, data, grid)
+    points = line.points_vox[(line.points_vox[:, 2] >= 0) & (line.points_vox[:, 2] < shape[2])].copy()
+    points[:, :2] = np.clip(points[:, :2], 0, shape[:2] - 1)
+    data = np.zeros(canonical.shape, dtype=np.float32 if soft else np.uint8)
+    if not soft:
+        data[tuple(np.rint(points).astype(np.intp).T)] = 1
+        save_volume(path, data, grid)
+        return
+    low = np.minimum(np.floor(points[:, :2]).astype(np.intp), np.maximum(shape[:2] - 2, 0))
+    share = points[:, :2] - low
+    for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        weight = np.abs(1 - i - share[:, 0]) * np.abs(1 - j - share[:, 1])
+        there = np.minimum(low + np.array([i, j]), shape[:2] - 1)
+        np.add.at(data, (there[:, 0], there[:, 1], points[:, 2].astype(np.intp)), weight)
+    save_volume(path, data, grid, dtype=np.float32)
 
 
-def save_centerline_csv(path: str | Path, line: Centerline, grid: NativeGrid) -> None:
-    """Write a centerline as text the way SCT does: native sub-voxel indices, inferior to superior.
+def save_centerline_csv(path: str | Path, line: Centerline, grid: NativeGrid, *, space: str = "pix") -> None:
+    """Write a centerline as text the way SCT does, inferior to superior.
 
-    Three numbers per row, separated by commas, in ``%.18e``, no header.
+    Three numbers per row, separated by commas, in ``%.18e``, no header: native sub-voxel indices, or with `space`
+    ``"phys"`` scanner coordinates, mm (RAS+).
     """
-    to_native_index = np.linalg.inv(grid.affine) @ _canonical_affine(grid)
-    native = line.points_vox @ to_native_index[:3, :3].T + to_native_index[:3, 3]
+    to_file = np.eye(4) if space == "phys" else np.linalg.inv(grid.affine)
+    to_file = to_file @ _canonical_affine(grid)
+    points = line.points_vox @ to_file[:3, :3].T + to_file[:3, 3]
     # the transform only permutes and flips, so its rounding errors (1e-15) may go
-    rows = [",".join(f"{value:.18e}" for value in row) for row in np.round(native, 9) + 0.0]
+    rows = [",".join(f"{value:.18e}" for value in row) for row in np.round(points, 9) + 0.0]
     write_text(path, "\n".join(rows) + "\n" if rows else "")

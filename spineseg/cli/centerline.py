@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spineseg.cli.sct_flags import add_sct_flags
 from spineseg.cli.segment_images import parse_contrast
 from spineseg.errors import InputError
 from spineseg.writing import check_writable
@@ -21,6 +22,12 @@ SUMMARY = "Find the centerline of the cord in an image (optic), or take it from 
 SUFFIXES = (".nii.gz", ".nii", ".csv")
 OUTPUT_SUFFIXES = (".nii.gz", ".csv")
 
+NOT_HERE = {
+    "viewer": "there is no viewer here: mark points in FSLeyes or ITK-SNAP, one voxel each, and give the file to"
+    " propseg -init-centerline, deepseg -centerline or csa -centerline",
+}
+"""Methods of SCT that this command has not, and what to do instead."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
@@ -30,8 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "-method",
-        choices=("optic", "fitseg"),
+        choices=("optic", "fitseg", *NOT_HERE),
         default="optic",
+        metavar="optic|fitseg",
         help="optic: detect the cord (default); fitseg: -i are masks, whose middle is taken slice by slice",
     )
     parser.add_argument(
@@ -58,8 +66,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="0|1",
         help="1: go on in straight lines to the first and last slice of the image; default 0",
     )
+    parser.add_argument(
+        "-centerline-soft",
+        type=int,
+        choices=(0, 1),
+        default=0,
+        metavar="0|1",
+        help="1: share each point among its four nearest voxels (float32), so that it is exact; default 0: one voxel",
+    )
+    parser.add_argument(
+        "-space",
+        choices=("pix", "phys"),
+        default="pix",
+        help="of the .csv: voxel indices of the file (default), or scanner coordinates in mm (RAS+)",
+    )
+    parser.add_argument("-qc", type=Path, metavar="DIR", help="add the images to the quality-control page in DIR")
+    parser.add_argument("-qc-dataset", metavar="NAME", help="dataset shown in the quality-control page")
+    parser.add_argument("-qc-subject", metavar="NAME", help="subject shown in the quality-control page")
     parser.add_argument("-bval", type=Path, metavar="FILE", help="b-values of a 4-D series; default: beside the image")
     parser.add_argument("-v", type=int, choices=(0, 1, 2), default=1, metavar="0|1|2", help="0: silent; default 1")
+    add_sct_flags(parser)
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
 
 
@@ -77,6 +103,12 @@ def run(args: argparse.Namespace) -> int:
             continue
         if args.v and not args.json:
             _print_result(image, results[-1])
+    if args.qc and any(result["status"] in ("ok", "partial") for result in results):
+        from spineseg.report.qc_page import build_index
+
+        page = build_index(args.qc)  # once, when all images are drawn
+        if args.v and not args.json:
+            print(f"xdg-open {page}")
     if args.json:
         print(json.dumps(results, indent=2))
     return 2 if any(result["status"] == "failed" for result in results) else 0
@@ -84,6 +116,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_options(args: argparse.Namespace) -> None:
     """Refuse options that contradict each other."""
+    if args.method in NOT_HERE:
+        raise InputError(f"-method {args.method}: expected optic or fitseg; {NOT_HERE[args.method]}")
     if args.method == "optic" and args.c is None:
         raise InputError("-c: expected t1, t2, t2s or dwi for -method optic, found none")
     if args.o is not None and len(args.i) > 1:
@@ -132,8 +166,10 @@ def _process_image(image: Path, args: argparse.Namespace, detector: Detector | N
         line = extend_centerline(line, zooms, np.arange(n_slices))
     stem = output_stem(image, args)
     files = [stem.with_name(f"{stem.name}{suffix}") for suffix in OUTPUT_SUFFIXES]
-    save_centerline(files[0], line, grid)
-    save_centerline_csv(files[1], line, grid)
+    save_centerline(files[0], line, grid, soft=bool(args.centerline_soft))
+    save_centerline_csv(files[1], line, grid, space=args.space)
+    if args.qc and not line.is_empty:
+        _add_to_qc(args, image, files[0])
     return {
         "image": str(image),
         "status": "empty" if line.is_empty else "ok" if len(slices) == n_slices else "partial",
@@ -142,6 +178,20 @@ def _process_image(image: Path, args: argparse.Namespace, detector: Detector | N
         "score_median": round(float(np.median(score)), 3) if len(score) else None,
         "files": [str(file) for file in files],
     }
+
+
+def _add_to_qc(args: argparse.Namespace, image: Path, centerline: Path) -> None:
+    """Draw an image with its centerline for the quality-control page."""
+    from spineseg.provenance import sha256_file
+    from spineseg.report.qc import add_image
+    from spineseg.report.review import MethodResult
+    from spineseg.volume import load_image, load_mask
+
+    volume, grid = load_image(image, contrast=args.c, bval=args.bval)
+    mask = load_mask(centerline, like=grid, any_positive=True)[0].data > 0
+    result = MethodResult("centerline", "ok", "", centerline, sha256_file(centerline))
+    contrast, more = args.c or "", {"dataset": args.qc_dataset, "subject": args.qc_subject}
+    add_image(args.qc, image, volume, grid, mask, result, contrast=contrast, command=args.command_line, **more)
 
 
 def _find_centerline(image: Path, args: argparse.Namespace, detector: Detector | None) -> tuple[Centerline, Any]:

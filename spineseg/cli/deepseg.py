@@ -10,6 +10,15 @@ from spineseg.cli import segment_images
 SUMMARY = "Segment the spinal cord by neural networks (all contrasts, one model)."
 
 
+NOT_FILES = {
+    "svm": "without -centerline the cord is found by the detector (SCT's svm) and the first network together",
+    "cnn": "without -centerline the cord is found by the first network (SCT's cnn) and the detector together",
+    "viewer": "there is no viewer here: mark points in FSLeyes or ITK-SNAP, one voxel each, and give that file",
+    "file": "give the file itself (SCT: -centerline file -file_centerline FILE)",
+}
+"""What SCT's option takes instead of a file, and what to do here."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command; those of the method are its parameters'."""
     from spineseg.deepseg.parameters import DeepsegParams
@@ -33,8 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Segment the images."""
     from spineseg.deepseg.parameters import DeepsegParams
+    from spineseg.errors import InputError
     from spineseg.parameters import params_from_args
 
+    if str(args.centerline) in NOT_FILES:
+        raise InputError(f"-centerline {args.centerline}: expected a file; {NOT_FILES[str(args.centerline)]}")
     return segment_images.segment_images(
         args, "deepseg", params_from_args(DeepsegParams, args), centerline=args.centerline
     )

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from spineseg.cli.sct_flags import add_sct_flags
 from spineseg.measures import MEASURES
 
 SUMMARY = "Compare two masks: Dice, surface distances (mm) and cross-sectional area."
@@ -41,31 +42,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-label", type=int, metavar="N", help="the cord's label, where -i holds several")
     parser.add_argument("-label-d", type=int, metavar="N", help="the same of -d")
     parser.add_argument("-tolerance", type=float, metavar="MM", help="default: 0.5 mm or one in-plane voxel")
-    parser.add_argument("-2d-slices", dest="per_slice", action="store_true", help="also the Dice of every axial slice")
+    parser.add_argument(
+        "-2d-slices",
+        dest="per_slice",
+        type=int,
+        nargs="?",
+        const=-1,
+        choices=(0, 1, 2),
+        metavar="0|1|2",
+        help="also the Dice of every slice along this axis of the file, counted as in it; without a number of every"
+        " axial slice, counted from below",
+    )
+    parser.add_argument("-v", type=int, choices=(0, 1, 2), default=1, metavar="0|1|2", help="0: no warnings; default 1")
+    add_sct_flags(parser)
     parser.add_argument("--json", action="store_true", help="print JSON; null where a value is not defined")
 
 
 def run(args: argparse.Namespace) -> int:
     """Load both masks, compare them, print."""
+    import numpy as np
+
     from spineseg.metrics.compare import describe_pair
-    from spineseg.volume import load_mask
+    from spineseg.metrics.overlap import compute_slice_dice
+    from spineseg.volume import load_mask, to_native
     from spineseg.writing import check_writable, write_text
 
     if args.o:
         check_writable(args.o)
     first, grid = load_mask(args.i, label=args.label)
     second, second_grid = load_mask(args.d, like=grid, label=args.label_d)
-    for note in (*grid.notes, *second_grid.notes):
+    for note in (*grid.notes, *second_grid.notes) if args.v else ():
         print(f"spineseg dice: warning: {note}", file=sys.stderr)
     values, slice_dice = describe_pair(first.data, second.data, first.zooms, tolerance_mm=args.tolerance)
+    if args.per_slice is not None and args.per_slice >= 0:
+        slice_dice = compute_slice_dice(
+            *(np.moveaxis(to_native(one.data, grid), args.per_slice, 2) for one in (first, second))
+        ).tolist()
     if args.json:
         content: dict[str, Any] = {key: _null(value) for key, value in values.items()}
-        if args.per_slice:
+        if args.per_slice is not None:
             content["slice_dice"] = {str(k): _null(v) for k, v in enumerate(slice_dice) if not math.isnan(v)}
         text = json.dumps(content, indent=2) + "\n"
     else:
         text = "".join(f"{words} = {values[key]:{form}}\n" for key, words, form in LINES)
-        if args.per_slice:
+        if args.per_slice is not None:
             text += "2D Dice coefficient by slice:\n"
             text += "".join(f"{k} {value:.6f}\n" for k, value in enumerate(slice_dice) if not math.isnan(value))
     print(text, end="")

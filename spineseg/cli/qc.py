@@ -36,6 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     image.add_argument("-c", default="", metavar="CONTRAST", help="t1, t2, t2s or dwi")
     image.add_argument("-p", default="mask", metavar="NAME", help="method that made the mask; default: mask")
     image.add_argument("-qc", type=Path, default=Path("qc"), metavar="DIR", help="folder of the page; default qc")
+    image.add_argument(
+        "-plane",
+        type=str.lower,
+        choices=("axial", "sagittal"),
+        help="as in SCT; the page always shows every axial slice and the sagittal plane along the cord",
+    )
     image.add_argument("-qc-dataset", metavar="NAME", help="dataset shown in the page")
     image.add_argument("-qc-subject", metavar="NAME", help="subject shown in the page")
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spineseg.cli.sct_flags import add_sct_flags
 from spineseg.contrasts import CONTRASTS, SUFFIX_CONTRAST
 from spineseg.errors import InputError, SpinesegError
 from spineseg.writing import check_writable, file_stem
@@ -70,6 +71,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     out.add_argument("-qc-subject", metavar="NAME", help="subject shown in the quality-control page")
     out.add_argument("-v", type=int, choices=(0, 1, 2), default=1, metavar="0|1|2", help="0: silent; default 1")
     out.add_argument("--json", action="store_true", help="print the results as JSON")
+    add_sct_flags(parser)
     parser.add_argument("-threads", type=int, default=0, metavar="N", help="CPU threads; default: all this job may use")
 
 

@@ -95,12 +95,15 @@ def choose_stretches(
     """
     groups = _requested_groups(levels, request)
     parts = [_level_stretch(levels, group, has_cord, arc_mm) for group in groups]
-    parts += [_disc_stretch(levels, disc, has_cord, arc_mm) for disc in request.discs]
+    around = [(disc, -HALF_STRETCH_MM, HALF_STRETCH_MM) for disc in request.discs]
+    parts += [
+        _disc_stretch(levels, disc, (low, high), has_cord, arc_mm) for disc, low, high in (*around, *request.points)
+    ]
     if per_level:
         return sorted(parts, key=lambda part: np.flatnonzero(part.chosen)[0])
     values = sorted({level for first, last in groups for level in range(first, last + 1)})
     names = [range_name(first, last) for first, last in find_runs(values)]
-    names += [disc_name(disc) for disc in request.discs]
+    names += [part.level for part in parts[len(groups) :]]
     notes = [levels.note(first, last) for first, last in find_runs(values)]
     notes += [part.note for part in parts[len(groups) :]]
     chosen = np.any([part.chosen for part in parts], axis=0)
@@ -178,25 +181,34 @@ def _covered_mm(arc_mm: NDArray[np.float64], has_cord: NDArray[np.bool_], low: f
     return float(np.maximum(inside, 0.0)[has_cord].sum())
 
 
-def _disc_stretch(levels: Levels, disc: int, has_cord: NDArray[np.bool_], arc_mm: NDArray[np.float64]) -> Stretch:
-    """Slices with cord around one disc."""
-    name = disc_name(disc)
+def _disc_stretch(
+    levels: Levels,
+    disc: int,
+    below_mm: tuple[float, float],
+    has_cord: NDArray[np.bool_],
+    arc_mm: NDArray[np.float64],
+) -> Stretch:
+    """Slices with cord around or below one disc, from `below_mm` to `below_mm` downwards."""
+    low, high = below_mm
+    is_around = (low, high) == (-HALF_STRETCH_MM, HALF_STRETCH_MM)
+    name = disc_name(disc) if is_around else f"{disc_name(disc)} {low:g}:{high:g}"
     if not levels.disc_arc_mm:
         raise InputError(f"{levels.source}: {name} is a stretch around a disc; give the discs as -discfile")
     if disc not in levels.disc_arc_mm:
         known = ", ".join(map(disc_name, sorted(levels.disc_arc_mm)))
-        raise InputError(f"{levels.source}: expected disc {disc} ({name}), found {known}; label it")
-    offset = arc_mm - levels.disc_arc_mm[disc]
-    near = np.abs(offset) <= HALF_STRETCH_MM + 1e-6  # 1e-6: rounding
+        raise InputError(f"{levels.source}: expected disc {disc} ({disc_name(disc)}), found {known}; label it")
+    below = levels.disc_arc_mm[disc] - arc_mm
+    near = (below >= low - 1e-6) & (below <= high + 1e-6)  # 1e-6: rounding
     chosen = near & has_cord
     if not chosen.any():
-        raise InputError(f"{levels.source}: {name}: expected cord within 10 mm of the disc, found none; check mask")
+        where = "within 10 mm of the disc" if is_around else f"{low:g} to {high:g} mm below the disc"
+        raise InputError(f"{levels.source}: {name}: expected cord {where}, found none; check mask")
     half = np.gradient(arc_mm)[has_cord].mean() / 2 if len(arc_mm) > 1 else HALF_STRETCH_MM
-    reach = offset[has_cord].min() - half, offset[has_cord].max() + half
-    short = reach[0] > -HALF_STRETCH_MM or reach[1] < HALF_STRETCH_MM or (near & ~has_cord).any()
-    note = f"{name}: the mask does not reach 10 mm to each side" if short else ""
-    low, high = (levels.disc_arc_mm[disc] + side * HALF_STRETCH_MM for side in (-1, 1))
-    return Stretch(chosen, name, "", note, _covered_mm(arc_mm, has_cord, low, high), high - low)
+    short = below[has_cord].min() - half > low or below[has_cord].max() + half < high or (near & ~has_cord).any()
+    reach = "10 mm to each side" if is_around else "all of it"
+    note = f"{name}: the mask does not reach {reach}" if short else ""
+    bottom, top = levels.disc_arc_mm[disc] - high, levels.disc_arc_mm[disc] - low
+    return Stretch(chosen, name, "", note, _covered_mm(arc_mm, has_cord, bottom, top), high - low)
 
 
 def junction_distance(

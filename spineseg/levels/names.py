@@ -31,12 +31,15 @@ class Request:
     ranges : tuple of (int, int)
         First and last level of each range.
     discs : tuple of int
-        Discs by the value of the level below.
+        Discs by the value of the level below: the cord up to 10 mm to each side.
+    points : tuple of (int, float, float)
+        Such a disc, and from where to where the cord below it counts, mm along the cord; negative above it.
     """
 
     text: str
     ranges: tuple[tuple[int, int], ...] = ()
     discs: tuple[int, ...] = ()
+    points: tuple[tuple[int, float, float], ...] = ()
 
 
 def level_name(value: int) -> str:
@@ -98,7 +101,7 @@ def parse_request(text: str) -> Request:
     ----------
     text : str
         Parts separated by commas: a level (``2``, ``C2``, ``T1``, ``L1``), a range of levels (``2:4``,
-        ``C2:C4``, ``C2-C4``), or the stretch around a disc (``C2/C3``).
+        ``C2:C4``, ``C2-C4``), the stretch around a disc (``C2/C3``), or one below it (``C2/C3 5:25``, mm).
 
     Returns
     -------
@@ -114,8 +117,12 @@ def parse_request(text: str) -> Request:
     >>> parse_request("2:4,T1").ranges, parse_request("C2/C3").discs
     (((2, 4), (8, 8)), (3,))
     """
-    ranges, discs = [], []
+    ranges, discs, points = [], [], []
     for part in text.replace(";", ",").split(","):
+        if below := re.fullmatch(rf"\s*(\S+/\S+)\s+{_MM_RANGE}\s*", part):
+            low, high = _read_mm(below[2], below[3], text)
+            points.append((parse_request(below[1]).discs[0], low, high))
+            continue
         ends = re.split(r"([:/-])", part.strip())
         if len(ends) not in (1, 3):
             raise InputError(f"levels {text!r}: expected levels such as 2:4, C2 or C2/C3, found {part.strip()!r}")
@@ -130,7 +137,55 @@ def parse_request(text: str) -> Request:
             raise InputError(f"levels {text!r}: expected the upper level first, found {part.strip()!r}")
         else:
             ranges.append((first, last))
-    return Request(text, tuple(ranges), tuple(discs))
+    return Request(text, tuple(ranges), tuple(discs), tuple(points))
+
+
+_MM_RANGE = r"(-?\d+(?:\.\d+)?):(-?\d+(?:\.\d+)?)"
+
+
+@dataclass(frozen=True)
+class SliceRange:
+    """Slices that a study asks for, counted from below, both ends included."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class JunctionRange:
+    """Cord below the pontomedullary junction that a study asks for, mm along the cord."""
+
+    low_mm: float
+    high_mm: float
+
+
+def parse_stretch(text: str) -> Request | SliceRange | JunctionRange:
+    """Read an entry of a study's levels: what `parse_request` reads, ``slices 5:23`` or ``PMJ 54:74``.
+
+    Raises
+    ------
+    InputError
+        If it is none of these.
+
+    Examples
+    --------
+    >>> parse_stretch("PMJ 54:74"), parse_stretch("slices 5:23")
+    (JunctionRange(low_mm=54.0, high_mm=74.0), SliceRange(first=5, last=23))
+    """
+    if match := re.fullmatch(rf"\s*pmj\s+{_MM_RANGE}\s*", text, re.IGNORECASE):
+        return JunctionRange(*_read_mm(match[1], match[2], text))
+    if match := re.fullmatch(r"\s*slices\s+(\d+):(\d+)\s*", text, re.IGNORECASE):
+        if int(match[1]) > int(match[2]):
+            raise InputError(f"levels {text!r}: expected the lower slice first, found {match[1]}:{match[2]}")
+        return SliceRange(int(match[1]), int(match[2]))
+    return parse_request(text)
+
+
+def _read_mm(low: str, high: str, text: str) -> tuple[float, float]:
+    """Read two distances."""
+    if not float(low) < float(high):
+        raise InputError(f"levels {text!r}: expected the smaller distance first, found {low}:{high}")
+    return float(low), float(high)
 
 
 def checked_requests(texts: Sequence[str], source: str) -> tuple[str, ...]:
@@ -143,7 +198,7 @@ def checked_requests(texts: Sequence[str], source: str) -> tuple[str, ...]:
     """
     for text in texts:
         try:
-            parse_request(text)
+            parse_stretch(text)
         except InputError as error:
             raise InputError(f"{source}: {error}") from error
     return tuple(texts)

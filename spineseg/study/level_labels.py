@@ -16,7 +16,7 @@ from spineseg.errors import InputError
 from spineseg.file_digests import absent_content
 from spineseg.levels.clicked import read_clicked
 from spineseg.levels.files import read_labels
-from spineseg.levels.names import NOT_DISCS
+from spineseg.levels.names import NOT_DISCS, PMJ_VALUE
 from spineseg.levels.slices import count_level_slices, find_discs
 from spineseg.studyfolder.images import StudyImage
 from spineseg.volume import Volume
@@ -59,11 +59,12 @@ class LabelFile:
 
 @dataclass(frozen=True)
 class CarriedLabels:
-    """Labels on the grid of one mask: discs by value in mm, or the level of each voxel."""
+    """Labels on the grid of one mask: discs by value in mm, or the level of each voxel; and the junction, mm."""
 
     discs: dict[int, NDArray[np.float64]] | None = None
     values: NDArray | None = None
     whole_slices: Mapping[int, float] = field(default_factory=dict)
+    junction: NDArray[np.float64] | None = None
 
 
 def find_label_files(folder: Path | None, clicked: Sequence[str | Path] = ()) -> dict[tuple[str, str], list[LabelFile]]:
@@ -120,8 +121,9 @@ def carry_labels(file: LabelFile, mask: Volume) -> CarriedLabels:
     if file.end == CLICKED:
         own = next(image for image in read_clicked(file.path) if image.image == file.stem)
         to_index = np.linalg.inv(mask.affine)
-        places = {value: to_index[:3, :3] @ place + to_index[:3, 3] for value, place in own.discs.items()}
-        return CarriedLabels({value: index * mask.zooms for value, index in places.items() if value not in NOT_DISCS})
+        places = {v: (to_index[:3, :3] @ place + to_index[:3, 3]) * mask.zooms for v, place in own.discs.items()}
+        discs = {value: place for value, place in places.items() if value not in NOT_DISCS}
+        return CarriedLabels(discs or None, junction=places.get(PMJ_VALUE))
     if why := absent_content(file.path):
         raise InputError(f"{file.path}: {why}")
     labels, grid = read_labels(file.path)
@@ -131,9 +133,13 @@ def carry_labels(file: LabelFile, mask: Volume) -> CarriedLabels:
         )
     to_mask = np.linalg.inv(mask.affine) @ labels.affine
     if file.has_discs:
-        discs = find_discs(labels.data, labels.zooms, file.path)
-        moved = {value: to_mask[:3, :3] @ (point / labels.zooms) + to_mask[:3, 3] for value, point in discs.items()}
-        return CarriedLabels({value: index * mask.zooms for value, index in moved.items()})
+        junction = np.argwhere(labels.data == PMJ_VALUE)
+        marked = {PMJ_VALUE: junction.mean(axis=0) * labels.zooms} if len(junction) else {}
+        if not (np.isin(labels.data, [0, *NOT_DISCS]).all() and marked):
+            marked |= find_discs(labels.data, labels.zooms, file.path)
+        moved = {v: (to_mask[:3, :3] @ (at / labels.zooms) + to_mask[:3, 3]) * mask.zooms for v, at in marked.items()}
+        at = moved.pop(PMJ_VALUE, None)
+        return CarriedLabels(moved or None, junction=at)
     inside = np.argwhere(mask.data > 0)
     back = np.linalg.inv(to_mask)
     index = np.rint(inside @ back[:3, :3].T + back[:3, 3]).astype(int)

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from spineseg.errors import InputError
-from spineseg.levels.names import parse_request
+from spineseg.levels.choice import JunctionWindow
+from spineseg.levels.names import JunctionRange, Request, SliceRange, parse_stretch
 from spineseg.levels.rows import measure_rows
 from spineseg.measures import LEVEL_SHAPE
 from spineseg.study.configuration import StudyConfig
@@ -183,10 +184,12 @@ def _measure_image(
     )
     if one.path is None:
         return [replace(empty, level=level, note=one.message) for level in levels]
-    if file is None and any(levels):
+    if file is None and any(map(_needs_labels, levels)):
         session = f"sub-{image.subject}" + (f" ses-{image.session}" if image.session else "")
         note = f"no labels of levels for {session} in {find_level_folder(config) or 'derivatives'}"
-        return [replace(empty, level=level, note=note) for level in levels]
+        lacking = [replace(empty, level=level, note=note) for level in levels if _needs_labels(level)]
+        others = [level for level in levels if not _needs_labels(level)]
+        return [*lacking, *(_measure_image(one, None, masks, config, others) if others else [])]
     try:
         mask, grid = load_mask(one.path)
         if file and file.stem != image.stem and grid.forms_disagree:
@@ -207,18 +210,44 @@ def _measure_image(
     return rows
 
 
+def _needs_labels(level: str) -> bool:
+    """Whether an entry of the configuration's levels is found by labels."""
+    return bool(level) and not isinstance(parse_stretch(level), SliceRange)
+
+
 def _measure_level(mask: Volume, labels: CarriedLabels, level: str, file: LabelFile | None) -> list[dict[str, Any]]:
     """Return the rows of one text of the configuration; of each level, or the whole mask, where it is empty."""
-    return measure_rows(
+    stretch = parse_stretch(level) if level else None
+    n_slices, chosen, junction = mask.shape[2], None, None
+    source = file.path if file else ""
+    if isinstance(stretch, SliceRange):
+        if stretch.last >= n_slices:
+            raise InputError(f"{level}: expected slices within 0:{n_slices - 1}; name slices that the image has")
+        chosen = (np.arange(n_slices) >= stretch.first) & (np.arange(n_slices) <= stretch.last)
+    elif isinstance(stretch, JunctionRange):
+        if labels.junction is None:
+            raise InputError(f"{source}: {level}: expected the pontomedullary junction (value 50), found none; mark it")
+        middle, extent = (stretch.low_mm + stretch.high_mm) / 2, stretch.high_mm - stretch.low_mm
+        junction = JunctionWindow(labels.junction, middle, extent, source)
+    by_labels = isinstance(stretch, Request) or stretch is None
+    has_labels = labels.discs is not None or labels.values is not None
+    rows = measure_rows(
         mask.data,
         mask.zooms,
-        per="level" if file and not level else "request",
-        requests=[parse_request(level)] if level else [],
-        discs=labels.discs,
-        level_values=labels.values,
+        per="level" if has_labels and not level else "request",
+        requests=[stretch] if isinstance(stretch, Request) else [],
+        chosen=chosen,
+        discs=labels.discs if by_labels else None,
+        level_values=labels.values if by_labels else None,
         whole_slices=labels.whole_slices or None,
-        source=file.path if file else "",
+        junction=junction,
+        source=source,
     )
+    if by_labels:
+        return rows
+    for row in rows:  # all that was asked for is there: the window is covered, or the slices are named
+        row |= {"level": level, "level_coverage": 1.0}
+    return rows
 
 
 def _compare_lines(

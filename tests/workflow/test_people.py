@@ -114,8 +114,8 @@ def test_four_changes_and_the_same_command(study):
     for words in (
         "The study segmented 3 images of 3 participants by propseg.",
         "1 of 3 masks was corrected by hand and measured as corrected.",
-        "1 images have no numbers because a rater failed their mask.",
-        "1 images were excluded by people (1 for: withdrew).",
+        "1 image had no numbers because a rater failed the mask.",
+        "1 image was excluded by people (1 for: withdrew).",
     ):
         assert words in methods
     entry = json.loads((study.results / "study" / "qc" / "entries" / f"{CORRECTED}.json").read_text())

@@ -1,0 +1,179 @@
+"""Parts of the report: contrasts that disagree, failures by kind, pilots beside the rest, raters, figures by site."""
+
+import pytest
+from made_study import study_image, write_decision
+from report_study import make_study
+
+from spineseg.cli import main
+from spineseg.report import charts
+from spineseg.report.figures import FIGURES, draw_figures
+from spineseg.report.frames import MAX_PARTS, frame_tables, split_tables
+from spineseg.report.review import MethodResult, ReviewImage
+from spineseg.report.reviewed import compute_kappa, summarise_reviewing
+from spineseg.report.summaries import (
+    PilotRow,
+    compare_pilots,
+    describe_disagreement,
+    summarise_areas,
+    summarise_evidence,
+    summarise_failures,
+)
+from spineseg.studyfolder.csa import CsaRow
+from spineseg.studyfolder.layout import Stage, StudyFolder
+from spineseg.studyfolder.locks import KeptMethods
+from spineseg.studyfolder.marks import Mark, Marks, Preference
+from spineseg.studyfolder.tables import AgreementRow, Identity, MetricsRow
+
+METHODS = ("propseg", "deepseg")
+SITES = ("Bern", "Lyon", "Oslo")
+
+
+def many(n_people, n_images=1):
+    """Tables of people at three sites."""
+    metrics, agreement = [], []
+    for person in range(n_people):
+        for contrast in ("t1", "t2")[:n_images]:
+            image = Identity(f"sub-{person}_{contrast}", str(person), contrast=contrast)
+            for method in METHODS:
+                metrics.append(MetricsRow(image, method, "ok", {"csa_mean_mm2": 70 + person % 13, "coverage": 1.0}))
+            agreement.append(AgreementRow(image, *METHODS, {"dice": 0.9, "csa_difference_mm2": person % 7 - 3.0}))
+    return frame_tables(metrics, agreement)
+
+
+@pytest.mark.parametrize("n", [3, 30])
+def test_every_figure_can_be_split_by_a_column(tmp_path, n):
+    study = many(n, 2)
+    sites = {str(person): SITES[person % 3] for person in range(n)}
+    drawn = draw_figures(study, tmp_path, columns={"site": sites, "age": {str(p): str(p) for p in range(n)}})
+    whole = {one.name for one in drawn if not one.column}
+    assert {"failures", "dice", "bland_altman"} <= whole
+    assert {one.name for one in drawn if one.column == "site"} == whole
+    assert {one.name for one in drawn if one.column == "age"} == (whole if n <= MAX_PARTS else set())
+    svg = (tmp_path / "failures_by-site.svg").read_text()
+    assert all(f"site: {site} ({2 * n // 3} images of {n // 3} people)" in svg for site in SITES)
+    assert (tmp_path / "failures_by-site.png").is_file()
+    draw_figures(study, tmp_path)
+    assert not list(tmp_path.glob("*_by-*"))
+
+
+def test_parts_hold_their_people_alone_and_those_of_whom_nothing_is_known():
+    parts = split_tables(many(6), {"0": "Bern", "1": "Lyon", "2": "Bern"})
+    assert list(parts) == ["Bern", "Lyon", "not known"]
+    assert set(parts["Bern"].metrics["subject"]) == {"0", "2"}
+    assert len(parts["not known"].agreement) == 3
+    assert split_tables(many(6), dict.fromkeys("012345", "Bern")) == {}
+
+
+def test_many_images_are_drawn_as_distributions(tmp_path):
+    few, crowd = (tmp_path / name for name in ("few", "crowd"))
+    n = charts.MAX_POINTS + 600
+    sizes = {folder: draw_figures(many(people, 2), folder) for folder, people in ((few, 20), (crowd, n))}
+    assert {one.name for one in sizes[few]} == {one.name for one in sizes[crowd]}
+    assert "csa_contrasts" in {one.name for one in sizes[crowd]}
+    assert max(path.stat().st_size for path in crowd.glob("*.svg")) < 4e5
+
+
+def test_every_figure_has_title_caption_and_table():
+    for kind in FIGURES.values():
+        assert kind.title
+        assert kind.caption.endswith(".")
+        assert ".tsv" in kind.table
+
+
+def test_quartiles_of_few_images_are_left_out():
+    one, several = (summarise_evidence(many(n)) for n in (1, 8))
+    cells = [{row["heading"]: row["cells"]["propseg"] for row in rows} for rows in (one, several)]
+    assert cells[0]["mean CSA, mm²"] == "70.0"
+    assert "(" in cells[1]["mean CSA, mm²"]
+
+
+def in_contrast(difference, favours):
+    return {"difference": difference, "favours": favours, "ci90": [difference - 0.1, difference + 0.1], "n": 9}
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ({"t1": (0.05, "deepseg"), "t2": (-0.05, "propseg")}, "The contrasts disagree: t1 speaks for deepseg"),
+        ({"t1": (0.05, None), "t2": (-0.05, None)}, "lean apart"),
+        ({"t1": (0.05, None), "t2": (0.02, None)}, None),
+    ],
+)
+def test_contrasts_that_disagree_are_named(tmp_path, rows, words):
+    content = {"best": "deepseg", "runner_up": "propseg", "endpoint": "dice"}
+    content["per_contrast"] = {contrast: in_contrast(*row) for contrast, row in rows.items()}
+    said = describe_disagreement(write_decision(StudyFolder(tmp_path), "deepseg", **content))
+    assert (words in said) if words else said == ""
+    assert describe_disagreement(None) == ""
+
+
+def test_failures_are_counted_by_kind_whatever_the_image_is_called():
+    def failed(name, method, message, status="failed"):
+        return ReviewImage(study_image(name), (MethodResult(method, status, message), MethodResult("other", "ok")))
+
+    reviews = [
+        failed("01", "propseg", "/data/sub-01_T2w.nii.gz: expected 3 axes, found 2"),
+        failed("02", "propseg", "/data/sub-02_T2w.nii.gz: expected 3 axes, found 5"),
+        failed("02", "deepseg", "/data/sub-02_T2w.nii.gz: expected 3 axes, found 5"),
+        failed("03", "deepseg", "cord found in slices 3-9 of 40", "partial"),
+    ]
+    first, second = summarise_failures(reviews, METHODS)
+    assert (first.kind, first.counts) == ("failed: the image expected # axes, found #", {"propseg": 2, "deepseg": 1})
+    assert first.example == "sub-01_T2w"
+    assert second.counts == {"propseg": 0, "deepseg": 1}
+
+
+def test_pilots_that_are_unlike_the_rest_are_marked():
+    images = [study_image(str(n), contrast="t2", pilot=n < 4, image_id=f"sub-{n}_t1") for n in range(20)]
+    sites = {str(n): "Bern" if n < 4 else "Lyon" for n in range(20)}
+    rows = {row.what: row for row in compare_pilots(images, {"site": sites}, many(20), KeptMethods("propseg"))}
+    assert rows["participants"] == PilotRow("participants", "4", "16")
+    assert rows["site: Bern"] == PilotRow("site: Bern", "100 %", "0 %", True)
+    assert not rows["contrast: t2"].is_far
+    assert any("mean CSA" in what and row.is_far for what, row in rows.items())
+    everyone = [study_image(str(n)) for n in range(4)]
+    assert compare_pilots(everyone, {}, many(4), KeptMethods("propseg")) == []
+
+
+def preference(image, choice, rater, repeat=False):
+    return Preference(image, *METHODS, choice, rater, repeat=repeat)
+
+
+def test_raters_agree_with_themselves_and_each_other_and_unseen_images_are_named():
+    reviews = [ReviewImage(study_image(f"{n:02d}"), ()) for n in range(1, 6)]
+    names = [review.image.image_id for review in reviews]
+    marks = [Mark(names[n], "propseg", mark, rater=r) for r in ("A", "B") for n, mark in ((0, "pass"), (1, "fail"))]
+    blind = [preference(names[2], "x", "A"), preference(names[2], "y", "A", True), preference("gone", "x", "A")]
+    found = summarise_reviewing(Marks(tuple(marks), tuple(blind)), reviews)
+    assert [(row.rater, row.n_marks, row.n_comparisons) for row in found.raters] == [
+        ("A", {"pass": 1, "fail": 1}, 1),
+        ("B", {"pass": 1, "fail": 1}, 0),
+    ]
+    assert found.raters[0].again == "0 of 1 the same, kappa 0.00"
+    assert found.agreement == ["A and B, marks: 2 of 2 the same, kappa 1.00."]
+    assert found.chosen == {"propseg": 1}
+    assert found.unseen == names[3:]
+
+
+def test_kappa_is_not_defined_where_there_is_one_answer():
+    assert compute_kappa([("a", "a"), ("a", "a")]) is None
+    assert compute_kappa([("a", "b"), ("b", "a")]) == -1
+
+
+def test_areas_are_of_people_and_leave_out_what_has_a_warning():
+    def row(person, area, flags=()):
+        image = Identity(f"sub-{person}", person, contrast="t2")
+        return CsaRow(image, level="C2-C3", values={"csa_mm2": area}, flags=flags)
+
+    (found,) = summarise_areas([row("1", 70.0), row("1", 72.0), row("2", 75.0), row("3", 10.0, ("failed",))])
+    assert (found.n_people, found.mean, found.n_flagged) == (2, "73.0", 1)
+
+
+def test_the_report_says_what_nobody_reviewed(tmp_path):
+    folder = make_study(tmp_path, n_subjects=1, failed=[("sub-01_T1w", "propseg")])
+    assert main(["report", "-results", str(folder.root)]) == 0
+    page = folder.report(Stage.ALL).read_text()
+    assert "Nobody has reviewed any of the 2 images: sub-01_T" in page
+    listed = (folder.figures(Stage.ALL) / "not_reviewed.tsv").read_text().splitlines()
+    assert sorted(listed) == ["image_id", "sub-01_T1w", "sub-01_T2w"]
+    assert "failed: the image propseg has stopped" in page
