@@ -40,7 +40,8 @@ def write():
     with open(path, "w") as file:
         json.dump([sys.argv, *(u.ru_utime + u.ru_stime for u in used)], file)
 
-atexit.register(write)
+if "--multiprocessing-fork" not in sys.orig_argv:  # its parent has waited for it
+    atexit.register(write)
 '''
 """A `sitecustomize` module, which every Python process of a run loads."""
 

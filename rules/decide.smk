@@ -156,6 +156,7 @@ rule tabulate_levels:
             labels={"stage": "all images"},
         ),
         sct=directory("results/{dataset}/tables/sct"),
+        change=["results/{dataset}/tables/change.tsv"] if STUDY.follow_up else [],
     log:
         "logs/{dataset}/levels.log",
     benchmark:
@@ -168,7 +169,9 @@ rule tabulate_levels:
     params:
         stage=Stage.ALL.value,
         images=get_images,
-        question=[STUDY.document[key] for key in ("levels", "columns", "marks")],
+        question=[
+            STUDY.document[key] for key in ("levels", "columns", "marks", "follow_up")
+        ],
         content=get_level_sources,
         code=digest_step("csa"),
     shell:
@@ -188,6 +191,7 @@ use rule tabulate_levels as tabulate_study_levels with:
             labels={"stage": "study"},
         ),
         sct=directory("results/{dataset}/study/tables/sct"),
+        change=["results/{dataset}/study/tables/change.tsv"] if STUDY.follow_up else [],
     log:
         "logs/{dataset}/study/levels.log",
     benchmark:

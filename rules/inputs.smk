@@ -8,6 +8,7 @@ from spineseg.file_digests import FileDigests, stamp_of
 from spineseg.methods.declared import MANUAL
 from spineseg.provenance import sha256_file, sha256_json
 from spineseg.study.choices import find_exceptions
+from spineseg.study.change import session_files
 from spineseg.study.index import source_fingerprint
 from spineseg.study.keep import marked_failed
 from spineseg.study.level_labels import find_label_files
@@ -94,11 +95,15 @@ def get_level_sources(wildcards):
     """What the areas by level depend on beside the masks: labels, participants.tsv and what raters said."""
     files = [
         one.path
-        for found in find_label_files(find_level_folder(STUDY), STUDY.level_marks).values()
+        for found in find_label_files(
+            find_level_folder(STUDY), STUDY.level_marks
+        ).values()
         for one in found
     ]
     if STUDY.columns:
         files.append(str(Path(STUDY.bids_dir or ".") / "participants.tsv"))
+    if STUDY.follow_up:
+        files += map(str, session_files(STUDY.bids_dir or "."))
     return sha256_json([files, digest_files([*files, *STUDY.marks.files])])
 
 

@@ -22,7 +22,7 @@ BELOW_STUDY = {
 ALLOWED = {
     **dict.fromkeys(BASE, BASE),
     "": {"version"},
-    "library": BASE | BELOW_STUDY | {"decision"},
+    "library": BASE | BELOW_STUDY | {"decision", "study"},
     "centerline": BASE,
     "metrics": BASE,
     "levels": BASE | {"centerline", "metrics"},
@@ -152,7 +152,7 @@ def test_no_path_of_this_machine_is_committed():
 
 RESULT_NAMES = {
     *("metrics.tsv", "agreement.tsv", "slices.tsv.gz", "slices.tsv", "kept.tsv", "timings.tsv", "images.tsv"),
-    *("csa.tsv", "levels.tsv"),
+    *("csa.tsv", "levels.tsv", "change.tsv"),
     *("decision.json", "decision.md", "lock.json", "exceptions.json", "membership.json", "file_digests.json"),
     *("study.json", "chunks"),
 }

@@ -259,7 +259,7 @@ def test_a_kernel_without_weights_is_refused_before_an_image_is_read(tmp_path, m
     assert "-kernel 3d" in line
 
 
-@settings(max_examples=12)
+@settings(max_examples=12, deadline=None)
 @given(st.data())
 def test_a_window_has_the_numbers_of_the_whole_patch(models, data):
     edges = [sorted(data.draw(st.lists(st.integers(0, 64), min_size=2, max_size=2, unique=True))) for _ in range(2)]

@@ -15,6 +15,7 @@ from spineseg.cli import main
 from spineseg.errors import InputError
 from spineseg.levels.rows import measure_rows
 from spineseg.provenance import sha256_file
+from spineseg.study.change import measure_change, read_session_times
 from spineseg.study.configuration import make_configuration
 from spineseg.study.levels import measure_levels
 from spineseg.studyfolder.csa import REFERENCE, CsaRow, read_csa, write_csa
@@ -352,3 +353,56 @@ def test_slices_along_the_cord_do_not_count_and_a_gap_has_no_length():
     assert row["note"] == f"{len(steep)} of 50 slices are tilted beyond 45 degrees and left out"
     assert row["n_slices"] == 50 - len(steep)
     assert [np.isnan(one["length_mm"]) for one in slices[9:13]] == [False, True, True, False]
+
+
+def session_row(subject, session, area_mm2, run="", level="C3", flags=()):
+    name = f"sub-{subject}_ses-{session}" + (f"_run-{run}" if run else "") + "_T2w"
+    image = Identity(name, subject, session, run, "T2w", "t2")
+    return CsaRow(image, "propseg", level, n_slices=9, values={"csa_mm2": area_mm2}, flags=flags)
+
+
+def test_change_between_sessions_with_the_methods_own_error(tmp_path):
+    folder = tmp_path / "sub-01"
+    folder.mkdir()
+    head = "session_id\tacq_time\n"
+    (folder / "sub-01_sessions.tsv").write_text(
+        f"{head}ses-a\t2020-01-01T10:00:00\nses-b\t2021-07-02T08:30:00\nses-c\tn/a\n"
+    )
+    rows = [
+        *(session_row("01", "a", value, run) for run, value in (("1", 81.0), ("2", 79.0))),
+        session_row("01", "b", 76.0, flags=("coverage",)),
+        session_row("01", "b", 70.0, level="C4"),  # one session alone shows it
+        *(session_row("02", session, value) for session, value in (("a", 60.0), ("c", 66.0))),
+        session_row("02", "b", np.nan),
+        session_row("02", "other", 50.0),
+    ]
+    first, second = measure_change(rows, ["a", "b", "c"], read_session_times(tmp_path))
+    assert (first.subject, first.session_a, first.session_b, first.level) == ("01", "a", "b", "C3")
+    assert (first.csa_a_mm2, first.change_pct) == (80.0, pytest.approx(-5.0))
+    assert first.years == pytest.approx(1.5, abs=0.01)
+    assert first.change_pct_per_year == pytest.approx(-5.0 / 1.5, rel=0.01)
+    assert first.error_pct == pytest.approx(100 * np.sqrt(2 * 2.0) / 80.0)  # the variance of 79 and 81 is 2
+    assert first.error_df == 1
+    assert first.flags == "coverage"
+    assert (second.subject, second.session_b, second.change_pct) == ("02", "c", pytest.approx(10.0))
+    assert np.isnan(second.years)
+    (folder / "sub-01_sessions.tsv").write_text(f"{head}ses-a\tsoon\n")
+    with pytest.raises(InputError, match=r"sub-01_sessions\.tsv, line 2: expected acq_time"):
+        read_session_times(tmp_path)
+
+
+def test_the_command_writes_changes_where_sessions_are_follow_up(study):
+    mask, affine = cord("T2w")
+    for session, scale in (("one", 1.0), ("two", 0.9)):
+        image = made_study.study_image("01", "T2w", session=session, image_id=f"sub-01_ses-{session}_T2w")
+        path = made_study.save_nifti(study.folder.kept_mask(image), scale * mask, affine, np.float32)
+        study.images.append(image)
+        row = {"method": "propseg", "status": "ok", "mask": study.folder.relative(path)}
+        study.kept.append(KeptRow(image.image_id, "01", session, image.contrast, **row))
+    config = study.config(levels=["slices 10:40"], follow_up=["ses-one", "two"])
+    write_json(study.folder.configuration, config.document)
+    assert main(["levels-table", "-results", str(study.folder.root)]) == 0
+    with study.folder.change(Stage.ALL).open() as stream:
+        (row,) = csv.DictReader(stream, delimiter="\t")
+    assert float(row["change_pct"]) == pytest.approx(-10.0, abs=0.01)
+    assert (row["session_a"], row["session_b"], row["years"], row["error_pct"]) == ("one", "two", "n/a", "n/a")

@@ -10,7 +10,7 @@ from report_study import METHODS, decide, keep, make_study, measure_stage
 from spineseg.cli import main
 from spineseg.report.figures import FIGURES, draw_figures
 from spineseg.report.frames import frame_tables
-from spineseg.report.page import list_departures
+from spineseg.report.page import advise, list_departures
 from spineseg.report.review import StudyView, collect_reviews, read_stage
 from spineseg.report.summaries import summarise_evidence
 from spineseg.report.verdict import word_verdict
@@ -245,3 +245,13 @@ def test_the_sample_size_is_drawn_of_a_decision_that_has_one(tmp_path):
     assert drawn.name == "sample_size"
     assert draw_figures(tables, tmp_path, {"study": [], "parameters": settings}) == []
     assert not (tmp_path / "sample_size.png").is_file()
+
+
+def test_advice_fits_the_stage(study):
+    decision = decide(study)
+    said = {stage: " ".join(row["text"] for row in advise(decision, [], stage, "qc")) for stage in Stage}
+    assert f"Use {decision.method} for every image" in said[Stage.PILOT]
+    assert "Run snakemake study" in said[Stage.PILOT]
+    for words in ("Use ", "To settle", "Run snakemake study", "override"):
+        assert words not in said[Stage.STUDY]
+    assert f"The study is held to {decision.method}" in said[Stage.STUDY]

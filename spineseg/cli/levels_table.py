@@ -22,7 +22,9 @@ def run(args: argparse.Namespace) -> int:
     """Measure, write the table, and say for how many images each level exists."""
     from collections import Counter
 
+    from spineseg.study.change import measure_change, read_session_times
     from spineseg.study.levels import measure_levels, measure_method_levels
+    from spineseg.studyfolder.change import write_change
     from spineseg.studyfolder.csa import write_csa, write_sct_tables
     from spineseg.studyfolder.decisions import read_kept
     from spineseg.studyfolder.layout import Stage
@@ -34,6 +36,9 @@ def run(args: argparse.Namespace) -> int:
         path, rows = folder.csa(stage), measure_levels(folder, stage, config)
         masks = {row.image_id: str(folder.inside(row.mask)) for row in read_kept(folder.kept(stage))}
         write_sct_tables(folder.sct_tables(stage), rows, masks)
+        if config.follow_up:
+            times = read_session_times(config.bids_dir or ".")
+            write_change(folder.change(stage), measure_change(rows, config.follow_up, times))
     write_csa(path, rows, config.columns)
     found = Counter(row.level or "whole mask" for row in rows if "unmeasured" not in row.flags)
     print(f"{path}: {', '.join(f'{level}: {n} masks' for level, n in found.items()) or 'nothing'}")

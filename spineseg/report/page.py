@@ -306,6 +306,14 @@ def advise(
         advice.append({"text": "Review the masks in the quality control, slice by slice.", "link": f"{qc}/index.html"})
     if decision is None:
         return [*advice, {"text": "Run snakemake pilot to have the methods compared and a decision made."}]
+    kept = decision.kept
+    mend = {"text": "Correct a mask in derivatives/labels by hand where needed: corrected masks are never overwritten."}
+    if stage == Stage.STUDY:  # what is done is not advised any more
+        held = (
+            f"The study is held to {kept.words()}: another choice needs another dataset name, or accept_changes in the"
+            " config."
+        )
+        return [*advice, {"text": f"The masks by {kept.words()} are in derivatives/labels."}, mend, {"text": held}]
     advice += [
         {"text": text}
         for text in next_steps(decision.document)
@@ -314,17 +322,12 @@ def advise(
     if decision.verdict == "none":
         advice.append({"text": "Check contrast and orientation of the images; then correct masks by hand."})
     elif stage == Stage.PILOT:
-        text = (
-            f"Run snakemake study to segment every image by its contrast's method ({decision.kept.words()})."
-            if decision.kept.by_contrast
-            else f"Run snakemake study to segment every image with {decision.method} alone."
-        )
-        advice.append({"text": text})
+        whose = f"by its contrast's method ({kept.words()})" if kept.by_contrast else f"with {decision.method} alone"
+        advice.append({"text": f"Run snakemake study to segment every image {whose}."})
     else:
-        advice.append({"text": f"The masks by {decision.kept.words()} are in derivatives/labels."})
+        advice.append({"text": f"The masks by {kept.words()} are in derivatives/labels."})
     if decision.method:
-        text = "Correct a mask in derivatives/labels by hand where needed: corrected masks are never overwritten."
-        advice.append({"text": text})
+        advice.append(mend)
     advice.append(
         {"text": "To choose otherwise, set override (method, reason, by) in the config; the report will say so."}
     )

@@ -69,6 +69,7 @@ class StudyConfig:
     levels: tuple[str, ...]
     level_labels: str | None
     level_marks: tuple[str, ...]
+    follow_up: tuple[str, ...]
     columns: tuple[str, ...]
     override: PersonsChoice | None
     exceptions: Mapping[str, PersonsChoice]
@@ -192,6 +193,7 @@ def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = No
         plausible=limits,
         levels=checked_requests(complete["levels"], "config key 'levels'"),
         level_labels=complete["level_labels"],
+        follow_up=tuple(name.removeprefix("ses-") for name in complete["follow_up"]),
         level_marks=tuple([clicked] if isinstance(clicked, str) else clicked or ()),
         columns=tuple(complete["columns"]),
         override=PersonsChoice(**complete["override"]) if complete["override"] else None,

@@ -19,7 +19,7 @@ STEPS: dict[str, tuple[str, ...]] = {
     "decide": ("spineseg.decision.from_files", "spineseg.decision.report_text"),
     "lock": ("spineseg.study.lock",),
     "keep": ("spineseg.study.keep",),
-    "csa": ("spineseg.study.levels",),
+    "csa": ("spineseg.study.levels", "spineseg.study.change"),
     "draw": ("spineseg.report.qc",),
     "page": (
         "spineseg.report.qc_page",

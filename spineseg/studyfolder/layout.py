@@ -161,6 +161,10 @@ class StudyFolder:
         """Area and shape of the kept masks by vertebral level."""
         return self.table(stage, "csa.tsv")
 
+    def change(self, stage: Stage) -> Path:
+        """Change of the area between sessions that are follow-up."""
+        return self.table(stage, "change.tsv")
+
     def levels(self, stage: Stage) -> Path:
         """The same of every method's masks: what methods, repeats and contrasts are compared on."""
         return self.table(stage, "levels.tsv")

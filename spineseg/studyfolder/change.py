@@ -1,0 +1,59 @@
+"""``change.tsv``: how the area has changed between sessions, by person and level."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from spineseg.studyfolder.files import write_table
+
+NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class ChangeRow:
+    """Change of one person's area at one level between two sessions.
+
+    Parameters
+    ----------
+    subject, suffix, method, level : str
+    session_a, session_b : str
+        The earlier and the later one.
+    csa_a_mm2, csa_b_mm2 : float, mm²
+        Means over the runs of each session.
+    change_pct : float
+        Of the earlier area, percent.
+    years : float
+        Between the sessions; NaN where ``sessions.tsv`` does not tell.
+    change_pct_per_year : float
+    error_pct : float
+        SD of such a change by the method's own error, percent, from runs of one session; NaN without any.
+    error_df : int
+        Degrees of freedom of that.
+    flags : str
+        Of either row of ``csa.tsv``.
+    """
+
+    subject: str
+    suffix: str
+    method: str
+    level: str
+    session_a: str
+    session_b: str
+    csa_a_mm2: float
+    csa_b_mm2: float
+    change_pct: float
+    years: float = NAN
+    change_pct_per_year: float = NAN
+    error_pct: float = NAN
+    error_df: int = 0
+    flags: str = ""
+
+
+COLUMNS = tuple(ChangeRow.__dataclass_fields__)
+
+
+def write_change(path: str | Path, rows: Sequence[ChangeRow]) -> None:
+    """Write ``change.tsv``."""
+    write_table(path, COLUMNS, map(vars, rows))
