@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from spineseg.decision.wording import format_interval, format_margin, format_value
+from spineseg.decision.wording import count_of, format_interval, format_margin, format_value
 
 VERDICT_WORDS = {
     "clear": "clear",
@@ -57,7 +57,7 @@ def methods_text(d: Mapping[str, Any]) -> str:
     p = d["parameters"]
     listed = " and ".join(d["methods"]) if len(d["methods"]) < 3 else ", ".join(d["methods"])
     software = f"spineseg {d['versions'].get('spineseg', '')}, configuration {d['config_sha256'][:12]}."
-    pilot = f"{d['n_participants']} participants ({d['n_images']} images)"
+    pilot = f"{count_of(d['n_participants'], 'participant')} ({count_of(d['n_images'], 'image')})"
     if len(d["methods"]) < 2:
         return f"{listed} segmented a pilot of {pilot}; nothing was compared. {_kept_sentence(d)} {software}"
     planned = "A plan fixed before the pilot" if d["plan"]["fixed_sha256"] else "The plan"
@@ -85,9 +85,9 @@ def _reference_sentence(d: Mapping[str, Any]) -> str:
     n, ratings = d["references"]["n_images"], d["ratings"]["n"]
     said = f" {ratings} blind ratings were given." if ratings else ""
     if not n:
-        return f" No image had a reference mask.{said}"
+        return f" No image had a reference mask that counts as the truth.{said}"
     listed = f" ({', '.join(f'{count} {REFERENCE_WORDS[kind]}' for kind, count in kinds.items())})" if kinds else ""
-    return f" {n} images had a reference mask{listed}.{said}"
+    return f" {count_of(n, 'image')} had a reference mask that counts as the truth{listed}.{said}"
 
 
 def _found_sentence(d: Mapping[str, Any]) -> str:
@@ -108,7 +108,7 @@ def _gap_sentence(d: Mapping[str, Any]) -> str:
     return (
         f" by {d['endpoint_words']}, {d['best']} differed from {d['runner_up']} by "
         f"{format_value(d['difference'], key, signed=True)} ({f'90 % interval {interval}; ' if interval else ''}"
-        f"{d['n_compared']} participants; margin {format_margin(d['margin'], key)})."
+        f"{count_of(d['n_compared'], 'participant')}; margin {format_margin(d['margin'], key)})."
     )
 
 

@@ -26,6 +26,17 @@ def name_some(names: list[str], limit: int = 8) -> str:
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
+def count_of(n: int, noun: str) -> str:
+    """Count things, one or several.
+
+    Examples
+    --------
+    >>> count_of(1, "image"), count_of(3, "image")
+    ('1 image', '3 images')
+    """
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
 def percent(share: float | None) -> str:
     """Format a share; certainty is never printed, for no sample gives it."""
     if share is None:

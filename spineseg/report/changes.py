@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spineseg.decision.methods_text import REFERENCE_WORDS, methods_text
+from spineseg.decision.wording import count_of
 from spineseg.methods.declared import MANUAL
 from spineseg.report.review import ReviewImage, StageRecords, StudyView
 from spineseg.studyfolder.corrections import find_correction
@@ -93,15 +94,17 @@ def write_methods(
     if view.stage != Stage.STUDY or not reviews:
         return compared
     people = len({review.image.subject for review in reviews})
-    text = f"The study segmented {len(reviews)} images of {people} participants by {records.kept.words()}."
+    shown = f"{count_of(len(reviews), 'image')} of {count_of(people, 'participant')}"
+    text = f"The study segmented {shown} by {records.kept.words()}."
     parts = [compared, text, *_accepted_sentences(records), *_mask_sentences(reviews, records, changes)]
     reasons = Counter(change.words.split(" (")[0] for change in changes if change.kind == "excluded")
     if reasons:
         listed = "; ".join(f"{n} for: {reason}" for reason, n in reasons.most_common())
-        parts.append(f"{reasons.total()} images were excluded by people ({listed}).")
+        n = reasons.total()
+        parts.append(f"{count_of(n, 'image')} {'was' if n == 1 else 'were'} excluded by people ({listed}).")
     unseen = records.decision.count_unseen(review.image for review in reviews) if records.decision else {}
     for contrast, n in unseen.items():
-        parts.append(f"No image of the pilot was {contrast}, so the choice was not tested for {n} images.")
+        parts.append(f"No image of the pilot was {contrast}, so the choice was not tested for {count_of(n, 'image')}.")
     return " ".join(part for part in parts if part)
 
 
@@ -131,9 +134,9 @@ def _mask_sentences(
     failed = {row.image.image_id for row in records.metrics if row.status == "failed"}
     marked = {change.image_id for change in changes if change.kind == "failed"} & failed
     if marked:
-        sentences.append(f"{len(marked)} images have no numbers because a rater failed their mask.")
+        sentences.append(f"{count_of(len(marked), 'image')} had no numbers because a rater failed the mask.")
     if failed - marked:
-        sentences.append(f"{len(failed - marked)} images have no mask that could be measured.")
+        sentences.append(f"{count_of(len(failed - marked), 'image')} had no mask that could be measured.")
     return sentences
 
 
