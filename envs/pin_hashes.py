@@ -20,9 +20,6 @@ from pathlib import Path
 HERE = Path(__file__).parent
 VERSIONS, TARGET = HERE.parent / "constraints.txt", HERE / "requirements-hashed.txt"
 
-BUILD = ("setuptools==82.0.1",)
-"""What --no-build-isolation needs beside them."""
-
 
 def normal(name: str) -> str:
     """Return a project's name as indexes spell it."""
@@ -60,7 +57,7 @@ def main() -> None:
     local = [path for folder in args.wheels for path in sorted(Path(folder).glob("*.whl"))]
     lines = ["# Written by envs/pin_hashes.py from constraints.txt: do not edit."]
     pins = [line.split("#")[0].strip() for line in VERSIONS.read_text().splitlines()]
-    for pin in sorted({*filter(None, pins), *BUILD}, key=str.lower):
+    for pin in sorted(filter(None, pins), key=str.lower):
         name, _, version = pin.partition("==")
         own = [path for path in local if is_file_of(path, name, version)]
         if own:

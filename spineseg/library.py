@@ -257,6 +257,7 @@ def decide(
     agreement: str | Path | None = None,
     *,
     slices: str | Path | None = None,
+    levels: str | Path | None = None,
     methods: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
 ) -> Decision:
@@ -264,8 +265,8 @@ def decide(
 
     Parameters
     ----------
-    metrics, agreement, slices : str or Path
-        ``metrics.tsv``, ``agreement.tsv`` and ``slices.tsv.gz`` (docs/outputs.md).
+    metrics, agreement, slices, levels : str or Path
+        ``metrics.tsv``, ``agreement.tsv``, ``slices.tsv.gz`` and ``levels.tsv`` (docs/outputs.md).
     methods : sequence of str
         In the order that breaks ties; those of the table by default.
     settings : mapping, optional
@@ -283,10 +284,12 @@ def decide(
     """
     from spineseg.decision.from_files import Question, decide_from_files
     from spineseg.decision.params import DecisionParams
+    from spineseg.study.configuration import complete_document
     from spineseg.studyfolder.decisions import Decision
 
-    question = Question(methods=methods, params=DecisionParams.from_config(dict(settings or {})))
-    return Decision.from_json(decide_from_files(metrics, agreement, slices=slices, question=question))
+    checked = complete_document({"dataset": "library", "decision": dict(settings or {})})["decision"]
+    question = Question(methods=methods, params=DecisionParams.from_config(checked))
+    return Decision.from_json(decide_from_files(metrics, agreement, slices=slices, levels=levels, question=question))
 
 
 def _grid_of(segmentation: Segmentation) -> NativeGrid:

@@ -1,0 +1,110 @@
+"""The package from Python: results lie on the grid of their image, and are those of the command line."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import nibabel as nib
+import numpy as np
+import pytest
+from made_study import save_nifti
+from report_study import make_study
+
+from spineseg import StudyFolder, compare, decide, load, load_mask, measure, segment
+from spineseg.cli import main
+from spineseg.errors import GeometryError, InputError
+from spineseg.segmentation import Segmentation
+from spineseg.studyfolder.layout import Stage
+
+
+@pytest.fixture(scope="module")
+def person(tmp_path_factory):
+    """An image, its exact mask and its discs."""
+    from spineseg.phantom.dataset import write_dataset
+
+    root = tmp_path_factory.mktemp("person")
+    image = write_dataset(root, 1, 1, contrasts=("T2star",), hard="none", discs=True)[0]
+    labels = root / "derivatives" / "labels"
+    mask = next(labels.rglob("*_T2star_label-SC_seg.nii.gz"))
+    discs = next(labels.rglob("*_T2star*disc*.nii.gz"))
+    return image, mask, discs
+
+
+@pytest.mark.parametrize("axes", ["RAS", "PIR"])
+def test_a_saved_mask_is_that_of_the_command_line(person, tmp_path, axes, monkeypatch):
+    turned = nib.load(person[0])
+    orientation = nib.orientations.axcodes2ornt(axes)
+    turned = turned.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(turned.affine), orientation))
+    path = tmp_path / "sub-01_T2star.nii.gz"
+    nib.save(turned, path)
+    segmentation = segment(load(path), "propseg", max_area=150)
+    files = segmentation.save(tmp_path / "mine.nii.gz")
+    assert files[0] == tmp_path / "mine.nii.gz"
+    monkeypatch.chdir(tmp_path)
+    assert main(["propseg", "-i", str(path), "-c", "t2s", "-max-area", "150", "-o", "theirs.nii.gz", "-v", "0"]) == 0
+    assert files[0].read_bytes() == (tmp_path / "theirs.nii.gz").read_bytes()
+    soft = segmentation.save(tmp_path / "soft.nii.gz", soft=True)[0]
+    assert nib.load(soft).get_data_dtype() == np.float32
+    assert compare(load_mask(soft), segmentation)["dice"] > 0.9
+
+
+def test_measures_are_those_of_the_command_line(person, capsys):
+    _, mask, discs = person
+    levels = measure(load_mask(mask), levels="3:4", discs=discs)
+    assert main(["csa", "-i", str(mask), "-vert", "3:4", "-discfile", str(discs)]) == 0
+    (told,) = csv.DictReader(io.StringIO(capsys.readouterr().out), delimiter="\t")
+    assert levels[0]["csa_mm2"] == pytest.approx(float(told["csa_mm2"]), rel=1e-4)
+    slices = measure(load_mask(mask), per="slice")
+    assert len(slices) > 5
+    with pytest.raises(InputError, match="expected discs="):
+        measure(load_mask(mask), levels="C3")
+
+
+def test_voxel_sizes_follow_the_canonical_axes(person, tmp_path):
+    path = save_nifti(tmp_path / "mask.nii.gz", small_mask(), affine=_axes_pir((2.0, 3.0, 0.5)))
+    assert load_mask(path).grid.zooms.tolist() == [0.5, 2.0, 3.0]
+    assert load_mask(path).cord_mask.shape == (6, 4, 5)
+
+
+def small_mask() -> np.ndarray:
+    """Two voxels of cord in a grid of 4 x 5 x 6."""
+    mask = np.zeros((4, 5, 6), np.uint8)
+    mask[2, 2:4, 3] = 1
+    return mask
+
+
+def _axes_pir(zooms):
+    """An affine whose file axes run to posterior, inferior and right."""
+    affine = np.zeros((4, 4))
+    affine[1, 0], affine[2, 1], affine[0, 2], affine[3, 3] = -zooms[0], -zooms[1], zooms[2], 1
+    return affine
+
+
+def test_what_does_not_fit_is_told(person, tmp_path):
+    image, mask, _ = person
+    other = save_nifti(tmp_path / "other.nii.gz", small_mask())
+    with pytest.raises(GeometryError, match="expected the image's grid"):
+        compare(load_mask(mask), load_mask(other))
+    with pytest.raises(GeometryError, match="expected the image's grid"):
+        load_mask(other, like=load(image))
+    with pytest.raises(InputError, match="expected one of propseg, deepseg"):
+        segment(load(image), "propseq")
+    with pytest.raises(InputError, match="no such option 'max_aera'"):
+        segment(load(image), "propseg", max_aera=3)
+    with pytest.raises(InputError, match="its name tells no contrast"):
+        load(other)
+    made_inside = Segmentation(np.zeros((2, 2, 2)), np.zeros((2, 2, 2), bool), None, "empty")
+    with pytest.raises(InputError, match="knows no grid"):
+        made_inside.save(tmp_path / "x.nii.gz")
+    assert not (tmp_path / "x.nii.gz").exists()
+
+
+def test_a_decision_from_tables(tmp_path):
+    folder: StudyFolder = make_study(tmp_path)
+    tables = [folder.table(Stage.ALL, name) for name in ("metrics.tsv", "agreement.tsv")]
+    decision = decide(*tables, settings={"min_participants": 3})
+    assert decision.verdict in ("clear", "equivalent", "undecided")
+    assert decision.method in decision.document["methods"]
+    with pytest.raises(InputError, match="no such key"):
+        decide(*tables, settings={"min_people": 3})
