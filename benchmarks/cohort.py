@@ -94,6 +94,8 @@ def run_study(code: Path, images: Path, cores: int, folder: Path) -> Run:
         raise SystemExit(f"snakemake failed; see {folder / 'snakemake.log'}")
     for file in log.iterdir():
         argv, own, waited = json.loads(file.read_text())
+        if argv[0] == "-c":  # multiprocessing's tracker of resources, which its parent has waited for
+            continue
         step = step_of(argv)
         run.steps[step] += own if step == "Snakemake" else own + waited  # its jobs report on their own
     return run

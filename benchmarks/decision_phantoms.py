@@ -9,7 +9,7 @@ sampled with larger voxels, so that nothing else changes; wanted: within 0.005 i
 in no other way.
 
 Grown: the truth grown by 0.25 mm, with an error of 0.5 %, against the truth with an error of 3 %, through the decision.
-Wanted: never equivalent, the bias named (about +10 %), the precision praised.
+Wanted: never equivalent, the bias named (+10 % of a round cord, more of a flat one), the precision praised.
 
 Follow-up: two runs of each person, and a second session whose cord has 2 % less area. Wanted: the figures of
 repeatability are those without the second session.
@@ -49,7 +49,7 @@ from spineseg.phantom.dataset import SUFFIXES, make_image
 from spineseg.phantom.sampling import sample_grid
 from spineseg.propseg import segment as propseg
 from spineseg.studyfolder.tables import Identity, MetricsRow
-from spineseg.volume import Volume, to_canonical
+from spineseg.volume import Volume, mask_box, to_canonical
 
 METHODS = {"propseg": propseg.segment_cord, "deepseg": deepseg.segment_cord}
 AREAS = (0.98, 0.95, 0.90)
@@ -60,6 +60,9 @@ AS_IT_WAS, RESCAN, FOLLOW_UP = "1", "rescan", "sampled 0.98"
 MOST_ERROR, SLOPES = 0.005, (0.95, 1.05)
 GROWTH_MM, FINE = 0.25, 5
 """Of the grown mask, and the parts of a voxel in which its border is drawn."""
+
+N_SHAPES = 4
+"""Different phantoms among the people who are compared with their grown cords: each has its own errors."""
 
 
 @dataclass(frozen=True)
@@ -164,14 +167,18 @@ def check_scaling(scans: dict[str, dict]) -> list[str]:
 def grow(fraction: NDArray[np.float32], zooms: NDArray, mm: float) -> NDArray[np.float64]:
     """Return the share of each voxel within some mm, in plane, of the border of a cord; negative shrinks."""
     grown = np.zeros(fraction.shape)
-    step = np.array(zooms[:2]) / FINE
-    for k in np.flatnonzero((fraction > 0).any(axis=(0, 1))):
-        fine = ndi.zoom(fraction[:, :, k].astype(np.float64), FINE, order=1, grid_mode=True, mode="nearest") >= 0.5
+    step = float(zooms[0]) / FINE
+    box = mask_box(fraction > 0, (3, 3, 0))
+    near = fraction[box]
+    for k in range(near.shape[2]):
+        fine = ndi.zoom(near[:, :, k].astype(np.float64), FINE, order=1, grid_mode=True, mode="nearest") >= 0.5
         if not fine.any():
             continue
-        out, inside = (ndi.distance_transform_edt(x, sampling=step) for x in (~fine, fine))
-        near = (out - inside) <= mm
-        grown[:, :, k] = near.reshape(fraction.shape[0], FINE, fraction.shape[1], FINE).mean(axis=(1, 3))
+        sampling = np.array(zooms[:2]) / FINE
+        out, inside = (ndi.distance_transform_edt(x, sampling=sampling) for x in (~fine, fine))
+        to_border = np.where(fine, step / 2 - inside, out - step / 2)  # the border lies between two points
+        share = np.clip((mm - to_border) / step + 0.5, 0, 1)
+        grown[box][:, :, k] = share.reshape(near.shape[0], FINE, near.shape[1], FINE).mean(axis=(1, 3))
     return grown
 
 
@@ -179,8 +186,9 @@ def check_grown(n_people: int) -> list[str]:
     """Let the decision compare a grown truth with a noisy one; print its words; return what does not hold."""
     rng = np.random.default_rng(SEED)
     rows = []
+    shapes = [make_scan(person, "T2w") for person in range(N_SHAPES)]
     for person in range(n_people):
-        scan = make_scan(person, "T2w")
+        scan = shapes[person % N_SHAPES]
         zooms = scan.volume.zooms
         reference = scan.fraction >= 0.5
         truth = compute_shape(grow(scan.fraction, zooms, 0.0), zooms)
@@ -205,7 +213,7 @@ def check_grown(n_people: int) -> list[str]:
     print(*(line for line in text.splitlines() if "larger than the references" in line), sep="\n")
     faults = [] if document["verdict"] != "equivalent" else ["a grown mask is called equivalent"]
     faults += [] if "larger than the references" in text and "it is precise" in text else ["its bias is not named"]
-    return faults + ([] if 7 < row["bias_pct"] < 13 else [f"bias {row['bias_pct']:.1f} %"])
+    return faults + ([] if 8 < row["bias_pct"] < 15 else [f"bias {row['bias_pct']:.1f} %"])
 
 
 def check_follow_up(scans: dict[str, dict]) -> list[str]:

@@ -370,7 +370,10 @@ def test_a_blind_round_can_be_left_and_taken_up_again(browser, page):
     start_review(browser, page, "")
     browser.press("b")
     browser.wait("return document.querySelectorAll('#blind .tile').length > 0")
-    browser.press("x", "y", "u", "Escape")
+    for key, count in (("x", 2), ("y", 3), ("u", 2)):
+        browser.press(key)
+        browser.wait(f"return document.getElementById('blind-count').textContent === '{count} of 4'")
+    browser.press("Escape")
     browser.open(page)
     browser.press("b")
     browser.wait("return document.querySelectorAll('#blind .tile').length > 0")

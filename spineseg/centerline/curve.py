@@ -50,6 +50,7 @@ class Centerline:
     # (n,) of float64, or one number for all points: confidence of the detector in each point (see
     # `spineseg.centerline.estimate`); NaN where unknown
     score: Floats = field(default_factory=lambda: np.full((), np.nan))
+    conus: int | None = None  # lowest slice with cord, where the canal is seen to go on below it
 
     def __post_init__(self) -> None:
         points = np.asarray(self.points_vox, dtype=np.float64).reshape(-1, 3)
@@ -193,7 +194,7 @@ def _chord(known: Floats, points: Floats, end: int) -> Floats:
 def select_slices(line: Centerline, first: int, last: int) -> Centerline:
     """Return the part of a centerline with first <= slice <= last."""
     keep = (line.points_vox[:, 2] >= first) & (line.points_vox[:, 2] <= last)
-    return Centerline(line.points_vox[keep], line.score[keep])
+    return Centerline(line.points_vox[keep], line.score[keep], line.conus)
 
 
 def load_centerline(path: str | Path, grid: NativeGrid, *, smoothing_mm: float = 0.0) -> Centerline:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from spineseg.centerline.curve import Centerline, empty_centerline
 from spineseg.centerline.detector import Detector, load_detector
+from spineseg.centerline.extent import stop_at_conus
 from spineseg.centerline.path import SMOOTHING_MM, find_path, refine_path
 from spineseg.centerline.slabs import PIXEL_MM, Slabs
 from spineseg.centerline.spline import cutoff_to_lam, evaluate_spline, fit_spline
@@ -60,8 +61,8 @@ def estimate_centerline(volume: Volume, contrast: str, *, detector: Detector | N
     Centerline
         One point in each slice from the lowest to the highest that holds cord, sub-voxel, with the detector's
         score (log-odds of a cord for our models). Slices of brain and beyond the field of view at the ends
-        are left out; a bad slice between good ones is bridged and shows by its score. Empty, without an
-        error, where no slice holds a cord.
+        are left out, and what lies below the conus, where the canal is seen to go on; a bad slice between good
+        ones is bridged and shows by its score. Empty, without an error, where no slice holds a cord.
 
     Raises
     ------
@@ -104,7 +105,14 @@ def estimate_with_polarity(
             number = np.arange(len(maps))
             flipped = other[number, i, j] - POLARITY_PENALTY > maps[number, i, j]
             path, score, darker = mixed_path, mixed_score, darker != (flipped.mean() > 0.5)
-    return _build_centerline(volume, slabs, detector, path, score), darker
+    line = _build_centerline(volume, slabs, detector, path, score)
+    return stop_at_conus(volume, line, CORD_DARKER[contrast], _follow_path(volume, slabs, path)), darker
+
+
+def _follow_path(volume: Volume, slabs: Slabs, path: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the path in every slice of the volume, (K, 2), voxels: through brain and sacrum too."""
+    every, points = np.arange(volume.shape[2]), slabs.to_voxels(path)
+    return np.column_stack([np.interp(every, slabs.positions, points[:, axis]) for axis in (0, 1)])
 
 
 def _build_centerline(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spineseg.centerline.curve import Centerline
+from spineseg.centerline.extent import describe_extent, stop_at_conus
+from spineseg.contrasts import CORD_DARKER
 from spineseg.deepseg.cleanup import clean_mask, find_unsure_slices
 from spineseg.deepseg.inference import compute_heatmap, compute_probability, trace_cord
 from spineseg.deepseg.model import load_models
@@ -23,8 +25,9 @@ if TYPE_CHECKING:
     from spineseg.deepseg.sct.weights import SctWeights
     from spineseg.progress import Progress
 
-OK_COVERAGE = 0.9
-"""Share of slices with cord from which a result is called complete: fields of view often end in the brain or air."""
+UNSURE_ON_AVERAGE = 0.18
+"""Expected loss of Dice, mean over the mask, above which a whole mask is called partial: half of the masks above it are
+below 0.85, and a twentieth of the good ones are above it (`benchmarks/status_calibration.py`)."""
 
 
 OWN_THRESHOLDS = {"t1": 0.5, "t2": 0.45, "t2s": 0.5, "dwi": 0.5}
@@ -72,6 +75,7 @@ def segment_cord(
             heat, zooms = compute_heatmap(volume, models.detect)
         tell("centerline")
         centerline = trace_cord(heat, zooms, volume.shape, params.min_confidence)
+        centerline = stop_at_conus(volume, centerline, CORD_DARKER[contrast])
     else:
         _check_centerline(centerline, volume)
     thr = default_threshold(models, contrast) if params.thr is None else params.thr
@@ -96,8 +100,12 @@ def segment_cord(
         if is_detected:  # whoever gives a centerline says where the cord is
             notes = [*notes, *_drop_unsure(mask, prob, uncertainty, float(volume.zooms[2]))]
         uncertainty = np.where(mask.any(axis=(0, 1)), uncertainty, np.nan)
-    status, coverage_notes = _describe_extent(mask)
-    told = (*models.notes, *notes, *coverage_notes)
+    asked = None if is_detected else (int(centerline.slices[0]), int(centerline.slices[-1]))
+    extent = describe_extent(volume, mask, contrast, centerline.conus, asked)
+    status, told = extent.status, (*models.notes, *notes, *extent.notes)
+    if status == "ok" and uncertainty is not None and np.nanmean(uncertainty) > UNSURE_ON_AVERAGE:
+        status = "partial"
+        told += (f"the network expects to lose {np.nanmean(uncertainty):.2f} of Dice: look at the outline",)
     return Segmentation(prob, mask, centerline, status, told, recorded, uncertainty=uncertainty)
 
 
@@ -126,14 +134,3 @@ def _drop_unsure(mask: np.ndarray, prob: np.ndarray, uncertainty: np.ndarray, sl
     runs = np.split(np.flatnonzero(dropped), np.flatnonzero(np.diff(np.flatnonzero(dropped)) > 1) + 1)
     names = ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
     return [f"slices {names} emptied: the network is too unsure of what it found there (roots, brainstem, no spine?)"]
-
-
-def _describe_extent(mask: np.ndarray) -> tuple[str, tuple[str, ...]]:
-    """Return the status and, where slices are missing at the ends, a note that says which."""
-    found = np.flatnonzero(mask.any(axis=(0, 1)))
-    if len(found) == 0:
-        return "empty", ("the detector saw cord, but no voxel reaches the threshold",)
-    n_slices = mask.shape[2]
-    if len(found) >= OK_COVERAGE * n_slices:
-        return "ok", ()
-    return "partial", (f"cord found in slices {found[0]}-{found[-1]} of 0-{n_slices - 1}",)

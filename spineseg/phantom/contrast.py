@@ -66,6 +66,7 @@ _QUALITY = {
     "T1w": (17.0, 0.92, 0.012), "T2w": (22.0, 0.90, 0.015), "T2star": (19.0, 0.94, 0.020), "dwi": (12.0, 0.80, 0.030),
     "bold": (35.0, 0.78, 0.050), "STIR": (16.0, 0.88, 0.015),
 }  # fmt: skip
+NECK_COIL = (-70.0, 60.0)  # mm: middle along the cord, and the distance over which brightness falls by a fifth
 LOW_SNR_FACTOR = 0.28  # hard subjects with low signal to noise
 _DISPLAY_SCALE = 600.0  # integer units of intensity 1: noise then spans tens of units, as on scanners
 B_VALUES = (0, 0, 800, 800, 800, 0, 800, 800, 800)  # s/mm²; three b = 0 among six directions keep files small
@@ -196,6 +197,7 @@ def render(
     thick_axis: int | None,
     rng: np.random.Generator,
     fading: Callable[[np.ndarray], np.ndarray] | None = None,
+    coil: tuple[float, float] = NECK_COIL,
 ) -> np.ndarray:
     """Make the image of a sampled person.
 
@@ -211,6 +213,8 @@ def render(
         For noise and ghosts.
     fading : callable, optional
         From the part of each voxel that is fluid, (n,), to a factor of its brightness: what the field does to it.
+    coil : (float, float), mm
+        Where along the cord the coil has its middle, and how far from there it fades.
 
     Returns
     -------
@@ -226,7 +230,7 @@ def render(
     image += (fluid * patches)[:, None] * csf_level
     if contrast.csf_loss is not None:
         image += (fluid * _loss_weight(sample, contrast.csf_loss))[:, None] * (cord_level - csf_level)
-    image *= _shading(sample, contrast.bias)[:, None]
+    image *= _shading(sample, contrast.bias, coil)[:, None]
     if fading is not None:
         image *= fading(fluid)[:, None].astype(np.float32)
     image = image.reshape(*sample.shape, n_volumes)
@@ -244,9 +248,9 @@ def _loss_weight(sample: Sample, loss: CsfLoss) -> np.ndarray:
     return loss.strength * side * along
 
 
-def _shading(sample: Sample, bias: np.ndarray) -> np.ndarray:
-    """Smooth shading (n,) of the coil: exponential of a polynomial in the cord's frame, 60 mm as the unit."""
-    x, y, z = sample.u / 60, sample.v / 60, (sample.s + 70) / 60
+def _shading(sample: Sample, bias: np.ndarray, coil: tuple[float, float]) -> np.ndarray:
+    """Smooth shading (n,) of the coil: exponential of a polynomial in the cord's frame, 60 mm as the unit in plane."""
+    x, y, z = sample.u / 60, sample.v / 60, (sample.s - coil[0]) / coil[1]
     return np.exp(bias[0] * x + bias[1] * y + bias[2] * z + bias[3] * x * x + bias[4] * y * y + bias[5] * z * z).astype(
         np.float32
     )

@@ -22,7 +22,7 @@ from spineseg.phantom.acquisition import (
     draw_pose,
 )
 from spineseg.phantom.anatomy import AnatomyParams, Compression, curve_mm, draw, draw_compression
-from spineseg.phantom.contrast import bvec_lines, draw_contrast, property_table, render
+from spineseg.phantom.contrast import NECK_COIL, bvec_lines, draw_contrast, property_table, render
 from spineseg.phantom.course import DISC_S_MM
 from spineseg.phantom.discs import label_discs, label_levels, true_areas
 from spineseg.phantom.epi import EpiParams, bend, draw_epi, fade
@@ -162,14 +162,18 @@ def _make_image(
     acquisition = draw_acquisition(rng, person, protocol, pose, short=hard == "short_fov", target_s_mm=target_s_mm)
     to_person = acquisition.pose @ acquisition.affine
     table = property_table(contrast)
+    # an array of coils lies along a long field
+    coil = target_s_mm, max(NECK_COIL[1], 0.45 * protocol.fov_mm[2])
     if kind == "bold":
         epi = _draw_field(rng, person, acquisition.shape[2], to_person)
         sample = sample_grid(person, acquisition.shape, to_person, table, lambda points: bend(epi, points))
         points = voxel_points(acquisition.shape, to_person)
-        data = render(sample, contrast, acquisition.thick_axis, rng, lambda fluid: fade(epi, sample, points, fluid))
+        data = render(
+            sample, contrast, acquisition.thick_axis, rng, lambda fluid: fade(epi, sample, points, fluid), coil
+        )
     else:
         sample = sample_grid(person, acquisition.shape, to_person, table)
-        data = render(sample, contrast, acquisition.thick_axis, rng)
+        data = render(sample, contrast, acquisition.thick_axis, rng, coil=coil)
     fraction = sample.means[:, -1].reshape(acquisition.shape)
     return SyntheticImage(data if kind == "dwi" else data[..., 0], fraction, acquisition)
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spineseg.centerline.curve import Centerline
+from spineseg.centerline.extent import COMPLETE, describe_extent
 from spineseg.propseg.byproducts import make_byproducts
 from spineseg.propseg.consensus import reach_consensus
 from spineseg.propseg.csf import grow_csf
@@ -31,9 +32,6 @@ __all__ = ["PropsegParams", "segment_cord"]
 
 MAX_GAP_MM = 25.0
 """Longest bridge: an artefact or a compression spans a vertebral level or two; more is a guess."""
-
-COMPLETE = 0.9
-"""Share of the centerline's slices that must be segmented for the status ok."""
 
 
 def segment_cord(
@@ -64,8 +62,8 @@ def segment_cord(
     -------
     Segmentation
         `cord_prob` is the share of each voxel inside the surface. Status "empty" where no cord shows; "partial" where
-        slices of the centerline are missing, more than a quarter of the slices show no clear edge or are carried
-        from their neighbours, or the centerline is uncertain; the notes name the slices.
+        cord may be missing (`spineseg.centerline.extent`), more than a quarter of the slices show no clear edge or are
+        carried from their neighbours, or the centerline is uncertain; the notes name the slices.
 
     Raises
     ------
@@ -117,7 +115,9 @@ def segment_cord(
         surface, repaired, dropped = repair_surface(surface, scene, MAX_GAP_MM)
         notes += _note("repaired from their neighbours", repaired) + _note("dropped as incoherent", dropped)
     stage("rasterisation")
-    return _assemble(volume, scene, line, initial.tube, grown, surface, notes)
+    limited = centerline is not None or init_mask is not None or params.down is not None or params.up is not None
+    asked = (int(line.slices[0]), int(line.slices[-1])) if limited else None
+    return _assemble(volume, scene, line, initial.tube, grown, surface, notes, contrast, asked)
 
 
 def _rescale(volume: Volume, factor: float) -> Volume:
@@ -137,6 +137,8 @@ def _assemble(
     grown: Propagation,
     surface: FilledTube,
     notes: tuple[str, ...],
+    contrast: str,
+    asked: tuple[int, int] | None,
 ) -> Segmentation:
     """Rasterise the surface and put the result together."""
     params, zooms = scene.params, scene.course.zooms
@@ -150,7 +152,10 @@ def _assemble(
         fluid, fluid_notes = _segment_fluid(volume, scene, surface, cord_prob)
         extra |= fluid
         notes += fluid_notes
-    status, missing = _describe_extent(cord_mask, line)
+    extent = describe_extent(volume, cord_mask, contrast, line.conus, asked)
+    status, missing = _compare_with_line(cord_mask, line)
+    status = "partial" if extent.status == "partial" else status
+    notes += extent.notes
     notes += _note("bridged, with the shape of their neighbours", tuple(surface.tube.slices[surface.bridged].tolist()))
     dropped = np.isin(surface.tube.slices, scene.image.dropped)
     notes += _note("signal dropped out; outlined from their neighbours", tuple(surface.tube.slices[dropped].tolist()))
@@ -178,7 +183,7 @@ def _segment_fluid(
     return {"_CSF_seg.nii.gz": mask} | make_byproducts(wanted, volume, zooms, {"surface": outer.tube}, "_CSF"), ()
 
 
-def _describe_extent(cord_mask: NDArray[np.bool_], line: Centerline) -> tuple[str, tuple[str, ...]]:
+def _compare_with_line(cord_mask: NDArray[np.bool_], line: Centerline) -> tuple[str, tuple[str, ...]]:
     """Return the status and a note on the slices of the centerline without cord."""
     filled = np.any(cord_mask, axis=(0, 1))
     missing = line.slices[~filled[line.slices]]

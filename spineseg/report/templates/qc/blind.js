@@ -46,29 +46,40 @@ function leaveBlind() {
   drawCounts();
   if (state.entry) open(state.entry); else if (shown.length) open(shown[0]);
 }
+let answerable = false;                // a key counts for the masks that are seen, never for those that are still loaded
 async function drawTrial() {
   const { trials, at } = round;
-  $("blind-progress").max = trials.length;
-  $("blind-progress").value = at;
-  $("blind-count").textContent = at < trials.length ? `${at + 1} of ${trials.length}` : "done";
+  answerable = false;
+  const drawCount = () => {
+    $("blind-progress").max = trials.length;
+    $("blind-progress").value = at;
+    $("blind-count").textContent = at < trials.length ? `${at + 1} of ${trials.length}` : "done";
+  };
   $("blind-answers").hidden = at >= trials.length;
   // names, areas, scores and order are not hidden but gone, from the page's source too, until the round is done
-  if (at >= trials.length) { document.body.prepend(app); drawVerdict(); return; }
+  if (at >= trials.length) { document.body.prepend(app); drawVerdict(); drawCount(); return; }
   app.remove();
   const trial = trials[at], e = data.entries.find((entry) => entry.id === trial.image), detail = await fetchDetail(e);
   if (!round || round.trials[round.at] !== trial) return;
+  if (!detail || ![trial.x, trial.y].every((name) => detail.layers.some((l) => l.name === name))) {
+    trials.splice(at, 1);              // what cannot be shown is not asked
+    store("round", round);
+    drawTrial();
+    return;
+  }
   const next = trials[at + 1] && data.entries.find((entry) => entry.id === trials[at + 1].image);
   if (next) { fetchDetail(next); new Image().src = next.picture.axial; }
   $("blind-panes").replaceChildren(blindPane("X"), blindPane("Y"));
   for (const side of ["x", "y"]) fillPane($(`pane-${side}`), e, detail, trial[side]);
+  answerable = true;
+  drawCount();
   say(`comparison ${at + 1} of ${trials.length}`);
 }
 function blindPane(letter) {
   return make("section", { class: "pane", "aria-label": `mask ${letter}` }, make("h3", {}, letter), make("div", { class: "canvas", id: `pane-${letter.toLowerCase()}`, tabindex: "0" }));
 }
 function fillPane(pane, e, detail, method) {
-  const layer = detail && detail.layers.find((l) => l.name === method);
-  if (!layer) { pane.replaceChildren(make("p", { class: "message" }, "The picture is missing. Run spineseg qc again.")); return; }
+  const layer = detail.layers.find((l) => l.name === method);
   const margin = Math.ceil(MARGIN_MM / detail.tiles.zooms[2]), count = detail.tiles.centres.length;
   const low = Math.max(0, detail.extent[0] - margin), high = Math.min(count - 1, detail.extent[1] + margin);
   const size = fitSize(high - low + 1, pane), tiles = [];
@@ -83,7 +94,7 @@ function sameView(event) {             // the two panes scroll together
   for (const other of document.querySelectorAll("#blind .canvas")) if (other !== pane && Math.abs(other.scrollTop - pane.scrollTop) > 1) other.scrollTop = pane.scrollTop;
 }
 function answer(choice) {
-  if (!round || round.at >= round.trials.length) return;
+  if (!answerable || !round || round.at >= round.trials.length) return;
   const trial = round.trials[round.at], e = data.entries.find((entry) => entry.id === trial.image);
   const sha = (name) => (e.methods.find((m) => m.name === name) || {}).sha || "";
   preferences.push({ image: imageOf(e), x: trial.x, y: trial.y, choice, rater, time: new Date().toISOString().replace(/[.]\d+/, ""), repeat: trial.repeat, blind: true, x_sha256: sha(trial.x), y_sha256: sha(trial.y) });

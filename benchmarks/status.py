@@ -1,0 +1,138 @@
+"""Does the status mean what it says? Both methods on phantoms of many kinds and on labelled images, changed ones too.
+
+    python benchmarks/status.py [-seed 41] [-n 12] [-kinds neck epi lower ends small real changed things] [-data TSV]
+
+A mask is good when its Dice is at least 0.85 and it holds mask in at least nine tenths of the slices with cord. Counted
+are masks that are called ok and are not good ("silent"), and good ones that are not called ok ("alarm"), with the upper
+end of the exact one-sided 95 % interval of the first share. Where there is no cord, no mask is good.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+from deepseg_negatives import things
+from propseg_hard import CHANGES
+from scipy import stats
+
+from spineseg.contrasts import SUFFIX_CONTRAST
+from spineseg.deepseg.segment import segment_cord as run_deepseg
+from spineseg.phantom.contrast import B_VALUES
+from spineseg.phantom.dataset import (
+    HARD_CASES,
+    LOWER_CASES,
+    SUFFIXES,
+    SyntheticImage,
+    make_image,
+    make_lower_image,
+)
+from spineseg.propseg.segment import segment_cord as run_propseg
+from spineseg.training.labelled_images import load_manifest
+from spineseg.volume import Volume, load_image, load_mask, to_canonical
+from spineseg.writing import file_stem
+
+Case = tuple[str, str, Volume, np.ndarray]
+"""Name, contrast, image, reference."""
+
+ENOUGH, HELD = 0.85, 0.9
+PLACES = (90.0, 20.0, -250.0, -420.0, -470.0, -540.0)
+"""Middles of fields that show brain, brainstem, chest, conus, what lies below it."""
+
+KINDS = ("neck", "epi", "lower", "ends", "small", "real", "changed", "things")
+METHODS = {"propseg": run_propseg, "deepseg": run_deepseg}
+
+
+def as_case(name: str, contrast: str, image: SyntheticImage) -> Case:
+    """Bring a phantom to canonical orientation; of a series, the mean of the diffusion-weighted volumes."""
+    data = image.data if image.data.ndim == 3 else image.data[..., np.array(B_VALUES) > 50].mean(axis=3)
+    affine = image.acquisition.affine
+    reference = to_canonical(image.cord_fraction, affine).data >= 0.5
+    return name, contrast, to_canonical(data.astype(np.float32), affine), reference
+
+
+def make_cases(kind: str, seed: int, n: int, manifests: list[Path]) -> Iterator[Case]:
+    """Yield the images of one kind."""
+    for index in range(n if kind in ("neck", "epi", "lower", "ends", "small") else 0):
+        suffix = SUFFIXES[index % 4]
+        if kind == "neck":
+            hard = ("none", *HARD_CASES)[(index // 4) % 6]
+            yield as_case(f"{suffix}, {hard}", SUFFIX_CONTRAST[suffix], make_image(seed, index, suffix, hard=hard))
+        elif kind == "epi":
+            yield as_case("bold", "t2", make_image(seed, index, "bold"))
+        elif kind == "lower":
+            shown, hard = ("T2w", "T1w", "STIR")[index % 3], LOWER_CASES[index % 5]
+            image = make_lower_image(seed, index, shown, hard=hard)
+            yield as_case(f"{shown}, {hard}", "t1" if shown == "T1w" else "t2", image)
+        elif kind == "ends":
+            place = PLACES[(index // 4) % 6]
+            image = make_image(seed, 100 + index, suffix, target_s_mm=place)
+            yield as_case(f"{suffix} at {place:.0f}", SUFFIX_CONTRAST[suffix], image)
+        else:
+            suffix = (*SUFFIXES, "bold")[index % 5]
+            image = make_image(seed, 200 + index, suffix, hard="half_size")
+            yield as_case(f"{suffix}, half size", SUFFIX_CONTRAST[suffix], image)
+    for item in [item for manifest in manifests for item in load_manifest(manifest)]:
+        volume, _ = load_image(item.image, contrast=item.contrast)
+        reference = load_mask(item.reference)[0].data > 0.5
+        if kind == "real":
+            yield file_stem(item.image), item.contrast, volume, reference
+        elif kind == "changed":
+            for name, change in list(CHANGES.items())[1:]:
+                changed = change(volume, reference, item.contrast)
+                yield f"{file_stem(item.image)}, {name}", item.contrast, changed, reference
+    if kind == "things":
+        for name, contrast, volume, _ in things(3, 4711):
+            yield name, contrast, volume, np.zeros(volume.shape, bool)
+
+
+def is_good(mask: np.ndarray, reference: np.ndarray) -> bool:
+    """Tell whether a mask may be called ok; Dice in the slices from the lowest to the highest of the reference."""
+    slices = np.flatnonzero(reference.any(axis=(0, 1)))
+    if not len(slices):
+        return False
+    dice = 2 * (mask & reference).sum() / (mask.sum() + reference.sum())
+    return bool(dice >= ENOUGH and mask.any(axis=(0, 1))[slices].mean() >= HELD)
+
+
+def upper_bound(bad: int, n: int) -> float:
+    """Return the upper end of the exact one-sided 95 % interval of a share (Clopper and Pearson)."""
+    return 1.0 if bad == n else float(stats.beta.ppf(0.95, bad + 1, n - bad))
+
+
+def main() -> None:
+    """Try all kinds and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-seed", type=int, default=41)
+    parser.add_argument("-n", type=int, default=12, help="people of each kind of phantom")
+    parser.add_argument("-kinds", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("-data", nargs="+", type=Path, default=[], metavar="TSV", help="labelled images")
+    args = parser.parse_args()
+    rows = []
+    for kind in args.kinds:
+        for name, contrast, volume, reference in make_cases(kind, args.seed, args.n, args.data):
+            for method, run in METHODS.items():
+                result = run(volume, contrast)
+                good, said = is_good(result.cord_mask, reference), result.status == "ok"
+                rows.append((method, kind, good, said))
+                verdict = "" if good == said else "ALARM" if good else "SILENT"
+                both = result.cord_mask.sum() + reference.sum()
+                dice = 2 * (result.cord_mask & reference).sum() / max(both, 1)
+                print(f"| {kind} | {name} | {method} | {dice:.3f} | {result.status} | {verdict} |", flush=True)
+    print("| method | kind | images | good | called ok | silent | at most (95 %) | alarm |\n" + "|" + " --- |" * 8)
+    for method in METHODS:
+        for kind in (*args.kinds, "all"):
+            own = [row for row in rows if row[0] == method and kind in (row[1], "all")]
+            good, ok = sum(row[2] for row in own), sum(row[3] for row in own)
+            silent, alarm = (sum(row[2:] == pair for row in own) for pair in ((False, True), (True, False)))
+            bound = f"{100 * upper_bound(silent, ok):.0f} %" if ok else ""
+            print(f"| {method} | {kind} | {len(own)} | {good} | {ok} | {silent} | {bound} | {alarm} |")
+
+
+if __name__ == "__main__":
+    main()

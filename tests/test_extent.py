@@ -1,0 +1,163 @@
+"""What a mask covers of the cord: the conus is found, ends are explained or not, and the status says so."""
+
+import numpy as np
+import pytest
+
+from spineseg.centerline.estimate import estimate_centerline
+from spineseg.centerline.extent import describe_extent, find_conus, look_along
+from spineseg.phantom.dataset import make_image
+from spineseg.volume import Volume, to_canonical
+
+CORD, FLUID, AROUND = 400.0, 1000.0, 120.0
+SHAPE = (60, 60, 120)
+
+
+def spine(
+    *, conus=None, cord=CORD, fluid=FLUID, around=AROUND, zoom=1.0, radius=4.0, seen=(0, 120), brain=None, at=(30, 30)
+):
+    """Return a straight spine with 1 mm slices and the mask of its cord.
+
+    Beyond `seen` is noise, below `conus` fluid, above `brain` matter as bright as the cord.
+    """
+    i, j, k = np.indices(SHAPE)
+    away = np.hypot(i - at[0], j - at[1]) * zoom
+    inside = (away < radius) & (k >= (conus or 0)) & (k < (brain or SHAPE[2]))
+    data = np.where(away < 8, fluid, around + 20 * np.sin(0.7 * i) + 20 * np.cos(0.9 * j))
+    data = np.where(inside, cord, data)
+    if brain is not None:
+        data = np.where((k >= brain) & (away < 25), cord, data)
+    data = np.where((k < seen[0]) | (k >= seen[1]), 0.0, data)
+    data = np.abs(data + np.random.default_rng(0).normal(0, 10, SHAPE))
+    volume = Volume(data.astype(np.float32), np.diag([-zoom, zoom, 1.0, 1.0]))
+    return volume, inside & (k >= seen[0]) & (k < seen[1])
+
+
+def cut(mask, first, last):
+    """Return the mask with nothing outside a range of slices."""
+    part = mask.copy()
+    part[..., :first], part[..., last + 1 :] = False, False
+    return part
+
+
+def straight(volume, at=(30, 30)):
+    return look_along(volume, np.arange(SHAPE[2]), np.tile(np.array(at, float), (SHAPE[2], 1)))
+
+
+def test_a_whole_mask_is_ok():
+    volume, mask = spine()
+    assert describe_extent(volume, mask, "t2").status == "ok"
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 21), (49, 70), (98, 119), (20, 119)])
+def test_a_part_of_the_cord_is_partial_and_the_rest_is_named(first, last):
+    volume, mask = spine()
+    extent = describe_extent(volume, cut(mask, first, last), "t2")
+    assert extent.status == "partial"
+    assert "nothing shows that there is no cord" in extent.notes[-1]
+
+
+def test_a_mask_that_misses_a_slice_in_the_middle_is_partial():
+    volume, mask = spine()
+    mask[..., 60] = False
+    assert describe_extent(volume, mask, "t2").status == "partial"
+
+
+def test_beyond_the_coil_there_is_nothing_to_find():
+    volume, mask = spine(seen=(40, 120))
+    extent = describe_extent(volume, mask, "t2")
+    assert extent.status == "ok"
+    assert "slices 0-39: no cord, nothing is to be seen there" in extent.notes
+
+
+def test_noise_over_the_cord_is_no_excuse():
+    volume, mask = spine()
+    noisy = np.abs(volume.data + np.random.default_rng(1).normal(0, 500, SHAPE)).astype(np.float32)
+    assert describe_extent(Volume(noisy, volume.affine), cut(mask, 60, 119), "t2").status == "partial"
+
+
+@pytest.mark.parametrize(
+    ("cord", "fluid", "around", "contrast"), [(CORD, FLUID, AROUND, "t2"), (800.0, 250.0, 700.0, "t1")]
+)
+def test_below_the_conus_there_is_no_cord(cord, fluid, around, contrast):
+    volume, mask = spine(conus=50, cord=cord, fluid=fluid, around=around)
+    extent = describe_extent(volume, mask, contrast)
+    assert extent.status == "ok"
+    assert any("below the conus" in note for note in extent.notes)
+    conus = find_conus(straight(volume), 1.0, contrast == "t2")
+    assert abs(conus - 50) <= 6
+
+
+def test_a_mask_that_goes_on_below_the_conus_is_partial():
+    volume, mask = spine(conus=50)
+    i, j, k = np.indices(SHAPE)
+    longer = mask | ((np.hypot(i - 30, j - 30) < 4) & (k < 50))
+    extent = describe_extent(volume, longer, "t2")
+    assert extent.status == "partial"
+    assert "fluid and roots" in extent.notes[-1]
+
+
+def test_a_coil_that_fades_is_no_conus():
+    volume, _ = spine()
+    fading = volume.data * np.interp(np.arange(120), [0, 80], [0.15, 1.0])
+    level = np.where(volume.data[30, 30] > 0, np.interp(np.arange(120), [0, 60], [2.0, 1.0]), 1)  # and cord brightens
+    i, j = np.indices(SHAPE[:2])
+    fading = np.where((np.hypot(i - 30, j - 30) < 4)[..., None], fading * level, fading)
+    assert find_conus(straight(Volume(fading.astype(np.float32), volume.affine)), 1.0, True) is None
+
+
+def test_a_lesion_to_the_end_of_the_field_is_no_conus():
+    volume, _ = spine()
+    i, j, k = np.indices(SHAPE)
+    lesion = (np.hypot(i - 30, j - 30) < 3) & (k < 50)
+    data = np.where(lesion, 900.0, volume.data)
+    ring = (np.hypot(i - 30, j - 30) >= 3) & (np.hypot(i - 30, j - 30) < 4.5) & (k < 50)
+    data = np.where(ring, CORD, data)
+    assert find_conus(straight(Volume(data.astype(np.float32), volume.affine)), 1.0, True) is None
+
+
+def test_above_the_cord_lies_the_brain():
+    volume, mask = spine(brain=70)
+    extent = describe_extent(volume, mask, "t2")
+    assert extent.status == "ok"
+    assert "slices 70-119: no cord, brainstem and brain" in extent.notes
+
+
+def test_a_cord_at_the_side_of_the_field_is_partial():
+    volume, mask = spine(at=(3, 30))
+    extent = describe_extent(volume, mask, "t2")
+    assert extent.status == "partial"
+    assert "side of the field" in extent.notes[-1]
+
+
+def test_a_slice_off_the_cord_is_partial_and_named():
+    volume, mask = spine()
+    mask[..., 0] = np.roll(mask[..., 0], 12, axis=1)
+    extent = describe_extent(volume, mask, "t2")
+    assert extent.status == "partial"
+    assert "slices 1: the mask jumps" in extent.notes[-1]
+
+
+def test_what_is_larger_than_a_cord_is_partial():
+    volume, mask = spine(radius=7.0)
+    assert "larger than cords" in describe_extent(volume, mask, "t2").notes[-1]
+
+
+def test_slices_that_the_user_left_out_are_not_asked_for():
+    volume, mask = spine()
+    assert describe_extent(volume, cut(mask, 30, 80), "t2", asked=(30, 80)).status == "ok"
+
+
+def test_an_empty_mask_is_empty():
+    volume, mask = spine()
+    assert describe_extent(volume, np.zeros_like(mask), "t2").status == "empty"
+
+
+@pytest.mark.parametrize(("suffix", "contrast"), [("T2w", "t2"), ("T1w", "t1")])
+def test_the_centerline_stops_at_the_conus_of_a_phantom(suffix, contrast):
+    image = make_image(41, 112, suffix, target_s_mm=-420.0)
+    volume = to_canonical(image.data.astype(np.float32), image.acquisition.affine)
+    reference = to_canonical(image.cord_fraction, image.acquisition.affine).data >= 0.5
+    line = estimate_centerline(volume, contrast)
+    tip = np.flatnonzero(reference.any((0, 1)))[0]
+    assert line.conus == line.slices[0]
+    assert abs(line.conus - tip) * volume.zooms[2] <= 10
