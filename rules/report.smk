@@ -117,6 +117,8 @@ rule write_report:
         agreement="results/{dataset}/tables/agreement.tsv",
         slices="results/{dataset}/tables/slices.tsv.gz",
         kept="results/{dataset}/tables/kept.tsv",
+        csa="results/{dataset}/tables/csa.tsv",
+        levels="results/{dataset}/tables/levels.tsv",
         timings=ancient("results/{dataset}/tables/timings.tsv"),
     output:
         page=report(
@@ -176,6 +178,7 @@ use rule write_report as write_study_report with:
         agreement="results/{dataset}/study/tables/agreement.tsv",
         slices="results/{dataset}/study/tables/slices.tsv.gz",
         kept="results/{dataset}/study/tables/kept.tsv",
+        csa="results/{dataset}/study/tables/csa.tsv",
         timings=ancient("results/{dataset}/study/tables/timings.tsv"),
     output:
         page=report(

@@ -15,6 +15,7 @@ from spineseg.cli import main
 from spineseg.errors import InputError
 from spineseg.levels.rows import measure_rows
 from spineseg.provenance import sha256_file
+from spineseg.report.level_figure import draw_levels
 from spineseg.study.change import measure_change, read_session_times
 from spineseg.study.configuration import make_configuration
 from spineseg.study.levels import measure_levels
@@ -406,3 +407,23 @@ def test_the_command_writes_changes_where_sessions_are_follow_up(study):
         (row,) = csv.DictReader(stream, delimiter="\t")
     assert float(row["change_pct"]) == pytest.approx(-10.0, abs=0.01)
     assert (row["session_a"], row["session_b"], row["years"], row["error_pct"]) == ("one", "two", "n/a", "n/a")
+
+
+def test_the_figure_of_levels_shows_people_their_mean_and_the_difference_of_methods():
+    rows = []
+    for n in range(5):
+        for level, value in (("C3", 3), ("C4", 4)):
+            image = Identity(f"sub-{n}_T2w", str(n), "", "", "T2w", "t2")
+            one = CsaRow(image, "propseg", level, str(value), n_slices=9, values={"csa_mm2": 70.0 + n})
+            rows += [one, replace(one, method="deepseg", values={"csa_mm2": 72.0 + n})]
+        rows.append(replace(one, level="C5", vert_level="5", flags=("coverage",)))
+    figure = draw_levels(rows)
+    people, others, difference = figure.axes
+    assert [text.get_text() for text in people.get_xticklabels()] == ["C3\nn = 5", "C4\nn = 5"]
+    assert len(people.lines) == 6  # five people, and their mean
+    np.testing.assert_allclose(people.lines[-1].get_ydata(), [72, 72])
+    assert max(line.get_linewidth() for line in people.lines[:-1]) < people.lines[-1].get_linewidth()
+    assert others.get_title() == "t2: deepseg"
+    np.testing.assert_allclose(difference.lines[1].get_ydata(), [-2, -2])
+    assert draw_levels([row for row in rows if row.level == "C3"]) is None
+    assert draw_levels([]) is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from matplotlib.figure import Figure, FigureBase
 from spineseg.report import charts
 from spineseg.report.decision_figure import CAPTION, draw_sample_size
 from spineseg.report.frames import StudyTables, split_tables
+from spineseg.report.level_figure import draw_levels
+from spineseg.studyfolder.csa import CsaRow
 from spineseg.studyfolder.layout import TABLES, Stage, StudyFolder
 from spineseg.writing import write_bytes
 
@@ -40,6 +42,7 @@ RC: dict[Any, Any] = {
 
 METRICS, AGREEMENT, SLICES = TABLES
 TIMINGS = StudyFolder(Path()).timings(Stage.ALL).name
+LEVELS = StudyFolder(Path()).csa(Stage.ALL).name
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class FigureKind:
     table : str
         The table that it is drawn from, beside the report.
     draw : callable or None
-        A chart of `spineseg.report.charts`; None for the one that is drawn from the decision.
+        A chart of `spineseg.report.charts`; None for those drawn from the decision and from the areas by level.
     """
 
     title: str
@@ -84,6 +87,13 @@ FIGURES: Mapping[str, FigureKind] = {
         SLICES,
         charts.draw_csa_along_cord,
     ),
+    "csa_levels": FigureKind(
+        "CSA by vertebral level",
+        "Every person (thin), their mean (thick) and how many people show each level; beside it the difference of two"
+        " methods at each level, its mean and limits of agreement (1.96 SD). Levels that are doubted, joined or covered"
+        " by less than 0.8 are left out.",
+        LEVELS,
+    ),
     "csa_contrasts": FigureKind(
         "CSA in two contrasts",
         "Mean CSA of a person in two contrasts, mm²; near the line, a method sees the same cord in both. Of many people"
@@ -105,11 +115,13 @@ class DrawnFigure:
     file: str
     svg: bytes
     column: str = ""
+    table: str = ""
 
     @property
     def kind(self) -> FigureKind:
         """Title, caption and table."""
-        return FIGURES[self.name]
+        kind = FIGURES[self.name]
+        return replace(kind, table=self.table) if self.table else kind
 
 
 def draw_figures(
@@ -117,6 +129,8 @@ def draw_figures(
     folder: Path,
     decision: Mapping[str, Any] | None = None,
     columns: Mapping[str, Mapping[str, str]] | None = None,
+    levels: Sequence[CsaRow] = (),
+    levels_table: str = LEVELS,
 ) -> list[DrawnFigure]:
     """Draw every figure that the tables and the decision allow, as PNG and SVG files; files of a former run go.
 
@@ -128,6 +142,10 @@ def draw_figures(
         The content of decision.json.
     columns : mapping, optional
         Column of participants.tsv to subject to value: every figure is drawn for each value, too.
+    levels : sequence of CsaRow
+        Areas by level, of every method where there are several.
+    levels_table : str
+        Name of their table.
 
     Returns
     -------
@@ -138,11 +156,15 @@ def draw_figures(
     with mpl.rc_context(RC):
         sizes = {}
         for name, kind in FIGURES.items():
-            figure = kind.draw(study) if kind.draw else draw_sample_size(decision) if decision else None
+            if name == "csa_levels":
+                figure = draw_levels(levels)
+            else:
+                figure = kind.draw(study) if kind.draw else draw_sample_size(decision) if decision else None
             if figure is not None:
                 sizes[name] = tuple(figure.get_size_inches())
                 figure.suptitle(kind.title, fontsize=12, fontweight="bold")
-                drawn.append(DrawnFigure(name, name, _write(figure, folder / name)))
+                table = levels_table if name == "csa_levels" else ""
+                drawn.append(DrawnFigure(name, name, _write(figure, folder / name), table=table))
         for column, values in (columns or {}).items():
             parts = split_tables(study, values)
             for name in [name for name in sizes if FIGURES[name].draw and parts]:

@@ -122,14 +122,17 @@ def write_report(view: StudyView, paths: ReportPaths) -> Path:
     decision = records.decision
     reviews = collect_reviews(view, records)
     study = frame_tables(records.metrics, records.agreement, records.slices, records.timings)
-    drawn = draw_figures(study, paths.figures, decision.document if decision else None, view.columns)
+    csa, of_methods = view.folder.csa(view.stage), view.folder.levels(view.stage)
+    by_level = of_methods if of_methods.is_file() else csa
+    levels = read_csa(by_level) if by_level.is_file() else []
+    document = decision.document if decision else None
+    drawn = draw_figures(study, paths.figures, document, view.columns, levels, by_level.name)
     qc, tables = _relative(paths.qc, paths.page), _relative(view.folder.table(view.stage, ""), paths.page)
     images = describe_images(view, reviews, qc)
     changes = list_changes(view, records)
     kept = records.kept
     methods = study.methods or sort_methods(r.name for review in reviews for r in review.methods)
     failures, reviewed = summarise_failures(reviews, methods), summarise_reviewing(view.marks, reviews)
-    csa = view.folder.csa(view.stage)
     context = {
         "dataset": view.folder.name,
         "stage": view.stage,
