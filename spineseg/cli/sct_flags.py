@@ -8,5 +8,10 @@ import argparse
 def add_sct_flags(parser: argparse.ArgumentParser) -> None:
     """Add ``-r``: SCT keeps temporary files with ``-r 0``; there are none here."""
     parser.add_argument(
-        "-r", type=int, choices=(0, 1), default=1, metavar="0|1", help="as in SCT; no temporary files are ever left"
+        "-r",
+        type=int,
+        choices=(0, 1),
+        default=1,
+        metavar="0|1",
+        help="as in SCT: no temporary files are ever left; default 1",
     )
