@@ -66,7 +66,7 @@ def test_report_names_failures_exclusions_and_links(study):
 
 def test_figures_as_png_and_svg(study):
     names = {path.name for path in study.figures(Stage.ALL).iterdir() if path.suffix != ".tsv"}
-    drawn = set(FIGURES) - {"sample_size", "csa_levels"}  # the decision of so few people has none, nor are discs labelled
+    drawn = set(FIGURES) - {"sample_size", "csa_levels"}  # too few people for one, no labels for the other
     assert names == {f"{name}.{ending}" for name in drawn for ending in ("png", "svg")}
 
 
