@@ -123,12 +123,6 @@ def test_a_file_in_the_wrong_folder_takes_no_image_of_the_right_one_away(tmp_pat
     ]
 
 
-def test_an_empty_file_is_no_image(tmp_path):
-    root = make_dataset(tmp_path, "sub-01/anat/sub-01_T2w.nii.gz", "sub-02/anat/sub-02_T2w.nii.gz")
-    (root / "sub-02/anat/sub-02_T2w.nii.gz").write_bytes(b"")
-    assert reasons(index(root)[0]) == {"sub-02_T2w": "an empty file (0 bytes)"}
-
-
 def test_every_left_out_image_has_its_reason(tmp_path):
     root = make_dataset(
         tmp_path,

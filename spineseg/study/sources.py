@@ -286,8 +286,6 @@ def _with_content(image: StudyImage) -> StudyImage:
         return replace(image, reason=why)
     if not Path(image.path).is_file():
         return replace(image, reason="a folder or a pipe, no file, in spite of its name")
-    if not Path(image.path).stat().st_size:
-        return replace(image, reason="an empty file (0 bytes)")
     if image.bval and (why := absent_content(image.bval)):
         return replace(image, reason=f"its b-values: {why}")
     return image
