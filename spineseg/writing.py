@@ -135,15 +135,24 @@ def _host() -> str:
     return re.sub(r"[^A-Za-z0-9]", "", os.uname().nodename)[:20] or "host"
 
 
-def check_writable(path: str | Path) -> None:
+def check_writable(path: str | Path, *inputs: Path | None) -> None:
     """Try whether a file can be written, before the work whose result it shall hold.
+
+    Parameters
+    ----------
+    path : str or Path
+    inputs : Path or None
+        Files that are read, and so must not be written.
 
     Raises
     ------
     InputError
-        If `path` is a folder, or its folder cannot be made or written to. Nothing is left in either case.
+        If `path` is a folder or one of the inputs, or its folder cannot be made or written to. Nothing is left in
+        any case.
     """
     path = Path(path)
+    if path.exists() and any(one is not None and one.exists() and path.samefile(one) for one in inputs):
+        raise InputError(f"{path}: is one of the files that are read; choose another name")
     if path.is_dir():
         raise InputError(f"{path}: expected the name of a file, found a folder; add a name, or use -ofolder")
     with _temporary_beside(path) as (handle, name):

@@ -86,7 +86,9 @@ def empty_centerline() -> Centerline:
     return Centerline(np.zeros((0, 3)))
 
 
-def centerline_from_points(points_vox: ArrayLike, zooms: Zooms, *, smoothing_mm: float = 0.0) -> Centerline:
+def centerline_from_points(
+    points_vox: ArrayLike, zooms: Zooms, *, smoothing_mm: float = 0.0, weight: ArrayLike | None = None
+) -> Centerline:
     """Make a centerline of points in any order and density.
 
     Parameters
@@ -95,6 +97,8 @@ def centerline_from_points(points_vox: ArrayLike, zooms: Zooms, *, smoothing_mm:
         Canonical indices. Points of one slice (nearest whole slice) are averaged; slices between points are
         filled by a natural cubic spline, which is straight for two points.
     smoothing_mm : mm; cut-off wavelength of the smoothing, 0 for none
+    weight : (m,) array_like, optional
+        Of each point in the mean of its slice; by default all count alike.
 
     Returns
     -------
@@ -108,8 +112,10 @@ def centerline_from_points(points_vox: ArrayLike, zooms: Zooms, *, smoothing_mm:
     points = np.asarray(points_vox, dtype=np.float64).reshape(-1, 3)
     if len(points) == 0:
         return empty_centerline()
-    slices, member, counts = np.unique(np.rint(points[:, 2]), return_inverse=True, return_counts=True)
-    mean = np.stack([np.bincount(member, points[:, a]) / counts for a in (0, 1)], axis=1)
+    slices, member = np.unique(np.rint(points[:, 2]), return_inverse=True)
+    share = np.ones(len(points)) if weight is None else np.asarray(weight, dtype=np.float64)
+    total = np.bincount(member, share)
+    mean = np.stack([np.bincount(member, share * points[:, a]) / total for a in (0, 1)], axis=1)
     line = Centerline(np.column_stack([mean, slices]))
     if smoothing_mm > 0:
         line = smooth_centerline(line, zooms, cutoff_mm=smoothing_mm)
@@ -203,7 +209,8 @@ def load_centerline(path: str | Path, grid: NativeGrid, *, smoothing_mm: float =
     Parameters
     ----------
     path : str or Path
-        NIfTI on the image's grid: every voxel above 0 counts (one per slice, a few points, or a whole mask).
+        NIfTI on the image's grid: every voxel above 0 counts by its value (one per slice, a few points, a soft line
+        or a whole mask).
         Or text (``.csv``, ``.txt``): three numbers per row, separated by commas, semicolons or blanks, the
         voxel indices along the image's own axes, as SCT writes them since 6.5; a header row is skipped.
     smoothing_mm : mm; cut-off wavelength of the smoothing, 0 for none
@@ -219,13 +226,15 @@ def load_centerline(path: str | Path, grid: NativeGrid, *, smoothing_mm: float =
     """
     path = Path(path)
     zooms = np.linalg.norm(_canonical_affine(grid)[:3, :3], axis=0)
+    weight = None
     if path.suffix.lower() in (".csv", ".txt"):
         points = _read_points(path, grid)
     else:
-        points = np.argwhere(load_mask(path, like=grid, any_positive=True)[0].data > 0).astype(np.float64)
+        drawn = load_mask(path, like=grid, any_positive=True)[0].data
+        points, weight = np.argwhere(drawn > 0).astype(np.float64), drawn[drawn > 0]
     if len(points) == 0:
         raise InputError(f"{path}: expected points of a centerline, found none; mark at least one voxel")
-    return centerline_from_points(points, zooms, smoothing_mm=smoothing_mm)
+    return centerline_from_points(points, zooms, smoothing_mm=smoothing_mm, weight=weight)
 
 
 def _canonical_affine(grid: NativeGrid) -> Floats:

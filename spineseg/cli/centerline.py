@@ -129,7 +129,7 @@ def _check_options(args: argparse.Namespace) -> None:
         if args.o is not None and args.o.is_dir():
             raise InputError(f"-o {args.o}: expected the name of a file, found a folder; use -ofolder")
         for suffix in OUTPUT_SUFFIXES:
-            check_writable(stem.with_name(f"{stem.name}{suffix}"))
+            check_writable(stem.with_name(f"{stem.name}{suffix}"), *args.i)
 
 
 def output_stem(image: Path, args: argparse.Namespace) -> Path:

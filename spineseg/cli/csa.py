@@ -9,10 +9,20 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spineseg.bids import image_stem
 from spineseg.cli.sct_flags import add_sct_flags
 from spineseg.errors import InputError
 
+FILE_OPTIONS = ("vertfile", "discfile", "pmj", "centerline")
+"""Options that name a file, or one per mask."""
+
+MAX_APART_MM = 7.0
+"""Median distance of a centerline from the middle of the mask: beyond it the line leaves the cord, 7 mm wide in A-P."""
+
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from spineseg.levels.choice import JunctionWindow
     from spineseg.volume import NativeGrid, Volume
 
@@ -68,14 +78,17 @@ def run(args: argparse.Namespace) -> int:
 
     _check_arguments(args)
     if args.o:
-        check_writable(args.o)
-    rows = [row | {"file": path.name} for n, path in enumerate(args.i) for row in _measure(args, n)]
+        labels = (getattr(args, name) or () for name in FILE_OPTIONS)
+        check_writable(args.o, *args.i, *(file for files in labels for file in files))
+    names = [path.name for path in args.i]
+    shown = names if len(set(names)) == len(names) else [str(path) for path in args.i]
+    rows = [row | {"file": shown[n]} for n in range(len(args.i)) for row in _measure(args, n)]
     if args.json:
         rows = [{name: _to_json(row.get(name)) for name in TABLE_COLUMNS} for row in rows]
         text = json.dumps(rows, indent=2) + "\n"
     else:
         text = format_table(TABLE_COLUMNS, rows)
-        if args.o and ".csv" in args.o.suffixes:
+        if args.o and ".csv" in args.o.name.lower():
             text = _to_csv(text)
     if args.o and args.append:
         _append(args.o, text)
@@ -91,6 +104,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_arguments(args: argparse.Namespace) -> None:
     """Refuse options that do not go together, before anything is read."""
+    if args.o and image_stem(args.o.name.lower()) is not None:
+        raise InputError(f"-o {args.o}: expected the name of a table (.csv or .tsv), found that of an image")
+    if args.vert is not None and not args.vert.strip():
+        raise InputError("-vert: expected levels such as 2:4, found an empty text")
     if args.vertfile and args.discfile:
         raise InputError("-vertfile and -discfile: expected one of them; choose the file that the levels come from")
     if (args.vert or args.perlevel) and not (args.vertfile or args.discfile):
@@ -105,7 +122,7 @@ def _check_arguments(args: argparse.Namespace) -> None:
         raise InputError(f"-pmj-extent {args.pmj_extent:g}: expected a length above 0 mm and a finite distance")
     if args.append and (not args.o or args.json or args.o.suffix == ".gz"):
         raise InputError("-append 1: expected -o with a .csv or .tsv file to add rows to")
-    for name in ("vertfile", "discfile", "pmj", "centerline"):
+    for name in FILE_OPTIONS:
         files = getattr(args, name)
         if files and len(files) not in (1, len(args.i)):
             raise InputError(f"-{name}: expected one file, or one per mask ({len(args.i)}), found {len(files)}")
@@ -123,7 +140,8 @@ def _measure(args: argparse.Namespace, n: int) -> list[dict[str, Any]]:
     path = args.i[n]
     requests = [parse_request(args.vert)] if args.vert else []
     volume, grid = load_mask(path, label=args.label)
-    for note in grid.notes if args.v else ():
+    notes = [*grid.notes, *_notes_of_sides(volume.data, path)]
+    for note in notes if args.v else ():
         print(f"spineseg csa: warning: {note}", file=sys.stderr)
     labels = _file_of(args.vertfile or args.discfile, n)
     values = None if labels is None else load_labels(labels, grid)
@@ -145,6 +163,18 @@ def _measure(args: argparse.Namespace, n: int) -> list[dict[str, Any]]:
             together = ", so they are reported together" if "missing" in note else ""
             print(f"spineseg csa: warning: {path}: {note}{together}", file=sys.stderr)
     return rows
+
+
+def _notes_of_sides(mask: NDArray[np.float32], path: Path) -> list[str]:
+    """Say how many slices hold cord in their outermost rows: what lies beyond is not in the area."""
+    import numpy as np
+
+    from spineseg.volume.masks import HALF
+
+    sides = [mask[0], mask[-1], mask[:, 0], mask[:, -1]]
+    cut = np.any([(side >= HALF).any(axis=0) for side in sides if side.size], axis=0)
+    n = int(np.count_nonzero(cut))
+    return [f"{path.name}: the mask touches the side of the field in {n} slices; their area may be cut"] if n else []
 
 
 def _file_of(files: list[Path] | None, n: int) -> Path | None:
@@ -170,11 +200,19 @@ def _read_centers(path: Path | None, volume: Volume, grid: NativeGrid) -> Any:
         return None
     import numpy as np
 
-    from spineseg.centerline.curve import load_centerline
+    from spineseg.centerline.curve import centerline_from_mask, load_centerline
+    from spineseg.volume.masks import HALF
 
     line = load_centerline(path, grid)
     centers = np.full((volume.shape[2], 2), np.nan)
     centers[line.slices] = line.points_vox[:, :2] * volume.zooms[:2]
+    own = centerline_from_mask(volume.data, volume.zooms, threshold=HALF)
+    apart = np.linalg.norm(centers[own.slices] - own.points_vox[:, :2] * volume.zooms[:2], axis=1)
+    if np.isfinite(apart).any() and (median := float(np.nanmedian(apart))) > MAX_APART_MM:
+        raise InputError(
+            f"{path}: expected the centerline of the mask, found one {median:.0f} mm from it; is it of another image, "
+            "or a table in mm (-space phys) in place of voxels?"
+        )
     return centers
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spineseg.cli.sct_flags import add_sct_flags
+from spineseg.errors import InputError
 from spineseg.measures import MEASURES
 
 SUMMARY = "Compare two masks: Dice, surface distances (mm) and cross-sectional area."
@@ -68,7 +69,9 @@ def run(args: argparse.Namespace) -> int:
     from spineseg.writing import check_writable, write_text
 
     if args.o:
-        check_writable(args.o)
+        check_writable(args.o, args.i, args.d)
+    if args.tolerance is not None and not 0 <= args.tolerance < math.inf:
+        raise InputError(f"-tolerance {args.tolerance:g}: expected a length of 0 mm or more")
     first, grid = load_mask(args.i, label=args.label)
     second, second_grid = load_mask(args.d, like=grid, label=args.label_d)
     for note in (*grid.notes, *second_grid.notes) if args.v else ():

@@ -29,6 +29,10 @@ def run(args: argparse.Namespace) -> int:
 
     if args.o and len(args.i) > 1:
         raise InputError(f"-o {args.o}: names one file, found {len(args.i)} images; use -ofolder")
+    stems = [file_stem(image) for image in args.i]
+    for position, image in enumerate(args.i):  # the page's file knows images by their names
+        if stems[position] in stems[:position]:
+            raise InputError(f"{image}: a second image of this name; give the images of each folder by themselves")
     clicked = read_clicked(args.levels)
     for image in args.i:
         stem = file_stem(image)
@@ -37,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
             names = ", ".join(sorted(one.file or one.image for one in clicked)) or "no image"
             raise InputError(f"{args.levels}: expected levels of {image.name} once, found {names}; click its discs")
         target = args.o or (args.ofolder or Path()) / f"{stem}_label-discs_dlabel.nii.gz"
-        check_writable(target)
+        check_writable(target, image, args.levels)
         save_clicked(target, own[0], load_image(image)[1])
         print(f"wrote {target}")
     return 0
