@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,38 @@ a person can say what they are."""
 
 SAID_IN = ("Kind", "Manual", "GeneratedBy", "Author", "Description", "Method", "Comment")
 """Keys of a sidecar that tell who made a mask: BIDS, spine-generic, and what people add."""
+
+NO_NAMES = ("", "n/a", "na", "none", "unknown", "anonymous")
+"""Authors that name nobody."""
+
+
+def _words(pattern: str) -> re.Pattern[str]:
+    """Compile words that stand alone; ``_`` parts words, as in names of programs and files."""
+    return re.compile(rf"(?<![a-z0-9])(?:{pattern})(?![a-z0-9])")
+
+
+PROGRAM = _words(
+    "|".join((*OWN_METHODS, "automat[a-z]*", "sct_[a-z0-9_]+", "spinal cord toolbox", "totalspineseg", "spineps"))
+    + "|nn-?u-?net(?:v[0-9])?|u-?net|deep learning|neural network"
+)
+PERSON = _words("manual|manually|drawn|redrawn|traced|by hand|hand-drawn")
+CORRECTED = _words("corrected|correction|corrections|edited|edits")
+SILVER = _words("silver")
+KIND = re.compile(f"{PERSON.pattern}|{CORRECTED.pattern}|{SILVER.pattern}|" + _words("automat[a-z]*|unknown").pattern)
+"""What makes the key Kind outweigh all others."""
+
+OTHER = re.compile(
+    r"compar[a-z]*(?: (?:with|to|against))? [a-z0-9_-]+"
+    r"|(?<![a-z])(?:bias|motion|field|distortion|eddy|eddy[ -]current|intensity|n4)[ -](?:field[ -])?correct[a-z]*"
+)
+"""Words that do not tell who made a mask: what it is compared with, and corrections of the image."""
+
+DENIED = re.compile(
+    r"(?<![a-z])(?:un(?:corrected|edited)|(?:not|never|without|no|non|to be|needs?|should be|must be|[a-z]+n't)[ -]+"
+    r"(?:(?:yet|been|be|any|further|a|manually|manual|by hand)[ -]+)*"
+    r"(?:correct[a-z]*|edit[a-z]*|manual|manually|drawn|traced|by hand))(?![a-z])"
+)
+"""A correction or a drawing that has not been."""
 
 
 @dataclass(frozen=True)
@@ -72,26 +105,72 @@ def describe_reference(path: Path) -> Reference:
 def origin_of(sidecar: Mapping[str, object]) -> tuple[str, str]:
     """Return the kind of a mask and the method that it was made from, as its sidecar tells.
 
+    The key Kind outweighs the others where it names a kind; Manual: false outweighs an author, who may be whoever
+    ran the program. Names of people are never read as words.
+
     Examples
     --------
     >>> origin_of({"Kind": "automatic (an old PropSeg output)"})
     ('automatic', 'propseg')
     >>> origin_of({"GeneratedBy": [{"Name": "sct_deepseg_sc"}, {"Name": "Manual", "Description": "corrected by AB"}]})
     ('corrected', 'deepseg')
+    >>> origin_of({"GeneratedBy": [{"Name": "nnU-Net"}], "Manual": False, "Author": "Lab X"})
+    ('automatic', '')
     >>> origin_of({"Author": "A. B.", "Date": "2020-01-01"}), origin_of({})
     (('manual', ''), ('unknown', ''))
     """
-    said = {key: str(sidecar[key]).lower() for key in SAID_IN if sidecar.get(key)}
-    text = " ".join(said.values())
-    made_from = next((name for name in OWN_METHODS if name in text), "")
-    by_program = bool(made_from) or "automat" in text or "sct_" in text
-    by_person = "manual" in text or "drawn" in text or "Author" in said or said.get("Manual") == "true"
-    if "unverified" in text or "manual': false" in text or said.get("Manual") == "false":
-        by_person = False
-    if "silver" in text:
-        return "silver", made_from
-    if by_program and (by_person or "correct" in text):
-        return "corrected", made_from
+    said = [(key, text) for key in SAID_IN for key, text in _said(key, sidecar.get(key))]
+    programs = [text for key, text in said if key == "Name" and not (PERSON.search(text) or CORRECTED.search(text))]
+    programs += [text for key, text in said if key == "Author" and PROGRAM.search(text)]
+    authors = [text for key, text in said if key == "Author" and text not in (*NO_NAMES, *programs)]
+    told = {key: text for key, text in said if key == "Manual"}.get("Manual")
+    words = " . ".join(text for key, text in said if key != "Author" and text not in programs)
+    kind = " ".join(text for key, text in said if key == "Kind")
+    if KIND.search(kind):
+        words, programs, authors, told = kind, [], [], None
+    made_from = next((name for name in OWN_METHODS for _, text in said if _names(name, text)), "")
+    kind = _judge(words, programs=bool(programs), authors=bool(authors), told=told)
+    return kind, "" if kind in ("manual", "unknown") else made_from
+
+
+def _said(key: str, value: object, depth: int = 3) -> Iterator[tuple[str, str]]:
+    """Yield key and text, in small letters, of all that a value of a sidecar says, of the depth that BIDS knows."""
+    if isinstance(value, Mapping) and depth:
+        for inner, item in value.items():
+            if str(inner) in (*SAID_IN, "Name"):
+                yield from _said(str(inner), item, depth - 1)
+    elif isinstance(value, list) and depth:
+        for item in value:
+            yield from _said(key, item, depth - 1)
+    elif isinstance(value, Mapping | list):
+        return
+    elif value not in (None, ""):
+        yield "Name" if key == "GeneratedBy" else key, " ".join(str(value).lower().split())
+
+
+def _names(method: str, text: str) -> bool:
+    """Whether a text names a method other than to compare with it."""
+    return bool(_words(method).search(OTHER.sub(" ", text)))
+
+
+def _judge(words: str, *, programs: bool, authors: bool, told: str | None) -> str:
+    """Return the kind of a mask: what words say, whether programs and authors are named, what Manual says."""
+    words = OTHER.sub(" ", words)
+    denied = DENIED.search(words) is not None or told in ("false", "no", "0")
+    words = DENIED.sub(" ", words)
+    if SILVER.search(words):
+        return "silver"
+    corrected = CORRECTED.search(words) is not None
+    by_program = programs or PROGRAM.search(words) is not None
+    if told in ("false", "no", "0"):
+        return "corrected" if corrected else "automatic"
+    by_person = PERSON.search(words) is not None or told in ("true", "yes", "1")
+    if "unverified" in words:
+        by_person = authors = False
+    if denied:  # an author is whoever ran the program
+        by_program, authors = by_program or not by_person, False
     if by_program:
-        return "automatic", made_from
-    return ("manual", "") if by_person else ("unknown", "")
+        return "corrected" if by_person or authors or corrected else "automatic"
+    if by_person or authors:
+        return "manual"
+    return "corrected" if corrected else "unknown"
