@@ -15,6 +15,7 @@ from spineseg.study.cost import check_space, estimate_cost
 from spineseg.study.draft import draft_configuration
 from spineseg.study.standing import MaskCount, list_images, wanted_masks
 from spineseg.studyfolder.layout import Stage, StudyFolder
+from spineseg.studyfolder.locks import KeptMethods
 from spineseg.studyfolder.manifests import Timing, write_timings
 
 Usage = namedtuple("Usage", "total used free")
@@ -37,7 +38,7 @@ def count_masks(bids: Path, stage: Stage, method: str | None = None, **keys: obj
     )
     folder = StudyFolder(bids.parent / "results" / "x")
     images, chunk_of = list_images(folder, config)
-    return MaskCount(folder, config, wanted_masks(images, config, stage, method), chunk_of, time.time_ns()), folder
+    return MaskCount(folder, config, wanted_masks(images, config, stage, KeptMethods(method)), chunk_of, time.time_ns()), folder
 
 
 def test_masks_of_each_stage(bids):

@@ -50,7 +50,7 @@ def wait_for(path: Path, seconds: float = 300) -> str:
 def test_a_pilot_on_slurm(people, make_study, slurm):
     study = make_study(bids_dir=str(people), contrasts=["T2star"])
     printed = study.run("pilot", options=OPTIONS)
-    assert printed.count("has been submitted with SLURM jobid") == 3  # two methods' chunk and its measures
+    assert printed.count("has been submitted with SLURM jobid") == 5  # two chunks, measures, pictures, report
     rows = study.table("metrics.tsv", "pilot")
     assert len(rows) == 4
     assert {row["status"] for row in rows} <= {"ok", "partial", "empty"}
