@@ -6,6 +6,8 @@ import re
 import pytest
 from made_study import CHUNK, study_folder, study_image, write_chunk, write_decision, write_index, write_result
 
+from spineseg.cli import main
+from spineseg.study import run
 from spineseg.study.configuration import make_configuration
 from spineseg.study.describe import write_readme
 from spineseg.study.outcome import describe_result
@@ -71,6 +73,26 @@ def test_a_pilot_beside_a_started_study_changes_nothing(folder, config):
     folder.preview.parent.mkdir()
     folder.decision.rename(folder.preview)
     assert "this was a preview" in describe_result(folder, config, Stage.PILOT, say)[-1]
+
+
+@pytest.mark.parametrize(("action", "code"), [("status", 0), ("pilot", 0), ("pilot", 1)])
+def test_the_command_says_what_a_person_must_know_before_the_verdict(
+    folder, tmp_path, monkeypatch, capsys, action, code
+):
+    for n in (1, 2):
+        write_text(tmp_path / "bids" / f"sub-{n:02d}" / "anat" / f"sub-{n:02d}_T2w.nii.gz", "x")
+    write_text(tmp_path / "study.yaml", "dataset: demo\nbids_dir: bids\n")
+    write_text(folder.kept_mask(study_image("01")), "no mask")
+    computed = {"method": "propseg", "verdict": "undecided", "basis": "endpoint"}
+    decide(folder, "propseg", "undecided", computed=computed, n_images=2, best="propseg", runner_up="deepseg")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "run_stage", lambda *args, **more: run.RunEnd(code))
+    assert main(["study", action]) == code
+    printed = capsys.readouterr()
+    said = printed.err if code else printed.out
+    assert "a corrected mask cannot be used" in said
+    if action == "pilot" and code == 0:
+        assert said.index("a corrected mask cannot be used") < said.index("verdict: ")
 
 
 def finish(folder, config, image, method):

@@ -160,6 +160,7 @@ def _plan(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) ->
 
 def _status(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> int:
     """Print how far the study is."""
+    from spineseg.study.notices import list_notices
     from spineseg.study.outcome import describe_failures, describe_result
     from spineseg.study.standing import latest_stage
     from spineseg.studyfolder.layout import Stage
@@ -172,7 +173,8 @@ def _status(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) 
         print(f"{who}: {sum(statuses.values())} of {len(count.wanted)} masks ({told})")
     reached = latest_stage(folder)
     lines = describe_result(folder, config, reached, _command(args)) if reached else []
-    print("\n".join([*describe_failures(folder, config), *(lines or [f"next:    {_command(args)(Stage.PILOT)}"])]))
+    known = [*describe_failures(folder, config), *list_notices(folder, config, reached)]
+    print("\n".join([*known, *(lines or [f"next:    {_command(args)(Stage.PILOT)}"])]))
     return 0
 
 
@@ -181,6 +183,7 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
     from spineseg.errors import InputError
     from spineseg.study.cost import check_space, estimate_cost
     from spineseg.study.lock import check_study
+    from spineseg.study.notices import list_notices
     from spineseg.study.outcome import GO_ON, describe_failures, describe_result, describe_unfinished
     from spineseg.study.run import RunOptions, run_stage, unlock
     from spineseg.study.standing import latest_stage
@@ -212,7 +215,8 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
     end = run_stage(stage, options, folder, config, verbosity=args.v)
     failures = describe_failures(folder, config)
     if end.code == 0:
-        say("\n".join([*failures, *describe_result(folder, config, stage, _command(args))]))
+        notices = list_notices(folder, config, stage)
+        say("\n".join([*failures, *notices, *describe_result(folder, config, stage, _command(args))]))
         return 0
     if end.is_stopped:
         lines = [f"stopped. {GO_ON}"]
@@ -223,7 +227,7 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
         ]
     else:
         unfinished = describe_unfinished(folder, config, Path("logs") / config.dataset, started)
-        lines = [*failures, *(unfinished or end.last_lines), GO_ON]
+        lines = [*failures, *(unfinished or end.last_lines), *list_notices(folder, config, stage), GO_ON]
     print("\n".join(lines), file=sys.stderr)
     return 130 if end.is_stopped else 2 if end.is_locked else 1
 

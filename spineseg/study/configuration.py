@@ -26,6 +26,7 @@ from spineseg.spelling import closest
 from spineseg.study.choices import USE, AcceptChanges, PersonsChoice, PilotChoice
 from spineseg.study.exclusion import Exclusions, read_exclusions
 from spineseg.study.references import TRUE_KINDS
+from spineseg.studyfolder import csa
 from spineseg.studyfolder.marks import Marks, read_marks
 
 SCHEMA = Path(__file__).parent / "schemas" / "config.schema.yaml"
@@ -152,6 +153,7 @@ def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = No
     if complete["bids_dir"] and complete["images"]:
         raise InputError("config keys 'bids_dir' and 'images': expected one of them, found both; set one to null")
     _check_contrasts(complete["contrasts"])
+    _check_columns(complete["columns"])
     suffixes, contrasts = contrasts_asked_for(complete["contrasts"])
     methods = declared_methods(complete["methods"], [root for root in (complete["bids_dir"], ".") if root])
     if complete["manual"] == USE and MANUAL in methods:
@@ -311,6 +313,15 @@ def _check_method(key: str, method: str, methods: Mapping[str, DeclaredMethod]) 
     if method not in methods:
         hint = closest(method, methods) or f" ({', '.join(methods)})"
         raise InputError(f"config key '{key}': expected one of methods, found {method!r}{hint}")
+
+
+def _check_columns(columns: list[str]) -> None:
+    """Refuse columns of participants.tsv that would take the place of what is measured."""
+    for name in columns:
+        if name in csa.COLUMNS:
+            raise InputError(
+                f"config key 'columns': csa.tsv has a column {name!r} of its own; rename that of participants.tsv"
+            )
 
 
 def _check_contrasts(contrasts: list[str] | dict[str, str]) -> None:
