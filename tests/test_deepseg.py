@@ -226,7 +226,6 @@ def test_a_given_centerline_is_followed(models, easy):
     result = segment_cord(volume, "t2", centerline=Centerline(points), models=models)
     assert np.flatnonzero(result.cord_mask.any(axis=(0, 1))).tolist() == [4, 5, 6, 7]
     assert result.status == "ok"  # the person has said which slices matter
-    assert any("4-7" in note for note in result.notes)
     assert overlap(result.cord_mask[:, :, 4:8], reference[:, :, 4:8]) > 0.85
     with pytest.raises(InputError, match="outside"):
         segment_cord(volume, "t2", centerline=Centerline(np.array([[90.0, 3, 4]])), models=models)

@@ -38,7 +38,8 @@ def count_masks(bids: Path, stage: Stage, method: str | None = None, **keys: obj
     )
     folder = StudyFolder(bids.parent / "results" / "x")
     images, chunk_of = list_images(folder, config)
-    return MaskCount(folder, config, wanted_masks(images, config, stage, KeptMethods(method)), chunk_of, time.time_ns()), folder
+    wanted = wanted_masks(images, config, stage, KeptMethods(method))
+    return MaskCount(folder, config, wanted, chunk_of, time.time_ns()), folder
 
 
 def test_masks_of_each_stage(bids):
