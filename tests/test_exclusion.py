@@ -162,6 +162,14 @@ TABLE = "participant_id\tage\tpathology\tsite\nsub-01\t30\tHC\ta\nsub-02\tn/a\tM
         ("not (site == 'a')", {"02", "stanford03"}),
         ("site in ['a', 'c'] or age == 71.5", {"01", "stanford03"}),
         ("pathology not in ('HC', 'DCM')", {"02"}),
+        ("age in [30.0, 5]", {"01"}),
+        ("age in ['30']", {"01"}),
+        ("age not in [30]", {"stanford03"}),
+        ("age >= '8'", {"01", "stanford03"}),
+        ("not age >= 50", {"01"}),
+        ("not (age >= 50 and site == 'b')", {"01"}),
+        ("not (age >= 50 or site == 'b')", {"01"}),
+        ("age < 50 or pathology == 'MS'", {"01", "02"}),
     ],
 )
 def test_people_are_chosen_by_participants_tsv(root, query, who):
@@ -182,6 +190,19 @@ def test_people_are_chosen_by_participants_tsv(root, query, who):
         ("pathology > 3", "compares 'HC' with the number 3"),
         ("age is 3", "expected one of"),
         ("[a for a in age] == 3", "'a'"),
+        ("age in 5", "expected a list after in, found 5; write [5]"),
+        ("pathology in ('HC')", "expected a list after in, found 'HC'; write ['HC']"),
+        ("pathology in site", "expected a list after in"),
+        ("age in [[1]]", "found the list [1]"),
+        ("age < [1, 2]", "compares with the list [1, 2]"),
+        ("[1] < age", "compares with the list [1]"),
+        ("site == ['a']", "compares with the list ['a']"),
+        ("site != ['a']", "compares with the list ['a']"),
+        ("pathology >= 'A'", "'HC' is no number"),
+        ("age < site", "'a' is no number"),
+        ("age == -'a'", "expected a column or a value"),
+        ("age > " + "-" * 900 + "1", "is no condition"),
+        ("age > 1" + " or age > 1" * 2000, "is no condition"),
         ("age == " + "(" * 300 + "1" + ")" * 300, "is no condition"),
     ],
 )
@@ -193,6 +214,13 @@ def test_a_condition_that_cannot_be_used_is_one_line(root, query, words):
         )
     assert words in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("unknown", ["n/a", "N/A", "NA", "nan", "NaN", ""])
+@pytest.mark.parametrize("query", ["age >= 18", "age != 18", "not age >= 99", "age not in [18]", "not age == 5"])
+def test_what_is_not_known_fits_no_condition(root, unknown, query):
+    (root / "participants.tsv").write_text(f"participant_id\tage\nsub-01\t{unknown}\nsub-02\t20.0\n")
+    assert read_participants(root).query(query, "key") == ["02"]
 
 
 def test_a_participant_twice_is_refused(root):

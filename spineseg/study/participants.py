@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,11 +22,15 @@ SITE = "site"
 
 ID = "participant_id"
 
-NOT_KNOWN = ("", "n/a")
+NOT_KNOWN = ("", "n/a", "na", "nan")
+"""How tables write what is not known, in small letters."""
+
+MAX_CONDITION = 10_000
+"""Characters of a condition."""
 
 COMPARISONS: Mapping[type, Callable[[Any, Any], bool]] = {
     ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le,
-    ast.Gt: operator.gt, ast.GtE: operator.ge, ast.In: lambda a, b: a in b, ast.NotIn: lambda a, b: a not in b,
+    ast.Gt: operator.gt, ast.GtE: operator.ge,
 }  # fmt: skip
 
 
@@ -65,23 +70,28 @@ class Participants:
         """Return the subjects for whom a condition on the columns holds.
 
         A condition compares columns with values by ``== != < <= > >= in`` and joins comparisons by ``and``, ``or``,
-        ``not`` and brackets, as in ``pathology == 'HC' and age >= 18``. A value that is not known fits no comparison.
+        ``not`` and brackets, as in ``pathology == 'HC' and age >= 18``. Numbers are compared as numbers, texts only by
+        ``==``, ``!=`` and ``in``. Of a value that is not known no comparison holds, nor does its ``not``.
 
         Raises
         ------
         InputError
             If the condition says something else, names no column, or fits nobody.
         """
+        shown = text if len(text) <= 200 else f"{text[:200]}..."
+        no_condition = f"{where}: {shown!r} is no condition; write one such as \"pathology == 'HC'\""
+        if len(text) > MAX_CONDITION:
+            raise InputError(no_condition)
         try:
             tree = ast.parse(text, mode="eval").body
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Name):
+                    self.check_column(node.id, where)
+            found = [subject for subject, cells in self.cells.items() if _holds(tree, cells, where) is True]
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            raise InputError(f"{where}: {text!r} is no condition; write one such as \"pathology == 'HC'\"") from error
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Name):
-                self.check_column(node.id, where)
-        found = [subject for subject, cells in self.cells.items() if _holds(tree, cells, where)]
+            raise InputError(no_condition) from error
         if not found:
-            raise InputError(f"{where}: {text!r} fits none of the {len(self.cells)} participants of {self.path}")
+            raise InputError(f"{where}: {shown!r} fits none of the {len(self.cells)} participants of {self.path}")
         return found
 
 
@@ -103,24 +113,29 @@ def read_participants(dataset: str | Path) -> Participants:
         columns = tuple(row)
         if subject in cells:
             raise InputError(f"{path}, line {line}: participant {subject!r} stands twice; delete one")
-        cells[subject] = {name: "" if cell in NOT_KNOWN else cell for name, cell in row.items()}
+        cells[subject] = {name: "" if cell.lower() in NOT_KNOWN else cell for name, cell in row.items()}
     return Participants(path, columns, cells)
 
 
-def _holds(node: ast.expr, cells: Mapping[str, str], where: str) -> bool:
-    """Whether a condition holds for one participant."""
+def _holds(node: ast.expr, cells: Mapping[str, str], where: str) -> bool | None:
+    """Whether a condition holds for one participant; None where that hangs on a value that is not known."""
     if isinstance(node, ast.BoolOp):
-        parts = [_holds(part, cells, where) for part in node.values]
-        return all(parts) if isinstance(node.op, ast.And) else any(parts)
+        return _join([_holds(part, cells, where) for part in node.values], every=isinstance(node.op, ast.And))
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-        return not _holds(node.operand, cells, where)
+        holds = _holds(node.operand, cells, where)
+        return None if holds is None else not holds
     if isinstance(node, ast.Compare):
         sides = [_value(side, cells, where) for side in (node.left, *node.comparators)]
-        return all(
-            _compare(comparison, left, right, where)
-            for comparison, left, right in zip(node.ops, sides, sides[1:], strict=False)
-        )
-    raise InputError(f"{where}: expected comparisons such as age >= 18, found {ast.unparse(node)!r}")
+        compared = zip(node.ops, sides, sides[1:], strict=False)
+        return _join([_compare(comparison, left, right, where) for comparison, left, right in compared], every=True)
+    raise InputError(f"{where}: expected comparisons such as age >= 18, found {_shown(node)}")
+
+
+def _join(parts: list[bool | None], *, every: bool) -> bool | None:
+    """Join by ``and`` (every) or ``or``: what is not known decides only where the others do not."""
+    if (not every) in parts:
+        return not every
+    return None if None in parts else every
 
 
 def _value(node: ast.expr, cells: Mapping[str, str], where: str) -> Any:
@@ -131,27 +146,66 @@ def _value(node: ast.expr, cells: Mapping[str, str], where: str) -> Any:
         return [_value(item, cells, where) for item in node.elts]
     try:
         value = ast.literal_eval(node)
-    except ValueError:
+    except (ValueError, TypeError):
         value = None
     if isinstance(value, str | int | float):
         return value
-    raise InputError(f"{where}: expected a column or a value, found {ast.unparse(node)!r}")
+    raise InputError(f"{where}: expected a column or a value, found {_shown(node)}")
 
 
-def _compare(comparison: ast.cmpop, left: Any, right: Any, where: str) -> bool:
-    """Compare a cell with a value: as numbers where the value is one; what is not known fits nothing."""
+def _shown(node: ast.expr) -> str:
+    """Return a part of a condition as it is shown in a message."""
+    return repr(ast.unparse(node)[:200])
+
+
+def _compare(comparison: ast.cmpop, left: Any, right: Any, where: str) -> bool | None:
+    """Compare a cell with a value, as numbers where both are; None where one is not known."""
+    if isinstance(comparison, ast.In | ast.NotIn):
+        return _is_in(left, right, where, wanted=isinstance(comparison, ast.In))
     if type(comparison) not in COMPARISONS:
         found = type(comparison).__name__.lower()
         raise InputError(f"{where}: expected one of == != < <= > >= in, found {found!r}")
+    for side in (left, right):
+        if isinstance(side, list):
+            raise InputError(f"{where}: compares with the list {str(side)[:200]}; a list stands to the right of in")
     if "" in (left, right):
-        return False
-    if isinstance(right, list):
-        return COMPARISONS[type(comparison)](str(left), [str(item) for item in right])
-    if isinstance(left, int | float) != isinstance(right, int | float):
-        text, number = (right, left) if isinstance(left, int | float) else (left, right)
-        try:
-            text = float(text)
-        except ValueError as error:
-            raise InputError(f"{where}: compares {text!r} with the number {number}; put it in quotes") from error
-        left, right = (number, text) if isinstance(left, int | float) else (text, number)
+        return None
+    numbers = _number(left), _number(right)
+    if None not in numbers:
+        return bool(COMPARISONS[type(comparison)](*numbers))
+    text = str(left if numbers[0] is None else right)
+    if isinstance(left, int | float) or isinstance(right, int | float):
+        number = left if isinstance(left, int | float) else right
+        raise InputError(f"{where}: compares {text!r} with the number {number}; put it in quotes")
+    if not isinstance(comparison, ast.Eq | ast.NotEq):
+        raise InputError(f"{where}: {text!r} is no number, so nothing is smaller or greater; compare it by == != in")
     return bool(COMPARISONS[type(comparison)](left, right))
+
+
+def _is_in(left: Any, right: Any, where: str, *, wanted: bool) -> bool | None:
+    """Whether a value is (not, unless wanted) one of a list; None where it, or the item that decides, is not known."""
+    if not isinstance(right, list):
+        raise InputError(f"{where}: expected a list after in, found {right!r}; write [{right!r}]")
+    for item in (left, *right):
+        if isinstance(item, list):
+            raise InputError(f"{where}: expected values in a list, found the list {str(item)[:200]}")
+    if left == "":
+        return None
+    same = [None if item == "" else _same(left, item) for item in right]
+    found = _join(same, every=False)
+    return None if found is None else found is wanted
+
+
+def _same(left: Any, right: Any) -> bool:
+    """Whether two values are the same number, or the same text."""
+    numbers = _number(left), _number(right)
+    return numbers[0] == numbers[1] if None not in numbers else str(left) == str(right)
+
+
+def _number(value: Any) -> float | None:
+    """Return a value as a number; None where it is none."""
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
