@@ -234,3 +234,11 @@ def test_a_change_of_participants_or_of_the_list_is_noticed(root, tmp_path):
     (tmp_path / "e.yml").write_text("- sub-01\n")
     config = make_configuration({"dataset": "x", "bids_dir": str(root), "excluded": str(tmp_path / "e.yml")})
     assert {str(root / "participants.tsv"), str(tmp_path / "e.yml")} <= set(source_files(config, []))
+
+
+def test_a_subject_that_is_called_like_a_site_is_asked_for(tmp_path):
+    root = make_dataset(tmp_path, *(f"sub-0{n}/anat/sub-0{n}_T2w.nii.gz" for n in (1, 2, 3)))
+    (root / "participants.tsv").write_text("participant_id\tsite\nsub-01\t02\nsub-02\t01\nsub-03\t01\n")
+    with pytest.raises(InputError, match="'01' may mean sub-01 or the site 01 with 2 subjects; write sub-01"):
+        left_out(root, ["01"])
+    assert left_out(root, ["sub-01"]) == {"sub-01_T2w"}

@@ -1,6 +1,7 @@
 """Which images a study has, and why not the others."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -548,3 +549,10 @@ def test_a_folder_that_is_named_as_an_image_is_listed_with_its_reason(tmp_path):
     assert reasons.pop("sub-01_T2w") == ""
     assert reasons.keys() == {"sub-01_T1w", "sub-02_T2w"}
     assert set(reasons.values()) == {"a folder or a pipe, no file, in spite of its name"}
+
+
+@pytest.mark.parametrize("key", ["sub-77_T2w", "sub-01_t2w", "sub-02", "sub-01_T2w.nii.gz", "T2ww"])
+def test_keys_of_contrasts_that_name_nothing_are_refused(tmp_path, key):
+    root = make_dataset(tmp_path, "sub-01/anat/sub-01_T2w.nii.gz", "sub-02/anat/sub-02_T2w.nii.gz")
+    with pytest.raises(InputError, match=rf"'contrasts.{re.escape(key)}': the dataset has no such suffix or image"):
+        index(root, contrasts={"T2w": "t2", key: "t1"})

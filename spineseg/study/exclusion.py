@@ -142,7 +142,14 @@ class Exclusions:
         for site, prefix in self.prefixes.items():
             if not any(image.subject.startswith(prefix) for image in images) and not self.may_be_unmatched:
                 raise InputError(f"config key 'excluded.sites.{site}': no subject begins with {prefix!r}")
+        subjects = sorted({image.subject for image in images})
         for one in self.entries:
+            of_site = [subject for subject in subjects if sites.holds(one.name, subject)]
+            if one.name in subjects and set(of_site) - {one.name}:
+                raise InputError(
+                    f"{one.where}: {one.entry!r} may mean sub-{one.name} or the site {one.name} with"
+                    f" {len(of_site)} subjects; write sub-{one.name}, or name the site's subjects"
+                )
             named = [image for image in images if image.image_id == one.name]
             if named and not any(map(one.concerns, named)) and not self.may_be_unmatched:
                 raise InputError(

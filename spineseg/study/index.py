@@ -54,6 +54,7 @@ def index_images(
     earlier = earlier or Membership()
     images = _select_all(config)
     config.excluded.check_matched(images, _sites(config, _participants(config)))
+    _check_contrast_keys(config, images)
     included = [image for image in images if image.included]
     if not included:
         raise InputError(_nothing_left(images, config))
@@ -221,6 +222,17 @@ def _participants(config: StudyConfig) -> Participants:
 def _sites(config: StudyConfig, people: Participants) -> Sites:
     """Return what tells the site of a subject."""
     return Sites(people.sites(), config.excluded.prefixes)
+
+
+def _check_contrast_keys(config: StudyConfig, images: Sequence[StudyImage]) -> None:
+    """Refuse keys of the mapping `contrasts` that name no suffix and no image: whatever was meant would go on as before."""
+    asked = config.document.get("contrasts")
+    known = {image.suffix for image in images} | {image.image_id for image in images} | set(SUFFIX_CONTRAST)
+    for key in asked if isinstance(asked, dict) else ():
+        if key not in known:
+            raise InputError(
+                f"config key 'contrasts.{key}': the dataset has no such suffix or image{closest(key, known)}"
+            )
 
 
 def _select_all(config: StudyConfig) -> list[StudyImage]:
