@@ -225,7 +225,7 @@ def _sites(config: StudyConfig, people: Participants) -> Sites:
 
 
 def _check_contrast_keys(config: StudyConfig, images: Sequence[StudyImage]) -> None:
-    """Refuse keys of the mapping `contrasts` that name no suffix and no image: whatever was meant would go on as before."""
+    """Refuse keys of the mapping `contrasts` that name no suffix and no image: what was meant would stay as it is."""
     asked = config.document.get("contrasts")
     known = {image.suffix for image in images} | {image.image_id for image in images} | set(SUFFIX_CONTRAST)
     for key in asked if isinstance(asked, dict) else ():
