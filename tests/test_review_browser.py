@@ -74,7 +74,8 @@ def objections(browser, axe):
 
 
 def prefer(browser, scheme):
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    still = {"name": "prefers-reduced-motion", "value": "reduce"}  # a colour on its way is no colour of the page
+    features = [{"name": "prefers-color-scheme", "value": scheme}, still]
     command = {"cmd": "Emulation.setEmulatedMedia", "params": {"features": features}}
     browser.call("POST", "/goog/cdp/execute", command)
 
