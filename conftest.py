@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-SHOWING_FILES = {"spineseg", "spineseg.library"}
+SHOWING_FILES = {"spineseg", "spineseg.api"}
 """Modules whose examples name the files of a person."""
 
 

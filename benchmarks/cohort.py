@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=200, metavar="N", help="images; default 200")
     parser.add_argument("-cores", type=int, nargs="+", default=[1, 2], metavar="N", help="default 1 2")
     parser.add_argument("-before", metavar="COMMIT", help="compare with this commit; default: this checkout alone")
-    parser.add_argument("-repeat", type=int, default=1, metavar="N", help="runs of each, of which the least counts")
+    parser.add_argument("-repeat", type=int, default=1, metavar="N", help="runs of each; the fastest counts")
     parser.add_argument(
         "-work", type=Path, help="keep the cohort and the runs in this folder, new; default: none is kept"
     )

@@ -34,7 +34,7 @@ ROOM_MB = 60
 """What the allocator may keep more after the first fifth: about the largest image's own arrays."""
 
 KINDS = 12
-"""Different images; they are cropped anew each time, so that no two have the same size."""
+"""Different images; each time one is cropped by other amounts, so that no two have the same size."""
 
 
 def resident_mb() -> float:

@@ -15,7 +15,7 @@ if sys.version_info < (3, 11):  # noqa: UP036  a checkout can be imported by any
     raise SystemExit("spineseg needs Python 3.11 or later, this is " + sys.version.split()[0])  # one line, no traceback
 
 if TYPE_CHECKING:
-    from spineseg.library import StudyFolder, compare, decide, load, load_mask, measure, segment
+    from spineseg.api import StudyFolder, compare, decide, load, load_mask, measure, segment
 
     __version__: str
 
@@ -31,7 +31,7 @@ def __getattr__(name: str) -> Any:
         import importlib
 
         # by its name: the digest of a step's code does not follow it, for no step depends on it
-        return getattr(importlib.import_module("spineseg.library"), name)
+        return getattr(importlib.import_module("spineseg.api"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -22,7 +22,7 @@ BELOW_STUDY = {
 ALLOWED = {
     **dict.fromkeys(BASE, BASE),
     "": {"version"},
-    "library": BASE | BELOW_STUDY | {"decision", "study"},
+    "api": BASE | BELOW_STUDY | {"decision", "study"},
     "centerline": BASE,
     "metrics": BASE,
     "levels": BASE | {"centerline", "metrics"},

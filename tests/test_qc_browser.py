@@ -108,13 +108,6 @@ class Browser:
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    session = Browser(tmp_path_factory.mktemp("profile"))
-    yield session
-    session.close()
-
-
-@pytest.fixture(scope="module")
 def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     study = make_study(folder, n_subjects=2, failed=[("sub-02_T1w", "propseg")])

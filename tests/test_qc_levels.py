@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from report_study import AFFINE, SHAPE, ZOOMS, cord_mask, make_study
-from test_qc_browser import CHROMIUM, DRIVER, Browser, saved_by
+from test_qc_browser import CHROMIUM, DRIVER, saved_by
 
 from spineseg.cli import main
 from spineseg.errors import InputError
@@ -115,13 +115,6 @@ def test_proposals():
     assert np.percentile(others, 95) < 3.0
     assert np.median(alone) < 5.0
     assert np.percentile(alone, 95) < 20.0
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    session = Browser(tmp_path_factory.mktemp("profile"))
-    yield session
-    session.close()
 
 
 def click_strip(browser, k, right_share=0.3):

@@ -7,7 +7,7 @@ import tarfile
 
 import pytest
 from report_study import decide, make_study
-from test_qc_browser import Browser, pytestmark, saved_by  # noqa: F401 (the marks hold here as well)
+from test_qc_browser import pytestmark, saved_by  # noqa: F401 (the marks hold here as well)
 
 from spineseg.report.page import ReportPaths, write_report
 from spineseg.report.qc import render_study
@@ -19,13 +19,6 @@ from spineseg.studyfolder.marks import read_marks
 AXE = "axe-core@4.10.2"
 N_IMAGES = 30
 SERIOUS = ("serious", "critical")
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    session = Browser(tmp_path_factory.mktemp("profile"))
-    yield session
-    session.close()
 
 
 @pytest.fixture(scope="module")

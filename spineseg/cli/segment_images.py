@@ -168,9 +168,7 @@ def _check_outputs(args: argparse.Namespace, outputs: list[Path]) -> None:
     for position, path in enumerate(outputs):
         if path in outputs[:position]:
             raise InputError(f"{path}: two of the images would be written there; segment them into two folders")
-        if path.resolve() in [image.resolve() for image in args.i]:
-            raise InputError(f"{path}: is the image itself; choose another name with -o")
-        check_writable(path)
+        check_writable(path, *args.i)
         if not args.overwrite and is_corrected(path):
             raise InputError(
                 f"{path}: expected no mask, or one as spineseg wrote it, found one that was changed since or that"

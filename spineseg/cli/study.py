@@ -209,7 +209,7 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
         unlock(stage, options)
     say: Callable[[str], None] = print if args.v else _nothing
     say(f"{_command(args)(stage)}: {len(count.wanted)} masks, results in {folder.root.resolve()}")
-    mark = Path(".snakemake") / "spineseg" / "begun"
+    mark = Path(".snakemake") / "spineseg" / "started"
     write_text(mark, "")  # the time of the file system, which the jobs' logs have too
     started = mark.stat().st_mtime_ns
     end = run_stage(stage, options, folder, config, verbosity=args.v)

@@ -106,17 +106,8 @@ def decide_from_files(
     question = question or Question()
     params = question.params
     rows = read_metrics(metrics)
-    others = {params.second_rater}
-    if params.second_rater and not any(row.method == params.second_rater for row in rows):
-        found = f"{metrics} has no row of {params.second_rater!r}"
-        raise InputError(f"decision.second_rater: {found}; declare it as a method")
-    methods = [m for m in question.methods or dict.fromkeys(row.method for row in rows) if m not in others]
-    if not methods:
-        raise InputError(f"{metrics}: expected rows of at least one method, found none")
-    for key, name in (("group", params.group), ("site", params.site)):
-        is_asked_for = name and name != DecisionParams.site  # a table need not have the usual column of sites
-        if is_asked_for and not any(name in columns for columns in question.participants.values()):
-            raise InputError(f"decision.{key}: participants.tsv has no column {name!r}; the bias by {key} needs it")
+    methods = _compared_methods(rows, question, metrics)
+    _check_columns(question)
     images = read_images(table) if table else []
     tables = Tables(
         rows,
@@ -162,6 +153,27 @@ def decide_from_files(
     left_out = [{"image_id": i.image_id, "reason": i.reason or "not included"} for i in images if not i.included]
     decision["excluded"] = left_out + decision["excluded"]
     return decision
+
+
+def _compared_methods(rows: Sequence[MetricsRow], question: Question, metrics: str | Path) -> list[str]:
+    """Return the methods that are compared: those of the configuration or the table, without the second rater."""
+    rater = question.params.second_rater
+    present = dict.fromkeys(row.method for row in rows)
+    if rater and rater not in present:
+        raise InputError(f"decision.second_rater: {metrics} has no row of {rater!r}; declare it as a method")
+    methods = [method for method in question.methods or present if method != rater]
+    if not methods:
+        raise InputError(f"{metrics}: expected rows of at least one method, found none")
+    return methods
+
+
+def _check_columns(question: Question) -> None:
+    """Refuse columns of participants.tsv that the plan names and that are not there."""
+    params = question.params
+    for key, name in (("group", params.group), ("site", params.site)):
+        is_asked_for = name and name != DecisionParams.site  # a table need not have the usual column of sites
+        if is_asked_for and not any(name in columns for columns in question.participants.values()):
+            raise InputError(f"decision.{key}: participants.tsv has no column {name!r}; the bias by {key} needs it")
 
 
 def _other_forms(images: Sequence[StudyImage]) -> dict[str, str]:
@@ -217,7 +229,7 @@ def _absent_contrasts(images: Sequence[StudyImage]) -> list[str]:
 
 
 def _absent_strata(images: Sequence[StudyImage], question: Question) -> list[str]:
-    """Say of which sites, groups or other strata nobody is in the pilot."""
+    """Name the sites, groups and other strata that have nobody in the pilot."""
     lines = []
     for column in question.strata:
         pilot, others = (

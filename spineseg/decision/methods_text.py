@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from spineseg.decision.wording import count_of, format_interval, format_margin, format_value
+from spineseg.decision.wording import count_of, format_gap
 
 VERDICT_WORDS = {
     "clear": "clear",
@@ -101,14 +101,13 @@ def _found_sentence(d: Mapping[str, Any]) -> str:
 
 def _gap_sentence(d: Mapping[str, Any]) -> str:
     """One difference."""
-    if d["difference"] is None:
+    gap = format_gap(d)
+    if gap is None:
         return ""
-    key = "failures" if d["endpoint"] == "failure_rate" else d["endpoint"]
-    interval = format_interval(d["ci90"], key)
     return (
         f" by {d['endpoint_words']}, {d['best']} differed from {d['runner_up']} by "
-        f"{format_value(d['difference'], key, signed=True)} ({f'90 % interval {interval}; ' if interval else ''}"
-        f"{count_of(d['n_compared'], 'participant')}; margin {format_margin(d['margin'], key)})."
+        f"{gap.signed} ({f'90 % interval {gap.interval}; ' if gap.interval else ''}"
+        f"{count_of(d['n_compared'], 'participant')}; margin {gap.margin})."
     )
 
 

@@ -21,15 +21,15 @@ from spineseg.decision.report_tables import (
     study_section,
 )
 from spineseg.decision.wording import (
-    format_interval,
+    format_gap,
     format_list,
-    format_margin,
     format_number,
     format_signed,
     format_table,
     format_value,
     name_some,
     percent,
+    ruling_endpoint,
 )
 
 
@@ -146,15 +146,14 @@ def _why_kept(d: Mapping[str, Any], method: str) -> str:
 
 def _gap_words(d: Mapping[str, Any]) -> str:
     """The difference with its interval, in brackets."""
-    if d["difference"] is None:
+    gap = format_gap(d)
+    if gap is None:
         return ""
-    key = "failures" if d["endpoint"] == "failure_rate" else d["endpoint"]
-    interval = format_interval(d["ci90"], key)
     unit = " percentage points" if "%" in d["unit"] else ""
     return (
-        f" (by {format_value(abs(d['difference']), key)}{unit} in {d['n_compared']} people"
-        + (f", 90 % interval {interval}" if interval else "")
-        + f"; up to {format_margin(d['margin'], key)} counts as none)"
+        f" (by {gap.size}{unit} in {d['n_compared']} people"
+        + (f", 90 % interval {gap.interval}" if gap.interval else "")
+        + f"; up to {gap.margin} counts as none)"
     )
 
 
@@ -340,7 +339,7 @@ def trust_lines(d: Mapping[str, Any]) -> list[str]:
         )
         lines.append(f"Leaving out one participant at a time ({stability['n_people']} have this endpoint) {changed}.")
     if d["advantage_on_people_left_out"] is not None and d["best"]:
-        key = "failures" if d["endpoint"] == "failure_rate" else d["endpoint"]
+        key = ruling_endpoint(d)
         gap, own = (format_value(d[name], key, signed=True) for name in ("advantage_on_people_left_out", "difference"))
         lines.append(f"On people who did not choose the method its advantage is {gap} (on those who did, {own}).")
     check = d["prediction_against_truth"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from spineseg.decision.comparison import IN_PERCENT
 
@@ -80,3 +82,31 @@ def format_interval(limits: Sequence[float | None] | None, key: str) -> str:
     if not limits or limits[0] is None or limits[1] is None:
         return ""
     return f"{format_value(limits[0], key, signed=True)} to {format_value(limits[1], key, signed=True)}"
+
+
+def ruling_endpoint(d: Mapping[str, Any]) -> str:
+    """Return the key of the endpoint that a decision rests on, as its lists of endpoints have it."""
+    return "failures" if d["endpoint"] == "failure_rate" else str(d["endpoint"])
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The difference that a decision rests on, as text in the unit of its endpoint; the interval may be empty."""
+
+    signed: str
+    size: str
+    interval: str
+    margin: str
+
+
+def format_gap(d: Mapping[str, Any]) -> Gap | None:
+    """Format the difference that a decision rests on; None where nothing was compared."""
+    if d["difference"] is None:
+        return None
+    key = ruling_endpoint(d)
+    return Gap(
+        format_value(d["difference"], key, signed=True),
+        format_value(abs(d["difference"]), key),
+        format_interval(d["ci90"], key),
+        format_margin(d["margin"], key),
+    )

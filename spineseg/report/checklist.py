@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from spineseg.decision.methods_text import AIM_WORDS, VERDICT_WORDS, methods_text
-from spineseg.decision.report_tables import format_interval, format_value
+from spineseg.decision.wording import format_gap
 from spineseg.measures import MEASURES
 from spineseg.studyfolder.decisions import Decision, KeptRow, find_decision, read_kept
 from spineseg.studyfolder.images import StudyImage, read_images
@@ -275,14 +275,12 @@ def _scores(document: Mapping[str, Any]) -> str:
 
 
 def _difference(document: Mapping[str, Any]) -> str:
-    if document["difference"] is None or document["ci90"] is None:
+    gap = format_gap(document)
+    if gap is None or not gap.interval:
         return "no endpoint is known of both methods"
-    key = "failures" if document["endpoint"] == "failure_rate" else document["endpoint"]
     return (
-        f"advantage of {document['best']} over {document['runner_up']} "
-        f"{format_value(document['difference'], key, signed=True)}, "
-        f"90 % interval {format_interval(document['ci90'], key)}, "
-        f"margin {format_value(document['margin'], key)}, {document['n_compared']} people"
+        f"advantage of {document['best']} over {document['runner_up']} {gap.signed}, 90 % interval {gap.interval}, "
+        f"margin {gap.margin}, {document['n_compared']} people"
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from spineseg.decision.report_tables import format_interval, format_value
+from spineseg.decision.wording import format_interval, format_value, ruling_endpoint
 from spineseg.measures import MEASURES
 from spineseg.report.frames import StudyTables, contrasts_of
 from spineseg.report.review import ReviewImage
@@ -151,7 +151,7 @@ def describe_disagreement(decision: Decision | None) -> str:
     if decision is None:
         return ""
     content = decision.document
-    key = "failures" if content["endpoint"] == "failure_rate" else content["endpoint"]
+    key = ruling_endpoint(content)
     rows = {contrast: row for contrast, row in content["per_contrast"].items() if row.get("difference") is not None}
     settled = {contrast: row["favours"] for contrast, row in rows.items() if row["favours"]}
     if len(set(settled.values())) > 1:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spineseg.decision.report_text import trust_lines, verdict_sentence
-from spineseg.decision.wording import format_interval, format_margin, format_value, percent
+from spineseg.decision.wording import format_gap, percent
 from spineseg.studyfolder.decisions import Decision
 
 EQUIVALENT = "equivalent"
@@ -70,16 +70,13 @@ def word_verdict(decision: Decision | None) -> Verdict:
 
 def _reason(decision: Mapping[str, Any]) -> str:
     """Return the difference that the verdict rests on, in a sentence; an empty string where nothing was compared."""
-    if decision["difference"] is None:
+    gap = format_gap(decision)
+    if gap is None:
         return ""
-    key = "failures" if decision["endpoint"] == "failure_rate" else decision["endpoint"]
-    interval = format_interval(decision["ci90"], key)
     return (
         f"Judged by {decision['endpoint_words']} in {decision['n_compared']} participants: advantage of "
-        f"{decision['best']}"
-        f" {format_value(decision['difference'], key, signed=True)}{' %' if '%' in decision['unit'] else ''}"
-        f"{f' (90 % interval {interval})' if interval else ''}; differences up to"
-        f" {format_margin(decision['margin'], key)} count as none."
+        f"{decision['best']} {gap.signed}{' %' if '%' in decision['unit'] else ''}"
+        f"{f' (90 % interval {gap.interval})' if gap.interval else ''}; differences up to {gap.margin} count as none."
     )
 
 

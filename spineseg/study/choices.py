@@ -69,9 +69,9 @@ class PilotChoice:
 
 
 def find_exceptions(config: StudyConfig, kept: KeptMethods, images: Iterable[StudyImage]) -> dict[str, PersonsChoice]:
-    """Return image to choice, of the images of which another mask is kept than the study's method makes.
+    """Return image to choice, for the images that keep another mask than that of the study's method.
 
-    Those that the configuration names, and with ``manual: use`` those of which the dataset brings a mask that a person
+    The configuration names them; with ``manual: use`` they are also those with a mask in the dataset that a person
     drew.
     """
     found = {}

@@ -112,7 +112,7 @@ class PaceWatch:
         return Pace(done, self._total, self._n_missing, self._steps_done, left, seconds)
 
     def _images_missing(self) -> int:
-        """Number of images of which something is missing."""
+        """Number of images that lack a mask."""
         return len({image for image, _ in self._missing.values()})
 
     def _is_new(self, path: Path) -> bool:
