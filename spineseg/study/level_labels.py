@@ -17,7 +17,7 @@ from spineseg.file_digests import absent_content
 from spineseg.levels.clicked import read_clicked
 from spineseg.levels.files import read_labels
 from spineseg.levels.names import NOT_DISCS, PMJ_VALUE
-from spineseg.levels.slices import count_level_slices, find_discs
+from spineseg.levels.slices import find_discs, find_level_borders, find_place
 from spineseg.studyfolder.images import StudyImage
 from spineseg.volume import Volume
 
@@ -59,11 +59,11 @@ class LabelFile:
 
 @dataclass(frozen=True)
 class CarriedLabels:
-    """Labels on the grid of one mask: discs by value in mm, or the level of each voxel; and the junction, mm."""
+    """Labels on a mask's grid: discs by value in mm, or each voxel's level and where levels meet; the junction."""
 
     discs: dict[int, NDArray[np.float64]] | None = None
     values: NDArray | None = None
-    whole_slices: Mapping[int, float] = field(default_factory=dict)
+    borders: Mapping[int, NDArray[np.float64]] = field(default_factory=dict)
     junction: NDArray[np.float64] | None = None
 
 
@@ -131,24 +131,29 @@ def carry_labels(file: LabelFile, mask: Volume) -> CarriedLabels:
         raise InputError(
             f"{file.path}: expected one place in the scanner, found sform and qform that differ; mend its header"
         )
-    to_mask = np.linalg.inv(mask.affine) @ labels.affine
     if file.has_discs:
         junction = np.argwhere(labels.data == PMJ_VALUE)
-        marked = {PMJ_VALUE: junction.mean(axis=0) * labels.zooms} if len(junction) else {}
+        marked = {}
+        if len(junction):
+            marked[PMJ_VALUE] = find_place(junction, labels.zooms, NOT_DISCS[PMJ_VALUE], file.path, grid)
         if not (np.isin(labels.data, [0, *NOT_DISCS]).all() and marked):
-            marked |= find_discs(labels.data, labels.zooms, file.path)
-        moved = {v: (to_mask[:3, :3] @ (at / labels.zooms) + to_mask[:3, 3]) * mask.zooms for v, at in marked.items()}
+            marked |= find_discs(labels.data, labels.zooms, file.path, grid)
+        moved = _move(marked, labels, mask)
         at = moved.pop(PMJ_VALUE, None)
         return CarriedLabels(moved or None, junction=at)
     inside = np.argwhere(mask.data > 0)
-    back = np.linalg.inv(to_mask)
+    back = np.linalg.inv(labels.affine) @ mask.affine
     index = np.rint(inside @ back[:3, :3].T + back[:3, 3]).astype(int)
     there = ((index >= 0) & (index < labels.shape)).all(axis=1)
     values = np.zeros(mask.shape, np.float32)
     values[tuple(inside[there].T)] = labels.data[tuple(index[there].T)]
-    scale = labels.zooms[2] / mask.zooms[2]
-    whole = {value: count * scale for value, count in count_level_slices(labels.data).items()}
-    return CarriedLabels(values=values, whole_slices=whole)
+    return CarriedLabels(values=values, borders=_move(find_level_borders(labels.data, labels.zooms), labels, mask))
+
+
+def _move(places: Mapping[int, NDArray[np.float64]], labels: Volume, mask: Volume) -> dict[int, NDArray[np.float64]]:
+    """Bring places in one image, (3,), mm, into another, through the scanner's coordinates."""
+    to_mask = np.linalg.inv(mask.affine) @ labels.affine
+    return {v: (to_mask[:3, :3] @ (at / labels.zooms) + to_mask[:3, 3]) * mask.zooms for v, at in places.items()}
 
 
 def measure_line_distance(a: Volume, b: Volume) -> float:

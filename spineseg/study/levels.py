@@ -239,14 +239,15 @@ def _measure_level(mask: Volume, labels: CarriedLabels, level: str, file: LabelF
         chosen=chosen,
         discs=labels.discs if by_labels else None,
         level_values=labels.values if by_labels else None,
-        whole_slices=labels.whole_slices or None,
+        borders=labels.borders if labels.values is not None else None,
         junction=junction,
         source=source,
     )
     if by_labels:
         return rows
-    for row in rows:  # all that was asked for is there: the window is covered, or the slices are named
-        row |= {"level": level, "level_coverage": 1.0}
+    for row in rows:  # a window below the junction is covered, or was refused
+        covered = 1.0 if chosen is None else row["n_slices"] / chosen.sum()
+        row |= {"level": level, "level_coverage": covered}
     return rows
 
 
