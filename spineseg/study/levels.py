@@ -155,13 +155,18 @@ def _measure_masks(
     people = read_participants(config.bids_dir or ".")
     for name in config.columns:
         people.check_column(name, "config key 'columns'")
+    paths = {name: mask.image.path for mask in masks for name in (mask.image.stem, mask.image.image_id)}
     rows = []
     for mask in masks:
         columns = {name: people.cells.get(mask.image.subject, {}).get(name, "") for name in config.columns}
         marks = [mark for mark in config.marks.marks if _is_about(mark, mask)]
         words = "; ".join(mark.words() for mark in marks)
         failed = ("failed",) if any(mark.mark in ("fail", "artefact") for mark in marks) else ()
-        for row in _measure_image(mask, choose_label_file(mask.image, files), of_stem, config, levels):
+        try:
+            measured = _measure_image(mask, choose_label_file(mask.image, files, paths), of_stem, config, levels)
+        except InputError as error:  # labels that cannot be told apart
+            measured = [_unmeasured(mask, level, str(error)) for level in levels]
+        for row in measured:
             rows.append(replace(row, participant=columns, mark=words, flags=(*row.flags, *failed)))
     return rows
 
@@ -175,24 +180,30 @@ def _is_about(mark: Mark, mask: _Mask) -> bool:
     return mark.method == mask.method and (not mask.sha256 or mask.sha256.startswith(mark.mask_sha256))
 
 
+def _unmeasured(one: _Mask, level: str, note: str, file: LabelFile | None = None) -> CsaRow:
+    """Return the row of a level that could not be measured."""
+    return CsaRow(
+        Identity.of(one.image),
+        one.method,
+        level,
+        corrected=one.corrected,
+        levels_from=file.path if file else "",
+        flags=("unmeasured",),
+        note=note,
+    )
+
+
 def _measure_image(
     one: _Mask, file: LabelFile | None, masks: Mapping[str, _Mask], config: StudyConfig, levels: Sequence[str]
 ) -> list[CsaRow]:
     """Measure the mask of one image."""
     image = one.image
-    empty = CsaRow(
-        Identity.of(image),
-        one.method,
-        corrected=one.corrected,
-        levels_from=file.path if file else "",
-        flags=("unmeasured",),
-    )
     if one.path is None:
-        return [replace(empty, level=level, note=one.message) for level in levels]
+        return [_unmeasured(one, level, one.message, file) for level in levels]
     if file is None and any(map(_needs_labels, levels)):
         session = f"sub-{image.subject}" + (f" ses-{image.session}" if image.session else "")
         note = f"no labels of levels for {session} in {find_level_folder(config) or 'derivatives'}"
-        lacking = [replace(empty, level=level, note=note) for level in levels if _needs_labels(level)]
+        lacking = [_unmeasured(one, level, note) for level in levels if _needs_labels(level)]
         others = [level for level in levels if not _needs_labels(level)]
         return [*lacking, *(_measure_image(one, None, masks, config, others) if others else [])]
     try:
@@ -202,15 +213,15 @@ def _measure_image(
         labels = carry_labels(file, mask) if file else CarriedLabels()
         distance, doubt = _compare_lines(image, file, mask, masks)
     except InputError as error:
-        return [replace(empty, level=level, note=str(error)) for level in levels]
+        return [_unmeasured(one, level, str(error), file) for level in levels]
     rows = []
     for level in levels:
         try:
             measured = _measure_level(mask, labels, level, file)
         except InputError as error:
-            rows.append(replace(empty, level=level, note=str(error)))
+            rows.append(_unmeasured(one, level, str(error), file))
             continue
-        base = replace(empty, levels_distance_mm=distance)
+        base = replace(_unmeasured(one, level, "", file), levels_distance_mm=distance)
         rows += [_row(base, values, doubt) for values in measured]
     return rows
 
@@ -244,14 +255,15 @@ def _measure_level(mask: Volume, labels: CarriedLabels, level: str, file: LabelF
         chosen=chosen,
         discs=labels.discs if by_labels else None,
         level_values=labels.values if by_labels else None,
-        whole_slices=labels.whole_slices or None,
+        borders=labels.borders if labels.values is not None else None,
         junction=junction,
         source=source,
     )
     if by_labels:
         return rows
-    for row in rows:  # all that was asked for is there: the window is covered, or the slices are named
-        row |= {"level": level, "level_coverage": 1.0}
+    for row in rows:  # a window below the junction is covered, or was refused
+        covered = 1.0 if chosen is None else row["n_slices"] / chosen.sum()
+        row |= {"level": level, "level_coverage": covered}
     return rows
 
 
