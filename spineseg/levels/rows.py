@@ -29,7 +29,7 @@ def measure_rows(
     chosen: NDArray[np.bool_] | None = None,
     discs: Mapping[int, NDArray[np.float64]] | None = None,
     level_values: NDArray | None = None,
-    whole_slices: Mapping[int, float] | None = None,
+    borders: Mapping[int, NDArray[np.float64]] | None = None,
     junction: JunctionWindow | None = None,
     centers_mm: NDArray | None = None,
     correction: str = "product",
@@ -53,8 +53,8 @@ def measure_rows(
         Places of discs, from `spineseg.levels.slices.find_discs`.
     level_values : (I, J, K) ndarray, optional
         The level of each cord voxel; this or `discs` where levels are asked for.
-    whole_slices : mapping of int to float, optional
-        Length of each of these levels in slices of the mask, where `level_values` does not show it.
+    borders : mapping of int to (3,) ndarray, mm, optional
+        Where these levels meet, from `spineseg.levels.slices.find_level_borders`; found in `level_values` by default.
     junction : JunctionWindow, optional
         Only slices in this window; its distance is a column.
     centers_mm : (K, 2) ndarray, mm, optional
@@ -96,7 +96,7 @@ def measure_rows(
             levels = levels_from_discs(dict(discs), line, n_slices, spacing, source)
         else:
             assert level_values is not None  # one of the two is given
-            levels = levels_from_values(level_values, cord, zooms, source, whole_slices)
+            levels = levels_from_values(level_values, cord, zooms, line, source, borders)
         if per == "level" and not requests:
             requests = [request_all(levels, has_cord & allowed)]
         if requests:
@@ -131,7 +131,8 @@ def _restrict(stretch: Stretch, allowed: NDArray[np.bool_], source: str) -> Stre
     kept = stretch.chosen & allowed
     if stretch.level and not kept.any():
         raise InputError(f"{source}: level {stretch.level}: none of its slices is among those chosen by -z or -pmj")
-    return replace(stretch, chosen=kept)
+    share = kept.sum() / stretch.chosen.sum() if stretch.chosen.any() else 1.0
+    return replace(stretch, chosen=kept, covered=stretch.covered * share)
 
 
 def _stretch_rows(
