@@ -137,7 +137,15 @@ def check_before_jobs(config: StudyConfig, *, with_images: bool = True) -> None:
         for name, key in named:
             _participants(config).check_column(name, key)
         strata_of(config, ())
-        index_images(config, chunk_size=1)  # it knows the images that keys are about
+        images, _ = index_images(config, chunk_size=1)  # it knows the images that keys are about
+        people = {image.subject for image in images if image.included}
+        listed = _participants(config)
+        if (named or config.pilot.strata) and not people & listed.cells.keys():
+            one = min(people)
+            raise InputError(
+                f"{listed.path}: has no row of anybody in the study, such as sub-{one}{closest(one, listed.cells)};"
+                " participant_id is the name of the folder, with or without sub-"
+            )
 
 
 def find_idle_exclusions(config: StudyConfig, images: Sequence[StudyImage]) -> list[str]:
@@ -158,6 +166,16 @@ def find_idle_exclusions(config: StudyConfig, images: Sequence[StudyImage]) -> l
         fit = "1 entry fits" if len(found) == 1 else f"{len(found)} entries fit"
         lines.append(f"{config.excluded.files[0]}: {fit} nothing here (excluded.unmatched: ignore): {named}")
     return lines
+
+
+def find_unlisted_people(config: StudyConfig, images: Sequence[StudyImage]) -> list[str]:
+    """Name the people of the study that participants.tsv has no row of, where its columns are asked for."""
+    plan, people = config.decision, _participants(config)
+    if not (config.columns or config.pilot.strata or plan.group or config.subject_query) or not people.cells:
+        return []
+    asked = {image.subject for image in images if image.included or config.subject_query}
+    unlisted = sorted(asked - people.cells.keys())
+    return [f"{people.path}: has no row of {name_some(unlisted)}, so nothing is known of them"] if unlisted else []
 
 
 def source_files(config: StudyConfig, images: Sequence[StudyImage]) -> list[str]:

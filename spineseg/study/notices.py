@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from spineseg.study.configuration import StudyConfig
-from spineseg.study.index import find_idle_exclusions
+from spineseg.study.index import find_idle_exclusions, find_unlisted_people
+from spineseg.study.keep import CORRECTED
 from spineseg.studyfolder.corrections import find_correction, find_refused
+from spineseg.studyfolder.decisions import read_kept
 from spineseg.studyfolder.frozen import describe_changes_beside
 from spineseg.studyfolder.images import StudyImage, read_images, read_included
 from spineseg.studyfolder.layout import Stage, StudyFolder, stage_images
 from spineseg.studyfolder.locks import find_lock
+from spineseg.studyfolder.marks import word_fails
 
 
 def list_refused(folder: StudyFolder) -> list[str]:
@@ -36,12 +39,27 @@ def list_notices(folder: StudyFolder, config: StudyConfig, stage: Stage | None) 
     if not folder.images.is_file():
         return []
     images = read_images(folder.images)
-    notices = list_refused(folder) + find_idle_exclusions(config, images)
+    notices = list_refused(folder) + find_idle_exclusions(config, images) + find_unlisted_people(config, images)
     if find_lock(folder) is not None or stage in (Stage.STUDY, Stage.ALL):
         of_stage = stage_images(images, stage or Stage.ALL)
         notices += [f"warning: {text}" for text in describe_changes_beside(folder, of_stage)]
-        notices += _unclear_fails(folder, config, of_stage)
+        notices += _unclear_fails(folder, config, of_stage) + _earlier_fails(folder, config)
     return notices
+
+
+def _earlier_fails(folder: StudyFolder, config: StudyConfig) -> list[str]:
+    """Name kept masks that were made again since a rater failed an earlier one: their numbers count."""
+    table = folder.kept(Stage.STUDY)
+    if not table.is_file():
+        return []
+    failed = config.marks.failed_masks()
+    made = [row for row in read_kept(table) if row.mask and row.status != CORRECTED]
+    return [
+        f"warning: {row.image_id}: 'fail' was said of an earlier mask of {row.method}; that was made again since, and"
+        " counts: look at it again"
+        for row in made
+        if (fails := failed.get((row.image_id, row.method))) and not word_fails(fails, row.sha256)
+    ]
 
 
 def _unclear_fails(folder: StudyFolder, config: StudyConfig, images: Iterable[StudyImage]) -> list[str]:
