@@ -153,8 +153,8 @@ def test_no_path_of_this_machine_is_committed():
 RESULT_NAMES = {
     *("metrics.tsv", "agreement.tsv", "slices.tsv.gz", "slices.tsv", "kept.tsv", "timings.tsv", "images.tsv"),
     *("csa.tsv", "levels.tsv", "change.tsv"),
-    *("decision.json", "decision.md", "lock.json", "exceptions.json", "membership.json", "file_digests.json", "kept_masks.json"),
-    *("study.json", "chunks"),
+    *("decision.json", "decision.md", "lock.json", "exceptions.json", "membership.json", "file_digests.json"),
+    *("study.json", "chunks", "kept_masks.json"),
 }
 """Names in a results folder; `spineseg.studyfolder.layout` alone makes paths of them."""
 
