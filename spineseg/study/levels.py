@@ -55,6 +55,11 @@ class _Mask:
     message: str = ""
     corrected: bool = False
 
+    @property
+    def label(self) -> int | None:
+        """The cord's, where a reference holds several."""
+        return self.image.reference_label if self.method == REFERENCE else None
+
 
 def measure_levels(folder: StudyFolder, stage: Stage, config: StudyConfig) -> list[CsaRow]:
     """Measure the kept masks of a stage at the levels that the configuration names.
@@ -145,7 +150,7 @@ def _measure_masks(
     files: Mapping[tuple[str, str], Sequence[LabelFile]] | None = None,
 ) -> list[CsaRow]:
     """Measure masks, one of each image, with what raters and participants.tsv say of them."""
-    of_stem = {mask.image.stem: mask.path for mask in masks if mask.path}
+    of_stem = {mask.image.stem: mask for mask in masks if mask.path}
     files = find_label_files(find_level_folder(config), config.level_marks) if files is None else files
     people = read_participants(config.bids_dir or ".")
     for name in config.columns:
@@ -189,7 +194,7 @@ def _unmeasured(one: _Mask, level: str, note: str, file: LabelFile | None = None
 
 
 def _measure_image(
-    one: _Mask, file: LabelFile | None, masks: Mapping[str, Path], config: StudyConfig, levels: Sequence[str]
+    one: _Mask, file: LabelFile | None, masks: Mapping[str, _Mask], config: StudyConfig, levels: Sequence[str]
 ) -> list[CsaRow]:
     """Measure the mask of one image."""
     image = one.image
@@ -202,7 +207,7 @@ def _measure_image(
         others = [level for level in levels if not _needs_labels(level)]
         return [*lacking, *(_measure_image(one, None, masks, config, others) if others else [])]
     try:
-        mask, grid = load_mask(one.path)
+        mask, grid = load_mask(one.path, label=one.label)
         if file and file.stem != image.stem and grid.forms_disagree:
             raise InputError(f"{image.path}: sform and qform differ, so labels of {file.stem} cannot be carried to it")
         labels = carry_labels(file, mask) if file else CarriedLabels()
@@ -263,14 +268,14 @@ def _measure_level(mask: Volume, labels: CarriedLabels, level: str, file: LabelF
 
 
 def _compare_lines(
-    image: StudyImage, file: LabelFile | None, mask: Volume, masks: Mapping[str, Path]
+    image: StudyImage, file: LabelFile | None, mask: Volume, masks: Mapping[str, _Mask]
 ) -> tuple[float, str]:
     """Return how far the labelled image's cord lies from this one, mm, and why its levels are doubted."""
     if file is None or file.stem == image.stem:
         return (float("nan") if file is None else 0.0), ""
     if file.stem not in masks:
         return float("nan"), f"levels come from {file.stem}, whose cord could not be compared"
-    distance = measure_line_distance(mask, _read_mask(masks[file.stem]))
+    distance = measure_line_distance(mask, _read_mask(masks[file.stem].path, masks[file.stem].label))
     if np.isnan(distance):
         return distance, f"levels come from {file.stem}, which shows no common stretch of cord"
     if distance > MAX_DISTANCE_MM:
@@ -279,9 +284,9 @@ def _compare_lines(
 
 
 @lru_cache(maxsize=2)  # the images of a session follow each other
-def _read_mask(path: Path) -> Volume:
+def _read_mask(path: Path, label: int | None) -> Volume:
     """Read the mask of a labelled image."""
-    return load_mask(path)[0]
+    return load_mask(path, label=label)[0]
 
 
 def _row(base: CsaRow, measured: dict[str, Any], doubt: str) -> CsaRow:
