@@ -311,5 +311,5 @@ def _row(base: CsaRow, measured: dict[str, Any], doubt: str) -> CsaRow:
         tilted=int(measured["tilted"]),
         values=values,
         flags=tuple(name for name, holds in flags.items() if holds),
-        note="; ".join(filter(None, (note, doubt, "the mask is empty" if n_slices == 0 and not note else ""))),
+        note="; ".join(filter(None, (note, doubt))),
     )
