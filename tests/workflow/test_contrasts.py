@@ -26,8 +26,10 @@ def study(tmp_path_factory) -> Study:
         name = mask.name.replace("_label-SC", "")
         (bids / "masks" / mask.parent.relative_to(labels)).mkdir(parents=True, exist_ok=True)
         shutil.copy(mask, bids / "masks" / mask.parent.relative_to(labels) / name)
+    by_program = labels / "sub-01" / "anat" / "sub-01_T2w_label-SC_seg.nii.gz"
     for found in [*bids.glob("sub-0[12]/anat/*T1w*"), *labels.glob("sub-0[12]/**/*.*")]:
-        found.unlink()
+        if found != by_program:
+            found.unlink()
     for mask in labels.glob("sub-*/anat/*_seg.nii.gz"):  # as programs save them: the cord and other structures
         image = nib.load(mask)
         several = np.where(np.asarray(image.dataobj) > 0, 3, 0).astype(np.uint8)
@@ -41,7 +43,7 @@ def study(tmp_path_factory) -> Study:
     sidecar = {"Author": "C. Drawer", "Date": "2018-05-01"}
     drawn.with_name("sub-03_T1w_seg-manual.json").write_text(json.dumps(sidecar))
     automatic = {"Kind": "automatic (an old PropSeg output)"}
-    (labels / "sub-01" / "anat" / "sub-01_T2w_label-SC_seg.json").write_text(json.dumps(automatic))
+    by_program.with_name("sub-01_T2w_label-SC_seg.json").write_text(json.dumps(automatic))
     rows = [f"sub-0{n}\t{site}\n" for n, site in ((1, "north"), (2, "south"), (3, "south"))]
     (bids / "participants.tsv").write_text("participant_id\tsite\n" + "".join(rows))
     return Study(
