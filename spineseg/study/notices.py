@@ -4,21 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from spineseg.spelling import name_some
 from spineseg.study.configuration import StudyConfig
 from spineseg.study.index import find_idle_exclusions, find_unlisted_people
 from spineseg.study.keep import CORRECTED
-from spineseg.studyfolder.corrections import find_correction, find_refused
+from spineseg.studyfolder.corrections import find_correction, find_refused, find_strange_masks
 from spineseg.studyfolder.decisions import read_kept
 from spineseg.studyfolder.frozen import describe_changes_beside
-from spineseg.studyfolder.images import StudyImage, read_images, read_included
+from spineseg.studyfolder.images import StudyImage, read_images
 from spineseg.studyfolder.layout import Stage, StudyFolder, stage_images
 from spineseg.studyfolder.locks import find_lock
 from spineseg.studyfolder.marks import word_fails
 
 
 def list_refused(folder: StudyFolder) -> list[str]:
-    """Return a line for each corrected mask that cannot be used; nothing before the images are listed."""
-    return find_refused(folder, read_included(folder.images)) if folder.images.is_file() else []
+    """Return a line for each corrected mask that cannot be used, and one for those that are nobody's kept mask.
+
+    Nothing before the images are listed.
+    """
+    if not folder.images.is_file():
+        return []
+    images = read_images(folder.images)
+    lines = find_refused(folder, [image for image in images if image.included])
+    if strange := find_strange_masks(folder, images):
+        lines.append(
+            f"{folder.labels}: not used, for no image has a kept mask of this name: {name_some(strange)}; save a"
+            " corrected mask under the name of the mask that it corrects"
+        )
+    return lines
 
 
 def list_notices(folder: StudyFolder, config: StudyConfig, stage: Stage | None) -> list[str]:
