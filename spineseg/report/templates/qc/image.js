@@ -228,7 +228,7 @@ function drawReadout() {
   if (!detail || state.k === null) { $("readout").textContent = ""; return; }
   const count = detail.tiles.centres.length, native = detail.native.flipped ? count - 1 - state.k : state.k;
   const differs = state.difference && pairNow(detail) ? ` · ${differenceText(differenceAt(detail, count - 1 - state.k))}` : "";
-  $("readout").replaceChildren(`Slice ${state.k} of ${count}`, make("span", { class: "dim" }, `  (0 is the lowest; index ${native} on axis ${detail.native.axis} of the file)   `),
+  $("readout").replaceChildren(`Slice ${state.k} of ${count}`, make("span", { class: "dim", title: "slice 0 is the lowest" }, `  (index ${native} on axis ${detail.native.axis} of the file)   `),
     `${areasHere(detail).join(" · ")}${differs}`);
 }
 
@@ -242,4 +242,5 @@ function showCommand() {
     ...masks.map((m) => `itksnap -g ${quoted(e.path)} -s ${quoted(m.mask)} &`)].join("\n");
   $("command-box").showModal();
   $("command").select();
+  $("command").scrollTo(0, 0);
 }
