@@ -36,6 +36,7 @@ except ModuleNotFoundError:
 from spineseg.errors import InputError
 from spineseg.provenance import sha256_json
 from spineseg.reading import read_yaml
+from spineseg.report.figure_words import FIGURE_WORDS, figure_title
 from spineseg.study.configuration import make_configuration
 from spineseg.study.describe import write_readme
 from spineseg.study.environment import write_environment
@@ -57,6 +58,7 @@ from spineseg.studyfolder.layout import TABLES, Stage, StudyFolder
 from spineseg.writing import write_json, write_text
 
 DEMO = "resources/demo"
+FIGURE_CAPTIONS = {name: words.caption for name, words in FIGURE_WORDS.items()}
 
 try:
     for file in workflow.configfiles:

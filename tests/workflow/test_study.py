@@ -45,7 +45,7 @@ def test_the_pilot_ends_with_its_page_its_report_and_the_next_command(study):
     assert "\nreport.html" not in listed
 
 
-def refused(study: Study, *targets: str, code: int = 2) -> str:
+def refused(study: Study, *targets: str, code: int = 1) -> str:
     """The one line with which the study is refused, before any job but those that ask; masks and tables stay."""
     before = {path: path.stat().st_mtime_ns for path in study.results.rglob("*") if path.is_file()}
     listed = "study.json images.tsv images.json README dataset_description.json membership.json file_digests.json"
@@ -64,7 +64,7 @@ def refused(study: Study, *targets: str, code: int = 2) -> str:
 
 def test_a_study_by_other_masks_than_its_pilot_is_refused(study):
     study.config["methods"][1]["version"] = "2"
-    line = refused(study, "study", code=1)  # by a job, which knows the pilot
+    line = refused(study, "study")
     assert 'the pilot was not made by what is here now (drawn: version "1", now "2")' in line
     assert "accept_changes: {to: " in line
     assert study.plan("pilot")  # a pilot may change as it likes
@@ -129,6 +129,5 @@ def test_an_accepted_change_is_recorded_and_covers_no_other(study):
 def test_an_exception_for_no_image_is_refused(study):
     study.config["methods"][1]["version"] = "2"
     study.config["exceptions"] = {"sub-02_T2sta": study.config["exceptions"][EXCEPTED]}
-    assert f"config key 'exceptions.sub-02_T2sta': the study has no such image; did you mean '{EXCEPTED}'?" in refused(
-        study
-    )
+    line = refused(study, code=2)  # before any job
+    assert f"config key 'exceptions.sub-02_T2sta': the study has no such image; did you mean '{EXCEPTED}'?" in line
