@@ -255,8 +255,9 @@ def test_every_methods_masks_are_measured_at_the_levels_and_that_of_the_plan(stu
         done.append(made_study.write_result(study.folder, study.images[2], method, None))
         made_study.write_chunk(study.folder, method, done)
     mask, affine = cord("T2w")
-    drawn = made_study.save_nifti(study.bids / "drawn.nii.gz", mask > 0.5, affine, np.uint8)
-    study.images[0] = replace(study.images[0], reference=str(drawn))
+    labels = 2 * (mask > 0.5) + 7 * (mask == 0)  # the cord, and all around it
+    drawn = made_study.save_nifti(study.bids / "drawn.nii.gz", labels, affine, np.uint8)
+    study.images[0] = replace(study.images[0], reference=str(drawn), reference_label=2)
     config = study.config(levels=["C3"], decision={"level": "C3-C4"})
     write_json(study.folder.configuration, config.document)
     assert main(["levels-table", "-methods", "-stage", "pilot", "-results", str(study.folder.root)]) == 0

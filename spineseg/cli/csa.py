@@ -151,7 +151,7 @@ def _measure(args: argparse.Namespace, n: int) -> list[dict[str, Any]]:
         per="level" if args.perlevel else "slice" if args.perslice else "request",
         requests=requests,
         chosen=parse_slices(args.z, volume.shape[2]),
-        discs=find_discs(values, volume.zooms, str(labels)) if args.discfile and values is not None else None,
+        discs=find_discs(values, volume.zooms, str(labels), grid) if args.discfile and values is not None else None,
         level_values=values if args.vertfile else None,
         junction=_read_junction(args, n, volume, grid),
         centers_mm=_read_centers(_file_of(args.centerline, n), volume, grid),

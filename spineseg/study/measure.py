@@ -233,7 +233,7 @@ def _load_reference(image: StudyImage, masks: Mapping[str, MeasuredMask]) -> tup
         return None, f"reference not used: {image.reference}: {why}"
     grid = next((m.grid for m in masks.values() if m.grid is not None), None)
     try:
-        volume, _ = load_mask(image.reference, like=grid)
+        volume, _ = load_mask(image.reference, like=grid, label=image.reference_label)
     except InputError as error:
         return None, f"reference not used: {error}"
     reference = volume.data >= 0.5
