@@ -192,5 +192,5 @@ def describe_case(known: KnownImage, image: PreparedImage, variant: str, kind: s
     if is_empty:
         return identity
     shape = compute_shape(mask, image.volume.zooms)
-    error = compute_area_error(shape, known.reference, image.volume.zooms)
+    error = compute_area_error(shape, compute_shape(known.reference, image.volume.zooms))
     return identity | {"csa_error_pct": error} | measure_features(image, mask, shape)
