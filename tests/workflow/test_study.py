@@ -111,11 +111,11 @@ def test_a_started_study_refuses_another_method_and_other_masks(study):
     assert "lock.json: the study was started otherwise (method drawn, now propseg)" in line
     study.config["override"]["method"] = "drawn"
     study.config["methods"][1]["version"] = "2"
-    assert 'version "1", now "2"' in refused(study, "study")
+    assert 'version "1", now "2"' in refused(study, "study", code=2)  # before any job
 
 
 def test_an_accepted_change_is_recorded_and_covers_no_other(study):
-    token = re.search(r"to: (\w+)", refused(study, "study"))[1]
+    token = re.search(r"to: (\w+)", refused(study, "study", code=2))[1]
     study.config["accept_changes"] = {"to": token, "reason": "better masks", "by": "the test"}
     study.run("study")
     lock = json.loads((study.results / "study" / "lock.json").read_text())
@@ -123,11 +123,11 @@ def test_an_accepted_change_is_recorded_and_covers_no_other(study):
     assert lock["accepted"] == [{"changes": changes, "reason": "better masks", "by": "the test"}]
     assert "accepted by the test (better masks)" in (study.results / "study" / "report.html").read_text()
     study.config["methods"][1]["version"] = "3"
-    assert 'version "2", now "3"' in refused(study, "study")
+    assert 'version "2", now "3"' in refused(study, "study", code=2)
 
 
 def test_an_exception_for_no_image_is_refused(study):
     study.config["methods"][1]["version"] = "2"
     study.config["exceptions"] = {"sub-02_T2sta": study.config["exceptions"][EXCEPTED]}
-    line = refused(study, code=2)  # before any job
+    line = refused(study, code=2)
     assert f"config key 'exceptions.sub-02_T2sta': the study has no such image; did you mean '{EXCEPTED}'?" in line
