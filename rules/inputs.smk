@@ -88,7 +88,8 @@ def get_chunk_references(wildcards):
     """What a chunk's measures and pictures depend on beside the masks: images and manual masks."""
     images = get_chunk(wildcards)
     files = [path for image in images for path in (image.path, image.reference)]
-    return sha256_json([image.image_id for image in images] + [digest_files(files)])
+    named = [(image.image_id, image.reference_label) for image in images]
+    return sha256_json([named, digest_files(files)])
 
 
 def get_level_sources(wildcards):
@@ -109,8 +110,12 @@ def get_level_sources(wildcards):
 
 def get_references(wildcards):
     """The manual masks that are measured at the plan's level, where there is one."""
+    if not STUDY.decision.level:
+        return ""
     images = [image for chunk in get_chunks(wildcards).values() for image in chunk]
-    return digest_files([one.reference for one in images if STUDY.decision.level])
+    return sha256_json(
+        [STUDY.reference_label, digest_files([one.reference for one in images])]
+    )
 
 
 def get_plan_levels(wildcards):
@@ -288,6 +293,7 @@ def digest_exceptions(wildcards, kept=KeptMethods(None)):
         [
             [
                 image.image_id,
+                image.reference_label if choice.method == MANUAL else None,
                 vars(choice),
                 digest_files(
                     [image.reference]

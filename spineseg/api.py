@@ -207,7 +207,7 @@ def measure(
         grid.zooms,
         per=per,
         requests=[parse_request(levels)] if levels else [],
-        discs=None if discs is None else find_discs(load_labels(Path(discs), grid), grid.zooms, str(discs)),
+        discs=None if discs is None else find_discs(load_labels(Path(discs), grid), grid.zooms, str(discs), grid),
         correction=correction,
         source=str(discs),
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import nibabel as nib
@@ -16,6 +17,9 @@ import pytest
 from spineseg.cli import main
 from spineseg.errors import InputError
 from spineseg.levels.names import level_name, parse_request
+from spineseg.levels.rows import measure_rows
+from spineseg.metrics.shape import compute_shape
+from spineseg.volume import load_mask
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "levels"
 needs_levels = pytest.mark.skipif(not DATA.is_dir(), reason="mask and levels are not at ../shared/data/levels")
@@ -207,6 +211,36 @@ class TestMistakes:
         message = refused(capsys, "-i", paths["cord"], flag, paths[labels], "-vert", text)
         assert ("T1" if text == "T1" else "C7") in message
 
+    @pytest.mark.parametrize("order", [(2, 4, 3), (2, 3, 2), (3, 2, 4), (4, 3, 2)])
+    def test_levels_out_of_order(self, files, capsys, order):
+        paths, write = files
+        levels = np.zeros(SHAPE, np.uint8)
+        for n, level in enumerate(order):
+            levels[6:14, 7:13, 40 - 10 * n : 50 - 10 * n] = level
+        message = refused(capsys, "-i", paths["cord"], "-vertfile", write("odd", levels), "-perlevel", "1")
+        high, low = next((a, b) for a, b in reversed(list(pairwise(order))) if a > b)
+        n = max(n for n in range(2) if order[n] > order[n + 1])
+        assert f"found C{high} ({high}, slice {40 - 10 * n}) above C{low} ({low}, slice {39 - 10 * n})" in message
+
+    @pytest.mark.parametrize(("away", "words"), [(1, None), (2, "4.0 mm"), (5, "10.0 mm"), (12, "24.0 mm")])
+    @pytest.mark.parametrize("flag", ["-discfile", "-pmj"])
+    def test_a_mark_made_twice(self, files, capsys, flag, away, words):
+        paths, write = files
+        labels = np.zeros(SHAPE, np.uint8)
+        value = 4 if flag == "-discfile" else 50
+        labels[10, 17, 28] = labels[10, 17, 28 + away] = value
+        labels[10, 17, 16] = 5
+        # stored from the other side, as viewers then count
+        file = write("twice", labels[::-1], affine=np.diag([1.0, 1.0, 2.0, 1.0]) - 19 * np.eye(4, k=3) * [0, 0, 0, 1])
+        more = ["-vert", "4"] if flag == "-discfile" else ["-pmj-distance", "20"]
+        cord = np.asarray(nib.load(paths["cord"]).dataobj)[::-1]
+        mask = write("turned", cord, affine=nib.load(file).affine)
+        if words is None:
+            assert main(["csa", "-i", mask, flag, file, *more]) == 0
+            return
+        message = refused(capsys, "-i", mask, flag, file, *more)
+        assert f"found 2, at the voxels (9, 17, 28), (9, 17, {28 + away}), {words} apart" in message
+
     def test_level_without_cord(self, files, capsys):
         paths, write = files
         high = write("high", {2: (10, 17, 58), 3: (10, 17, 56), 4: (10, 17, 40)})
@@ -277,7 +311,59 @@ class TestMistakes:
         empty = write("empty", {}, dtype=np.uint8)
         assert "empty mask" in refused(capsys, "-i", empty, "-discfile", paths["discs"], "-vert", "3")
         assert main(["csa", "-i", empty]) == 0
-        assert "n/a" in capsys.readouterr().out
+        printed = capsys.readouterr()
+        assert printed.out.endswith("the mask is empty\n")
+        assert "n/a" in printed.out
+        assert printed.err == f"spineseg csa: warning: {empty}: the mask is empty\n"
+
+    def test_slices_without_cord(self, files, tmp_path):
+        row = run_csv(tmp_path, "-i", files[0]["cord"], "-z", "0:2")[0]
+        assert (row["csa_mm2"], row["n_slices"], row["note"]) == ("", "0", "no cord in the chosen slices")
+
+    def test_a_header_without_orientation(self, files, capsys):
+        paths, _ = files
+        image = nib.load(paths["cord"])
+        image.header["sform_code"] = image.header["qform_code"] = 0
+        image = nib.Nifti1Image(np.asarray(image.dataobj), None, image.header)
+        nib.save(image, paths["cord"])
+        assert main(["csa", "-i", paths["cord"]]) == 0
+        assert "warning: cord.nii.gz: the header has no orientation" in capsys.readouterr().err
+
+
+class TestShortStacks:
+    """Angles of a few slices are noise; the note bounds it."""
+
+    def row(self, files, tmp_path, k, *flags):
+        paths, write = files
+        data = np.asarray(nib.load(paths["cord"]).dataobj).copy()
+        data[:, :, : k[0]] = data[:, :, k[1] + 1 :] = 0
+        return run_csv(tmp_path, "-i", write("short", data), *flags)[0]
+
+    @pytest.mark.parametrize(("last", "words"), [(11, "2 slices over 2 mm and may be off by 16"), (14, "off by 8")])
+    def test_two_to_five_slices(self, files, tmp_path, last, words):
+        assert words in self.row(files, tmp_path, (10, last))["note"]
+        assert self.row(files, tmp_path, (10, last), "-angle-corr", "0")["note"] == ""
+
+    def test_one_slice_and_six(self, files, tmp_path):
+        assert self.row(files, tmp_path, (10, 10))["note"].startswith("one slice: its angle is not known")
+        assert self.row(files, tmp_path, (10, 15))["note"] == ""
+        assert run_csv(tmp_path, "-i", files[0]["cord"], "-z", "10:11")[0]["note"] == ""  # the line is the whole mask's
+
+    @needs_levels
+    def test_what_is_told_bounds_the_error_on_a_drawn_mask(self):
+        mask, _ = load_mask(DATA / "cord.nii.gz")
+        whole = compute_shape(mask.data, mask.zooms)
+        for n in (2, 3, 4, 5):
+            errors = []
+            for k in range(5, 45, n):
+                data = np.zeros_like(mask.data)
+                data[:, :, k : k + n] = mask.data[:, :, k : k + n]
+                (row,) = measure_rows(data, mask.zooms)
+                told = float(row["note"].split()[-2])
+                for angle in ("angle_ap_deg", "angle_rl_deg"):
+                    errors.append(abs(row[angle] - getattr(whole, angle)[k : k + n].mean()) / told)
+            assert np.mean(np.array(errors) < 1) >= 0.95
+            assert max(errors) > 0.2
 
 
 class TestLevels:
@@ -337,6 +423,90 @@ class TestLevels:
             labels = [paths["levels"]] * count
             rows = run_csv(tmp_path, "-i", paths["cord"], paths["cord"], "-vertfile", *labels, "-vert", "3")
             assert [row["slices"] for row in rows] == ["29:40", "29:40"]
+
+
+class TestCoverage:
+    """A level is as long as its borders say: discs, or the neighbouring level of a labelled cord."""
+
+    @staticmethod
+    def of(tmp_path, paths, *flags, cord="cord"):
+        rows = run_csv(tmp_path, "-i", paths[cord], "-perlevel", "1", *flags)
+        return {row["level"]: float(row["level_coverage"] or "nan") for row in rows}, {
+            row["level"]: row["note"] for row in rows
+        }
+
+    @pytest.fixture
+    def cut(self, files):
+        """The mask and its levels, cut off within C5 and within C2: nothing shows how long these are."""
+        paths, write = files
+        for name in ("cord", "levels"):
+            data = np.asarray(nib.load(paths[name]).dataobj).copy()
+            data[:, :, :12] = data[:, :, 47:] = 0
+            paths[f"{name}_cut"] = write(f"{name}_cut", data)
+        return paths
+
+    @pytest.mark.parametrize("flags", [(), ("-z", "0:59")])
+    def test_outer_levels_of_labels_that_end_with_the_mask_are_not_known(self, cut, tmp_path, flags):
+        coverage, note = self.of(tmp_path, cut, "-vertfile", cut["levels_cut"], *flags, cord="cord_cut")
+        np.testing.assert_equal(coverage, {"C5": np.nan, "C4": 1.0, "C3": 1.0, "C2": np.nan})
+        assert note["C5"] == "C5: C6 is not labelled below it, so its lower border is not known"
+        assert note["C2"] == "C2: C1 is not labelled above it, so its upper border is not known"
+
+    def test_labels_that_go_on_beyond_the_mask_tell_what_it_lacks(self, cut, tmp_path):
+        paths = cut
+        coverage, _ = self.of(tmp_path, paths, "-vertfile", paths["levels"], cord="cord_cut")
+        np.testing.assert_equal(coverage, {"C5": np.nan, "C4": 1.0, "C3": 1.0, "C2": np.nan})
+        data = np.asarray(nib.load(paths["cord"]).dataobj).copy()
+        data[:, :, 35:] = 0
+        data[:, :, 20:23] = 0
+        nib.save(nib.Nifti1Image(data, nib.load(paths["cord"]).affine), paths["cord_cut"])
+        coverage, _ = self.of(tmp_path, paths, "-vertfile", paths["levels"], cord="cord_cut")
+        assert coverage["C4"] == pytest.approx(9 / 12)
+        assert coverage["C3"] == pytest.approx(6 / 12)
+
+    def test_unlabelled_cord_beside_a_level_is_no_border(self, files, tmp_path):
+        coverage, note = self.of(tmp_path, files[0], "-vertfile", files[0]["levels"])  # the cord goes on both ways
+        np.testing.assert_equal(coverage, {"C5": np.nan, "C4": 1.0, "C3": 1.0, "C2": np.nan})
+        assert (note["C4"], note["C3"]) == ("", "")
+
+    @pytest.mark.parametrize(("flag", "labels"), [("-discfile", "discs"), ("-vertfile", "levels")])
+    def test_slices_left_out_do_not_cover(self, files, tmp_path, flag, labels):
+        paths, _ = files
+        coverage, _ = self.of(tmp_path, paths, flag, paths[labels], "-vert", "3:4", "-z", "20:40")
+        assert coverage["C4"] == pytest.approx(9 / 12)
+        assert coverage["C3"] == 1.0
+        coverage, _ = self.of(tmp_path, paths, flag, paths[labels], "-vert", "3:4", "-z", "17:40", "-perlevel", "0")
+        assert coverage == {"C3-C4": 1.0}
+        coverage, _ = self.of(tmp_path, paths, flag, paths[labels], "-vert", "3:4", "-z", "29:40", "-perlevel", "0")
+        assert coverage == {"C3-C4": pytest.approx(0.5)}
+
+    def test_discs_outside_of_the_mask_bound_a_level_as_well(self, files, tmp_path):
+        paths, write = files
+        discs = write("wide", {6: (10, 17, 15), 7: (10, 17, 1), 2: (10, 17, 50), 1: (10, 17, 59)})
+        coverage, _ = self.of(tmp_path, paths, "-discfile", discs)
+        assert coverage["C6"] == pytest.approx((15 - 3.5) / 14)
+        assert coverage["C1"] == pytest.approx((55.5 - 50) / 9)
+
+    def test_the_top_of_c1_is_known_where_the_cord_goes_on(self, files, tmp_path):
+        paths, write = files
+        levels = np.zeros(SHAPE, np.uint8)
+        levels[6:14, 7:13, 30:40], levels[6:14, 7:13, 40:46] = 2, 1
+        coverage, _ = self.of(tmp_path, paths, "-vertfile", write("top", levels))
+        np.testing.assert_equal(coverage, {"C2": np.nan, "C1": 1.0})
+        levels[6:14, 7:13, 46:56] = 1
+        coverage, note = self.of(tmp_path, paths, "-vertfile", write("top", levels))
+        np.testing.assert_equal(coverage, {"C2": np.nan, "C1": np.nan})
+        assert note["C1"] == "C1: the mask does not go on above it, so its upper border is not known"
+
+    def test_a_level_that_nobody_labelled_bounds_no_other(self, files, tmp_path):
+        paths, write = files
+        levels = np.zeros(SHAPE, np.uint8)
+        for n, level in enumerate((2, 3, 5, 6, 7)):
+            levels[6:14, 7:13, 46 - 8 * n : 54 - 8 * n] = level
+        coverage, note = self.of(tmp_path, paths, "-vertfile", write("jump", levels))
+        np.testing.assert_equal(coverage, {"C7": np.nan, "C6": 1.0, "C5": np.nan, "C3": np.nan, "C2": np.nan})
+        assert "C4 is not labelled" in note["C5"]
+        assert "C4 is not labelled" in note["C3"]
 
 
 class TestFiles:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +155,18 @@ def test_bad_reference_is_said(study):
     assert "reference not used" in rows[0].message
     assert "empty" in rows[2].message
     assert "dice" not in rows[0].values
+
+
+def test_the_cord_of_a_reference_with_several_labels_is_named(study):
+    study.add("01", {"a": cord()}, reference=cord() + 4 * cord(radius=2.0).astype(np.uint8))
+    assert "found the labels 1, 5" in study.measure(["a"]).metrics[0].message
+    whole = study.images[0]
+    for label, dice in ((1, 0.97), (5, 0.11)):
+        study.images[0] = replace(whole, reference_label=label)
+        assert study.measure(["a"]).metrics[0].values["dice"] == pytest.approx(dice, abs=0.01)
+    study.images[0] = replace(whole, reference_label=3)
+    assert "reference not used: " in (said := study.measure(["a"]).metrics[0].message)
+    assert "expected the label 3, found 1, 5" in said
 
 
 def test_a_reference_without_content_is_named_as_such(study):

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
 import pytest
+from made_study import study_image
 from report_study import AFFINE, SHAPE, ZOOMS, cord_mask, make_study
 from test_qc_browser import CHROMIUM, DRIVER, saved_by
 
 from spineseg.cli import main
 from spineseg.errors import InputError
-from spineseg.levels.clicked import read_clicked
+from spineseg.levels.clicked import ClickedImage, read_clicked
 from spineseg.levels.spacing import BELOW_C2_C3_MM, propose_discs
 from spineseg.phantom.dataset import draw_person
 from spineseg.phantom.discs import FIRST_VALUE, LABEL_S_MM
+from spineseg.provenance import sha256_file
 from spineseg.report.qc import render_study
 from spineseg.report.qc_page import build_index
 from spineseg.report.review import StudyView
 from spineseg.study.configuration import make_configuration
+from spineseg.study.level_labels import CLICKED, LabelFile, choose_label_file
 from spineseg.study.levels import measure_levels
 from spineseg.study.sources import check_sources
 from spineseg.studyfolder.decisions import KeptRow, write_kept
@@ -79,6 +83,49 @@ class TestFile:
         (tmp_path / "marks.json").write_text('{"marks": []}')
         assert main(["levels", "-i", str(image), "-levels", str(tmp_path / "marks.json")]) == 2
         assert "Save levels" in capsys.readouterr().err
+
+    def test_images_of_one_name_are_told_apart_by_content(self, image, tmp_path, capsys):
+        other = tmp_path / "B" / image.name
+        other.parent.mkdir()
+        nib.save(nib.Nifti1Image(np.indices((20, 30, 40))[0].astype(np.uint8), nib.load(image).affine), other)
+        entries = []
+        for path, name, s in ((image, "sub-01_T2w-1", 30), (other, "sub-01_T2w-2", 12)):
+            file = clicked_file(tmp_path / "levels.json", [(3, (5, -20, s))], name)
+            (entry,) = json.loads(file.read_text())["levels"]
+            entries.append(entry | {"file": image.name, "image_sha256": sha256_file(path)[:12]})
+        file.write_text(json.dumps({"levels": entries}))
+        for path, k in ((image, 20), (other, 8)):
+            assert main(["levels", "-i", str(path), "-levels", str(file), "-ofolder", str(tmp_path)]) == 0
+            labels = np.asarray(nib.load(tmp_path / "sub-01_T2w_label-discs_dlabel.nii.gz").dataobj)
+            assert np.argwhere(labels).tolist() == [[5, 10, k]]
+        file.write_text(json.dumps({"levels": entries[1:]}))
+        capsys.readouterr()
+        assert main(["levels", "-i", str(image), "-levels", str(file), "-ofolder", str(tmp_path)]) == 2
+        assert "another image of this name" in capsys.readouterr().err
+        file.write_text(json.dumps({"levels": [{**entries[0], "image_sha256": ""}, entries[1]]}))  # one of before
+        assert main(["levels", "-i", str(image), "-levels", str(file), "-ofolder", str(tmp_path)]) == 0
+        file.write_text(json.dumps({"levels": [entries[0]] * 2}))
+        with pytest.raises(InputError, match="sub-01_T2w-1 twice"):
+            read_clicked(file)
+
+    def test_a_study_takes_the_discs_of_its_own_images(self, image, tmp_path):
+        def labels(sha, folder="a"):
+            discs = {3: np.zeros(3)}
+            clicked = ClickedImage("sub-01_T2w", image.name, discs, sha)
+            return LabelFile(f"{folder}/levels.json", clicked.stem, CLICKED, clicked)
+
+        def chosen(*files, of="sub-01_T2w"):
+            one = study_image("01", image_id=of)
+            return choose_label_file(one, {("01", ""): files}, {"sub-01_T2w": image})
+
+        own, foreign, drawn = labels(sha256_file(image)[:12]), labels("0" * 12, "b"), LabelFile("d", "sub-01_T2w", "_x")
+        assert chosen(foreign, own).clicked is own.clicked
+        assert chosen(labels("", "c"), drawn).path == "c/levels.json"
+        for of in ("sub-01_T2w", "sub-01_run-2_T2w"):
+            with pytest.raises(InputError, match=r"b/levels\.json: expected discs of .*another image of this name"):
+                chosen(foreign, drawn, of=of)
+            with pytest.raises(InputError, match=r"b/levels\.json: expected discs of sub-01_T2w in one file"):
+                chosen(own, replace(own, path="b/levels.json"), of=of)
 
     def test_a_study_checks_the_file_before_its_first_job(self, tmp_path):
         (tmp_path / "bids" / "sub-01" / "anat").mkdir(parents=True)
@@ -139,6 +186,17 @@ def shown_discs(browser):
     return dict(browser.run(f"return {discs}.map(d => [Number(d.dataset.disc), d.dataset.state])"))
 
 
+def load_levels(browser, text):
+    """Give the page a file of levels."""
+    browser.run(f"""
+        const files = new DataTransfer();
+        files.items.add(new File([{json.dumps(text)}], 'levels.json'));
+        document.getElementById('levels-load').files = files.files;
+        document.getElementById('live').textContent = '';
+        document.getElementById('levels-load').dispatchEvent(new Event('change'));""")
+    browser.wait("return document.getElementById('live').textContent.endsWith('loaded')")
+
+
 @needs_browser
 @pytest.mark.browser
 def test_discs_by_mouse_and_keyboard_end_in_the_table(browser, tmp_path):
@@ -170,6 +228,11 @@ def test_discs_by_mouse_and_keyboard_end_in_the_table(browser, tmp_path):
     to_voxel = np.linalg.inv(AFFINE)
     slices = {value: round((to_voxel @ [*place, 1])[2]) for value, place in clicked.discs.items()}
     assert slices == {3: 11, 4: before - 1, 50: 13}
+
+    load_levels(browser, file.read_text().replace('"image_sha256": "', '"image_sha256": "no'))
+    assert "another of this name" in browser.text("#message")
+    browser.run("document.getElementById('message-box').close()")
+    load_levels(browser, file.read_text())
 
     browser.open(page, "#sub-01_T2w")  # reloaded: still there, and drawn without the mode
     assert set(shown_discs(browser)) == {3, 4, 50}

@@ -16,11 +16,12 @@ from spineseg.cli import main
 from spineseg.errors import InputError
 from spineseg.phantom.dataset import write_dataset
 from spineseg.report import qc_page
+from spineseg.report.pictures import load_layers
 from spineseg.report.qc import add_files, entry_name, render_study
 from spineseg.report.qc_page import build_index
-from spineseg.report.review import StudyView, list_methods
+from spineseg.report.review import MethodResult, ReviewImage, StudyView, list_methods
 from spineseg.studyfolder.decisions import read_membership
-from spineseg.studyfolder.images import read_images
+from spineseg.studyfolder.images import StudyImage, read_images
 from spineseg.studyfolder.layout import Stage
 from spineseg.studyfolder.sidecars import Sidecar, write_sidecar
 from spineseg.volume import files
@@ -91,6 +92,16 @@ def test_page_needs_no_network(study):
     assert "fetch(" not in text
     assert "XMLHttpRequest" not in text
     assert "import(" not in text
+
+
+def test_the_named_label_of_a_reference_is_shown(tmp_path):
+    truth = np.zeros((20, 20, 4), np.uint8)
+    truth[8:12, 8:12], truth[2:5, 2:5] = 3, 1
+    files = [save_nifti(tmp_path / f"{name}.nii.gz", data, AFFINE) for name, data in (("t", truth), ("m", truth == 3))]
+    image = StudyImage("sub-01_T2w", "01", path=str(files[1]), reference=str(files[0]), reference_label=3)
+    layers = load_layers(ReviewImage(image, (MethodResult("m", "ok", mask=files[1]),)))
+    assert (layers.masks["reference"] == layers.masks["m"]).all()
+    assert layers.problems == ()
 
 
 def test_detail_holds_every_slice_of_every_mask_and_the_reference(study):

@@ -10,6 +10,7 @@ from report_study import decide, make_study
 from test_index import by_id, index, make_dataset
 
 from spineseg.decision.report_text import write_report
+from spineseg.errors import InputError
 from spineseg.study.configuration import make_configuration
 from spineseg.study.index import source_fingerprint, summarise_index
 from spineseg.study.references import ENDS, KINDS, origin_of
@@ -122,6 +123,20 @@ def test_references_of_a_program_are_no_truth_unless_the_configuration_says_so(t
     rows, _ = index(root, references={"folder": "derivatives/labels", "kinds": ["manual"]})
     assert by_id(rows)["sub-01_T2w"].reference_use == "agreement"
     assert "references, 1 silver: compared with, not counted as truth" in summarise_index(rows)
+    assert by_id(rows)["sub-01_T2w"].reference_label is None
+
+
+def test_the_label_of_the_cord_in_references_goes_with_the_images(tmp_path):
+    rows, _ = index(make_dataset(tmp_path, IMAGE, f"{LABELS}_label-SC_seg.nii.gz"), references={"label": 4})
+    table = tmp_path / "images.tsv"
+    write_images(table, rows)
+    assert read_images(table)[0].reference_label == 4
+    lines = [line.split("\t")[:-1] for line in table.read_text().splitlines()]
+    table.write_text("".join("\t".join(line) + "\n" for line in lines))  # as an earlier version wrote it
+    assert read_images(table)[0].reference_label is None
+    for label in (0, 1.0, True, "4"):
+        with pytest.raises(InputError, match=r"'references'"):
+            make_configuration({"dataset": "x", "bids_dir": "b", "references": {"label": label}})
 
 
 def test_the_decision_does_not_count_errors_against_a_program_s_masks(tmp_path):

@@ -30,15 +30,21 @@ def run(args: argparse.Namespace) -> int:
     if args.o and len(args.i) > 1:
         raise InputError(f"-o {args.o}: names one file, found {len(args.i)} images; use -ofolder")
     stems = [file_stem(image) for image in args.i]
-    for position, image in enumerate(args.i):  # the page's file knows images by their names
+    for position, image in enumerate(args.i):
         if stems[position] in stems[:position]:
             raise InputError(f"{image}: a second image of this name; give the images of each folder by themselves")
     clicked = read_clicked(args.levels)
     for image in args.i:
         stem = file_stem(image)
-        own = [one for one in clicked if stem in (one.image, file_stem(Path(one.file)))]
+        named = [one for one in clicked if stem in (one.image, one.stem)]
+        own = [one for one in named if one.is_of(image)]
+        if named and not own:
+            raise InputError(
+                f"{args.levels}: expected levels of {image}, found those of another image of this name or of this one "
+                "before it was changed; give the image that was clicked, or click its discs again"
+            )
         if len(own) != 1:
-            names = ", ".join(sorted(one.file or one.image for one in clicked)) or "no image"
+            names = ", ".join(sorted(one.image for one in clicked)) or "no image"
             raise InputError(f"{args.levels}: expected levels of {image.name} once, found {names}; click its discs")
         target = args.o or (args.ofolder or Path()) / f"{stem}_label-discs_dlabel.nii.gz"
         check_writable(target, image, args.levels)

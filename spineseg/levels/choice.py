@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spineseg.errors import InputError
-from spineseg.levels.names import Request, disc_name, find_runs, format_runs, range_name
+from spineseg.levels.names import JUNCTION_EXTENT_MM, Request, disc_name, find_runs, format_runs, range_name
 from spineseg.levels.slices import Levels
 from spineseg.metrics.cord_line import fit_cord_line
 
@@ -62,7 +62,7 @@ class JunctionWindow:
 
     point_mm: NDArray[np.float64]
     distance_mm: float
-    extent_mm: float = 20.0
+    extent_mm: float = JUNCTION_EXTENT_MM
     source: str = "pmj"
 
 
@@ -107,7 +107,9 @@ def choose_stretches(
     notes = [levels.note(first, last) for first, last in find_runs(values)]
     notes += [part.note for part in parts[len(groups) :]]
     chosen = np.any([part.chosen for part in parts], axis=0)
-    lengths = [sum(part.covered for part in parts), sum(part.whole for part in parts)]
+    pairs = [_covered_and_whole(levels, first, last, has_cord, arc_mm) for first, last in find_runs(values)]
+    pairs += [(part.covered, part.whole) for part in parts[len(groups) :]]
+    lengths = [sum(covered for covered, _ in pairs), sum(whole for _, whole in pairs)]
     return [Stretch(chosen, ";".join(names), format_runs(values), "; ".join(filter(None, notes)), *lengths)]
 
 
@@ -151,24 +153,17 @@ def _level_stretch(
     name = range_name(first, last)
     if not chosen.any():
         raise InputError(f"{levels.source}: level {name}: expected slices with cord, found none; check mask and labels")
-    discs = levels.disc_arc_mm
-    if first in discs and last + 1 in discs:
-        covered, whole = _covered_mm(arc_mm, has_cord, discs[last + 1], discs[first]), discs[first] - discs[last + 1]
-    else:
-        covered, whole = float(chosen.sum()), _whole_slices(levels, group, chosen, has_cord)
     numbers = format_runs(list(range(first, last + 1)))
-    return Stretch(chosen, name, numbers, levels.note(first, last), covered, whole)
+    lengths = _covered_and_whole(levels, first, last, has_cord, arc_mm)
+    return Stretch(chosen, name, numbers, levels.note(first, last), *lengths)
 
 
-def _whole_slices(
-    levels: Levels, group: tuple[int, int], chosen: NDArray[np.bool_], has_cord: NDArray[np.bool_]
-) -> float:
-    """Return how many slices levels of a labelled cord have; those between other levels end where these begin."""
-    low, high = np.flatnonzero(chosen)[[0, -1]]
-    known = has_cord & (levels.first > 0)
-    if levels.whole_slices and known[:low].any() and known[high + 1 :].any():
-        return float(high - low + 1)
-    return float(sum(levels.whole_slices.get(level, np.nan) for level in range(group[0], group[1] + 1)))
+def _covered_and_whole(
+    levels: Levels, first: int, last: int, has_cord: NDArray[np.bool_], arc_mm: NDArray[np.float64]
+) -> tuple[float, float]:
+    """Return the length of the levels that lies in labelled slices with cord, and all of it, mm; NaN if not known."""
+    high, low = levels.border_arc_mm.get(first, np.nan), levels.border_arc_mm.get(last + 1, np.nan)
+    return _covered_mm(arc_mm, has_cord & (levels.first > 0), low, high), high - low
 
 
 def _covered_mm(arc_mm: NDArray[np.float64], has_cord: NDArray[np.bool_], low: float, high: float) -> float:

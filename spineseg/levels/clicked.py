@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from spineseg.errors import InputError
 from spineseg.levels.names import LAST_LEVEL, PMJ_VALUE, disc_name
+from spineseg.provenance import sha256_file
 from spineseg.reading import read_json
 from spineseg.volume import NativeGrid, save_volume, to_canonical
+from spineseg.writing import file_stem
 
 CONFIRMED = "confirmed"
 """State of a disc that a person has placed or confirmed; proposals are left out."""
@@ -31,6 +33,8 @@ class ClickedImage:
         Its name in the page: the id of a study's image.
     file : str
         Name of its file.
+    image_sha256 : str
+        First digits of its file's SHA-256; empty in files of before 28 November 2026.
     discs : dict of int to (3,) ndarray, mm
         Value of each confirmed disc, and 50 for the pontomedullary junction, to its place in the scanner (RAS+).
     """
@@ -38,6 +42,19 @@ class ClickedImage:
     image: str
     file: str
     discs: Mapping[int, NDArray[np.float64]]
+    image_sha256: str = ""
+
+    @property
+    def stem(self) -> str:
+        """Name of its file without extension."""
+        return file_stem(Path(self.file or self.image))
+
+    def is_of(self, path: str | Path) -> bool:
+        """Whether an image's file is the one that was clicked; a file that does not say so is taken by its name."""
+        try:
+            return not self.image_sha256 or sha256_file(path).startswith(self.image_sha256)
+        except OSError as error:
+            raise InputError(f"{path}: expected the image that was clicked, found {error.strerror}") from error
 
 
 def read_clicked(path: str | Path) -> list[ClickedImage]:
@@ -46,11 +63,15 @@ def read_clicked(path: str | Path) -> list[ClickedImage]:
     Raises
     ------
     InputError
-        If it is missing or damaged, or names a disc that there is not, or one twice.
+        If it is missing or damaged, or names a disc that there is not, or a disc or an image twice.
     """
     content = read_json(Path(path), "levels of the quality-control page")
     try:
-        return [_read_image(one) for one in content["levels"]]
+        found = [_read_image(one) for one in content["levels"]]
+        known = [(one.image, one.image_sha256) for one in found]
+        if twice := [name for n, (name, _) in enumerate(known) if known[n] in known[:n]]:
+            raise ValueError(f"the image {twice[0]} twice")
+        return found
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: expected levels of the quality-control page, found {error}; {MEND}") from error
 
@@ -69,7 +90,9 @@ def _read_image(content: Mapping[str, Any]) -> ClickedImage:
         if value in discs:
             raise ValueError(f"disc {value} ({disc_name(value)}) twice in {content['image']}")
         discs[value] = place
-    return ClickedImage(str(content["image"]), str(content.get("file", "")), discs)
+    return ClickedImage(
+        str(content["image"]), str(content.get("file", "")), discs, str(content.get("image_sha256") or "")
+    )
 
 
 def save_clicked(path: str | Path, clicked: ClickedImage, grid: NativeGrid) -> None:

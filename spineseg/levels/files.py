@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from spineseg.errors import InputError
 from spineseg.levels.names import PMJ_VALUE
+from spineseg.levels.slices import find_place
 from spineseg.volume import NativeGrid, Volume, check_same_grid, to_canonical
 from spineseg.volume.stored import open_image
 
@@ -70,7 +71,7 @@ def read_labels(path: str | Path, *, like: NativeGrid | None = None) -> tuple[Vo
 
 
 def load_junction(path: str | Path, grid: NativeGrid) -> NDArray[np.float64]:
-    """Load the voxel that marks the pontomedullary junction, (3,), canonical voxel indices.
+    """Load the place that marks the pontomedullary junction, (3,), canonical voxel indices.
 
     Raises
     ------
@@ -81,9 +82,5 @@ def load_junction(path: str | Path, grid: NativeGrid) -> NDArray[np.float64]:
     index = np.argwhere(labels == PMJ_VALUE)
     if not len(index):
         index = np.argwhere(labels != 0)
-    if len(index) > 1:
-        raise InputError(
-            f"{path}: expected one voxel for the pontomedullary junction, found {len(index)}; "
-            f"mark it once, with the value {PMJ_VALUE}"
-        )
-    return index[0].astype(np.float64)
+    mark = f"the pontomedullary junction (value {PMJ_VALUE})"
+    return find_place(index, grid.zooms, mark, str(path), grid) / grid.zooms

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,13 @@ from spineseg.errors import InputError
 from spineseg.levels.names import LAST_LEVEL, NOT_DISCS, disc_name, level_name, range_name
 from spineseg.metrics.cord_line import CordLine
 from spineseg.metrics.shape import MIN_WEIGHT
+from spineseg.volume import NativeGrid, native_index
 
 LABEL_SPREAD_MM = 5.0
-"""Voxels of one disc label lie within this distance of their center: a few voxels drawn by hand, no level."""
+"""Voxels of one disc label touch and lie within this distance of their center: a few voxels drawn by hand, no level."""
+
+BORDER_GAP_MM = 5.0
+"""Two levels meet where no longer stretch without labels lies between them: the shortest level has 8 mm."""
 
 FARTHEST_MM = 60.0
 """A disc's label lies within this distance of the cord beside it: the largest lumbar disc reaches 50 mm forward."""
@@ -37,15 +42,16 @@ class Levels:
         The file, for messages.
     disc_arc_mm : dict of int to float
         Position of each disc along the cord's line, mm; empty where the levels do not come from discs.
-    whole_slices : dict of int to float
-        Length of each level in slices, where the levels come from a labelled cord, inside the mask or not.
+    border_arc_mm : dict of int to float
+        Where each known border lies along the line, mm, by the level below it: the discs, or where two levels of a
+        labelled cord meet. The outer levels of a labelled cord end where its labels end, which is no border.
     """
 
     first: NDArray[np.intp]
     last: NDArray[np.intp]
     source: str = "levels"
     disc_arc_mm: dict[int, float] = field(default_factory=dict)
-    whole_slices: dict[int, float] = field(default_factory=dict)
+    border_arc_mm: dict[int, float] = field(default_factory=dict)
 
     @property
     def groups(self) -> list[tuple[int, int]]:
@@ -56,7 +62,7 @@ class Levels:
     def note(self, first: int, last: int) -> str:
         """Say what is not known of the levels `first` to `last`; empty where all is."""
         if not self.disc_arc_mm:
-            return ""
+            return "; ".join(self._open_ends(first, last))
         discs = self.disc_arc_mm
         notes = []
         for a, b in self.groups:
@@ -71,8 +77,21 @@ class Levels:
             notes.append(f"{level_name(last)}: no disc below, down to the end of the mask")
         return "; ".join(notes)
 
+    def _open_ends(self, first: int, last: int) -> list[str]:
+        """Say which ends of levels of a labelled cord are not known."""
+        ends = []
+        if first not in self.border_arc_mm:
+            beyond = f"{level_name(first - 1)} is not labelled" if first > 1 else "the mask does not go on"
+            ends.append(f"{level_name(first)}: {beyond} above it, so its upper border is not known")
+        if last + 1 not in self.border_arc_mm:
+            below = level_name(last + 1) if last < LAST_LEVEL else "the end of the cord"
+            ends.append(f"{level_name(last)}: {below} is not labelled below it, so its lower border is not known")
+        return ends
 
-def find_discs(values: NDArray, zooms: NDArray, source: str = "discs") -> dict[int, NDArray[np.float64]]:
+
+def find_discs(
+    values: NDArray, zooms: NDArray, source: str = "discs", grid: NativeGrid | None = None
+) -> dict[int, NDArray[np.float64]]:
     """Find the disc labels of a label image.
 
     Parameters
@@ -91,7 +110,7 @@ def find_discs(values: NDArray, zooms: NDArray, source: str = "discs") -> dict[i
     Raises
     ------
     InputError
-        If there is none, a value is no disc, or a value marks more than one place.
+        If there is none, a value is no disc, or a value marks more than one place: voxels that touch are one.
     """
     index = np.argwhere(values != 0)
     found = _whole_numbers(values[tuple(index.T)], source)
@@ -101,19 +120,58 @@ def find_discs(values: NDArray, zooms: NDArray, source: str = "discs") -> dict[i
             continue
         if not 1 <= value <= LAST_LEVEL:
             raise InputError(f"{source}: expected discs from 1 (top of C1) to {LAST_LEVEL}, found the value {value}")
-        points = index[found == value] * zooms
-        center = points.mean(axis=0)
-        spread = np.linalg.norm(points - center, axis=1).max()
-        if spread > LABEL_SPREAD_MM:
-            raise InputError(
-                f"{source}: expected one voxel per disc, found {len(points)} voxels of the value {value} up to "
-                f"{spread:.0f} mm from their center; give a file of levels as levels, and mark each disc once"
-            )
-        discs[value] = center
+        discs[value] = find_place(index[found == value], zooms, f"disc {value} ({disc_name(value)})", source, grid)
     if not discs:
         marks = ", ".join(f"{value} ({NOT_DISCS[value]})" for value in np.unique(found).tolist())
         raise InputError(f"{source}: expected disc labels, found {marks or 'no label'}; label at least two discs")
     return discs
+
+
+def find_place(
+    index: NDArray[np.intp], zooms: NDArray, name: str, source: str, grid: NativeGrid | None = None
+) -> NDArray[np.float64]:
+    """Return the one place that voxels mark, (3,), mm: their mean.
+
+    Parameters
+    ----------
+    index : (n, 3) ndarray of int
+        Canonical indices of the voxels of one value.
+    zooms : (3,) ndarray, mm
+    name : str
+        What they mark, for messages.
+    source : str
+        The file, for messages.
+    grid : NativeGrid, optional
+        Of that file, so that messages count voxels as it stores them.
+
+    Raises
+    ------
+    InputError
+        If they do not all touch, or are too many for a mark.
+    """
+    from scipy.ndimage import label
+
+    low = index.min(axis=0)
+    box = np.zeros(index.max(axis=0) - low + 1, bool)
+    box[tuple((index - low).T)] = True
+    part_of, n_parts = label(box, np.ones((3, 3, 3)))
+    parts = [index[part_of[tuple((index - low).T)] == part] for part in range(1, n_parts + 1)]
+    spread = np.linalg.norm((index - index.mean(axis=0)) * zooms, axis=1).max()
+    if n_parts > 1:
+        middles = [part[np.linalg.norm((part - part.mean(axis=0)) * zooms, axis=1).argmin()] for part in parts]
+        apart = np.linalg.norm((middles[0] - middles[-1]) * zooms)
+        shown = [str(tuple((middle if grid is None else native_index(middle, grid)).tolist())) for middle in middles]
+        more = f" and {n_parts - 3} more" if n_parts > 3 else ""
+        raise InputError(
+            f"{source}: expected one mark for {name}, found {n_parts}, at the voxels {', '.join(shown[:3])}{more}, "
+            f"{apart:.1f} mm apart; keep one (a file of levels is given as levels)"
+        )
+    if spread > LABEL_SPREAD_MM:
+        raise InputError(
+            f"{source}: expected one voxel for {name}, found {len(index)} up to {spread:.0f} mm from their center; "
+            "give a file of levels as levels, and mark each disc once"
+        )
+    return index.mean(axis=0) * zooms
 
 
 def levels_from_discs(
@@ -164,15 +222,17 @@ def levels_from_discs(
     first, last = np.full(n_slices, max(values[0] - 1, 0)), np.full(n_slices, max(values[0] - 1, 0))
     for value, following, border in zip(values, [*values[1:], values[-1] + 1], borders, strict=True):
         first[slices <= border], last[slices <= border] = value, following - 1
-    return Levels(first, last, source, dict(zip(values, arc.tolist(), strict=True)))
+    discs_mm = dict(zip(values, arc.tolist(), strict=True))
+    return Levels(first, last, source, discs_mm, discs_mm)
 
 
 def levels_from_values(
     values: NDArray,
     cord: NDArray,
     zooms: NDArray,
+    line: CordLine,
     source: str = "levels",
-    whole_slices: Mapping[int, float] | None = None,
+    borders: Mapping[int, NDArray[np.float64]] | None = None,
 ) -> Levels:
     """Give each slice the level that most voxels in the middle of its cord have.
 
@@ -183,10 +243,12 @@ def levels_from_values(
     cord : (I, J, K) ndarray
         Mask of the cord; values outside do not count.
     zooms : (3,) ndarray, mm
+    line : CordLine
+        Of the mask.
     source : str
         The file, for messages.
-    whole_slices : mapping of int to float, optional
-        Length of each level in slices of the mask; counted in `values` by default.
+    borders : mapping of int to (3,) ndarray, mm, optional
+        Where levels meet, as from `find_level_borders`; found in `values` by default.
 
     Returns
     -------
@@ -216,22 +278,57 @@ def levels_from_values(
             f"{source}: expected levels that fill the cord, found {np.count_nonzero(found)} voxels off its middle; "
             "give discs as -discfile"
         )
-    middle = np.array([np.flatnonzero(level == value).mean() for value in present])
-    if (wrong := np.flatnonzero(np.diff(middle) > 0)).size:
-        upper, lower = present[wrong[0]], present[wrong[0] + 1]
+    _check_order(level, source)
+    places = find_level_borders(values, zooms) if borders is None else dict(borders)
+    if 1 in places and k.max() <= np.flatnonzero(level)[-1]:
+        del places[1]  # labels and mask end together
+    _, arc = line.project(np.reshape([*places.values()], (-1, 3)))
+    return Levels(level, level.copy(), source, border_arc_mm=dict(zip(places, arc.tolist(), strict=True)))
+
+
+def _check_order(level: NDArray[np.intp], source: str) -> None:
+    """Refuse levels that do not follow each other downwards."""
+    labelled = np.flatnonzero(level)
+    wrong = np.flatnonzero(np.diff(level[labelled]) > 0)
+    if wrong.size:
+        below, above = labelled[wrong[0]], labelled[wrong[0] + 1]
         raise InputError(
-            f"{source}: expected {level_name(lower)} ({lower}) below {level_name(upper)} ({upper}), found it above; "
-            "check the values and the orientation of the file"
+            f"{source}: expected levels that follow each other downwards, found {level_name(level[above])} "
+            f"({level[above]}, slice {above}) above {level_name(level[below])} ({level[below]}, slice {below}); check "
+            "the values and the orientation of the file"
         )
-    whole = count_level_slices(values) if whole_slices is None else dict(whole_slices)
-    return Levels(level, level.copy(), source, whole_slices=whole)
 
 
-def count_level_slices(values: NDArray) -> dict[int, float]:
-    """Count the slices that hold each level."""
-    levels = [(k, np.unique(values[:, :, k])) for k in range(values.shape[2])]
-    found = [int(value) for _, present in levels for value in np.rint(present) if value > 0]
-    return {value: float(found.count(value)) for value in sorted(set(found))}
+def find_level_borders(values: NDArray, zooms: NDArray) -> dict[int, NDArray[np.float64]]:
+    """Find where the levels of a labelled cord meet.
+
+    Parameters
+    ----------
+    values : (I, J, K) ndarray
+        Level of each voxel, 0 where none.
+    zooms : (3,) ndarray, mm
+
+    Returns
+    -------
+    dict of int to (3,) ndarray, mm
+        The middle of the border above each level, voxel index times voxel size, where the level above follows
+        within `BORDER_GAP_MM`. The top of C1 is a border where the labels end inside the field of view. Where the
+        labels of another level end is none: mask or field may have cut it.
+    """
+    index = np.argwhere((values > 0) & (values <= LAST_LEVEL))
+    found, k = np.rint(values[tuple(index.T)]).astype(np.intp), index[:, 2]
+    level = _vote(found, k, np.ones(len(k), bool), values.shape[2])
+    index = index[found == level[k]]
+    count = np.maximum(np.bincount(index[:, 2], minlength=len(level)), 1)
+    middle = np.column_stack([np.bincount(index[:, 2], axis, len(level)) / count for axis in index.T]) * zooms
+    labelled = np.flatnonzero(level)
+    borders: dict[int, list[NDArray[np.float64]]] = {}
+    for low, high in pairwise(labelled):
+        if level[low] == level[high] + 1 and (high - low - 1) * zooms[2] <= BORDER_GAP_MM:
+            borders.setdefault(int(level[low]), []).append((middle[low] + middle[high]) / 2)
+    if labelled.size and level[labelled[-1]] == 1 and labelled[-1] < len(level) - 1:
+        borders[1] = [middle[labelled[-1]] + np.array([0.0, 0.0, zooms[2] / 2])]
+    return {value: places[0] for value, places in borders.items() if len(places) == 1}
 
 
 def _core(i: NDArray, j: NDArray, k: NDArray, zooms: NDArray) -> NDArray[np.bool_]:

@@ -182,9 +182,9 @@ class DeclaredMethod:
         return Program(self.name, made_by, self.version, self.template, self.timeout_min, threads, self.label)
 
 
-def manual_masks() -> DeclaredMethod:
-    """Return what puts the dataset's own mask of an image among the study's masks."""
-    return DeclaredMethod(MANUAL, "files", template="{reference}", roots=(".",))
+def manual_masks(label: int | None = None) -> DeclaredMethod:
+    """Return what puts the dataset's own mask of an image (the label of it that is named) among the study's masks."""
+    return DeclaredMethod(MANUAL, "files", template="{reference}", roots=(".",), label=label)
 
 
 def declared_methods(items: Sequence[str | Mapping[str, Any]], roots: Sequence[str]) -> dict[str, DeclaredMethod]:

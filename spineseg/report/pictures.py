@@ -52,7 +52,7 @@ def load_layers(review: ReviewImage) -> Layers:
     masks, problems = {}, []
     for layer, path in paths.items():
         try:
-            masks[layer] = load_layer(path, grid)
+            masks[layer] = load_layer(path, grid, image.reference_label if layer == REFERENCE else None)
         except InputError as error:
             problems.append(f"{layer} cannot be shown: {error}")
     return Layers(volume, grid, masks, tuple(problems))

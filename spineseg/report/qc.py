@@ -110,6 +110,7 @@ def write_entry(
         "version": find_version(),
         **{key: getattr(review.image, key) for key in IDENTITY},
         "file": _file_name(review.image),
+        "image_sha256": _digest(review.image.path),
         "methods": [_method_entry(result) for result in review.methods],
         "agreement": [
             {"method_a": pair.method_a, "method_b": pair.method_b} | _shown(pair.values, PAIR_MEASURES)
@@ -136,6 +137,14 @@ def _file_name(image: StudyImage) -> str:
     """Return the image's file name, or its name in the study where the file's own does not identify it."""
     name = Path(image.path).name
     return name if file_stem(name) == image.image_id else image.image_id
+
+
+def _digest(path: str) -> str:
+    """Return the first digits of an image's SHA-256, by which files of levels know it; empty where it is gone."""
+    try:
+        return sha256_file(path)[:12]
+    except OSError:
+        return ""
 
 
 def _method_entry(result: MethodResult) -> dict[str, Any]:

@@ -56,6 +56,7 @@ class StudyConfig:
     images: str | None
     references: str | None
     reference_kinds: tuple[str, ...]
+    reference_label: int | None
     manual: str
     subjects: tuple[str, ...] | None
     subject_query: str
@@ -93,7 +94,7 @@ class StudyConfig:
 
     def method_named(self, name: str) -> DeclaredMethod:
         """Return a method of the configuration, or what brings the dataset's manual masks."""
-        return self.methods[name] if name in self.methods else manual_masks()
+        return self.methods[name] if name in self.methods else manual_masks(self.reference_label)
 
     @property
     def is_default_references(self) -> bool:
@@ -173,7 +174,7 @@ def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = No
         key, _, rest = str(error).partition(":")
         raise InputError(f"config key {key!r}:{rest}") from error
     people, clicked = complete["subjects"], complete["level_marks"]
-    references = {"folder": _default("references"), "kinds": TRUE_KINDS}
+    references = {"folder": _default("references"), "kinds": TRUE_KINDS, "label": None}
     given = complete["references"]
     references |= given if isinstance(given, dict) else {"folder": given}
     return StudyConfig(
@@ -182,6 +183,7 @@ def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = No
         images=complete["images"],
         references=references["folder"],
         reference_kinds=tuple(references["kinds"]),
+        reference_label=references["label"],
         manual=complete["manual"],
         subjects=_plain_names(people) if isinstance(people, list) else None,
         subject_query=people["participants"] if isinstance(people, dict) else "",

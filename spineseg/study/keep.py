@@ -106,7 +106,8 @@ def _kept_entries(
         return entries | {i: e for i, e in read_exceptions(folder.exceptions).entries.items() if i in chosen}
     for image_id, choice in chosen.items():
         if choice.method == MANUAL:
-            found, _ = segment_images([images[image_id]], folder, manual_masks().prepare())
+            image = images[image_id]
+            found, _ = segment_images([image], folder, manual_masks(image.reference_label).prepare())
             entry = found[0]
         else:
             entry = read_entries(folder, choice.method, [image_id], chunk_of, check=True)[image_id]

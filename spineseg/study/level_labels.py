@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from spineseg.bids import image_stem
 from spineseg.errors import InputError
 from spineseg.file_digests import absent_content
-from spineseg.levels.clicked import read_clicked
+from spineseg.levels.clicked import ClickedImage, read_clicked
 from spineseg.levels.files import read_labels
 from spineseg.levels.names import NOT_DISCS, PMJ_VALUE
-from spineseg.levels.slices import count_level_slices, find_discs
+from spineseg.levels.slices import find_discs, find_level_borders, find_place
 from spineseg.studyfolder.images import StudyImage
 from spineseg.volume import Volume
 
@@ -27,10 +27,13 @@ DISC_ENDS = ("_label-discs_dlabel", "_labels-disc-manual", "_labels-disc", "_seg
 LEVEL_ENDS = ("_label-spine_dseg", "_label-SC_seg_labeled", "_seg_labeled")
 """Ends of the names of labelled cords or spines."""
 
+JUNCTION_ENDS = ("_label-pmj_dlabel", "_label-PMJ_dlabel", "_labels-pmj-manual", "_labels-pmj", "_pmj-manual", "_pmj")
+"""Ends of the names of labels of the pontomedullary junction alone: BIDS derivatives, spine-generic's, SCT's."""
+
 CLICKED = "_clicked"
 """Stands for an end where the labels are those that a person has clicked in the quality-control page."""
 
-ENDS = (CLICKED, *DISC_ENDS, *LEVEL_ENDS)
+ENDS = (CLICKED, *DISC_ENDS, *LEVEL_ENDS, *JUNCTION_ENDS)
 """What a person has clicked comes first, then discs: they bound levels exactly, and C2/C3 needs them."""
 
 
@@ -45,25 +48,40 @@ class LabelFile:
         Name of the labelled image, without extension.
     end : str
         Of `ENDS`.
+    clicked : ClickedImage or None
+        What a person has clicked, where the file holds that.
     """
 
     path: str
     stem: str
     end: str
+    clicked: ClickedImage | None = None
 
     @property
-    def has_discs(self) -> bool:
-        """Whether it marks discs, not levels."""
-        return self.end not in LEVEL_ENDS
+    def has_levels(self) -> bool:
+        """Whether it marks discs or levels; else the junction alone."""
+        discs = self.clicked.discs if self.clicked else ()
+        return self.end not in JUNCTION_ENDS and (self.clicked is None or any(v not in NOT_DISCS for v in discs))
+
+    def has_junction(self) -> bool:
+        """Whether it marks the pontomedullary junction; reads files of discs."""
+        if self.clicked:
+            return PMJ_VALUE in self.clicked.discs
+        if self.end not in DISC_ENDS:
+            return self.end in JUNCTION_ENDS
+        try:
+            return not absent_content(self.path) and PMJ_VALUE in read_labels(self.path)[0].data
+        except InputError:  # said where its discs are needed
+            return False
 
 
 @dataclass(frozen=True)
 class CarriedLabels:
-    """Labels on the grid of one mask: discs by value in mm, or the level of each voxel; and the junction, mm."""
+    """Labels on a mask's grid: discs by value in mm, or each voxel's level and where levels meet; the junction."""
 
     discs: dict[int, NDArray[np.float64]] | None = None
     values: NDArray | None = None
-    whole_slices: Mapping[int, float] = field(default_factory=dict)
+    borders: Mapping[int, NDArray[np.float64]] = field(default_factory=dict)
     junction: NDArray[np.float64] | None = None
 
 
@@ -92,8 +110,8 @@ def find_label_files(folder: Path | None, clicked: Sequence[str | Path] = ()) ->
                 found.setdefault(session, []).append(file)
     for path in clicked:
         for image in read_clicked(path):
-            if image.discs and (session := _session_of(image.image)):
-                found.setdefault(session, []).append(LabelFile(str(path), image.image, CLICKED))
+            if image.discs and (session := _session_of(image.stem)):
+                found.setdefault(session, []).append(LabelFile(str(path), image.stem, CLICKED, image))
     return {key: sorted(files, key=lambda one: (ENDS.index(one.end), one.path)) for key, files in found.items()}
 
 
@@ -103,11 +121,58 @@ def _session_of(stem: str) -> tuple[str, str] | None:
     return (match[1], match[2] or "") if match else None
 
 
-def choose_label_file(image: StudyImage, files: Mapping[tuple[str, str], Sequence[LabelFile]]) -> LabelFile | None:
-    """Return the labels of an image: its own, or those of another image of its person and session."""
+def choose_label_file(
+    image: StudyImage, files: Mapping[tuple[str, str], Sequence[LabelFile]], paths: Mapping[str, str | Path]
+) -> LabelFile | None:
+    """Return the labels of an image: its own, or those of another image of its person and session.
+
+    Parameters
+    ----------
+    image : StudyImage
+    files : mapping
+        From `find_label_files`.
+    paths : mapping of str to path
+        Name of an image, without extension, to its file: discs clicked on another image of its name are not its own.
+
+    Raises
+    ------
+    InputError
+        If discs were clicked on other images of the names, or two files hold clicked discs of one image.
+    """
     of_session = files.get((image.subject, image.session), ())
-    own = [file for file in of_session if file.stem == image.stem]
-    return next(iter([*own, *of_session]), None)
+    of_session = [file for file in of_session if file.has_levels]
+    own = [replace(file, stem=image.stem) for file in of_session if file.stem in (image.stem, image.image_id)]
+    if own:
+        return next(iter(_fitting(own, paths)))
+    return next(iter(_fitting(of_session, paths)), None)
+
+
+def choose_junction_file(
+    image: StudyImage, files: Mapping[tuple[str, str], Sequence[LabelFile]], paths: Mapping[str, str | Path]
+) -> LabelFile | None:
+    """Return the file that marks the pontomedullary junction, as `choose_label_file` does that of levels."""
+    of_session = files.get((image.subject, image.session), ())
+    marking = [file for file in of_session if file.has_junction()]
+    own = [replace(file, stem=image.stem) for file in marking if file.stem in (image.stem, image.image_id)]
+    return next(iter(_fitting(own or marking, paths)), None) or choose_label_file(image, files, paths)
+
+
+def _fitting(files: Sequence[LabelFile], paths: Mapping[str, str | Path]) -> list[LabelFile]:
+    """Leave out what was clicked on other images of a name; InputError where that, or two people's clicks, is all."""
+    fitting = [f for f in files if not f.clicked or f.stem not in paths or f.clicked.is_of(paths[f.stem])]
+    for file in files:
+        here = [other for other in fitting if other.clicked and other.stem == file.stem]
+        if file.clicked and not here:
+            raise InputError(
+                f"{file.path}: expected discs of {paths[file.stem]}, found those of another image of this name or of "
+                "this one before it was changed; click them again, or take them out of 'level_marks'"
+            )
+        if len(here) > 1:
+            raise InputError(
+                f"{here[1].path}: expected discs of {file.stem} in one file, found them in {here[0].path} as well; "
+                "keep one"
+            )
+    return fitting
 
 
 def carry_labels(file: LabelFile, mask: Volume) -> CarriedLabels:
@@ -118,10 +183,10 @@ def carry_labels(file: LabelFile, mask: Volume) -> CarriedLabels:
     InputError
         If the file cannot be read, or holds no such labels.
     """
-    if file.end == CLICKED:
-        own = next(image for image in read_clicked(file.path) if image.image == file.stem)
+    if file.clicked:
         to_index = np.linalg.inv(mask.affine)
-        places = {v: (to_index[:3, :3] @ place + to_index[:3, 3]) * mask.zooms for v, place in own.discs.items()}
+        clicked = file.clicked.discs.items()
+        places = {v: (to_index[:3, :3] @ place + to_index[:3, 3]) * mask.zooms for v, place in clicked}
         discs = {value: place for value, place in places.items() if value not in NOT_DISCS}
         return CarriedLabels(discs or None, junction=places.get(PMJ_VALUE))
     if why := absent_content(file.path):
@@ -131,24 +196,33 @@ def carry_labels(file: LabelFile, mask: Volume) -> CarriedLabels:
         raise InputError(
             f"{file.path}: expected one place in the scanner, found sform and qform that differ; mend its header"
         )
-    to_mask = np.linalg.inv(mask.affine) @ labels.affine
-    if file.has_discs:
+    if file.end in JUNCTION_ENDS:
+        index = np.argwhere(labels.data == PMJ_VALUE if (labels.data == PMJ_VALUE).any() else labels.data != 0)
+        place = find_place(index, labels.zooms, NOT_DISCS[PMJ_VALUE], file.path, grid)
+        return CarriedLabels(junction=_move({PMJ_VALUE: place}, labels, mask)[PMJ_VALUE])
+    if file.end in DISC_ENDS:
         junction = np.argwhere(labels.data == PMJ_VALUE)
-        marked = {PMJ_VALUE: junction.mean(axis=0) * labels.zooms} if len(junction) else {}
+        marked = {}
+        if len(junction):
+            marked[PMJ_VALUE] = find_place(junction, labels.zooms, NOT_DISCS[PMJ_VALUE], file.path, grid)
         if not (np.isin(labels.data, [0, *NOT_DISCS]).all() and marked):
-            marked |= find_discs(labels.data, labels.zooms, file.path)
-        moved = {v: (to_mask[:3, :3] @ (at / labels.zooms) + to_mask[:3, 3]) * mask.zooms for v, at in marked.items()}
+            marked |= find_discs(labels.data, labels.zooms, file.path, grid)
+        moved = _move(marked, labels, mask)
         at = moved.pop(PMJ_VALUE, None)
         return CarriedLabels(moved or None, junction=at)
     inside = np.argwhere(mask.data > 0)
-    back = np.linalg.inv(to_mask)
+    back = np.linalg.inv(labels.affine) @ mask.affine
     index = np.rint(inside @ back[:3, :3].T + back[:3, 3]).astype(int)
     there = ((index >= 0) & (index < labels.shape)).all(axis=1)
     values = np.zeros(mask.shape, np.float32)
     values[tuple(inside[there].T)] = labels.data[tuple(index[there].T)]
-    scale = labels.zooms[2] / mask.zooms[2]
-    whole = {value: count * scale for value, count in count_level_slices(labels.data).items()}
-    return CarriedLabels(values=values, whole_slices=whole)
+    return CarriedLabels(values=values, borders=_move(find_level_borders(labels.data, labels.zooms), labels, mask))
+
+
+def _move(places: Mapping[int, NDArray[np.float64]], labels: Volume, mask: Volume) -> dict[int, NDArray[np.float64]]:
+    """Bring places in one image, (3,), mm, into another, through the scanner's coordinates."""
+    to_mask = np.linalg.inv(mask.affine) @ labels.affine
+    return {v: (to_mask[:3, :3] @ (at / labels.zooms) + to_mask[:3, 3]) * mask.zooms for v, at in places.items()}
 
 
 def measure_line_distance(a: Volume, b: Volume) -> float:

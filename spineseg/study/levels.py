@@ -21,6 +21,7 @@ from spineseg.study.level_labels import (
     CarriedLabels,
     LabelFile,
     carry_labels,
+    choose_junction_file,
     choose_label_file,
     find_label_files,
     measure_line_distance,
@@ -54,6 +55,11 @@ class _Mask:
     sha256: str = ""
     message: str = ""
     corrected: bool = False
+
+    @property
+    def label(self) -> int | None:
+        """The cord's, where a reference holds several."""
+        return self.image.reference_label if self.method == REFERENCE else None
 
 
 def measure_levels(folder: StudyFolder, stage: Stage, config: StudyConfig) -> list[CsaRow]:
@@ -145,18 +151,28 @@ def _measure_masks(
     files: Mapping[tuple[str, str], Sequence[LabelFile]] | None = None,
 ) -> list[CsaRow]:
     """Measure masks, one of each image, with what raters and participants.tsv say of them."""
-    of_stem = {mask.image.stem: mask.path for mask in masks if mask.path}
+    of_stem = {mask.image.stem: mask for mask in masks if mask.path}
     files = find_label_files(find_level_folder(config), config.level_marks) if files is None else files
     people = read_participants(config.bids_dir or ".")
     for name in config.columns:
         people.check_column(name, "config key 'columns'")
+    paths = {name: mask.image.path for mask in masks for name in (mask.image.stem, mask.image.image_id)}
     rows = []
     for mask in masks:
         columns = {name: people.cells.get(mask.image.subject, {}).get(name, "") for name in config.columns}
         marks = [mark for mark in config.marks.marks if _is_about(mark, mask)]
         words = "; ".join(mark.words() for mark in marks)
         failed = ("failed",) if any(mark.mark in ("fail", "artefact") for mark in marks) else ()
-        for row in _measure_image(mask, choose_label_file(mask.image, files), of_stem, config, levels):
+        measured = []
+        below = [level for level in levels if level and isinstance(parse_stretch(level), JunctionRange)]
+        others = [level for level in levels if level not in below]
+        for choose, asked in ((choose_label_file, others), (choose_junction_file, below)):
+            try:
+                if asked:
+                    measured += _measure_image(mask, choose(mask.image, files, paths), of_stem, config, asked)
+            except InputError as error:  # labels that cannot be told apart
+                measured += [_unmeasured(mask, level, str(error)) for level in asked]
+        for row in measured:
             rows.append(replace(row, participant=columns, mark=words, flags=(*row.flags, *failed)))
     return rows
 
@@ -170,42 +186,48 @@ def _is_about(mark: Mark, mask: _Mask) -> bool:
     return mark.method == mask.method and (not mask.sha256 or mask.sha256.startswith(mark.mask_sha256))
 
 
-def _measure_image(
-    one: _Mask, file: LabelFile | None, masks: Mapping[str, Path], config: StudyConfig, levels: Sequence[str]
-) -> list[CsaRow]:
-    """Measure the mask of one image."""
-    image = one.image
-    empty = CsaRow(
-        Identity.of(image),
+def _unmeasured(one: _Mask, level: str, note: str, file: LabelFile | None = None) -> CsaRow:
+    """Return the row of a level that could not be measured."""
+    return CsaRow(
+        Identity.of(one.image),
         one.method,
+        level,
         corrected=one.corrected,
         levels_from=file.path if file else "",
         flags=("unmeasured",),
+        note=note,
     )
+
+
+def _measure_image(
+    one: _Mask, file: LabelFile | None, masks: Mapping[str, _Mask], config: StudyConfig, levels: Sequence[str]
+) -> list[CsaRow]:
+    """Measure the mask of one image."""
+    image = one.image
     if one.path is None:
-        return [replace(empty, level=level, note=one.message) for level in levels]
+        return [_unmeasured(one, level, one.message, file) for level in levels]
     if file is None and any(map(_needs_labels, levels)):
         session = f"sub-{image.subject}" + (f" ses-{image.session}" if image.session else "")
         note = f"no labels of levels for {session} in {find_level_folder(config) or 'derivatives'}"
-        lacking = [replace(empty, level=level, note=note) for level in levels if _needs_labels(level)]
+        lacking = [_unmeasured(one, level, note) for level in levels if _needs_labels(level)]
         others = [level for level in levels if not _needs_labels(level)]
         return [*lacking, *(_measure_image(one, None, masks, config, others) if others else [])]
     try:
-        mask, grid = load_mask(one.path)
+        mask, grid = load_mask(one.path, label=one.label)
         if file and file.stem != image.stem and grid.forms_disagree:
             raise InputError(f"{image.path}: sform and qform differ, so labels of {file.stem} cannot be carried to it")
         labels = carry_labels(file, mask) if file else CarriedLabels()
         distance, doubt = _compare_lines(image, file, mask, masks)
     except InputError as error:
-        return [replace(empty, level=level, note=str(error)) for level in levels]
+        return [_unmeasured(one, level, str(error), file) for level in levels]
     rows = []
     for level in levels:
         try:
             measured = _measure_level(mask, labels, level, file)
         except InputError as error:
-            rows.append(replace(empty, level=level, note=str(error)))
+            rows.append(_unmeasured(one, level, str(error), file))
             continue
-        base = replace(empty, levels_distance_mm=distance)
+        base = replace(_unmeasured(one, level, "", file), levels_distance_mm=distance)
         rows += [_row(base, values, doubt) for values in measured]
     return rows
 
@@ -239,26 +261,27 @@ def _measure_level(mask: Volume, labels: CarriedLabels, level: str, file: LabelF
         chosen=chosen,
         discs=labels.discs if by_labels else None,
         level_values=labels.values if by_labels else None,
-        whole_slices=labels.whole_slices or None,
+        borders=labels.borders if labels.values is not None else None,
         junction=junction,
         source=source,
     )
     if by_labels:
         return rows
-    for row in rows:  # all that was asked for is there: the window is covered, or the slices are named
-        row |= {"level": level, "level_coverage": 1.0}
+    for row in rows:  # a window below the junction is covered, or was refused
+        covered = 1.0 if chosen is None else row["n_slices"] / chosen.sum()
+        row |= {"level": level, "level_coverage": covered}
     return rows
 
 
 def _compare_lines(
-    image: StudyImage, file: LabelFile | None, mask: Volume, masks: Mapping[str, Path]
+    image: StudyImage, file: LabelFile | None, mask: Volume, masks: Mapping[str, _Mask]
 ) -> tuple[float, str]:
     """Return how far the labelled image's cord lies from this one, mm, and why its levels are doubted."""
     if file is None or file.stem == image.stem:
         return (float("nan") if file is None else 0.0), ""
     if file.stem not in masks:
         return float("nan"), f"levels come from {file.stem}, whose cord could not be compared"
-    distance = measure_line_distance(mask, _read_mask(masks[file.stem]))
+    distance = measure_line_distance(mask, _read_mask(masks[file.stem].path, masks[file.stem].label))
     if np.isnan(distance):
         return distance, f"levels come from {file.stem}, which shows no common stretch of cord"
     if distance > MAX_DISTANCE_MM:
@@ -267,9 +290,9 @@ def _compare_lines(
 
 
 @lru_cache(maxsize=2)  # the images of a session follow each other
-def _read_mask(path: Path) -> Volume:
+def _read_mask(path: Path, label: int | None) -> Volume:
     """Read the mask of a labelled image."""
-    return load_mask(path)[0]
+    return load_mask(path, label=label)[0]
 
 
 def _row(base: CsaRow, measured: dict[str, Any], doubt: str) -> CsaRow:
@@ -294,5 +317,5 @@ def _row(base: CsaRow, measured: dict[str, Any], doubt: str) -> CsaRow:
         tilted=int(measured["tilted"]),
         values=values,
         flags=tuple(name for name, holds in flags.items() if holds),
-        note="; ".join(filter(None, (note, doubt, "the mask is empty" if n_slices == 0 and not note else ""))),
+        note="; ".join(filter(None, (note, doubt))),
     )

@@ -52,6 +52,14 @@ class MeasuredMask:
         return "failed" if self.problem else self.entry.status
 
 
+@dataclass(frozen=True)
+class Reference:
+    """The reference mask of an image, (I, J, K), which is not empty, and its shape."""
+
+    mask: NDArray[np.bool_]
+    shape: SliceShape
+
+
 def measure_chunk(
     folder: StudyFolder,
     chunk: str,
@@ -225,26 +233,29 @@ def _read_uncertainty(mask: Path, entry: ManifestEntry, n_slices: int) -> NDArra
     return np.array([np.nan if value is None else float(value) for value in sidecar.slice_uncertainty])
 
 
-def _load_reference(image: StudyImage, masks: Mapping[str, MeasuredMask]) -> tuple[NDArray[np.bool_] | None, str]:
-    """Load the image's reference on the masks' grid; None and a reason where it cannot be used."""
+def _load_reference(image: StudyImage, masks: Mapping[str, MeasuredMask]) -> tuple[Reference | None, str]:
+    """Load the image's reference on the masks' grid and measure it; None and a reason where it cannot be used."""
     if not image.reference:
         return None, ""
     if why := absent_content(image.reference):
         return None, f"reference not used: {image.reference}: {why}"
     grid = next((m.grid for m in masks.values() if m.grid is not None), None)
     try:
-        volume, _ = load_mask(image.reference, like=grid)
+        volume, _ = load_mask(image.reference, like=grid, label=image.reference_label)
     except InputError as error:
         return None, f"reference not used: {error}"
     reference = volume.data >= 0.5
-    return (reference, "") if reference.any() else (None, "reference not used: it is empty")
+    if not reference.any():
+        return None, "reference not used: it is empty"
+    zooms = next((m.volume for m in masks.values() if m.volume is not None), volume).zooms
+    return Reference(reference, compute_shape(reference, zooms)), ""
 
 
 def _measure_mask(
     measured: MeasuredMask,
     common: NDArray[np.bool_] | None,
     limits: PlausibleLimits | None,
-    reference: NDArray[np.bool_] | None,
+    reference: Reference | None,
     judged: PreparedImage | None,
 ) -> dict[str, float]:
     """Return the measures of one image by one method."""
@@ -263,7 +274,7 @@ def _measure_mask(
     if csa.size:
         values |= {"csa_mean_mm2": float(csa.mean()), "csa_sd_mm2": float(csa.std())}
     if reference is not None:
-        values |= compare_with_reference(measured.mask, measured.shape, reference, zooms)
+        values |= compare_with_reference(measured.mask, measured.shape, reference.mask, zooms, reference.shape)
     return {name: float(values[name]) for name in METRICS if name in values}
 
 

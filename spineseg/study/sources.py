@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def find_images(config: StudyConfig) -> list[StudyImage]:
         If the source cannot be read.
     """
     found = read_image_table(config.images) if config.images else _find_in_bids(Path(config.source), config)
-    return [_with_content(_with_reference(image, config.reference_kinds)) for image in found]
+    return [_with_content(_with_reference(image, config)) for image in found]
 
 
 def find_unused_references(config: StudyConfig, images: Iterable[StudyImage]) -> list[str]:
@@ -54,13 +54,18 @@ def find_unused_references(config: StudyConfig, images: Iterable[StudyImage]) ->
     return lines
 
 
-def _with_reference(image: StudyImage, kinds: Collection[str]) -> StudyImage:
-    """Say of an image's reference who made it, and whether it is the truth."""
+def _with_reference(image: StudyImage, config: StudyConfig) -> StudyImage:
+    """Say of an image's reference who made it, whether it is the truth, and which label is the cord's."""
     if not image.reference:
         return image
     reference = describe_reference(Path(image.reference))
-    use = "truth" if reference.kind in kinds else "agreement"
-    return replace(image, reference_kind=reference.kind, reference_from=reference.made_from, reference_use=use)
+    return replace(
+        image,
+        reference_kind=reference.kind,
+        reference_from=reference.made_from,
+        reference_use="truth" if reference.kind in config.reference_kinds else "agreement",
+        reference_label=config.reference_label,
+    )
 
 
 def check_sources(config: StudyConfig) -> None:

@@ -39,6 +39,7 @@ class StudyImage:
     )
     reference_from: str = _column("The method whose output it was made from; n/a where none is known.")
     reference_use: str = _column("truth: errors are counted against it; agreement: it is compared with, no more.")
+    reference_label: int | None = _column("The cord's label in the reference, where the configuration names one.", None)
 
     @property
     def stem(self) -> str:
@@ -56,6 +57,9 @@ IMAGE_COLUMNS = {column.name: str(column.metadata["meaning"]) for column in fiel
 
 _FLAGS = ("included", "pilot")
 
+_LATER = ("reference_label",)
+"""Columns that tables of earlier versions have not."""
+
 
 def read_images(path: str | Path) -> list[StudyImage]:
     """Read ``images.tsv``.
@@ -65,7 +69,7 @@ def read_images(path: str | Path) -> list[StudyImage]:
     InputError
         If it is missing or damaged.
     """
-    return read_rows(path, _parse, IMAGE_COLUMNS)
+    return read_rows(path, _parse, [name for name in IMAGE_COLUMNS if name not in _LATER])
 
 
 def read_included(path: str | Path) -> list[StudyImage]:
@@ -82,5 +86,7 @@ def write_images(path: str | Path, images: Sequence[StudyImage]) -> None:
 
 def _parse(cells: dict[str, str]) -> StudyImage:
     """Make an image of its cells."""
-    values: dict[str, Any] = {name: cells[name] for name in IMAGE_COLUMNS}
-    return StudyImage(**values | {name: parse_bool(cells[name] or "false") for name in _FLAGS})
+    values: dict[str, Any] = {name: cells.get(name, "") for name in IMAGE_COLUMNS}
+    label = values["reference_label"]
+    values |= {name: parse_bool(values[name] or "false") for name in _FLAGS}
+    return StudyImage(**values | {"reference_label": int(label) if label else None})

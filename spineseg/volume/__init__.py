@@ -16,6 +16,7 @@ from spineseg.volume.grid import (
     crop,
     mask_box,
     measure_shift,
+    native_index,
     to_canonical,
     to_native,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "load_mask",
     "mask_box",
     "measure_shift",
+    "native_index",
     "save_volume",
     "to_canonical",
     "to_native",

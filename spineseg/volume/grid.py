@@ -110,6 +110,12 @@ def to_native(data: NDArray, grid: NativeGrid) -> NDArray:
     return native.reshape(grid.shape)
 
 
+def native_index(index: NDArray[np.intp], grid: NativeGrid) -> NDArray[np.intp]:
+    """Return the index, (3,), by which the file counts a voxel of the canonical array."""
+    back = orientations.inv_ornt_aff(_to_canonical_transform(grid.affine), grid.shape3)
+    return np.rint(back[:3, :3] @ index + back[:3, 3]).astype(np.intp)
+
+
 def check_same_grid(grid: NativeGrid, like: NativeGrid, path: str | Path) -> None:
     """Raise GeometryError unless `grid` (of `path`) has the shape and the affine of `like`."""
     if grid.shape3 != like.shape3:

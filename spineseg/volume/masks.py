@@ -136,7 +136,7 @@ def _read_labels(data: NDArray[np.float32], path: Path, any_positive: bool) -> N
     if len(whole) > 1:
         raise InputError(
             f"{path}: expected a mask with one label, found the labels {', '.join(f'{v:g}' for v in whole)}; "
-            "save the cord's alone, or name it (-label N; label: N of a study's method)"
+            "save the cord's alone, or name it (-label N, -label-d N; label: N of a study's method or references)"
         )
     return (data > 0.5).astype(np.float32)
 

@@ -4,6 +4,8 @@ import json
 import re
 import shutil
 
+import nibabel as nib
+import numpy as np
 import pytest
 from run_workflow import Study
 
@@ -26,6 +28,11 @@ def study(tmp_path_factory) -> Study:
         shutil.copy(mask, bids / "masks" / mask.parent.relative_to(labels) / name)
     for found in [*bids.glob("sub-0[12]/anat/*T1w*"), *labels.glob("sub-0[12]/**/*.*")]:
         found.unlink()
+    for mask in labels.glob("sub-*/anat/*_seg.nii.gz"):  # as programs save them: the cord and other structures
+        image = nib.load(mask)
+        several = np.where(np.asarray(image.dataobj) > 0, 3, 0).astype(np.uint8)
+        several[:2] = 1
+        nib.save(nib.Nifti1Image(several, None, image.header), mask)
     drawn = labels / "sub-03" / "anat" / "sub-03_T1w_label-SC_seg.nii.gz"
     for mask in labels.glob("sub-03/anat/*"):
         if mask != drawn:
@@ -44,6 +51,7 @@ def study(tmp_path_factory) -> Study:
         decision={"by": "contrast"},
         manual="use",
         columns=["site"],
+        references={"label": 3},
     )
 
 
@@ -63,6 +71,10 @@ def test_one_method_for_each_contrast_and_the_datasets_own_masks(study):
     assert ("some", "T2star") in ran
     assert not ran & {("some", "T2w"), ("propseg", "T2star")}  # a chunk holds one contrast, so no image is done in vain
     assert "1 image is t1, as no image of the pilot was" in printed
+
+    drawn = nib.load(next(study.folder.parent.glob("bids/derivatives/labels/sub-03/anat/*_seg-manual.nii.gz")))
+    (mask,) = study.results.glob("derivatives/labels/sub-03/anat/sub-03_T1w*.nii.gz")
+    np.testing.assert_array_equal(np.asarray(nib.load(mask).dataobj), np.asarray(drawn.dataobj) == 3)
 
     lock = json.loads((study.results / "study" / "lock.json").read_text())
     assert lock["by_contrast"] == decision["method_by_contrast"]

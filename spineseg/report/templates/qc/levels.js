@@ -165,19 +165,28 @@ function onClickKey(event) {
 
 // ------------------------------------------------------------------ file of levels
 function levelsOf() {
-  return data.entries.filter((e) => discsOf(e).length).map((e) => ({ image: imageOf(e), file: e.file, discs: discsOf(e) }));
+  return data.entries.filter((e) => discsOf(e).length)
+    .map((e) => ({ image: imageOf(e), file: e.file, image_sha256: e.image_sha256 || "", discs: discsOf(e) }));
 }
 function levelsFile() { return JSON.stringify({ report: data.report, dataset: data.title, rater, levels: levelsOf() }, null, 1); }
-function takeLevels(content) {
+// Images are told apart by content; files that do not hold it are taken of this page or its dataset.
+function takeLevels(content, where) {
   if (!Array.isArray(content.levels)) throw new Error("it holds no levels");
-  for (const one of content.levels) DISCS.set(one.image, one.discs.filter((d) => d.state === "confirmed"));
-  return content.levels.length;
+  const others = [];
+  for (const one of content.levels) {
+    const e = data.entries.find((entry) => imageOf(entry) === one.image);
+    const known = one.image_sha256 && e && e.image_sha256;
+    if (e && (known ? e.image_sha256 === one.image_sha256 : content.report === data.report || content.dataset === data.title)) DISCS.set(one.image, one.discs.filter((d) => d.state === "confirmed"));
+    else others.push(one.image);
+  }
+  if (others.length) tell(`${where}: left out, for the page holds no such image, or another of this name, or it was changed since: ${others.join(", ")}`);
+  return content.levels.length - others.length;
 }
 async function loadLevels() {
   const [file] = $("levels-load").files;
   if (!file) return;
   try {
-    const count = takeLevels(JSON.parse(await file.text()));
+    const count = takeLevels(JSON.parse(await file.text()), file.name);
     store("levels", levelsOf());
     drawDiscs(); say(`levels of ${count} images loaded`);
   } catch (error) { tell(`${file.name} cannot be used: ${error.message}`); }
@@ -198,4 +207,4 @@ function connectLevels() {
   $("levels-load").addEventListener("change", loadLevels);
   $("levels-load-label").addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); $("levels-load").click(); } });
 }
-takeLevels({ levels: load("levels") || [] });
+takeLevels({ report: data.report, levels: load("levels") || [] }, "Discs clicked before");
