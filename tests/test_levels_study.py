@@ -336,7 +336,7 @@ def test_a_junction_marked_twice_and_none(study):
     labels[10, 10, 10] = 50
     study.add().add(subject="02").label(labels, affine, "_pmj").label(*disc_labels("T2w"), subject="02")
     twice, none = study.measure(levels=["PMJ 60"])
-    assert "expected one mark for pontomedullary junction, found 2" in twice.note
+    assert "expected one mark for the pontomedullary junction (value 50), found 2" in twice.note
     assert "expected the pontomedullary junction (value 50), found none" in none.note
 
 

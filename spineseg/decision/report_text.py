@@ -26,10 +26,10 @@ from spineseg.decision.wording import (
     format_list,
     format_number,
     format_table,
-    name_some,
     people,
     percent,
 )
+from spineseg.spelling import name_some
 
 
 def write_report(d: Mapping[str, Any]) -> str:

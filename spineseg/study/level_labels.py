@@ -17,7 +17,7 @@ from spineseg.file_digests import absent_content
 from spineseg.levels.clicked import ClickedImage, read_clicked
 from spineseg.levels.files import read_labels
 from spineseg.levels.names import NOT_DISCS, PMJ_VALUE
-from spineseg.levels.slices import find_discs, find_level_borders, find_place
+from spineseg.levels.slices import find_discs, find_junction, find_level_borders
 from spineseg.studyfolder.images import StudyImage
 from spineseg.volume import Volume
 
@@ -197,14 +197,12 @@ def carry_labels(file: LabelFile, mask: Volume) -> CarriedLabels:
             f"{file.path}: expected one place in the scanner, found sform and qform that differ; mend its header"
         )
     if file.end in JUNCTION_ENDS:
-        index = np.argwhere(labels.data == PMJ_VALUE if (labels.data == PMJ_VALUE).any() else labels.data != 0)
-        place = find_place(index, labels.zooms, NOT_DISCS[PMJ_VALUE], file.path, grid)
+        place = find_junction(labels.data, labels.zooms, file.path, grid)
         return CarriedLabels(junction=_move({PMJ_VALUE: place}, labels, mask)[PMJ_VALUE])
     if file.end in DISC_ENDS:
-        junction = np.argwhere(labels.data == PMJ_VALUE)
         marked = {}
-        if len(junction):
-            marked[PMJ_VALUE] = find_place(junction, labels.zooms, NOT_DISCS[PMJ_VALUE], file.path, grid)
+        if PMJ_VALUE in labels.data:
+            marked[PMJ_VALUE] = find_junction(labels.data, labels.zooms, file.path, grid)
         if not (np.isin(labels.data, [0, *NOT_DISCS]).all() and marked):
             marked |= find_discs(labels.data, labels.zooms, file.path, grid)
         moved = _move(marked, labels, mask)

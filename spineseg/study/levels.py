@@ -183,7 +183,7 @@ def _is_about(mark: Mark, mask: _Mask) -> bool:
         return False
     if mark.method is None:
         return True
-    return mark.method == mask.method and (not mask.sha256 or mask.sha256.startswith(mark.mask_sha256))
+    return mark.method == mask.method and mark.is_of(mask.sha256, corrected=mask.corrected)
 
 
 def _unmeasured(one: _Mask, level: str, note: str, file: LabelFile | None = None) -> CsaRow:
