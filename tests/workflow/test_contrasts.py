@@ -127,6 +127,6 @@ def test_lists_of_contrasts_a_condition_on_participants_and_a_mark_of_the_datase
     assert study.plan("study") == {}
     study.config["excluded"] = {"sub-02_T2W": "motion"}
     done = study.call("study")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "did you mean 'sub-02_T2w'" in done.stdout
     assert "rule " not in done.stdout.split("did you mean")[0]
