@@ -24,6 +24,7 @@ from spineseg.study.participants import Participants, read_participants
 from spineseg.study.sources import check_sources, find_images
 from spineseg.studyfolder.decisions import Membership
 from spineseg.studyfolder.images import StudyImage, word_exclusion
+from spineseg.studyfolder.layout import StudyFolder
 
 
 def index_images(
@@ -113,12 +114,14 @@ def find_unseen_strata(config: StudyConfig, images: Sequence[StudyImage]) -> lis
     return sorted({name for own in strata.values() for name in own} - seen)
 
 
-def check_before_jobs(config: StudyConfig, *, with_images: bool = True) -> None:
+def check_before_jobs(config: StudyConfig, folder: StudyFolder | None = None, *, with_images: bool = True) -> None:
     """Check all that the configuration names, before the first job.
 
     Parameters
     ----------
     config : StudyConfig
+    folder : StudyFolder, optional
+        Of the results: a study that has started keeps its pilot, though nobody of it may be asked for any more.
     with_images : bool
         False where the images are not there yet, as those of the demo.
 
@@ -137,7 +140,8 @@ def check_before_jobs(config: StudyConfig, *, with_images: bool = True) -> None:
         for name, key in named:
             _participants(config).check_column(name, key)
         strata_of(config, ())
-        images, _ = index_images(config, chunk_size=1)  # it knows the images that keys are about
+        frozen = () if folder and folder.lock.is_file() else None
+        images, _ = index_images(config, 1, frozen=frozen)  # it knows the images that keys are about
         people = {image.subject for image in images if image.included}
         listed = _participants(config)
         if (named or config.pilot.strata) and not people & listed.cells.keys():
@@ -273,13 +277,15 @@ def _reason_against(image: StudyImage, config: StudyConfig, asked: Collection[st
         wanted = image.suffix in config.suffixes
     if asked is not None and image.subject not in asked:
         return "subject not asked for (config key subjects)"
+    if not image.contrast:
+        return f"no contrast is known for suffix {image.suffix}"
+    if not wanted:
+        return "contrast not asked for (config key contrasts)"
     if why := config.excluded.reason_against(image, sites):
         return why
     if why := config.marks.artefacts.get(image.image_id, ""):
         return word_exclusion(why)
-    if not image.contrast:
-        return f"no contrast is known for suffix {image.suffix}"
-    return "" if wanted else "contrast not asked for (config key contrasts)"
+    return ""
 
 
 def _nothing_left(images: Sequence[StudyImage], config: StudyConfig) -> str:

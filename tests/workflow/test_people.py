@@ -108,7 +108,13 @@ def test_four_changes_and_the_same_command(study):
     report = (
         (study.results / "study" / "report.html").read_text().split('<section id="people">')[1].split("</section>")[0]
     )
-    for words in ("A. Rater", "fail by anna: a leak", "withdrew (by phone)", "1 of 3 masks were corrected by hand"):
+    for words in (
+        "A. Rater",
+        "fail by anna: a leak",
+        "withdrew (by phone)",
+        "1 of 3 masks were corrected by hand",
+        "added 1 since the study started",
+    ):
         assert words in report
     assert kept[CORRECTED]["message"] == rows[CORRECTED]["message"]
     methods = (study.results / "study" / "report.html").read_text().split('<section id="methods">')[1]
