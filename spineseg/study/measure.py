@@ -26,6 +26,7 @@ from spineseg.studyfolder.images import StudyImage, read_images
 from spineseg.studyfolder.layout import StudyFolder
 from spineseg.studyfolder.locks import KeptMethods
 from spineseg.studyfolder.manifests import ManifestEntry, check_mask, read_manifest
+from spineseg.studyfolder.marks import Mark, word_fails
 from spineseg.studyfolder.sidecars import read_sidecar
 from spineseg.studyfolder.tables import AgreementRow, ChunkTables, Identity, MetricsRow, SliceRow
 from spineseg.volume import NativeGrid, Volume, load_mask
@@ -69,7 +70,7 @@ def measure_chunk(
     perturbed: Sequence[Perturbed] = (),
     *,
     corrected: bool = False,
-    failed: Mapping[tuple[str, str], str] | None = None,
+    failed: Mapping[tuple[str, str], Sequence[Mark]] | None = None,
     kept: KeptMethods | None = None,
 ) -> ChunkTables:
     """Measure every image of a chunk by every method.
@@ -91,7 +92,7 @@ def measure_chunk(
         Whether a kept mask that a person has changed is measured in place of the method's, as in the study by one
         method; never in the comparison of methods.
     failed : mapping, optional
-        Image and method of masks that a rater has failed, with the reason: no numbers unless they are corrected.
+        Image and method to the fails of raters: a mask that one of them is of has no numbers.
     kept : KeptMethods, optional
         Each image is measured by the method that its contrast keeps alone; by default by all.
 
@@ -121,16 +122,17 @@ def measure_chunk(
         if found:
             by_people.add(image_id)
             entries = {m: corrected_entry(folder, images[image_id], entry, found) for m, entry in entries.items()}
-        why = {m: words for m in entries if not found and (words := (failed or {}).get((image_id, m)))}
-        for method, words in why.items():
-            entries[method] = ManifestEntry(image_id, "failed", method, words)
-        if found:  # one that cannot be used
-            why = {method: entry.message for method, entry in entries.items() if entry.mask is None}
+        for method, entry in entries.items():
+            fails = (failed or {}).get((image_id, method), ())
+            words = word_fails(fails, entry.mask_sha256 or "", corrected=found is not None)
+            if entry.mask and words:
+                words = f"{words}; {entry.message}" if found else words
+                entries[method] = ManifestEntry(image_id, "failed", method, words, exception=entry.exception)
+                by_people.add(image_id)
         _measure_image(images[image_id], entries, folder, limits, tables)
-        by_people |= {image_id} if why else set()
-        if why:  # not measured, which is not the same as nothing found
+        if image_id in by_people:  # not measured, which is not the same as nothing found
             tables.metrics[-len(entries) :] = [
-                replace(row, values={}) if row.method in why else row for row in tables.metrics[-len(entries) :]
+                row if entries[row.method].mask else replace(row, values={}) for row in tables.metrics[-len(entries) :]
             ]
     for position, row in enumerate(tables.metrics):
         own = again.get((row.image.image_id, row.method))
