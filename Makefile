@@ -44,7 +44,7 @@ check: setup
 	$(BIN)/snakemake --lint
 
 test: check
-	$(BIN)/python -m pytest -n $(CORES) --dist loadfile -rs --cov
+	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -rs --cov
 
 clean:
 	rm -rf results logs resources/demo .snakemake build/docs

@@ -1,6 +1,7 @@
 """Print what a cohort costs: images per hour, and processor seconds per image and step, against another commit.
 
     python benchmarks/cohort.py -before 23bf0f4
+    python benchmarks/cohort.py -n 50 -before 23bf0f4  # some 20 minutes on 2 idle cores: 20 s an image and 2 minutes
     python benchmarks/cohort.py -n 10 -cores 1
 
 The cohort is n synthetic people with a T2w each (1.2 x 0.8 x 0.8 mm, about 135 axial slices; every second person is
@@ -117,10 +118,12 @@ def compare_masks(before: Run, now: Run) -> list[str]:
             size = max(1, int(old.sum()))
             voxels.append(100 * int((old != new).sum()) / size)
             areas.append(100 * abs(int(new.sum()) - size) / size)
-        lines.append(
-            f"{method}: {equal} of {len(masks)} masks byte for byte the same; of the others at most"
-            f" {max(voxels):.3f} % of the voxels and {max(areas):.3f} % of the volume differ"
-        )
+        line = f"{method}: {equal} of {len(masks)} masks byte for byte the same"
+        if len(voxels) > 1:
+            line += (
+                f"; of the others at most {max(voxels):.3f} % of the voxels and {max(areas):.3f} % of the volume differ"
+            )
+        lines.append(line)
     return lines
 
 

@@ -222,6 +222,14 @@ class TestMistakes:
         n = max(n for n in range(2) if order[n] > order[n + 1])
         assert f"found C{high} ({high}, slice {40 - 10 * n}) above C{low} ({low}, slice {39 - 10 * n})" in message
 
+    def test_levels_that_run_from_side_to_side(self, files, capsys):
+        paths, write = files
+        levels = np.zeros(SHAPE, np.uint8)
+        for n, level in enumerate((2, 3, 4, 5)):
+            levels[6 + 2 * n : 8 + 2 * n, 7:13, 4:56] = level
+        message = refused(capsys, "-i", paths["cord"], "-vertfile", write("turned", levels), "-vert", "3")
+        assert "one level across each slice" in message
+
     @pytest.mark.parametrize(("away", "words"), [(1, None), (2, "4.0 mm"), (5, "10.0 mm"), (12, "24.0 mm")])
     @pytest.mark.parametrize("flag", ["-discfile", "-pmj"])
     def test_a_mark_made_twice(self, files, capsys, flag, away, words):
@@ -304,7 +312,18 @@ class TestMistakes:
         message = refused(capsys, "-i", paths["cord"], "-pmj", pmj, "-pmj-distance", "110")
         assert "100 to 120 mm" in message
         two = write("two", {1: (10, 10, 58), 2: (10, 10, 50)})
-        assert "found 2" in refused(capsys, "-i", paths["cord"], "-pmj", two, "-pmj-distance", "40")
+        assert "found the values 1, 2" in refused(capsys, "-i", paths["cord"], "-pmj", two, "-pmj-distance", "40")
+        for value in (3, 49, 60):  # a disc, the groove, the conus
+            other = write("other", {value: (10, 10, 58)})
+            message = refused(capsys, "-i", paths["cord"], "-pmj", other, "-pmj-distance", "40")
+            assert f"found the values {value}" in message
+        alone = write("alone", {1: (10, 10, 58)})
+        assert main(["csa", "-i", paths["cord"], "-pmj", alone, "-pmj-distance", "40"]) == 0
+
+    def test_the_mask_itself_as_levels(self, files, capsys):
+        paths, _ = files
+        message = refused(capsys, "-i", paths["cord"], "-vertfile", paths["cord"], "-perlevel", "1")
+        assert "is it a mask of the cord?" in message
 
     def test_empty_mask(self, files, capsys):
         paths, write = files
