@@ -33,6 +33,7 @@ rule all:
         ),
         qc=f"results/{DATASET}/qc/index.html",
         report=f"results/{DATASET}/report.html",
+        figures=f"results/{DATASET}/figures",
 
 
 rule pilot:
@@ -41,6 +42,7 @@ rule pilot:
         decision=f"results/{DATASET}/{DECIDED}decision.json",
         qc=f"results/{DATASET}/pilot/qc/index.html",
         report=f"results/{DATASET}/pilot/report.html",
+        figures=f"results/{DATASET}/pilot/figures",
 
 
 rule study:
@@ -52,3 +54,4 @@ rule study:
         ),
         qc=f"results/{DATASET}/study/qc/index.html",
         report=f"results/{DATASET}/study/report.html",
+        figures=f"results/{DATASET}/study/figures",

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams, Repeats
 from spineseg.decision.rule import judge_with_doubt
-from spineseg.decision.statistics import binomial_limits
+from spineseg.decision.shares import binomial_limits
 from spineseg.measures import METRICS
 from spineseg.studyfolder.marks import Preference
 
@@ -176,6 +176,29 @@ def area_disasters(sd: float, share: float, size: float) -> Draw:
     return draw
 
 
+def rare_errors(share_a: float, share_b: float, size: float, sd: float = 2.0) -> Draw:
+    """Equally precise methods, but for errors of `size` percent either way in a share of the people by each."""
+
+    def draw(rng: np.random.Generator, n: int) -> Evidence:
+        errors = rng.normal(0, sd, (n, 2))
+        errors += size * rng.choice([-1, 1], (n, 2)) * (rng.random((n, 2)) < [share_a, share_b])
+        return make_evidence({"csa_error_pct": errors[:, None, :], "dice": dice_of(rng.normal(0, 0.005, n), rng)})
+
+    return draw
+
+
+def rare_repeats(share: float, size: float) -> Draw:
+    """Repeats with an SD of 1 %; in a share of the images by each method, the area is larger by `size` percent."""
+
+    def draw(rng: np.random.Generator, n: int) -> Evidence:
+        plain = repeated(1, 1)(rng, n)
+        areas = plain.values["csa_level_mm2"]
+        areas *= 1 + size / 100 * (rng.random(areas.shape) < share)
+        return plain
+
+    return draw
+
+
 def failing(p_a: float, p_b: float) -> Draw:
     """Pilots without references in which methods fail in a share of the people."""
 
@@ -273,6 +296,10 @@ CELLS = (
     Cell("area errors, SD 2 and 4 %", area_errors(2, 4), better=0),
     Cell("area errors, SD 2 % both, one biased by 10 %", area_errors(2, 2, bias=10), better=1),
     Cell("area errors of 20 % in 10 % of people by the steadier method", area_disasters(3, 0.1, 20), better=1),
+    Cell("area errors of 30 % in 3 % of people by either method", rare_errors(0.03, 0.03, 30)),
+    Cell("area errors of 20 % in 10 % of people by either method", rare_errors(0.1, 0.1, 20)),
+    Cell("area errors of 20 % in 3 and 6 % of people, on the margin", rare_errors(0.03, 0.0596, 20)),
+    Cell("area errors of 20 % in 5 % of people by the second", rare_errors(0, 0.05, 20), (*SIZES, 64), better=0),
     Cell("failures: 10 % both", failing(0.10, 0.10)),
     Cell("failures: 10 and 15 %, on the margin", failing(0.10, 0.15)),
     Cell("failures: 2 and 20 %", failing(0.02, 0.20), better=0),
@@ -284,6 +311,7 @@ CELLS = (
     Cell("repeats: SD 2 % both", repeated(2, 2), params=CHANGE),
     Cell("repeats: SD 1 and 2.25 %, on the margin", repeated(1, 2.25), params=CHANGE),
     Cell("repeats: SD 1 and 4 %", repeated(1, 4), better=0, params=CHANGE),
+    Cell("repeats: areas of 30 % more in 3 % of the images by either", rare_repeats(0.03, 30), params=CHANGE),
     Cell("prediction biased by 0.03", predicted(0.03)),
 )
 

@@ -113,7 +113,7 @@ def held_out_with(row: dict) -> str:
 
 @dataclass(frozen=True)
 class Method:
-    """A method of a made dataset: its own masks, and in a share of the people a fault of some kind."""
+    """A method of a simulated dataset: its own masks, and in a share of the people a fault of some kind."""
 
     own: str
     fault: str | None

@@ -84,7 +84,7 @@ def main() -> None:
     """Measure each image given as CONTRAST:IMAGE."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="+", metavar="CONTRAST:IMAGE")
-    parser.add_argument("-repeat", type=int, default=5, metavar="N", help="calls, of which the least counts; default 5")
+    parser.add_argument("-repeat", type=int, default=5, metavar="N", help="calls; the fastest counts; default 5")
     args = parser.parse_args()
     print(f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f} at the start", flush=True)
     images = [item.partition(":")[::2] for item in args.images]

@@ -26,7 +26,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
-DECIDING = ("rule", "comparison", "endpoints", "evidence", "statistics", "stability")
+DECIDING = ("rule", "comparison", "endpoints", "evidence", "statistics", "shares", "stability")
 """Modules of the decision that compute; the others word its report."""
 
 AREAS = {
@@ -39,10 +39,7 @@ AREAS = {
         ["tests/test_centerline_exact.py", "tests/test_centerline_curve.py", "tests/test_centerline_path.py"],
     ),
     "decision": (
-        [
-            f"spineseg/decision/{name}.py"
-            for name in ("rule", "comparison", "endpoints", "evidence", "statistics", "stability")
-        ],
+        [f"spineseg/decision/{name}.py" for name in DECIDING],
         ["tests/test_decision*.py"],
     ),
 }

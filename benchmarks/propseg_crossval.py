@@ -2,7 +2,7 @@
 
     python benchmarks/propseg_crossval.py -data TSV -folds DIR [-extra TSV] [-add IMG MASK CONTRAST] [-o TABLE]
 
-People are dealt to three folds; the detectors of each fold are trained without its people (some minutes each, kept in
+People are divided into three folds; the detectors of each fold are trained without its people (minutes each, kept in
 DIR and reused) and its images are segmented with them. Propseg itself learns nothing. Scores are taken in the slices
 that the reference labels. The original's numbers are those of its C++
 program, rebuilt from the toolbox's history, on the same images.

@@ -84,7 +84,7 @@ def main() -> None:
     """Measure each image given as CONTRAST:IMAGE."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="+", metavar="CONTRAST:IMAGE")
-    parser.add_argument("-repeat", type=int, default=5, metavar="N", help="calls, of which the least counts; default 5")
+    parser.add_argument("-repeat", type=int, default=5, metavar="N", help="calls; the fastest counts; default 5")
     parser.add_argument("-ten", action="store_true", help="also ten images in one call against ten calls")
     args = parser.parse_args()
     load = os.getloadavg()[0]

@@ -5,7 +5,6 @@ import shlex
 import sys
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 HERE = workflow.current_basedir
@@ -19,17 +18,25 @@ os.environ |= {
     "PATH": os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()])
 }
 
+
+def stop(message):
+    """One line for a person's mistake, and the exit code of one: Snakemake's error has more lines, and 1."""
+    logger.error(message)
+    sys.exit(2)
+
+
 try:
     import spineseg
 except ModuleNotFoundError:
-    raise WorkflowError(
+    stop(
         "this workflow needs the package spineseg, of the same version, beside Snakemake: pip install"
         " 'spineseg[study] @ git+<the address that the workflow was included from>'"
-    ) from None
+    )
 
 from spineseg.errors import InputError
 from spineseg.provenance import sha256_json
 from spineseg.reading import read_yaml
+from spineseg.report.figure_words import FIGURE_WORDS, figure_title
 from spineseg.study.configuration import make_configuration
 from spineseg.study.describe import write_readme
 from spineseg.study.environment import write_environment
@@ -51,6 +58,7 @@ from spineseg.studyfolder.layout import TABLES, Stage, StudyFolder
 from spineseg.writing import write_json, write_text
 
 DEMO = "resources/demo"
+FIGURE_CAPTIONS = {name: words.caption for name, words in FIGURE_WORDS.items()}
 
 try:
     for file in workflow.configfiles:
@@ -68,7 +76,7 @@ try:
     if workflow.is_main_process:
         note_gone(FOLDER, Path(GONE))
 except InputError as error:
-    raise WorkflowError(str(error)) from None
+    stop(str(error))
 
 DATASET = STUDY.dataset
 METHODS = STUDY.methods
@@ -119,7 +127,7 @@ onstart:
     try:
         check_study(STUDY, FOLDER, to_study=False)
     except InputError as error:
-        raise WorkflowError(str(error)) from None
+        stop(str(error))
     write_text(STARTED, "")
     if lines := list_refused(FOLDER):
         logger.warning("\n".join(lines))

@@ -108,6 +108,14 @@ use rule index_qc as index_study_qc with:
         stage=Stage.STUDY.value,
 
 
+def label_figures(stage):
+    """The labels of a figure in Snakemake's report."""
+    return lambda wildcards: {
+        "figure": figure_title(wildcards.figure),
+        "stage": stage,
+    }
+
+
 rule write_report:
     """Write the report and its figures."""
     input:
@@ -127,6 +135,13 @@ rule write_report:
             category="Report",
             labels={"stage": "all images"},
         ),
+        figures=report(
+            directory("results/{dataset}/figures"),
+            patterns=["{figure}.svg"],
+            caption="captions/figure.rst",
+            category="Figures",
+            labels=label_figures("all images"),
+        ),
     log:
         "logs/{dataset}/report.log",
     benchmark:
@@ -141,6 +156,7 @@ rule write_report:
         images=get_images,
         people=get_peoples_masks,
         preview=get_preview,
+        captions=FIGURE_CAPTIONS,
         code=digest_step("report"),
     shell:
         "spineseg report -results results/{wildcards.dataset} -stage {params.stage} -decision {input.decision}"
@@ -161,6 +177,13 @@ use rule write_report as write_pilot_report with:
             caption="captions/report.rst",
             category="Report",
             labels={"stage": "pilot"},
+        ),
+        figures=report(
+            directory("results/{dataset}/pilot/figures"),
+            patterns=["{figure}.svg"],
+            caption="captions/figure.rst",
+            category="Figures",
+            labels=label_figures("pilot"),
         ),
     log:
         "logs/{dataset}/pilot/report.log",
@@ -186,6 +209,13 @@ use rule write_report as write_study_report with:
             caption="captions/report.rst",
             category="Report",
             labels={"stage": "study"},
+        ),
+        figures=report(
+            directory("results/{dataset}/study/figures"),
+            patterns=["{figure}.svg"],
+            caption="captions/figure.rst",
+            category="Figures",
+            labels=label_figures("study"),
         ),
     log:
         "logs/{dataset}/study/report.log",

@@ -327,6 +327,65 @@ class TestVerdict:
         assert {row["endpoint"]: row["n"] for row in d["endpoints"]}["csa_error"] == 11
         assert {row["endpoint"]: row["n"] for row in d["endpoints"]}["dice"] == 12
 
+    @pytest.mark.parametrize("method", METHODS)
+    def test_a_few_large_errors_by_one_method_are_not_clear(self, pilot, method):
+        """Two of thirty: the next thirty may show two by the other method."""
+        with_errors(pilot, 30, (0, 2), (0, 2))
+        for row in [row for row in pilot.metrics if row.method == method][:2]:
+            row.values["csa_error_pct"] += 30
+        d = pilot.decide()
+        assert d["difference"] > 4
+        assert (d["verdict"], d["best"] != method) == ("undecided", True)
+        assert d["ci90"][0] == pytest.approx(0, abs=0.01)
+
+    def test_a_better_method_that_fails_too_often_is_not_called_worse(self, pilot):
+        with_errors(pilot, 12, (0, 1), (0, 6))
+        for row in [row for row in pilot.metrics if row.method == "propseg"][:3]:
+            row.values["dice"] = 0.3
+        d = pilot.decide()
+        assert (d["method"], d["verdict"]) == ("deepseg", "undecided")
+        words = "propseg is better than deepseg so far, but fails in more than 20 % of the images"
+        assert words in verdict_sentence(d)
+        for row in pilot.metrics:  # so does a predicted Dice
+            worse = row.method == "deepseg"
+            row.values.update(csa_error_pct=np.nan, dice=np.nan, predicted_dice=0.6 if worse else 0.95)
+        for n in (0, 2, 4):
+            pilot.metrics[n] = cut_short(pilot.metrics[n])
+        assert "propseg looks better than deepseg" in (sentence := verdict_sentence(pilot.decide()))
+        assert "but fails in more than 20 % of the images" in sentence
+
+    @pytest.mark.parametrize("n", [8, 70])
+    def test_masks_that_are_all_the_same_are_alike(self, pilot, n):
+        with_errors(pilot, n, (0, 2), (0, 2))
+        for one, other in zip(pilot.metrics[::2], pilot.metrics[1::2], strict=True):
+            other.values.update(one.values)
+        for preferred in METHODS:
+            d = pilot.decide(prefer=preferred)
+            assert (d["method"], d["verdict"]) == (preferred, "undecided" if n < 59 else "equivalent")
+            assert d["ci90"][0] < d["difference"] == 0 < d["ci90"][1]
+            assert "preferred in the configuration" in verdict_sentence(d)
+            assert "better" not in verdict_sentence(d)
+
+    @pytest.mark.parametrize("n", [1, 2])
+    def test_one_or_two_people_settle_nothing_and_are_counted_right(self, pilot, n):
+        d = with_errors(pilot, n, (0, 8), (0, 2)).decide()
+        who = "1 person" if n == 1 else "2 people"
+        assert f"the references of {who} are too few" in verdict_sentence(d)
+        text = write_report(d)
+        assert "()" not in text
+        assert "too few people" in text
+
+    def test_the_order_of_methods_changes_nothing(self, pilot):
+        with_errors(pilot, 20, (0, 6), (0, 2))
+        one, other = pilot.decide(), pilot.decide(methods=METHODS[::-1])
+        for key in ("method", "verdict", "difference", "ci90", "probability", "endpoint", "pilots", "stability"):
+            assert one[key] == other[key], key
+
+    def test_differences_have_their_unit_in_the_methods_section(self, pilot):
+        text = write_report(with_errors(pilot, 20, (0, 6), (0, 2)).decide())
+        assert "percentage points (90 % interval" in text
+        assert "margin 1.25 percentage points)" in text
+
     def test_training_people_stay_out(self, pilot):
         with_dice(pilot, 12, 0.04)
         d = pilot.decide(training_subjects=["00", "sub-01"])
@@ -338,6 +397,11 @@ def prefer(image, answer, **more):
     """A blind rating of propseg against deepseg."""
     choice = {"propseg": "x", "deepseg": "y"}.get(answer, answer)
     return Preference(image, "propseg", "deepseg", choice, "R", **more)
+
+
+def cut_short(row):
+    """The row of a mask that counts as failed."""
+    return replace(row, status="partial", values=row.values | {"coverage": 0.1})
 
 
 def pilot_of(pilot):
@@ -387,7 +451,7 @@ class TestWithoutReferences:
             pilot.add(f"{s:02d}", {"propseg": worse, "deepseg": {}})
         d = pilot.decide()
         assert (d["method"], d["verdict"], d["computed"]["basis"]) == ("propseg", "undecided", "nothing")
-        assert "could not be compared" in verdict_sentence(d)
+        assert "there is no reference, and no rating or repeat settles the choice" in verdict_sentence(d)
 
     def test_flagged_images_are_named_and_the_prediction_is_checked_where_it_can_be(self, pilot):
         self.predicted(pilot, 8, 0.06)
@@ -510,6 +574,32 @@ class TestRepeats:
         d = pilot.decide(repeats={"by": "run"})
         assert d["endpoint"] is None
         assert any("no declared repeats could be compared" in note for note in d["notes"])
+
+    def test_a_failed_mask_is_no_repeat(self, pilot):
+        """Rated as failed, its area tells nothing of precision; nor does it hide the other methods'."""
+        self.runs(pilot, 30, {"propseg": 1.0, "deepseg": 1.0})
+        leak = ("sub-03_run-2_T2w", "propseg")
+        for row in pilot.slices:
+            if (row.image_id, row.method) == leak:
+                row.values["csa_mm2"] *= 5
+        assert pilot.decide(repeats={"by": "run"})["reliability"]["propseg"]["repeat_sd_pct"] > 10
+        (n,) = [n for n, row in enumerate(pilot.metrics) if (row.image.image_id, row.method) == leak]
+        pilot.metrics[n] = cut_short(pilot.metrics[n])
+        d = pilot.decide(repeats={"by": "run"}, aim="change")
+        found = {m: (r["n_repeated"], round(r["repeat_sd_pct"])) for m, r in d["reliability"].items()}
+        assert found == {"propseg": (29, 1), "deepseg": (30, 1)}
+        assert [row["n"] for row in d["study"]] == [29, 30]
+        assert (d["endpoint"], d["n_compared"]) == ("repeats", 29)
+
+    def test_a_method_that_failed_everywhere_has_no_repeats_and_hides_no_others(self, pilot):
+        self.runs(pilot, 12, {"propseg": 8.0, "deepseg": 1.0})
+        for row in list(pilot.metrics[::2]):
+            pilot.metrics.append(replace(row, method="third", status="empty"))
+        d = pilot.decide(methods=["propseg", "deepseg", "third"], repeats={"by": "run"}, aim="change")
+        assert (d["method"], d["endpoint"]) == ("deepseg", "repeats")
+        assert d["reliability"]["third"]["repeat_sd_pct"] is None
+        assert [row["method"] for row in d["study"]] == ["propseg", "deepseg"]
+        assert "None" not in write_report(d)
 
     def test_below_ten_people_no_smallest_change_is_printed(self, pilot):
         d = self.runs(pilot, 9, {"propseg": 2.0, "deepseg": 1.0}).decide(repeats={"by": "run"})
@@ -748,6 +838,13 @@ class TestContrastsAndSites:
             assert set(d["per_site"]) == {f"site{s}" for s in range(n_sites)}
             assert "## By site" in write_report(d)
 
+    def test_one_person_of_an_unknown_site_leaves_nothing_to_say_and_is_said(self, pilot):
+        columns = {f"{s:02d}": {"site": "a" if s else ""} for s in range(24)}
+        d = with_errors(pilot, 24, (0, 8), (0, 2)).decide_with(columns=columns)
+        assert d["verdict"] == "undecided"
+        assert set(d["per_site"]) == {"a", "unknown"}
+        assert "below -100 to above +100" in write_report(d)
+
     def test_a_site_of_one_person_has_no_interval(self, pilot):
         columns = {f"{s:02d}": {"site": "alone" if s == 0 else f"site{s % 2}"} for s in range(13)}
         d = with_errors(pilot, 13, (0, 4), (0, 3)).decide_with(columns=columns)
@@ -755,8 +852,9 @@ class TestContrastsAndSites:
         row = next(line for line in write_report(d).splitlines() if line.startswith("| alone |"))
         assert "(" not in row
 
-    def test_a_bias_that_differs_between_groups_is_warned_of(self, pilot):
-        with_errors(pilot, 24, (0, 1), (0, 1))
+    @pytest.mark.parametrize("sd", [1, 0])
+    def test_a_bias_that_differs_between_groups_is_warned_of(self, pilot, sd):
+        with_errors(pilot, 24, (0, sd), (0, sd))
         groups = {f"{s:02d}": {"group": "MS" if s % 2 else "HC"} for s in range(24)}
         for row in pilot.metrics:
             if row.method == "propseg" and groups[row.image.subject]["group"] == "MS":
@@ -803,6 +901,9 @@ class TestReferences:
         assert d["methods"] == ["propseg", "deepseg"]
         assert (plain["margin"], d["margin"]) == (pytest.approx(1.25), pytest.approx(4.0))
         assert "Two people's drawings differ by 4.0 % in area" in write_report(d)
+        tables = Tables(pilot.metrics, untrue={f"sub-{s:02d}_T2w": "made by a program" for s in range(6)})
+        evidence = make_evidence(tables, list(METHODS), DecisionParams(second_rater="anna"))
+        assert evidence.rater_error == {}  # against what is no truth a drawing is not off
         with pytest.raises(InputError, match=r"decision\.second_rater: .*has no row of 'bert'"):
             pilot.decide(second_rater="bert")
 

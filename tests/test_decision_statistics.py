@@ -12,14 +12,12 @@ from statsmodels.stats.proportion import proportion_confint
 
 from spineseg.decision.comparison import ratio_margin, ratio_points
 from spineseg.decision.reliability import intraclass_correlation
+from spineseg.decision.shares import binomial_limits, paired_share_limits, paired_share_probabilities
 from spineseg.decision.statistics import (
     Strata,
-    binomial_limits,
     bland_altman,
     log_ratio_strata,
     mean_strata,
-    paired_share_limits,
-    paired_share_probabilities,
     sd_limits,
 )
 from spineseg.decision.study_size import people_per_group
@@ -149,9 +147,43 @@ class TestRatioOfSpreads:
     def test_what_is_not_known_stays_so(self):
         assert np.isnan(ratio_points(float("nan"), 4, 6))
 
-    def test_equal_errors_have_no_ratio(self):
-        e = rng(2).normal(size=(12, 1))
-        assert log_ratio_strata(e, e, ONE, about_zero=False, margin=0.01).estimate().interval() == (0, 0)
+    @pytest.mark.parametrize("size", [0.0, 1.0])
+    @pytest.mark.parametrize("n", [5, 12])
+    def test_equal_errors_have_no_ratio_but_an_interval(self, n, size):
+        e = size * rng(2).normal(size=(n, 1))
+        found = log_ratio_strata(e, e, ONE, about_zero=False, margin=0.01).estimate()
+        low, high = found.interval()
+        assert found.value == 0
+        assert low == pytest.approx(-high)
+        assert 0 < high < (0.01 if size else 2)  # of nothing but zeros nothing is known
+
+    @pytest.mark.parametrize(("n_off", "found"), [(0, False), (1, False), (3, False), (7, True)])
+    @pytest.mark.parametrize("about_zero", [False, True])
+    def test_a_few_people_do_not_make_a_difference(self, n_off, found, about_zero):
+        e = rng(3).normal(size=(20, 2))
+        e[:n_off, 0] += 15
+        a, b = (np.repeat(e[:, [m]], 2, axis=1) for m in (0, 1))
+        for one, other in ((a, b), (b, a)):
+            strata = log_ratio_strata(one, other, np.ones(2), about_zero=about_zero, margin=1.0)
+            assert strata.exceeds_exchanges(0.0, 0.95) == strata.only(1).exceeds_exchanges(0.0, 0.95) == found
+            for limit in (0.0, 0.2):
+                low, high = strata.estimate().reaching(limit).interval()
+                assert low < strata.estimate().value < high
+                assert max(low, -high) <= limit
+        assert mean_strata(a, np.ones(2)).exceeds_exchanges(0.0, 0.95)
+
+    @pytest.mark.parametrize(("limit", "found"), [(0.0, True), (0.5, True), (1.2, False)])
+    def test_a_factor_beyond_the_limit_is_seen(self, limit, found):
+        e = rng(5).normal(size=(40, 2)) * [1, 3]
+        for pair in (e, e[:, ::-1]):
+            strata = log_ratio_strata(pair[:, [0]], pair[:, [1]], ONE, about_zero=False, margin=1.0)
+            assert strata.exceeds_exchanges(limit, 0.90) == found
+
+    def test_a_bias_is_no_difference_of_spreads(self):
+        e = rng(4).normal(size=(30, 2))
+        for about_zero in (False, True):
+            strata = log_ratio_strata(e[:, [0]] + 10, e[:, [1]], ONE, about_zero=about_zero, margin=1.0)
+            assert strata.exceeds_exchanges(0.0, 0.95) == about_zero
 
 
 class TestShares:

@@ -38,5 +38,34 @@ def test_a_first_error_is_one_line_that_helps(command, message, tmp_path, monkey
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--configfile", "typo.yaml", "study"], "targets go before it: snakemake study --configfile FILE"),
+        (
+            ["-n", "--configfiles", "gone.yaml"],
+            "gone.yaml: expected a configuration file after --configfile",
+        ),
+        (["study", "--configfile", "typo.yaml", "--cores", "2"], None),
+        (["--cores", "2", "study"], None),
+    ],
+)
+def test_a_target_after_configfile_is_one_line(words, message, tmp_path, monkeypatch, capsys):
+    yte = pytest.importorskip("yte")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "typo.yaml").write_text(FILES["typo.yaml"])
+    monkeypatch.setattr("sys.argv", ["snakemake", *words])
+    profile = (PAGE.parents[1] / "profiles" / "default" / "profile.yaml").read_text()
+    if message is None:
+        assert yte.process_yaml(profile, require_use_yte=True)["cores"] == "all"
+        return
+    with pytest.raises(SystemExit) as stopped:
+        yte.process_yaml(profile, require_use_yte=True)
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert message in said
+
+
 def test_the_page_has_ten_of_them():
     assert len(ROWS) >= 10

@@ -88,7 +88,7 @@ def test_an_installed_wheel_plans_a_study_and_packs_the_same_code_for_conda(buil
 
     call("-m", "spineseg", "study", "init", "bids", "-profile", "slurm")
     assert (home / "profiles" / "slurm" / "profile.yaml").is_file()
-    assert "masks: 2, of which 0 are done" in call("-m", "spineseg", "study", "plan", "-pilot")
+    assert "masks: 2 (0 done" in call("-m", "spineseg", "study", "plan", "-pilot")
     snakefile = site / "spineseg" / "workflow" / "Snakefile"
     planned = call(
         *("-m", "snakemake", "pilot", "--dry-run", "--snakefile", str(snakefile), "--configfile", "study.yaml")

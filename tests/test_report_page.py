@@ -8,7 +8,7 @@ import pytest
 from report_study import METHODS, decide, keep, make_study, measure_stage
 
 from spineseg.cli import main
-from spineseg.report.figures import FIGURES, draw_figures
+from spineseg.report.figures import KINDS, draw_figures
 from spineseg.report.frames import frame_tables
 from spineseg.report.page import advise, list_departures
 from spineseg.report.review import StudyView, collect_reviews, read_stage
@@ -66,7 +66,7 @@ def test_report_names_failures_exclusions_and_links(study):
 
 def test_figures_as_png_and_svg(study):
     names = {path.name for path in study.figures(Stage.ALL).iterdir() if path.suffix != ".tsv"}
-    drawn = set(FIGURES) - {"sample_size", "csa_levels"}  # too few people for one, no labels for the other
+    drawn = set(KINDS) - {"sample_size", "csa_levels"}  # too few people for one, no labels for the other
     assert names == {f"{name}.{ending}" for name in drawn for ending in ("png", "svg")}
 
 

@@ -6,7 +6,8 @@ from report_study import make_study
 
 from spineseg.cli import main
 from spineseg.report import charts
-from spineseg.report.figures import FIGURES, draw_figures
+from spineseg.report.figure_words import BY, FIGURE_WORDS, figure_title
+from spineseg.report.figures import KINDS, draw_figures
 from spineseg.report.frames import MAX_PARTS, frame_tables, split_tables
 from spineseg.report.review import MethodResult, ReviewImage
 from spineseg.report.reviewed import compute_kappa, summarise_reviewing
@@ -74,10 +75,11 @@ def test_many_images_are_drawn_as_distributions(tmp_path):
 
 
 def test_every_figure_has_title_caption_and_table():
-    for kind in FIGURES.values():
-        assert kind.title
-        assert kind.caption.endswith(".")
-        assert ".tsv" in kind.table
+    assert list(KINDS) == list(FIGURE_WORDS)
+    for name, words in FIGURE_WORDS.items():
+        assert words.caption.endswith(".")
+        assert ".tsv" in KINDS[name].table
+        assert figure_title(f"{name}{BY}site") == f"{words.title}, by site"
 
 
 def test_quartiles_of_few_images_are_left_out():

@@ -174,3 +174,42 @@ def test_a_blind_round_leaks_nothing_and_two_raters_are_joined(browser, page, tm
     assert set(bob) == {"propseg", "deepseg"}
     orders = [[p.image for p in joined.preferences if p.rater == r] for r in ("Ann", "Bob")]
     assert orders[0] != orders[1]
+
+
+def load_file(browser, path, content):
+    """Give a file to the button Load marks."""
+    path.write_text(json.dumps(content))
+    field = browser.call("POST", "/element", {"using": "css selector", "value": "#load"})
+    browser.call("POST", f"/element/{next(iter(field.values()))}/value", {"text": str(path)})
+    browser.wait("return document.getElementById('live').textContent.includes('loaded')")
+
+
+def test_raters_neither_undo_nor_overwrite_each_other(browser, page, tmp_path):
+    start(browser, page, "Ann")
+    name = browser.text("#name")
+    browser.press("f")
+    browser.wait(f"return document.getElementById('name').textContent !== {json.dumps(name)}")
+    saved = json.loads(saved_by(browser, "save-all"))
+    browser.run("document.getElementById('rater-open').click(); document.getElementById('rater').value = 'Bob'")
+    browser.press("Enter")
+    browser.wait("return document.getElementById('rater-open').textContent === 'Rater: Bob'")
+    browser.run("document.activeElement.blur()")
+    browser.press("u")
+    assert json.loads(saved_by(browser, "save-all"))["marks"] == []  # Ann's is gone, and Bob has none
+    load_file(browser, tmp_path / "new.json", saved)
+    older = saved | {"marks": [saved["marks"][0] | {"mark": "pass", "time": "2020-01-01T00:00:00Z"}]}
+    load_file(browser, tmp_path / "old.json", older)
+    assert json.loads(saved_by(browser, "save-all"))["marks"] == saved["marks"]
+    browser.run("document.activeElement.blur()")
+    browser.press("b")
+    browser.wait("return document.querySelectorAll('#blind .tile').length > 0")
+    browser.press("x")
+    browser.wait("return document.getElementById('blind-progress').value == 1")
+    browser.press("Escape")
+    answer = json.loads(saved_by(browser, "save-all"))["preferences"][0]
+    load_file(browser, tmp_path / "zoe.json", saved | {"preferences": [answer | {"rater": "Zoe"}]})
+    browser.run("document.activeElement.blur()")
+    browser.press("b")
+    browser.wait("return document.getElementById('blind-progress').value == 1")
+    browser.press("u", "Escape")
+    assert [one["rater"] for one in json.loads(saved_by(browser, "save-all"))["preferences"]] == ["Zoe"]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from spineseg.decision.evidence import COMPARED_AREA, Evidence
 from spineseg.decision.params import DecisionParams
-from spineseg.decision.statistics import REPORT, RULE, mean_strata, sd_limits
+from spineseg.decision.statistics import REPORT, RULE, TINY_SD, mean_strata, sd_limits
 
 MIN_LEVEL = 3
 """People from which on a group, site or contrast is compared with the others."""
@@ -135,9 +135,11 @@ def _largest_difference(values: NDArray, levels: NDArray, limit: float) -> dict[
             )
         (mean, error, n), (others, other_error, n_others) = parts
         total = error + other_error
-        if not total > 0:
+        if not np.isfinite(total):
             continue
-        df = total**2 / (error**2 / (n - 1) + other_error**2 / (n_others - 1))
+        freedom = error**2 / (n - 1) + other_error**2 / (n_others - 1)
+        df = total**2 / freedom if freedom > 0 else n + n_others - 2.0
+        total = max(total, TINY_SD**2)  # where nobody differs from another, a difference is one nevertheless
         tail = (1 - RULE) / 2 / (len(names) if len(names) > 2 else 1)
         half = float(t.ppf(1 - tail, df)) * math.sqrt(total)
         gap = mean - others

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from spineseg.decision.comparison import Comparison
-from spineseg.decision.description import list_flagged
+from spineseg.decision.description import count_with_references, list_flagged
 from spineseg.decision.evidence import Evidence
 from spineseg.decision.pair_numbers import describe_parts, describe_ruling, people_that_would_settle
 from spineseg.decision.params import DecisionParams
@@ -73,6 +73,7 @@ def _alone(evidence: Evidence, judgement: Judgement, params: DecisionParams) -> 
     return {
         "computed": {"method": kept, "verdict": judgement.verdict, "basis": judgement.basis},
         **describe_ruling(evidence, judgement, judgement.comparison()),
+        "references": {"n_participants": count_with_references(evidence)},
         "contradictions": list(judgement.contradictions),
         "reasons": list(judgement.reasons),
         "pilots": people_that_would_settle(judgement, params),

@@ -50,26 +50,31 @@ def common_areas(evidence: Evidence, parts: Sequence[NDArray[np.intp]]) -> NDArr
     """Return the mean area of each part by method, (k, M), mm², all over the same cord; None where that is not known.
 
     At the plan's level where every image has it, else on the heights in the scanner that every method found in every
-    image.
+    image. A method that failed in one of the images takes no part: NaN.
     """
     images = np.concatenate(parts)
-    if LEVEL_AREA in evidence.values and np.isfinite(evidence.values[LEVEL_AREA][images]).all():
-        return np.stack([evidence.values[LEVEL_AREA][part].mean(axis=0) for part in parts])
+    did_fail = evidence.failed[images].any(axis=0)
+    if LEVEL_AREA in evidence.values and np.isfinite(evidence.values[LEVEL_AREA][images][:, ~did_fail]).all():
+        at_level = np.stack([evidence.values[LEVEL_AREA][part].mean(axis=0) for part in parts])
+        return None if did_fail.all() else np.where(did_fail, np.nan, at_level)
+    used = np.flatnonzero(~did_fail).tolist()
     found = {
         (n, m): profile
         for n in images.tolist()
-        for m, method in enumerate(evidence.methods)
-        if (profile := evidence.profiles.get((str(evidence.image_id[n]), method))) is not None and len(profile)
+        for m in used
+        if (profile := evidence.profiles.get((str(evidence.image_id[n]), evidence.methods[m]))) is not None
+        and len(profile)
     }
-    if len(found) < len(images) * len(evidence.methods):
+    if not used or len(found) < len(images) * len(used):
         return None
     low = max(float(profile[:, 0].min()) for profile in found.values())
     high = min(float(profile[:, 0].max()) for profile in found.values())
     if high - low < MIN_OVERLAP_MM:
         return None
     means = {key: _mean_between(profile, low, high) for key, profile in found.items()}
-    n_methods = range(len(evidence.methods))
-    return np.array([[np.mean([means[n, m] for n in part.tolist()]) for m in n_methods] for part in parts])
+    areas = np.full((len(parts), len(evidence.methods)), np.nan)
+    areas[:, used] = [[np.mean([means[n, m] for n in part.tolist()]) for m in used] for part in parts]
+    return areas
 
 
 def _mean_between(profile: NDArray, low: float, high: float) -> float:
@@ -85,7 +90,8 @@ def repeat_variances(evidence: Evidence, repeats: Repeats) -> tuple[NDArray[np.f
     Returns
     -------
     variance : (P, M) ndarray
-        Percent², mean over the person's sets of repeats weighted by their degrees of freedom; NaN without repeats.
+        Percent², mean over the person's sets of repeats weighted by their degrees of freedom; NaN without repeats, and
+        where the method failed in one of them: failures count as such, once.
     df : (P,) ndarray
         Degrees of freedom.
     """

@@ -98,6 +98,11 @@ def predict_area_errors(evidence: Evidence) -> dict[str, Any]:
     return found
 
 
+def count_with_references(evidence: Evidence) -> int:
+    """Count the people with a reference that counts as the truth."""
+    return int(np.unique(evidence.subject[np.isfinite(evidence.values["dice"]).any(axis=1)]).size)
+
+
 def summarise_ratings(evidence: Evidence) -> dict[str, Any]:
     """Count blind ratings, raters and people, and how often a rater who saw a pair again said the same.
 

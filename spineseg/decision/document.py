@@ -15,6 +15,7 @@ from spineseg.decision.common_stretch import repeat_variances
 from spineseg.decision.comparison import Comparison
 from spineseg.decision.description import (
     check_prediction,
+    count_with_references,
     list_flagged,
     predict_area_errors,
     summarise_agreement,
@@ -26,9 +27,10 @@ from spineseg.decision.pair_numbers import describe, describe_parts, describe_ru
 from spineseg.decision.params import OBSOLETE, DecisionParams
 from spineseg.decision.plan import describe_plan
 from spineseg.decision.reliability import summarise_reliability
-from spineseg.decision.rule import Judgement, failure_rates, judge_with_doubt
+from spineseg.decision.rule import Judgement, failure_rates, judge_with_doubt, people_needed
+from spineseg.decision.shares import binomial_limits
 from spineseg.decision.stability import leave_one_out
-from spineseg.decision.statistics import MIN_STRATUM, REPORT, binomial_limits
+from spineseg.decision.statistics import MIN_STRATUM, REPORT
 from spineseg.decision.study_size import plan_study
 from spineseg.errors import InputError
 from spineseg.studyfolder.decisions import Plan
@@ -106,7 +108,7 @@ def build_decision(evidence: Evidence, params: DecisionParams, context: Context)
         "method_by_contrast": {c: None if one.method is None else methods[one.method] for c, one in separate.items()},
         "plan": describe_plan(context.plan, params),
         **describe_ruling(evidence, judgement, main),
-        "endpoints": _endpoints(evidence, judgement),
+        "endpoints": _endpoints(evidence, judgement, params),
         "contradictions": [] if separate else list(judgement.contradictions),
         "reasons": [] if separate else list(judgement.reasons),
         "n_participants": int(evidence.people.size),
@@ -168,12 +170,14 @@ def _check_names(evidence: Evidence, params: DecisionParams, override: Mapping[s
         raise InputError(f"override.method: expected one of {known}, found {override['method']!r}")
 
 
-def _endpoints(evidence: Evidence, judgement: Judgement) -> list[dict[str, Any]]:
-    """Every endpoint of every pair, the best method first where it is one of them."""
+def _endpoints(evidence: Evidence, judgement: Judgement, params: DecisionParams) -> list[dict[str, Any]]:
+    """Every endpoint of every pair, the best method first where it is one of them; whether enough people have it."""
     rows = []
     for pair, known in judgement.pairs.items():
         first = judgement.best if judgement.best in pair else pair[0]
-        rows += [describe(one.of(first), evidence.methods) for one in known.values()]
+        for one in known.values():
+            enough = one.n >= people_needed(one.key, params)
+            rows.append(describe(one.of(first), evidence.methods) | {"is_known_of_enough": enough})
     return rows
 
 
@@ -201,7 +205,7 @@ def _references(evidence: Evidence, without: Judgement | None) -> dict[str, Any]
     sources, counts = np.unique(evidence.reference_from[corrected], return_counts=True)
     found: dict[str, Any] = {
         "n_images": int(has.sum()),
-        "n_participants": int(np.unique(evidence.subject[has]).size),
+        "n_participants": count_with_references(evidence),
         "corrected_from": dict(zip(sources.tolist(), counts.tolist(), strict=True)),
         "without_corrected": None,
         "rater_error": dict(evidence.rater_error),

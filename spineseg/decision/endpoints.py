@@ -13,16 +13,16 @@ from spineseg.decision.common_stretch import repeat_variances
 from spineseg.decision.comparison import Comparison, ratio_margin
 from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams
+from spineseg.decision.shares import paired_share_limits, paired_share_probabilities
 from spineseg.decision.statistics import (
     FLOOR_MARGINS,
     REPORT,
     RULE,
+    SWAP_LEVEL,
     TINY_SD,
     Strata,
     log_ratio_strata,
     mean_strata,
-    paired_share_limits,
-    paired_share_probabilities,
     ratio_influence,
 )
 
@@ -55,6 +55,10 @@ def _from_strata(
     known = np.isfinite(strata.influence).any(axis=1)
     n_sites = max(1, np.unique(index[known]).size)
     found = strata.estimate(index if n_sites > 1 else None, floor_sd).widened(shared)
+    for limit, level in ((0.0, SWAP_LEVEL), (margin, RULE)):
+        low, high = found.interval(RULE)
+        if max(low, -high) > limit and not strata.exceeds_exchanges(limit, level):
+            found = found.reaching(limit)
     contrasts, by_site = {}, {}
     if parts is not None and strata.values.size == evidence.contrasts.size > 1:
         of_parts = parts or [(margin, means)] * strata.values.size
@@ -246,7 +250,9 @@ def _compare_repeats(
     # half: the same images, so that both methods' errors go together
     influence[known, 0] = ratio_influence(n * share[:, None] * v / pooled, pooled, float(df[known].sum()), 0.5, margin)
     sd_a, sd_b = (float(x) ** 0.5 for x in pooled)
-    strata = Strata(np.array([log(sd_b / sd_a)]), influence, np.ones(1))
+    errors = np.full((*influence.shape, 2), np.nan)
+    errors[known, 0] = np.sqrt(share[:, None] * v)
+    strata = Strata(np.array([log(sd_b / sd_a)]), influence, np.ones(1), errors)
     return _from_strata(evidence, "repeats", pair, strata, ratio_margin(margin, sd_a, sd_b), (sd_a, sd_b))
 
 

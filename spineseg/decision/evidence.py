@@ -128,7 +128,7 @@ class Evidence:
         for key in REFERENCE_MEASURES:
             values[key][doubtful] = np.nan
         failed = self.failed if self.useless is None else self.failed & ~(self.useless & doubtful[:, None])
-        return replace(self, values=values, failed=failed)
+        return replace(self, values=values, failed=failed, repeats=None)
 
     def area_gap(self, a: int, b: int) -> NDArray[np.float64] | None:
         """Return by how much method a's areas are larger than b's, (N,), percent of their mean; None if not known.
@@ -293,7 +293,7 @@ def make_evidence(
         group=column(params.group),
         site=column(params.site),
         pairs=_pairs(tables.agreement, methods, kept),
-        rater_error=_rater_error(table, params.second_rater, tables.level_areas),
+        rater_error=_rater_error([table[i] for i in kept if i not in tables.untrue], params, tables.level_areas),
         ratings=tuple(one for one in tables.ratings if one.blind and one.image in set(kept)),
         excluded=tuple(excluded),
         useless=useless,
@@ -337,10 +337,10 @@ def _areas_at_level(
 
 
 def _rater_error(
-    table: Mapping[str, Mapping[str, MetricsRow]], rater: str | None, areas: Mapping[tuple[str, str], float]
+    images: Sequence[Mapping[str, MetricsRow]], params: DecisionParams, areas: Mapping[tuple[str, str], float]
 ) -> dict[str, float]:
     """By how much the second rater's masks differ from the references, mean over images; empty where unknown."""
-    rows = [by_method[rater] for by_method in table.values() if rater in by_method] if rater else []
+    rows = [row for by_method in images if (row := by_method.get(params.second_rater or ""))]
     found = {}
     for key, name in (("csa", "csa_error_pct"), ("dice", "dice"), ("nsd", "nsd")):
         known = [row.values[name] for row in rows if row.has_cord and np.isfinite(row.values.get(name, np.nan))]

@@ -72,9 +72,10 @@ def methods_text(d: Mapping[str, Any]) -> str:
         "rated as failed, or Dice below 0.7) were judged first. Endpoints were averaged within participant and "
         f"contrast and compared between methods over {over}: means by differences, standard deviations by log ratios, "
         "with two-sided 90 % intervals (the wider of Student's t and t corrected for skewness, the SD taken as at "
-        "least three margins; exact for shares). A method was called clearly better where the interval of the ruling "
-        "endpoint lay beyond the margin and it was no worse in failures and overlap; methods were called equivalent "
-        f"where the intervals of all endpoints lay within their margins.{each}{_found_sentence(d)} "
+        "least three margins; exact for shares; a ratio of standard deviations also had to be larger than in 95 % of "
+        "random exchanges of the methods within participants). A method was called clearly better where the interval "
+        "of the ruling endpoint lay beyond the margin and it was no worse in failures and overlap; methods were "
+        f"called equivalent where the intervals of all endpoints lay within their margins.{each}{_found_sentence(d)} "
         f"{_kept_sentence(d)} {software}"
     )
 
@@ -106,8 +107,8 @@ def _gap_sentence(d: Mapping[str, Any]) -> str:
         return ""
     return (
         f" by {d['endpoint_words']}, {d['best']} differed from {d['runner_up']} by "
-        f"{gap.signed} ({f'90 % interval {gap.interval}; ' if gap.interval else ''}"
-        f"{count_of(d['n_compared'], 'participant')}; margin {gap.margin})."
+        f"{gap.signed}{gap.unit} ({f'90 % interval {gap.interval}; ' if gap.interval else ''}"
+        f"{count_of(d['n_compared'], 'participant')}; margin {gap.margin}{gap.unit})."
     )
 
 

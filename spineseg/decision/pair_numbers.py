@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from spineseg.decision.comparison import Comparison
 from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams
 from spineseg.decision.rule import Judgement
 from spineseg.decision.stability import advantage_on_people_left_out
 from spineseg.decision.study_size import people_for_verdict
+
+FAR = 60.0
+"""Logarithm of a ratio beyond which it only says that nothing is known."""
 
 
 def describe(comparison: Comparison, methods: tuple[str, ...]) -> dict[str, Any]:
@@ -33,7 +38,8 @@ def describe(comparison: Comparison, methods: tuple[str, ...]) -> dict[str, Any]
         "n_sites": comparison.n_sites,
     }
     if comparison.kind.is_ratio:
-        found |= {"ratio": math.exp(comparison.estimate), "ratio_ci90": [math.exp(x) for x in comparison.interval]}
+        ratio, *limits = np.exp(np.clip([comparison.estimate, *comparison.interval], -FAR, FAR)).tolist()
+        found |= {"ratio": ratio, "ratio_ci90": limits}
     return found
 
 

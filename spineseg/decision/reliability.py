@@ -72,16 +72,18 @@ def summarise_reliability(evidence: Evidence, params: DecisionParams) -> dict[st
     """
     variances, df = repeat_variances(evidence, params.repeats)
     spread = inter_contrast_sd(evidence)
-    n, free = int((df > 0).sum()), float(df.sum())
-    if not n and not np.isfinite(spread).any():
+    if not np.isfinite(variances).any() and not np.isfinite(spread).any():
         return {}
-    pairs = _repeat_pairs(evidence, params) if n else None
+    pairs = _repeat_pairs(evidence, params)
     summary = {}
     for m, method in enumerate(evidence.methods):
-        sd = float(np.sqrt((df[df > 0] * variances[df > 0, m]).sum() / free)) if n else math.nan
+        known = np.isfinite(variances[:, m])
+        n, free = int(known.sum()), float(df[known].sum())
+        sd = float(np.sqrt((df[known] * variances[known, m]).sum() / free)) if n else math.nan
         limits = sd_limits(sd, free)
         factor = 1.96 * math.sqrt(2) if n >= MIN_PEOPLE else math.nan
-        icc, *icc_limits = intraclass_correlation(pairs[:, :, m]) if pairs is not None else (math.nan,) * 3
+        own = pairs[:, :, m]
+        icc, *icc_limits = intraclass_correlation(own[np.isfinite(own).all(axis=1)])
         mean = mean_strata(spread[:, [m]], np.ones(1)).estimate()
         low, high = mean.interval(REPORT)
         summary[method] = {

@@ -35,7 +35,8 @@ def endpoint_section(d: Mapping[str, Any]) -> list[str]:
         means = [format_value(row["means"][m], key) for m in (first, second)]
         if bias and 0 in row["means"].values():
             means = ["-", "-"]  # without references only their difference is known
-        gap = f"{format_value(row['difference'], key, signed=True)} ({format_interval(row['ci90'], key)})"
+        interval = format_interval(row["ci90"], key)
+        gap = format_value(row["difference"], key, signed=True) + (f" ({interval})" if interval else "")
         if row.get("ratio") is not None:
             gap += f"; ratio {row['ratio']:.2f}"
         says = _verdict_of(row)
@@ -44,6 +45,7 @@ def endpoint_section(d: Mapping[str, Any]) -> list[str]:
             says = "areas differ"
         if key == "predicted_dice":
             says = f"for a look only: {says}"
+        says += "" if row["is_known_of_enough"] else ", too few people"
         cells = [words, str(row["n"]), f"{first} {means[0]}, {second} {means[1]}", gap]
         rows.append([*cells, f"±{format_margin(row['margin'], key)}", says])
     header = ["Judged by", "People", "Values", "Advantage of the first (90 % interval)", "Counts as none", "Says"]
@@ -131,7 +133,7 @@ def study_section(d: Mapping[str, Any]) -> list[str]:
     plan = d["parameters"]
     rows = []
     for row in d["study"]:
-        needed = str(row["people_per_group"])
+        needed = "-" if row["people_per_group"] is None else str(row["people_per_group"])
         if None not in row["people_per_group_ci95"]:
             needed += " ({} to {})".format(*row["people_per_group_ci95"])
         error = "-" if row["error_sd_pct"] is None else f"{row['error_sd_pct']:.1f}"

@@ -20,15 +20,14 @@ from spineseg.decision.report_tables import (
     reliability_section,
     study_section,
 )
+from spineseg.decision.report_trust import trust_lines
 from spineseg.decision.wording import (
     format_gap,
     format_list,
     format_number,
-    format_signed,
     format_table,
-    format_value,
+    people,
     percent,
-    ruling_endpoint,
 )
 from spineseg.spelling import name_some
 
@@ -116,32 +115,52 @@ def _computed_sentence(d: Mapping[str, Any]) -> str:
             f"Keep {method}: {best} and {rival} are equally good in practice by everything that was measured, and "
             f"{_why_kept(d, method)}."
         )
+    n = d["references"]["n_participants"]
+    few = f"the references of {people(n)} are too few" if n else "there is no reference"
+    lacking = f"{few}, and no rating or repeat settles the choice"
     if basis == "triage":
         fits = (
             "" if {best, rival} <= set(d["prediction_fitted_for"]) else ", which was not fitted for all these methods"
         )
-        people = d["references"]["n_participants"]
-        one = "person" if people == 1 else "people"
-        few = f"the references of {people} {one} are too few" if people else "there is no reference"
+        better, worse = (best, rival) if d["difference"] > 0 else (rival, best)
         alike = abs(d["difference"]) <= d["margin"]
-        looks = f"{best} and {rival} look alike" if alike else f"{best} looks better than {rival}"
+        looks = f"{best} and {rival} look alike" if alike else f"{better} looks better than {worse}"
         return (
-            f"Keep {method} for now: {few}, and no rating or repeat settles the choice. By the predicted Dice{fits}, "
-            f"{looks}{_gap_words(d)}; ten minutes of blind rating or five references would settle it."
+            f"Keep {method} for now: {lacking}. By the predicted Dice{fits}, {looks}{_gap_words(d)}"
+            f"{_but_fails(d, better) if method != better and not alike else ''}; ten minutes of blind rating or five "
+            "references would settle it."
         )
     if basis == "nothing":
-        return f"Keep {method} for now: the methods could not be compared in any participant; {_why_kept(d, method)}."
+        return f"Keep {method} for now: {lacking}; {_why_kept(d, method)}."
     little = " by less than what counts" if abs(d["difference"]) <= d["margin"] else ""
-    return (
-        f"Keep {method} for now: by {d['endpoint_words']} it is better{little} so far, and that is not "
-        f"settled{_gap_words(d)}."
-    )
+    if d["difference"] == 0:
+        says = f"{best} and {rival} are alike so far, {_why_kept(d, method)}"
+    elif d["difference"] < 0:
+        says = f"{rival} is better than {best}{little} so far{_but_fails(d, rival)}"
+    else:
+        says = f"it is better{little} so far"
+    return f"Keep {method} for now: by {d['endpoint_words']} {says}, and that is not settled{_gap_words(d)}."
+
+
+def _but_fails(d: Mapping[str, Any], method: str) -> str:
+    """Say why a method is not kept though it looks better than the kept one."""
+    limit = d["parameters"]["max_fail"]
+    if (d["failures"][method]["rate"] or 0.0) > limit:
+        return f", but fails in more than {percent(limit)} of the images"
+    if d["parameters"]["prefer"] == d["method"]:
+        return f", but {d['method']} is preferred in the configuration"
+    return ", but not by all that was compared" if len(d["methods"]) > 2 else ", but fails more often"
 
 
 def _why_kept(d: Mapping[str, Any], method: str) -> str:
     """Why a method is kept where nothing tells it from the other."""
-    preferred = d["parameters"]["prefer"] == method
-    return f"{method} {'is preferred in the configuration' if preferred else 'comes first in the list of methods'}"
+    if d["parameters"]["prefer"] == method:
+        return f"{method} is preferred in the configuration"
+    before = d["methods"][: d["methods"].index(method)]
+    limit = d["parameters"]["max_fail"]
+    if before and all((d["failures"][m]["rate"] or 0.0) > limit for m in before):
+        return f"{method} is the first of those that do not fail in more than {percent(limit)} of the images"
+    return f"{method} comes first in the list of methods"
 
 
 def _gap_words(d: Mapping[str, Any]) -> str:
@@ -149,9 +168,8 @@ def _gap_words(d: Mapping[str, Any]) -> str:
     gap = format_gap(d)
     if gap is None:
         return ""
-    unit = " percentage points" if "%" in d["unit"] else ""
     return (
-        f" (by {gap.size}{unit} in {d['n_compared']} people"
+        f" (by {gap.size}{gap.unit} in {people(d['n_compared'])}"
         + (f", 90 % interval {gap.interval}" if gap.interval else "")
         + f"; up to {gap.margin} counts as none)"
     )
@@ -300,98 +318,3 @@ def _evidence_words(d: Mapping[str, Any]) -> str:
     """What participants must have to be compared by the ruling endpoint."""
     words = {"preference": " with blind ratings", "repeats": " with repeats", "failure_rate": ""}
     return words.get(d["endpoint"], " with references")
-
-
-def trust_lines(d: Mapping[str, Any]) -> list[str]:
-    """Return what a reader must know before relying on the verdict."""
-    lines = [_sentence(note) for note in d["notes"]]
-    lines += [f"The plan was changed after the pilot had started: {change}." for change in d["plan"]["changes"]]
-    if d["plan"]["fixed_sha256"] is None:
-        lines.append(
-            "No plan was written before the pilot: margins and endpoints may have been chosen with the data in view."
-        )
-    lines += _bias_lines(d)
-    references = d["references"]
-    if references["corrected_from"]:
-        made = ", ".join(f"{n} from {method}" for method, n in references["corrected_from"].items())
-        without = references["without_corrected"]
-        kept = (
-            ""
-            if without is None
-            else f"; without them: {without['method'] or 'none'}, {VERDICT_WORDS[without['verdict']]}"
-        )
-        lines.append(f"References made by correcting a mask, which favours its method: {made}{kept}.")
-    if error := references["rater_error"]:
-        area = f"{error['csa']:.1f} % in area" if "csa" in error else f"{2 * error['dice']:.3f} in Dice"
-        lines.append(f"Two people's drawings differ by {area} on average; no margin is finer than that.")
-    if (ratings := d["ratings"])["n"]:
-        again = f"; shown again, {ratings['n_same']} of {ratings['n_again']} answers were the same" * bool(
-            ratings["n_again"]
-        )
-        raters = ", ".join(ratings["raters"])
-        lines.append(f"{ratings['n']} blind ratings of {ratings['n_participants']} people by {raters}{again}.")
-    stability = d["stability"]
-    if stability["n_drops"]:
-        changed = (
-            f"changes the conclusion in {stability['n_flips']} of {stability['n_drops']} cases"
-            if stability["n_flips"]
-            else "never changes the conclusion"
-        )
-        lines.append(f"Leaving out one participant at a time ({stability['n_people']} have this endpoint) {changed}.")
-    if d["advantage_on_people_left_out"] is not None and d["best"]:
-        key = ruling_endpoint(d)
-        gap, own = (format_value(d[name], key, signed=True) for name in ("advantage_on_people_left_out", "difference"))
-        lines.append(f"On people who did not choose the method its advantage is {gap} (on those who did, {own}).")
-    check = d["prediction_against_truth"]
-    if check:
-        bias = ", ".join(f"{m} {format_signed(b)}" for m, b in check["bias"].items() if b is not None)
-        rank = "" if check["spearman"] is None else f", rank correlation {check['spearman']:.2f}"
-        lines.append(
-            f"Predicted against measured Dice, {check['n']} masks: off by {format_number(check['mean_abs_error'], 3)} "
-            f"on average{rank}; predicted minus measured by method: {bias}; {percent(check['covered'])} lie in their "
-            "90 % "
-            "interval."
-        )
-    if d["endpoint"] == "predicted_dice":
-        parts = [
-            f"{m} {row['network']:+.1f} by the network, {row['edges']:+.1f} by the edges"
-            for m, row in d["predicted_area_error_pct"].items()
-            if row["network"] is not None and row["edges"] is not None
-        ]
-        if parts:
-            lines.append(f"Predicted error of the area, %: {'; '.join(parts)}.")
-    return lines + list(d["cautions"])
-
-
-def _bias_lines(d: Mapping[str, Any]) -> list[str]:
-    """Biases: constant ones are named, those that differ are warned of."""
-    lines, limit = [], d["parameters"]["effect_pct"] / 2
-    for method, row in d["area_errors"].items():
-        bias, sd = row["bias_pct"], row["sd_pct"]
-        if bias is None or sd is None or row["n"] < d["parameters"]["min_references"]:
-            continue
-        if abs(bias) > d["parameters"]["effect_pct"] / 4 and row["bias_ci95"][0] * row["bias_ci95"][1] > 0:
-            size = "larger" if bias > 0 else "smaller"
-            steady = f"; it is precise about that (SD {sd:.1f} %)" if sd <= d["parameters"]["effect_pct"] / 2 else ""
-            cancels = (
-                ""
-                if d["parameters"]["aim"] == "absolute"
-                else ", which cancels between groups and over time if it is constant"
-            )
-            lines.append(f"Areas by {method} are {abs(bias):.0f} % {size} than the references{cancels}{steady}.")
-    for row in d["differential_bias"]:
-        if row["is_warned"]:
-            low, high = row["ci90"]
-            lines.append(
-                f"Warning: the bias of {row['of']} differs by {row['difference_pct']:+.1f} % (90 % interval "
-                f"{low:+.1f} to "
-                f"{high:+.1f}) between {row['column']} {row['level']} and the others; that is more than half of the "
-                "effect "
-                f"({limit:g} %) and does not cancel."
-            )
-    return lines
-
-
-def _sentence(text: str) -> str:
-    """Return the text with a capital letter and a full stop."""
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."

@@ -13,7 +13,7 @@ from spineseg.decision.comparison import Comparison
 from spineseg.decision.endpoints import MIN_SITES, compare_pair
 from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams
-from spineseg.decision.wording import format_interval, format_value
+from spineseg.decision.wording import format_interval, format_value, people
 
 Pairs = Mapping[tuple[int, int], Mapping[str, Comparison]]
 
@@ -101,7 +101,7 @@ def judge(evidence: Evidence, params: DecisionParams) -> Judgement:
     pairs = {(a, b): compare_pair(evidence, a, b, params) for a, b in combinations(range(len(methods)), 2)}
     ruling = _choose_ruling(pairs, eligible, params)
     shown = ruling or _first_known(pairs, eligible, ("predicted_dice",))
-    order = _rank(pairs, shown, eligible, rates, len(methods))
+    order = _rank(pairs, shown, eligible, rates, evidence, params)
     safest = _clear_by_failures(pairs, order, ruling, params)
     if safest is not None:  # failures are judged first
         order = [safest, *(m for m in order if m != safest)]
@@ -135,8 +135,8 @@ def judge(evidence: Evidence, params: DecisionParams) -> Judgement:
     return conclude(best if kept is None else kept, "undecided", "triage", shown)
 
 
-def _needed(key: str, params: DecisionParams) -> int:
-    """People from which on an endpoint counts."""
+def people_needed(key: str, params: DecisionParams) -> int:
+    """Return the people from which on an endpoint counts."""
     if key in ("csa_error", "csa_error_rms", "dice", "nsd", "bias"):
         return params.min_references
     return 1 if key in ("failures", "predicted_dice") else params.min_repeats
@@ -146,7 +146,7 @@ def _first_known(pairs: Pairs, eligible: tuple[int, ...], keys: tuple[str, ...],
     """Return the first key that all pairs of the eligible methods know in enough people."""
     wanted = [pairs[pair] for pair in combinations(eligible, 2)] or list(pairs.values())
     for key in keys:
-        if all(key in each and (params is None or each[key].n >= _needed(key, params)) for each in wanted):
+        if all(key in each and (params is None or each[key].n >= people_needed(key, params)) for each in wanted):
             return key
     return None
 
@@ -164,8 +164,14 @@ def _turned(pairs: Pairs, a: int, b: int) -> dict[str, Comparison]:
     return {key: one.of(a) for key, one in pairs[min(a, b), max(a, b)].items()}
 
 
-def _rank(pairs: Pairs, key: str | None, eligible: tuple[int, ...], rates: NDArray, n_methods: int) -> list[int]:
-    """Order methods: eligible ones first, by the mean advantage over the other eligible ones, then by their place."""
+def _rank(
+    pairs: Pairs, key: str | None, eligible: tuple[int, ...], rates: NDArray, evidence: Evidence, params: DecisionParams
+) -> list[int]:
+    """Order methods: eligible ones first, by the mean advantage over the other eligible ones, then by failures.
+
+    The preferred one comes before those that are as good, then the methods' order counts.
+    """
+    preferred = _preferred(evidence, eligible, params)
 
     def advantage(m: int) -> float:
         if key is None or m not in eligible:
@@ -175,7 +181,11 @@ def _rank(pairs: Pairs, key: str | None, eligible: tuple[int, ...], rates: NDArr
         return float(np.mean(known)) if known else 0.0
 
     return sorted(
-        range(n_methods), key=lambda m: (m not in eligible, -round(advantage(m), 12), round(float(rates[m]), 12), m)
+        range(len(evidence.methods)),
+        key=lambda m: (
+            *(m not in eligible, -round(advantage(m), 12), round(float(rates[m]), 12)),
+            *(m != preferred, m),
+        ),
     )
 
 
@@ -235,7 +245,7 @@ def _lower_classes(known: Mapping[str, Comparison], ruling: str | None, params: 
     keys = [
         key for name in params.endpoints for key in (("csa_error", "csa_error_rms") if name == "csa_error" else (name,))
     ]
-    return [known[key] for key in keys if key != ruling and key in known and known[key].n >= _needed(key, params)]
+    return [known[key] for key in keys if key != ruling and key in known and known[key].n >= people_needed(key, params)]
 
 
 def _opposed_contrasts(evidence: Evidence, main: Comparison | None) -> list[str]:
@@ -255,7 +265,7 @@ def _opposed_contrasts(evidence: Evidence, main: Comparison | None) -> list[str]
             one = main.by_contrast[name].of(m)
             gap, *limits = (one.in_unit(value) for value in (one.estimate, *one.interval))
             points = f"by {format_value(gap, one.key)}{' percentage points' * ('%' in one.kind.unit)}"
-            found.append(f"{name} ({points} in {one.n} people, 90 % interval {format_interval(limits, one.key)})")
+            found.append(f"{name} ({points} in {people(one.n)}, 90 % interval {format_interval(limits, one.key)})")
         parts.append(f"{evidence.methods[m]} in {', '.join(found)}")
     return [f"contrasts favour different methods by {main.kind.words}: {' and '.join(parts)}"]
 
@@ -272,7 +282,7 @@ def _doubts(
     doubts = []
     if main.n < params.min_participants:
         doubts.append(
-            f"{main.n} participants could be compared; fewer than {params.min_participants} never give a clear verdict"
+            f"{people(main.n)} could be compared; fewer than {params.min_participants} never give a clear verdict"
         )
     if not _enough_sites(main):
         doubts.append(
@@ -296,7 +306,9 @@ def _is_equivalent(known: Mapping[str, Comparison], main: Comparison, params: De
         return False
     if any(abs(one.estimate) > one.margin for one in main.by_contrast.values()):
         return False
-    return all(known[key].is_within for key in EQUIVALENCE if key in known and known[key].n >= _needed(key, params))
+    return all(
+        known[key].is_within for key in EQUIVALENCE if key in known and known[key].n >= people_needed(key, params)
+    )
 
 
 def _why_not_equivalent(known: Mapping[str, Comparison], main: Comparison, params: DecisionParams) -> list[str]:
@@ -306,7 +318,7 @@ def _why_not_equivalent(known: Mapping[str, Comparison], main: Comparison, param
     crossing = [
         known[key].kind.words
         for key in EQUIVALENCE
-        if key in known and known[key].n >= _needed(key, params) and not known[key].is_within
+        if key in known and known[key].n >= people_needed(key, params) and not known[key].is_within
     ]
     if not crossing:
         return []

@@ -60,14 +60,15 @@ def plan_study(evidence: Evidence, params: DecisionParams) -> list[dict[str, Any
     rates = failure_rates(evidence)
     if params.aim == "change":
         variances, df = repeat_variances(evidence, params.repeats)
-        free, n = float(df.sum()), int((df > 0).sum())
-        if n < MIN_PEOPLE:
-            return []
-        sds = np.sqrt(2 * (df[:, None] * np.nan_to_num(variances)).sum(axis=0) / free)
-        return [
-            _row("all", method, n, float(sds[m]), free, None, float(rates[m]), params) | {"area": "repeats"}
-            for m, method in enumerate(evidence.methods)
-        ]
+        rows = []
+        for m, method in enumerate(evidence.methods):
+            known = np.isfinite(variances[:, m])
+            if known.sum() >= MIN_PEOPLE:
+                free = float(df[known].sum())
+                sd = math.sqrt(2 * float((df[known] * variances[known, m]).sum()) / free)
+                row = _row("all", method, int(known.sum()), sd, free, None, float(rates[m]), params)
+                rows.append(row | {"area": "repeats"})
+        return rows
     measured = {"whole mask": evidence.values["csa_mean_mm2"]}
     if LEVEL_AREA in evidence.values:
         measured = {str(params.level): evidence.values[LEVEL_AREA]} | measured
@@ -112,10 +113,7 @@ def _row(
 ) -> dict[str, Any]:
     """One row of the plan."""
     low, high = sd_limits(sd, df)
-    needed = [
-        math.ceil(people_per_group(x, params.effect_pct, params.power, failures)) if np.isfinite(x) else None
-        for x in (sd, low, high)
-    ]
+    needed = [people_per_group(x, params.effect_pct, params.power, failures) for x in (sd, low, high)]
     return {
         "contrast": contrast,
         "method": method,
@@ -124,8 +122,8 @@ def _row(
         "sd_ci95": [low, high],
         "error_sd_pct": error,
         "failures": failures,
-        "people_per_group": needed[0],
-        "people_per_group_ci95": needed[1:],
+        "people_per_group": math.ceil(needed[0]) if math.isfinite(needed[0]) else None,
+        "people_per_group_ci95": [math.ceil(x) if math.isfinite(x) else None for x in needed[1:]],
     }
 
 

@@ -34,6 +34,11 @@ def count_of(n: int, noun: str) -> str:
     return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
+def people(n: int) -> str:
+    """Count people."""
+    return count_of(n, "person") if n == 1 else f"{n} people"
+
+
 def percent(share: float | None) -> str:
     """Format a share; certainty is never printed, for no sample gives it."""
     if share is None:
@@ -64,6 +69,7 @@ def format_value(value: float | None, key: str, *, signed: bool = False) -> str:
     if abs(value) > FAR:
         return f"below -{FAR}" if value < 0 else f"above {'+' * signed}{FAR}"
     digits = 3 if key in ("dice", "nsd", "predicted_dice") else 1
+    value = round(value, digits) + 0.0  # no -0.0
     return f"{value:{'+' if signed else ''}.{digits}f}"
 
 
@@ -86,12 +92,13 @@ def ruling_endpoint(d: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Gap:
-    """The difference that a decision rests on, as text in the unit of its endpoint; the interval may be empty."""
+    """The difference that a decision rests on, as text; the interval may be empty, and so the unit of scores."""
 
     signed: str
     size: str
     interval: str
     margin: str
+    unit: str
 
 
 def format_gap(d: Mapping[str, Any]) -> Gap | None:
@@ -104,4 +111,5 @@ def format_gap(d: Mapping[str, Any]) -> Gap | None:
         format_value(abs(d["difference"]), key),
         format_interval(d["ci90"], key),
         format_margin(d["margin"], key),
+        " percentage points" if "%" in d["unit"] else "",
     )

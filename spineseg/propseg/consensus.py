@@ -1,4 +1,4 @@
-"""Put right what a surface made of a side without an edge, or with the edge of a neighbour, by the model of shape."""
+"""Correct parts of the surface that lack an edge, or follow a neighbour's edge, by the shape model."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ FADED_TURN = 1.5
 
 
 def reach_consensus(scene: Scene, surface: FilledTube) -> FilledTube:
-    """Replace the parts of a surface that neither the model of shape nor a clear edge bears out.
+    """Replace the parts of a surface that neither the shape model nor a clear edge supports.
 
     Returns FilledTube: further out than the model it gives way (a leak, whatever edge is there); further in only
     without a clear edge.

@@ -279,8 +279,8 @@ def _difference(document: Mapping[str, Any]) -> str:
     if gap is None or not gap.interval:
         return "no endpoint is known of both methods"
     return (
-        f"advantage of {document['best']} over {document['runner_up']} {gap.signed}, 90 % interval {gap.interval}, "
-        f"margin {gap.margin}, {document['n_compared']} people"
+        f"advantage of {document['best']} over {document['runner_up']} {gap.signed}{gap.unit}, 90 % interval "
+        f"{gap.interval}, margin {gap.margin}, {document['n_compared']} people"
     )
 
 

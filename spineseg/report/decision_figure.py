@@ -15,12 +15,6 @@ from spineseg.report.palette import print_color_of
 N_EFFECTS = 40
 """Points of a curve."""
 
-CAPTION = (
-    "People per group to see a difference in CSA, by the pilot's spread between people (band: 95 % interval); the "
-    "line marks"
-    " the effect of the plan."
-)
-
 
 def draw_sample_size(decision: Mapping[str, Any]) -> Figure | None:
     """Draw the people per group against the effect that the study wants to see, by contrast and method."""

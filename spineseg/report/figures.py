@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, FigureBase
 
 from spineseg.report import charts
-from spineseg.report.decision_figure import CAPTION, draw_sample_size
+from spineseg.report.decision_figure import draw_sample_size
+from spineseg.report.figure_words import BY, FIGURE_WORDS, FigureWords
 from spineseg.report.frames import StudyTables, split_tables
 from spineseg.report.level_figure import draw_levels
 from spineseg.studyfolder.csa import CsaRow
@@ -51,77 +52,43 @@ class FigureKind:
 
     Parameters
     ----------
-    title, caption : str
     table : str
         The table that it is drawn from, beside the report.
     draw : callable or None
         A chart of `spineseg.report.charts`; None for those drawn from the decision and from the areas by level.
     """
 
-    title: str
-    caption: str
     table: str
     draw: Any = None
 
 
-FIGURES: Mapping[str, FigureKind] = {
-    "failures": FigureKind(
-        "What became of the images", "Images by status, method and contrast.", METRICS, charts.draw_failures
-    ),
-    "dice": FigureKind(
-        "Overlap",
-        "Dice by contrast. Boxes: quartiles, whiskers: 5th and 95th percentile, points: images where they are few; a"
-        " missing mask counts as 0.",
-        METRICS,
-        charts.draw_dice,
-    ),
-    "bland_altman": FigureKind(
-        "Difference of CSA between methods",
-        "Per image, on the slices that both segmented, mm².",
-        AGREEMENT,
-        charts.draw_bland_altman,
-    ),
-    "csa_along_cord": FigureKind(
-        "CSA along the cord",
-        "Median (line) and interquartile range (band) over images, mm².",
-        SLICES,
-        charts.draw_csa_along_cord,
-    ),
-    "csa_levels": FigureKind(
-        "CSA by vertebral level",
-        "Every person (thin), their mean (thick) and how many people show each level; beside it the difference of two"
-        " methods at each level, its mean and limits of agreement (1.96 SD). Levels that are doubted, joined or covered"
-        " by less than 0.8 are left out.",
-        LEVELS,
-    ),
-    "csa_contrasts": FigureKind(
-        "CSA in two contrasts",
-        "Mean CSA of a person in two contrasts, mm²; near the line, a method sees the same cord in both. Of many people"
-        " the median and the quartiles are drawn.",
-        METRICS,
-        charts.draw_contrast_agreement,
-    ),
-    "cost": FigureKind("Time and memory", "Per image.", TIMINGS, charts.draw_cost),
-    "sample_size": FigureKind("How many people the study needs", CAPTION, METRICS),
+KINDS: Mapping[str, FigureKind] = {
+    "failures": FigureKind(METRICS, charts.draw_failures),
+    "dice": FigureKind(METRICS, charts.draw_dice),
+    "bland_altman": FigureKind(AGREEMENT, charts.draw_bland_altman),
+    "csa_along_cord": FigureKind(SLICES, charts.draw_csa_along_cord),
+    "csa_levels": FigureKind(LEVELS),
+    "csa_contrasts": FigureKind(METRICS, charts.draw_contrast_agreement),
+    "cost": FigureKind(TIMINGS, charts.draw_cost),
+    "sample_size": FigureKind(METRICS),
 }
-"""Name of the file to figure, in the order of the report."""
+"""Name of the file to figure, as in `FIGURE_WORDS`."""
 
 
 @dataclass(frozen=True)
 class DrawnFigure:
-    """A figure that was drawn: its name, the name of its files without ending, what splits it, and its SVG."""
+    """A figure that was drawn: its name, the name of its files without ending, its SVG, its table, what splits it."""
 
     name: str
     file: str
     svg: bytes
+    table: str
     column: str = ""
-    table: str = ""
 
     @property
-    def kind(self) -> FigureKind:
-        """Title, caption and table."""
-        kind = FIGURES[self.name]
-        return replace(kind, table=self.table) if self.table else kind
+    def words(self) -> FigureWords:
+        """Title and caption."""
+        return FIGURE_WORDS[self.name]
 
 
 def draw_figures(
@@ -150,27 +117,27 @@ def draw_figures(
     Returns
     -------
     drawn : list of DrawnFigure
-        In the order of `FIGURES`, then by column.
+        In the order of `KINDS`, then by column.
     """
     drawn = []
     with mpl.rc_context(RC):
         sizes = {}
-        for name, kind in FIGURES.items():
+        for name, kind in KINDS.items():
             if name == "csa_levels":
                 figure = draw_levels(levels)
             else:
                 figure = kind.draw(study) if kind.draw else draw_sample_size(decision) if decision else None
             if figure is not None:
                 sizes[name] = tuple(figure.get_size_inches())
-                figure.suptitle(kind.title, fontsize=12, fontweight="bold")
-                table = levels_table if name == "csa_levels" else ""
-                drawn.append(DrawnFigure(name, name, _write(figure, folder / name), table=table))
+                figure.suptitle(FIGURE_WORDS[name].title, fontsize=12, fontweight="bold")
+                table = levels_table if name == "csa_levels" else kind.table
+                drawn.append(DrawnFigure(name, name, _write(figure, folder / name), table))
         for column, values in (columns or {}).items():
             parts = split_tables(study, values)
-            for name in [name for name in sizes if FIGURES[name].draw and parts]:
-                figure = _draw_parts(FIGURES[name], parts, column, sizes[name])
-                file = f"{name}_by-{file_part(column)}"
-                drawn.append(DrawnFigure(name, file, _write(figure, folder / file), column))
+            for name in [name for name in sizes if KINDS[name].draw and parts]:
+                figure = _draw_parts(name, parts, column, sizes[name])
+                file = f"{name}{BY}{file_part(column)}"
+                drawn.append(DrawnFigure(name, file, _write(figure, folder / file), KINDS[name].table, column))
     written = {f"{one.file}.{ending}" for one in drawn for ending in ("png", "svg")}
     for path in (path for ending in ("png", "svg") for path in folder.glob(f"*.{ending}")):
         if path.name not in written:
@@ -183,7 +150,7 @@ def file_part(column: str) -> str:
     return re.sub(r"[^A-Za-z0-9-]", "-", column)
 
 
-def _draw_parts(kind: FigureKind, parts: Mapping[str, StudyTables], column: str, size: Sequence[float]) -> Figure:
+def _draw_parts(name: str, parts: Mapping[str, StudyTables], column: str, size: Sequence[float]) -> Figure:
     """Draw one chart for each value of a column, one above the other, on the same axes."""
     figure = Figure(figsize=(size[0], (size[1] + 0.3) * len(parts)), layout="constrained")
     FigureCanvasAgg(figure)
@@ -200,9 +167,9 @@ def _draw_parts(kind: FigureKind, parts: Mapping[str, StudyTables], column: str,
 
         n_images, n_people = study.metrics["image_id"].nunique(), study.metrics["subject"].nunique()
         words = f"{column}: {value} ({n_images} images of {n_people} people)"
-        found = kind.draw(study, at)
+        found = KINDS[name].draw(study, at)
         place.suptitle(words if found else f"{words}: too few to draw", fontsize=10)
-    figure.suptitle(f"{kind.title}, by {column}", fontsize=12, fontweight="bold")
+    figure.suptitle(f"{FIGURE_WORDS[name].title}, by {column}", fontsize=12, fontweight="bold")
     _share_limits(places)
     return figure
 

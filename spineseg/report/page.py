@@ -272,11 +272,11 @@ def _figure(figure: DrawnFigure, folder: str, tables: str) -> dict[str, str]:
     data = base64.b64encode(figure.svg).decode()
     file = f"{folder}/{quote(figure.file)}"
     return {
-        "title": figure.kind.title,
-        "caption": figure.kind.caption,
+        "title": figure.words.title,
+        "caption": figure.words.caption,
         "source": f"{file}.svg" if figure.column else f"data:image/svg+xml;base64,{data}",
         "file": file,
-        "table": f"{tables}/{figure.kind.table}",
+        "table": f"{tables}/{figure.table}",
     }
 
 

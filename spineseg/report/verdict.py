@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from spineseg.decision.report_text import trust_lines, verdict_sentence
+from spineseg.decision.report_text import verdict_sentence
+from spineseg.decision.report_trust import trust_lines
 from spineseg.decision.wording import format_gap, percent
 from spineseg.studyfolder.decisions import Decision
 
@@ -75,7 +76,7 @@ def _reason(decision: Mapping[str, Any]) -> str:
         return ""
     return (
         f"Judged by {decision['endpoint_words']} in {decision['n_compared']} participants: advantage of "
-        f"{decision['best']} {gap.signed}{' %' if '%' in decision['unit'] else ''}"
+        f"{decision['best']} {gap.signed}{gap.unit}"
         f"{f' (90 % interval {gap.interval})' if gap.interval else ''}; differences up to {gap.margin} count as none."
     )
 

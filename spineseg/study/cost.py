@@ -72,7 +72,7 @@ class Cost:
             f"as measured for {', '.join(self.measured)}" if self.measured else "by a rule of thumb; the pilot tells"
         )
         return [
-            f"images: {self.n_images}; masks: {self.n_masks}, of which {self.n_done} are done and {todo} to make",
+            f"images: {self.n_images}; masks: {self.n_masks} ({self.n_done} done, {todo} to make)",
             f"jobs:   about {self.n_jobs}",
             f"time:   {self.core_hours:.2g} core-hours, {word_duration(3600 * self.core_hours / cores)} on {cores}"
             f" cores ({basis})",

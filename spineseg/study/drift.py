@@ -37,7 +37,7 @@ def compare_runs(run_a: str | Path, run_b: str | Path, methods: Sequence[str] | 
     run_a, run_b : path
         Results folders of one study, each with images.tsv.
     methods : sequence of str, optional
-        By default every method of which a sidecar lies in both runs.
+        By default every method with a sidecar in both runs.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def compare_runs(run_a: str | Path, run_b: str | Path, methods: Sequence[str] | 
     shared = find_methods(folders[0]) & find_methods(folders[1])
     if methods and (missing := [name for name in methods if name not in shared]):
         listed = ", ".join(sorted(shared)) or "none"
-        raise InputError(f"-methods: expected methods of which both runs have results ({listed}), found {missing[0]}")
+        raise InputError(f"-methods: expected methods with results in both runs ({listed}), found {missing[0]}")
     methods = list(methods or sorted(shared))
     rows = []
     for image_id in sorted(images_a.keys() | images_b.keys()):
@@ -70,7 +70,7 @@ def compare_runs(run_a: str | Path, run_b: str | Path, methods: Sequence[str] | 
 
 
 def find_methods(folder: StudyFolder) -> set[str]:
-    """Return the methods of which the run has results."""
+    """Return the methods that the run has results of."""
     return {
         path.name.partition("_desc-")[2].partition("_label-")[0]
         for path in folder.root.glob("sub-*/**/*_desc-*_label-SC_seg.json")

@@ -45,7 +45,7 @@ def list_notices(folder: StudyFolder, config: StudyConfig, stage: Stage | None) 
 
 
 def _unclear_fails(folder: StudyFolder, config: StudyConfig, images: Iterable[StudyImage]) -> list[str]:
-    """Name corrected masks of images that were failed by a mark that does not say of which mask it is."""
+    """Name corrected masks of images that were failed by a mark that does not name its mask."""
     marked = {mark.image for mark in config.marks.of_kind("fail") if not mark.mask_sha256}
     found = [image.image_id for image in images if image.image_id in marked and find_correction(folder, image)]
     return [

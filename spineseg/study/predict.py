@@ -21,7 +21,7 @@ from spineseg.studyfolder.images import StudyImage
 from spineseg.volume import Volume, load_image
 
 NOTHING_FOUND = {"predicted_dice": 0.0, "predicted_dice_low": 0.0, "predicted_dice_high": 0.0, "flagged": 1.0}
-"""Prediction for an image of which a method has no mask: nothing was found, for certain."""
+"""Prediction for an image without a mask by the method: nothing was found, for certain."""
 
 DIGITS = 4
 """Decimals of what networks had a part in: more would differ between processors."""

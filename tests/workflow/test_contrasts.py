@@ -107,6 +107,6 @@ def test_a_list_of_a_contrast_leaves_out_that_contrast_and_a_needless_entry_is_s
     assert "'sub-01' leaves out nothing: none of its 2 images is t1" in printed
     study.config["excluded"] = {"sub-02_T2W": "motion"}
     done = study.call("study")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "did you mean 'sub-02_T2w'" in done.stdout
     assert "rule " not in done.stdout.split("did you mean")[0]

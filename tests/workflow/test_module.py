@@ -67,6 +67,6 @@ def test_without_the_package_one_line_says_what_to_install(repository, people, t
     # a package of that name that is none stands for one that is not installed
     (work / "sitecustomize.py").write_text("import sys; sys.modules['spineseg'] = None\n")
     done = snakemake(work, "pilot", "--dry-run", package=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "needs the package spineseg, of the same version, beside Snakemake: pip install" in done.stdout
     assert "Traceback" not in done.stdout

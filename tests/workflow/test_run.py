@@ -84,6 +84,15 @@ def test_nothing_is_left_to_do(finished):
     assert finished.plan("pilot") == {"index_pilot_qc": 1, "write_pilot_report": 1, "pilot": 1}
 
 
+def test_snakemakes_own_report_holds_figures_with_titles_and_captions(finished):
+    finished.run(options=("--report", "sent.html"))
+    page = (finished.folder / "sent.html").read_text()
+    for words in ("Images by status", "all images", "a missing mask counts as 0", "Which method the study"):
+        assert words in page, words
+    for figure in ("failures", "dice", "cost", "csa_along_cord"):
+        assert f"figures/{figure}.svg" in page, figure
+
+
 def test_what_failed_is_said_at_the_end(finished):
     end = finished.printed.splitlines()[-40:]
     for method in ("propseg", "deepseg"):

@@ -45,12 +45,12 @@ def test_the_pilot_ends_with_its_page_its_report_and_the_next_command(study):
     assert "\nreport.html" not in listed
 
 
-def refused(study: Study, *targets: str) -> str:
+def refused(study: Study, *targets: str, code: int = 1) -> str:
     """The one line with which the study is refused, before any job but those that ask; masks and tables stay."""
     before = {path: path.stat().st_mtime_ns for path in study.results.rglob("*") if path.is_file()}
     listed = "study.json images.tsv images.json README dataset_description.json membership.json file_digests.json"
     done = study.call(*targets)
-    assert done.returncode == 1, done.stdout[-3000:]
+    assert done.returncode == code, done.stdout[-3000:]
     said = [line.strip() for line in done.stdout.splitlines() if not line.startswith("not finished")]
     lines = {line for line in said if "accept_changes: {to: " in line or "key 'exc" in line}
     assert len(lines) == 1, done.stdout[-3000:]
@@ -111,11 +111,11 @@ def test_a_started_study_refuses_another_method_and_other_masks(study):
     assert "lock.json: the study was started otherwise (method drawn, now propseg)" in line
     study.config["override"]["method"] = "drawn"
     study.config["methods"][1]["version"] = "2"
-    assert 'version "1", now "2"' in refused(study, "study")
+    assert 'version "1", now "2"' in refused(study, "study", code=2)  # before any job
 
 
 def test_an_accepted_change_is_recorded_and_covers_no_other(study):
-    token = re.search(r"to: (\w+)", refused(study, "study"))[1]
+    token = re.search(r"to: (\w+)", refused(study, "study", code=2))[1]
     study.config["accept_changes"] = {"to": token, "reason": "better masks", "by": "the test"}
     study.run("study")
     lock = json.loads((study.results / "study" / "lock.json").read_text())
@@ -123,12 +123,11 @@ def test_an_accepted_change_is_recorded_and_covers_no_other(study):
     assert lock["accepted"] == [{"changes": changes, "reason": "better masks", "by": "the test"}]
     assert "accepted by the test (better masks)" in (study.results / "study" / "report.html").read_text()
     study.config["methods"][1]["version"] = "3"
-    assert 'version "2", now "3"' in refused(study, "study")
+    assert 'version "2", now "3"' in refused(study, "study", code=2)
 
 
 def test_an_exception_for_no_image_is_refused(study):
     study.config["methods"][1]["version"] = "2"
     study.config["exceptions"] = {"sub-02_T2sta": study.config["exceptions"][EXCEPTED]}
-    assert f"config key 'exceptions.sub-02_T2sta': the study has no such image; did you mean '{EXCEPTED}'?" in refused(
-        study
-    )
+    line = refused(study, code=2)
+    assert f"config key 'exceptions.sub-02_T2sta': the study has no such image; did you mean '{EXCEPTED}'?" in line

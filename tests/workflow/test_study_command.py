@@ -50,7 +50,7 @@ def test_a_study_from_its_dataset_to_its_report(people, tmp_path):
     edit(config, contrasts=["T2star"], override={"method": "propseg", "reason": "a test", "by": "the test"})
 
     plan = study(home, "plan", "-pilot").stdout
-    assert "images: 2; masks: 4, of which 0 are done and 4 to make" in plan
+    assert "images: 2; masks: 4 (0 done, 4 to make)" in plan
     assert not (home / "results").exists()
 
     # from another folder, whatever it holds

@@ -34,6 +34,7 @@ async function startBlind() {
   history.replaceState(null, "", "#");
   $("blind").hidden = false;
   stopFlicker();
+  delete document.body.dataset.overlay;
   $("command").value = $("layer-style").textContent = $("message").textContent = $("live").textContent = "";
   drawTrial();
 }
@@ -104,8 +105,12 @@ function answer(choice) {
 }
 function takeBack() {
   if (!round || round.at === 0) { say("nothing to undo"); return; }
-  preferences.pop();
   round.at -= 1;
+  const { image, repeat } = round.trials[round.at], e = data.entries.find((entry) => entry.id === image);
+  const names = [round.trials[round.at].x, round.trials[round.at].y];
+  // its own answer, for those of another rater may have been loaded since
+  const last = preferences.findLastIndex((p) => p.rater === round.rater && p.image === imageOf(e) && p.repeat === repeat && names.includes(p.x) && names.includes(p.y));
+  if (last >= 0) preferences.splice(last, 1);
   saveMarks(); store("round", round);
   drawTrial();
 }

@@ -55,14 +55,17 @@ function drawHeading() {
   $("flags").replaceChildren(...e.flags.map((f) => make("li", { class: `sev${f.severity}` },
     { 4: "✕ ", 3: "✕ ", 2: "⚠ ", 1: "• ", 0: "" }[f.severity], f.method ? `${f.method}: ` : "", f.text)));
 }
+const BRIEF = { csa_mean_mm2: "", dice: "Dice" };  // on a card; the full words are its title
 function drawPair(pair) {
   const numbers = [["Dice", "dice"], ["CSA difference", "csa_difference_mm2"]].filter(([, name]) => name in pair).map(([words, name]) => `${words} ${number(name, pair[name])}`);
   return make("div", { class: "card" }, make("b", {}, `${pair.method_a} – ${pair.method_b}`), make("span", { class: "numbers" }, numbers.join(" · ")));
 }
 function drawCard(m) {
-  const numbers = data.shown.filter((name) => name in m.metrics).map((name) => `${data.measures[name].words} ${number(name, m.metrics[name])}`);
-  if (m.seconds !== null) numbers.push(number("seconds", m.seconds));
-  return make("div", { class: "card" }, swatch(m.name), make("b", {}, m.name),
+  const known = data.shown.filter((name) => name in m.metrics).map((name) => [name, number(name, m.metrics[name])]);
+  const full = known.map(([name, value]) => `${data.measures[name].words} ${value}`);
+  if (m.seconds !== null) full.push(number("seconds", m.seconds));
+  const numbers = known.map(([name, value]) => `${name in BRIEF ? BRIEF[name] : data.measures[name].words} ${value}`.trim());
+  return make("div", { class: "card", title: full.join("\n") }, swatch(m.name), make("b", {}, m.name),
     make("span", { class: `status-${m.shown}` }, `${GLYPH[m.shown] || ""} ${m.shown}`), make("span", { class: "numbers" }, numbers.join(" · ")));
 }
 
@@ -225,7 +228,7 @@ function drawReadout() {
   if (!detail || state.k === null) { $("readout").textContent = ""; return; }
   const count = detail.tiles.centres.length, native = detail.native.flipped ? count - 1 - state.k : state.k;
   const differs = state.difference && pairNow(detail) ? ` · ${differenceText(differenceAt(detail, count - 1 - state.k))}` : "";
-  $("readout").replaceChildren(`Slice ${state.k} of ${count}`, make("span", { class: "dim" }, `  (0 is the lowest; index ${native} on axis ${detail.native.axis} of the file)   `),
+  $("readout").replaceChildren(`Slice ${state.k} of ${count}`, make("span", { class: "dim", title: "slice 0 is the lowest" }, `  (index ${native} on axis ${detail.native.axis} of the file)   `),
     `${areasHere(detail).join(" · ")}${differs}`);
 }
 
@@ -239,4 +242,5 @@ function showCommand() {
     ...masks.map((m) => `itksnap -g ${quoted(e.path)} -s ${quoted(m.mask)} &`)].join("\n");
   $("command-box").showModal();
   $("command").select();
+  $("command").scrollTo(0, 0);
 }

@@ -6,9 +6,10 @@ const KEYS = {
   Enter: () => setView("slice"), Escape: () => setView("mosaic"), w: () => setView(state.view === "wall" ? "mosaic" : "wall"), v: showCommand,
   o: toggleFill, d: toggleFit, x: toggleDifference, t: toggleFlicker, m: nextTarget, r: toggleRed, b: startBlind,
   p: () => giveMark("pass"), f: () => giveMark("fail"), a: () => giveMark("artefact"), c: giveComment, s: toggleSlice, u: undo, n: nextUnmarked,
-  "/": () => { $("search").focus(); $("search").select(); }, "?": () => $("help").showModal(),
+  "/": () => { $("search").focus(); $("search").select(); }, "?": showHelp,
   l: toggleClicking,
 };
+function showHelp() { $("help").showModal(); $("help").scrollTop = 0; }  // the button at its end has the focus
 const BLIND_KEYS = {
   x: () => answer("x"), y: () => answer("y"), s: () => answer("same"), b: () => answer("both-bad"),
   1: () => answer("x"), 2: () => answer("y"), 3: () => answer("same"), 4: () => answer("both-bad"),
@@ -82,7 +83,7 @@ function connect() {
   press("save-all", () => download("qc_marks.json", marksFile()));
   press("rater-open", () => askRater(true));
   press("command-open", showCommand);
-  press("help-open", () => $("help").showModal());
+  press("help-open", showHelp);
   press("difference", toggleDifference);
   press("flicker", toggleFlicker);
   press("comment-open", giveComment);

@@ -34,8 +34,11 @@ function drawCounts() {
   const count = (test) => data.entries.reduce((sum, e) => sum + (test(e) ? 1 : 0), 0);
   const bad = count(STATES.bad), look = count(STATES.look), done = count(isReviewed);
   const part = shown.length === data.entries.length ? "" : `${shown.length} of `;
-  $("counts").textContent = `${part}${data.entries.length} images · ${bad} failed or wrong · ${look} to look at · ${done} reviewed`;
-  $("counts").title = `made ${data.built} by spineseg ${data.version}`;
+  const words = [`${part}${data.entries.length} images`, `${done} reviewed`];
+  if (bad) words.push(`${bad} failed or wrong`);
+  if (look) words.push(`${look} to look at`);
+  $("counts").textContent = words.join(" · ");
+  $("counts").title = `${words.join(", ")}; made ${data.built} by spineseg ${data.version}`;
   $("progress").max = Math.max(1, data.entries.length);
   $("progress").value = done;
 }

@@ -24,6 +24,16 @@ function isStale(e, mark) {            // made on another mask than the page sho
   const result = e.methods.find((m) => m.name === mark.method);
   return Boolean(result && mark.mask_sha256 && result.sha && mark.mask_sha256 !== result.sha);
 }
+function isMark(m) {                   // as this page writes them
+  return Boolean(m) && [m.image, m.rater, m.mark, m.time, m.reason].every((value) => typeof value === "string") && (m.method === null || typeof m.method === "string")
+    && (m.rating === null || typeof m.rating === "number") && Array.isArray(m.slices);
+}
+function addMark(mark) {               // of a file: the later of two by the same rater stays
+  const known = (MARKS.get(mark.image) || []).find((m) => m.method === mark.method && m.rater === mark.rater);
+  if (known && known.time > mark.time) return 0;
+  putMark(mark);
+  return 1;
+}
 function saveMarks() { store("marks", [...MARKS.values()].flat()); store("preferences", preferences); }
 
 function change(e, methods, changes) { // every change of marks comes this way, so every one can be undone
@@ -38,7 +48,7 @@ function change(e, methods, changes) { // every change of marks comes this way, 
 function undo() {
   const last = undone.pop();
   if (!last) { say("nothing to undo"); return; }
-  for (const mark of last.marks) { putMark({ ...mark, rater }); }
+  for (const mark of last.marks) putMark(mark);
   saveMarks(); drawRows(); drawCounts(); open(last.entry);
   say(`undone: ${title(last.entry)}`);
 }
@@ -136,7 +146,8 @@ async function loadMarks() {
       const content = JSON.parse(await file.text());
       if (!Array.isArray(content.marks)) throw new Error("it holds no list of marks");
       if (content.report !== data.report) throw new Error("its marks are of another report");
-      for (const mark of content.marks) { putMark(mark); count++; }
+      if (!content.marks.every(isMark)) throw new Error("a mark in it is damaged");
+      for (const mark of content.marks) count += addMark(mark);
       const known = new Set(preferences.map((p) => JSON.stringify(p)));
       preferences.push(...(content.preferences || []).filter((p) => !known.has(JSON.stringify(p))));
     } catch (error) { problems.push(`${file.name} cannot be used: ${error.message}`); }

@@ -1,0 +1,105 @@
+"""What a reader of decision.md must know before relying on the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from spineseg.decision.methods_text import VERDICT_WORDS
+from spineseg.decision.wording import format_number, format_signed, format_value, people, percent, ruling_endpoint
+
+
+def trust_lines(d: Mapping[str, Any]) -> list[str]:
+    """Return what a reader must know before relying on the verdict."""
+    lines = [_sentence(note) for note in d["notes"]]
+    lines += [f"The plan was changed after the pilot had started: {change}." for change in d["plan"]["changes"]]
+    if d["plan"]["fixed_sha256"] is None:
+        lines.append(
+            "No plan was written before the pilot: margins and endpoints may have been chosen with the data in view."
+        )
+    lines += _bias_lines(d)
+    references = d["references"]
+    if references["corrected_from"]:
+        made = ", ".join(f"{n} from {method}" for method, n in references["corrected_from"].items())
+        without = references["without_corrected"]
+        kept = (
+            ""
+            if without is None
+            else f"; without them: {without['method'] or 'none'}, {VERDICT_WORDS[without['verdict']]}"
+        )
+        lines.append(f"References made by correcting a mask, which favours its method: {made}{kept}.")
+    if error := references["rater_error"]:
+        area = f"{error['csa']:.1f} % in area" if "csa" in error else f"{2 * error['dice']:.3f} in Dice"
+        lines.append(f"Two people's drawings differ by {area} on average; no margin is finer than that.")
+    if (ratings := d["ratings"])["n"]:
+        again = f"; shown again, {ratings['n_same']} of {ratings['n_again']} answers were the same" * bool(
+            ratings["n_again"]
+        )
+        raters = ", ".join(ratings["raters"])
+        lines.append(f"{ratings['n']} blind ratings of {people(ratings['n_participants'])} by {raters}{again}.")
+    stability = d["stability"]
+    if stability["n_drops"]:
+        changed = (
+            f"changes the conclusion in {stability['n_flips']} of {stability['n_drops']} cases"
+            if stability["n_flips"]
+            else "never changes the conclusion"
+        )
+        lines.append(f"Leaving out one participant at a time ({stability['n_people']} have this endpoint) {changed}.")
+    if d["advantage_on_people_left_out"] is not None and d["best"]:
+        key = ruling_endpoint(d)
+        gap, own = (format_value(d[name], key, signed=True) for name in ("advantage_on_people_left_out", "difference"))
+        lines.append(f"On people who did not choose the method its advantage is {gap} (on those who did, {own}).")
+    check = d["prediction_against_truth"]
+    if check:
+        bias = ", ".join(f"{m} {format_signed(b)}" for m, b in check["bias"].items() if b is not None)
+        rank = "" if check["spearman"] is None else f", rank correlation {check['spearman']:.2f}"
+        lines.append(
+            f"Predicted against measured Dice, {check['n']} masks: off by {format_number(check['mean_abs_error'], 3)} "
+            f"on average{rank}; predicted minus measured by method: {bias}; {percent(check['covered'])} lie in their "
+            "90 % "
+            "interval."
+        )
+    if d["endpoint"] == "predicted_dice":
+        parts = [
+            f"{m} {row['network']:+.1f} by the network, {row['edges']:+.1f} by the edges"
+            for m, row in d["predicted_area_error_pct"].items()
+            if row["network"] is not None and row["edges"] is not None
+        ]
+        if parts:
+            lines.append(f"Predicted error of the area, %: {'; '.join(parts)}.")
+    return lines + list(d["cautions"])
+
+
+def _bias_lines(d: Mapping[str, Any]) -> list[str]:
+    """Biases: constant ones are named, those that differ are warned of."""
+    lines, limit = [], d["parameters"]["effect_pct"] / 2
+    for method, row in d["area_errors"].items():
+        bias, sd = row["bias_pct"], row["sd_pct"]
+        if bias is None or sd is None or row["n"] < d["parameters"]["min_references"]:
+            continue
+        low, high = row["bias_ci95"]  # not known where all errors are the same
+        if abs(bias) > d["parameters"]["effect_pct"] / 4 and (low is None or low * high > 0):
+            size = "larger" if bias > 0 else "smaller"
+            steady = f"; it is precise about that (SD {sd:.1f} %)" if sd <= d["parameters"]["effect_pct"] / 2 else ""
+            cancels = (
+                ""
+                if d["parameters"]["aim"] == "absolute"
+                else ", which cancels between groups and over time if it is constant"
+            )
+            lines.append(f"Areas by {method} are {abs(bias):.0f} % {size} than the references{cancels}{steady}.")
+    for row in d["differential_bias"]:
+        if row["is_warned"]:
+            low, high = row["ci90"]
+            lines.append(
+                f"Warning: the bias of {row['of']} differs by {row['difference_pct']:+.1f} % (90 % interval "
+                f"{low:+.1f} to "
+                f"{high:+.1f}) between {row['column']} {row['level']} and the others; that is more than half of the "
+                "effect "
+                f"({limit:g} %) and does not cancel."
+            )
+    return lines
+
+
+def _sentence(text: str) -> str:
+    """Return the text with a capital letter and a full stop."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
