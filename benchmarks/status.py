@@ -92,7 +92,7 @@ def make_cases(kind: str, seed: int, n: int, manifests: list[Path]) -> Iterator[
 
 
 def is_good(mask: np.ndarray, reference: np.ndarray) -> bool:
-    """Tell whether a mask may be called ok; Dice in the slices from the lowest to the highest of the reference."""
+    """Tell whether a mask may be called ok; Dice of the whole mask, so that what lies beyond the cord counts."""
     slices = np.flatnonzero(reference.any(axis=(0, 1)))
     if not len(slices):
         return False

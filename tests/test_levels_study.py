@@ -331,6 +331,22 @@ def test_a_junction_that_was_clicked_hides_no_discs(study):
     assert {row.flags for row in rows} == {()}
 
 
+def test_two_label_files_of_one_image_that_differ(study):
+    labels, affine = disc_labels("T2w")
+    study.add().label(labels, affine)
+    other = study.bids / "derivatives" / "other" / "sub-01_T2w_label-discs_dlabel.nii.gz"
+    other.parent.mkdir()
+    other.write_bytes(next(study.bids.rglob("anat/*_label-discs_dlabel.nii.gz")).read_bytes())
+    (row,) = study.measure(levels=["C3"])
+    assert row.flags == ()
+    made_study.save_nifti(other, np.roll(labels, 5, 2), affine)
+    (row,) = study.measure(levels=["C3"])
+    assert row.flags == ("unmeasured",)
+    assert "expected labels of sub-01_T2w in one file, found others in" in row.note
+    (row,) = study.measure(levels=["C3"], level_labels="derivatives/other")
+    assert row.flags == ()
+
+
 def test_a_junction_marked_twice_and_none(study):
     labels, affine = junction_label(50)
     labels[10, 10, 10] = 50

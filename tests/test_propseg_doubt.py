@@ -7,7 +7,14 @@ import pytest
 from propseg_tubes import make_tube
 
 from spineseg.centerline.curve import Centerline
-from spineseg.propseg.doubt import ABSURD_OFFSET_MM, ABSURD_SCORE, GUESS, is_unsure, measure_uncertainty
+from spineseg.propseg.doubt import (
+    ABSURD_OFFSET_MM,
+    ABSURD_SCORE,
+    GUESS,
+    find_guessed_ends,
+    is_unsure,
+    measure_uncertainty,
+)
 from spineseg.propseg.parameters import get_contrast_model
 from spineseg.propseg.refine import FilledTube, refine
 from spineseg.propseg.scene import build_scene
@@ -145,3 +152,20 @@ def test_an_outline_skew_to_one_side_is_a_guess(tube):
     level = surface_of(line, radius=4.5 + 0.4 * np.sin(3 * angle))  # front against back: as cords are
     assert doubts(tube, skew).min() == 1
     assert doubts(tube, level).max() < GUESS
+
+
+@pytest.mark.parametrize(
+    ("n", "slice_mm", "low", "high", "told"),
+    [(24, 1.0, 12, 0, 12), (24, 1.0, 8, 8, 0), (100, 1.0, 0, 12, 0), (10, 5.0, 3, 2, 5), (9, 1.0, 9, 0, 9)],
+)
+def test_ends_that_are_a_guess_over_a_length_that_matters_are_told(n, slice_mm, low, high, told):
+    doubt = np.where((np.arange(n) < low) | (np.arange(n) >= n - high), 0.9, 0.1)
+    assert find_guessed_ends(doubt, slice_mm).sum() == told
+
+
+def test_noise_counts_less_where_the_detector_is_sure(tube):
+    volume, line = tube
+    noise = np.random.default_rng(3).normal(0, 250, volume.data.shape)
+    noisy = Volume((volume.data + noise).astype(np.float32), volume.affine)
+    unsure, sure = (np.median(doubts((noisy, line), surface_of(line), score)) for score in (0.0, 2.0))
+    assert sure < unsure - 0.1

@@ -124,7 +124,7 @@ class TestFile:
         for of in ("sub-01_T2w", "sub-01_run-2_T2w"):
             with pytest.raises(InputError, match=r"b/levels\.json: expected discs of .*another image of this name"):
                 chosen(foreign, drawn, of=of)
-            with pytest.raises(InputError, match=r"b/levels\.json: expected discs of sub-01_T2w in one file"):
+            with pytest.raises(InputError, match=r"b/levels\.json: expected labels of sub-01_T2w in one file"):
                 chosen(own, replace(own, path="b/levels.json"), of=of)
 
     def test_a_study_checks_the_file_before_its_first_job(self, tmp_path):

@@ -6,7 +6,7 @@ finds in pure noise as strong as the cord's own spread.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,13 +53,21 @@ SMOOTH_MM = 9.0
 GUESS = 0.5
 """A slice above this is more a guess than seen."""
 
-MAX_DOUBT = 0.4
-"""Share of such slices above which a result is partial: of 137 masks, all that are worse than 0.85 are above 0.5 (but
-one, called so for its size), and of the good ones a third of those above 0.25 are below (`benchmarks/status.py`)."""
+MAX_DOUBT = 0.5
+"""Share of such slices above which a result is partial. What misses cord is told by its extent; of 160 masks
+(`benchmarks/status.py`, seed 41) only legs were bad beyond that, and two of three have nine tenths of such slices."""
 
-CERTAIN_SCORE, ABSURD_SCORE = 0.0, -2.0
-"""Median score of the centerline, log-odds of a cord: people left out of the training have medians above 0; below -1,
-half way, it may follow something else than a cord."""
+END_MM, END_SHARE = SMOOTH_MM, 0.2
+"""Length, and share of the mask, of an end that is a guess throughout, from which a result is partial: a cord taken on
+into the medulla (a third of that mask), or past a conus that thick slices hardly show (44 %), looks like that."""
+
+CERTAIN_SCORE, ABSURD_SCORE = 0.0, -2.4
+"""Median score of the centerline, log-odds of a cord: people left out of the training have medians above 0, good masks
+of cords of half the size -1.1 and more; below -1.2, half way, it may follow something else than a cord."""
+
+CONVINCED_SCORE = 2.0
+"""Such a score, odds of seven to one for a cord, leaves nothing to chance: the detector saw the cord in spite of noise
+that makes its edges look like chance."""
 
 
 def measure_uncertainty(surface: FilledTube, scene: Scene, line: Centerline) -> Floats:
@@ -77,7 +85,8 @@ def measure_uncertainty(surface: FilledTube, scene: Scene, line: Centerline) -> 
         by the detector. 0 where the user drew points of the surface.
     """
     slices, rings = surface.tube.slices, surface.tube.vertices()
-    unseen = 1 - _measure_belief(scene, slices, rings)
+    convinced = _rise_between(_median_score(line), CERTAIN_SCORE, CONVINCED_SCORE)
+    unseen = 1 - _measure_belief(scene, slices, rings, convinced)
     large = _rise_between(compute_areas(rings), CERTAIN_AREA_MM2, ABSURD_AREA_MM2)
     skew = _rise_between(_measure_skew(surface.tube.radii), CERTAIN_SKEW, ABSURD_SKEW)
     doubt = np.maximum.reduce([unseen, large, skew, np.full(len(slices), _doubt_line(line))])
@@ -89,14 +98,29 @@ def measure_uncertainty(surface: FilledTube, scene: Scene, line: Centerline) -> 
     return np.where(near_correction(scene, slices), 0.0, doubt)
 
 
-def _measure_belief(scene: Scene, slices: NDArray[np.intp], rings: Floats) -> Floats:
-    """Measure the share of each ring on an edge, (R,), less where the cord's usual edge is little above chance."""
+def find_guessed_ends(doubt: Floats, slice_mm: float) -> NDArray[np.bool_]:
+    """Tell which slices (R,) belong to an end that is a guess over a length that matters, from their doubt (R,)."""
+    seen = np.flatnonzero(doubt <= GUESS)
+    is_end = np.zeros(len(doubt), bool)
+    least = max(END_MM / slice_mm, END_SHARE * len(doubt))
+    low, high = (int(seen[0]), len(doubt) - 1 - int(seen[-1])) if len(seen) else (len(doubt), 0)
+    is_end[: low if low >= least else 0] = True
+    is_end[len(doubt) - (high if high >= least else 0) :] = True
+    return is_end
+
+
+def _measure_belief(scene: Scene, slices: NDArray[np.intp], rings: Floats, convinced: float) -> Floats:
+    """Measure the share of each ring on an edge, (R,), less where the cord's usual edge is little above chance.
+
+    `convinced`, 0 to 1, says how far the detector rules chance out.
+    """
     rays = sample_rays(scene, slices, rings, compute_normals(rings), NEAR_MM)
     slope = np.where(rays.known, rays.slope, 0.0)
     usual = measure_usual_rise(scene, slices, rings)
     edge = np.maximum(slope.max(axis=2), WALL_TRUST * -slope.min(axis=2)) / usual[:, None]
     spread = np.maximum(measure_cord(scene, slices, rings)[1], LEAST_NOISE)
-    beyond_chance = np.maximum(1 - (CHANCE * spread / usual) ** 2, 0.0)
+    chance = np.minimum((CHANCE * spread / usual) ** 2, 1.0)
+    beyond_chance = 1 - (1 - convinced) * chance
     return beyond_chance * np.clip(edge, 0.0, 1.0).mean(axis=1)
 
 
@@ -106,7 +130,7 @@ def _measure_skew(radii: Floats) -> Floats:
     return 2 * np.abs(wave[:, 3].real) / wave[:, 0].real
 
 
-def _rise_between(values: Floats | float, low: float, high: float) -> Floats:
+def _rise_between(values: Any, low: float, high: float) -> Any:
     """Map values to 0 up to `low`, to 1 from `high`, and straight between."""
     return np.clip((values - low) / (high - low), 0.0, 1.0)
 
@@ -116,7 +140,12 @@ def is_unsure(line: Centerline) -> bool:
     return _doubt_line(line) > GUESS
 
 
-def _doubt_line(line: Centerline) -> float:
-    """Measure the doubt about a centerline, 0 to 1; one of the user has no score and is believed."""
+def _median_score(line: Centerline) -> float:
+    """Return the median score of a centerline; one of the user has none and is neither doubted nor a witness: 0."""
     known = line.score[np.isfinite(line.score)]
-    return float(_rise_between(-np.median(known), -CERTAIN_SCORE, -ABSURD_SCORE)) if len(known) else 0.0
+    return float(np.median(known)) if len(known) else CERTAIN_SCORE
+
+
+def _doubt_line(line: Centerline) -> float:
+    """Measure the doubt about a centerline, 0 to 1."""
+    return float(_rise_between(-_median_score(line), -CERTAIN_SCORE, -ABSURD_SCORE))

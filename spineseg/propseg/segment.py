@@ -13,7 +13,7 @@ from spineseg.centerline.extent import COMPLETE, describe_extent
 from spineseg.propseg.byproducts import make_byproducts
 from spineseg.propseg.consensus import leave_dark_walls, reach_consensus
 from spineseg.propseg.csf import grow_csf
-from spineseg.propseg.doubt import GUESS, MAX_DOUBT, is_unsure, measure_uncertainty
+from spineseg.propseg.doubt import GUESS, MAX_DOUBT, find_guessed_ends, is_unsure, measure_uncertainty
 from spineseg.propseg.parameters import PropsegParams, get_contrast_model
 from spineseg.propseg.polarity import choose_polarity, propagate_both_polarities
 from spineseg.propseg.propagate import Propagation, settle_bridges
@@ -62,8 +62,8 @@ def segment_cord(
     -------
     Segmentation
         `cord_prob` is the share of each voxel inside the surface. Status "empty" where no cord shows; "partial" where
-        cord may be missing (`spineseg.centerline.extent`), more than a quarter of the slices show no clear edge or are
-        carried from their neighbours, or the centerline is uncertain; the notes name the slices.
+        cord may be missing (`spineseg.centerline.extent`), more than half of the slices are a guess, or a fifth
+        at one end, or the centerline is uncertain (`spineseg.propseg.doubt`); the notes name the slices.
 
     Raises
     ------
@@ -160,7 +160,9 @@ def _assemble(
     dropped = np.isin(surface.tube.slices, scene.image.dropped)
     notes += _note("signal dropped out; outlined from their neighbours", tuple(surface.tube.slices[dropped].tolist()))
     doubt = measure_uncertainty(replace(surface, bridged=surface.bridged | dropped), scene, line)
-    status = "partial" if (doubt > GUESS).mean() > MAX_DOUBT else status
+    ends = surface.tube.slices[find_guessed_ends(doubt, scene.slice_mm)]
+    status = "partial" if (doubt > GUESS).mean() > MAX_DOUBT or len(ends) else status
+    notes += _note("a guess up to the end of the mask", tuple(ends.tolist()))
     notes += missing + _describe_doubts(surface.tube.slices[doubt > GUESS], line)
     uncertainty = np.full(volume.shape[2], np.nan, np.float32)
     uncertainty[surface.tube.slices] = doubt

@@ -18,6 +18,7 @@ from spineseg.levels.clicked import ClickedImage, read_clicked
 from spineseg.levels.files import read_labels
 from spineseg.levels.names import NOT_DISCS, PMJ_VALUE
 from spineseg.levels.slices import find_discs, find_junction, find_level_borders
+from spineseg.provenance import sha256_file
 from spineseg.studyfolder.images import StudyImage
 from spineseg.volume import Volume
 
@@ -137,14 +138,12 @@ def choose_label_file(
     Raises
     ------
     InputError
-        If discs were clicked on other images of the names, or two files hold clicked discs of one image.
+        If discs were clicked on other images of the names, or two files of one kind and image differ.
     """
     of_session = files.get((image.subject, image.session), ())
     of_session = [file for file in of_session if file.has_levels]
     own = [replace(file, stem=image.stem) for file in of_session if file.stem in (image.stem, image.image_id)]
-    if own:
-        return next(iter(_fitting(own, paths)))
-    return next(iter(_fitting(of_session, paths)), None)
+    return _choose(own or of_session, paths)
 
 
 def choose_junction_file(
@@ -154,25 +153,33 @@ def choose_junction_file(
     of_session = files.get((image.subject, image.session), ())
     marking = [file for file in of_session if file.has_junction()]
     own = [replace(file, stem=image.stem) for file in marking if file.stem in (image.stem, image.image_id)]
-    return next(iter(_fitting(own or marking, paths)), None) or choose_label_file(image, files, paths)
+    return _choose(own or marking, paths) or choose_label_file(image, files, paths)
 
 
-def _fitting(files: Sequence[LabelFile], paths: Mapping[str, str | Path]) -> list[LabelFile]:
-    """Leave out what was clicked on other images of a name; InputError where that, or two people's clicks, is all."""
+def _choose(files: Sequence[LabelFile], paths: Mapping[str, str | Path]) -> LabelFile | None:
+    """Return the first file that was not clicked on another image of its name; InputError where two say otherwise."""
     fitting = [f for f in files if not f.clicked or f.stem not in paths or f.clicked.is_of(paths[f.stem])]
     for file in files:
-        here = [other for other in fitting if other.clicked and other.stem == file.stem]
-        if file.clicked and not here:
+        if file.clicked and not any(other.clicked and other.stem == file.stem for other in fitting):
             raise InputError(
                 f"{file.path}: expected discs of {paths[file.stem]}, found those of another image of this name or of "
                 "this one before it was changed; click them again, or take them out of 'level_marks'"
             )
-        if len(here) > 1:
+    for other in fitting[1:]:
+        first = fitting[0]
+        if (other.stem, other.end) == (first.stem, first.end) and (first.clicked or not _are_same(first, other)):
             raise InputError(
-                f"{here[1].path}: expected discs of {file.stem} in one file, found them in {here[0].path} as well; "
-                "keep one"
+                f"{other.path}: expected labels of {other.stem} in one file, found others in {first.path}; keep one, "
+                "or name the folder (config key level_labels)"
             )
-    return fitting
+    return fitting[0] if fitting else None
+
+
+def _are_same(a: LabelFile, b: LabelFile) -> bool:
+    """Whether two files have the same bytes; content that is not here differs from none."""
+    if absent_content(a.path) or absent_content(b.path):
+        return True
+    return sha256_file(a.path) == sha256_file(b.path)
 
 
 def carry_labels(file: LabelFile, mask: Volume) -> CarriedLabels:
