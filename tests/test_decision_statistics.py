@@ -165,18 +165,25 @@ class TestRatioOfSpreads:
         a, b = (np.repeat(e[:, [m]], 2, axis=1) for m in (0, 1))
         for one, other in ((a, b), (b, a)):
             strata = log_ratio_strata(one, other, np.ones(2), about_zero=about_zero, margin=1.0)
-            assert strata.excludes_no_difference() == strata.only(1).excludes_no_difference() == found
-            estimate = strata.estimate().reaching_zero()
-            low, high = estimate.interval()
-            assert low <= 0 <= high
-            assert low < estimate.value < high
-        assert mean_strata(a, np.ones(2)).excludes_no_difference()
+            assert strata.exceeds_exchanges(0.0, 0.95) == strata.only(1).exceeds_exchanges(0.0, 0.95) == found
+            for limit in (0.0, 0.2):
+                low, high = strata.estimate().reaching(limit).interval()
+                assert low < strata.estimate().value < high
+                assert max(low, -high) <= limit
+        assert mean_strata(a, np.ones(2)).exceeds_exchanges(0.0, 0.95)
+
+    @pytest.mark.parametrize(("limit", "found"), [(0.0, True), (0.5, True), (1.2, False)])
+    def test_a_factor_beyond_the_limit_is_seen(self, limit, found):
+        e = rng(5).normal(size=(40, 2)) * [1, 3]
+        for pair in (e, e[:, ::-1]):
+            strata = log_ratio_strata(pair[:, [0]], pair[:, [1]], ONE, about_zero=False, margin=1.0)
+            assert strata.exceeds_exchanges(limit, 0.90) == found
 
     def test_a_bias_is_no_difference_of_spreads(self):
         e = rng(4).normal(size=(30, 2))
         for about_zero in (False, True):
             strata = log_ratio_strata(e[:, [0]] + 10, e[:, [1]], ONE, about_zero=about_zero, margin=1.0)
-            assert strata.excludes_no_difference() == about_zero
+            assert strata.exceeds_exchanges(0.0, 0.95) == about_zero
 
 
 class TestShares:

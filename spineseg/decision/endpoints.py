@@ -18,6 +18,7 @@ from spineseg.decision.statistics import (
     FLOOR_MARGINS,
     REPORT,
     RULE,
+    SWAP_LEVEL,
     TINY_SD,
     Strata,
     log_ratio_strata,
@@ -54,9 +55,10 @@ def _from_strata(
     known = np.isfinite(strata.influence).any(axis=1)
     n_sites = max(1, np.unique(index[known]).size)
     found = strata.estimate(index if n_sites > 1 else None, floor_sd).widened(shared)
-    low, high = found.interval(RULE)
-    if (low > 0 or high < 0) and not strata.excludes_no_difference():
-        found = found.reaching_zero()
+    for limit, level in ((0.0, SWAP_LEVEL), (margin, RULE)):
+        low, high = found.interval(RULE)
+        if max(low, -high) > limit and not strata.exceeds_exchanges(limit, level):
+            found = found.reaching(limit)
     contrasts, by_site = {}, {}
     if parts is not None and strata.values.size == evidence.contrasts.size > 1:
         of_parts = parts or [(margin, means)] * strata.values.size

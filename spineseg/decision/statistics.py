@@ -70,13 +70,13 @@ class Estimate:
         se = float(np.hypot(self.se, shared_sd))
         return replace(self, se=se, df=self.df * (se / self.se) ** 4, skew=self.skew * (self.se / se) ** 3)
 
-    def reaching_zero(self) -> Estimate:
-        """Return the estimate with so large an error that the rule's interval does not exclude zero."""
+    def reaching(self, limit: float) -> Estimate:
+        """Return the estimate with so large an error that the rule's interval does not lie beyond a limit."""
         from scipy.special import stdtrit
 
         if not self.is_known:
             return self
-        least = 1.0001 * abs(self.value) / float(stdtrit(self.df, 0.5 + RULE / 2))  # beyond rounding
+        least = 1.0001 * max(0.0, abs(self.value) - limit) / float(stdtrit(self.df, 0.5 + RULE / 2))  # beyond rounding
         return replace(self, se=max(self.se, least), skew=0.0)
 
     def interval(self, level: float = RULE) -> tuple[float, float]:
@@ -156,17 +156,26 @@ class Strata:
         errors = None if self.errors is None else self.errors[:, keep]
         return Strata(self.values[keep], self.influence[:, keep], np.ones(1), errors, self.about_zero)
 
-    def excludes_no_difference(self) -> bool:
-        """Whether a log ratio of SDs is larger than where methods change places in people at random.
+    def exceeds_exchanges(self, limit: float, level: float) -> bool:
+        """Whether a log ratio of SDs lies further from a limit than where methods change places in people at random.
 
-        If the methods are alike, each person's two errors may as well be the other way round. With a few large errors
-        by one method, an exchange gives as large a ratio in one of 2, 4, 8 ... cases; no formula for an error sees it.
-        Other statistics are not asked.
+        If one method's errors are the other's but for a factor, each person's two may as well be the other way round.
+        With a few large errors by one method, an exchange gives as large a ratio in one of 2, 4, 8 ... cases; no
+        formula for an error sees it. Other statistics are not asked.
+
+        Parameters
+        ----------
+        limit : float
+            Logarithm of the factor, 0 or more, by which the worse method may be worse.
+        level : float
+            Share of the exchanges that must give less.
         """
         if self.errors is None:
             return True
         used = np.isfinite(self.influence).sum(axis=0) >= 2
         errors, count = np.nan_to_num(self.errors[:, used]), np.isfinite(self.influence[:, used]).sum(axis=0)
+        worse = int(float((self.values * self.weights)[used].sum()) > 0)
+        errors[:, :, worse] *= np.exp(-limit)
         rng = np.random.default_rng(0)  # the same exchanges each time
         swapped = rng.integers(0, 2, (SWAPS + 1, len(errors))).astype(np.float64)
         swapped[0] = 0.0  # as they are
@@ -181,7 +190,7 @@ class Strata:
             spread = squares if self.about_zero else squares - sums**2 / count
             logs.append(np.log(np.maximum(spread, 1e-12 * (errors**2).sum(axis=(0, 2)) + 1e-300)))
         ratios = np.abs((logs[1] - logs[0]) @ self.weights[used])
-        return bool((ratios >= ratios[0] * (1 - 1e-9)).mean() <= 1 - SWAP_LEVEL)
+        return bool((ratios >= ratios[0] * (1 - 1e-9)).mean() <= 1 - level)
 
     def estimate(self, sites: NDArray[np.intp] | None = None, floor_sd: float = 0.0) -> Estimate:
         """Combine contrasts and people.
