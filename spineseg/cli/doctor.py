@@ -93,11 +93,6 @@ def _check_packages(facts: dict[str, Any]) -> list[str]:
     return problems
 
 
-def _short(error: Exception) -> str:
-    """Return an error in a few words."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:80]}"
-
-
 def _check_weights(facts: dict[str, Any]) -> list[str]:
     """Compare the shipped weights with their checksums."""
     from spineseg.methods.registry import OWN_METHODS
