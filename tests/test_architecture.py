@@ -130,6 +130,7 @@ HEAVY = ("torch", "pandas", "scipy.stats", "matplotlib", "seaborn", "snakemake")
     [
         ("spineseg.cli", (*HEAVY, "numpy", "nibabel")),
         ("spineseg.study.configuration", (*HEAVY, "numpy", "nibabel")),
+        ("spineseg.study.worker", (*HEAVY, "numpy", "nibabel")),
         ("spineseg.study.index", (*HEAVY, "numpy", "nibabel")),
         ("spineseg.propseg.segment", HEAVY),
         ("spineseg.centerline.estimate", HEAVY),

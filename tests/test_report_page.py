@@ -90,6 +90,8 @@ def test_study_stage_reads_its_own_tables(study, tmp_path):
     evidence = text_of(page).split("Median (quartiles)")[1].split("Images to look at first")[0]
     assert "deepseg" in evidence
     assert "propseg" not in evidence
+    bar = re.findall(r"flex-grow:[\d.]+;background:(#\w+)", page.read_text())  # as in the pilot
+    assert len(bar) == len(set(bar)) == 3
 
 
 def test_one_method(tmp_path):

@@ -48,7 +48,7 @@ from spineseg.report.summaries import (
     summarise_evidence,
     summarise_failures,
 )
-from spineseg.report.verdict import word_verdict
+from spineseg.report.verdict import EQUIVALENT, word_verdict
 from spineseg.spelling import name_some
 from spineseg.studyfolder.csa import read_csa
 from spineseg.studyfolder.decisions import Decision
@@ -131,6 +131,9 @@ def write_report(view: StudyView, paths: ReportPaths) -> Path:
     images = describe_images(view, reviews, qc)
     changes = list_changes(view, records, reviews)
     kept = records.kept
+    verdict = word_verdict(decision)
+    # a study by the kept method alone still says how the others fared
+    shown = dict.fromkeys([*study.methods, *(share.key for share in verdict.shares if share.key != EQUIVALENT)])
     methods = study.methods or sort_methods(r.name for review in reviews for r in review.methods)
     failures, reviewed = summarise_failures(reviews, methods), summarise_reviewing(view.marks, reviews)
     context = {
@@ -138,13 +141,13 @@ def write_report(view: StudyView, paths: ReportPaths) -> Path:
         "stage": view.stage,
         "version": find_version(),
         "measures": MEASURES,
-        "verdict": word_verdict(decision),
+        "verdict": verdict,
         "departures": [
             *list_departures(records.lock, reviews),
             *(f"{text[:1].upper()}{text[1:]}." for text in list_unseen(view, records.images)),
         ],
         "decision": decision.document if decision else {},
-        "colors": {name: print_color_of(name, number) for number, name in enumerate(study.methods)},
+        "colors": {name: print_color_of(name, number) for number, name in enumerate(shown)},
         "methods": methods,
         "counts": _counts(records.images, reviews, images),
         "evidence": summarise_evidence(study),

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from spineseg.decision.report_text import verdict_sentence
 from spineseg.errors import InputError
 from spineseg.study.configuration import StudyConfig
 from spineseg.study.lock import is_frozen
@@ -75,6 +74,8 @@ def describe_result(
     InputError
         If the decision is damaged.
     """
+    from spineseg.decision.report_text import verdict_sentence  # with numpy, which jobs of segmentation need not load
+
     is_preview = stage == Stage.PILOT and is_frozen(config, folder)
     decision = find_decision(folder.preview if is_preview else folder.decision)
     if decision is None:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from spineseg.methods.placeholders import image_names
 from spineseg.methods.protocol import Method
-from spineseg.methods.segment_file import ImageTask, explain_failure, segment_or_explain
 from spineseg.progress import Progress
 from spineseg.provenance import sha256_file, sha256_json
 from spineseg.study.choices import PersonsChoice
@@ -74,6 +73,8 @@ def segment_images(
 
 def record_failure(image: StudyImage, folder: StudyFolder, method: Method, reason: str) -> tuple[ManifestEntry, Timing]:
     """Write that an image failed for a reason that its file does not tell; it is tried again with its chunk."""
+    from spineseg.methods.segment_file import ImageTask, explain_failure
+
     mask = folder.mask(image, method.name)
     task = ImageTask(Path(image.path), mask, image.contrast, bval=image.bval_path, names=image_names(image))
     sidecar = explain_failure(task, method, reason).sidecar
@@ -110,6 +111,8 @@ def content_key(image: StudyImage, method_name: str, made_by: MadeBy, sources: S
 
 def _segment_image(image: StudyImage, mask: Path, method: Method, progress: Progress) -> Sidecar:
     """Segment one image, or take its finished result; return what lies beside the mask."""
+    from spineseg.methods.segment_file import ImageTask, segment_or_explain  # not for the process that waits
+
     names = image_names(image)
     key = content_key(image, method.name, method.made_by, method.sources(names))
     done = read_sidecar(mask)
