@@ -161,11 +161,12 @@ def _keep(
     if found := find_correction(folder, image):
         drawn = corrected_entry(folder, image, entry, found)
         origin = {"method": found.method or entry.method, "source": found.source or entry.mask or ""}
+        origin["sha256"] = found.sha256  # of one that does not count, too: a mark may speak of it
         if drawn.mask is None:
             return _row(image, status="failed", message=drawn.message, **origin)
         if failed := word_fails(fails, found.sha256, corrected=True):
             return _row(image, status="failed", message=f"{failed}; {drawn.message}", **origin)
-        return _row(image, status=CORRECTED, mask=kept, sha256=found.sha256, message=drawn.message, **origin)
+        return _row(image, status=CORRECTED, mask=kept, message=drawn.message, **origin)
     made = {"method": entry.method, "status": entry.status, "message": message}
     if entry.mask is None or entry.mask_sha256 is None:
         _remove(target)
