@@ -138,8 +138,8 @@ def _add_quality(parser: argparse.ArgumentParser) -> None:
     text = "deepseg's networks that have not seen the people of their fold: fold0, fold1, ..."
     parser.add_argument("-folds", required=True, type=Path, metavar="DIR", help=text)
     parser.add_argument("-o", required=True, type=Path, metavar="FILE", help="model to write (.json)")
-    text = "synthetic images to learn from; default 48"
-    parser.add_argument("-phantoms", type=int, default=48, metavar="N", help=text)
+    text = "synthetic images to learn from; default 30"
+    parser.add_argument("-phantoms", type=int, default=30, metavar="N", help=text)
     parser.add_argument("-cases", type=Path, metavar="TSV", help="keep the cases there, and use them where still good")
     parser.add_argument("-seed", type=int, default=1, help="of all random draws; default 1")
     parser.add_argument("-jobs", type=int, default=1, metavar="N", help="images worked on at once; default 1")

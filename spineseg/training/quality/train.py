@@ -18,7 +18,15 @@ from spineseg.quality.predictor import DicePredictor, predictor_to_json
 from spineseg.training.labelled_images import N_FOLDS, LabelledImage, assign_folds, load_tables
 from spineseg.training.origin import describe_code, describe_images
 from spineseg.training.quality.cases import Case, make_cases, make_phantom, read_known
-from spineseg.training.quality.fit import OWN_KINDS, Cases, as_cases, fit_dice_predictor, predict_held_out, shared_error
+from spineseg.training.quality.fit import (
+    OWN_KINDS,
+    Cases,
+    as_cases,
+    fit_dice_predictor,
+    kind_of_image,
+    predict_held_out,
+    shared_error,
+)
 from spineseg.writing import write_json, write_text
 
 PHANTOM_SEED = 101
@@ -79,7 +87,8 @@ def train_quality(
 def describe_errors(rows: Sequence[Case], cases: Cases) -> dict[str, Any]:
     """Return how well people that were not fitted are predicted, and what error a method's masks share.
 
-    Returns dict: spearman, mean_abs_error; bias by method (mean of predicted minus true over its own masks);
+    Returns dict: spearman, mean_abs_error; share of each kind of image within the 90 % intervals of a fit without that
+    kind; bias by method (mean of predicted minus true over its own masks);
     shared_error (SD, of the difference between propseg and deepseg, over images of one contrast, copy and difficulty).
     """
     from scipy.stats import spearmanr
@@ -99,9 +108,22 @@ def describe_errors(rows: Sequence[Case], cases: Cases) -> dict[str, Any]:
     return {
         "spearman": round(float(spearmanr(dice, cases.dice).statistic), 3),
         "mean_abs_error": round(float(np.abs(error).mean()), 4),
+        "coverage_without": _cover_kinds(rows, cases),
         "bias": {method: round(float(error[mine].mean()), 4) for method, mine in own.items()},
         "shared_error": round(shared_error(np.array(list(whole.values())), group), 4),
     }
+
+
+def _cover_kinds(rows: Sequence[Case], cases: Cases) -> dict[str, float]:
+    """Return the share of true Dice in the intervals of a model that knows nothing of their kind of image."""
+    names = np.array([kind_of_image(row) for row in rows])
+    cover = {}
+    for name in np.unique(names) if len(np.unique(names)) > 1 else ():
+        own = cases.subset(names == name)
+        model = fit_dice_predictor(cases.subset(names != name), {})
+        low, high = model.interval(model.predict_dice(own.features))
+        cover[str(name)] = round(float(((own.dice >= low) & (own.dice <= high)).mean()), 3)
+    return cover
 
 
 def describe_origin(images: Sequence[LabelledImage], folds: Path, n_phantoms: int, seed: int) -> dict[str, Any]:
