@@ -65,10 +65,10 @@ try:
         read_yaml(file)  # Snakemake takes the last of two equal keys without a word
     STUDY = make_configuration(config, demo_dir=DEMO)
     IS_DEMO = STUDY.bids_dir == DEMO
+    FOLDER = StudyFolder(Path("results") / STUDY.dataset)
     if workflow.is_main_process:
         # the demo's images are made by the first job
-        check_before_jobs(STUDY, with_images=not IS_DEMO)
-    FOLDER = StudyFolder(Path("results") / STUDY.dataset)
+        check_before_jobs(STUDY, FOLDER, with_images=not IS_DEMO)
     # a study that has started keeps its decision: what a new one would say is made beside it
     DECIDED = "preview/" if is_frozen(STUDY, FOLDER) else ""
     # an input of the rules that keep masks, for Snakemake does not know the masks themselves

@@ -155,7 +155,7 @@ RESULT_NAMES = {
     *("metrics.tsv", "agreement.tsv", "slices.tsv.gz", "slices.tsv", "kept.tsv", "timings.tsv", "images.tsv"),
     *("csa.tsv", "levels.tsv", "change.tsv"),
     *("decision.json", "decision.md", "lock.json", "exceptions.json", "membership.json", "file_digests.json"),
-    *("study.json", "chunks"),
+    *("study.json", "chunks", "kept_masks.json"),
 }
 """Names in a results folder; `spineseg.studyfolder.layout` alone makes paths of them."""
 

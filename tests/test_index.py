@@ -17,6 +17,7 @@ from spineseg.study.configuration import make_configuration
 from spineseg.study.index import (
     check_before_jobs,
     digest_sources,
+    find_unlisted_people,
     find_unseen_strata,
     index_images,
     source_files,
@@ -587,6 +588,18 @@ def test_entries_that_fit_nobody_stop_before_the_first_job(tmp_path, keys, words
     with pytest.raises(InputError) as caught:
         check_before_jobs(config)
     assert words in str(caught.value)
+
+
+def test_people_whom_participants_tsv_does_not_list_are_named(tmp_path):
+    root = make_dataset(tmp_path, *(f"sub-0{n}/anat/sub-0{n}_T2w.nii.gz" for n in (1, 2)))
+    config = make_configuration({"dataset": "x", "bids_dir": str(root), "columns": ["age"]})
+    (root / "participants.tsv").write_text("participant_id\tage\n01\t20\n")
+    check_before_jobs(config)
+    (line,) = find_unlisted_people(config, index_images(config, 10)[0])
+    assert "no row of 02" in line
+    (root / "participants.tsv").write_text("participant_id\tage\nsub-1\t20\nsub-2\t30\n")
+    with pytest.raises(InputError, match=r"no row of anybody in the study, such as sub-01; did you mean '1'\?"):
+        check_before_jobs(config)
 
 
 @pytest.mark.parametrize("key", ["sub-77_T2w", "sub-01_t2w", "sub-02", "sub-01_T2w.nii.gz", "T2ww"])

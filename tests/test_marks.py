@@ -54,6 +54,17 @@ def test_a_fail_counts_between_methods_where_the_rater_has_seen_both():
     assert both.failures(METHODS) == {("a", "propseg")}
 
 
+def test_marks_of_two_masks_of_one_method_stand_beside_each_other(tmp_path):
+    early = mark(time="2026-01-01T00:00:00Z", mask_sha256="abc")
+    others = [
+        mark(kind="pass", time=f"2026-01-0{n}T00:00:00Z", mask_sha256=sha) for n, sha in ((2, "def"), (3, "abcdef"))
+    ]
+    found = read_marks([write(tmp_path / "a.json", [early, others[0]])])
+    assert {(m.mark, m.mask_sha256) for m in found.marks} == {("fail", "abc"), ("pass", "def")}
+    found = read_marks([write(tmp_path / "b.json", [early, *others])])
+    assert {(m.mark, m.mask_sha256) for m in found.marks} == {("pass", "def"), ("pass", "abcdef")}
+
+
 def test_what_is_said_of_other_masks_than_the_methods_own_does_not_count_between_them():
     own = {("a", "propseg"): "abc" * 20, ("a", "deepseg"): "def" * 20}
     fail, seen = Mark("a", "propseg", "fail", mask_sha256="abcabc"), Mark("a", "deepseg", "pass", mask_sha256="defdef")
@@ -88,6 +99,7 @@ def test_an_artefact_is_of_the_image_with_its_reason():
             '{"marks": [], "preferences": [{"image": "a", "x": "p", "y": "d", "choice": "z", "rater": ""}]}',
             "choice 'z'",
         ),
+        ('{"marks": [{"image": "a", "method": "p", "mark": "fail", "mask_sha256": "ABC"}]}', "beginning of a checksum"),
         ("not json", "no JSON"),
     ],
 )

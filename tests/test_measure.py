@@ -21,11 +21,14 @@ from made_study import (
 from spineseg.cli import main
 from spineseg.errors import InputError
 from spineseg.measures import AGREEMENT, METRICS, PlausibleLimits
+from spineseg.provenance import sha256_file
 from spineseg.study.measure import measure_chunk
 from spineseg.studyfolder.decisions import Exceptions, Perturbed, write_exceptions, write_perturbed
 from spineseg.studyfolder.files import read_text_table
+from spineseg.studyfolder.images import read_images
 from spineseg.studyfolder.layout import TABLES, Stage
 from spineseg.studyfolder.manifests import ManifestEntry
+from spineseg.studyfolder.marks import Mark
 from spineseg.studyfolder.sidecars import read_sidecar
 from spineseg.studyfolder.tables import (
     AGREEMENT_COLUMNS,
@@ -111,6 +114,22 @@ def test_two_methods_with_reference(study):
     np.testing.assert_allclose(
         [tables.slices[12].values[f"centroid_{x}_mm"] for x in "xyz"], [-7.75, 7.75, 6.0], atol=1e-9
     )
+
+
+@pytest.mark.parametrize("of", ["the corrected mask", "the method's"])
+def test_a_fail_of_the_corrected_mask_takes_its_numbers_away(study, of):
+    study.add("01", {"a": cord()})
+    study.write()
+    image = read_images(study.folder.images)[0]
+    drawn = save_nifti(study.folder.kept_mask(image), cord(last=6), AFFINE)
+    seen = sha256_file(drawn) if of == "the corrected mask" else sha256_file(study.folder.mask(image, "a"))
+    fails = {(image.image_id, "a"): [Mark(image.image_id, "a", "fail", reason="short", mask_sha256=seen[:12])]}
+    (row,) = study.measure(["a"], corrected=True, failed=fails).metrics
+    if of == "the corrected mask":
+        assert (row.status, dict(row.values)) == ("failed", {})
+        assert row.message.startswith("fail by unnamed rater: short; corrected by hand")
+    else:
+        assert (row.status, row.values["n_slices"]) == ("ok", 6)
 
 
 def test_failed_and_empty_are_rows(study):

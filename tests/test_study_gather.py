@@ -28,6 +28,7 @@ from spineseg.provenance import sha256_file
 from spineseg.study.configuration import make_configuration
 from spineseg.study.gather import gather_tables
 from spineseg.study.keep import keep_masks
+from spineseg.study.notices import list_refused
 from spineseg.studyfolder.corrections import find_refused, is_corrected
 from spineseg.studyfolder.decisions import (
     Exceptions,
@@ -306,6 +307,15 @@ def test_a_correction_saved_unpacked_is_refused(study):
     kept_mask(study).write_bytes(gzip.compress(unpacked.read_bytes()))  # a correction, and the same to look at
     assert find_refused(study, read_included(study.images)) == []
     assert keep(study)["sub-1_T2w"].status == "corrected"
+
+
+def test_a_correction_under_another_name_is_named(study):
+    keep(study)
+    assert list_refused(study) == []
+    for name in ("sub-1_T2w_label-SC_seg-manual.nii.gz", "sub-1_T2w_seg.nii", "sub-1_T2w_label-discs_dlabel.nii.gz"):
+        draw(kept_mask(study).with_name(name))
+    (line,) = list_refused(study)
+    assert "sub-1_T2w_label-SC_seg-manual.nii.gz, derivatives/labels/sub-1/anat/sub-1_T2w_seg.nii; save" in line
 
 
 def replace_image(study, content):

@@ -31,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from spineseg.study.index import (
         digest_sources,
         find_idle_exclusions,
+        find_unlisted_people,
         find_unseen_strata,
         index_images,
         summarise_index,
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     fix_plan(folder, config.decision, is_started=is_started)
     write_images(folder.images, images)
     describe_results(folder, config, images)  # what is there by now
-    idle = find_idle_exclusions(config, images)
+    idle = find_idle_exclusions(config, images) + find_unlisted_people(config, images)
     idle += [f"warning: nobody in the pilot is of {name}" for name in find_unseen_strata(config, images)]
     print("\n".join([summarise_index(images), *idle, *find_unused_references(config, images)]))
     return 0

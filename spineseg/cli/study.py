@@ -120,9 +120,10 @@ def _open_study(args: argparse.Namespace) -> tuple[StudyConfig, StudyFolder]:
     is_here = args.config.parent == Path.cwd()
     os.chdir(args.config.parent)
     config = read_configuration(args.config)
-    check_before_jobs(config)
     # paths are printed so that they can be opened from where the command was typed
-    return config, StudyFolder((Path() if is_here else Path.cwd()) / "results" / config.dataset)
+    folder = StudyFolder((Path() if is_here else Path.cwd()) / "results" / config.dataset)
+    check_before_jobs(config, folder)
+    return config, folder
 
 
 def _typed(action: str, config: Path, options: str = "") -> str:

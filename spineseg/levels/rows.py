@@ -16,10 +16,6 @@ from spineseg.metrics.shape import SliceShape, compute_sections
 from spineseg.metrics.solidity import compute_sct_solidity
 from spineseg.metrics.table import Row, mean_row, sd_row, slice_row
 
-PER = ("request", "level", "slice")
-"""What gets a row: each request (or the whole mask without one), each level, or each slice."""
-
-
 SHORT_SLICES = 5
 """A mask of so few slices does not tell its angles from the noise of its centers."""
 

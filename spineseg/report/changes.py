@@ -21,7 +21,7 @@ class PeoplesChange:
     """One image that a person has changed something about: what, in a few words, and what follows."""
 
     image_id: str
-    kind: str  # corrected, refused (a corrected mask that cannot be used), marked, failed (by a mark), excluded
+    kind: str  # corrected, refused (a corrected mask that cannot be used), marked, failed (by a mark), added, excluded
     words: str
 
 
@@ -58,6 +58,12 @@ def list_changes(view: StudyView, records: StageRecords, reviews: Sequence[Revie
         if not shown[mark.image].is_of(mark):
             about += "; its corrected mask counts" if shown[mark.image].corrected else "; of an earlier mask"
         found.append(PeoplesChange(mark.image, kind, about))
+    known = records.lock.images if records.lock and is_study else ()
+    found += [
+        PeoplesChange(name, "added", "not in the study when it started")
+        for name in shown
+        if known and name not in known
+    ]
     found += [
         PeoplesChange(image.image_id, "excluded", image.reason.removeprefix("excluded: "))
         for image in images
@@ -97,14 +103,17 @@ def write_methods(
         return compared
     people = len({review.image.subject for review in reviews})
     shown = f"{count_of(len(reviews), 'image')} of {count_of(people, 'participant')}"
+    n_own = sum(not review.exception for review in reviews)
     text = f"The study segmented {shown} by {records.kept.words()}."
+    if n_own < len(reviews):
+        text = f"The study measured {shown}, {n_own} of them in masks by {records.kept.words()}."
     parts = [compared, text, *_accepted_sentences(records), *_mask_sentences(reviews, records, changes)]
     reasons = Counter(image.exclusion for image in records.images if image.exclusion)
     if reasons:
         listed = "; ".join(f"{n} for: {reason}" for reason, n in reasons.most_common())
         n = reasons.total()
         parts.append(f"{count_of(n, 'image')} {'was' if n == 1 else 'were'} excluded by people ({listed}).")
-    unseen = records.decision.count_unseen(review.image for review in reviews) if records.decision else {}
+    unseen = records.decision.count_unseen(r.image for r in reviews if not is_manual(r)) if records.decision else {}
     for contrast, n in unseen.items():
         parts.append(f"No image of the pilot was {contrast}, so the choice was not tested for {count_of(n, 'image')}.")
     return " ".join(part for part in parts if part)
@@ -149,11 +158,11 @@ def _of(count: int, n: int) -> str:
 
 def count_changes(changes: Sequence[PeoplesChange], n_kept: int) -> str:
     """Return one sentence for the methods of a paper: how many masks are a person's, how many images are excluded."""
-    corrected, marked, excluded = (
+    corrected, marked, added, excluded = (
         len({change.image_id for change in changes if change.kind in kinds})
-        for kinds in (("corrected",), ("marked", "failed"), ("excluded",))
+        for kinds in (("corrected",), ("marked", "failed"), ("added",), ("excluded",))
     )
     return (
         f"{corrected} of {n_kept} masks were corrected by hand; raters marked masks of {marked} images;"
-        f" people excluded {excluded} images."
+        f" people excluded {excluded} images" + (f" and added {added} since the study started." if added else ".")
     )

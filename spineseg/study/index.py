@@ -24,6 +24,7 @@ from spineseg.study.participants import Participants, read_participants
 from spineseg.study.sources import check_sources, find_images
 from spineseg.studyfolder.decisions import Membership
 from spineseg.studyfolder.images import StudyImage, word_exclusion
+from spineseg.studyfolder.layout import StudyFolder
 
 
 def index_images(
@@ -113,12 +114,14 @@ def find_unseen_strata(config: StudyConfig, images: Sequence[StudyImage]) -> lis
     return sorted({name for own in strata.values() for name in own} - seen)
 
 
-def check_before_jobs(config: StudyConfig, *, with_images: bool = True) -> None:
+def check_before_jobs(config: StudyConfig, folder: StudyFolder | None = None, *, with_images: bool = True) -> None:
     """Check all that the configuration names, before the first job.
 
     Parameters
     ----------
     config : StudyConfig
+    folder : StudyFolder, optional
+        Of the results: a study that has started keeps its pilot, though nobody of it may be asked for any more.
     with_images : bool
         False where the images are not there yet, as those of the demo.
 
@@ -137,7 +140,16 @@ def check_before_jobs(config: StudyConfig, *, with_images: bool = True) -> None:
         for name, key in named:
             _participants(config).check_column(name, key)
         strata_of(config, ())
-        index_images(config, chunk_size=1)  # it knows the images that keys are about
+        frozen = () if folder and folder.lock.is_file() else None
+        images, _ = index_images(config, 1, frozen=frozen)  # it knows the images that keys are about
+        people = {image.subject for image in images if image.included}
+        listed = _participants(config)
+        if (named or config.pilot.strata) and not people & listed.cells.keys():
+            one = min(people)
+            raise InputError(
+                f"{listed.path}: has no row of anybody in the study, such as sub-{one}{closest(one, listed.cells)};"
+                " participant_id is the name of the folder, with or without sub-"
+            )
 
 
 def find_idle_exclusions(config: StudyConfig, images: Sequence[StudyImage]) -> list[str]:
@@ -158,6 +170,16 @@ def find_idle_exclusions(config: StudyConfig, images: Sequence[StudyImage]) -> l
         fit = "1 entry fits" if len(found) == 1 else f"{len(found)} entries fit"
         lines.append(f"{config.excluded.files[0]}: {fit} nothing here (excluded.unmatched: ignore): {named}")
     return lines
+
+
+def find_unlisted_people(config: StudyConfig, images: Sequence[StudyImage]) -> list[str]:
+    """Name the people of the study that participants.tsv has no row of, where its columns are asked for."""
+    plan, people = config.decision, _participants(config)
+    if not (config.columns or config.pilot.strata or plan.group or config.subject_query) or not people.cells:
+        return []
+    asked = {image.subject for image in images if image.included or config.subject_query}
+    unlisted = sorted(asked - people.cells.keys())
+    return [f"{people.path}: has no row of {name_some(unlisted)}, so nothing is known of them"] if unlisted else []
 
 
 def source_files(config: StudyConfig, images: Sequence[StudyImage]) -> list[str]:
@@ -255,13 +277,15 @@ def _reason_against(image: StudyImage, config: StudyConfig, asked: Collection[st
         wanted = image.suffix in config.suffixes
     if asked is not None and image.subject not in asked:
         return "subject not asked for (config key subjects)"
+    if not image.contrast:
+        return f"no contrast is known for suffix {image.suffix}"
+    if not wanted:
+        return "contrast not asked for (config key contrasts)"
     if why := config.excluded.reason_against(image, sites):
         return why
     if why := config.marks.artefacts.get(image.image_id, ""):
         return word_exclusion(why)
-    if not image.contrast:
-        return f"no contrast is known for suffix {image.suffix}"
-    return "" if wanted else "contrast not asked for (config key contrasts)"
+    return ""
 
 
 def _nothing_left(images: Sequence[StudyImage], config: StudyConfig) -> str:

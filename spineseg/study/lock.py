@@ -125,8 +125,11 @@ def lock_study(config: StudyConfig, folder: StudyFolder, kept: KeptMethods) -> L
     if changes and config.accept_changes:
         accepted += (AcceptedChange(tuple(changes), config.accept_changes.reason, config.accept_changes.by),)
     is_as_started = lock is not None and not changes
-    pilot = lock.pilot if lock and is_as_started else digest_pilot(folder, images)
-    now = Lock(kept, now.made_by, accepted, pilot)
+    if lock and is_as_started:
+        pilot, known = lock.pilot, lock.images
+    else:
+        pilot, known = digest_pilot(folder, images), tuple(image.image_id for image in images)
+    now = Lock(kept, now.made_by, accepted, pilot, known)
     write_lock(folder, now)
     return now
 

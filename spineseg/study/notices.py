@@ -4,18 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from spineseg.spelling import name_some
 from spineseg.study.configuration import StudyConfig
-from spineseg.study.index import find_idle_exclusions
-from spineseg.studyfolder.corrections import find_correction, find_refused
+from spineseg.study.index import find_idle_exclusions, find_unlisted_people
+from spineseg.study.keep import CORRECTED
+from spineseg.studyfolder.corrections import find_correction, find_refused, find_strange_masks
+from spineseg.studyfolder.decisions import read_kept
 from spineseg.studyfolder.frozen import describe_changes_beside
-from spineseg.studyfolder.images import StudyImage, read_images, read_included
+from spineseg.studyfolder.images import StudyImage, read_images
 from spineseg.studyfolder.layout import Stage, StudyFolder, stage_images
 from spineseg.studyfolder.locks import find_lock
+from spineseg.studyfolder.marks import word_fails
 
 
 def list_refused(folder: StudyFolder) -> list[str]:
-    """Return a line for each corrected mask that cannot be used; nothing before the images are listed."""
-    return find_refused(folder, read_included(folder.images)) if folder.images.is_file() else []
+    """Return a line for each corrected mask that cannot be used, and one for those that are nobody's kept mask.
+
+    Nothing before the images are listed.
+    """
+    if not folder.images.is_file():
+        return []
+    images = read_images(folder.images)
+    lines = find_refused(folder, [image for image in images if image.included])
+    if strange := find_strange_masks(folder, images):
+        lines.append(
+            f"{folder.labels}: not used, for no image has a kept mask of this name: {name_some(strange)}; save a"
+            " corrected mask under the name of the mask that it corrects"
+        )
+    return lines
 
 
 def list_notices(folder: StudyFolder, config: StudyConfig, stage: Stage | None) -> list[str]:
@@ -36,12 +52,27 @@ def list_notices(folder: StudyFolder, config: StudyConfig, stage: Stage | None) 
     if not folder.images.is_file():
         return []
     images = read_images(folder.images)
-    notices = list_refused(folder) + find_idle_exclusions(config, images)
+    notices = list_refused(folder) + find_idle_exclusions(config, images) + find_unlisted_people(config, images)
     if find_lock(folder) is not None or stage in (Stage.STUDY, Stage.ALL):
         of_stage = stage_images(images, stage or Stage.ALL)
         notices += [f"warning: {text}" for text in describe_changes_beside(folder, of_stage)]
-        notices += _unclear_fails(folder, config, of_stage)
+        notices += _unclear_fails(folder, config, of_stage) + _earlier_fails(folder, config)
     return notices
+
+
+def _earlier_fails(folder: StudyFolder, config: StudyConfig) -> list[str]:
+    """Name kept masks that were made again since a rater failed an earlier one: their numbers count."""
+    table = folder.kept(Stage.STUDY)
+    if not table.is_file():
+        return []
+    failed = config.marks.failed_masks()
+    made = [row for row in read_kept(table) if row.mask and row.status != CORRECTED]
+    return [
+        f"warning: {row.image_id}: 'fail' was said of an earlier mask of {row.method}; that was made again since, and"
+        " counts: look at it again"
+        for row in made
+        if (fails := failed.get((row.image_id, row.method))) and not word_fails(fails, row.sha256)
+    ]
 
 
 def _unclear_fails(folder: StudyFolder, config: StudyConfig, images: Iterable[StudyImage]) -> list[str]:

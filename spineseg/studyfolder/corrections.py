@@ -248,6 +248,13 @@ def find_refused(folder: StudyFolder, images: Iterable[StudyImage]) -> list[str]
     return lines
 
 
+def find_strange_masks(folder: StudyFolder, images: Iterable[StudyImage]) -> list[str]:
+    """Return the masks in the folder of the kept ones that are of no image, by name; a correction may be misnamed."""
+    known = {path for image in images for path in correction_files(folder, image)}
+    found = (path for ending in ("*_seg*.nii.gz", "*_seg*.nii") for path in folder.labels.glob(f"sub-*/**/{ending}"))
+    return sorted(folder.relative(path) for path in found if path not in known)
+
+
 def refuse_entry(entry: ManifestEntry, error: InputError) -> ManifestEntry:
     """Return an entry without a mask, for a corrected mask that cannot be used lies in place of the method's."""
     return ManifestEntry(entry.image_id, "failed", entry.method, f"{REFUSED}: {error}", exception=entry.exception)

@@ -88,12 +88,15 @@ class Lock:
     accepted : tuple of AcceptedChange
     pilot : mapping
         Image of the pilot to the checksum of its content when the study started.
+    images : tuple of str
+        All images when the study started; empty where an earlier version has started it.
     """
 
     kept: KeptMethods
     made_by: Mapping[str, MadeBy]
     accepted: tuple[AcceptedChange, ...] = ()
     pilot: Mapping[str, str] = field(default_factory=dict)
+    images: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of the file."""
@@ -111,7 +114,7 @@ class Lock:
         made_by = {method: MadeBy.from_json(made) for method, made in content["made_by"].items()}
         if not made_by or not made_by.keys() <= {kept.method, *kept.by_contrast.values()}:
             raise ValueError(f"expected what makes the masks of {kept.words()}, found that of {list(made_by)}")
-        return cls(kept, made_by, tuple(accepted), content["pilot"])
+        return cls(kept, made_by, tuple(accepted), content["pilot"], listed(content.get("images", [])))
 
 
 def find_lock(folder: StudyFolder) -> Lock | None:

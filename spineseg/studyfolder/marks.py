@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -64,6 +65,8 @@ class Mark:
             raise ValueError(f"rating {mark.rating} of {mark.image}, expected 0 to 9")
         if mark.mark in ("pass", "fail") and mark.method is None:
             raise ValueError(f"mark {mark.mark!r} of {mark.image} names no method")
+        if not re.fullmatch("[0-9a-f]{0,64}", mark.mask_sha256):
+            raise ValueError(f"mask_sha256 {mark.mask_sha256!r} of {mark.image}, expected the beginning of a checksum")
         return mark
 
     def is_of(self, mask_sha256: str, *, corrected: bool = False) -> bool:
@@ -129,7 +132,7 @@ class Preference:
 
 @dataclass(frozen=True)
 class Marks:
-    """All that raters have said; one mark for an image, method and rater."""
+    """All that raters have said; one mark for a mask and rater."""
 
     marks: tuple[Mark, ...] = ()
     preferences: tuple[Preference, ...] = ()
@@ -220,24 +223,25 @@ def word_fails(fails: Iterable[Mark], mask_sha256: str, *, corrected: bool = Fal
 def read_marks(paths: Sequence[str | Path]) -> Marks:
     """Read the files of one or more raters and join them.
 
-    Where a rater has marked the same mask in two files, the later mark counts.
+    Where a rater has marked the same mask twice, the later mark counts.
 
     Raises
     ------
     InputError
         If a file is missing, no JSON, or holds something else.
     """
-    marks: dict[tuple[str, str | None, str], Mark] = {}
+    marks: dict[tuple[str, str | None, str], list[Mark]] = {}
     preferences: dict[Preference, None] = {}
     for path in paths:
         one = read_record(path, _parse_marks, "marks of the quality-control page", MEND_MARKS)
         for mark in one.marks:
-            key = (mark.image, mark.method, mark.rater)
-            if key not in marks or marks[key].time <= mark.time:
-                marks[key] = mark
+            own = marks.setdefault((mark.image, mark.method, mark.rater), [])
+            same = [other for other in own if is_of_mask(other.mask_sha256, mark.mask_sha256)]
+            if all(other.time <= mark.time for other in same):
+                own[:] = [other for other in own if other not in same] + [mark]
         preferences |= dict.fromkeys(one.preferences)
     ordered = sorted(marks, key=lambda key: (key[0], key[1] or "", key[2]))
-    return Marks(tuple(marks[key] for key in ordered), tuple(preferences), tuple(map(str, paths)))
+    return Marks(tuple(mark for key in ordered for mark in marks[key]), tuple(preferences), tuple(map(str, paths)))
 
 
 def _parse_marks(content: dict[str, Any]) -> Marks:

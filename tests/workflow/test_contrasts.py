@@ -26,8 +26,10 @@ def study(tmp_path_factory) -> Study:
         name = mask.name.replace("_label-SC", "")
         (bids / "masks" / mask.parent.relative_to(labels)).mkdir(parents=True, exist_ok=True)
         shutil.copy(mask, bids / "masks" / mask.parent.relative_to(labels) / name)
+    by_program = labels / "sub-01" / "anat" / "sub-01_T2w_label-SC_seg.nii.gz"
     for found in [*bids.glob("sub-0[12]/anat/*T1w*"), *labels.glob("sub-0[12]/**/*.*")]:
-        found.unlink()
+        if found != by_program:
+            found.unlink()
     for mask in labels.glob("sub-*/anat/*_seg.nii.gz"):  # as programs save them: the cord and other structures
         image = nib.load(mask)
         several = np.where(np.asarray(image.dataobj) > 0, 3, 0).astype(np.uint8)
@@ -40,6 +42,8 @@ def study(tmp_path_factory) -> Study:
     drawn.rename(drawn.with_name("sub-03_T1w_seg-manual.nii.gz"))  # as it was called in 2018
     sidecar = {"Author": "C. Drawer", "Date": "2018-05-01"}
     drawn.with_name("sub-03_T1w_seg-manual.json").write_text(json.dumps(sidecar))
+    automatic = {"Kind": "automatic (an old PropSeg output)"}
+    by_program.with_name("sub-01_T2w_label-SC_seg.json").write_text(json.dumps(automatic))
     rows = [f"sub-0{n}\t{site}\n" for n, site in ((1, "north"), (2, "south"), (3, "south"))]
     (bids / "participants.tsv").write_text("participant_id\tsite\n" + "".join(rows))
     return Study(
@@ -62,6 +66,10 @@ def test_one_method_for_each_contrast_and_the_datasets_own_masks(study):
     head = (study.results / "decision.md").read_text()
     assert "No image of the pilot is t1" in head
     assert "Nobody in the pilot is of site south" in head
+    assert "1 automatic references are not counted as the truth" in head
+    images = {row["image_id"]: row for row in study.index()}
+    told = [images["sub-01_T2w"][f"reference_{key}"] for key in ("kind", "from", "use")]
+    assert told == ["automatic", "propseg", "agreement"]
 
     printed = study.run("study")
     suffix_of = {chunk: image.rsplit("_", 1)[1] for image, chunk in study.chunks().items()}
@@ -91,20 +99,32 @@ def test_one_method_for_each_contrast_and_the_datasets_own_masks(study):
         "1 of 7 masks are the dataset&#39;s own (1 drawn by a person; config key manual)",
         "propseg for t2, some for t2s",
         "1 of 7 masks was taken from the dataset (1 drawn by a person) in place of the computed ones.",
-        "No image of the pilot was t1, so the choice was not tested for 1 image.",
+        "The study measured 7 images of 3 participants, 6 of them in masks by propseg for t2, some for t2s.",
     ):
         assert words in report, words
     assert study.plan("study") == {}
 
 
-def test_a_list_of_a_contrast_leaves_out_that_contrast_and_a_needless_entry_is_said(study):
-    (study.folder / "exclude.yml").write_text("csa_t2s:\n- sub-02\ncsa_t1:\n- sub-01\n")
+def test_lists_of_contrasts_a_condition_on_participants_and_a_mark_of_the_datasets_mask(study):
+    """A list is of its contrast, one of something else must be chosen; what is needless is said; the pilot stays."""
+    frozen = (study.results / "decision.json").read_bytes()
+    (study.folder / "exclude.yml").write_text("csa_t2s:\n- sub-02\ncsa_t1:\n- sub-01\nmtr:\n- sub-02\n- stanford\n")
     study.config["excluded"] = "exclude.yml"
+    assert "the lists 'mtr' are named after no contrast" in study.call("study").stdout
+    study.config["excluded"] = {"file": "exclude.yml", "lists": ["csa_t2s", "csa_t1"]}
+    study.config["subjects"] = {"participants": "site == 'south'"}
+    fail = {"image": "sub-03_T1w", "method": "manual", "mark": "fail", "rater": "anna", "reason": "an old mask"}
+    (study.folder / "marks.json").write_text(json.dumps({"marks": [fail]}))
+    study.config["marks"] = "marks.json"
     printed = study.run("study")
-    left = {row["image_id"] for row in study.table("metrics.tsv", "study")}
-    assert {"sub-02_T2w", "sub-01_T2w"} <= left
-    assert "sub-02_T2star" not in left
+    rows = {row["image_id"]: row for row in study.table("metrics.tsv", "study")}
+    assert set(rows) == {"sub-02_T2w", "sub-03_T1w", "sub-03_T2w", "sub-03_T2star"}
+    assert (rows["sub-03_T1w"]["status"], rows["sub-03_T1w"]["csa_mean_mm2"]) == ("failed", "n/a")
+    assert "fail by anna: an old mask" in rows["sub-03_T1w"]["message"]
+    assert {row["site"] for row in study.table("csa.tsv", "study")} == {"south"}
     assert "'sub-01' leaves out nothing: none of its 2 images is t1" in printed
+    assert (study.results / "decision.json").read_bytes() == frozen
+    assert study.plan("study") == {}
     study.config["excluded"] = {"sub-02_T2W": "motion"}
     done = study.call("study")
     assert done.returncode == 2

@@ -1,5 +1,6 @@
 """What people decide after a study has started: corrections, marks, people who leave and come."""
 
+import hashlib
 import json
 import shutil
 
@@ -70,7 +71,7 @@ def test_four_changes_and_the_same_command(study):
     mark = {"image": FAILED, "method": "propseg", "mark": "fail", "rater": "anna", "reason": "a leak"}
     (study.folder / "marks.json").write_text(json.dumps({"report": "r", "marks": [mark], "preferences": []}))
     study.config["marks"] = "marks.json"
-    study.config["excluded"] = {"sub-03": "withdrew"}
+    study.config["excluded"] = {"sub-03": "withdrew (by phone)"}
     add_person(study, "04")
 
     printed = study.run("study", options=ONE)
@@ -107,7 +108,13 @@ def test_four_changes_and_the_same_command(study):
     report = (
         (study.results / "study" / "report.html").read_text().split('<section id="people">')[1].split("</section>")[0]
     )
-    for words in ("A. Rater", "fail by anna: a leak", "withdrew", "1 of 3 masks were corrected by hand"):
+    for words in (
+        "A. Rater",
+        "fail by anna: a leak",
+        "withdrew (by phone)",
+        "1 of 3 masks were corrected by hand",
+        "added 1 since the study started",
+    ):
         assert words in report
     assert kept[CORRECTED]["message"] == rows[CORRECTED]["message"]
     methods = (study.results / "study" / "report.html").read_text().split('<section id="methods">')[1]
@@ -115,7 +122,7 @@ def test_four_changes_and_the_same_command(study):
         "The study segmented 3 images of 3 participants by propseg.",
         "1 of 3 masks was corrected by hand and measured as corrected.",
         "1 image had no numbers because a rater failed the mask.",
-        "1 image was excluded by people (1 for: withdrew).",
+        "1 image was excluded by people (1 for: withdrew (by phone)).",
     ):
         assert words in methods
     entry = json.loads((study.results / "study" / "qc" / "entries" / f"{CORRECTED}.json").read_text())
@@ -123,7 +130,10 @@ def test_four_changes_and_the_same_command(study):
 
 
 def test_a_new_decision_is_a_preview_and_a_replaced_pilot_is_named(study):
-    """A fail counts against its method where the rater has seen both; the study's own decision stays as it is."""
+    """A fail counts against its method where the rater has seen both; the study's own decision stays as it is.
+
+    A fail of the corrected mask takes its numbers out of the study, with its reason.
+    """
     frozen = (study.results / "decision.json").read_bytes()
     (pilot,) = {row["subject"] for row in study.table("metrics.tsv", "pilot")}
     seen = [
@@ -132,6 +142,9 @@ def test_a_new_decision_is_a_preview_and_a_replaced_pilot_is_named(study):
     ]
     marks = json.loads((study.folder / "marks.json").read_text())
     marks["marks"] = [one for one in marks["marks"] if one["image"] != seen[0]["image"]] + seen
+    drawn = study.results / rows_of(study, "kept.tsv")[CORRECTED]["mask"]
+    of_it = {"image": CORRECTED, "method": "propseg", "mark": "fail", "rater": "anna", "reason": "too short"}
+    marks["marks"].append(of_it | {"mask_sha256": hashlib.sha256(drawn.read_bytes()).hexdigest()[:12]})
     (study.folder / "marks.json").write_text(json.dumps(marks))
     image = study.folder.parent / "bids" / f"sub-{pilot}" / "anat" / f"sub-{pilot}_T2w.nii.gz"
     data = nib.load(image)
@@ -148,6 +161,14 @@ def test_a_new_decision_is_a_preview_and_a_replaced_pilot_is_named(study):
     for said in words:
         assert said[1:] in report  # a sentence there
         assert said in printed
+    assert "2 images had no numbers because a rater failed the mask." in report
+    for table in ("kept.tsv", "metrics.tsv"):
+        row = rows_of(study, table)[CORRECTED]
+        assert row["status"] == "failed"
+        assert row["message"].startswith("fail by anna: too short; corrected by hand from propseg by A. Rater")
+    row = rows_of(study, "csa.tsv")[CORRECTED]
+    assert (row["csa_mm2"], row["mark"]) == ("n/a", "fail by anna: too short")
+    assert "too short" in row["note"]
     assert (study.results / "decision.json").read_bytes() == frozen
 
 
