@@ -253,7 +253,8 @@ def _untrue_references(images: Sequence[StudyImage]) -> list[str]:
     if not kinds:
         return []
     counts = " and ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-    return [f"{counts} references are not counted as the truth (config key references.kinds)"]
+    verb = "reference is" if sum(kinds.values()) == 1 else "references are"
+    return [f"{counts} {verb} not counted as the truth (config key references.kinds)"]
 
 
 def _unknown_training(images: Sequence[StudyImage], params: DecisionParams) -> list[str]:

@@ -16,6 +16,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, FigureBase
+from matplotlib.ticker import MaxNLocator
 
 from spineseg.measures import MEASURES
 from spineseg.report.frames import StudyTables, contrasts_of
@@ -295,6 +296,7 @@ def draw_failures(study: StudyTables, place: Place = new_figure) -> FigureBase |
     axes.invert_yaxis()
     axes.grid(visible=False)
     axes.set(xlabel="images")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=9)
     return figure
 

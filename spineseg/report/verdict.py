@@ -74,8 +74,9 @@ def _reason(decision: Mapping[str, Any]) -> str:
     gap = format_gap(decision)
     if gap is None:
         return ""
+    people = "participant" if decision["n_compared"] == 1 else "participants"
     return (
-        f"Judged by {decision['endpoint_words']} in {decision['n_compared']} participants: advantage of "
+        f"Judged by {decision['endpoint_words']} in {decision['n_compared']} {people}: advantage of "
         f"{decision['best']} {gap.signed}{gap.unit}"
         f"{f' (90 % interval {gap.interval})' if gap.interval else ''}; differences up to {gap.margin} count as none."
     )
