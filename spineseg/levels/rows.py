@@ -20,8 +20,8 @@ SHORT_SLICES = 5
 """A mask of so few slices does not tell its angles from the noise of its centers."""
 
 CENTER_ERROR, LEAST_OFF_DEG = 0.2, 8.0
-"""SD of a slice's center, in-plane voxels, and the least error that is told: with them 95 % of the windows of 2 to 5
-slices cut from the drawn masks of 13 people have smaller errors of the angle; in EPI two slices of 5 mm had 17."""
+"""SD of a slice's center, in-plane voxels, and the least error that is told, set on 14 drawn masks of 12 people: 99 %
+of 1158 windows of 2 to 5 slices cut from them have smaller errors; of 15 in EPI 80 % (up to 17 degrees)."""
 
 
 def measure_rows(
