@@ -388,3 +388,11 @@ def get_participants(wildcards):
     """The table of participants, where the dataset has one: sites and groups are there; its content counts."""
     table = Path(STUDY.bids_dir or ".") / "participants.tsv"
     return [str(table)] if STUDY.bids_dir and table.is_file() and not IS_DEMO else []
+
+
+def label_figures(stage):
+    """The labels of a figure in Snakemake's report."""
+    return lambda wildcards: {
+        "figure": figure_title(wildcards.figure),
+        "stage": stage,
+    }

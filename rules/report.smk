@@ -108,14 +108,6 @@ use rule index_qc as index_study_qc with:
         stage=Stage.STUDY.value,
 
 
-def label_figures(stage):
-    """The labels of a figure in Snakemake's report."""
-    return lambda wildcards: {
-        "figure": figure_title(wildcards.figure),
-        "stage": stage,
-    }
-
-
 rule write_report:
     """Write the report and its figures."""
     input:
