@@ -34,6 +34,17 @@ def test_no_arguments_prints_the_commands_and_exits_2(capsys):
     assert "propseg" in capsys.readouterr().out
 
 
+LONG = "n" * 300
+LONG_NAMES = (
+    ["propseg", "-i", f"{LONG}.nii.gz", "-c", "t2"],
+    ["centerline", "-i", f"{LONG}.nii.gz", "-c", "t2"],
+    ["csa", "-i", "x.nii", "-o", f"{LONG}.csv"],
+    ["dice", "-i", "x.nii", "-d", f"{LONG}.nii"],
+    ["qc", "-i", "x.nii", "-s", f"{LONG}.nii", "-c", "t2"],
+    ["report", "-results", LONG],
+)
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
@@ -52,6 +63,7 @@ def test_no_arguments_prints_the_commands_and_exits_2(capsys):
         (["train", "optic", "-dat", "x"], "no option -dat; did you mean -data"),
         (["dice", "-i", "x.nii", "-d", "y.nii", "--jso"], "no option --jso; did you mean --json"),
         (["dice", "-i", "x.nii", "-d", "y\n.nii"], "x.nii: no such file"),
+        *((command, "File name too long") for command in LONG_NAMES),
     ],
 )
 def test_bad_usage_is_one_line_and_exit_2(argv, words, capsys, tmp_path, monkeypatch):

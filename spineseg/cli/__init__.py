@@ -70,8 +70,12 @@ MACHINE_ERRORS = (
     errno.EIO,
     errno.EMFILE,
     errno.ENFILE,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.ENOTDIR,
+    errno.EISDIR,
 )
-"""What the system says where the machine, not the program, is at fault."""
+"""What the system says where the machine, or the name of a file, is at fault, not the program."""
 
 
 class ShowVersion(argparse.Action):
