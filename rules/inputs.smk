@@ -3,7 +3,6 @@
 import json
 from functools import cache
 
-from spineseg.bids import sidecar_path
 from spineseg.file_digests import FileDigests, stamp_of
 from spineseg.methods.declared import MANUAL
 from spineseg.provenance import sha256_file, sha256_json
@@ -13,7 +12,7 @@ from spineseg.study.index import source_fingerprint
 from spineseg.study.keep import marked_failed
 from spineseg.study.level_labels import find_label_files
 from spineseg.study.sources import find_level_folder
-from spineseg.studyfolder.corrections import find_correction
+from spineseg.studyfolder.corrections import correction_files, find_correction
 from spineseg.studyfolder.decisions import PILOT, read_membership
 from spineseg.studyfolder.images import read_included
 from spineseg.studyfolder.locks import KeptMethods, find_lock
@@ -248,10 +247,9 @@ def get_corrections(wildcards):
         images = [image for own in get_chunks(wildcards).values() for image in own]
     found = []
     for image in images:
-        mask = FOLDER.kept_mask(image)
-        if mask.is_file():
-            changed = (str(stamp_of(mask)), str(stamp_of(sidecar_path(mask))))
-            found.append(read_correction(image, changed))
+        stamps = [stamp_of(path) for path in correction_files(FOLDER, image)]
+        if any(stamps):
+            found.append(read_correction(image, str(stamps)))
     return [one for one in found if one]
 
 
@@ -261,7 +259,11 @@ def get_failed_masks(wildcards):
     own = [wildcards.chunk] if "chunk" in wildcards.keys() else list(images)
     named = {image.image_id for chunk in own for image in images.get(chunk, [])}
     failed = marked_failed(STUDY, Stage.STUDY)
-    return sorted([*key, words] for key, words in failed.items() if key[0] in named)
+    return sorted(
+        [*key, *sorted([mark.words(), mark.mask_sha256] for mark in marks)]
+        for key, marks in failed.items()
+        if key[0] in named
+    )
 
 
 def get_peoples_masks(wildcards):

@@ -1,9 +1,9 @@
-"""Suggest what was meant when a name is not known."""
+"""Names in messages: what was meant when one is not known, and the first few of many."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def closest(name: object, known: Iterable[str]) -> str:
@@ -20,3 +20,14 @@ def closest(name: object, known: Iterable[str]) -> str:
     # 0.5: one wrong letter in a name of two or three must still be found
     matches = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
     return f"; did you mean {by_lower[matches[0]]!r}?" if matches else ""
+
+
+def name_some(names: Sequence[str], limit: int = 8) -> str:
+    """List names, the first few of many.
+
+    Examples
+    --------
+    >>> name_some(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -8,7 +8,7 @@ from test_index import by_id, index, make_dataset, reasons
 from spineseg.errors import InputError
 from spineseg.study.configuration import make_configuration
 from spineseg.study.exclusion import NO_SITES, Exclusion
-from spineseg.study.index import check_before_jobs, source_files
+from spineseg.study.index import check_before_jobs, find_idle_exclusions, index_images, source_files
 from spineseg.study.participants import read_participants
 from spineseg.studyfolder.images import StudyImage
 
@@ -47,6 +47,61 @@ def left_out(root, excluded):
 )
 def test_every_way_to_write_a_name(root, entry, images):
     assert left_out(root, [entry]) == images
+
+
+@pytest.mark.parametrize(
+    ("table", "images"),
+    [
+        ("id\tReason\tContrast\nsub-02\tmotion\tT1w\n", {"sub-02_T1w"}),
+        ("ID\tsuffix\nsub-02\tt2\nsub-01\tT1w\n", {"sub-02_T2w", "sub-01_T1w"}),
+        (
+            "id\treason\tcontrast\nsub-02\tmotion\t\nsub-01\tn/a\tn/a\n",
+            {"sub-02_T1w", "sub-02_T2w", "sub-01_T1w", "sub-01_T2w"},
+        ),
+    ],
+)
+def test_a_row_may_be_about_one_contrast(root, tmp_path, table, images):
+    (tmp_path / "e.tsv").write_text(table)
+    found = reasons(index(root, excluded=str(tmp_path / "e.tsv"))[0])
+    assert set(found) == images
+    assert ("motion" in table.split("\n")[1]) is any("motion" in reason for reason in found.values())
+    rows = [line.split("\t") for line in table.splitlines()]
+    items = [{key: cell for key, cell in zip(rows[0], row, strict=True) if cell not in ("", "n/a")} for row in rows[1:]]
+    (tmp_path / "e.yml").write_text(json.dumps(items))
+    assert left_out(root, str(tmp_path / "e.yml")) == images  # the same as a list
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("id\treason\tsession\nsub-02\tmotion\t1\n", "found id, reason, session"),
+        ("id\tcontrast\tsuffix\nsub-02\tt1\tT1w\n", "found id, contrast, suffix"),
+        ("id\treason\tReason\nsub-02\ta\tb\n", "found id, reason, Reason"),
+        ("participant_id\treason\nsub-02\ta\n", "expected id and reason"),
+        ("id\tcontrast\nsub-02\tT1\nsub-01\tT2\n", ""),
+        ("id\tcontrast\nsub-02\tT7w\n", "'T7w' is no contrast or suffix; did you mean"),
+    ],
+)
+def test_a_column_is_understood_or_refused(root, tmp_path, table, words):
+    (tmp_path / "e.tsv").write_text(table)
+    if not words:
+        assert left_out(root, str(tmp_path / "e.tsv")) == {"sub-02_T1w", "sub-01_T2w"}
+        return
+    with pytest.raises(InputError, match=r"e\.tsv, line 2: ") as caught:
+        left_out(root, str(tmp_path / "e.tsv"))
+    assert words in str(caught.value)
+
+
+def test_what_fits_nothing_and_may_do_so_is_said_in_one_line(root, tmp_path):
+    names = ["sub-02", *(f"sub-x{n}" for n in range(12)), "nowhere"]
+    (tmp_path / "e.yml").write_text(json.dumps(names))
+    excluded = {"file": str(tmp_path / "e.yml"), "unmatched": "ignore", "sites": {"nowhere": "sub-nowhere"}}
+    config = make_configuration({"dataset": "x", "bids_dir": str(root), "excluded": excluded})
+    images, _ = index_images(config, 10)
+    (line,) = find_idle_exclusions(config, images)
+    assert "13 entries fit nothing here" in line
+    assert "sub-x0, sub-x1" in line
+    assert "sub-02" not in line
 
 
 @pytest.mark.parametrize(

@@ -185,8 +185,8 @@ def test_exclusions_from_files(tmp_path):
 
 def test_nothing_left_says_why(tmp_path):
     root = make_dataset(tmp_path, "sub-01/anat/sub-01_T2w.nii.gz")
-    with pytest.raises(InputError, match="most often: contrast not asked for"):
-        index(root, contrasts=["dwi"])
+    with pytest.raises(InputError, match="most often: excluded: motion"):
+        index(root, excluded={"sub-01": "motion"})
     with pytest.raises(InputError, match="found no NIfTI image"):
         index(make_dataset(tmp_path / "b", "sub-01/anat/readme.txt"))
 
@@ -549,6 +549,44 @@ def test_a_folder_that_is_named_as_an_image_is_listed_with_its_reason(tmp_path):
     assert reasons.pop("sub-01_T2w") == ""
     assert reasons.keys() == {"sub-01_T1w", "sub-02_T2w"}
     assert set(reasons.values()) == {"a folder or a pipe, no file, in spite of its name"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"subjects": ["01", "1"]}, "'subjects': the dataset has no such subject '1'; did you mean '01'?"),
+        (
+            {"pilot": {"subjects": ["sub-O2"]}},
+            "'pilot.subjects': the dataset has no such subject 'O2'; did you mean '02'?",
+        ),
+        (
+            {"decision": {"training_subjects": ["sub-002"]}},
+            "training_subjects': the dataset has no such subject 'sub-002'",
+        ),
+        ({"follow_up": ["ses-1", "2"]}, "'follow_up': the dataset has no such session '2'; it has 1, b"),
+        (
+            {"decision": {"repeats": {"sessions": ["1", "c"]}}},
+            "'decision.repeats': the dataset has no such session 'c'",
+        ),
+        ({"contrasts": ["T2w", "dwi"]}, "'contrasts': the dataset has no such suffix 'dwi'; it has T2starw, T2w"),
+        ({"contrasts": {"T2w": "t2", "T1w": "t1"}}, "'contrasts.T1w': the dataset has no such suffix or image 'T1w'"),
+        (
+            {"decision": {"contrasts": ["dwi"]}},
+            "'decision.contrasts': the dataset has no such suffix or contrast 'dwi'",
+        ),
+        ({"follow_up": ["ses-1", "ses-b"], "contrasts": ["T2w", "T2star"], "decision": {"contrasts": ["t2s"]}}, ""),
+    ],
+)
+def test_entries_that_fit_nobody_stop_before_the_first_job(tmp_path, keys, words):
+    names = ("ses-1/anat/sub-01_ses-1_T2w", "ses-b/anat/sub-01_ses-b_T2starw")
+    root = make_dataset(tmp_path, *(f"sub-01/{name}.nii.gz" for name in names), "sub-02/anat/sub-02_T2w.nii.gz")
+    config = make_configuration({"dataset": "x", "bids_dir": str(root)} | keys)
+    if not words:
+        check_before_jobs(config)
+        return
+    with pytest.raises(InputError) as caught:
+        check_before_jobs(config)
+    assert words in str(caught.value)
 
 
 @pytest.mark.parametrize("key", ["sub-77_T2w", "sub-01_t2w", "sub-02", "sub-01_T2w.nii.gz", "T2ww"])

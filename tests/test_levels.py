@@ -17,6 +17,9 @@ import pytest
 from spineseg.cli import main
 from spineseg.errors import InputError
 from spineseg.levels.names import level_name, parse_request
+from spineseg.levels.rows import measure_rows
+from spineseg.metrics.shape import compute_shape
+from spineseg.volume import load_mask
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "levels"
 needs_levels = pytest.mark.skipif(not DATA.is_dir(), reason="mask and levels are not at ../shared/data/levels")
@@ -219,6 +222,14 @@ class TestMistakes:
         n = max(n for n in range(2) if order[n] > order[n + 1])
         assert f"found C{high} ({high}, slice {40 - 10 * n}) above C{low} ({low}, slice {39 - 10 * n})" in message
 
+    def test_levels_that_run_from_side_to_side(self, files, capsys):
+        paths, write = files
+        levels = np.zeros(SHAPE, np.uint8)
+        for n, level in enumerate((2, 3, 4, 5)):
+            levels[6 + 2 * n : 8 + 2 * n, 7:13, 4:56] = level
+        message = refused(capsys, "-i", paths["cord"], "-vertfile", write("turned", levels), "-vert", "3")
+        assert "one level across each slice" in message
+
     @pytest.mark.parametrize(("away", "words"), [(1, None), (2, "4.0 mm"), (5, "10.0 mm"), (12, "24.0 mm")])
     @pytest.mark.parametrize("flag", ["-discfile", "-pmj"])
     def test_a_mark_made_twice(self, files, capsys, flag, away, words):
@@ -301,14 +312,77 @@ class TestMistakes:
         message = refused(capsys, "-i", paths["cord"], "-pmj", pmj, "-pmj-distance", "110")
         assert "100 to 120 mm" in message
         two = write("two", {1: (10, 10, 58), 2: (10, 10, 50)})
-        assert "found 2" in refused(capsys, "-i", paths["cord"], "-pmj", two, "-pmj-distance", "40")
+        assert "found the values 1, 2" in refused(capsys, "-i", paths["cord"], "-pmj", two, "-pmj-distance", "40")
+        for value in (3, 49, 60):  # a disc, the groove, the conus
+            other = write("other", {value: (10, 10, 58)})
+            message = refused(capsys, "-i", paths["cord"], "-pmj", other, "-pmj-distance", "40")
+            assert f"found the values {value}" in message
+        alone = write("alone", {1: (10, 10, 58)})
+        assert main(["csa", "-i", paths["cord"], "-pmj", alone, "-pmj-distance", "40"]) == 0
+
+    def test_the_mask_itself_as_levels(self, files, capsys):
+        paths, _ = files
+        message = refused(capsys, "-i", paths["cord"], "-vertfile", paths["cord"], "-perlevel", "1")
+        assert "is it a mask of the cord?" in message
 
     def test_empty_mask(self, files, capsys):
         paths, write = files
         empty = write("empty", {}, dtype=np.uint8)
         assert "empty mask" in refused(capsys, "-i", empty, "-discfile", paths["discs"], "-vert", "3")
         assert main(["csa", "-i", empty]) == 0
-        assert "n/a" in capsys.readouterr().out
+        printed = capsys.readouterr()
+        assert printed.out.endswith("the mask is empty\n")
+        assert "n/a" in printed.out
+        assert printed.err == f"spineseg csa: warning: {empty}: the mask is empty\n"
+
+    def test_slices_without_cord(self, files, tmp_path):
+        row = run_csv(tmp_path, "-i", files[0]["cord"], "-z", "0:2")[0]
+        assert (row["csa_mm2"], row["n_slices"], row["note"]) == ("", "0", "no cord in the chosen slices")
+
+    def test_a_header_without_orientation(self, files, capsys):
+        paths, _ = files
+        image = nib.load(paths["cord"])
+        image.header["sform_code"] = image.header["qform_code"] = 0
+        image = nib.Nifti1Image(np.asarray(image.dataobj), None, image.header)
+        nib.save(image, paths["cord"])
+        assert main(["csa", "-i", paths["cord"]]) == 0
+        assert "warning: cord.nii.gz: the header has no orientation" in capsys.readouterr().err
+
+
+class TestShortStacks:
+    """Angles of a few slices are noise; the note bounds it."""
+
+    def row(self, files, tmp_path, k, *flags):
+        paths, write = files
+        data = np.asarray(nib.load(paths["cord"]).dataobj).copy()
+        data[:, :, : k[0]] = data[:, :, k[1] + 1 :] = 0
+        return run_csv(tmp_path, "-i", write("short", data), *flags)[0]
+
+    @pytest.mark.parametrize(("last", "words"), [(11, "2 slices over 2 mm and may be off by 16"), (14, "off by 8")])
+    def test_two_to_five_slices(self, files, tmp_path, last, words):
+        assert words in self.row(files, tmp_path, (10, last))["note"]
+        assert self.row(files, tmp_path, (10, last), "-angle-corr", "0")["note"] == ""
+
+    def test_one_slice_and_six(self, files, tmp_path):
+        assert self.row(files, tmp_path, (10, 10))["note"].startswith("one slice: its angle is not known")
+        assert self.row(files, tmp_path, (10, 15))["note"] == ""
+        assert run_csv(tmp_path, "-i", files[0]["cord"], "-z", "10:11")[0]["note"] == ""  # the line is the whole mask's
+
+    @needs_levels
+    def test_what_is_told_bounds_the_error_on_a_drawn_mask(self):
+        mask, _ = load_mask(DATA / "cord.nii.gz")
+        whole = compute_shape(mask.data, mask.zooms)
+        for n in (2, 3, 4, 5):
+            errors = []
+            for k in range(5, 45, n):
+                data = np.zeros_like(mask.data)
+                data[:, :, k : k + n] = mask.data[:, :, k : k + n]
+                (row,) = measure_rows(data, mask.zooms)
+                told = float(row["note"].split()[-2])
+                for angle in ("angle_ap_deg", "angle_rl_deg"):
+                    errors.append(abs(row[angle] - getattr(whole, angle)[k : k + n].mean()) / told)
+            assert np.mean(np.array(errors) < 1) >= 0.95
+            assert max(errors) > 0.2
 
 
 class TestLevels:

@@ -298,6 +298,48 @@ def test_slices_and_distances_from_a_point(study):
     assert "no labels" in rows["sub-02_T2w", "PMJ 50:70"].note
 
 
+def junction_label(value):
+    labels, affine = disc_labels("T2w")
+    at = np.linalg.inv(affine) @ [0.0, 0.0, TOP_MM + 40.0, 1.0]
+    labels[:] = 0
+    labels[tuple(np.rint(at[:3]).astype(int))] = value
+    return labels, affine
+
+
+@pytest.mark.parametrize(("end", "value"), [("_label-pmj_dlabel", 50), ("_pmj-manual", 1), ("_pmj", 50)])
+def test_a_junction_in_a_file_of_its_own_beside_discs(study, end, value):
+    study.add("T2w").add("T1w").label(*disc_labels("T2w")).label(*junction_label(value), end)
+    rows = study.measure(levels=["PMJ 60", "C3", "PMJ 50:70"])
+    _, affine = cord("T2w")
+    junction = np.rint((TOP_MM + 40 - affine[2, 3]) / 2.0) * 2.0 + affine[2, 3]
+    found = {(row.image.suffix, row.level): row for row in rows}
+    for suffix in ("T2w", "T1w"):
+        assert found[suffix, "C3"].levels_from.endswith("_label-discs_dlabel.nii.gz")
+        below = found[suffix, "PMJ 60"]
+        assert below.levels_from.endswith(f"{end}.nii.gz")
+        assert below.flags == found[suffix, "C3"].flags == ()
+        assert below.values["csa_mm2"] == pytest.approx(area(junction - 60), rel=0.01)
+        assert below.values["csa_mm2"] == found[suffix, "PMJ 50:70"].values["csa_mm2"]
+
+
+def test_a_junction_that_was_clicked_hides_no_discs(study):
+    file = study.bids / "levels.json"
+    one = {"value": 50, "voxel": [0, 0, 0], "mm": [0.0, 0.0, TOP_MM + 40.0], "state": "confirmed"}
+    write_json(file, {"levels": [{"image": "sub-01_T2w", "file": "sub-01_T2w.nii.gz", "discs": [one]}]})
+    rows = study.add().label(*disc_labels("T2w")).measure(levels=["C3", "PMJ 60"], level_marks=str(file))
+    assert [Path(row.levels_from).name for row in rows] == ["sub-01_T2w_label-discs_dlabel.nii.gz", "levels.json"]
+    assert {row.flags for row in rows} == {()}
+
+
+def test_a_junction_marked_twice_and_none(study):
+    labels, affine = junction_label(50)
+    labels[10, 10, 10] = 50
+    study.add().add(subject="02").label(labels, affine, "_pmj").label(*disc_labels("T2w"), subject="02")
+    twice, none = study.measure(levels=["PMJ 60"])
+    assert "expected one mark for the pontomedullary junction (value 50), found 2" in twice.note
+    assert "expected the pontomedullary junction (value 50), found none" in none.note
+
+
 @pytest.mark.parametrize("text", ["PMJ 70:50", "slices 9:5", "C2/C3 9:2", "PMJ", "slices", "C2/C4 5:9"])
 def test_a_range_that_cannot_be_read_is_named(text):
     with pytest.raises(InputError, match="config key 'levels': levels"):
@@ -426,5 +468,12 @@ def test_the_figure_of_levels_shows_people_their_mean_and_the_difference_of_meth
     assert max(line.get_linewidth() for line in people.lines[:-1]) < people.lines[-1].get_linewidth()
     assert others.get_title() == "t2: deepseg"
     np.testing.assert_allclose(difference.lines[1].get_ydata(), [-2, -2])
-    assert draw_levels([row for row in rows if row.level == "C3"]) is None
+    people, *_ = draw_levels([row for row in rows if row.level == "C3"]).axes
+    assert [text.get_text() for text in people.get_xticklabels()] == ["C3\nn = 5"]
+    assert people.lines[-1].get_marker() == "o"  # a line of one point is no line
+    ranges = [replace(row, level="C2-C3", vert_level="2:3") for row in rows if row.level == "C3"]
+    stretches = [replace(row, level="C2/C3", vert_level="") for row in ranges]
+    people, *_ = draw_levels([*ranges, *stretches]).axes
+    assert [text.get_text() for text in people.get_xticklabels()] == ["C2-C3\nn = 5", "C2/C3\nn = 5"]
+    assert draw_levels([row for row in rows if row.level == "C5"]) is None
     assert draw_levels([]) is None

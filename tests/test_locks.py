@@ -13,8 +13,11 @@ from spineseg.cli import main
 from spineseg.errors import InputError
 from spineseg.methods.declared import DeclaredMethod
 from spineseg.study.configuration import make_configuration
-from spineseg.study.lock import check_study, lock_study, pilot_made_by
+from spineseg.study.index import index_images
+from spineseg.study.lock import check_study, find_frozen_pilot, lock_study, pilot_made_by
+from spineseg.studyfolder.decisions import find_membership, write_membership
 from spineseg.studyfolder.frozen import find_replaced_pilot
+from spineseg.studyfolder.images import write_images
 from spineseg.studyfolder.locks import KeptMethods, find_lock
 
 
@@ -74,6 +77,34 @@ def test_a_study_goes_on_where_nothing_changed(folder):
     assert folder.lock.read_bytes() == before
     assert lock.made_by["deepseg"] == configure().methods["deepseg"].made_by()
     assert len(lock.made_by["deepseg"].code) == 64
+
+
+@pytest.mark.parametrize("choice", ["all", ["1", "2"], {"n": 2, "seed": 1}])
+def test_the_pilot_of_a_study_that_has_started_stays_whoever_comes_and_goes(tmp_path, folder, choice):
+    def index(people, **keys):
+        for name in people:
+            image = tmp_path / "bids" / f"sub-{name[0]}" / "anat" / f"sub-{name}_T2w.nii.gz"
+            image.parent.mkdir(parents=True, exist_ok=True)
+            image.write_bytes(name.encode())
+        config = configure(bids_dir=str(tmp_path / "bids"), pilot={"subjects": choice}, **keys)
+        earlier = find_membership(folder)
+        images, membership = index_images(config, 10, earlier, find_frozen_pilot(config, folder, earlier))
+        write_images(folder.images, images)
+        write_membership(folder, membership)
+        return config, {image.image_id for image in images if image.pilot}
+
+    folder.membership.unlink(missing_ok=True)
+    config, pilot = index("12")
+    assert pilot == {"sub-1_T2w", "sub-2_T2w"}
+    lock_study(config, folder, KeptMethods("deepseg"))
+    held = folder.lock.read_bytes()
+    assert index(["3", "1_run-2"])[1] == pilot
+    _, left = index([], excluded={"sub-1": "withdrew"})
+    assert left == {"sub-2_T2w"}
+    config, back = index([])
+    assert back == pilot
+    lock_study(config, folder, KeptMethods("deepseg"))
+    assert folder.lock.read_bytes() == held
 
 
 def test_other_code_is_refused_with_both_digests(folder, edit):

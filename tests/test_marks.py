@@ -54,6 +54,18 @@ def test_a_fail_counts_between_methods_where_the_rater_has_seen_both():
     assert both.failures(METHODS) == {("a", "propseg")}
 
 
+def test_what_is_said_of_other_masks_than_the_methods_own_does_not_count_between_them():
+    own = {("a", "propseg"): "abc" * 20, ("a", "deepseg"): "def" * 20}
+    fail, seen = Mark("a", "propseg", "fail", mask_sha256="abcabc"), Mark("a", "deepseg", "pass", mask_sha256="defdef")
+    better = Preference("a", "propseg", "deepseg", "x", "Ann", x_sha256="abc", y_sha256="def")
+    said = Marks((fail, seen), (better,))
+    assert said.of_masks(own) == said
+    other = said.of_masks(own | {("a", "propseg"): "0" * 60})
+    assert (other.failures(METHODS), other.preferences) == (frozenset(), ())
+    plain = Marks((Mark("a", "propseg", "fail"),), (Preference("a", "propseg", "deepseg", "x", "Ann"),))
+    assert plain.of_masks(own) == plain
+
+
 def test_an_artefact_is_of_the_image_with_its_reason():
     marks = Marks((Mark("a", None, "artefact", rater="Ann", reason="motion"), Mark("b", "propseg", "fail")))
     assert marks.artefacts == {"a": "artefact by Ann: motion"}
@@ -119,6 +131,16 @@ def test_marks_of_another_study_stop_before_the_first_job(tmp_path):
     marks = write(tmp_path / "m.json", [mark("sub-O1_T2w")])
     keys = {"dataset": "x", "bids_dir": str(tmp_path / "bids"), "marks": [str(marks)]}
     with pytest.raises(InputError, match=r"config key 'marks': .*did you mean 'sub-01_T2w'"):
+        check_before_jobs(make_configuration(keys))
+
+
+def test_marks_of_the_datasets_own_masks_are_taken_where_those_are_used(tmp_path):
+    (tmp_path / "bids" / "sub-01" / "anat").mkdir(parents=True)
+    (tmp_path / "bids" / "sub-01" / "anat" / "sub-01_T2w.nii.gz").write_bytes(b"x")
+    keys = {"dataset": "x", "bids_dir": str(tmp_path / "bids")}
+    keys["marks"] = str(write(tmp_path / "m.json", [mark(method="manual")]))
+    check_before_jobs(make_configuration(keys | {"manual": "use"}))
+    with pytest.raises(InputError, match="'manual', which is not compared"):
         check_before_jobs(make_configuration(keys))
 
 

@@ -233,6 +233,30 @@ def test_masks_of_others_are_read_by_the_same_rules(tmp_path):
     np.testing.assert_array_equal(read_mask(labels, volume, grid, label=2)[0].data, load_mask(labels, label=2)[0].data)
 
 
+COMMANDS_WITH_A_MASK = {
+    "csa": ["csa", "-i", "LABELS"],
+    "dice": ["dice", "-i", "LABELS", "-d", "LABELS", "-label-d", "2"],
+    "centerline": ["centerline", "-method", "fitseg", "-i", "LABELS", "-ofolder", "."],
+    "qc": ["qc", "-i", "IMAGE", "-s", "LABELS", "-c", "t2", "-qc", "qc"],
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS_WITH_A_MASK)
+def test_every_command_refuses_several_labels_unless_one_is_named(tmp_path, capsys, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    both = disc() + disc() * (np.indices(disc().shape)[0] > 19)
+    save(tmp_path / "labels.nii", both)
+    save(tmp_path / "image.nii", (100 + 50 * both + np.indices(both.shape)[0]).astype(np.float32))
+    call = [{"LABELS": "labels.nii", "IMAGE": "image.nii"}.get(word, word) for word in COMMANDS_WITH_A_MASK[name]]
+    assert main(call) == 2
+    error = capsys.readouterr().err
+    assert "labels.nii: expected a mask with one label, found the labels 1, 2; save the cord's alone, or name" in error
+    assert error.count("\n") == 1
+    assert main([*call, "-label", "3"]) == 2
+    assert "expected the label 3, found 1, 2" in capsys.readouterr().err
+    assert main([*call, "-label", "2"]) == 0
+
+
 def test_dice_of_a_named_label(tmp_path, capsys):
     both = disc() + disc() * (np.indices(disc().shape)[0] > 19)
     labels = str(save(tmp_path / "labels.nii", both))

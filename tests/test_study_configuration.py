@@ -19,6 +19,7 @@ from spineseg.study.configuration import (
     make_configuration,
     read_configuration,
 )
+from spineseg.study.index import check_before_jobs
 from spineseg.study.sources import check_sources
 from spineseg.studyfolder.images import StudyImage
 from spineseg.studyfolder.locks import KeptMethods
@@ -72,7 +73,7 @@ def test_the_demo_takes_the_place_of_a_missing_source_only():
         ({"bids_dir": None, "images": "x.tsv"}, "config key 'images': expected a table, found none at x.tsv"),
         ({"bids_dir": None}, "expected one of them, found neither"),
         ({"subjects": [1]}, r"config key 'subjects': expected all, or a list"),
-        ({"subjects": ["03"]}, "config key 'subjects': no subject '03'"),
+        ({"subjects": ["03"]}, "config key 'subjects': the dataset has no such subject '03'; did you mean '0"),
         ({"subjects": []}, "config key 'subjects'"),
         ({"excluded": "gone.tsv"}, "config key 'excluded': expected a file, found none at gone.tsv"),
         ({"excluded": 3}, "config key 'excluded': expected a list, a mapping"),
@@ -88,7 +89,10 @@ def test_the_demo_takes_the_place_of_a_missing_source_only():
         ({"methods": []}, "config key 'methods': expected a list"),
         ({"pilot": {"subjets": "all"}}, r"config key 'pilot.subjets': no such key; did you mean 'subjects'"),
         ({"pilot": {"subjects": {"n": 0}}}, "config key 'pilot.subjects': expected all, a list"),
-        ({"pilot": {"subjects": ["9"]}}, "config key 'pilot.subjects': no subject '9'"),
+        (
+            {"pilot": {"subjects": ["9"]}},
+            "config key 'pilot.subjects': the dataset has no such subject '9'; it has 01, 02",
+        ),
         ({"pilot": None}, "config key 'pilot': expected"),
         ({"decision": 3}, "config key 'decision': expected"),
         ({"decision": {"max_fial": 0.3}}, "config key 'decision.max_fial': no such key; did you mean 'max_fail'"),
@@ -109,7 +113,7 @@ def test_the_demo_takes_the_place_of_a_missing_source_only():
 )
 def test_mistakes_name_the_key_in_one_line(bids, keys, message):
     with pytest.raises(InputError, match=message) as caught:
-        check_sources(make_configuration({"dataset": "x", "bids_dir": bids} | keys))
+        check_before_jobs(make_configuration({"dataset": "x", "bids_dir": bids} | keys))
     assert "\n" not in str(caught.value)
 
 

@@ -1,8 +1,10 @@
 """Joining the chunks' tables and keeping masks, with every file checked against its manifest."""
 
+import gzip
 import hashlib
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,9 +24,11 @@ from made_study import (
 from spineseg.bids import sidecar_path
 from spineseg.cli import main
 from spineseg.errors import InputError
+from spineseg.provenance import sha256_file
 from spineseg.study.configuration import make_configuration
 from spineseg.study.gather import gather_tables
 from spineseg.study.keep import keep_masks
+from spineseg.studyfolder.corrections import find_refused, is_corrected
 from spineseg.studyfolder.decisions import (
     Exceptions,
     decided_method,
@@ -33,11 +37,11 @@ from spineseg.studyfolder.decisions import (
     write_exceptions,
     write_kept,
 )
-from spineseg.studyfolder.images import read_included, write_images
+from spineseg.studyfolder.images import read_images, read_included, write_images
 from spineseg.studyfolder.layout import TABLES, Stage
 from spineseg.studyfolder.locks import KeptMethods, Lock, write_lock
 from spineseg.studyfolder.manifests import ManifestEntry, Timing, read_manifest, read_timings, write_manifest
-from spineseg.studyfolder.sidecars import read_sidecar
+from spineseg.studyfolder.sidecars import read_sidecar, write_sidecar
 from spineseg.studyfolder.tables import (
     METRICS_COLUMNS,
     AgreementRow,
@@ -50,6 +54,7 @@ from spineseg.studyfolder.tables import (
     read_slices,
     write_chunk_tables,
 )
+from spineseg.writing import write_json
 
 METHODS = ("propseg", "deepseg")
 IMAGES = {"sub-1_T2w": "pilot-0001", "sub-2_T2w": "rest-0001", "sub-3_T2w": "pilot-0001", "sub-4_T2w": "rest-0001"}
@@ -255,10 +260,10 @@ def test_another_decision_replaces_the_kept_masks(study):
     assert kept_mask(study).read_bytes() == b"sub-1_T2w propseg"
 
 
-def draw(path) -> bytes:
+def draw(path, last=6) -> bytes:
     """Save a mask as a person does, and return what is in the file."""
     cord = np.zeros((8, 8, 4))
-    cord[3:6, 3:6] = 1
+    cord[3:last, 3:6] = 1
     return save_nifti(path, cord).read_bytes()
 
 
@@ -271,6 +276,89 @@ def test_a_corrected_mask_is_left_alone(study):
     assert rows["sub-1_T2w"].status == rows[FAILED].status == "corrected"
     assert kept_mask(study).read_bytes() == by_hand
     assert drawn.read_bytes() == from_nothing
+
+
+@pytest.mark.parametrize("of", ["method", "corrected", "unknown"])
+def test_a_fail_is_of_the_mask_that_the_rater_saw(study, tmp_path, of):
+    before = keep(study)["sub-1_T2w"].sha256
+    draw(kept_mask(study))
+    sha256 = {"method": before, "corrected": sha256_file(kept_mask(study)), "unknown": ""}[of]
+    one = {"image": "sub-1_T2w", "method": "deepseg", "mark": "fail", "rater": "AB", "mask_sha256": sha256[:12]}
+    write_json(tmp_path / "marks.json", {"marks": [one]})
+    config = make_configuration({"dataset": "x", "marks": str(tmp_path / "marks.json")})
+    row = keep(study, Stage.STUDY, config)["sub-1_T2w"]
+    failed = of == "corrected"
+    assert row.status == ("failed" if failed else "corrected")
+    assert bool(row.mask) is not failed
+    assert ("fail by AB" in row.message) is failed
+    assert is_corrected(kept_mask(study))
+    draw(kept_mask(study), last=5)  # another correction
+    assert keep(study, Stage.STUDY, config)["sub-1_T2w"].status == "corrected"
+
+
+def test_a_correction_saved_unpacked_is_refused(study):
+    keep(study)
+    unpacked = kept_mask(study).with_suffix("")
+    draw(unpacked)
+    (line,) = find_refused(study, read_included(study.images))
+    assert f"gzip -f {unpacked.name}" in line
+    assert keep(study)["sub-1_T2w"].status == "failed"
+    kept_mask(study).write_bytes(gzip.compress(unpacked.read_bytes()))  # a correction, and the same to look at
+    assert find_refused(study, read_included(study.images)) == []
+    assert keep(study)["sub-1_T2w"].status == "corrected"
+
+
+def replace_image(study, content):
+    """Put another image in the place of the first and say what the method makes of it."""
+    images = read_images(study.images)
+    image = replace(images[0], path=str(study.root / "image.nii.gz"))
+    write_images(study.images, [image, *images[1:]])
+    Path(image.path).parent.mkdir(parents=True, exist_ok=True)
+    Path(image.path).write_bytes(content)
+    mask = study.mask(image, "deepseg")
+    mask.write_bytes(b"mask of " + content)
+    write_sidecar(mask, replace(read_sidecar(mask), mask_sha256=digest(mask.read_bytes())))
+    path = study.manifest("deepseg", IMAGES["sub-1_T2w"])
+    manifest = read_manifest(path)
+    entries = [
+        replace(e, mask_sha256=digest(mask.read_bytes())) if e.image_id == "sub-1_T2w" else e for e in manifest.images
+    ]
+    write_manifest(path, replace(manifest, images=tuple(entries)))
+
+
+def test_a_kept_mask_of_an_earlier_image_without_its_sidecar_is_made_again(study):
+    replace_image(study, b"first")
+    keep(study)
+    sidecar_path(kept_mask(study)).unlink()
+    replace_image(study, b"second")
+    assert find_refused(study, read_included(study.images)) == []
+    assert keep(study)["sub-1_T2w"].status == "ok"
+    assert kept_mask(study).read_bytes() == b"mask of second"
+
+
+@pytest.mark.parametrize("with_sidecar", [True, False])
+def test_a_correction_of_an_image_that_was_replaced_is_refused_until_a_person_says_that_it_fits(study, with_sidecar):
+    replace_image(study, b"first")
+    keep(study)
+    by_hand = draw(kept_mask(study))
+    if not with_sidecar:
+        sidecar_path(kept_mask(study)).unlink()
+    assert keep(study)["sub-1_T2w"].status == "corrected"
+    replace_image(study, b"second")
+    for _ in range(2):  # once seen is not accepted
+        (line,) = find_refused(study, read_included(study.images))
+        assert "drawn on another image" in line
+        assert keep(study)["sub-1_T2w"].status == "failed"
+    assert kept_mask(study).read_bytes() == by_hand
+    said = f'"ImageSHA256": "{digest(b"second")[:12]}"'
+    assert said in line
+    sidecar_path(kept_mask(study)).write_text(f"{{{said}}}")
+    assert keep(study)["sub-1_T2w"].status == "corrected"
+    replace_image(study, b"third")
+    assert keep(study)["sub-1_T2w"].status == "failed"
+    sidecar_path(kept_mask(study)).unlink()
+    draw(kept_mask(study), last=5)  # drawn again, on the third
+    assert keep(study)["sub-1_T2w"].status == "corrected"
 
 
 def test_a_corrected_mask_that_cannot_be_used_is_named_and_left_alone(study):

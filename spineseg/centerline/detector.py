@@ -92,7 +92,7 @@ class Detector:
 
 def score_together(detectors: Sequence[Detector], slices: NDArray, stride: int = 1) -> list[NDArray[np.float32]]:
     """Score the same slices by several detectors, as `Detector.score` does; the slices are described once."""
-    scores = score_slices(slices, [(detector.weights, detector.bias) for detector in detectors], stride)
+    scores = list(score_slices(slices, [(detector.weights, detector.bias) for detector in detectors], stride))
     wide = [n for n, detector in enumerate(detectors) if detector.wide_weights is not None]
     models = [(weights, 0.0) for detector in detectors if (weights := detector.wide_weights) is not None]
     if not wide:

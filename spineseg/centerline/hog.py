@@ -37,7 +37,7 @@ HYS_EPSILON = 0.1 * BLOCK * BLOCK / 4 * 2.25  # 3.6, OpenCV's 0.1 x number of bl
 HYS_EPSILON_2 = 1e-3  # OpenCV, after clipping
 
 TILE = 32  # outputs per matrix product of a pass: the band of 8 then fills a fifth of the matrix
-CHUNK_FLOATS = 2_000_000  # of the 36-channel map at once, 8 MB: stays near the cache and far below the memory limit
+CHUNK_FLOATS = 400_000  # of the 36-channel map at once, 1.6 MB: what a chunk needs stays near the cache
 
 
 def _cell_kernels() -> NDArray[np.float32]:
@@ -76,13 +76,15 @@ def compute_orientations(slices: NDArray[np.float32]) -> NDArray[np.float32]:
     position = np.arctan2(gy, gx) * np.float32(N_BINS / (2 * np.pi)) - np.float32(0.5)
     low = np.floor(position)
     upper = magnitude * (position - low)
+    lower = magnitude - upper
     first = low.astype(np.int16) % N_BINS
     n, height, width = slices.shape
-    maps = np.zeros((n, N_BINS, height * width), dtype=np.float32)
-    index = first.reshape(n, 1, -1).astype(np.intp)
-    np.put_along_axis(maps, index, (magnitude - upper).reshape(n, 1, -1), axis=1)
-    np.put_along_axis(maps, (index + 1) % N_BINS, upper.reshape(n, 1, -1), axis=1)
-    return maps.reshape(n, N_BINS, height, width)
+    maps = np.empty((n, N_BINS, height, width), dtype=np.float32)
+    starts = [first == direction for direction in range(N_BINS)]
+    for direction, starts_here in enumerate(starts):  # whole planes nine times are faster than two scatters
+        np.multiply(lower, starts_here, out=maps[:, direction])
+        maps[:, direction] += upper * starts[direction - 1]
+    return maps
 
 
 @lru_cache(maxsize=256)
@@ -162,29 +164,31 @@ def window_weights(weights: NDArray) -> NDArray[np.float32]:
 
 
 def score_blocks(
-    blocks: NDArray[np.float32], weights: NDArray, bias: float, shape: tuple[int, int], stride: int = 1
+    blocks: NDArray[np.float32], models: Sequence[tuple[NDArray, float]], shape: tuple[int, int], stride: int = 1
 ) -> NDArray[np.float32]:
-    """Score windows with a linear model from the result of `describe_slices`.
+    """Score windows with linear models from the result of `describe_slices`.
 
     Parameters
     ----------
     blocks : (n, 36, Y', X') ndarray of float32
-    weights : (576,) ndarray; in OpenCV's order
+    models : weights, (576,) ndarray in OpenCV's order, and bias of each of m
     shape : (2,) ints; rows and columns of the slices
     stride : {1, 2, 4, 8}; as given to `describe_slices`
 
     Returns
     -------
-    (n, ceil(Y / stride), ceil(X / stride)) ndarray of float32
+    (m, n, ceil(Y / stride), ceil(X / stride)) ndarray of float32
     """
     n, channels, height, width = blocks.shape
     rows, columns = (-(-size // stride) for size in shape)
     step = BLOCK // stride
-    votes = (window_weights(weights) @ blocks.reshape(n, channels, -1)).reshape(n, -1, height, width)
-    score = np.full((n, rows, columns), bias, dtype=np.float32)
+    weights = np.concatenate([window_weights(each) for each, _ in models])
+    votes = (weights @ blocks.reshape(n, channels, -1)).reshape(n, len(models), -1, height, width)
+    score = np.empty((len(models), n, rows, columns), dtype=np.float32)
+    score[:] = np.array([bias for _, bias in models], dtype=np.float32)[:, None, None, None]
     for block in range(N_BLOCKS**2):
         y, x = step * (block % N_BLOCKS), step * (block // N_BLOCKS)
-        score += votes[:, block, y : y + rows, x : x + columns]
+        score += votes[:, :, block, y : y + rows, x : x + columns].swapaxes(0, 1)
     return score
 
 
@@ -205,30 +209,25 @@ def gather_descriptors(
     return values.transpose(0, 1, 2, 4, 3).reshape(-1, N_FEATURES)
 
 
-def score_slices(
-    slices: NDArray, models: Sequence[tuple[NDArray, float]], stride: int = 1
-) -> list[NDArray[np.float32]]:
+def score_slices(slices: NDArray, models: Sequence[tuple[NDArray, float]], stride: int = 1) -> NDArray[np.float32]:
     """Score the window around every pixel with linear models, chunk by chunk: one description serves all.
 
     Parameters
     ----------
     slices : (n, Y, X) ndarray, 0 to 255; pixels of 1 mm; borders are mirrored, so any size works
-    models : weights, (576,) ndarray in OpenCV's order, and bias of each
+    models : weights, (576,) ndarray in OpenCV's order, and bias of each of m
     stride : {1, 2, 4, 8}; score every stride-th pixel only
 
     Returns
     -------
-    (n, ceil(Y / stride), ceil(X / stride)) ndarray of float32 for each model
+    (m, n, ceil(Y / stride), ceil(X / stride)) ndarray of float32
     """
     n, height, width = slices.shape
     floats_each = N_CHANNELS * (height + WINDOW) * (width + WINDOW) // stride**2
     size = max(1, CHUNK_FLOATS // floats_each)
-    parts: list[list[NDArray[np.float32]]] = [[] for _ in models]
-    for start in range(0, n, size):
-        blocks = describe_slices(slices[start : start + size], stride)
-        for scores, (weights, bias) in zip(parts, models, strict=True):
-            scores.append(score_blocks(blocks, weights, bias, (height, width), stride))
-    return [np.concatenate(scores) for scores in parts]
+    starts = range(0, n, size)
+    described = (describe_slices(slices[start : start + size], stride) for start in starts)
+    return np.concatenate([score_blocks(blocks, models, (height, width), stride) for blocks in described], axis=1)
 
 
 def halve_slices(slices: NDArray) -> NDArray[np.float32]:

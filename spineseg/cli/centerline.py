@@ -58,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MM",
         help="fitseg: waves of the curve shorter than this are smoothed away, mm; default 20, 0 for none",
     )
+    parser.add_argument("-label", type=int, metavar="N", help="fitseg: the cord's label, where masks hold several")
     parser.add_argument(
         "-extrapolation",
         type=int,
@@ -120,6 +121,8 @@ def _check_options(args: argparse.Namespace) -> None:
         raise InputError(f"-method {args.method}: expected optic or fitseg; {NOT_HERE[args.method]}")
     if args.method == "optic" and args.c is None:
         raise InputError("-c: expected t1, t2, t2s or dwi for -method optic, found none")
+    if args.label is not None and args.method != "fitseg":
+        raise InputError(f"-label {args.label}: expected with -method fitseg alone; images have no labels")
     if args.o is not None and len(args.i) > 1:
         raise InputError(f"-o {args.o}: names one file, found {len(args.i)} images; use -ofolder")
     stems = [output_stem(image, args) for image in args.i]
@@ -203,7 +206,9 @@ def _find_centerline(image: Path, args: argparse.Namespace, detector: Detector |
     if args.method == "optic":
         volume, grid = load_image(image, contrast=args.c, bval=args.bval)
         return estimate_centerline(volume, args.c, detector=detector), grid
-    mask, grid = load_mask(image, any_positive=True)
+    mask, grid = load_mask(image, label=args.label)
+    for note in grid.notes if args.v else ():
+        print(f"spineseg centerline: warning: {note}", file=sys.stderr)
     smoothing = SMOOTHING_MM if args.smooth is None else args.smooth
     return centerline_from_mask(mask.data, mask.zooms, smoothing_mm=smoothing), grid
 

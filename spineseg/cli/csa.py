@@ -117,7 +117,10 @@ def _check_arguments(args: argparse.Namespace) -> None:
         raise InputError("-pmj and -pmj-distance: expected both, found one; give the junction and the distance from it")
     if args.pmj is None and args.pmj_extent is not None:
         raise InputError("-pmj-extent: expected -pmj and -pmj-distance with it, found neither; give both")
-    args.pmj_extent = 20.0 if args.pmj_extent is None else args.pmj_extent
+    if args.pmj_extent is None:
+        from spineseg.levels.names import JUNCTION_EXTENT_MM
+
+        args.pmj_extent = JUNCTION_EXTENT_MM
     if args.pmj_distance is not None and not (0 < args.pmj_extent < math.inf and math.isfinite(args.pmj_distance)):
         raise InputError(f"-pmj-extent {args.pmj_extent:g}: expected a length above 0 mm and a finite distance")
     if args.append and (not args.o or args.json or args.o.suffix == ".gz"):

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
         index_images,
         summarise_index,
     )
-    from spineseg.study.lock import is_frozen
+    from spineseg.study.lock import find_frozen_pilot
     from spineseg.study.sources import check_sources, find_unused_references
     from spineseg.studyfolder.decisions import find_membership, write_membership
     from spineseg.studyfolder.images import write_images
@@ -49,8 +49,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         config = make_configuration({"dataset": args.bids.resolve().name, "bids_dir": str(args.bids)})
     check_sources(config)
-    earlier, frozen = find_membership(folder), is_frozen(config, folder)
-    images, membership = index_images(config, args.chunk_size, earlier, frozen=frozen)
+    earlier = find_membership(folder)
+    images, membership = index_images(config, args.chunk_size, earlier, find_frozen_pilot(config, folder, earlier))
     digests = FileDigests(folder.file_digests)
     digests.save(folder.file_digests, digest_sources(config, images, digests))
     write_membership(folder, membership)

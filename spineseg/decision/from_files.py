@@ -15,9 +15,10 @@ from spineseg.decision.common_stretch import contrast_groups, repeat_groups
 from spineseg.decision.document import Context, build_decision
 from spineseg.decision.evidence import Evidence, Tables, make_evidence
 from spineseg.decision.params import DecisionParams
-from spineseg.decision.wording import name_some
+from spineseg.decision.wording import count_of
 from spineseg.errors import InputError
 from spineseg.provenance import sha256_json
+from spineseg.spelling import name_some
 from spineseg.studyfolder.csa import REFERENCE, CsaRow, read_csa
 from spineseg.studyfolder.decisions import find_plan, read_membership
 from spineseg.studyfolder.images import StudyImage, read_images
@@ -109,6 +110,10 @@ def decide_from_files(
     methods = _compared_methods(rows, question, metrics)
     _check_columns(question)
     images = read_images(table) if table else []
+    folder = StudyFolder(Path(table).parent) if table else None
+    marks = question.marks
+    if folder:
+        marks = marks.of_masks(_pilot_masks(folder, images, marks, methods))
     tables = Tables(
         rows,
         read_agreement(agreement) if agreement else (),
@@ -117,15 +122,14 @@ def decide_from_files(
         untrue={
             i.image_id: f"a reference of kind {i.reference_kind}" for i in images if i.reference_use == "agreement"
         },
-        rated_fail=question.marks.failures(methods),
+        rated_fail=marks.failures(methods),
         other_forms=_other_forms(images),
-        ratings=question.marks.preferences,
+        ratings=marks.preferences,
         level_areas=_areas_at(params.level, read_csa(levels)) if levels and params.level else {},
     )
     evidence = make_evidence(tables, methods, params, str(metrics))
     if slices:
         evidence = replace(evidence, profiles=read_profiles(slices, _profiled(evidence, params)))
-    folder = StudyFolder(Path(table).parent) if table else None
     made_by = _made_by(folder, images, methods) if folder else {}
     steps = {**question.code, "decision": digest_code("spineseg.decision.from_files")}
     context = Context(
@@ -143,6 +147,7 @@ def decide_from_files(
             *_doubted_contrasts(rows),
             *_untrue_references(images),
             *_unknown_training(images, params),
+            *_other_masks(question.marks, marks),
         ),
     )
     decision = build_decision(evidence, params, context)
@@ -279,6 +284,29 @@ def _made_by(folder: StudyFolder, images: Sequence[StudyImage], methods: Sequenc
     first = next((chunk_of[i.image_id] for i in images if i.pilot and i.image_id in chunk_of), None)
     paths = {method: folder.manifest(method, first) for method in methods} if first else {}
     return {method: read_manifest(path).made_by for method, path in paths.items() if path.is_file()}
+
+
+def _pilot_masks(
+    folder: StudyFolder, images: Sequence[StudyImage], marks: Marks, methods: Sequence[str]
+) -> dict[tuple[str, str], str]:
+    """Image and method to the checksum of the mask that lies there now, of the pilot's images that are marked."""
+    marked = {mark.image for mark in marks.marks} | {one.image for one in marks.preferences}
+    marked &= {i.image_id for i in images if i.pilot}
+    if not marked or not folder.membership.is_file():
+        return {}
+    chunk_of = read_membership(folder).chunks
+    chunks = sorted({chunk_of[image] for image in marked if image in chunk_of})
+    paths = [path for method in methods for chunk in chunks if (path := folder.manifest(method, chunk)).is_file()]
+    entries = [entry for path in paths for entry in read_manifest(path).images]
+    return {(entry.image_id, entry.method): entry.mask_sha256 or "" for entry in entries if entry.image_id in marked}
+
+
+def _other_masks(given: Marks, counted: Marks) -> list[str]:
+    """Say how much of what raters said is of masks that are not those compared."""
+    n = len(given.marks) - len(counted.marks) + len(given.preferences) - len(counted.preferences)
+    if not n:
+        return []
+    return [f"{count_of(n, 'judgement')} of raters {'is' if n == 1 else 'are'} not counted: of other masks than these"]
 
 
 def _folder_name(metrics: str | Path) -> str:

@@ -12,8 +12,8 @@ from spineseg.decision.wording import (
     format_number,
     format_table,
     format_value,
-    name_some,
 )
+from spineseg.spelling import name_some
 
 
 def _verdict_of(row: Mapping[str, Any]) -> str:

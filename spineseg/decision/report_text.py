@@ -27,10 +27,10 @@ from spineseg.decision.wording import (
     format_signed,
     format_table,
     format_value,
-    name_some,
     percent,
     ruling_endpoint,
 )
+from spineseg.spelling import name_some
 
 
 def write_report(d: Mapping[str, Any]) -> str:

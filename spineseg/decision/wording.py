@@ -23,11 +23,6 @@ def format_list(lines: Iterable[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def name_some(names: list[str], limit: int = 8) -> str:
-    """List names, the first few of many."""
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
-
-
 def count_of(n: int, noun: str) -> str:
     """Count things, one or several.
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spineseg.errors import InputError
-from spineseg.levels.names import Request, disc_name, find_runs, format_runs, range_name
+from spineseg.levels.names import JUNCTION_EXTENT_MM, Request, disc_name, find_runs, format_runs, range_name
 from spineseg.levels.slices import Levels
 from spineseg.metrics.cord_line import fit_cord_line
 
@@ -62,7 +62,7 @@ class JunctionWindow:
 
     point_mm: NDArray[np.float64]
     distance_mm: float
-    extent_mm: float = 20.0
+    extent_mm: float = JUNCTION_EXTENT_MM
     source: str = "pmj"
 
 

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spineseg.errors import InputError
-from spineseg.levels.names import PMJ_VALUE
-from spineseg.levels.slices import find_place
+from spineseg.levels.slices import find_junction
 from spineseg.volume import NativeGrid, Volume, check_same_grid, to_canonical
 from spineseg.volume.stored import open_image
 
@@ -76,11 +75,7 @@ def load_junction(path: str | Path, grid: NativeGrid) -> NDArray[np.float64]:
     Raises
     ------
     InputError
-        If the file marks no place, or several and none by the value 50.
+        If the file marks no place, or several, or something else.
     """
     labels = load_labels(path, grid)
-    index = np.argwhere(labels == PMJ_VALUE)
-    if not len(index):
-        index = np.argwhere(labels != 0)
-    mark = f"the pontomedullary junction (value {PMJ_VALUE})"
-    return find_place(index, grid.zooms, mark, str(path), grid) / grid.zooms
+    return find_junction(labels, grid.zooms, str(path), grid) / grid.zooms

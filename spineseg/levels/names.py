@@ -17,6 +17,9 @@ NOT_DISCS = {49: "pontomedullary groove", 50: "pontomedullary junction", 60: "co
 PMJ_VALUE = 50
 """Value of the pontomedullary junction in label files."""
 
+JUNCTION_EXTENT_MM = 20.0
+"""Length of cord around a distance from the junction that counts, as SCT's -pmj-extent."""
+
 LAST_LEVEL = 29
 """S5."""
 
@@ -160,7 +163,7 @@ class JunctionRange:
 
 
 def parse_stretch(text: str) -> Request | SliceRange | JunctionRange:
-    """Read an entry of a study's levels: what `parse_request` reads, ``slices 5:23`` or ``PMJ 54:74``.
+    """Read an entry of a study's levels: what `parse_request` reads, ``slices 5:23``, ``PMJ 54:74`` or ``PMJ 64``.
 
     Raises
     ------
@@ -169,11 +172,13 @@ def parse_stretch(text: str) -> Request | SliceRange | JunctionRange:
 
     Examples
     --------
-    >>> parse_stretch("PMJ 54:74"), parse_stretch("slices 5:23")
+    >>> parse_stretch("PMJ 64"), parse_stretch("slices 5:23")
     (JunctionRange(low_mm=54.0, high_mm=74.0), SliceRange(first=5, last=23))
     """
     if match := re.fullmatch(rf"\s*pmj\s+{_MM_RANGE}\s*", text, re.IGNORECASE):
         return JunctionRange(*_read_mm(match[1], match[2], text))
+    if match := re.fullmatch(r"\s*pmj\s+(\d+(?:\.\d+)?)\s*", text, re.IGNORECASE):
+        return JunctionRange(float(match[1]) - JUNCTION_EXTENT_MM / 2, float(match[1]) + JUNCTION_EXTENT_MM / 2)
     if match := re.fullmatch(r"\s*slices\s+(\d+):(\d+)\s*", text, re.IGNORECASE):
         if int(match[1]) > int(match[2]):
             raise InputError(f"levels {text!r}: expected the lower slice first, found {match[1]}:{match[2]}")

@@ -20,6 +20,14 @@ PER = ("request", "level", "slice")
 """What gets a row: each request (or the whole mask without one), each level, or each slice."""
 
 
+SHORT_SLICES = 5
+"""A mask of so few slices does not tell its angles from the noise of its centers."""
+
+CENTER_ERROR, LEAST_OFF_DEG = 0.2, 8.0
+"""SD of a slice's center, in-plane voxels, and the least error that is told: with them 95 % of the windows of 2 to 5
+slices cut from the drawn masks of 13 people have smaller errors of the angle; in EPI two slices of 5 mm had 17."""
+
+
 def measure_rows(
     cord: NDArray,
     zooms: ArrayLike,
@@ -106,6 +114,8 @@ def measure_rows(
                 stretches += choose_stretches(levels, request, has_cord, arc, per_level=per == "level")
     elif requests or per == "level":
         raise InputError("levels: expected a file of levels or discs, found none; give -vertfile or -discfile")
+    told = _note_of_mask(has_cord, spacing, zooms, is_own_line=centers_mm is None and correction != "none")
+    stretches = [replace(one, note="; ".join(filter(None, (one.note, told)))) for one in stretches]
     stretches = [_restrict(stretch, allowed, source) for stretch in stretches]
     used = np.any([stretch.chosen for stretch in stretches], axis=0)
     solidity = compute_sct_solidity(np.where(used, cord, 0), zooms)
@@ -114,6 +124,24 @@ def measure_rows(
         for stretch in stretches
         for row in _stretch_rows(shape, stretch, spacing, levels, distance, solidity, per == "slice")
     ]
+
+
+def _note_of_mask(
+    has_cord: NDArray[np.bool_], spacing_mm: float, zooms: NDArray[np.float64], *, is_own_line: bool
+) -> str:
+    """Say what holds for every row of an empty mask, or of one too short for its angles to be known."""
+    found = np.flatnonzero(has_cord)
+    if not found.size:
+        return "the mask is empty"
+    n = found.size
+    if not is_own_line or n > SHORT_SLICES:
+        return ""
+    if n == 1:
+        return "one slice: its angle is not known, so its area is as if it lay across the cord"
+    spread = np.linalg.norm(found - found.mean()) * spacing_mm
+    off = np.degrees(np.arctan(2 * CENTER_ERROR * zooms[:2].mean() / spread))
+    length = (found[-1] - found[0]) * spacing_mm
+    return f"angles come from {n} slices over {length:.3g} mm and may be off by {max(off, LEAST_OFF_DEG):.0f} degrees"
 
 
 def _check_covered(has_cord: NDArray[np.bool_], shape: SliceShape, centers_mm: NDArray | None) -> None:
@@ -147,6 +175,7 @@ def _stretch_rows(
     """Rows of one stretch: its mean, or its slices and then mean and SD."""
     found = np.flatnonzero(stretch.chosen & shape.has_cord)
     used = found[~shape.is_steep[found]]
+    nothing = "no cord in the chosen slices" if not found.size and shape.has_cord.any() else ""
     mean = mean_row(
         shape,
         stretch.chosen,
@@ -157,7 +186,7 @@ def _stretch_rows(
         distance_pmj_mm=float(distance_mm[used].mean()) if used.size else np.nan,
         solidity_sct=float(sct_solidity[used].mean()) if used.size else np.nan,
         solidity_sct_sd=float(sct_solidity[used].std()) if used.size else np.nan,
-        note=stretch.note,
+        note="; ".join(filter(None, (stretch.note, nothing))),
     )
     if not per_slice:
         return [mean]

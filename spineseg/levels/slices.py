@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spineseg.errors import InputError
-from spineseg.levels.names import LAST_LEVEL, NOT_DISCS, disc_name, level_name, range_name
+from spineseg.levels.names import LAST_LEVEL, NOT_DISCS, PMJ_VALUE, disc_name, level_name, range_name
 from spineseg.metrics.cord_line import CordLine
 from spineseg.metrics.shape import MIN_WEIGHT
 from spineseg.volume import NativeGrid, native_index
@@ -27,6 +27,11 @@ FARTHEST_MM = 60.0
 CORE_SHARE = 0.25
 """Share of a slice's cord, around its center, that decides its level: a border of levels lies across the cord
 and cuts a tilted one over several slices. Half the cord's width, so that a file drawn on a thinner mask serves."""
+
+
+MAX_OTHERS = 0.25
+"""Share of the voxels that decide whose level is another than their slice's: a cord that tilts by 45 degrees has 0.1
+(borders run through some slices), a file whose levels run from side to side or from front to back has more."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +179,26 @@ def find_place(
     return index.mean(axis=0) * zooms
 
 
+def find_junction(values: NDArray, zooms: NDArray, source: str, grid: NativeGrid | None = None) -> NDArray[np.float64]:
+    """Find the place of the pontomedullary junction among labels, (3,), mm: the value 50, or one mark alone.
+
+    Raises
+    ------
+    InputError
+        If there is no such mark, several, or one whose value means something else.
+    """
+    name = f"{NOT_DISCS[PMJ_VALUE]} (value {PMJ_VALUE})"
+    is_it = values == PMJ_VALUE
+    if not is_it.any():
+        found = np.unique(values[values != 0])
+        means_other = bool(found.size) and (1 < found[0] <= LAST_LEVEL or found[0] in NOT_DISCS)
+        if found.size != 1 or means_other:
+            shown = ", ".join(f"{value:g}" for value in found[:5]) or "no label"
+            raise InputError(f"{source}: expected one mark for the {name}, found the values {shown}; mark it")
+        is_it = values != 0
+    return find_place(np.argwhere(is_it), zooms, f"the {name}", source, grid)
+
+
 def levels_from_discs(
     discs: dict[int, NDArray[np.float64]], line: CordLine, n_slices: int, spacing_mm: float, source: str = "discs"
 ) -> Levels:
@@ -271,7 +296,18 @@ def levels_from_values(
     if found.min() < 0 or found.max() > LAST_LEVEL:
         wrong = found[(found < 0) | (found > LAST_LEVEL)][0]
         raise InputError(f"{source}: expected levels from 1 (C1) to {LAST_LEVEL} (S5), found the value {wrong}")
-    level = _vote(found, k, _core(i, j, k, zooms), cord.shape[2])
+    if not np.any(values > 1):
+        raise InputError(
+            f"{source}: expected the vertebral level of each cord voxel, found 1 (C1) alone; is it a mask of the cord?"
+        )
+    core = _core(i, j, k, zooms)
+    level = _vote(found, k, core, cord.shape[2])
+    counted = core & (found > 0) & (level[k] > 0)
+    if counted.any() and np.mean(found[counted] != level[k][counted]) > MAX_OTHERS:
+        raise InputError(
+            f"{source}: expected one level across each slice, found several in most; check the values and the "
+            "orientation of the file"
+        )
     present = np.unique(level[level > 0])
     if not present.size:
         raise InputError(

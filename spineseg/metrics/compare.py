@@ -13,7 +13,11 @@ from spineseg.metrics.shape import SliceShape, compute_shape
 
 
 def compare_with_reference(
-    mask: NDArray[np.bool_], shape: SliceShape, reference: NDArray[np.bool_], zooms: ArrayLike
+    mask: NDArray[np.bool_],
+    shape: SliceShape,
+    reference: NDArray[np.bool_],
+    zooms: ArrayLike,
+    reference_shape: SliceShape | None = None,
 ) -> dict[str, float]:
     """Compare a mask with a reference inside the slices that the reference labels.
 
@@ -23,6 +27,7 @@ def compare_with_reference(
     shape : `compute_shape` of the mask
     reference : (I, J, K) ndarray of bool
         Not empty. It may label a limited range; what the mask holds elsewhere is not judged.
+    reference_shape : `compute_shape` of the reference, where it is known already
 
     Returns
     -------
@@ -44,15 +49,16 @@ def compare_with_reference(
         "assd_mm": distance.assd_mm,
         "nsd": distance.nsd,
         "nsd_tolerance_mm": distance.nsd_tolerance_mm,
-        "csa_error_pct": compute_area_error(shape, reference, zooms),
+        "csa_error_pct": compute_area_error(shape, reference_shape or compute_shape(reference, zooms)),
     }
 
 
-def compute_area_error(shape: SliceShape, reference: NDArray[np.bool_], zooms: ArrayLike) -> float:
+def compute_area_error(shape: SliceShape, reference: SliceShape) -> float:
     """Compute the error of a mask's mean CSA over the slices where a reference has cord too, percent; NaN if none."""
-    reference_csa = compute_shape(reference, zooms).csa_mm2
-    both = np.isfinite(shape.csa_mm2) & np.isfinite(reference_csa)
-    return 100.0 * float(shape.csa_mm2[both].mean() / reference_csa[both].mean() - 1.0) if both.any() else float("nan")
+    both = np.isfinite(shape.csa_mm2) & np.isfinite(reference.csa_mm2)
+    if not both.any():
+        return float("nan")
+    return 100.0 * float(shape.csa_mm2[both].mean() / reference.csa_mm2[both].mean() - 1.0)
 
 
 def compare_masks(

@@ -116,8 +116,11 @@ def compute_surface_distance(
     if not (mask.any() and reference.any()):
         return SurfaceDistance(nan, nan, nan, 0.0 if mask.any() or reference.any() else nan, tolerance)
     a, b = extract_surface(mask, zooms), extract_surface(reference, zooms)
-    a_to_b = cKDTree(b.points_mm).query(a.points_mm)[0]
-    b_to_a = cKDTree(a.points_mm).query(b.points_mm)[0]
+    # unbalanced trees are built in half the time; the distances are the same
+    a_to_b, b_to_a = (
+        cKDTree(to.points_mm, balanced_tree=False, compact_nodes=False).query(of.points_mm)[0]
+        for of, to in ((a, b), (b, a))
+    )
     distance, area = np.concatenate([a_to_b, b_to_a]), np.concatenate([a.area_mm2, b.area_mm2])
     return SurfaceDistance(
         hd_mm=float(distance.max()),

@@ -192,7 +192,8 @@ def _find_forms(cord: NDArray, points: _Points, area: NDArray, centroid: NDArray
 
 def _collect(cord: NDArray, zooms: NDArray) -> tuple[_Points, NDArray, NDArray]:
     """Gather the foreground; areas (K,) mm² and centroids (K, 3) voxels, NaN in empty slices."""
-    i, j, k = np.nonzero(cord > MIN_WEIGHT)
+    # as np.nonzero, which takes ten times as long
+    i, j, k = np.unravel_index(np.flatnonzero(cord > MIN_WEIGHT), cord.shape)
     held = np.zeros(cord.shape[2], bool)
     held[k[cord[i, j, k] >= LEVEL]] = True  # what a network half believes nowhere is no slice of cord
     i, j, k = i[held[k]], j[held[k]], k[held[k]]

@@ -33,35 +33,51 @@ def compute_solidity(mask: ArrayLike) -> NDArray[np.float64]:
     rows = np.flatnonzero(mask.any(axis=(1, 2)))
     columns = np.flatnonzero(mask.any(axis=(0, 2)))
     box = np.moveaxis(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 2, 0)
-    for k in np.flatnonzero(box.any(axis=(1, 2))):  # the hull of each slice has its own number of corners
-        solidity[k] = np.count_nonzero(box[k]) / _count_in_hull(box[k])
+    filled = np.flatnonzero(box.any(axis=(1, 2)))
+    box = box[filled]
+    solidity[filled] = np.count_nonzero(box, axis=(1, 2)) / _count_in_hulls(box)
     return solidity
 
 
-def _count_in_hull(region: NDArray[np.bool_]) -> int:
-    """Count the lattice points in the convex hull of a region's points, (I, J) bool."""
-    rows = np.flatnonzero(region.any(axis=1))
-    first = region[rows].argmax(axis=1)
-    last = region.shape[1] - 1 - region[rows, ::-1].argmax(axis=1)
-    every_row = np.arange(rows[0], rows[-1] + 1)
-    low = np.interp(every_row, *_half_hull(rows, first))
-    high = np.interp(every_row, *_half_hull(rows, -last))
-    return int((np.floor(-high + 1e-9) - np.ceil(low - 1e-9) + 1).sum())  # 1e-9: rounding of the slopes
+def _count_in_hulls(regions: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Count the lattice points in the convex hull of each region's points, (K, I, J) bool, none empty."""
+    held: NDArray[np.bool_] = np.any(regions, axis=2)
+    low = _lower_hulls(held, regions.argmax(axis=2))
+    high = -_lower_hulls(held, regions[:, :, ::-1].argmax(axis=2) - (regions.shape[2] - 1))
+    inside = np.isfinite(low)
+    counts = np.floor(np.where(inside, high, 0) + 1e-9) - np.ceil(np.where(inside, low, 1) - 1e-9) + 1
+    return counts.sum(axis=1).astype(np.int64)  # 1e-9: rounding of the slopes
 
 
-def _half_hull(x: NDArray[np.intp], y: NDArray[np.intp]) -> tuple[list[int], list[int]]:
-    """Lower convex hull of points with increasing x (Andrew's monotone chain)."""
-    hull: list[tuple[int, int]] = []
-    for point in zip(x.tolist(), y.tolist(), strict=True):
-        while len(hull) > 1 and _turns_right(hull[-2], hull[-1], point):
-            hull.pop()
-        hull.append(point)
-    return [p[0] for p in hull], [p[1] for p in hull]
+def _lower_hulls(held: NDArray[np.bool_], y: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Return the lower convex hull of points (row, y) at every row, (K, I); NaN beyond a hull's ends.
 
-
-def _turns_right(a: tuple[int, int], b: tuple[int, int], c: tuple[int, int]) -> bool:
-    """Whether the path a, b, c does not turn left, so that b is no corner of the lower hull."""
-    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]) <= 0
+    Andrew's monotone chain, row by row for all hulls at once.
+    """
+    n_hulls, n_rows = held.shape
+    each = np.arange(n_hulls)
+    chain, length = np.zeros((n_hulls, n_rows), np.intp), np.zeros(n_hulls, np.intp)  # rows of the corners
+    for row in range(n_rows):
+        open_ = held[:, row] & (length > 1)
+        while open_.any():
+            a, b = chain[each, length - 2], chain[each, length - 1]
+            rise_b, rise = y[each, b] - y[each, a], y[:, row] - y[each, a]
+            open_ &= (b - a) * rise <= rise_b * (row - a)  # the path does not turn left in b: no corner
+            length -= open_
+            open_ &= length > 1
+        chain[each[held[:, row]], length[held[:, row]]] = row
+        length += held[:, row]
+    rows = np.arange(n_rows)
+    is_corner = np.zeros(held.shape, bool)
+    used = rows < length[:, None]
+    is_corner[np.nonzero(used)[0], chain[used]] = True
+    before = np.maximum.accumulate(np.where(is_corner, rows, -1), axis=1)
+    after = np.minimum.accumulate(np.where(is_corner, rows, n_rows)[:, ::-1], axis=1)[:, ::-1]
+    inside = (before >= 0) & (after < n_rows)
+    before, after = np.where(inside, before, 0), np.where(inside, after, 0)
+    start, end = (np.take_along_axis(y, at, 1) for at in (before, after))
+    hull = start + (end - start) * (rows - before) / np.maximum(after - before, 1)
+    return np.where(inside, hull, np.nan)
 
 
 FINE_MM = 0.1

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from spineseg.propseg.deform import CORRECTION_REACH_MM
+from spineseg.propseg.deform import CORRECTION_REACH_MM, measure_cord, sample_rays
 from spineseg.propseg.initial import measure_rise
 from spineseg.propseg.refine import FilledTube
 from spineseg.propseg.shape import fit_shape
-from spineseg.propseg.surface import Tube, fit_star, make_rings, recenter, resample_angles
+from spineseg.propseg.surface import Tube, compute_normals, fit_star, make_rings, recenter, resample_angles
 
 if TYPE_CHECKING:
     from spineseg.propseg.scene import Scene
@@ -42,6 +42,19 @@ FINE_VERTICES = 3
 UNCHANGED = 0.98
 """A ring that keeps at least this much of every ray stays as it is."""
 
+FADED = 0.5
+"""Share of the cord's brightness, over the darkest of the canal, below which a place on the border shows no cord: the
+half maximum, as on any other edge."""
+
+FADED_REACH_MM, FADED_WHOLE = 2.5, 0.7
+"""How far inwards the border may go, and the share of the way that must be dark: a wall is, noise is not."""
+
+LEAST_CORD = 50.0
+"""Of 1000: a cord as dark as its walls cannot be told from them so."""
+
+FADED_TURN = 1.5
+"""Vertices (standard deviation) over which that move is smoothed around the ring, as rings are when refined."""
+
 
 def reach_consensus(scene: Scene, surface: FilledTube) -> FilledTube:
     """Replace the parts of a surface that neither the model of shape nor a clear edge bears out.
@@ -63,6 +76,31 @@ def reach_consensus(scene: Scene, surface: FilledTube) -> FilledTube:
     centers[changed], fine = recenter(rings)
     radii[changed] = resample_angles(fine, radii.shape[1])
     return FilledTube(Tube(tube.slices, centers, radii), surface.bridged)
+
+
+def leave_dark_walls(scene: Scene, surface: FilledTube) -> FilledTube:
+    """Draw the border back from where echo-planar images show darkness in place of cord.
+
+    There a cord may lie on a wall without fluid between, or fade towards it; the shape prior completes such a side to
+    the mean outline, and raters stop where the signal does. Other images keep their surface.
+    """
+    if not scene.image.unsteady:
+        return surface
+    tube = surface.tube
+    rings = tube.vertices()
+    normals = compute_normals(rings)
+    rays = sample_rays(scene, tube.slices, rings, normals, FADED_REACH_MM)
+    inside = rays.steps <= 0
+    level = measure_cord(scene, tube.slices, rings)[0][:, None, None]
+    dark = (rays.values[..., inside] < FADED * level) & (level > LEAST_CORD)
+    first = dark.argmax(axis=2)
+    count = np.cumsum(dark[..., ::-1], axis=2)[..., ::-1]
+    total = np.take_along_axis(count, first[..., None], 2)[..., 0]
+    wall = total > FADED_WHOLE * (inside.sum() - first)
+    move = np.where(wall, rays.steps[inside][first], 0.0)
+    move[near_correction(scene, tube.slices)] = 0.0
+    move = ndi.gaussian_filter1d(move, FADED_TURN, axis=1, mode="wrap")
+    return FilledTube(Tube(tube.slices, *recenter(rings + move[..., None] * normals)), surface.bridged)
 
 
 def near_correction(scene: Scene, slices: NDArray[np.intp]) -> NDArray[np.bool_]:

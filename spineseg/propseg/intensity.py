@@ -68,6 +68,7 @@ class CordField:
     shape: tuple[int, int]  # (2,) tuple of int: in-plane size of the image; beyond it there is nothing
     # (m,) of int: slices without signal, which show the mean of their neighbours instead
     dropped: NDArray[np.intp]
+    unsteady: bool = False  # whether brightness changed from slice to slice, as in echo-planar means
 
     def sample(self, slices: NDArray[np.intp], points: Floats) -> tuple[Floats, NDArray[np.bool_]]:
         """Sample by cubic interpolation in plane.
@@ -110,33 +111,36 @@ def build_field(volume: Volume, points_vox: Floats, half_width_mm: float = HALF_
     grid = np.arange(width)
     index = [np.clip(origins[:, a, None] + grid, 0, volume.shape[a] - 1) for a in (0, 1)]
     squares = volume.data[index[0][:, :, None], index[1][:, None, :], slices[:, None, None]].astype(np.float64)
-    squares, dropped = _steady(squares, origins, points_vox, zooms)
+    squares, dropped, unsteady = _steady(squares, origins, points_vox, zooms)
     low, scale = _intensity_range(squares, origins, points_vox, zooms)
     squares = np.clip((squares - low[:, None, None]) / scale[:, None, None], -0.5 * SCALE, 1.5 * SCALE)
     coefficients = ndi.spline_filter1d(ndi.spline_filter1d(squares, 3, axis=1), 3, axis=2)
     flat = coefficients.transpose(1, 0, 2).reshape(width, -1).astype(np.float32)
-    return CordField(flat, slices, origins, zooms, volume.shape[:2], slices[dropped])
+    return CordField(flat, slices, origins, zooms, volume.shape[:2], slices[dropped], unsteady)
 
 
-def _steady(squares: Floats, origins: NDArray, points_vox: Floats, zooms: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+def _steady(
+    squares: Floats, origins: NDArray, points_vox: Floats, zooms: Floats
+) -> tuple[Floats, NDArray[np.bool_], bool]:
     """Bring slices to one brightness where it changes from each to the next, and fill in those that lost their signal.
 
     Returns
     -------
     squares : (n, W, W) ndarray; unchanged where brightness is steady
     dropped : (n,) ndarray of bool
+    unsteady : bool
     """
     nothing = np.zeros(len(squares), bool)
     if zooms[2] < LEAST_SLICE_MM or len(squares) < 3:
-        return squares, nothing
+        return squares, nothing, False
     near = _distance_mm(squares, origins, points_vox, zooms) <= CORE_MM
     level = np.nanmedian(np.where(near, squares, np.nan), axis=(1, 2))
     usual = ndi.median_filter(level, max(3, int(STEADY_MM / zooms[2]) | 1), mode="nearest")
     if usual.min() <= 0:
-        return squares, nothing
+        return squares, nothing, False
     gain = np.maximum(level / usual, np.finfo(np.float32).eps)
     if 1.4826 * np.median(np.abs(np.log(gain))) < UNSTEADY and gain.min() > DROPPED:
-        return squares, nothing
+        return squares, nothing, False
     dropped = gain < DROPPED
     squares = squares / gain[:, None, None]
     good = np.flatnonzero(~dropped)
@@ -144,7 +148,7 @@ def _steady(squares: Floats, origins: NDArray, points_vox: Floats, zooms: Floats
         beside = [*good[good < k][-1:], *good[good > k][:1]]
         share = 1 / np.abs(np.subtract(beside, k))
         squares[k] = np.tensordot(share / share.sum(), squares[beside], axes=1)
-    return squares, dropped
+    return squares, dropped, True
 
 
 def _distance_mm(squares: Floats, origins: NDArray, points_vox: Floats, zooms: Floats) -> Floats:

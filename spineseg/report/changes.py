@@ -10,7 +10,7 @@ from spineseg.decision.methods_text import REFERENCE_WORDS, methods_text
 from spineseg.decision.wording import count_of
 from spineseg.methods.declared import MANUAL
 from spineseg.report.review import ReviewImage, StageRecords, StudyView
-from spineseg.studyfolder.corrections import find_correction
+from spineseg.studyfolder.corrections import REFUSED, find_correction
 from spineseg.studyfolder.frozen import describe_changes_beside
 from spineseg.studyfolder.images import StudyImage
 from spineseg.studyfolder.layout import Stage, stage_images
@@ -25,7 +25,7 @@ class PeoplesChange:
     words: str
 
 
-def list_changes(view: StudyView, records: StageRecords) -> list[PeoplesChange]:
+def list_changes(view: StudyView, records: StageRecords, reviews: Sequence[ReviewImage]) -> list[PeoplesChange]:
     """Return corrected masks, marks and exclusions, each with its reason.
 
     Parameters
@@ -33,19 +33,19 @@ def list_changes(view: StudyView, records: StageRecords) -> list[PeoplesChange]:
     view : StudyView
     records : StageRecords
         Of the stage; its metrics say what was measured of a corrected mask.
+    reviews : sequence of ReviewImage
+        The images of the stage, which tell what a mark speaks of.
     """
     images = records.images
     is_study = view.stage == Stage.STUDY
     measured = {row.image.image_id: row for row in records.metrics} if is_study else {}
     found: list[PeoplesChange] = []
-    corrected = set()
+    shown = {review.image.image_id: review for review in reviews}
     for image in stage_images(images, view.stage):
         if correction := find_correction(view.folder, image):
-            corrected.add(image.image_id)
             row = measured.get(image.image_id)
-            kind = "refused" if row and row.status == "failed" else "corrected"
+            kind = "refused" if row and REFUSED in row.message else "corrected"
             found.append(PeoplesChange(image.image_id, kind, row.message if row else correction.words))
-    shown = {image.image_id for image in stage_images(images, view.stage)}
     for mark in view.marks.marks:
         if mark.image not in shown or mark.mark == "artefact":  # which is among the exclusions
             continue
@@ -53,13 +53,15 @@ def list_changes(view: StudyView, records: StageRecords) -> list[PeoplesChange]:
         about = f"{mark.method}: {mark.words()}" if mark.method else mark.words()
         kind, row = "marked", measured.get(mark.image)
         if mark.mark == "fail" and row is not None and mark.method == row.method:
-            kind = "marked" if mark.image in corrected else "failed"
-            about += "; its corrected mask counts" if mark.image in corrected else "; no number of this mask is used"
+            kind = "failed" if shown[mark.image].is_of(mark) else "marked"
+            about += "; no number of this mask is used" * (kind == "failed")
+        if not shown[mark.image].is_of(mark):
+            about += "; its corrected mask counts" if shown[mark.image].corrected else "; of an earlier mask"
         found.append(PeoplesChange(mark.image, kind, about))
     found += [
         PeoplesChange(image.image_id, "excluded", image.reason.removeprefix("excluded: "))
         for image in images
-        if not image.included and image.reason.startswith("excluded: ")
+        if image.exclusion
     ]
     return found
 
@@ -97,7 +99,7 @@ def write_methods(
     shown = f"{count_of(len(reviews), 'image')} of {count_of(people, 'participant')}"
     text = f"The study segmented {shown} by {records.kept.words()}."
     parts = [compared, text, *_accepted_sentences(records), *_mask_sentences(reviews, records, changes)]
-    reasons = Counter(change.words.split(" (")[0] for change in changes if change.kind == "excluded")
+    reasons = Counter(image.exclusion for image in records.images if image.exclusion)
     if reasons:
         listed = "; ".join(f"{n} for: {reason}" for reason, n in reasons.most_common())
         n = reasons.total()
@@ -120,7 +122,8 @@ def _mask_sentences(
 ) -> list[str]:
     """Say how many masks are not the kept method's, and how many images have none."""
     n, sentences = len(reviews), []
-    corrected = {change.image_id for change in changes if change.kind == "corrected"}
+    failed = {row.image.image_id for row in records.metrics if row.status == "failed"}
+    corrected = {change.image_id for change in changes if change.kind == "corrected"} - failed
     if corrected:
         sentences.append(f"{_of(len(corrected), n)} corrected by hand and measured as corrected.")
     manual = [review for review in reviews if is_manual(review)]
@@ -131,7 +134,6 @@ def _mask_sentences(
     others = [review for review in reviews if review.exception and not is_manual(review)]
     if others:
         sentences.append(f"{_of(len(others), n)} by another method, chosen by a person for these images.")
-    failed = {row.image.image_id for row in records.metrics if row.status == "failed"}
     marked = {change.image_id for change in changes if change.kind == "failed"} & failed
     if marked:
         sentences.append(f"{count_of(len(marked), 'image')} had no numbers because a rater failed the mask.")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-UNTRUSTED = frozenset({"unmeasured", "coverage", "doubted", "failed", "joined"})
+UNTRUSTED = frozenset({"unmeasured", "coverage", "unbounded", "doubted", "failed", "joined"})
 """Flags of rows that are left out: their area is not that of the level that they name."""
 
 Areas = dict[str, dict[str, float]]
@@ -33,13 +33,16 @@ def draw_levels(rows: Sequence[CsaRow]) -> Figure | None:
     Returns
     -------
     Figure or None
-        A row of panels for each contrast; None without two levels of one person, for there is nothing along the cord.
+        A row of panels for each contrast; None where no level was measured. Single levels are drawn where there are
+        some, else the ranges and stretches that the study asks for.
     """
     from matplotlib.figure import Figure
 
     methods = list(dict.fromkeys(row.method for row in rows if row.method))
     contrasts = [
-        c for c in dict.fromkeys(row.image.contrast for row in rows) if methods and len(_areas(rows, c, methods[0])) > 1
+        c
+        for c in dict.fromkeys(row.image.contrast for row in rows)
+        if methods and any(_areas(rows, c, m) for m in methods)
     ]
     if not contrasts:
         return None
@@ -57,15 +60,15 @@ def draw_levels(rows: Sequence[CsaRow]) -> Figure | None:
 
 
 def _areas(rows: Sequence[CsaRow], contrast: str, method: str) -> Areas:
-    """Return the areas of single levels in one contrast by one method, from superior to inferior."""
+    """Return the areas by level in one contrast by one method, from superior to inferior."""
     found: dict[tuple[int, str], dict[str, list[float]]] = {}
+    has_single = any(row.vert_level.isdigit() for row in rows)
     for row in rows:
-        is_single = row.vert_level.isdigit()
+        number = int(row.vert_level) if row.vert_level.isdigit() else 0
         area = row.values.get("csa_mm2", np.nan)
         is_asked = (row.image.contrast, row.method) == (contrast, method) and not UNTRUSTED & set(row.flags)
-        if is_single and is_asked and np.isfinite(area):
-            key = (int(row.vert_level), row.level)
-            found.setdefault(key, {}).setdefault(row.image.subject, []).append(area)
+        if is_asked and row.level and bool(number) == has_single and np.isfinite(area):
+            found.setdefault((number, row.level), {}).setdefault(row.image.subject, []).append(area)
     return {level: {s: float(np.mean(v)) for s, v in people.items()} for (_, level), people in sorted(found.items())}
 
 
@@ -75,7 +78,8 @@ def _draw_people(place: Axes, areas: Areas, color: str) -> None:
     for subject in sorted({subject for people in areas.values() for subject in people}):
         place.plot(range(len(levels)), [areas[level].get(subject, np.nan) for level in levels], color=color, lw=0.6,
                    alpha=0.4, marker=".", ms=2)  # fmt: skip
-    place.plot(range(len(levels)), [np.mean(list(areas[level].values())) for level in levels], color=color, lw=2.5)
+    place.plot(range(len(levels)), [np.mean(list(areas[level].values())) for level in levels], color=color, lw=2.5,
+               marker="o", ms=5)  # fmt: skip
     place.set_xticks(range(len(levels)), [f"{level}\nn = {len(areas[level])}" for level in levels])
     place.set_ylabel("CSA, mm²")
     place.set_ylim(bottom=0)

@@ -13,7 +13,6 @@ from urllib.parse import quote
 
 from spineseg.decision.methods_text import REFERENCE_WORDS
 from spineseg.decision.report_text import next_steps
-from spineseg.decision.wording import name_some
 from spineseg.measures import MEASURES
 from spineseg.methods.registry import sort_methods
 from spineseg.report.changes import (
@@ -50,6 +49,7 @@ from spineseg.report.summaries import (
     summarise_failures,
 )
 from spineseg.report.verdict import word_verdict
+from spineseg.spelling import name_some
 from spineseg.studyfolder.csa import read_csa
 from spineseg.studyfolder.decisions import Decision
 from spineseg.studyfolder.files import write_table
@@ -129,7 +129,7 @@ def write_report(view: StudyView, paths: ReportPaths) -> Path:
     drawn = draw_figures(study, paths.figures, document, view.columns, levels, by_level.name)
     qc, tables = _relative(paths.qc, paths.page), _relative(view.folder.table(view.stage, ""), paths.page)
     images = describe_images(view, reviews, qc)
-    changes = list_changes(view, records)
+    changes = list_changes(view, records, reviews)
     kept = records.kept
     methods = study.methods or sort_methods(r.name for review in reviews for r in review.methods)
     failures, reviewed = summarise_failures(reviews, methods), summarise_reviewing(view.marks, reviews)

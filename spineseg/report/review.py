@@ -15,7 +15,7 @@ from spineseg.studyfolder.images import StudyImage, read_images
 from spineseg.studyfolder.layout import RESERVED_FOLDERS, TABLES, Stage, StudyFolder, stage_images
 from spineseg.studyfolder.locks import KeptMethods, Lock, find_lock
 from spineseg.studyfolder.manifests import ManifestEntry, Timing, read_manifest, read_timings
-from spineseg.studyfolder.marks import Marks
+from spineseg.studyfolder.marks import Mark, Marks
 from spineseg.studyfolder.tables import AgreementRow, MetricsRow, read_agreement, read_metrics, read_slices
 
 if TYPE_CHECKING:
@@ -92,6 +92,12 @@ class ReviewImage:
     exception: str = ""  # Why another method's mask is kept than the study's; empty where it is not
     # Why the image seems to have another contrast than it is taken for; empty where it does not
     contrast_doubt: str = ""
+    corrected: bool = False  # Whether the mask shown is one that a person has changed
+
+    def is_of(self, mark: Mark) -> bool:
+        """Whether a mark of the image speaks of what is shown, not of an earlier mask."""
+        masks = {made.name: made.mask_sha256 for made in self.methods}
+        return mark.method not in masks or mark.is_of(masks[mark.method], corrected=self.corrected)
 
 
 def read_stage(view: StudyView, chunks: Sequence[str] | None = None) -> StageRecords:
@@ -186,7 +192,8 @@ def collect_reviews(view: StudyView, records: StageRecords, chunks: Sequence[str
     for image in stage_images(records.images, view.stage):
         if chunks is not None and records.chunk_of.get(image.image_id) not in chunks:
             continue
-        if view.stage == Stage.STUDY and (correction := find_correction(view.folder, image)):
+        correction = find_correction(view.folder, image) if view.stage == Stage.STUDY else None
+        if correction:
             own = [correct_entry(entry, correction) for entry in entries.get(image.image_id, ())]
             entries[image.image_id] = own
         made = {(image.image_id, entry.method): entry for entry in entries.get(image.image_id, ())}
@@ -201,6 +208,7 @@ def collect_reviews(view: StudyView, records: StageRecords, chunks: Sequence[str
                 tuple(agreement.get(image.image_id, ())),
                 chosen[image.image_id].words(str(kept[image.image_id])) if image.image_id in chosen else "",
                 next(filter(None, doubts), ""),
+                correction is not None,
             )
         )
     return reviews

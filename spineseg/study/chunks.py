@@ -9,7 +9,6 @@ from typing import Any
 
 from spineseg.study.choices import PilotChoice
 from spineseg.studyfolder.decisions import PILOT, REST, Membership
-from spineseg.studyfolder.images import StudyImage
 
 
 def choose_pilot(
@@ -77,23 +76,6 @@ def _cover_groups(
                 drawn[drawn.index(spared[0])] = newcomer
                 break
     return drawn
-
-
-def freeze_pilot(subjects: Iterable[str], earlier: Membership, images: Iterable[StudyImage]) -> dict[str, Any]:
-    """Return the pilot of a study that has started, as `choose_pilot` does: who was in it and is still there.
-
-    Parameters
-    ----------
-    subjects : iterable of str
-        Subjects with at least one included image.
-    earlier : Membership
-    images : iterable of StudyImage
-        The included images, which tell whose the pilot's chunks are where none was drawn.
-    """
-    if earlier.pilot:  # also who is excluded for now, so that a person who comes back is of the pilot again
-        return dict(earlier.pilot)
-    before = {i.subject for i in images if earlier.chunks.get(i.image_id, "").startswith(PILOT)}
-    return {"subjects": sorted(before & set(subjects))}
 
 
 def assign_chunks(images: Iterable[tuple[str, bool, str]], size: int, earlier: Mapping[str, str]) -> dict[str, str]:

@@ -75,7 +75,8 @@ def draft_configuration(bids: Path, shown: str, dataset: str | None = None) -> t
     people = sorted({image.subject for image in images if image.suffix in asked})
     references = _find_references(bids, images)
     columns = read_participants(bids).columns
-    levels = find_label_files(find_level_folder(config))
+    label_files = find_label_files(find_level_folder(config)).values()
+    levels = [files for files in label_files if any(file.has_levels for file in files)]
 
     contrasts = ", ".join(f"{suffixes[suffix]} {suffix}" for suffix in known)
     sessions = len({(image.subject, image.session) for image in images})

@@ -12,9 +12,12 @@ from spineseg.contrasts import CONTRASTS, SUFFIX_CONTRAST
 from spineseg.errors import InputError
 from spineseg.reading import read_table, read_yaml
 from spineseg.spelling import closest
-from spineseg.studyfolder.images import StudyImage
+from spineseg.studyfolder.images import StudyImage, word_exclusion
 
 NO_REASON = "no reason given"
+
+KEYS = ("id", "reason", "contrast", "suffix")
+"""Columns of a table and keys of an item, in letters of any size; suffix is another word for contrast."""
 
 AREA_LIST = "csa_"
 """Beginning of the names of lists about the cord's area, as spine-generic's exclude.yml has them: csa_t1, csa_t2."""
@@ -67,7 +70,7 @@ class Exclusion:
 
     def words(self) -> str:
         """Say why, and which entry of a list says so."""
-        return f"excluded: {self.reason} ({self.entry!r} in {self.where})"
+        return word_exclusion(self.reason, self.entry, self.where)
 
 
 @dataclass(frozen=True)
@@ -133,12 +136,7 @@ class Exclusions:
             With the entry, where it stands, and the nearest name.
         """
         images = list(images)
-        known = {f"sub-{image.subject}" for image in images} | {image.image_id for image in images}
-        known |= {f"sub-{image.subject}_ses-{image.session}" for image in images if image.session} | sites.names()
-        found = set(known)  # every beginning of a name that ends where a part of it ends
-        for image in images:
-            parts = image.image_id.split("_")
-            found |= {"_".join(parts[:n]) for n in range(1, len(parts) + 1)} | {image.subject}
+        known = _names_of(images) | sites.names()
         for site, prefix in self.prefixes.items():
             if not any(image.subject.startswith(prefix) for image in images) and not self.may_be_unmatched:
                 raise InputError(f"config key 'excluded.sites.{site}': no subject begins with {prefix!r}")
@@ -155,13 +153,28 @@ class Exclusions:
                 raise InputError(
                     f"{one.where}: {one.entry!r} is no image of {one.contrast}, so it would stay in; mend it"
                 )
-            if one.name in found or self.may_be_unmatched or any(one.fits(image, sites) for image in images):
-                continue
+        for one in [] if self.may_be_unmatched else self.find_unmatched(images, sites):
             raise InputError(
                 f"{one.where}: {one.entry!r} fits no subject, session or image of the study"
                 f"{closest(one.name, known)}; mend it, or set excluded.unmatched to ignore for a list that other"
                 " datasets share"
             )
+
+    def find_unmatched(self, images: Iterable[StudyImage], sites: Sites = NO_SITES) -> list[Exclusion]:
+        """Return the entries that fit no image of the source."""
+        images = list(images)
+        found = _names_of(images) | set(sites.of_subject.values())
+        for image in images:  # every beginning of a name that ends where a part of it ends
+            parts = image.image_id.split("_")
+            found |= {"_".join(parts[:n]) for n in range(1, len(parts) + 1)} | {image.subject}
+        unknown = (one for one in self.entries if one.name not in found)
+        return [one for one in unknown if not any(one.fits(image, sites) for image in images)]
+
+
+def _names_of(images: Iterable[StudyImage]) -> set[str]:
+    """Return the names of subjects, sessions and images."""
+    names = {f"sub-{image.subject}" for image in images} | {image.image_id for image in images}
+    return names | {f"sub-{image.subject}_ses-{image.session}" for image in images if image.session}
 
 
 def read_exclusions(excluded: Any) -> Exclusions:
@@ -170,10 +183,11 @@ def read_exclusions(excluded: Any) -> Exclusions:
     Parameters
     ----------
     excluded : None, list, mapping, or path of a file
-        A list holds names or ``{id, reason}``; a mapping goes from name to reason. A TSV or CSV file has the
-        columns id and reason; a YAML file holds a list, a mapping, or named lists as spine-generic's exclude.yml
-        and the ``qc_fail.yml`` of the Spinal Cord Toolbox do. ``{file, lists, unmatched, sites}`` says more of a
-        file: which of its lists are meant, whether entries may fit nothing, and how the subjects of a site begin.
+        A list holds names or ``{id, reason, contrast}``; a mapping goes from name to reason. A TSV or CSV file has
+        the columns id and reason, and may have contrast; a YAML file holds a list, a mapping, or named lists as
+        spine-generic's exclude.yml and the ``qc_fail.yml`` of the Spinal Cord Toolbox do. ``{file, lists, unmatched,
+        sites}`` says more of a file: which of its lists are meant, whether entries may fit nothing, and how the
+        subjects of a site begin.
 
     Raises
     ------
@@ -202,10 +216,36 @@ def _plain_entries(content: Any, where: str) -> Iterable[Exclusion]:
     for entry in content or ():
         if not isinstance(entry, dict):
             yield Exclusion(_name(entry, where), NO_REASON, where)
-        elif "id" not in entry or entry.keys() - {"id", "reason"}:
-            raise InputError(f"{where}: expected items with id and reason, found {str(entry)[:60]!r}")
         else:
-            yield Exclusion(_name(entry["id"], where), _reason(entry.get("reason"), where), where)
+            item = _known_keys(entry, where)
+            yield Exclusion(_name(item["id"], where), _reason(item.get("reason"), where), where, _contrast(item, where))
+
+
+def _known_keys(row: dict[Any, Any], where: str) -> dict[str, Any]:
+    """Return a row of a table or an item of a list by its keys, which all have a meaning."""
+    known = {str(key).lower(): value for key, value in row.items()}
+    if (
+        "id" not in known
+        or len(known) < len(row)
+        or not known.keys() <= set(KEYS)
+        or {"contrast", "suffix"} <= set(known)
+    ):
+        raise InputError(
+            f"{where}: expected id and reason, and contrast where one contrast alone is meant; found"
+            f" {', '.join(map(str, row))[:120]}; name the image in id, and leave out what else there is"
+        )
+    return known
+
+
+def _contrast(row: dict[str, Any], where: str) -> str:
+    """Return the suffix or contrast that a row is about alone; all where empty."""
+    given = row.get("contrast") or row.get("suffix") or ""
+    if given in ("", "n/a"):
+        return ""
+    if not (found := contrast_of_list(str(given))):
+        names = [*CONTRASTS, *SUFFIX_CONTRAST]
+        raise InputError(f"{where}: {given!r} is no contrast or suffix{closest(str(given), names)}; it may be empty")
+    return found
 
 
 def _read_file(path: Path, lists: list[str] | None) -> Iterable[Exclusion]:
@@ -214,10 +254,13 @@ def _read_file(path: Path, lists: list[str] | None) -> Iterable[Exclusion]:
         raise InputError(f"config key 'excluded': expected a file, found none at {path}")
     if path.suffix.lower() in (".tsv", ".csv"):
         _refuse_lists(lists, path)
-        for line, row in read_table(path, ("id",), what="a table with the columns id and reason"):
+        for line, cells in read_table(path, (), what="a table with the columns id and reason"):
+            where = f"{path}, line {line}"
+            row = _known_keys(cells, where)
             if not row["id"]:
-                raise InputError(f"{path}, line {line}: id is empty; name a subject or an image")
-            yield Exclusion(row["id"], row.get("reason") or NO_REASON, f"{path}, line {line}")
+                raise InputError(f"{where}: id is empty; name a subject or an image")
+            reason = row.get("reason", "")
+            yield Exclusion(row["id"], NO_REASON if reason in ("", "n/a") else reason, where, _contrast(row, where))
         return
     content = read_yaml(path)
     if content is not None and not isinstance(content, list | dict):
@@ -258,7 +301,9 @@ def _named_lists(content: dict[Any, Any], path: Path, chosen: list[str] | None) 
         contrast = contrast_of_list(str(title))
         for entry in _plain_entries(names, where):
             reason = f"listed under {title}" if entry.reason == NO_REASON else entry.reason
-            yield Exclusion(entry.entry, reason, where, contrast)
+            if contrast and entry.contrast:
+                raise InputError(f"{where}: {entry.entry!r} names a contrast in a list of {contrast}; leave one out")
+            yield Exclusion(entry.entry, reason, where, contrast or entry.contrast)
 
 
 def contrast_of_list(title: str) -> str:

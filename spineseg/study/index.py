@@ -12,20 +12,22 @@ from spineseg.contrasts import SUFFIX_CONTRAST
 from spineseg.decision.params import DecisionParams
 from spineseg.errors import InputError
 from spineseg.file_digests import FileDigests, absent_content, stamp_of
-from spineseg.methods.declared import check_declared
+from spineseg.methods.declared import MANUAL, check_declared
 from spineseg.provenance import sha256_json
-from spineseg.spelling import closest
-from spineseg.study.chunks import assign_chunks, choose_pilot, freeze_pilot
+from spineseg.spelling import closest, name_some
+from spineseg.study.choices import USE
+from spineseg.study.chunks import assign_chunks, choose_pilot
 from spineseg.study.configuration import StudyConfig
+from spineseg.study.entries import check_entries
 from spineseg.study.exclusion import Sites
 from spineseg.study.participants import Participants, read_participants
 from spineseg.study.sources import check_sources, find_images
 from spineseg.studyfolder.decisions import Membership
-from spineseg.studyfolder.images import StudyImage
+from spineseg.studyfolder.images import StudyImage, word_exclusion
 
 
 def index_images(
-    config: StudyConfig, chunk_size: int, earlier: Membership | None = None, *, frozen: bool = False
+    config: StudyConfig, chunk_size: int, earlier: Membership | None = None, frozen: Collection[str] | None = None
 ) -> tuple[list[StudyImage], Membership]:
     """List every image of a study.
 
@@ -36,8 +38,9 @@ def index_images(
         Most images that one job takes.
     earlier : Membership, optional
         Pilot and chunks of the index before this one.
-    frozen : bool
-        Whether the study has started: nobody enters its pilot any more.
+    frozen : collection of str, optional
+        The pilot's images of a study that has started: no other enters, and one that was excluded for a while comes
+        back into it.
 
     Returns
     -------
@@ -54,12 +57,13 @@ def index_images(
     earlier = earlier or Membership()
     images = _select_all(config)
     config.excluded.check_matched(images, _sites(config, _participants(config)))
-    _check_contrast_keys(config, images)
+    check_entries(config, images)
     included = [image for image in images if image.included]
     if not included:
         raise InputError(_nothing_left(images, config))
     check_declared(config.methods, included)
-    config.marks.check_names((image.image_id for image in images), config.methods, "config key 'marks'")
+    marked = [*config.methods, *([MANUAL] if config.manual == USE else [])]
+    config.marks.check_names((image.image_id for image in images), marked, "config key 'marks'")
     known = [image.image_id for image in included]
     for name in config.exceptions:
         if name not in known:
@@ -67,14 +71,16 @@ def index_images(
     contrasts: dict[str, set[str]] = {}
     for image in included:
         contrasts.setdefault(image.subject, set()).add(image.contrast)
-    drawn = freeze_pilot(contrasts, earlier, included) if frozen else None
-    strata = strata_of(config, contrasts)
-    groups = {subject: own | strata[subject] for subject, own in contrasts.items()}
-    pilot = drawn or choose_pilot(contrasts, config.pilot, earlier, groups)
-    if not pilot["subjects"] and not frozen:
-        raise InputError("config key 'pilot.subjects': none of these subjects has an image in the study")
-    chosen = set(pilot["subjects"])
-    images = [replace(image, pilot=image.included and image.subject in chosen) for image in images]
+    if frozen is None:
+        strata = strata_of(config, contrasts)
+        groups = {subject: own | strata[subject] for subject, own in contrasts.items()}
+        pilot = choose_pilot(contrasts, config.pilot, earlier, groups)
+        if not pilot["subjects"]:
+            raise InputError("config key 'pilot.subjects': none of these subjects has an image in the study")
+        chosen = {image.image_id for image in included if image.subject in pilot["subjects"]}
+    else:
+        pilot, chosen = dict(earlier.pilot), set(frozen)
+    images = [replace(image, pilot=image.included and image.image_id in chosen) for image in images]
     by_contrast = config.decision.by == "contrast"
     members = [(i.image_id, i.pilot, i.contrast if by_contrast else "") for i in images if i.included]
     chunks = assign_chunks(members, chunk_size, earlier.chunks)
@@ -131,20 +137,14 @@ def check_before_jobs(config: StudyConfig, *, with_images: bool = True) -> None:
         for name, key in named:
             _participants(config).check_column(name, key)
         strata_of(config, ())
-        if (
-            config.exceptions
-            or config.marks.files
-            or config.excluded.entries
-            or config.subject_query
-            or any(method.kind == "files" for method in config.methods.values())
-        ):
-            index_images(config, chunk_size=1)  # it knows the images that these keys are about
+        index_images(config, chunk_size=1)  # it knows the images that keys are about
 
 
 def find_idle_exclusions(config: StudyConfig, images: Sequence[StudyImage]) -> list[str]:
-    """Return a line for each entry of a contrast's list whose subject or image is there, but not in that contrast.
+    """Return a line for each entry of a contrast whose subject or image is there, but not in that contrast.
 
-    Whoever is meant has nothing to leave out; said, because the list may be of another contrast.
+    Whoever is meant has nothing to leave out; said, because the list may be of another contrast. One more line is of
+    the entries that fit nothing, where that is no error.
     """
     sites, lines = _sites(config, _participants(config)), []
     for one in config.excluded.entries:
@@ -153,6 +153,10 @@ def find_idle_exclusions(config: StudyConfig, images: Sequence[StudyImage]) -> l
             lines.append(
                 f"{one.where}: {one.entry!r} leaves out nothing: none of its {len(fitting)} images is {one.contrast}"
             )
+    if config.excluded.may_be_unmatched and (found := config.excluded.find_unmatched(images, sites)):
+        named = name_some([one.entry for one in found])
+        fit = "1 entry fits" if len(found) == 1 else f"{len(found)} entries fit"
+        lines.append(f"{config.excluded.files[0]}: {fit} nothing here (excluded.unmatched: ignore): {named}")
     return lines
 
 
@@ -224,17 +228,6 @@ def _sites(config: StudyConfig, people: Participants) -> Sites:
     return Sites(people.sites(), config.excluded.prefixes)
 
 
-def _check_contrast_keys(config: StudyConfig, images: Sequence[StudyImage]) -> None:
-    """Refuse keys of the mapping `contrasts` that name no suffix and no image: what was meant would stay as it is."""
-    asked = config.document.get("contrasts")
-    known = {image.suffix for image in images} | {image.image_id for image in images} | set(SUFFIX_CONTRAST)
-    for key in asked if isinstance(asked, dict) else ():
-        if key not in known:
-            raise InputError(
-                f"config key 'contrasts.{key}': the dataset has no such suffix or image{closest(key, known)}"
-            )
-
-
 def _select_all(config: StudyConfig) -> list[StudyImage]:
     """Return every image of the source, each included or with the reason why not."""
     people = _participants(config)
@@ -265,7 +258,7 @@ def _reason_against(image: StudyImage, config: StudyConfig, asked: Collection[st
     if why := config.excluded.reason_against(image, sites):
         return why
     if why := config.marks.artefacts.get(image.image_id, ""):
-        return f"excluded: {why}"
+        return word_exclusion(why)
     if not image.contrast:
         return f"no contrast is known for suffix {image.suffix}"
     return "" if wanted else "contrast not asked for (config key contrasts)"

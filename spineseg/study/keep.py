@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +17,13 @@ from spineseg.study.choices import find_exceptions
 from spineseg.study.configuration import StudyConfig
 from spineseg.study.corrected import corrected_entry
 from spineseg.study.segment import except_entry, segment_images
-from spineseg.studyfolder.corrections import find_correction, is_corrected
+from spineseg.studyfolder.corrections import find_correction, is_corrected, record_kept
 from spineseg.studyfolder.decisions import Decision, KeptRow, read_exceptions, read_kept, read_membership
 from spineseg.studyfolder.images import StudyImage, read_images
 from spineseg.studyfolder.layout import Stage, StudyFolder, stage_images
 from spineseg.studyfolder.locks import KeptMethods, find_lock
 from spineseg.studyfolder.manifests import ManifestEntry, read_entries
+from spineseg.studyfolder.marks import Mark, word_fails
 from spineseg.studyfolder.sidecars import read_sidecar, write_sidecar
 from spineseg.version import find_version
 from spineseg.writing import all_or_none, write_bytes, write_json, write_text
@@ -67,13 +68,14 @@ def keep_masks(
         if entry is None:
             rows.append(_row(image, message="no method was good enough to be kept"))
             continue
-        row = _keep(folder, image, entry, decision, failed.get((image_id, entry.method), ""))
+        row = _keep(folder, image, entry, decision, failed.get((image_id, entry.method), ()))
         unseen = decision.count_unseen([image])
         untested = f"no image of the pilot was {image.contrast}: {entry.method} is not tested on such images"
         notes = (_now_decided(image, kept, decision), row.message, untested * bool(unseen))
         rows.append(replace(row, message="; ".join(filter(None, notes))))
     copies = {folder.relative(folder.kept_mask(images[row.image_id])) for row in rows if row.source}
     _remove_stale(folder, copies | {row.mask for row in rows})
+    record_kept(folder, images.values())
     _describe(folder, kept)
     return rows
 
@@ -136,17 +138,19 @@ def note_gone(folder: StudyFolder, note: Path) -> None:
         os.utime(note, (0, 0))
 
 
-def marked_failed(config: StudyConfig | None, stage: Stage) -> dict[tuple[str, str], str]:
-    """Return image and method of the masks that a rater has failed, with the words; of the study by one method only.
+def marked_failed(config: StudyConfig | None, stage: Stage) -> dict[tuple[str, str], list[Mark]]:
+    """Return image and method to the fails of raters, of whatever mask; of the study by one method only.
 
     In the comparison a fail counts against its method (`spineseg.decision`); it takes no image away.
     """
     if config is None or stage != Stage.STUDY:
         return {}
-    return {key: "; ".join(mark.words() for mark in marks) for key, marks in config.marks.failed_masks().items()}
+    return config.marks.failed_masks()
 
 
-def _keep(folder: StudyFolder, image: StudyImage, entry: ManifestEntry, decision: Decision, failed: str) -> KeptRow:
+def _keep(
+    folder: StudyFolder, image: StudyImage, entry: ManifestEntry, decision: Decision, fails: Sequence[Mark]
+) -> KeptRow:
     """Copy one mask and its sidecar, unless a person's correction is in its place.
 
     A mask that a rater has failed is copied too, for a person to correct; its status says that it does not count.
@@ -159,6 +163,8 @@ def _keep(folder: StudyFolder, image: StudyImage, entry: ManifestEntry, decision
         origin = {"method": found.method or entry.method, "source": found.source or entry.mask or ""}
         if drawn.mask is None:
             return _row(image, status="failed", message=drawn.message, **origin)
+        if failed := word_fails(fails, found.sha256, corrected=True):
+            return _row(image, status="failed", message=f"{failed}; {drawn.message}", **origin)
         return _row(image, status=CORRECTED, mask=kept, sha256=found.sha256, message=drawn.message, **origin)
     made = {"method": entry.method, "status": entry.status, "message": message}
     if entry.mask is None or entry.mask_sha256 is None:
@@ -177,7 +183,7 @@ def _keep(folder: StudyFolder, image: StudyImage, entry: ManifestEntry, decision
         if not target.is_file() or sha256_file(target) != entry.mask_sha256:
             write_bytes(target, source.read_bytes())
         write_sidecar(target, replace(sidecar, mask_sha256=entry.mask_sha256, more=more))
-    if failed:  # no mask of it counts
+    if failed := word_fails(fails, entry.mask_sha256):  # copied for a person to correct, but it does not count
         words = "; ".join(filter(None, (failed, message)))
         return _row(image, **made | {"status": "failed", "message": words}, source=entry.mask)
     return _row(image, **made, mask=kept, source=entry.mask, sha256=entry.mask_sha256)

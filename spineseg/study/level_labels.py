@@ -17,7 +17,7 @@ from spineseg.file_digests import absent_content
 from spineseg.levels.clicked import ClickedImage, read_clicked
 from spineseg.levels.files import read_labels
 from spineseg.levels.names import NOT_DISCS, PMJ_VALUE
-from spineseg.levels.slices import find_discs, find_level_borders, find_place
+from spineseg.levels.slices import find_discs, find_junction, find_level_borders
 from spineseg.studyfolder.images import StudyImage
 from spineseg.volume import Volume
 
@@ -27,10 +27,13 @@ DISC_ENDS = ("_label-discs_dlabel", "_labels-disc-manual", "_labels-disc", "_seg
 LEVEL_ENDS = ("_label-spine_dseg", "_label-SC_seg_labeled", "_seg_labeled")
 """Ends of the names of labelled cords or spines."""
 
+JUNCTION_ENDS = ("_label-pmj_dlabel", "_label-PMJ_dlabel", "_labels-pmj-manual", "_labels-pmj", "_pmj-manual", "_pmj")
+"""Ends of the names of labels of the pontomedullary junction alone: BIDS derivatives, spine-generic's, SCT's."""
+
 CLICKED = "_clicked"
 """Stands for an end where the labels are those that a person has clicked in the quality-control page."""
 
-ENDS = (CLICKED, *DISC_ENDS, *LEVEL_ENDS)
+ENDS = (CLICKED, *DISC_ENDS, *LEVEL_ENDS, *JUNCTION_ENDS)
 """What a person has clicked comes first, then discs: they bound levels exactly, and C2/C3 needs them."""
 
 
@@ -55,9 +58,21 @@ class LabelFile:
     clicked: ClickedImage | None = None
 
     @property
-    def has_discs(self) -> bool:
-        """Whether it marks discs, not levels."""
-        return self.end not in LEVEL_ENDS
+    def has_levels(self) -> bool:
+        """Whether it marks discs or levels; else the junction alone."""
+        discs = self.clicked.discs if self.clicked else ()
+        return self.end not in JUNCTION_ENDS and (self.clicked is None or any(v not in NOT_DISCS for v in discs))
+
+    def has_junction(self) -> bool:
+        """Whether it marks the pontomedullary junction; reads files of discs."""
+        if self.clicked:
+            return PMJ_VALUE in self.clicked.discs
+        if self.end not in DISC_ENDS:
+            return self.end in JUNCTION_ENDS
+        try:
+            return not absent_content(self.path) and PMJ_VALUE in read_labels(self.path)[0].data
+        except InputError:  # said where its discs are needed
+            return False
 
 
 @dataclass(frozen=True)
@@ -125,10 +140,21 @@ def choose_label_file(
         If discs were clicked on other images of the names, or two files hold clicked discs of one image.
     """
     of_session = files.get((image.subject, image.session), ())
+    of_session = [file for file in of_session if file.has_levels]
     own = [replace(file, stem=image.stem) for file in of_session if file.stem in (image.stem, image.image_id)]
     if own:
         return next(iter(_fitting(own, paths)))
     return next(iter(_fitting(of_session, paths)), None)
+
+
+def choose_junction_file(
+    image: StudyImage, files: Mapping[tuple[str, str], Sequence[LabelFile]], paths: Mapping[str, str | Path]
+) -> LabelFile | None:
+    """Return the file that marks the pontomedullary junction, as `choose_label_file` does that of levels."""
+    of_session = files.get((image.subject, image.session), ())
+    marking = [file for file in of_session if file.has_junction()]
+    own = [replace(file, stem=image.stem) for file in marking if file.stem in (image.stem, image.image_id)]
+    return next(iter(_fitting(own or marking, paths)), None) or choose_label_file(image, files, paths)
 
 
 def _fitting(files: Sequence[LabelFile], paths: Mapping[str, str | Path]) -> list[LabelFile]:
@@ -170,11 +196,13 @@ def carry_labels(file: LabelFile, mask: Volume) -> CarriedLabels:
         raise InputError(
             f"{file.path}: expected one place in the scanner, found sform and qform that differ; mend its header"
         )
-    if file.has_discs:
-        junction = np.argwhere(labels.data == PMJ_VALUE)
+    if file.end in JUNCTION_ENDS:
+        place = find_junction(labels.data, labels.zooms, file.path, grid)
+        return CarriedLabels(junction=_move({PMJ_VALUE: place}, labels, mask)[PMJ_VALUE])
+    if file.end in DISC_ENDS:
         marked = {}
-        if len(junction):
-            marked[PMJ_VALUE] = find_place(junction, labels.zooms, NOT_DISCS[PMJ_VALUE], file.path, grid)
+        if PMJ_VALUE in labels.data:
+            marked[PMJ_VALUE] = find_junction(labels.data, labels.zooms, file.path, grid)
         if not (np.isin(labels.data, [0, *NOT_DISCS]).all() and marked):
             marked |= find_discs(labels.data, labels.zooms, file.path, grid)
         moved = _move(marked, labels, mask)

@@ -21,6 +21,7 @@ from spineseg.study.level_labels import (
     CarriedLabels,
     LabelFile,
     carry_labels,
+    choose_junction_file,
     choose_label_file,
     find_label_files,
     measure_line_distance,
@@ -162,10 +163,15 @@ def _measure_masks(
         marks = [mark for mark in config.marks.marks if _is_about(mark, mask)]
         words = "; ".join(mark.words() for mark in marks)
         failed = ("failed",) if any(mark.mark in ("fail", "artefact") for mark in marks) else ()
-        try:
-            measured = _measure_image(mask, choose_label_file(mask.image, files, paths), of_stem, config, levels)
-        except InputError as error:  # labels that cannot be told apart
-            measured = [_unmeasured(mask, level, str(error)) for level in levels]
+        measured = []
+        below = [level for level in levels if level and isinstance(parse_stretch(level), JunctionRange)]
+        others = [level for level in levels if level not in below]
+        for choose, asked in ((choose_label_file, others), (choose_junction_file, below)):
+            try:
+                if asked:
+                    measured += _measure_image(mask, choose(mask.image, files, paths), of_stem, config, asked)
+            except InputError as error:  # labels that cannot be told apart
+                measured += [_unmeasured(mask, level, str(error)) for level in asked]
         for row in measured:
             rows.append(replace(row, participant=columns, mark=words, flags=(*row.flags, *failed)))
     return rows
@@ -177,7 +183,7 @@ def _is_about(mark: Mark, mask: _Mask) -> bool:
         return False
     if mark.method is None:
         return True
-    return mark.method == mask.method and (not mask.sha256 or mask.sha256.startswith(mark.mask_sha256))
+    return mark.method == mask.method and mark.is_of(mask.sha256, corrected=mask.corrected)
 
 
 def _unmeasured(one: _Mask, level: str, note: str, file: LabelFile | None = None) -> CsaRow:
@@ -311,5 +317,5 @@ def _row(base: CsaRow, measured: dict[str, Any], doubt: str) -> CsaRow:
         tilted=int(measured["tilted"]),
         values=values,
         flags=tuple(name for name, holds in flags.items() if holds),
-        note="; ".join(filter(None, (note, doubt, "the mask is empty" if n_slices == 0 and not note else ""))),
+        note="; ".join(filter(None, (note, doubt))),
     )

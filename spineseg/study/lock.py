@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from spineseg.errors import InputError
 from spineseg.provenance import sha256_json
 from spineseg.study.configuration import StudyConfig
-from spineseg.studyfolder.decisions import PILOT, find_decision
+from spineseg.studyfolder.decisions import PILOT, Membership, find_decision
 from spineseg.studyfolder.frozen import digest_pilot
 from spineseg.studyfolder.images import read_included
 from spineseg.studyfolder.layout import StudyFolder
@@ -82,6 +82,22 @@ def is_frozen(config: StudyConfig, folder: StudyFolder) -> bool:
         return True
     now = _lock_now(config, kept, methods)
     return not (_changes(lock, now) and _is_accepted(config, now))
+
+
+def find_frozen_pilot(config: StudyConfig, folder: StudyFolder, earlier: Membership) -> frozenset[str] | None:
+    """Return the images that were the pilot's when the study started; None where the pilot may still change.
+
+    Parameters
+    ----------
+    config : StudyConfig
+    folder : StudyFolder
+    earlier : Membership
+        It tells where the lock is of a version that did not record them.
+    """
+    lock = find_lock(folder)
+    if lock is None or not is_frozen(config, folder):
+        return None
+    return frozenset(lock.pilot or (image for image, chunk in earlier.chunks.items() if chunk.startswith(PILOT)))
 
 
 def lock_study(config: StudyConfig, folder: StudyFolder, kept: KeptMethods) -> Lock:

@@ -26,6 +26,7 @@ from spineseg.studyfolder.images import StudyImage, read_images
 from spineseg.studyfolder.layout import StudyFolder
 from spineseg.studyfolder.locks import KeptMethods
 from spineseg.studyfolder.manifests import ManifestEntry, check_mask, read_manifest
+from spineseg.studyfolder.marks import Mark, word_fails
 from spineseg.studyfolder.sidecars import read_sidecar
 from spineseg.studyfolder.tables import AgreementRow, ChunkTables, Identity, MetricsRow, SliceRow
 from spineseg.volume import NativeGrid, Volume, load_mask
@@ -52,6 +53,14 @@ class MeasuredMask:
         return "failed" if self.problem else self.entry.status
 
 
+@dataclass(frozen=True)
+class Reference:
+    """The reference mask of an image, (I, J, K), which is not empty, and its shape."""
+
+    mask: NDArray[np.bool_]
+    shape: SliceShape
+
+
 def measure_chunk(
     folder: StudyFolder,
     chunk: str,
@@ -61,7 +70,7 @@ def measure_chunk(
     perturbed: Sequence[Perturbed] = (),
     *,
     corrected: bool = False,
-    failed: Mapping[tuple[str, str], str] | None = None,
+    failed: Mapping[tuple[str, str], Sequence[Mark]] | None = None,
     kept: KeptMethods | None = None,
 ) -> ChunkTables:
     """Measure every image of a chunk by every method.
@@ -83,7 +92,7 @@ def measure_chunk(
         Whether a kept mask that a person has changed is measured in place of the method's, as in the study by one
         method; never in the comparison of methods.
     failed : mapping, optional
-        Image and method of masks that a rater has failed, with the reason: no numbers unless they are corrected.
+        Image and method to the fails of raters: a mask that one of them is of has no numbers.
     kept : KeptMethods, optional
         Each image is measured by the method that its contrast keeps alone; by default by all.
 
@@ -113,16 +122,17 @@ def measure_chunk(
         if found:
             by_people.add(image_id)
             entries = {m: corrected_entry(folder, images[image_id], entry, found) for m, entry in entries.items()}
-        why = {m: words for m in entries if not found and (words := (failed or {}).get((image_id, m)))}
-        for method, words in why.items():
-            entries[method] = ManifestEntry(image_id, "failed", method, words)
-        if found:  # one that cannot be used
-            why = {method: entry.message for method, entry in entries.items() if entry.mask is None}
+        for method, entry in entries.items():
+            fails = (failed or {}).get((image_id, method), ())
+            words = word_fails(fails, entry.mask_sha256 or "", corrected=found is not None)
+            if entry.mask and words:
+                words = f"{words}; {entry.message}" if found else words
+                entries[method] = ManifestEntry(image_id, "failed", method, words, exception=entry.exception)
+                by_people.add(image_id)
         _measure_image(images[image_id], entries, folder, limits, tables)
-        by_people |= {image_id} if why else set()
-        if why:  # not measured, which is not the same as nothing found
+        if image_id in by_people:  # not measured, which is not the same as nothing found
             tables.metrics[-len(entries) :] = [
-                replace(row, values={}) if row.method in why else row for row in tables.metrics[-len(entries) :]
+                row if entries[row.method].mask else replace(row, values={}) for row in tables.metrics[-len(entries) :]
             ]
     for position, row in enumerate(tables.metrics):
         own = again.get((row.image.image_id, row.method))
@@ -225,8 +235,8 @@ def _read_uncertainty(mask: Path, entry: ManifestEntry, n_slices: int) -> NDArra
     return np.array([np.nan if value is None else float(value) for value in sidecar.slice_uncertainty])
 
 
-def _load_reference(image: StudyImage, masks: Mapping[str, MeasuredMask]) -> tuple[NDArray[np.bool_] | None, str]:
-    """Load the image's reference on the masks' grid; None and a reason where it cannot be used."""
+def _load_reference(image: StudyImage, masks: Mapping[str, MeasuredMask]) -> tuple[Reference | None, str]:
+    """Load the image's reference on the masks' grid and measure it; None and a reason where it cannot be used."""
     if not image.reference:
         return None, ""
     if why := absent_content(image.reference):
@@ -237,14 +247,17 @@ def _load_reference(image: StudyImage, masks: Mapping[str, MeasuredMask]) -> tup
     except InputError as error:
         return None, f"reference not used: {error}"
     reference = volume.data >= 0.5
-    return (reference, "") if reference.any() else (None, "reference not used: it is empty")
+    if not reference.any():
+        return None, "reference not used: it is empty"
+    zooms = next((m.volume for m in masks.values() if m.volume is not None), volume).zooms
+    return Reference(reference, compute_shape(reference, zooms)), ""
 
 
 def _measure_mask(
     measured: MeasuredMask,
     common: NDArray[np.bool_] | None,
     limits: PlausibleLimits | None,
-    reference: NDArray[np.bool_] | None,
+    reference: Reference | None,
     judged: PreparedImage | None,
 ) -> dict[str, float]:
     """Return the measures of one image by one method."""
@@ -263,7 +276,7 @@ def _measure_mask(
     if csa.size:
         values |= {"csa_mean_mm2": float(csa.mean()), "csa_sd_mm2": float(csa.std())}
     if reference is not None:
-        values |= compare_with_reference(measured.mask, measured.shape, reference, zooms)
+        values |= compare_with_reference(measured.mask, measured.shape, reference.mask, zooms, reference.shape)
     return {name: float(values[name]) for name in METRICS if name in values}
 
 

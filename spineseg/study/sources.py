@@ -12,7 +12,6 @@ from spineseg.contrasts import SUFFIX_CONTRAST
 from spineseg.errors import InputError
 from spineseg.file_digests import absent_content
 from spineseg.series import find_bval
-from spineseg.spelling import closest
 from spineseg.study.configuration import StudyConfig
 from spineseg.study.image_table import read_image_table
 from spineseg.study.references import ENDS, describe_reference, find_references
@@ -76,12 +75,8 @@ def check_sources(config: StudyConfig) -> None:
     InputError
         In one line that names the key, or the row of the table.
     """
-    subjects = _check_images(config)
+    _check_images(config)
     _check_clicked_levels(config)
-    for key, names in (("subjects", config.subjects), ("pilot.subjects", config.pilot.subjects)):
-        for name in names or ():
-            if name not in subjects:
-                raise InputError(f"config key '{key}': no subject {name!r} in {config.source}{closest(name, subjects)}")
 
 
 def _check_clicked_levels(config: StudyConfig) -> None:
@@ -95,17 +90,17 @@ def _check_clicked_levels(config: StudyConfig) -> None:
             raise InputError(f"config key 'level_marks': {error}") from error
 
 
-def _check_images(config: StudyConfig) -> set[str]:
-    """Check the table or the folders of images; return the subjects there are."""
+def _check_images(config: StudyConfig) -> None:
+    """Check the table or the folders of images."""
     if config.images:
-        return {image.subject for image in read_image_table(config.images)}
+        read_image_table(config.images)
+        return
     if not config.bids_dir:
         raise InputError("config keys 'bids_dir' and 'images': expected one of them, found neither")
     root = Path(config.bids_dir)
     if not root.is_dir():
         raise InputError(f"config key 'bids_dir': expected a folder, found none at {root}")
-    subjects = {entry.name.removeprefix("sub-") for entry in _folders(root) if entry.name.startswith("sub-")}
-    if not subjects:
+    if not any(entry.name.startswith("sub-") for entry in _folders(root)):
         raise InputError(f"config key 'bids_dir': expected folders named sub-*, found none in {root}")
     if config.level_labels is not None and find_level_folder(config) is None:
         raise InputError(
@@ -117,7 +112,6 @@ def _check_images(config: StudyConfig) -> set[str]:
             f"config key 'references': expected a folder, found none at {root / config.references}"
             f" nor at {config.references}; null means that there are no manual masks"
         )
-    return subjects
 
 
 def find_level_folder(config: StudyConfig) -> Path | None:

@@ -12,7 +12,7 @@ from spineseg.errors import InputError
 from spineseg.study.choices import find_exceptions
 from spineseg.study.configuration import StudyConfig
 from spineseg.study.index import index_images
-from spineseg.study.lock import is_frozen
+from spineseg.study.lock import find_frozen_pilot
 from spineseg.studyfolder.decisions import find_membership, study_methods
 from spineseg.studyfolder.images import StudyImage
 from spineseg.studyfolder.layout import Stage, StudyFolder
@@ -40,7 +40,8 @@ def list_images(folder: StudyFolder, config: StudyConfig) -> tuple[list[StudyIma
     InputError
         If the source cannot be read, or nothing is left to segment.
     """
-    images, membership = index_images(config, CHUNK_SIZE, find_membership(folder), frozen=is_frozen(config, folder))
+    earlier = find_membership(folder)
+    images, membership = index_images(config, CHUNK_SIZE, earlier, find_frozen_pilot(config, folder, earlier))
     return [image for image in images if image.included], dict(membership.chunks)
 
 

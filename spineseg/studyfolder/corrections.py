@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import gzip
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spineseg.bids import sidecar_path
 from spineseg.errors import InputError
+from spineseg.file_digests import FileDigests, stamp_of
 from spineseg.provenance import sha256_file
+from spineseg.studyfolder.files import read_record
 from spineseg.studyfolder.images import StudyImage
 from spineseg.studyfolder.layout import StudyFolder
 from spineseg.studyfolder.manifests import ManifestEntry
-from spineseg.studyfolder.sidecars import read_sidecar
+from spineseg.studyfolder.sidecars import SHOWN_DIGITS, read_sidecar
+from spineseg.writing import write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +27,30 @@ if TYPE_CHECKING:
 
 
 REFUSED = "a corrected mask cannot be used, so its image has no numbers until it is mended or deleted"
+
+
+DRAWN_ON = "ImageSHA256"
+"""Key of the JSON beside a corrected mask: the beginning of the checksum of the image that it was drawn on."""
+
+
+@dataclass(frozen=True)
+class KeptRecord:
+    """What lay in the place of an image's kept mask when masks were last kept; all are checksums, empty where none.
+
+    Parameters
+    ----------
+    image : str
+        Of the image then.
+    written : str
+        Of the mask that we last wrote.
+    drawn, drawn_on : str
+        Of the corrected mask, and of the image when that was first seen.
+    """
+
+    image: str
+    written: str = ""
+    drawn: str = ""
+    drawn_on: str = ""
 
 
 @dataclass(frozen=True)
@@ -34,6 +63,7 @@ class Correction:
     source: str = ""
     author: str = ""  # as the sidecar beside the mask says
     date: str = ""
+    replaced: bool = False  # whether the image is another now than the one that it was drawn on
 
     @property
     def words(self) -> str:
@@ -61,27 +91,107 @@ def is_corrected(mask: Path) -> bool:
 
 def find_correction(folder: StudyFolder, image: StudyImage) -> Correction | None:
     """Return what a person has made of the kept mask of an image, or None where it is as we wrote it."""
-    mask = folder.kept_mask(image)
+    mask, _, unpacked = correction_files(folder, image)
+    if unpacked.is_file() and not _is_packed(unpacked, mask):
+        return Correction(folder.relative(unpacked), sha256_file(unpacked))
     if not is_corrected(mask):
         return None
-    sidecar = read_sidecar(mask)
-    if sidecar is None and _is_a_method_s(folder, image, mask):
+    sidecar, content = read_sidecar(mask), sha256_file(mask)
+    if content == _record(folder, image).written or (sidecar is None and _is_a_method_s(folder, image, content)):
         return None
     author, date = read_author(mask)
+    drawn_on = _drawn_on(folder, image, content)
     return Correction(
         folder.relative(mask),
-        sha256_file(mask),
+        content,
         sidecar.method if sidecar else "",
         str(sidecar.more.get("KeptFrom", "")) if sidecar else "",
         author,
         date,
+        bool(drawn_on) and not _digest_image(folder, image).startswith(drawn_on),
     )
 
 
-def _is_a_method_s(folder: StudyFolder, image: StudyImage, mask: Path) -> bool:
+def correction_files(folder: StudyFolder, image: StudyImage) -> tuple[Path, Path, Path]:
+    """Return the files that tell whether a mask was corrected: kept mask, its sidecar, the mask saved unpacked."""
+    mask = folder.kept_mask(image)
+    return mask, sidecar_path(mask), mask.with_suffix("")
+
+
+def _is_packed(unpacked: Path, mask: Path) -> bool:
+    """Whether a mask holds the same bytes as an unpacked one: then somebody has unpacked it, no more."""
+    try:
+        return gzip.decompress(mask.read_bytes()) == unpacked.read_bytes()
+    except (OSError, EOFError, ValueError):
+        return False
+
+
+def record_kept(folder: StudyFolder, images: Iterable[StudyImage]) -> None:
+    """Record what lies in the place of the kept masks of some images, after masks were kept."""
+    records = dict(read_records(folder))
+    for image in images:
+        now, mask = _digest_image(folder, image), folder.kept_mask(image)
+        if correction := find_correction(folder, image):
+            drawn_on = _drawn_on(folder, image, correction.sha256) or now
+            record = KeptRecord(now, _record(folder, image).written, correction.sha256, drawn_on)
+        else:
+            record = KeptRecord(now, sha256_file(mask) if mask.is_file() else "")
+        records[image.image_id] = record
+    write_json(folder.kept_records, {name: asdict(record) for name, record in sorted(records.items())})
+
+
+def read_records(folder: StudyFolder) -> Mapping[str, KeptRecord]:
+    """Return image to what was recorded of its kept mask; nothing before masks were kept.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged.
+    """
+    stamp = stamp_of(folder.kept_records)
+    return _read_records(folder.kept_records, str(stamp)) if stamp else {}
+
+
+@lru_cache(maxsize=2)  # asked for each image
+def _read_records(path: Path, stamp: str) -> Mapping[str, KeptRecord]:
+    """Read the file; once per state of it."""
+    mend = "look whether the masks in derivatives/labels fit their images, then delete it"
+    return read_record(
+        path, lambda content: {n: KeptRecord(**one) for n, one in content.items()}, "what masks were kept", mend
+    )
+
+
+def _record(folder: StudyFolder, image: StudyImage) -> KeptRecord:
+    """Return what was recorded of an image."""
+    return read_records(folder).get(image.image_id, KeptRecord(""))
+
+
+def _drawn_on(folder: StudyFolder, image: StudyImage, content: str) -> str:
+    """Return the checksum, or its beginning, of the image that a corrected mask was drawn on; empty where not known.
+
+    What the JSON beside it says counts first. A mask that is new since masks were last kept was made from the one that
+    lay there, so it is of the image of that time.
+    """
+    said, record = _read_json(folder.kept_mask(image)).get(DRAWN_ON), _record(folder, image)
+    if isinstance(said, str) and len(said) >= SHOWN_DIGITS:
+        return said.lower()
+    return record.drawn_on if record.drawn == content else record.image
+
+
+def _digest_image(folder: StudyFolder, image: StudyImage) -> str:
+    """Return the checksum of an image as it is now."""
+    return _digests(folder.file_digests, str(stamp_of(folder.file_digests))).digest(image.path)
+
+
+@lru_cache(maxsize=2)
+def _digests(path: Path, stamp: str) -> FileDigests:
+    """Return the checksums that the index has left; once per state of the file."""
+    return FileDigests(path)
+
+
+def _is_a_method_s(folder: StudyFolder, image: StudyImage, content: str) -> bool:
     """Whether a kept mask whose sidecar is gone is a method's mask as it was made: nobody has changed it."""
     pattern = folder.mask(image, "*")
-    content = sha256_file(mask)
     return any(sha256_file(path) == content for path in pattern.parent.glob(pattern.name))
 
 
@@ -99,10 +209,23 @@ def check_correction(folder: StudyFolder, image: StudyImage, correction: Correct
     Raises
     ------
     InputError
-        If the corrected mask cannot be read, is no mask, or does not lie on the image's grid.
+        If the corrected mask cannot be read, is no mask, does not lie on the image's grid, was drawn on an image that
+        was replaced since, or lies in another file than the kept mask.
     """
     from spineseg.volume import load_image, load_mask
 
+    mask, sidecar, unpacked = correction_files(folder, image)
+    if folder.inside(correction.mask) == unpacked:
+        raise InputError(
+            f"{unpacked}: expected a corrected mask as {mask.name}, found it unpacked; gzip -f {unpacked.name} puts it"
+            f" in the place of {mask.name}, or delete it"
+        )
+    if correction.replaced:
+        now = _digest_image(folder, image)[:SHOWN_DIGITS]
+        raise InputError(
+            f"{mask}: was drawn on another image than {image.path} is now; correct it on this one, or delete it; if it"
+            f' fits as it is, write "{DRAWN_ON}": "{now}" into {sidecar.name}'
+        )
     path = folder.inside(correction.source or source)
     try:
         before = load_mask(path) if path.is_file() else None
@@ -147,14 +270,20 @@ def correct_entry(entry: ManifestEntry, correction: Correction, *, is_empty: boo
 
 def read_author(mask: Path) -> tuple[str, str]:
     """Return author and date that the JSON beside a mask names, at its top or in GeneratedBy; empty where none."""
-    try:
-        content = json.loads(sidecar_path(mask).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return "", ""
-    generated = content.get("GeneratedBy", []) if isinstance(content, dict) else []
+    content = _read_json(mask)
+    generated = content.get("GeneratedBy", [])
     # the last one who worked on it stands last
     named: list[Any] = [content, *(generated if isinstance(generated, list) else [generated])]
     found = [one for one in named if isinstance(one, dict) and isinstance(one.get("Author"), str)]
     if not found:
         return "", ""
     return " ".join(found[-1]["Author"].split()), " ".join(str(found[-1].get("Date", "")).split())
+
+
+def _read_json(mask: Path) -> dict[str, Any]:
+    """Return what the JSON beside a mask says, whoever wrote it; nothing where there is none that can be read."""
+    try:
+        content = json.loads(sidecar_path(mask).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from spineseg.file_digests import FileDigests
+from spineseg.spelling import name_some
 from spineseg.studyfolder.decisions import Decision, find_decision, study_methods
 from spineseg.studyfolder.images import StudyImage, read_included
 from spineseg.studyfolder.layout import StudyFolder
 from spineseg.studyfolder.locks import find_lock
-
-SHOWN = 5
-"""Images that are named in one line."""
 
 
 def describe_changes_beside(folder: StudyFolder, images: Sequence[StudyImage]) -> list[str]:
@@ -37,7 +35,7 @@ def describe_changes_beside(folder: StudyFolder, images: Sequence[StudyImage]) -
         method = kept.of(contrast)
         lines.append(f"{which} {contrast}, as no image of the pilot was: {method} is not tested on such images")
     if replaced := find_replaced_pilot(folder):
-        named = ", ".join(replaced[:SHOWN]) + (f" and {len(replaced) - SHOWN} more" if len(replaced) > SHOWN else "")
+        named = name_some(replaced)
         lines.append(f"replaced since the study started, so its decision has not seen what is there now: {named}")
     if (preview := find_decision(folder.preview)) is not None:
         lines += [f"a new decision (preview/decision.md): {text}" for text in compare_decisions(decision, preview)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -47,6 +48,22 @@ class StudyImage:
         return self.source_stem or self.image_id
 
     @property
+    def exclusion(self) -> str:
+        """Why people have excluded the image, without the list that names it; empty where nobody has.
+
+        Examples
+        --------
+        >>> words = word_exclusion("moved (twice)", "sub-01", "exclude.yml (new), list csa_t2")
+        >>> StudyImage("sub-01_T2w", "01", reason=words).exclusion
+        'moved (twice)'
+        """
+        if not self.reason.startswith(_EXCLUDED):
+            return ""
+        # the last brackets, for a reason may have some of its own
+        named = re.compile(r"(.*) \((?:'[^']*'|\"[^\"]*\") in .*\)", re.DOTALL)
+        return named.sub(r"\1", self.reason.removeprefix(_EXCLUDED))
+
+    @property
     def bval_path(self) -> Path | None:
         """The file of b-values, or None."""
         return Path(self.bval) if self.bval else None
@@ -59,6 +76,14 @@ _FLAGS = ("included", "pilot")
 
 _LATER = ("reference_label",)
 """Columns that tables of earlier versions have not."""
+
+_EXCLUDED = "excluded: "
+"""Begins the reason of an image that people have excluded."""
+
+
+def word_exclusion(reason: str, entry: str = "", where: str = "") -> str:
+    """Return why an image is excluded by people, and which entry of a list says so, as `images.tsv` has it."""
+    return f"{_EXCLUDED}{reason}" + (f" ({entry!r} in {where})" if where else "")
 
 
 def read_images(path: str | Path) -> list[StudyImage]:

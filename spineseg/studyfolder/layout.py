@@ -123,6 +123,11 @@ class StudyFolder:
         """Checksums of the files that the study was made from."""
         return self.chunks / "file_digests.json"
 
+    @property
+    def kept_records(self) -> Path:
+        """Which masks were written to `labels`, and on which images corrected ones were drawn."""
+        return self.chunks / "kept_masks.json"
+
     def manifest(self, method: str, chunk: str) -> Path:
         """What a method made of a chunk's images."""
         return self.chunks / method / f"{chunk}.json"

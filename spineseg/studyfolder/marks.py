@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class Mark:
     slices : tuple of int
         Canonical slices that the mark is about, counted from below.
     mask_sha256 : str
-        The beginning of the checksum of the mask that the rater saw.
+        The beginning of the checksum of the mask that the rater saw; empty where the file does not say it.
     """
 
     image: str
@@ -65,6 +65,19 @@ class Mark:
         if mark.mark in ("pass", "fail") and mark.method is None:
             raise ValueError(f"mark {mark.mark!r} of {mark.image} names no method")
         return mark
+
+    def is_of(self, mask_sha256: str, *, corrected: bool = False) -> bool:
+        """Whether it speaks of the mask of its image and method that lies there now: every reader of marks asks this.
+
+        Parameters
+        ----------
+        mask_sha256 : str
+            Of that mask; empty where it is not known, and then every mark is taken to be of it.
+        corrected : bool
+            Whether a person has made that mask. A mark without a checksum is of the method's own, for it names the
+            method.
+        """
+        return is_of_mask(self.mask_sha256, mask_sha256) if self.mask_sha256 else not corrected
 
     def words(self) -> str:
         """Say in a few words who marked, and why."""
@@ -149,6 +162,23 @@ class Marks:
             if mark.method in methods and set(methods) <= seen[mark.image, mark.rater]
         )
 
+    def of_masks(self, masks: Mapping[tuple[str, str], str]) -> Marks:
+        """Return what is said of the methods' masks that are there now.
+
+        Parameters
+        ----------
+        masks : mapping
+            Image and method to the checksum of the method's mask; what is said of others counts.
+        """
+        marks = (mark for mark in self.marks if mark.is_of(masks.get((mark.image, str(mark.method)), "")))
+        preferences = (
+            one
+            for one in self.preferences
+            if is_of_mask(one.x_sha256, masks.get((one.image, one.x), ""))
+            and is_of_mask(one.y_sha256, masks.get((one.image, one.y), ""))
+        )
+        return replace(self, marks=tuple(marks), preferences=tuple(preferences))
+
     def failed_masks(self) -> dict[tuple[str, str], list[Mark]]:
         """Return every fail by image and method, however many methods its rater has seen."""
         found: dict[tuple[str, str], list[Mark]] = {}
@@ -175,6 +205,16 @@ class Marks:
                     f"{where}: a mark of {image} is about method {method!r}, which is not compared"
                     f"{closest(method, compared)}"
                 )
+
+
+def is_of_mask(beginning: str, mask_sha256: str) -> bool:
+    """Whether the beginning of a checksum is that of a mask; so it is where one of the two is not known."""
+    return not beginning or not mask_sha256 or mask_sha256.startswith(beginning)
+
+
+def word_fails(fails: Iterable[Mark], mask_sha256: str, *, corrected: bool = False) -> str:
+    """Return who has failed the mask that lies there now (`Mark.is_of`), and why; empty where nobody has."""
+    return "; ".join(mark.words() for mark in fails if mark.is_of(mask_sha256, corrected=corrected))
 
 
 def read_marks(paths: Sequence[str | Path]) -> Marks:

@@ -284,6 +284,13 @@ def _shorten_quaternion(path: Path, header: nib.Nifti1Header) -> None:
             header[name] = part
 
 
+UNKNOWN_AXES = (
+    "the header has no orientation (sform and qform codes are 0); its axes are taken to run from right to left, "
+    "posterior to anterior and inferior to superior"
+)
+"""What nibabel makes of such a header; another order turns diameters and angles, or cuts the cord lengthwise."""
+
+
 def _place(path: Path, header: nib.Nifti1Header) -> tuple[NDArray[np.float64], tuple[str, ...], bool]:
     """Return a header's affine in mm, checked, what is odd about it, and whether its two forms disagree."""
     code = int(header["xyzt_units"]) % 8
@@ -293,6 +300,8 @@ def _place(path: Path, header: nib.Nifti1Header) -> tuple[NDArray[np.float64], t
         notes = (*notes, NO_FORM)
     shape = header.get_data_shape()[:3]
     check_geometry(path, affine, shape)
+    if not header["sform_code"] > 0 and not header["qform_code"] > 0:
+        notes = (*notes, UNKNOWN_AXES)
     gap = _form_gap(header, (*shape, 1)[:3])
     if gap <= MAX_FORM_GAP_VOX:
         return affine, notes, False

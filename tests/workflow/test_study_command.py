@@ -128,7 +128,7 @@ def home(people, tmp_path) -> Path:
     [
         ({"contrast": ["T2w"]}, ("pilot",), "config key 'contrast': no such key; did you mean 'contrasts'?"),
         ({"bids_dir": "nowhere"}, ("pilot",), "config key 'bids_dir': expected a folder, found none at nowhere"),
-        ({"contrasts": ["T1w"]}, ("pilot",), "none of its 4 images is part of the study"),
+        ({"contrasts": ["T1w"]}, ("pilot",), "config key 'contrasts': the dataset has no such suffix 'T1w'"),
         ({}, ("pilot", "-config", "mine.yaml"), "mine.yaml: expected the study's configuration, found none"),
         ({}, ("pilot", "-cores", "many"), "-cores: expected a number of processors or all, found 'many'"),
         (

@@ -82,8 +82,9 @@ class DenseDescriptors:
         size = PATCH - WINDOW + 1
         inner = slice(WINDOW // 2, WINDOW // 2 + size)
         score = np.full((len(self._narrow), PATCH, PATCH), -np.inf, dtype=np.float32)
-        score[:, inner, inner] = score_blocks(self._narrow, narrow, bias, (size, size))
-        return score + double_scores(score_blocks(self._wide, wide, 0.0, (PATCH // 2, PATCH // 2)), (PATCH, PATCH))
+        score[:, inner, inner] = score_blocks(self._narrow, [(narrow, bias)], (size, size))[0]
+        around = score_blocks(self._wide, [(wide, 0.0)], (PATCH // 2, PATCH // 2))[0]
+        return score + double_scores(around, (PATCH, PATCH))
 
     def gather(self, index: NDArray, y: NDArray, x: NDArray) -> NDArray[np.float32]:
         """Return the descriptors (m, 1152) of windows centred on pixels."""

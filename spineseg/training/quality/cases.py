@@ -53,10 +53,14 @@ def read_known(item: LabelledImage, fold: int) -> KnownImage:
     return KnownImage("real", item.subject, item.image.name.split(".")[0], item.contrast, fold, volume, reference)
 
 
+PHANTOM_SUFFIXES = (*SUFFIXES, "bold")
+"""Of the phantoms, in turn."""
+
+
 def make_phantom(seed: int, index: int) -> KnownImage:
     """Make the phantom of an index: contrasts and difficulties in turn."""
-    suffix = SUFFIXES[index % len(SUFFIXES)]
-    hard = ("none", *HARD_CASES)[(index // len(SUFFIXES)) % (len(HARD_CASES) + 1)]
+    suffix = PHANTOM_SUFFIXES[index % len(PHANTOM_SUFFIXES)]
+    hard = ("none", *HARD_CASES)[(index // len(PHANTOM_SUFFIXES)) % (len(HARD_CASES) + 1)]
     image = make_image(seed, index, suffix, hard=hard)
     data = image.data.astype(np.float32)
     if data.ndim == 4:
@@ -188,5 +192,5 @@ def describe_case(known: KnownImage, image: PreparedImage, variant: str, kind: s
     if is_empty:
         return identity
     shape = compute_shape(mask, image.volume.zooms)
-    error = compute_area_error(shape, known.reference, image.volume.zooms)
+    error = compute_area_error(shape, compute_shape(known.reference, image.volume.zooms))
     return identity | {"csa_error_pct": error} | measure_features(image, mask, shape)
