@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from spineseg.errors import InputError
@@ -174,3 +175,16 @@ def params_from_options(cls: type[P], options: Mapping[str, Any]) -> P:
 def _spelling(name: str) -> str:
     """Return a name as it is compared: flags and fields differ in dashes and capitals."""
     return name.lstrip("-").lower().replace("-", "_")
+
+
+def output_file(text: str) -> Path:
+    """Read the name of a file to write from the command line.
+
+    Raises
+    ------
+    InputError
+        If it names a folder.
+    """
+    if text.endswith("/") or Path(text).is_dir():
+        raise InputError(f"{text}: expected the name of a file, found a folder; add a name, or use -ofolder")
+    return Path(text)

@@ -49,7 +49,7 @@ def average_series(
     Raises
     ------
     InputError
-        If `bval` is missing, or the b-values are no numbers or not as many as volumes.
+        If the b-values are no numbers or not as many as volumes.
     """
     import numpy as np
 
@@ -152,8 +152,6 @@ def _read_b_values(path: Path, n_volumes: int, bval: str | Path | None) -> NDArr
     file = Path(bval) if bval else find_bval(path)
     if file is None:
         return None
-    if not file.is_file():
-        raise InputError(f"{file}: no such b-values file")
     try:
         values = np.array(read_text(file, "b-values").split(), dtype=float)
     except ValueError as error:

@@ -34,6 +34,26 @@ def test_no_arguments_prints_the_commands_and_exits_2(capsys):
     assert "propseg" in capsys.readouterr().out
 
 
+WRITING = (
+    ["propseg", "-i", "x.nii", "-c", "t2"],
+    ["deepseg", "-i", "x.nii", "-c", "t2"],
+    ["centerline", "-i", "x.nii", "-c", "t2"],
+    ["csa", "-i", "x.nii"],
+    ["dice", "-i", "x.nii", "-d", "y.nii"],
+    ["levels", "-i", "x.nii", "-levels", "x.json"],
+    ["report", "-results", "x"],
+)
+LONG = "n" * 300
+LONG_NAMES = (
+    ["propseg", "-i", f"{LONG}.nii.gz", "-c", "t2"],
+    ["centerline", "-i", f"{LONG}.nii.gz", "-c", "t2"],
+    ["csa", "-i", "x.nii", "-o", f"{LONG}.csv"],
+    ["dice", "-i", f"{LONG}.nii", "-d", "x.nii"],
+    ["qc", "-i", f"{LONG}.nii", "-s", "x.nii", "-c", "t2"],
+    ["report", "-results", LONG],
+)
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
@@ -52,6 +72,14 @@ def test_no_arguments_prints_the_commands_and_exits_2(capsys):
         (["train", "optic", "-dat", "x"], "no option -dat; did you mean -data"),
         (["dice", "-i", "x.nii", "-d", "y.nii", "--jso"], "no option --jso; did you mean --json"),
         (["dice", "-i", "x.nii", "-d", "y\n.nii"], "x.nii: no such file"),
+        *((command, "File name too long") for command in LONG_NAMES),
+        *(([*command, "-o", name], "found a folder") for command in WRITING for name in (".", "/", "..", "made/")),
+        *(([*command, "-o", ""], "-o: expected a value, found nothing") for command in WRITING),
+        (["propseg", "-i", "", "-c", "t2"], "-i: expected a value, found nothing"),
+        (["propseg", "-i", "x.nii", "-c", "dwi", "-bval", "x.bval"], "x.bval: no such b-values file"),
+        (["centerline", "-i", "x.nii", "-c", "t2", "-smooth", "nan"], "-smooth: expected a finite number, found nan"),
+        (["dice", "-i", "x.nii", "-d", "y.nii", "-tolerance", "inf"], "-tolerance: expected a finite number"),
+        (["csa", "-i", "x.nii", "-label", "9" * 400], "-label: expected at most 2147483647, found 999999999999 ..."),
     ],
 )
 def test_bad_usage_is_one_line_and_exit_2(argv, words, capsys, tmp_path, monkeypatch):

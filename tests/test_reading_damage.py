@@ -107,6 +107,47 @@ def test_names_and_content_must_agree(tmp_path):
     assert "is compressed but named without .gz" in refused(write(tmp_path / "a.nii", gzip.compress(raw)))
 
 
+def test_names_in_capitals_are_checked_as_well(tmp_path):
+    raw = content()
+    assert load_image(write(tmp_path / "a.NII.GZ", gzip.compress(raw)))[0].shape
+    assert load_image(write(tmp_path / "a.Nii", raw))[0].shape
+    assert "more follow" in refused(write(tmp_path / "b.NII.GZ", gzip.compress(raw) + zeros(64 << 20)))
+    assert "its header claims" in refused(write(tmp_path / "b.NII", raw + b"x"))
+
+
+def test_an_image_of_two_files_needs_both_and_no_more_than_it_claims(tmp_path):
+    data = np.random.default_rng(0).random((10, 11, 12)).astype(np.float32)
+    for name, kind, end in (("a", nib.Nifti1Pair, ""), ("b", nib.Spm99AnalyzeImage, ""), ("c", nib.Nifti1Pair, ".gz")):
+        image, header = tmp_path / f"{name}.img{end}", tmp_path / f"{name}.hdr{end}"
+        nib.save(kind(data, AFFINE), image)
+        assert load_image(image)[0].shape == data.shape
+        if not end:
+            write(image, image.read_bytes() + b"x")
+            assert f"{name}.img has more" in refused(image)
+        header.rename(tmp_path / f"other.hdr{end}")
+        assert f"expected {name}.hdr beside it" in refused(image)
+        assert "expected other.img beside it" in refused(tmp_path / f"other.hdr{end}")
+
+
+@pytest.mark.parametrize("name", ["a.mgz", "a.img.gz"])
+def test_bombs_of_other_formats_are_refused_at_once(tmp_path, name):
+    data = np.zeros((10, 11, 12), np.float32)
+    nib.save((nib.MGHImage if name == "a.mgz" else nib.Nifti1Pair)(data, AFFINE), tmp_path / name)
+    raw = (tmp_path / name).read_bytes()
+    write(tmp_path / name, raw + zeros(64 << 20))
+    start = monotonic()
+    assert f"{name} has more" in refused(tmp_path / name)
+    assert monotonic() - start < 1
+
+
+def test_what_stands_in_place_of_an_image_is_named(tmp_path):
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n"
+    assert "git lfs pull fetches it" in refused(write(tmp_path / "a.nii.gz", pointer))
+    (tmp_path / "b.nii.gz").symlink_to(".git/annex/objects/x.nii.gz")
+    assert "broken link" in refused(tmp_path / "b.nii.gz")
+    assert "found .bz2; decompress it" in refused(write(tmp_path / "c.nii.bz2", b"BZh9"))
+
+
 def test_pairs_and_other_formats_are_checked_to_their_end(tmp_path):
     data = np.random.default_rng(0).random((10, 11, 12)).astype(np.float32)
     nib.save(nib.MGHImage(data, AFFINE), tmp_path / "a.mgz")
@@ -125,7 +166,7 @@ def test_what_is_no_file_is_refused(tmp_path):
     refused(tmp_path / "loop.nii.gz")
     refused(tmp_path / ("n" * 300 + ".nii.gz"))
     os.mkfifo(tmp_path / "pipe.nii.gz")
-    refused(tmp_path / "pipe.nii.gz")
+    assert "found no plain file" in refused(tmp_path / "pipe.nii.gz")
     refused(write(tmp_path / "file", b"") / "a.nii.gz")
 
 

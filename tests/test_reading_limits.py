@@ -8,7 +8,7 @@ import pytest
 
 from spineseg.errors import InputError
 from spineseg.methods.external import read_mask
-from spineseg.volume import load_image, load_mask, save_volume
+from spineseg.volume import load_image, load_mask, save_volume, stored
 
 SHAPE = (12, 14, 6)
 
@@ -72,6 +72,7 @@ def test_a_unit_that_cannot_be_meant_is_passed_over(tmp_path, unit):
     volume, grid = load_image(write(tmp_path / "a.nii", unit=unit))
     np.testing.assert_allclose(volume.zooms, (0.5, 0.5, 3))
     assert grid.notes == ()
+    assert load_image(write(tmp_path / "b.nii", xyzt_units=7))[1].notes == ()
 
 
 @pytest.mark.parametrize("read", [load_image, load_mask])
@@ -141,8 +142,9 @@ def sparse(path, shape, affine):
         ((500, 500, 500, 40), (1, 1, 1), "GiB of voxels"),
         ((100, 100, 2600), (1, 1, 1), "field of view"),
         ((30, 30, 30), (1, 1, 29.9), None),
-        ((80, 80, 3000), (30, 30, 0.5), "needs"),
-        ((50, 3000, 80), (30, 0.5, 30), "needs"),
+        ((80, 80, 3000), (30, 30, 0.5), "across"),
+        ((33, 33, 3000), (30, 30, 0.5), "needs"),
+        ((33, 3000, 33), (30, 0.5, 30), "needs"),
     ],
 )
 def test_limits_are_told_by_the_header(tmp_path, shape, edges, words):
@@ -222,6 +224,20 @@ def test_slopes_that_no_float_holds_are_refused(tmp_path, slope, inter, dtype, r
     words = "in every voxel" if inter == 1e38 else words
     refused(write(tmp_path / "a.nii", scl_slope=slope, scl_inter=inter, dtype=dtype), words)
     assert not recwarn.list
+
+
+def test_voxels_of_no_size_are_refused_where_they_place_the_image(tmp_path):
+    edges = np.array([1, 0, 0.5, 3, 0, 0, 0, 0])
+    refused(write(tmp_path / "a.nii", sform=0, pixdim=edges), "found an edge of 0 mm")
+    refused(write(tmp_path / "a.nii", sform=0, qform=0, pixdim=edges), "found an edge of 0 mm")
+    assert load_image(write(tmp_path / "a.nii", pixdim=edges))[0].zooms[0] == 0.5  # of the sform
+
+
+def test_a_header_without_orientation_is_said(tmp_path):
+    said = stored.UNKNOWN_AXES
+    assert load_image(write(tmp_path / "a.nii", sform=0, qform=0))[1].notes == (said,)
+    nib.save(nib.AnalyzeImage(np.random.default_rng(0).random(SHAPE).astype(np.float32), None), tmp_path / "b.img")
+    assert load_image(tmp_path / "b.img")[1].notes == (said,)
 
 
 @pytest.mark.parametrize("slope", [0, np.nan])

@@ -150,7 +150,7 @@ def test_an_image_that_was_scaled_to_1_is_refused(tmp_path, air):
         load_mask(save(tmp_path / "m.nii", image / image.max()))
 
 
-@pytest.mark.parametrize("value", [1 / 255, 0.01, 0.3])
+@pytest.mark.parametrize("value", [1 / 255, 0.01, 0.3, 0.5, 0.7, 0.9])
 def test_a_mask_of_0_and_a_small_number_is_refused(tmp_path, value):
     with pytest.raises(InputError, match=r"expected a mask of 0 and 1, found 0 and .* slope"):
         load_mask(save(tmp_path / "m.nii", disc() * value))
@@ -163,13 +163,19 @@ def test_a_mask_that_nowhere_reaches_one_half_is_said(tmp_path):
     assert grid.notes == ("m.nii: no value reaches 0.5 (largest 0.4); it counts as empty",)
 
 
+def test_a_soft_mask_that_is_mostly_less_than_1_is_said(tmp_path):
+    mask, grid = load_mask(save(tmp_path / "m.nii", soft_disc() * 0.8))
+    np.testing.assert_array_equal(mask.data, (soft_disc() * 0.8).astype(np.float32))
+    assert grid.notes == ("m.nii: most of the mask is 0.8, not 1; areas count it as partial volume",)
+
+
 def test_an_inverted_mask_is_said(tmp_path):
     _, grid = load_mask(save(tmp_path / "m.nii", 1 - disc()))
     assert grid.notes == ("m.nii: more than half of the voxels are in the mask; is it inverted?",)
 
 
 def test_soft_and_empty_masks_stay_what_they_are(tmp_path):
-    for name, data in {"soft": soft_disc() * 0.8, "floor": 0.05 + 0.9 * soft_disc(), "empty": disc() * 0}.items():
+    for name, data in {"soft": soft_disc(), "floor": 0.05 + 0.9 * soft_disc(), "empty": disc() * 0}.items():
         mask, grid = load_mask(save(tmp_path / f"{name}.nii.gz", data.astype(np.float32)))
         np.testing.assert_array_equal(mask.data, data.astype(np.float32))
         assert grid.notes == ()

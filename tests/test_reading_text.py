@@ -240,8 +240,8 @@ def test_aliases_that_multiply_are_refused(tmp_path):
 EXCLUDED = {
     "a number": ("- 01\n", "found '1'; put it in quotes"),
     "a number as key": ("{01: moved}\n", "found '1'; put it in quotes"),
-    "an item without id": ("- {reason: x}\n", "expected items with id and reason"),
-    "an item with another key": ("- {id: sub-01, why: x}\n", "expected items with id and reason"),
+    "an item without id": ("- {reason: x}\n", "expected id and reason"),
+    "an item with another key": ("- {id: sub-01, why: x}\n", "expected id and reason"),
     "an empty name": ("- ''\n", "put it in quotes"),
     "a list in a list": ("- [sub-01]\n", "put it in quotes"),
     "a number in a named list": ("t2: [1]\n", "put it in quotes"),

@@ -7,6 +7,7 @@ import difflib
 import errno
 import gc
 import importlib
+import math
 import os
 import sys
 from contextlib import suppress
@@ -43,6 +44,9 @@ COMMANDS = {
 }
 """Sub-command to module and summary; the summary stands here so that help imports nothing."""
 
+LARGEST_INTEGER = 2**31 - 1
+"""Of any whole number that an option takes: what a label of NIfTI holds, and far above any count or seed."""
+
 
 class CommandParser(argparse.ArgumentParser):
     """An argument parser that says what is wrong in one line and exits with 2."""
@@ -50,6 +54,18 @@ class CommandParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the mistake and where help is."""
         self.exit(2, f"{self.prog}: error: {one_line(message)} (see {self.prog} -h)\n")
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> object:
+        """Refuse, for every option, values that none can mean: nothing, no finite number, a number without limit."""
+        name = "/".join(action.option_strings) or action.dest
+        if not arg_string.strip() and arg_string != action.default:  # which argparse reads as well
+            raise InputError(f"{name}: expected a value, found nothing; is a variable of the shell empty?")
+        value = super()._get_value(action, arg_string)  # type: ignore[misc]
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{name}: expected a finite number, found {arg_string}")
+        if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+            raise InputError(f"{name}: expected at most {LARGEST_INTEGER}, found {arg_string[:12]} ...")
+        return value
 
     def _get_option_tuples(self, option_string: str) -> list:  # noqa: RET503, error() does not return
         """Match options exactly: argparse would read ``-output.txt`` as ``-o utput.txt``."""
@@ -70,8 +86,12 @@ MACHINE_ERRORS = (
     errno.EIO,
     errno.EMFILE,
     errno.ENFILE,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.ENOTDIR,
+    errno.EISDIR,
 )
-"""What the system says where the machine, not the program, is at fault."""
+"""What the system says where the machine, or the name of a file, is at fault, not the program."""
 
 
 class ShowVersion(argparse.Action):
@@ -145,9 +165,9 @@ def main(argv: list[str] | None = None) -> int:
     if command not in COMMANDS:
         print(f"spineseg: error: no command {command!r}; expected one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    args = build_parser(command).parse_args(rest)
-    args.command_line = f"spineseg {' '.join(argv)}"
     try:
+        args = build_parser(command).parse_args(rest)
+        args.command_line = f"spineseg {' '.join(argv)}"
         code = args.run(args)
         sys.stdout.flush()  # a full disk is told here, not when Python ends
         return code

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from spineseg.cli.sct_flags import add_sct_flags
 from spineseg.cli.segment_images import parse_contrast
 from spineseg.errors import InputError
+from spineseg.parameters import output_file
 from spineseg.writing import check_writable
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "-o",
-        type=Path,
+        type=output_file,
         metavar="FILE",
         help="file to write, extension optional; one image only; default <img>_centerline.nii.gz and .csv here",
     )
@@ -129,8 +130,6 @@ def _check_options(args: argparse.Namespace) -> None:
     for position, stem in enumerate(stems):
         if stem in stems[:position]:
             raise InputError(f"{stem}: two of the images would be written there; write them to two folders")
-        if args.o is not None and args.o.is_dir():
-            raise InputError(f"-o {args.o}: expected the name of a file, found a folder; use -ofolder")
         for suffix in OUTPUT_SUFFIXES:
             check_writable(stem.with_name(f"{stem.name}{suffix}"), *args.i)
 

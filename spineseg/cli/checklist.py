@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from spineseg.cli.study_folder import study_folder
+from spineseg.parameters import output_file
 
 SUMMARY = "Write a reporting checklist (CLAIM's items on segmentation) filled in from a study's results."
 
@@ -13,7 +14,9 @@ SUMMARY = "Write a reporting checklist (CLAIM's items on segmentation) filled in
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("-results", type=Path, required=True, metavar="DIR", help="results folder of the dataset")
-    parser.add_argument("-o", type=Path, metavar="FILE", help="Markdown file; default: checklist.md in the folder")
+    parser.add_argument(
+        "-o", type=output_file, metavar="FILE", help="Markdown file; default: checklist.md in the folder"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from spineseg.bids import image_stem
 from spineseg.cli.sct_flags import add_sct_flags
 from spineseg.errors import InputError
+from spineseg.parameters import output_file
 
 FILE_OPTIONS = ("vertfile", "discfile", "pmj", "centerline")
 """Options that name a file, or one per mask."""
@@ -37,7 +38,9 @@ is counted in the column 'tilted', one beyond 45 is left out of means. Soft mask
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("-i", type=Path, nargs="+", required=True, metavar="SEG", help="masks, binary or soft")
-    parser.add_argument("-o", type=Path, metavar="FILE", help="write the table here: .csv with commas, else with tabs")
+    parser.add_argument(
+        "-o", type=output_file, metavar="FILE", help="write the table here: .csv with commas, else with tabs"
+    )
     parser.add_argument("-label", type=int, metavar="N", help="the cord's label, where masks hold several")
     parser.add_argument("-append", type=int, choices=(0, 1), default=0, help="1: add the rows to FILE; default 0")
     parser.add_argument(

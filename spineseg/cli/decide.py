@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spineseg.parameters import output_file
+
 if TYPE_CHECKING:
     from spineseg.decision.from_files import Question
 
@@ -25,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-config", type=Path, metavar="FILE", help="a study's configuration: dataset, methods, decision, override"
     )
-    parser.add_argument("-o", type=Path, default=Path("decision.json"), metavar="FILE", help="default decision.json")
+    parser.add_argument(
+        "-o", type=output_file, default=Path("decision.json"), metavar="FILE", help="default decision.json"
+    )
     parser.add_argument("--json", action="store_true", help="print the decision as JSON")
 
 

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from spineseg.parameters import output_file
+
 SUMMARY = """Compare two runs of one study: Dice of every image, bias and limits of agreement of the area.
 
 Differences are RUN_B minus RUN_A, areas on the slices where both have cord, averaged within participants. What
@@ -18,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_a", type=Path, metavar="RUN_A", help="results folder of the first run")
     parser.add_argument("run_b", type=Path, metavar="RUN_B", help="results folder of the second run")
     parser.add_argument("-methods", nargs="+", metavar="NAME", help="default: all that both runs have")
-    parser.add_argument("-o", type=Path, metavar="TSV", help="write one row per image and method")
+    parser.add_argument("-o", type=output_file, metavar="TSV", help="write one row per image and method")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
 

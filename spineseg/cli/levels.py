@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from spineseg.errors import InputError
+from spineseg.parameters import output_file
 
 SUMMARY = """Turn the discs that were clicked in the quality-control page (key L, Save levels) into a label file.
 
@@ -17,7 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("-i", type=Path, nargs="+", required=True, metavar="IMG", help="one or more images")
     parser.add_argument("-levels", type=Path, required=True, metavar="JSON", help="the file that the page has saved")
-    parser.add_argument("-o", type=Path, metavar="FILE", help="default <img>_label-discs_dlabel.nii.gz; one image only")
+    parser.add_argument(
+        "-o", type=output_file, metavar="FILE", help="default <img>_label-discs_dlabel.nii.gz; one image only"
+    )
     parser.add_argument("-ofolder", type=Path, metavar="DIR", help="folder for the labels, made where missing")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spineseg.cli.study_folder import STAGES, study_folder
+from spineseg.parameters import output_file
 
 if TYPE_CHECKING:
     from spineseg.report.review import StudyView
@@ -18,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("-results", type=Path, required=True, metavar="DIR", help="results folder of the dataset")
     parser.add_argument("-stage", default="all", choices=STAGES, help="tables to show; default all")
-    parser.add_argument("-o", type=Path, metavar="HTML", help="report to write; default report.html in the folder")
+    parser.add_argument(
+        "-o", type=output_file, metavar="HTML", help="report to write; default report.html in the folder"
+    )
     parser.add_argument("-decision", type=Path, metavar="JSON", help="default: decision.json in the results folder")
     parser.add_argument("-figures", type=Path, metavar="DIR", help="folder of the figures; default: beside the report")
     parser.add_argument("-qc", type=Path, metavar="DIR", help="quality control to link to; default: beside the report")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from spineseg.cli.sct_flags import add_sct_flags
 from spineseg.contrasts import CONTRASTS, SUFFIX_CONTRAST
 from spineseg.errors import InputError, SpinesegError
+from spineseg.parameters import output_file
 from spineseg.writing import check_writable, file_stem
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     files.add_argument("-bval", type=Path, metavar="FILE", help="b-values of a 4-D series; default: beside the image")
     out = parser.add_argument_group("output")
     out.add_argument(
-        "-o", type=Path, metavar="FILE", help="mask to write; default <img>_seg.nii.gz here; one image only"
+        "-o", type=output_file, metavar="FILE", help="mask to write; default <img>_seg.nii.gz here; one image only"
     )
     out.add_argument(
         "-ofolder", type=Path, metavar="DIR", help="folder for the masks, made where missing; default: here"
@@ -163,8 +164,6 @@ def _check_outputs(args: argparse.Namespace, outputs: list[Path]) -> None:
 
     if args.o is not None and len(args.i) > 1:
         raise InputError(f"-o {args.o}: names one file, found {len(args.i)} images; use -ofolder")
-    if args.o is not None and args.o.is_dir():
-        raise InputError(f"-o {args.o}: expected the name of a file, found a folder; use -ofolder")
     for position, path in enumerate(outputs):
         if path in outputs[:position]:
             raise InputError(f"{path}: two of the images would be written there; segment them into two folders")

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from spineseg.contrasts import CONTRASTS
+from spineseg.parameters import output_file
 
 SUMMARY = "train a model from labelled images"
 
@@ -92,7 +93,7 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-kernel", choices=("2d", "3d"), default="2d", help="3d: with neighbouring slices (segment)")
     text = "weights to go on from, such as the 2-D network's for a 3-D one"
     parser.add_argument("-start", type=Path, metavar="FILE", help=text)
-    parser.add_argument("-o", required=True, type=Path, metavar="FILE", help="weights to write (.safetensors)")
+    parser.add_argument("-o", required=True, type=output_file, metavar="FILE", help="weights to write (.safetensors)")
     parser.add_argument("-fold", metavar="i/N", help="hold out the people of fold i (0-based) of N")
     _add_exclude(parser)
     text = "references that count less, X from 0 to 1"
@@ -137,7 +138,7 @@ def _add_quality(parser: argparse.ArgumentParser) -> None:
     """Add the options of the fit of the Dice predictor."""
     text = "deepseg's networks that have not seen the people of their fold: fold0, fold1, ..."
     parser.add_argument("-folds", required=True, type=Path, metavar="DIR", help=text)
-    parser.add_argument("-o", required=True, type=Path, metavar="FILE", help="model to write (.json)")
+    parser.add_argument("-o", required=True, type=output_file, metavar="FILE", help="model to write (.json)")
     text = "synthetic images to learn from; default 30"
     parser.add_argument("-phantoms", type=int, default=30, metavar="N", help=text)
     parser.add_argument("-cases", type=Path, metavar="TSV", help="keep the cases there, and use them where still good")

@@ -47,6 +47,8 @@ def load_image(
         finite values, or constant.
     """
     path = Path(path)
+    if bval and not Path(bval).is_file():
+        raise InputError(f"{bval}: no such b-values file")
     image = open_image(path)
     notes = list(image.notes)
     if image.n_volumes > 1:

@@ -18,6 +18,9 @@ MIN_EDGE_MM, MAX_EDGE_MM = 0.05, 30.0
 MAX_FIELD_MM = 2500.0
 """Field of view along one axis: longer than any person."""
 
+MAX_WIDTH_MM = 1000.0
+"""The same from left to right, and from back to front: wider than any bore, and the methods resample it finely."""
+
 MAX_SHEAR_DEG = 5.0
 """Angle by which two axes of a voxel may miss 90 degrees: areas are then 0.4 % too large, and no scanner does more."""
 
@@ -52,7 +55,7 @@ def check_claim(path: Path, shape: tuple[int, ...], item_bytes: int, offset: int
         If the header claims no image, or more than this package takes.
     """
     if len(shape) < 2 or min(shape) < 1:
-        raise InputError(f"{path}: expected 2 to 4 dimensions, found shape {shape}")
+        raise InputError(f"{path}: expected 2 to 4 dimensions, found shape {shape}; convert it again")
     extra = tuple(n for n in shape[3:] if n > 1)
     if is_mask and extra:
         raise InputError(f"{path}: expected a mask of 3 dimensions, found shape {shape}; save one volume of it")
@@ -146,12 +149,12 @@ def check_geometry(path: Path, affine: NDArray[np.float64], shape: tuple[int, ..
             "check the affine of its header"
         )
     field = edges * shape3
-    if field.max() > MAX_FIELD_MM:
+    in_slice = orientations.io_orientation(affine)[:, 0] != 2
+    if field.max() > MAX_FIELD_MM or field[in_slice].max() > MAX_WIDTH_MM:
         raise GeometryError(
-            f"{path}: expected a field of view of at most {MAX_FIELD_MM:g} mm, found "
+            f"{path}: expected a field of view of at most {MAX_FIELD_MM:g} mm ({MAX_WIDTH_MM:g} mm across), found "
             f"{' x '.join(f'{f:.0f}' for f in field)} mm ({text} mm voxels); check affine and units of its header"
         )
-    in_slice = orientations.io_orientation(affine)[:, 0] != 2
     sampled = np.prod(np.where(in_slice, np.maximum(field / SAMPLED_MM, 1), shape3))
     if sampled > MAX_SAMPLED:
         raise GeometryError(

@@ -97,10 +97,12 @@ def _check_soft(mask: NDArray[np.float32], path: Path) -> tuple[str, ...]:
     if between > BETWEEN_SHARE and np.mean(inside >= PLATEAU) < PLATEAU_SHARE:
         raise _looks_like_image(path, mask)
     highest = float(inside.max())
-    if highest < HALF and inside.min() == highest:
+    if highest <= NO_BACKGROUND and inside.min() == highest:
         raise InputError(f"{path}: expected a mask of 0 and 1, found 0 and {highest:.3g}; check slope of its header")
     if highest < HALF:
         return (f"{path.name}: no value reaches {HALF:g} (largest {highest:.2g}); it counts as empty",)
+    if highest <= NO_BACKGROUND and np.mean(inside >= highest * (1 - FULL_SLACK)) > FULL_SHARE:
+        return (f"{path.name}: most of the mask is {highest:.3g}, not 1; areas count it as partial volume",)
     if np.count_nonzero(mask >= HALF) > mask.size / 2:
         return (f"{path.name}: more than half of the voxels are in the mask; is it inverted?",)
     return ()

@@ -18,6 +18,7 @@ from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 
 from spineseg.errors import InputError
+from spineseg.file_digests import absent_content
 from spineseg.volume.compressed import CHUNK_BYTES, GZIP_MAGIC, read_compressed
 from spineseg.volume.limits import affine_in_mm, check_claim, check_geometry, check_stored
 
@@ -28,6 +29,16 @@ QUATERNION_SLACK = 1e-3
 
 MAX_FORM_GAP_VOX = 1.0
 """Distance of one voxel by sform and by qform above which they disagree; rounding leaves a tenth."""
+
+
+FOOTER_BYTES, _WITH_FOOTER = 1 << 20, (".mgh", ".mgz")
+"""What may follow the voxels of FreeSurfer's format, and the header of a pair: settings and remarks."""
+
+UNKNOWN_AXES = (
+    "the header has no orientation (sform and qform codes are 0, or the format has none); "
+    "its axes are taken to run from right to left, posterior to anterior and inferior to superior"
+)
+"""What nibabel makes of such a header; another order turns diameters and angles, or cuts the cord lengthwise."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +81,13 @@ def open_image(path: Path, *, is_mask: bool = False) -> StoredImage:
     with _one_line_errors(path):
         if path.is_dir():
             raise InputError(f"{path}: expected a NIfTI image, found a folder; name a file in it")
-        if not path.is_file():
-            raise InputError(f"{path}: no such file")
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: expected a NIfTI image, found no plain file; name a file")
+        if why := absent_content(path):
+            raise InputError(f"{path}: {why}")
         if path.stat().st_size == 0:
             raise InputError(f"{path}: expected a NIfTI image, found an empty file; copy or convert it again")
-        if path.name.endswith((".nii", ".nii.gz")):
+        if path.name.lower().endswith((".nii", ".nii.gz")):
             return _open_nifti(path, is_mask)
         return _open_other(path, is_mask)
 
@@ -86,7 +99,7 @@ def _one_line_errors(path: Path) -> Iterator[None]:
     try:
         with np.errstate(all="ignore"):
             yield
-    except (InputError, MemoryError):
+    except (InputError, MemoryError, NameError):  # the last is a bug of ours, and no damage
         raise
     except nib.filebasedimages.ImageFileError as error:
         raise InputError(f"{path}: expected a NIfTI image, found another format; convert it first") from error
@@ -104,6 +117,8 @@ def _one_line_errors(path: Path) -> Iterator[None]:
 
 def _damaged(path: Path, error: Exception) -> InputError:
     reason = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, KeyError):  # of a code in the header, which is all that its text says
+        reason = f"unknown code {reason} in its header"
     return InputError(f"{path}: damaged or truncated ({reason}); copy or convert it again")
 
 
@@ -112,9 +127,10 @@ def _open_nifti(path: Path, is_mask: bool) -> StoredImage:
     stored = path.stat().st_size
     with path.open("rb") as stream:
         start = stream.read(HEAD_BYTES)
-    if start.startswith(GZIP_MAGIC) != path.name.endswith(".gz"):
-        state, name = ("compressed", "without") if path.name.endswith(".nii") else ("not compressed", "with")
-        if path.name.endswith(".gz") and _header_class(start) is None:
+    is_gz = path.name.lower().endswith(".gz")
+    if start.startswith(GZIP_MAGIC) != is_gz:
+        state, name = ("not compressed", "with") if is_gz else ("compressed", "without")
+        if is_gz and _header_class(start) is None:
             raise InputError(f"{path}: expected a NIfTI image, found another format; convert it first")
         raise InputError(f"{path}: is {state} but named {name} .gz; rename it")
 
@@ -131,12 +147,12 @@ def _open_nifti(path: Path, is_mask: bool) -> StoredImage:
             is_mask=is_mask,
         )
         _place(path, header)
-        if path.name.endswith(".gz"):
+        if is_gz:
             check_stored(path, claimed, stored, is_mask=is_mask)
         return claimed
 
     source: object = str(path)
-    if path.name.endswith(".gz"):
+    if is_gz:
         source = read_compressed(path, HEAD_BYTES, claimed_bytes)
     elif (claimed := claimed_bytes(start)) != stored:
         raise InputError(
@@ -161,14 +177,23 @@ def _open_nifti(path: Path, is_mask: bool) -> StoredImage:
 
 def _open_other(path: Path, is_mask: bool) -> StoredImage:
     """Open an image of another format that nibabel reads, such as .mgz or a pair of .hdr and .img."""
+    if path.suffix.lower() in (".bz2", ".zst"):
+        raise InputError(f"{path}: expected .nii or .nii.gz, found {path.suffix}; decompress it")
+    _check_pair(path)
     image = cast(SpatialImage, nib.load(path))
-    _check_numbers(path, image.get_data_dtype())
-    check_claim(path, image.shape, image.get_data_dtype().itemsize, 0, is_mask=is_mask)
-    for holder in image.file_map.values():
-        if holder.filename and Path(holder.filename).suffix.lower() in (".gz", ".mgz"):
-            with gzip.open(holder.filename) as stream:  # nibabel stops before the check sum
-                while stream.read(CHUNK_BYTES):
-                    pass
+    dtype = image.get_data_dtype()
+    _check_numbers(path, dtype)
+    offset = getattr(image.dataobj, "offset", 0)
+    claimed = check_claim(path, image.shape, dtype.itemsize, offset, is_mask=is_mask)
+    for part, holder in image.file_map.items():
+        file = Path(holder.filename or path)
+        if not file.is_file():  # the .mat beside an Analyze image, which need not be there
+            continue
+        longest = claimed if part == "image" and file.suffix.lower() not in _WITH_FOOTER else claimed + FOOTER_BYTES
+        if _count_bytes(file, longest) > longest:
+            raise InputError(
+                f"{path}: damaged (its header claims {claimed} bytes, {file.name} has more); convert it again"
+            )
     affine = np.asarray(image.affine, np.float64)
     notes: tuple[str, ...] = ()
     forms_disagree = False
@@ -177,10 +202,35 @@ def _open_other(path: Path, is_mask: bool) -> StoredImage:
         header = _writable_header(image.header)
     else:
         check_geometry(path, affine, image.shape)
+        if isinstance(image, nib.AnalyzeImage) and not path.with_suffix(".mat").is_file():
+            notes = (UNKNOWN_AXES,)
         header = nib.Nifti1Image(np.zeros(image.shape[:3], np.uint8), affine).header
     values = _as_float(image.dataobj)
     values = values.reshape(*(*image.shape[:3], 1)[:3], -1)
     return StoredImage(image.shape, affine, header, lambda number: values[..., number], notes, forms_disagree)
+
+
+def _check_pair(path: Path) -> None:
+    """Refuse an image of two files of which one is missing."""
+    inner = path.with_suffix("") if path.suffix.lower() == ".gz" else path
+    other = {".img": ".hdr", ".hdr": ".img"}.get(inner.suffix.lower())
+    if other is None:
+        return
+    other = other.upper() if inner.suffix.isupper() else other
+    wanted = inner.with_suffix(other)
+    if not any(wanted.with_name(wanted.name + end).is_file() for end in ("", ".gz")):
+        raise InputError(f"{path}: expected {wanted.name} beside it, found no such file; copy both")
+
+
+def _count_bytes(file: Path, most: int) -> int:
+    """Return how much a file holds, decompressed and its check sum verified, or a little more than `most`."""
+    if file.suffix.lower() not in (".gz", ".mgz"):
+        return file.stat().st_size
+    found = 0
+    with gzip.open(file) as stream:
+        while found <= most and (piece := stream.read(CHUNK_BYTES)):
+            found += len(piece)
+    return found
 
 
 def _as_float(values: object) -> NDArray[np.float32]:
@@ -199,13 +249,23 @@ def _parse_header(path: Path, head: bytes) -> nib.Nifti1Header:
     known = _header_class(head)
     if known is None:
         raise InputError(f"{path}: expected a NIfTI image, found another format; convert it first")
-    header = known.from_fileobj(io.BytesIO(head[: known.sizeof_hdr]))
+    head = head[: known.sizeof_hdr]
+    header = known.from_fileobj(io.BytesIO(head))
+    _check_sizes(path, known.from_fileobj(io.BytesIO(head), check=False))
     _check_numbers(path, header.get_data_dtype())
     for name in ("scl_slope", "scl_inter"):
         if np.isinf(header[name]):
             raise InputError(f"{path}: damaged (its {name} is infinite); convert it again")
-    _shorten_quaternion(header)
+    _shorten_quaternion(path, header)
     return header
+
+
+def _check_sizes(path: Path, header: nib.Nifti1Header) -> None:
+    """Refuse voxels of no size where the affine is made of them; nibabel would take 1 mm."""
+    axes = min(int(header["dim"][0]), 3)
+    empty = (header["pixdim"][1 : axes + 1] == 0) & (header["dim"][1 : axes + 1] > 1)
+    if header["sform_code"] <= 0 and empty.any():
+        raise InputError(f"{path}: expected voxels with a size, found an edge of 0 mm; convert it again")
 
 
 def _check_numbers(path: Path, dtype: np.dtype) -> None:
@@ -214,31 +274,29 @@ def _check_numbers(path: Path, dtype: np.dtype) -> None:
         raise InputError(f"{path}: expected one number per voxel, found {dtype}; convert it to float")
 
 
-def _shorten_quaternion(header: nib.Nifti1Header) -> None:
+def _shorten_quaternion(path: Path, header: nib.Nifti1Header) -> None:
     """Bring a quaternion that is a rounding error too long to length 1; nibabel refuses it."""
     names = ("quatern_b", "quatern_c", "quatern_d")
     parts = np.array([float(header[name]) for name in names])
     length = float((parts**2).sum())
+    if length > 1 + QUATERNION_SLACK and header["sform_code"] <= 0 < header["qform_code"]:
+        raise InputError(
+            f"{path}: damaged (expected a quaternion of length 1 at most, found {length**0.5:.3g}); convert it again"
+        )
     if 1 < length <= 1 + QUATERNION_SLACK:
         for name, part in zip(names, parts / np.sqrt(length), strict=True):
             header[name] = part
 
 
-UNKNOWN_AXES = (
-    "the header has no orientation (sform and qform codes are 0); its axes are taken to run from right to left, "
-    "posterior to anterior and inferior to superior"
-)
-"""What nibabel makes of such a header; another order turns diameters and angles, or cuts the cord lengthwise."""
-
-
 def _place(path: Path, header: nib.Nifti1Header) -> tuple[NDArray[np.float64], tuple[str, ...], bool]:
     """Return a header's affine in mm, checked, what is odd about it, and whether its two forms disagree."""
-    unit = header.get_xyzt_units()[0]
-    affine, notes = affine_in_mm(header.get_best_affine(), unit)
+    code = int(header["xyzt_units"]) % 8
+    unit = nib.nifti1.unit_codes.label[code] if code in nib.nifti1.unit_codes.code else "unknown"
+    affine, notes = affine_in_mm(header.get_best_affine(), str(unit))
+    if header["sform_code"] <= 0 and header["qform_code"] <= 0:
+        notes = (*notes, UNKNOWN_AXES)
     shape = header.get_data_shape()[:3]
     check_geometry(path, affine, shape)
-    if not header["sform_code"] > 0 and not header["qform_code"] > 0:
-        notes = (*notes, UNKNOWN_AXES)
     gap = _form_gap(header, (*shape, 1)[:3])
     if gap <= MAX_FORM_GAP_VOX:
         return affine, notes, False

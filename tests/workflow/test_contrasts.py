@@ -66,7 +66,7 @@ def test_one_method_for_each_contrast_and_the_datasets_own_masks(study):
     head = (study.results / "decision.md").read_text()
     assert "No image of the pilot is t1" in head
     assert "Nobody in the pilot is of site south" in head
-    assert "1 automatic references are not counted as the truth" in head
+    assert "1 automatic reference is not counted as the truth" in head
     images = {row["image_id"]: row for row in study.index()}
     told = [images["sub-01_T2w"][f"reference_{key}"] for key in ("kind", "from", "use")]
     assert told == ["automatic", "propseg", "agreement"]
