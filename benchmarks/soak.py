@@ -4,7 +4,7 @@
 
 Synthetic images of all contrasts and of differing sizes go through reading, segmentation and writing, as in a chunk
 of a study, every tenth damaged so that errors are part of it. Printed every fiftieth of the way: memory, open files,
-threads and temporary files. After the first fifth, memory may grow by `ROOM_MB` and the rest by nothing; the process
+threads and temporary files. In the second half, memory may grow by `ROOM_MB` and the rest by nothing; the process
 ends with 1 where that does not hold.
 """
 
@@ -31,7 +31,7 @@ from spineseg.phantom.dataset import SUFFIXES, make_image
 from spineseg.progress import Progress
 
 ROOM_MB = 60
-"""What the allocator may keep more after the first fifth: about the largest image's own arrays."""
+"""What the allocator may keep more after the first half, in which every size of image has come: one image's arrays."""
 
 KINDS = 12
 """Different images; each time one is cropped by other amounts, so that no two have the same size."""
@@ -76,7 +76,7 @@ def main() -> int:
                 left = sorted(p.name for p in Path(folder).iterdir())
                 seconds = time.process_time() - start
                 print(f"{number}\t{now[0]:.0f}\t{now[1]}\t{now[2]}\t{len(left)}\t{failed}\t{seconds:.0f}", flush=True)
-                if number >= args.n / 5:
+                if number >= args.n / 2:
                     early = early or now
                     if now[0] > early[0] + ROOM_MB or now[1] > early[1] or now[2] > early[2]:
                         odd.append(f"after {number} images: {now}, early on {early}")
