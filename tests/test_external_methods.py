@@ -115,7 +115,8 @@ def test_a_mask_with_other_axes_is_turned_to_the_image(tmp_path, bids):
         (disc()[:-1], AFFINE, "failed", r"expected the image's grid (40, 44, 10), found (39, 44, 10)"),
         (disc(), AFFINE + np.eye(4, k=3), "failed", "affine, found one that is off by up to 2 voxels"),
         (disc() * 0, AFFINE, "empty", "the mask holds no cord"),
-        (disc() * 0.6, AFFINE, "ok", "is a soft mask; cut at 0.5"),
+        (np.maximum(disc() * 0.6, disc(4)), AFFINE, "ok", "is a soft mask; cut at 0.5"),
+        (disc() * 0.6, AFFINE, "failed", "expected a mask of 0 and 1, found 0 and 0.6"),
         (
             disc() + disc(4),
             AFFINE,
