@@ -293,6 +293,8 @@ def test_a_missing_key(reader, folder):
             continue  # a parameter, a file of weights, an image
         if reader.name == "lock" and way == ("made_by", "a"):
             continue  # a lock of no method, which is other content
+        if reader.name == "lock" and way == ("images",):
+            continue  # locks of before did not name them
         if (way[0] == "chunks" and len(way) == 2) or (reader.name == "perturbed" and len(way) > 1):
             continue
         path.write_text(json.dumps(changed_at(content, way, lambda inside, key: inside.pop(key))))
