@@ -63,7 +63,7 @@ def test_growth_is_found_with_its_cause(tmp_path, capsys):
     assert "limits of agreement" in printed
     assert "sub-03_T2w: failed, now ok; no mask: " in printed
     assert main(["drift", str(a), str(b), "-methods", "propseg"]) == 2
-    assert "both runs have results (deepseg), found propseg" in capsys.readouterr().err
+    assert "methods with results in both runs (deepseg), found propseg" in capsys.readouterr().err
 
 
 def test_what_changed_is_named_with_both_values(tmp_path, capsys):

@@ -50,7 +50,8 @@ image = nib.load(args.input)
 folders = ["input", "step1_output", "step1_cord", "step1_canal", "step1_levels"] + ["step2_output"] * (not args.step1)
 for folder in folders:
     (args.output / folder).mkdir(parents=True)
-    soft = {CORD} * (0.8 if folder == "step1_cord" else 0.0)
+    share = np.where(np.indices(image.shape)[2] % 2, 0.8, 1.0) if folder == "step1_cord" else 0.0
+    soft = ({CORD} * share).astype(np.float32)
     nib.save(nib.Nifti1Image(soft, image.affine), args.output / folder / args.input.name)
 """,
     "nnUNetv2_predict": f"""
