@@ -211,7 +211,7 @@ def _open_other(path: Path, is_mask: bool) -> StoredImage:
 
 
 def _check_pair(path: Path) -> None:
-    """Refuse an image of two files of which one is missing."""
+    """Refuse an image of two files where one is missing."""
     inner = path.with_suffix("") if path.suffix.lower() == ".gz" else path
     other = {".img": ".hdr", ".hdr": ".img"}.get(inner.suffix.lower())
     if other is None:
