@@ -536,6 +536,11 @@ def test_unsure_ends_and_far_runs_are_no_cord():
     assert cleanup.find_unsure_slices(np.ones(4, bool), ends_unsure, 4.0).all()
     root = np.array([0.5, 0.9, 0.8, 1.0, 0.3, 0.2, 0.3, 0.25, 0.3, 0.3, 0.9, 0.95])  # 6 mm of 12 look like a cord
     assert cleanup.find_unsure_slices(np.ones(12, bool), root, 1.0).all()
+    for sac, doubt_of_rest in ((True, 0.22), (False, 0.12)):  # half of a run is roots: is the other half a cord?
+        doubt = np.repeat([doubt_of_rest, 0.45], 30)
+        assert cleanup.find_unsure_slices(np.ones(60, bool), doubt, 1.0)[:25].all() == sac
+    doubt = np.r_[np.full(10, 0.3), np.full(60, 0.45), np.full(10, 0.3)]  # unsure of all but its ends
+    assert cleanup.find_unsure_slices(np.ones(80, bool), doubt, 1.0).all()
 
 
 def test_clean_up_reports_long_gaps_and_weak_ends():
