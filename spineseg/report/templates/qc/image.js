@@ -23,6 +23,7 @@ async function open(e, k = null, announce = true) {
   const at = shown.indexOf(e), list = $("list");
   if (at >= 0 && (at * ROW < list.scrollTop || (at + 1) * ROW > list.scrollTop + list.clientHeight)) list.scrollTop = at * ROW - list.clientHeight / 3;
   $("viewer").inert = false;
+  noteSeen(e);
   drawRows(); drawHeading(); drawMarks();
   const detail = await fetchDetail(e);
   if (state.entry !== e) return;      // the reader has gone on meanwhile
