@@ -84,7 +84,7 @@ function offerBlind() {                // before any image is shown with the met
   look.addEventListener("click", () => step(1));
   $("canvas").replaceChildren(make("div", { class: "message", id: "offer" },
     make("p", {}, begun ? `The blind comparison was left at ${round.at + 1} of ${round.trials.length}.` : "Two methods have masks here that you have not compared."),
-    make("p", {}, "Once an image was shown with the methods' names, your answer on it no longer counts as blind."), make("p", { class: "actions" }, blind, look)));
+    make("p", {}, "Once an image was shown with the methods' names, your answer on it no longer counts as blind."), make("p", { class: "choices" }, blind, look)));
 }
 function leaveBlind() {
   document.body.classList.remove("blind");
