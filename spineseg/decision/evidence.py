@@ -158,33 +158,6 @@ class Evidence:
         keep = self.people != person
         return replace(rest, repeats=(self.repeats[0][keep], self.repeats[1][keep]))
 
-    def drawn(self, numbers: NDArray[np.intp]) -> Evidence:
-        """Return the evidence of some people, (n,) of their numbers; who is drawn twice becomes two people."""
-        order = np.argsort(self.person, kind="stable")
-        count = np.bincount(self.person, minlength=self.people.size)
-        first = np.cumsum(count) - count
-        images = np.concatenate([order[first[p] : first[p] + count[p]] for p in numbers.tolist()])
-        names = np.array([f"{n:06d}" for n in range(numbers.size)])[np.repeat(np.arange(numbers.size), count[numbers])]
-        rest = self.subset(images)
-        new = np.char.add(np.char.add(names, "_"), rest.image_id)
-        ratings: dict[str, list[Preference]] = {}
-        for one in self.ratings:
-            ratings.setdefault(one.image, []).append(one)
-        pairs = list(zip(rest.image_id.tolist(), new.tolist(), strict=True))
-        return replace(
-            rest,
-            image_id=new,
-            subject=names,
-            ratings=tuple(replace(one, image=name) for old, name in pairs for one in ratings.get(old, ())),
-            profiles={
-                (name, m): self.profiles[old, m]
-                for old, name in pairs
-                for m in self.methods
-                if (old, m) in self.profiles
-            },
-            repeats=None if self.repeats is None else (self.repeats[0][numbers], self.repeats[1][numbers]),
-        )
-
     def by_person(self, values: NDArray) -> NDArray[np.float64]:
         """Average (N, m) values within each participant and contrast, (P, C, m).
 

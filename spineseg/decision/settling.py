@@ -15,6 +15,7 @@ from spineseg.decision.endpoints import MIN_SITES
 from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams
 from spineseg.decision.rule import GATES, Judgement, judge_with_doubt, people_needed
+from spineseg.studyfolder.marks import Preference
 
 SETTLED = ("clear", "equivalent")
 
@@ -74,6 +75,34 @@ def settle_choice(evidence: Evidence, judgement: Judgement, params: DecisionPara
     return found
 
 
+def draw_people(evidence: Evidence, numbers: NDArray[np.intp]) -> Evidence:
+    """Return the evidence of some people, (n,) of their numbers; who is drawn twice becomes two people."""
+    order = np.argsort(evidence.person, kind="stable")
+    count = np.bincount(evidence.person, minlength=evidence.people.size)
+    first = np.cumsum(count) - count
+    images = np.concatenate([order[first[p] : first[p] + count[p]] for p in numbers.tolist()])
+    names = np.array([f"{n:06d}" for n in range(numbers.size)])[np.repeat(np.arange(numbers.size), count[numbers])]
+    rest = evidence.subset(images)
+    new = np.char.add(np.char.add(names, "_"), rest.image_id)
+    ratings: dict[str, list[Preference]] = {}
+    for one in evidence.ratings:
+        ratings.setdefault(one.image, []).append(one)
+    pairs = list(zip(rest.image_id.tolist(), new.tolist(), strict=True))
+    return replace(
+        rest,
+        image_id=new,
+        subject=names,
+        ratings=tuple(replace(one, image=name) for old, name in pairs for one in ratings.get(old, ())),
+        profiles={
+            (name, m): evidence.profiles[old, m]
+            for old, name in pairs
+            for m in evidence.methods
+            if (old, m) in evidence.profiles
+        },
+        repeats=None if evidence.repeats is None else (evidence.repeats[0][numbers], evidence.repeats[1][numbers]),
+    )
+
+
 class _Draw:
     """Pilots of the present people and further ones like them, each sent through the rule.
 
@@ -104,7 +133,7 @@ class _Draw:
         for tried in range(1, wanted + 1):
             failing = rng.random(further) < self.share
             joined = np.where(failing, self._some(rng, self.failing, further), self._some(rng, self.others, further))
-            pilot = self.evidence.drawn(np.concatenate([present, joined]))
+            pilot = draw_people(self.evidence, np.concatenate([present, joined]))
             settled += judge_with_doubt(pilot, self.params)[0].verdict in SETTLED
             doubt = SURE * math.sqrt(power * (1 - power) / tried)
             if tried % BATCH == 0 and abs(settled / tried - power) > min(doubt, 0.75):
