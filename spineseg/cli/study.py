@@ -134,12 +134,11 @@ def _typed(action: str, config: Path, options: str = "") -> str:
 
 def _command(args: argparse.Namespace) -> Callable[[Stage], str]:
     """Return stage to the command that runs it, with the options of this call."""
-    from spineseg.studyfolder.layout import Stage
+    from spineseg.studyfolder.commands import STAGE_ACTIONS
 
     profile, cores = getattr(args, "profile", ""), getattr(args, "cores", None)
     options = f" -profile {shlex.quote(profile)}" if profile else f" -cores {cores}" if cores else ""
-    actions = {Stage.PILOT: "pilot", Stage.STUDY: "run", Stage.ALL: "run -all-methods"}
-    return lambda stage: _typed(actions[stage], args.shown, options)
+    return lambda stage: _typed(STAGE_ACTIONS[stage], args.shown, options)
 
 
 def _plan(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> int:
@@ -188,6 +187,7 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
     from spineseg.study.outcome import GO_ON, describe_failures, describe_result, describe_unfinished
     from spineseg.study.run import RunOptions, run_stage, unlock
     from spineseg.study.standing import latest_stage
+    from spineseg.studyfolder.commands import ACTION, VARIABLE
     from spineseg.studyfolder.layout import Stage
     from spineseg.writing import write_text
 
@@ -213,6 +213,7 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
     mark = Path(".snakemake") / "spineseg" / "started"
     write_text(mark, "")  # the time of the file system, which the jobs' logs have too
     started = mark.stat().st_mtime_ns
+    os.environ[VARIABLE] = _typed(ACTION, args.shown)  # for the jobs' words
     end = run_stage(stage, options, folder, config, verbosity=args.v)
     failures = describe_failures(folder, config)
     if end.code == 0:
