@@ -112,8 +112,9 @@ def _open_study(args: argparse.Namespace) -> tuple[StudyConfig, StudyFolder]:
     from spineseg.studyfolder.layout import StudyFolder
 
     if not args.config.is_file():
+        found = "a folder" if args.config.is_dir() else "none"
         raise InputError(
-            f"{args.config}: expected the study's configuration, found none; write one: spineseg study init BIDS,"
+            f"{args.config}: expected the study's configuration, found {found}; write one: spineseg study init BIDS,"
             " or name yours by -config"
         )
     args.shown, args.config = args.config, args.config.resolve()
@@ -209,7 +210,8 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
     if args.unlock:
         unlock(stage, options)
     say: Callable[[str], None] = print if args.v else _nothing
-    say(f"{_command(args)(stage)}: {len(count.wanted)} masks, results in {folder.root.resolve()}")
+    typed = _typed("report", args.shown) if args.action == "report" else _command(args)(stage)
+    say(f"{typed}: {len(count.wanted)} masks, results in {folder.root.resolve()}")
     mark = Path(".snakemake") / "spineseg" / "started"
     write_text(mark, "")  # the time of the file system, which the jobs' logs have too
     started = mark.stat().st_mtime_ns
@@ -224,8 +226,7 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
         lines = [f"stopped. {GO_ON}"]
     elif end.is_locked:
         lines = [
-            f"{Path.cwd()}: another run works in this folder, or one was killed. If none is going on:"
-            f" {_command(args)(stage)} -unlock"
+            f"{Path.cwd()}: another run works in this folder, or one was killed. If none is going on: {typed} -unlock"
         ]
     else:
         unfinished = describe_unfinished(folder, config, Path("logs") / config.dataset, started)
