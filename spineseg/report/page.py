@@ -42,6 +42,7 @@ from spineseg.report.review import ReviewImage, StudyView, collect_reviews, read
 from spineseg.report.reviewed import Reviewed, summarise_reviewing
 from spineseg.report.summaries import (
     compare_pilots,
+    describe_areas,
     describe_disagreement,
     summarise_areas,
     summarise_contrasts,
@@ -50,6 +51,7 @@ from spineseg.report.summaries import (
 )
 from spineseg.report.verdict import EQUIVALENT, word_verdict
 from spineseg.spelling import name_some
+from spineseg.studyfolder.commands import stage_command
 from spineseg.studyfolder.csa import read_csa
 from spineseg.studyfolder.decisions import Decision
 from spineseg.studyfolder.files import write_table
@@ -137,6 +139,7 @@ def write_report(view: StudyView, paths: ReportPaths, code: str = "") -> Path:
     # a study by the kept method alone still says how the others fared
     shown = dict.fromkeys([*study.methods, *(share.key for share in verdict.shares if share.key != EQUIVALENT)])
     methods = study.methods or sort_methods(r.name for review in reviews for r in review.methods)
+    areas = summarise_areas(read_csa(csa)) if csa.is_file() else []
     failures, reviewed = summarise_failures(reviews, methods), summarise_reviewing(view.marks, reviews)
     context = {
         "dataset": view.folder.name,
@@ -158,7 +161,7 @@ def write_report(view: StudyView, paths: ReportPaths, code: str = "") -> Path:
         "disagreement": describe_disagreement(decision),
         "failures": failures,
         "pilots": compare_pilots(records.images, view.columns, study, kept),
-        "areas": summarise_areas(read_csa(csa)) if csa.is_file() else [],
+        "areas": areas,
         "csa": f"{tables}/{quote(csa.name)}",
         "figures": [_figure(one, _relative(paths.figures, paths.page), tables) for one in drawn if not one.column],
         "split": {column: [_figure(one, _relative(paths.figures, paths.page), tables) for one in drawn
@@ -169,7 +172,7 @@ def write_report(view: StudyView, paths: ReportPaths, code: str = "") -> Path:
         "worst": [image for image in images if image["severity"] >= LOOK][:N_WORST],
         "changes": changes,
         "changes_words": count_changes(changes, len(reviews)),
-        "methods_text": write_methods(view, records, reviews, changes),
+        "methods_text": " ".join(filter(None, (write_methods(view, records, reviews, changes), describe_areas(areas)))),
         "reviewed": reviewed,
         "excluded": list_excluded(records.images, decision),
         "advice": advise(decision, images, view.stage, qc),
@@ -314,7 +317,8 @@ def advise(
     elif images:
         advice.append({"text": "Review the masks in the quality control, slice by slice.", "link": f"{qc}/index.html"})
     if decision is None:
-        return [*advice, {"text": "Run snakemake pilot to have the methods compared and a decision made."}]
+        run = f"Run {stage_command(Stage.PILOT)} to have the methods compared and a decision made."
+        return [*advice, {"text": run}]
     kept = decision.kept
     mend = {"text": "Correct a mask in derivatives/labels by hand where needed: corrected masks are never overwritten."}
     if stage == Stage.STUDY:  # what is done is not advised any more
@@ -332,7 +336,7 @@ def advise(
         advice.append({"text": "Check contrast and orientation of the images; then correct masks by hand."})
     elif stage == Stage.PILOT:
         whose = f"by its contrast's method ({kept.words()})" if kept.by_contrast else f"with {decision.method} alone"
-        advice.append({"text": f"Run snakemake study to segment every image {whose}."})
+        advice.append({"text": f"Run {stage_command(Stage.STUDY)} to segment every image {whose}."})
     else:
         advice.append({"text": f"The masks by {kept.words()} are in derivatives/labels."})
     if decision.method:
