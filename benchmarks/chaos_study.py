@@ -109,9 +109,13 @@ def command_of(pid: int) -> str:
     return " ".join(Path(word.decode(errors="replace")).name for word in words)
 
 
-def kill_at_random(folder: Path, seconds: float, whom: str, rng: np.random.Generator) -> str:
-    """Start the study and kill it, or a part of it, some seconds after its first job began; return what was done."""
-    process = snakemake(folder)
+def kill_at_random(
+    folder: Path, process: subprocess.Popen[bytes], seconds: float, whom: str, rng: np.random.Generator
+) -> str:
+    """Kill a running study, or a part of it, after some seconds of its work; return what was done.
+
+    A study whose job was killed goes on by itself; the next kill meets it then.
+    """
     wait_for_job(process)
     try:
         process.wait(seconds)
@@ -121,8 +125,8 @@ def kill_at_random(folder: Path, seconds: float, whom: str, rng: np.random.Gener
     jobs = jobs_of(process.pid)
     if whom == "job" and jobs:
         os.kill(int(rng.choice(jobs)), signal.SIGKILL)
-        process.wait()
-    elif whom == "main":
+        return f"killed a job after another {seconds:.1f} s of work"
+    if whom == "main":
         process.kill()
         process.wait()
         while any(Path(f"/proc/{pid}").exists() for pid in jobs):  # they go on, and so must the next run wait
@@ -131,7 +135,7 @@ def kill_at_random(folder: Path, seconds: float, whom: str, rng: np.random.Gener
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     snakemake(folder, "--unlock").wait()
-    return f"killed {whom} {seconds:.1f} s after the first job began"
+    return f"killed {whom} after another {seconds:.1f} s of work"
 
 
 def fill_disk(folder: Path) -> str:
@@ -176,13 +180,18 @@ def disturb(place: Path, work: float, kills: int, rng: np.random.Generator, say:
     limited = snakemake(place, limit=lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES)))
     say(f"memory limit of {MEMORY_BYTES >> 20} MiB: exit code {limited.wait()}")
     snakemake(place, "--unlock").wait()
+    process = snakemake(place)
     for number in range(kills):
+        if process.poll() is not None:
+            process = snakemake(place)
         seconds = float(rng.uniform(0, 2 * work / (kills - number + 1)))
         work = max(0.0, work - seconds)
-        done = kill_at_random(place, seconds, ("group", "job", "main")[number % 3], rng)
+        done = kill_at_random(place, process, seconds, ("group", "job", "main")[number % 3], rng)
         say(done)
         if not done.startswith("killed"):
             return number
+    if process.wait():
+        snakemake(place, "--unlock").wait()
     return kills
 
 
