@@ -98,7 +98,7 @@ def find_contours(cord: NDArray, slices: NDArray[np.bool_]) -> Contours:
 def _find_in(cord: NDArray, numbers: NDArray[np.intp]) -> tuple[NDArray[np.intp], Floats, Floats]:
     """Return slice, start and end of every piece of the contours of some slices."""
     picked = cord[:, :, numbers]
-    rows, columns = (_span((picked > LEVEL).any(axis=axes)) for axes in ((1, 2), (0, 2)))
+    rows, columns = (_span(np.any(picked > LEVEL, axis=axes)) for axes in ((1, 2), (0, 2)))
     picked = np.pad(picked[rows, columns].astype(np.float64), ((1, 1), (1, 1), (0, 0))) - LEVEL
     inside = picked > 0
     n, m = (size - 1 for size in picked.shape[:2])

@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from spineseg.errors import GeometryError
 
-
 TOGETHER = 1 << 20
 """Voxels that are cut together: few beside an image, many beside a call."""
 
