@@ -50,6 +50,7 @@ from spineseg.report.summaries import (
 )
 from spineseg.report.verdict import EQUIVALENT, word_verdict
 from spineseg.spelling import name_some
+from spineseg.studyfolder.commands import stage_command
 from spineseg.studyfolder.csa import read_csa
 from spineseg.studyfolder.decisions import Decision
 from spineseg.studyfolder.files import write_table
@@ -98,7 +99,7 @@ class ReportPaths:
     qc: Path
 
 
-def write_report(view: StudyView, paths: ReportPaths) -> Path:
+def write_report(view: StudyView, paths: ReportPaths, code: str = "") -> Path:
     """Write the report of a stage and its figures.
 
     Whatever the study lacks (a decision, references, a second method, any mask at all) is said
@@ -108,6 +109,8 @@ def write_report(view: StudyView, paths: ReportPaths) -> Path:
     ----------
     view : StudyView
     paths : ReportPaths
+    code : str
+        Digest of the code that makes the report; the page names it, so that one by other code is made again.
 
     Returns
     -------
@@ -140,6 +143,7 @@ def write_report(view: StudyView, paths: ReportPaths) -> Path:
         "dataset": view.folder.name,
         "stage": view.stage,
         "version": find_version(),
+        "code": code,
         "measures": MEASURES,
         "verdict": verdict,
         "departures": [
@@ -311,7 +315,8 @@ def advise(
     elif images:
         advice.append({"text": "Review the masks in the quality control, slice by slice.", "link": f"{qc}/index.html"})
     if decision is None:
-        return [*advice, {"text": "Run snakemake pilot to have the methods compared and a decision made."}]
+        run = f"Run {stage_command(Stage.PILOT)} to have the methods compared and a decision made."
+        return [*advice, {"text": run}]
     kept = decision.kept
     mend = {"text": "Correct a mask in derivatives/labels by hand where needed: corrected masks are never overwritten."}
     if stage == Stage.STUDY:  # what is done is not advised any more
@@ -329,7 +334,7 @@ def advise(
         advice.append({"text": "Check contrast and orientation of the images; then correct masks by hand."})
     elif stage == Stage.PILOT:
         whose = f"by its contrast's method ({kept.words()})" if kept.by_contrast else f"with {decision.method} alone"
-        advice.append({"text": f"Run snakemake study to segment every image {whose}."})
+        advice.append({"text": f"Run {stage_command(Stage.STUDY)} to segment every image {whose}."})
     else:
         advice.append({"text": f"The masks by {kept.words()} are in derivatives/labels."})
     if decision.method:
