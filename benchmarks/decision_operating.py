@@ -19,6 +19,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -288,7 +289,7 @@ def repeated_by_contrast(first: tuple[float, float], second: tuple[float, float]
         images = np.char.replace(two.image_id, "T2w", "T1w")
         two = replace(two, image_id=images, contrast=np.full(2 * n, "t1"))
         names = ("image_id", "subject", "session", "run", "contrast", "failed", "reference_from", "group", "site")
-        both = {name: np.concatenate([getattr(one, name), getattr(two, name)]) for name in names}
+        both: dict[str, Any] = {x: np.concatenate([getattr(one, x), getattr(two, x)]) for x in names}
         return replace(one, **both, values={k: np.concatenate([v, two.values[k]]) for k, v in one.values.items()})
 
     return draw

@@ -194,7 +194,7 @@ def _by_shares(
     """
     strata = mean_strata(sign * (shares[:, :, 0] - shares[:, :, 1]), evidence.weights)
     known = np.isfinite(strata.influence)
-    counts, people = known.sum(axis=0), known.any(axis=1)
+    counts, people = known.sum(axis=0), np.asarray(known.any(axis=1))
     names, index = np.unique(evidence.of_person(evidence.site), return_inverse=True)
     n, n_sites = int(people.sum()), max(1, np.unique(index[people]).size)
     used = np.where(counts > 0, evidence.weights, 0.0)
@@ -267,7 +267,7 @@ def _compare_repeats(evidence: Evidence, pair: tuple[int, int], params: Decision
     spread = repeat_variances(evidence, params.repeats)
     place = np.searchsorted(spread.contrasts, evidence.contrasts)  # people who are left out may take a contrast along
     variance, free = spread.variance[:, place][:, :, pair], spread.df[:, place]
-    known = np.isfinite(variance).all(axis=2)
+    known = np.asarray(np.isfinite(variance).all(axis=2))
     margin, shape = area_margin(evidence, params), known.shape
     values, influence, sds = np.full(shape[1], np.nan), np.full(shape, np.nan), np.zeros((2, shape[1]))
     errors = np.full((*shape, 2), np.nan)
