@@ -44,6 +44,7 @@ from spineseg.study.index import check_before_jobs
 from spineseg.study.keep import note_gone
 from spineseg.study.lock import check_study, find_refusal, is_frozen
 from spineseg.study.notices import list_notices, list_refused
+from spineseg.study.old_reports import note_old_report
 from spineseg.study.outcome import (
     GO_ON,
     describe_failures,
@@ -73,8 +74,14 @@ try:
     DECIDED = "preview/" if is_frozen(STUDY, FOLDER) else ""
     # an input of the rules that keep masks, for Snakemake does not know the masks themselves
     GONE = str(Path(".snakemake") / "spineseg" / f"{STUDY.dataset}.gone")
+    # and one of each report
+    OLD_REPORTS = {
+        stage: f".snakemake/spineseg/{STUDY.dataset}.{stage}.report" for stage in Stage
+    }
     if workflow.is_main_process:
         note_gone(FOLDER, Path(GONE))
+        for stage, note in OLD_REPORTS.items():
+            note_old_report(FOLDER.report(stage), digest_step("report"), Path(note))
 except InputError as error:
     stop(str(error))
 

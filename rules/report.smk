@@ -120,6 +120,7 @@ rule write_report:
         csa="results/{dataset}/tables/csa.tsv",
         levels="results/{dataset}/tables/levels.tsv",
         timings=ancient("results/{dataset}/tables/timings.tsv"),
+        old=OLD_REPORTS[Stage.ALL],
     output:
         page=report(
             "results/{dataset}/report.html",
@@ -163,6 +164,7 @@ use rule write_report as write_pilot_report with:
         agreement="results/{dataset}/pilot/tables/agreement.tsv",
         slices="results/{dataset}/pilot/tables/slices.tsv.gz",
         timings=ancient("results/{dataset}/pilot/tables/timings.tsv"),
+        old=OLD_REPORTS[Stage.PILOT],
     output:
         page=report(
             "results/{dataset}/pilot/report.html",
@@ -195,6 +197,7 @@ use rule write_report as write_study_report with:
         kept="results/{dataset}/study/tables/kept.tsv",
         csa="results/{dataset}/study/tables/csa.tsv",
         timings=ancient("results/{dataset}/study/tables/timings.tsv"),
+        old=OLD_REPORTS[Stage.STUDY],
     output:
         page=report(
             "results/{dataset}/study/report.html",

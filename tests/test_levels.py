@@ -400,6 +400,18 @@ class TestLevels:
         assert rows[0]["note"] == "C3-C5: discs 4, 5 are missing"
         assert "discs 4, 5 are missing" in capsys.readouterr().err
 
+    def test_slices_of_each_level_come_before_its_mean(self, files, tmp_path):
+        paths, _ = files
+        rows = run_csv(tmp_path, "-i", paths["cord"], "-discfile", paths["discs"], "-vert", "3:4", "-perlevel", "1",
+                       "-perslice", "1")  # fmt: skip
+        means = run_csv(tmp_path, "-i", paths["cord"], "-discfile", paths["discs"], "-vert", "3:4", "-perlevel", "1")
+        assert [row for row in rows if row["slice"] == "mean"] == means
+        for mean in means:
+            own = [row for row in rows if row["level"] == mean["level"] and row["slice"].isdigit()]
+            first, last = map(int, mean["slices"].split(":"))
+            assert [int(row["slice"]) for row in own] == list(range(first, last + 1))
+            assert rows[rows.index(mean) + 1]["slice"] == "sd"
+
     def test_open_ends_are_said(self, files, tmp_path):
         paths, _ = files
         rows = run_csv(tmp_path, "-i", paths["cord"], "-discfile", paths["discs"], "-perlevel", "1")

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from propseg_tubes import CORD, make_tube
+from propseg_tubes import CORD, make_tube, mean_area
+from scipy import ndimage as ndi
 
 from spineseg.contrasts import SUFFIX_CONTRAST
 from spineseg.phantom.dataset import make_image
-from spineseg.propseg.consensus import reach_consensus
+from spineseg.propseg.consensus import reach_consensus, undo_blur
 from spineseg.propseg.parameters import get_contrast_model
 from spineseg.propseg.refine import FilledTube
 from spineseg.propseg.scene import build_scene
@@ -153,3 +154,25 @@ def test_polarity_that_changes_along_the_cord_is_followed():
     shared = 2 * (result.cord_mask & whole.cord_mask).sum()
     assert shared / (result.cord_mask.sum() + whole.cord_mask.sum()) > 0.95
     assert any("brighter than the fluid" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("voxel", [0.8, 1.2])
+def test_the_blur_of_an_echo_planar_voxel_takes_no_area_from_the_cord(voxel):
+    volume, line, truth = make_tube(n=N, zooms=(voxel, voxel, 3.0), bright_cord=True)
+    blurred = ndi.gaussian_filter(volume.data, (0.5, 0.5, 0))
+    result = segment_cord(Volume(blurred, volume.affine), "dwi", centerline=line)
+    assert mean_area(result.cord_prob, volume) == pytest.approx(truth, rel=0.015)
+
+
+def test_blur_is_undone_in_echo_planar_images_alone_and_not_where_a_border_was_drawn(tube):
+    volume, line = tube
+    surface = surface_of(line, 4.5)
+    scene = scene_of(volume, line)
+    assert undo_blur(scene, surface, "t2") is surface
+    wider = areas(undo_blur(scene, surface, "dwi"))
+    np.testing.assert_allclose(wider - areas(surface), np.pi * 0.5**2, rtol=0.02)
+    drawn = np.zeros(volume.shape)
+    drawn[24, 20, 12] = 1
+    held = areas(undo_blur(build_scene(volume, line, scene.model, PropsegParams(), correction=drawn), surface, "dwi"))
+    assert held[12] == areas(surface)[12]
+    assert held[0] == wider[0]

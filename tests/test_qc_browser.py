@@ -63,10 +63,14 @@ class Browser:
         with urllib.request.urlopen(request, timeout=300) as answer:
             return json.load(answer)["value"]
 
-    def open(self, page, fragment=""):
+    def open(self, page, fragment="", *, look=True):
+        """Open a page; with `look` at an image, where the page first offers to compare blind."""
         self.call("POST", "/url", {"url": "about:blank"})
         self.call("POST", "/url", {"url": f"{page.resolve().as_uri()}{fragment}"})
         self.wait("return document.querySelectorAll('.tile, .message').length > 0")
+        if look and self.run("return document.getElementById('offer') !== null"):
+            self.press("Down")
+            self.wait("return document.getElementById('offer') === null && document.querySelector('.tile, .message')")
 
     def run(self, script):
         return self.call("POST", "/execute/sync", {"script": script, "args": []})
@@ -188,12 +192,12 @@ def saved_by(browser, button):
     return browser.run("return window.saved")
 
 
-def start_review(browser, page, fragment, rater="AB"):
+def start_review(browser, page, fragment, rater="AB", *, look=True):
     """Open a page that no one has marked, with the rater known."""
     browser.open(page, fragment)
     browser.run("localStorage.clear()")
     browser.run(f"localStorage.setItem('spineseg-qc::rater', JSON.stringify({json.dumps(rater)}))")
-    browser.open(page, fragment)
+    browser.open(page, fragment, look=look)
 
 
 def name_of(browser):
@@ -351,7 +355,7 @@ def visible_text(browser):
 
 
 def test_a_blind_round_says_nothing_of_the_methods_and_ends_in_preferences(browser, page):
-    start_review(browser, page, "")
+    start_review(browser, page, "", look=False)
     browser.press("b")
     browser.wait("return document.querySelectorAll('#blind .tile').length > 0")
     seen, sides = 0, set()
@@ -378,19 +382,77 @@ def test_a_blind_round_says_nothing_of_the_methods_and_ends_in_preferences(brows
     assert browser.run("return document.getElementById('blind').hidden")
 
 
-def test_a_blind_round_can_be_left_and_taken_up_again(browser, page):
-    start_review(browser, page, "")
+def start_round(browser):
     browser.press("b")
     browser.wait("return document.querySelectorAll('#blind .tile').length > 0")
+
+
+def stored_round(browser):
+    return json.loads(browser.run("return localStorage[Object.keys(localStorage).find((k) => k.endsWith(':round'))]"))
+
+
+def answer_all(browser, key):
+    """Give one answer to all that is left of a round."""
+    while browser.run("return !document.getElementById('blind-answers').hidden"):
+        count = browser.text("#blind-count")
+        browser.press(key)
+        browser.wait(f"return document.getElementById('blind-count').textContent !== '{count}'")
+
+
+def test_a_round_that_was_left_goes_on_and_no_name_was_shown_meanwhile(browser, page):
+    start_review(browser, page, "", look=False)
+    start_round(browser)
     for key, count in (("x", 2), ("y", 3), ("u", 2)):
         browser.press(key)
         browser.wait(f"return document.getElementById('blind-count').textContent === '{count} of 4'")
+    stored = stored_round(browser)
+    assert all(set(trial) == {"image", "pair", "repeat"} and trial["pair"] == ["propseg", "deepseg"]
+               for trial in stored["trials"])  # nothing of the sides  # fmt: skip
     browser.press("Escape")
-    browser.open(page)
-    browser.press("b")
-    browser.wait("return document.querySelectorAll('#blind .tile').length > 0")
+    for _ in range(2):  # left, and opened again
+        assert browser.run("return document.querySelectorAll('.tile, .card').length") == 0
+        assert "left at 2 of 4" in browser.text("#offer")
+        browser.open(page, look=False)
+    start_round(browser)
     assert browser.text("#blind-count") == "2 of 4"
+    answer_all(browser, "x")
     browser.press("Escape")
+    assert all(p["blind"] for p in json.loads(saved_by(browser, "save-all"))["preferences"])
+
+
+@pytest.mark.parametrize("before", [(), ("x",)], ids=["before the round", "in the middle of a round"])
+@pytest.mark.parametrize("view", ["viewer", "wall"])
+def test_an_answer_after_the_names_were_seen_is_not_blind(browser, page, before, view):
+    start_review(browser, page, "", look=False)
+    image = "sub-01_T2w"
+    if before:
+        start_round(browser)
+        browser.press(*before)
+        browser.wait("return document.getElementById('blind-count').textContent === '2 of 4'")
+        browser.press("Escape")
+        image = stored_round(browser)["trials"][1]["image"]
+    if view == "wall":
+        browser.press("w")
+    else:
+        browser.open(page, f"#{image}")
+    browser.press("b")
+    browser.wait("return document.getElementById('message-box').open")
+    known = {image} if view == "viewer" else {"sub-01_T1w", "sub-01_T2w", "sub-02_T2w"}
+    assert "do not count as blind" in browser.text("#message")
+    browser.press("Escape")
+    browser.wait("return document.querySelectorAll('#blind .tile').length > 0")
+    answer_all(browser, "y")
+    assert "not counted" in browser.text("#blind-panes")
+    browser.press("Escape")
+    answers = json.loads(saved_by(browser, "save-all"))["preferences"]
+    later = answers[len(before) :]
+    assert all(p["blind"] == (p["image"] not in known) for p in later)
+    assert all(p["blind"] for p in answers[: len(before)])
+    # the names are known now: a second round is of use to nobody
+    browser.press("b")
+    browser.wait("return document.getElementById('message-box').open")
+    assert "3 of 3 images" in browser.text("#message")
+    browser.press("Escape", "Escape")
 
 
 def test_search_narrows_the_list(browser, page):

@@ -137,8 +137,8 @@ def test_pilots_that_are_unlike_the_rest_are_marked():
     assert compare_pilots(everyone, {}, many(4), KeptMethods("propseg")) == []
 
 
-def preference(image, choice, rater, repeat=False):
-    return Preference(image, *METHODS, choice, rater, repeat=repeat)
+def preference(image, choice, rater, repeat=False, **more):
+    return Preference(image, *METHODS, choice, rater, repeat=repeat, **more)
 
 
 def test_raters_agree_with_themselves_and_each_other_and_unseen_images_are_named():
@@ -147,10 +147,11 @@ def test_raters_agree_with_themselves_and_each_other_and_unseen_images_are_named
     marks = [Mark(names[n], "propseg", mark, rater=r) for r in ("A", "B") for n, mark in ((0, "pass"), (1, "fail"))]
     marks.append(Mark(names[3], "deepseg", "pass", rater="A"))  # of a mask that this stage does not show
     blind = [preference(names[2], "x", "A"), preference(names[2], "y", "A", True), preference("gone", "x", "A")]
+    blind += [preference(names[2], "y", rater, blind=False) for rater in "AB"]  # after the names had been seen
     found = summarise_reviewing(Marks(tuple(marks), tuple(blind)), reviews)
-    assert [(row.rater, row.n_marks, row.n_comparisons) for row in found.raters] == [
-        ("A", {"pass": 1, "fail": 1}, 1),
-        ("B", {"pass": 1, "fail": 1}, 0),
+    assert [(row.rater, row.n_marks, row.n_comparisons, row.n_not_blind) for row in found.raters] == [
+        ("A", {"pass": 1, "fail": 1}, 1, 1),
+        ("B", {"pass": 1, "fail": 1}, 0, 1),
     ]
     assert found.raters[0].again == "0 of 1 the same, kappa 0.00"
     assert found.agreement == ["A and B, marks: 2 of 2 the same, kappa 1.00."]

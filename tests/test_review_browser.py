@@ -73,11 +73,11 @@ def prefer(browser, scheme):
     browser.call("POST", "/goog/cdp/execute", command)
 
 
-def start(browser, page, rater, fragment=""):
+def start(browser, page, rater, fragment="", *, look=True):
     """Open the page as a person who has not been here before, and who is known."""
     browser.open(page, fragment)
     browser.run(f"localStorage.clear(); localStorage.setItem('spineseg-qc::rater', '\"{rater}\"')")
-    browser.open(page, fragment)
+    browser.open(page, fragment, look=look)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -88,7 +88,10 @@ def test_axe_finds_nothing_serious(browser, study, page, axe, scheme):
     for key, view in (("p", "marked"), ("Enter", "slice"), ("w", "wall"), ("?", "help")):
         browser.press(key)
         found[view] = objections(browser, axe)
-    browser.press("Escape", "b")
+    browser.press("Escape")
+    start(browser, page, "AB", look=False)
+    found["offer"] = objections(browser, axe)
+    browser.press("b")
     browser.wait("return document.querySelectorAll('#blind .tile').length > 0")
     found["blind"] = objections(browser, axe)
     browser.call("POST", "/url", {"url": study.report(Stage.ALL).as_uri()})
@@ -154,7 +157,7 @@ def answer_round(browser, prefer_side):
 def test_a_blind_round_leaks_nothing_and_two_raters_are_joined(browser, page, tmp_path):
     files = []
     for rater, taste in (("Ann", lambda x, y: "y" if y > x else "x"), ("Bob", lambda _x, _y: "x")):
-        start(browser, page, rater)
+        start(browser, page, rater, look=False)
         sources, widths = answer_round(browser, taste)
         for source in sources:
             shown = source.split("<script")[0] + source.rpartition("</script>")[2]  # the script is always the same
@@ -202,6 +205,8 @@ def test_raters_neither_undo_nor_overwrite_each_other(browser, page, tmp_path):
     assert json.loads(saved_by(browser, "save-all"))["marks"] == saved["marks"]
     browser.run("document.activeElement.blur()")
     browser.press("b")
+    browser.wait("return document.getElementById('message-box').open")  # images have been seen
+    browser.press("Escape")
     browser.wait("return document.querySelectorAll('#blind .tile').length > 0")
     browser.press("x")
     browser.wait("return document.getElementById('blind-progress').value == 1")
@@ -211,5 +216,5 @@ def test_raters_neither_undo_nor_overwrite_each_other(browser, page, tmp_path):
     browser.run("document.activeElement.blur()")
     browser.press("b")
     browser.wait("return document.getElementById('blind-progress').value == 1")
-    browser.press("u", "Escape")
+    browser.press("Escape", "u", "Escape")
     assert [one["rater"] for one in json.loads(saved_by(browser, "save-all"))["preferences"]] == ["Zoe"]

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-label", type=int, metavar="N", help="the cord's label, where masks hold several")
     parser.add_argument("-append", type=int, choices=(0, 1), default=0, help="1: add the rows to FILE; default 0")
     parser.add_argument(
-        "-perslice", type=int, choices=(0, 1), default=0, help="1: each slice, then mean, sd; default 0"
+        "-perslice", type=int, choices=(0, 1), default=0, help="1: each slice, then mean, sd (of each level); default 0"
     )
     parser.add_argument("-angle-corr", type=int, choices=(0, 1), default=1, help="0: area in the slice; default 1")
     parser.add_argument("-exact", action="store_true", help="project exactly, not by the product of two cosines")
@@ -154,7 +154,7 @@ def _measure(args: argparse.Namespace, n: int) -> list[dict[str, Any]]:
     rows = measure_rows(
         volume.data,
         volume.zooms,
-        per="level" if args.perlevel else "slice" if args.perslice else "request",
+        per=" and ".join(name for name in ("level", "slice") if getattr(args, f"per{name}")) or "request",
         requests=requests,
         chosen=parse_slices(args.z, volume.shape[2]),
         discs=find_discs(values, volume.zooms, str(labels), grid) if args.discfile and values is not None else None,

@@ -30,11 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the report and say how to open it."""
     from spineseg.report.page import ReportPaths, write_report
+    from spineseg.study.steps import digest_step
     from spineseg.studyfolder.layout import Stage
 
     page = args.o or study_folder(args).report(Stage.ALL)
     paths = ReportPaths(page, args.figures or page.parent / "figures", args.qc or page.parent / "qc")
-    print(f"xdg-open {write_report(study_view(args, args.decision), paths)}")
+    print(f"xdg-open {write_report(study_view(args, args.decision), paths, digest_step('report'))}")
     return 0
 
 

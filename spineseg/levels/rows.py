@@ -46,9 +46,9 @@ def measure_rows(
     cord : (I, J, K) ndarray, bool, or partial volumes in [0, 1]
         Canonical orientation.
     zooms : (3,) array_like, mm
-    per : {"request", "level", "slice"}
+    per : {"request", "level", "slice", "level and slice"}
         ``"level"`` splits the requests into their levels, or takes all levels without a request;
-        ``"slice"`` ends with the mean and SD over all slices.
+        ``"slice"`` gives the slices before the mean, and the SD after it.
     requests : sequence of Request
         Levels and stretches around discs, from `spineseg.levels.names.parse_request`.
     chosen : (K,) ndarray of bool, optional
@@ -79,6 +79,7 @@ def measure_rows(
         If labels and mask do not give what is asked for; the message is one line.
     """
     zooms = np.asarray(zooms, np.float64)
+    per_level, per_slice = per.startswith("level"), per.endswith("slice")
     spacing = float(zooms[2])
     shape, line = compute_sections(cord, zooms, correction=correction, centers_mm=centers_mm)
     has_cord = shape.has_cord
@@ -101,14 +102,14 @@ def measure_rows(
         else:
             assert level_values is not None  # one of the two is given
             levels = levels_from_values(level_values, cord, zooms, line, source, borders)
-        if per == "level" and not requests:
+        if per_level and not requests:
             requests = [request_all(levels, has_cord & allowed)]
         if requests:
             arc = line.arc_of_slices(n_slices, spacing)
             stretches = []
             for request in requests:
-                stretches += choose_stretches(levels, request, has_cord, arc, per_level=per == "level")
-    elif requests or per == "level":
+                stretches += choose_stretches(levels, request, has_cord, arc, per_level=per_level)
+    elif requests or per_level:
         raise InputError("levels: expected a file of levels or discs, found none; give -vertfile or -discfile")
     told = _note_of_mask(has_cord, spacing, zooms, is_own_line=centers_mm is None and correction != "none")
     stretches = [replace(one, note="; ".join(filter(None, (one.note, told)))) for one in stretches]
@@ -118,7 +119,7 @@ def measure_rows(
     return [
         row
         for stretch in stretches
-        for row in _stretch_rows(shape, stretch, spacing, levels, distance, solidity, per == "slice")
+        for row in _stretch_rows(shape, stretch, spacing, levels, distance, solidity, per_slice)
     ]
 
 

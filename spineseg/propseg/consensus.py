@@ -42,6 +42,10 @@ FINE_VERTICES = 3
 UNCHANGED = 0.98
 """A ring that keeps at least this much of every ray stays as it is."""
 
+BLUR_VOXELS = 0.5
+"""Standard deviation of an acquired voxel's spread: a whole line of k-space gives a sinc 1.2 voxels wide at half
+height, and 1.2 / 2.355 is 0.5."""
+
 FADED = 0.5
 """Share of the cord's brightness, over the darkest of the canal, below which a place on the border shows no cord: the
 half maximum, as on any other edge."""
@@ -101,6 +105,26 @@ def leave_dark_walls(scene: Scene, surface: FilledTube) -> FilledTube:
     move[near_correction(scene, tube.slices)] = 0.0
     move = ndi.gaussian_filter1d(move, FADED_TURN, axis=1, mode="wrap")
     return FilledTube(Tube(tube.slices, *recenter(rings + move[..., None] * normals)), surface.bridged)
+
+
+def undo_blur(scene: Scene, surface: FilledTube, contrast: str) -> FilledTube:
+    """Move the border out to where it was before the blur of an echo-planar image drew it in.
+
+    Blur of standard deviation s moves the steepest place, and the half maximum, of a disc's border of radius r inwards
+    by s^2 / 2r [1]_. Where a correction was drawn, its border stays. Other images keep their surface: raters draw their
+    cords no larger than this surface already.
+
+    References
+    ----------
+    .. [1] Verbeek and van Vliet 1994, IEEE TPAMI 16:726. Where curved edges lie in filtered images.
+    """
+    if contrast != "dwi" and not scene.image.unsteady:
+        return surface
+    tube = surface.tube
+    blur_mm = BLUR_VOXELS * np.sqrt(np.prod(scene.course.zooms[:2]))
+    move = blur_mm**2 / (2 * tube.radii.mean(axis=1))
+    move[near_correction(scene, tube.slices)] = 0.0
+    return FilledTube(Tube(tube.slices, tube.centers, tube.radii + move[:, None]), surface.bridged)
 
 
 def near_correction(scene: Scene, slices: NDArray[np.intp]) -> NDArray[np.bool_]:

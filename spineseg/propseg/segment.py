@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from spineseg.centerline.curve import Centerline
 from spineseg.centerline.extent import COMPLETE, describe_extent
 from spineseg.propseg.byproducts import make_byproducts
-from spineseg.propseg.consensus import leave_dark_walls, reach_consensus
+from spineseg.propseg.consensus import leave_dark_walls, reach_consensus, undo_blur
 from spineseg.propseg.csf import grow_csf
 from spineseg.propseg.doubt import GUESS, MAX_DOUBT, find_guessed_ends, is_unsure, measure_uncertainty
 from spineseg.propseg.parameters import PropsegParams, get_contrast_model
@@ -108,7 +108,7 @@ def segment_cord(
     grown = settle_bridges(grown, MAX_GAP_MM, scene.slice_mm, trusted)
     stage("refinement")
     surface = refine(scene, fill_slices(grown, scene), grown.contrast)
-    surface = leave_dark_walls(scene, reach_consensus(scene, surface))
+    surface = undo_blur(scene, leave_dark_walls(scene, reach_consensus(scene, surface)), contrast)
     notes = _describe_polarity(scene, turned)
     notes += tuple(f"propagation met an obstacle at slice {k}: {why}" for k, why in grown.stops)
     if params.correct_seg:

@@ -11,6 +11,7 @@ from spineseg.decision.wording import count_of
 from spineseg.methods.declared import MANUAL
 from spineseg.report.review import ReviewImage, StageRecords, StudyView
 from spineseg.studyfolder.corrections import REFUSED, find_correction
+from spineseg.studyfolder.forms import OTHER_FORM
 from spineseg.studyfolder.frozen import describe_changes_beside
 from spineseg.studyfolder.images import StudyImage
 from spineseg.studyfolder.layout import Stage, stage_images
@@ -128,6 +129,10 @@ def write_methods(
         listed = "; ".join(f"{n} for: {reason}" for reason, n in reasons.most_common())
         n = reasons.total()
         parts.append(f"{count_of(n, 'image')} {'was' if n == 1 else 'were'} excluded by people ({listed}).")
+    n_forms = len({i.reason for i in records.images if i.reason.startswith(OTHER_FORM)})  # it names the one used
+    if n_forms:
+        several = "with several forms, such as a series and its own average, one form was used"
+        parts.append(f"Of {count_of(n_forms, 'acquisition')} {several}.")
     unseen = records.decision.count_unseen(r.image for r in reviews if not is_manual(r)) if records.decision else {}
     for contrast, n in unseen.items():
         parts.append(f"No image of the pilot was {contrast}, so the choice was not tested for {count_of(n, 'image')}.")

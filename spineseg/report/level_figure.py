@@ -82,7 +82,8 @@ def _draw_people(place: Axes, areas: Areas, color: str) -> None:
                marker="o", ms=5)  # fmt: skip
     place.set_xticks(range(len(levels)), [f"{level}\nn = {len(areas[level])}" for level in levels])
     place.set_ylabel("CSA, mm²")
-    place.set_ylim(bottom=0)
+    areas_mm2 = [area for people in areas.values() for area in people.values()]
+    place.set_ylim(0, 1.1 * max(areas_mm2, default=1.0))
 
 
 def _draw_difference(place: Axes, a: Areas, b: Areas) -> None:

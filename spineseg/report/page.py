@@ -98,7 +98,7 @@ class ReportPaths:
     qc: Path
 
 
-def write_report(view: StudyView, paths: ReportPaths) -> Path:
+def write_report(view: StudyView, paths: ReportPaths, code: str = "") -> Path:
     """Write the report of a stage and its figures.
 
     Whatever the study lacks (a decision, references, a second method, any mask at all) is said
@@ -108,6 +108,8 @@ def write_report(view: StudyView, paths: ReportPaths) -> Path:
     ----------
     view : StudyView
     paths : ReportPaths
+    code : str
+        Digest of the code that makes the report; the page names it, so that one by other code is made again.
 
     Returns
     -------
@@ -140,6 +142,7 @@ def write_report(view: StudyView, paths: ReportPaths) -> Path:
         "dataset": view.folder.name,
         "stage": view.stage,
         "version": find_version(),
+        "code": code,
         "measures": MEASURES,
         "verdict": verdict,
         "departures": [

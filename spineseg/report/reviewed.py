@@ -13,12 +13,16 @@ from spineseg.studyfolder.marks import Mark, Marks, Preference
 
 @dataclass(frozen=True)
 class RaterRow:
-    """What one rater has done: marks by kind, blind comparisons, and how often repeats had the same answer."""
+    """What one rater has done: marks by kind, blind comparisons, and how often repeats had the same answer.
+
+    `n_not_blind` comparisons were answered after the methods' names had been seen with the image; these do not count.
+    """
 
     rater: str
     n_marks: dict[str, int]
     n_ratings: int
     n_comparisons: int
+    n_not_blind: int
     again: str
 
 
@@ -51,17 +55,19 @@ def summarise_reviewing(marks: Marks, reviews: Sequence[ReviewImage]) -> Reviewe
         if mark.image in shown:
             of_image.setdefault(mark.image, []).append(mark)
     own = [mark for name, given in of_image.items() for mark in shown[name].marks_shown(given)]
-    blind = [one for one in marks.preferences if one.image in shown and one.blind]
-    raters = sorted({mark.rater for mark in own} | {one.rater for one in blind})
+    compared = [one for one in marks.preferences if one.image in shown]
+    blind = [one for one in compared if one.blind]
+    not_blind = Counter(one.rater for one in compared if not one.blind)
+    raters = sorted({mark.rater for mark in own} | {one.rater for one in compared})
     rows = []
     for rater in raters:
         of_rater = [mark for mark in own if mark.rater == rater]
-        compared = [one for one in blind if one.rater == rater]
+        answers = [one for one in blind if one.rater == rater]
         kinds = Counter(mark.mark for mark in of_rater if mark.mark)
         n_rated = sum(mark.rating is not None for mark in of_rater)
-        first = sum(not one.repeat for one in compared)
-        rows.append(RaterRow(rater, dict(kinds), n_rated, first, _same_again(compared)))
-    seen = {mark.image for mark in own if mark.mark} | {one.image for one in blind}
+        first = sum(not one.repeat for one in answers)
+        rows.append(RaterRow(rater, dict(kinds), n_rated, first, not_blind[rater], _same_again(answers)))
+    seen = {mark.image for mark in own if mark.mark} | {one.image for one in compared}
     chosen = Counter(one.answer for one in blind if not one.repeat)
     unseen = [review.image.image_id for review in reviews if review.image.image_id not in seen]
     return Reviewed(rows, _agreement(raters, own, blind), dict(chosen.most_common()), unseen)

@@ -30,9 +30,9 @@ def review_blind(page: Path, rater: str, profile: Path) -> str:
     """Compare the methods blind as a person who likes large masks, and return the file that the page saves."""
     browser = Browser(profile)
     try:
-        browser.open(page)
+        browser.open(page, look=False)
         browser.run(f"localStorage.clear(); localStorage.setItem('spineseg-qc::rater', '\"{rater}\"')")
-        browser.open(page)
+        browser.open(page, look=False)
         browser.press("b")
         browser.wait("return document.querySelectorAll('#blind .tile').length > 0")
         n = int(browser.run("return document.getElementById('blind-progress').max"))

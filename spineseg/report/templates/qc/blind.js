@@ -3,7 +3,37 @@
 // order and sides are random, and a tenth of the images comes twice, to learn how far a rater agrees with himself.
 const REPEATED = 0.1;
 const CHOICES = { x: "X better", y: "Y better", same: "same", "both-bad": "both bad" };
-let round = load("round");             // {trials: [{image, x, y, repeat}], at, rater}
+let round = load("round");             // {trials: [{image, pair, repeat}], at, rater}; the browser's store does not know the sides
+if (round && !round.trials.every((trial) => trial.pair)) round = null;  // of an earlier version
+let sides = null;                      // {trial, x, y}: drawn when a comparison is shown, and never stored before the answer
+
+function blindPairs(e) {               // names of two methods whose masks can be compared
+  const names = e.picture ? e.methods.filter((m) => m.mask && (m.status === "ok" || m.status === "partial")).map((m) => m.name) : [];
+  return names.flatMap((a, n) => names.slice(n + 1).map((b) => [a, b]));
+}
+
+// an image that a rater has seen with the methods' names is no longer blind to him or her, as long as its masks are the same
+const seen = new Map(Object.entries(load("seen") || {}).map(([name, keys]) => [name, new Set(keys)]));
+const seenKey = (e) => [e.id, ...e.methods.map((m) => (m.sha || "").slice(0, 8))].join(" ");
+function noteSeen(...entries) {
+  const own = seen.get(rater) || new Set(), before = own.size;
+  for (const e of entries) if (blindPairs(e).length) own.add(seenKey(e));
+  if (own.size === before) return;
+  seen.set(rater, own);
+  store("seen", Object.fromEntries([...seen].map(([name, keys]) => [name, [...keys]])));
+}
+function onScreen() {
+  if (state.view !== "wall") return state.entry ? [state.entry] : [];
+  const ids = new Set([...document.querySelectorAll(".wall button")].map((item) => item.dataset.id));
+  return data.entries.filter((e) => ids.has(e.id));
+}
+function renameSeen() {                // what was seen before a name was given
+  const own = new Set([...(seen.get("") || []), ...(seen.get(rater) || [])]);
+  seen.delete("");
+  if (own.size) seen.set(rater, own);
+  noteSeen(...onScreen());
+}
+const isSeen = (e) => Boolean(seen.get(rater) && seen.get(rater).has(seenKey(e))) || marksOf(e).some((m) => m.rater === rater);
 
 function random(below) { return crypto.getRandomValues(new Uint32Array(1))[0] % below; }
 function shuffle(items) {
@@ -11,23 +41,27 @@ function shuffle(items) {
   return items;
 }
 function makeRound() {
-  const trials = [];
-  for (const e of shown) {
-    const names = e.picture ? e.methods.filter((m) => m.mask && (m.status === "ok" || m.status === "partial")).map((m) => m.name) : [];
-    names.forEach((a, n) => names.slice(n + 1).forEach((b) => trials.push({ image: e.id, x: a, y: b, repeat: false })));
+  const shas = (e) => new Map(e.methods.map((m) => [m.name, m.sha]));
+  const answered = new Set(preferences.filter((p) => p.rater === rater).map((p) => [p.image, p.x_sha256, p.y_sha256].join(" ")));
+  const trials = [], known = [];
+  for (const e of shown) for (const pair of blindPairs(e)) {
+    trials.push({ image: e.id, pair, repeat: false });
+    const [a, b] = pair.map((name) => shas(e).get(name) || "");
+    if (answered.has([imageOf(e), a, b].join(" ")) || answered.has([imageOf(e), b, a].join(" "))) known.push(e);
   }
+  noteSeen(...known);                  // a round before this one has ended with the methods' names
   shuffle(trials);
   const twice = shuffle([...trials.keys()]).slice(0, Math.ceil(trials.length * REPEATED)).sort((a, b) => a - b);
   const order = trials.map((trial, n) => ({ trial, place: n }));
   // again at a random place after the first time, at least a third of the round later where the round is long enough
   for (const n of twice) order.push({ trial: { ...trials[n], repeat: true }, place: n + Math.ceil(trials.length / 3) + random(Math.ceil(trials.length / 2)) + 0.5 });
   order.sort((a, b) => a.place - b.place);
-  for (const { trial } of order) if (random(2)) [trial.x, trial.y] = [trial.y, trial.x];
   return { trials: order.map(({ trial }) => trial), at: 0, rater };
 }
 async function startBlind() {
   if (!(await askRater())) return;
   if (!round || round.rater !== rater || round.at >= round.trials.length) round = makeRound();
+  sides = null;
   if (!round.trials.length) { round = null; tell("A blind comparison needs images with masks of two methods."); return; }
   store("round", round);
   document.body.classList.add("blind");
@@ -37,13 +71,29 @@ async function startBlind() {
   delete document.body.dataset.overlay;
   $("command").value = $("layer-style").textContent = $("message").textContent = $("live").textContent = "";
   drawTrial();
+  const left = new Set(round.trials.slice(round.at).map((trial) => trial.image)), entries = data.entries.filter((e) => left.has(e.id));
+  const known = entries.filter(isSeen).length;
+  if (known) tell(`${known} of ${entries.length} images were shown to you with the methods' names. Answers on these are kept, but do not count as blind.`);
+}
+function offerBlind() {                // before any image is shown with the methods' names
+  close();
+  const begun = round && round.rater === rater && round.at < round.trials.length;
+  const blind = make("button", { type: "button" }, begun ? "Go on with the blind comparison " : "Compare blind first ", make("kbd", {}, "B"));
+  const look = make("button", { type: "button" }, "Look at the images ", make("kbd", {}, "↓"));
+  blind.addEventListener("click", startBlind);
+  look.addEventListener("click", () => step(1));
+  $("canvas").replaceChildren(make("div", { class: "message", id: "offer" },
+    make("p", {}, begun ? `The blind comparison was left at ${round.at + 1} of ${round.trials.length}.` : "Two methods have masks here that you have not compared."),
+    make("p", {}, "Once an image was shown with the methods' names, your answer on it no longer counts as blind."), make("p", { class: "choices" }, blind, look)));
 }
 function leaveBlind() {
   document.body.classList.remove("blind");
   $("blind").hidden = true;
   $("blind-panes").replaceChildren();
   document.body.prepend(app);
-  if (round && round.at >= round.trials.length) { round = null; store("round", null); }
+  if (round && round.at < round.trials.length) { drawCounts(); offerBlind(); return; }
+  round = null;
+  store("round", null);
   drawCounts();
   if (state.entry) open(state.entry); else if (shown.length) open(shown[0]);
 }
@@ -62,7 +112,7 @@ async function drawTrial() {
   app.remove();
   const trial = trials[at], e = data.entries.find((entry) => entry.id === trial.image), detail = await fetchDetail(e);
   if (!round || round.trials[round.at] !== trial) return;
-  if (!detail || ![trial.x, trial.y].every((name) => detail.layers.some((l) => l.name === name))) {
+  if (!detail || !trial.pair.every((name) => detail.layers.some((l) => l.name === name))) {
     trials.splice(at, 1);              // what cannot be shown is not asked
     store("round", round);
     drawTrial();
@@ -70,8 +120,12 @@ async function drawTrial() {
   }
   const next = trials[at + 1] && data.entries.find((entry) => entry.id === trials[at + 1].image);
   if (next) { fetchDetail(next); new Image().src = next.picture.axial; }
+  if (!sides || sides.trial !== trial) {
+    const first = random(2);
+    sides = { trial, x: trial.pair[first], y: trial.pair[1 - first] };
+  }
   $("blind-panes").replaceChildren(blindPane("X"), blindPane("Y"));
-  for (const side of ["x", "y"]) fillPane($(`pane-${side}`), e, detail, trial[side]);
+  for (const side of ["x", "y"]) fillPane($(`pane-${side}`), e, detail, sides[side]);
   answerable = true;
   drawCount();
   say(`comparison ${at + 1} of ${trials.length}`);
@@ -98,7 +152,7 @@ function answer(choice) {
   if (!answerable || !round || round.at >= round.trials.length) return;
   const trial = round.trials[round.at], e = data.entries.find((entry) => entry.id === trial.image);
   const sha = (name) => (e.methods.find((m) => m.name === name) || {}).sha || "";
-  preferences.push({ image: imageOf(e), x: trial.x, y: trial.y, choice, rater, time: new Date().toISOString().replace(/[.]\d+/, ""), repeat: trial.repeat, blind: true, x_sha256: sha(trial.x), y_sha256: sha(trial.y) });
+  preferences.push({ image: imageOf(e), x: sides.x, y: sides.y, choice, rater, time: new Date().toISOString().replace(/[.]\d+/, ""), repeat: trial.repeat, blind: !isSeen(e), x_sha256: sha(sides.x), y_sha256: sha(sides.y) });
   round.at += 1;
   saveMarks(); store("round", round);
   drawTrial();
@@ -106,8 +160,8 @@ function answer(choice) {
 function takeBack() {
   if (!round || round.at === 0) { say("nothing to undo"); return; }
   round.at -= 1;
-  const { image, repeat } = round.trials[round.at], e = data.entries.find((entry) => entry.id === image);
-  const names = [round.trials[round.at].x, round.trials[round.at].y];
+  sides = null;
+  const { image, pair: names, repeat } = round.trials[round.at], e = data.entries.find((entry) => entry.id === image);
   // its own answer, for those of another rater may have been loaded since
   const last = preferences.findLastIndex((p) => p.rater === round.rater && p.image === imageOf(e) && p.repeat === repeat && names.includes(p.x) && names.includes(p.y));
   if (last >= 0) preferences.splice(last, 1);
@@ -131,13 +185,15 @@ function agreementText(pairs) {
   return `${equal} of ${pairs.length} alike${value === null ? "" : `, kappa ${value.toFixed(2)}`}`;
 }
 function latest(of, repeat) {          // a rater's last answer to each question
-  return new Map(preferences.filter((p) => p.rater === of && p.repeat === repeat).map((p) => [trialKey(p), preferred(p)]));
+  return new Map(preferences.filter((p) => p.rater === of && p.repeat === repeat && p.blind).map((p) => [trialKey(p), preferred(p)]));
 }
 const matched = (a, b) => [...a].filter(([name]) => b.has(name)).map(([name, value]) => [value, b.get(name)]);
 function drawVerdict() {
   const raters = [...new Set(preferences.map((p) => p.rater))].sort(), rows = [];
   const own = [...latest(rater, false).values()], names = [...new Set(preferences.flatMap((p) => [p.x, p.y]))].sort();
   for (const name of [...names, "same", "both-bad"]) rows.push([names.includes(name) ? `${name} better` : CHOICES[name], own.filter((value) => value === name).length]);
+  const known = preferences.filter((p) => p.rater === rater && !p.blind).length;
+  if (known) rows.push(["not blind, for names were seen before: not counted", known]);
   for (const one of raters) rows.push([`${one} with himself or herself`, agreementText(matched(latest(one, false), latest(one, true)))]);
   raters.forEach((a, n) => raters.slice(n + 1).forEach((b) => rows.push([`${a} with ${b}`, agreementText(matched(latest(a, false), latest(b, false)))])));
   const images = [...latest(rater, false)].map(([name, value]) => {
@@ -153,5 +209,7 @@ function drawVerdict() {
     make("table", {}, ...rows.map(([what, value]) => make("tr", {}, make("th", { scope: "row" }, what), make("td", {}, String(value))))),
     make("p", {}, "Save marks writes the answers; name that file in the configuration (marks:), and the decision counts them by person. "), save,
     make("table", {}, ...images)));
+  const compared = new Set(preferences.filter((p) => p.rater === rater).map((p) => p.image));
+  noteSeen(...data.entries.filter((e) => compared.has(imageOf(e))));  // the table names them
   say("the round is done");
 }

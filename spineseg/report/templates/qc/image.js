@@ -22,7 +22,8 @@ async function open(e, k = null, announce = true) {
   state.k = k;
   const at = shown.indexOf(e), list = $("list");
   if (at >= 0 && (at * ROW < list.scrollTop || (at + 1) * ROW > list.scrollTop + list.clientHeight)) list.scrollTop = at * ROW - list.clientHeight / 3;
-  $("viewer").inert = false;
+  $("viewer").inert = $("marks").hidden = $("tools").hidden = false;
+  noteSeen(e);
   drawRows(); drawHeading(); drawMarks();
   const detail = await fetchDetail(e);
   if (state.entry !== e) return;      // the reader has gone on meanwhile
@@ -38,6 +39,7 @@ function close() {                    // nothing is shown, so nothing can be mar
   state.k = null;
   $("name").textContent = "";
   for (const id of ["facts", "methods", "flags", "given", "layers", "side", "readout"]) $(id).replaceChildren();
+  $("side").hidden = $("marks").hidden = $("tools").hidden = true;
   $("canvas").replaceChildren(make("p", { class: "message" }, data.entries.length
     ? "No image of the list fits the search." : "Nothing to review yet: spineseg propseg -qc or spineseg qc adds images."));
   $("viewer").inert = data.entries.length === 0;
@@ -58,7 +60,7 @@ function drawHeading() {
 const BRIEF = { csa_mean_mm2: "", dice: "Dice" };  // on a card; the full words are its title
 function drawPair(pair) {
   const numbers = [["Dice", "dice"], ["CSA difference", "csa_difference_mm2"]].filter(([, name]) => name in pair).map(([words, name]) => `${words} ${number(name, pair[name])}`);
-  return make("div", { class: "card" }, make("b", {}, `${pair.method_a} – ${pair.method_b}`), make("span", { class: "numbers" }, numbers.join(" · ")));
+  return make("div", { class: "card pair" }, make("b", {}, `${pair.method_a} – ${pair.method_b}`), make("span", { class: "numbers" }, numbers.join(" · ")));
 }
 function drawCard(m) {
   const known = data.shown.filter((name) => name in m.metrics).map((name) => [name, number(name, m.metrics[name])]);
@@ -227,9 +229,9 @@ function drawReadout() {
   const detail = detailNow();
   if (!detail || state.k === null) { $("readout").textContent = ""; return; }
   const count = detail.tiles.centres.length, native = detail.native.flipped ? count - 1 - state.k : state.k;
-  const differs = state.difference && pairNow(detail) ? ` · ${differenceText(differenceAt(detail, count - 1 - state.k))}` : "";
+  const differs = state.difference && pairNow(detail) ? `${differenceText(differenceAt(detail, count - 1 - state.k))} · ` : "";
   $("readout").replaceChildren(`Slice ${state.k} of ${count}`, make("span", { class: "dim", title: "slice 0 is the lowest" }, `  (index ${native} on axis ${detail.native.axis} of the file)   `),
-    `${areasHere(detail).join(" · ")}${differs}`);
+    `${differs}${areasHere(detail).join(" · ")}`);
 }
 
 // ------------------------------------------------------------------ other viewers

@@ -106,8 +106,10 @@ function start() {
   $("blind-open").hidden = !data.entries.some((e) => e.methods.length > 1);
   connect(); connectLevels(); filterList();
   const [id, k] = decodeURIComponent(location.hash.slice(1)).split("/");
-  const wanted = data.entries.find((e) => e.id === id || e.image_id === id) || shown[0];
-  if (wanted) open(wanted, k === undefined || k === "" ? null : Number(k));
+  const named = data.entries.find((e) => e.id === id || e.image_id === id), wanted = named || shown[0];
+  const isNew = !seen.size && !MARKS.size && !preferences.length;  // nobody has looked at anything with this browser
+  if (!named && (isNew || (round && round.rater === rater)) && data.entries.some((e) => e.study && blindPairs(e).length)) offerBlind();
+  else if (wanted) open(wanted, k === undefined || k === "" ? null : Number(k));
   else close();
 }
 start();

@@ -124,6 +124,7 @@ function toggleClicking() {
   if (detailNow() && !detailNow().affine) { tell("This image was drawn by an earlier version; draw the page again to click levels."); return; }
   clicking.on = !clicking.on;
   drawDiscs();
+  drawStage();                         // the bar of buttons takes height
   say(clicking.on ? "click discs on the sagittal plane" : "levels closed");
 }
 

@@ -110,7 +110,7 @@ function ask(what, value) {            // the answer, or null where the reader c
 async function askRater(again = false) {
   if (!rater || again) {
     const name = ((await ask("rater", rater)) || "").trim();
-    if (name) { rater = name; store("rater", rater); filterList(); if (state.entry) drawMarks(); }
+    if (name) { rater = name; store("rater", rater); renameSeen(); filterList(); if (state.entry) drawMarks(); }
   }
   $("rater-open").textContent = rater ? `Rater: ${rater}` : "Rater …";
   return Boolean(rater);

@@ -22,6 +22,7 @@ function drawWallItems() {            // those in view alone, so that ten thousa
     item.style.cssText = `left:${((first + n) % columns) * width}px;top:${Math.floor((first + n) / columns) * WALL_HEIGHT}px;width:${width - 8}px`;
     return item;
   }));
+  noteSeen(...shown.slice(first, last));
 }
 function wallItem(e) {
   const why = reason(e), item = make("button", { type: "button", "data-id": e.id });
