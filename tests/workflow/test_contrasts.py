@@ -137,7 +137,7 @@ def test_lists_of_contrasts_a_condition_on_participants_and_a_mark_of_the_datase
     assert (rows["sub-03_T1w"]["status"], rows["sub-03_T1w"]["csa_mean_mm2"]) == ("failed", "n/a")
     assert "fail by anna: an old mask" in rows["sub-03_T1w"]["message"]
     assert {row["site"] for row in study.table("csa.tsv", "study")} == {"south"}
-    assert "'sub-01' leaves out nothing: none of its 2 images is t1" in printed
+    assert "'sub-01' leaves out nothing: none of its 3 images is t1" in printed
     assert (study.results / "decision.json").read_bytes() == frozen
     assert study.plan("study") == {}
     study.config["excluded"] = {"sub-02_T2W": "motion"}
