@@ -35,7 +35,7 @@ GOOD = {
     "centre_roughness": 0.05,
     "plausible": 1.0,
 }
-FAST = {"n_simulations": 30, "max_pilots": 200}
+FAST = {"n_simulations": 10, "max_pilots": 100}
 
 
 METHODS = ("propseg", "deepseg")
@@ -189,6 +189,32 @@ class TestVerdict:
         assert d["method"] == d["best"]
         assert d["pilots"]["total_needed"] > 7
         assert f"add about {d['pilots']['further_needed']} participants with references (" in " ".join(next_steps(d))
+
+    def test_the_number_of_people_comes_from_the_whole_rule(self, pilot, tmp_path):
+        with_errors(pilot, 16, (0, 9), (0, 1))
+        assert pilot.decide()["verdict"] == "clear"  # and then what the ruling endpoint does not see
+        sites = {f"{s:02d}": {"site": f"site{s % 2}"} for s in range(16)}
+        d = pilot.decide_with(columns=sites)
+        assert (d["pilots"]["total_needed"], d["pilots"]["chance_at_most"]) == (None, 0)
+        assert "the people come from 2 sites" in verdict_sentence(d)
+        assert "add about" not in " ".join(next_steps(d))
+        for row in pilot.metrics:
+            row.values["dice"] = 0.90 if row.method == "deepseg" else 0.95
+        d = pilot.decide()
+        assert "because deepseg is worse by Dice with the reference" in verdict_sentence(d)
+        assert any("deepseg is worse by Dice" in step for step in next_steps(d))
+        alike = with_errors(Pilot(tmp_path / "alike"), 16, (0, 0.8), (0, 0.9))
+        assert alike.decide()["pilots"]["total_needed"] > 50
+        alike.metrics[0].values["dice"] = 0.3
+        d = alike.decide()
+        assert d["pilots"]["total_needed"] is None
+        assert "propseg fails more often than deepseg" in " ".join(next_steps(d))
+
+    def test_references_corrected_from_a_method_are_in_the_way(self, pilot):
+        with_errors(pilot, 30, (0, 8), (0, 2))
+        d = pilot.decide_with(corrected_from={f"sub-{s:02d}_T2w": "deepseg" for s in range(30)})
+        assert d["pilots"]["total_needed"] is None
+        assert any("References drawn from nothing in 6 people" in step for step in next_steps(d))
 
     def test_never_clear_below_six(self, pilot):
         d = with_dice(pilot, 5, 0.2).decide()
@@ -427,7 +453,7 @@ class TestWithoutReferences:
         assert (d["method"], d["verdict"], d["computed"]["basis"]) == ("deepseg", "undecided", "triage")
         assert d["endpoint"] == "predicted_dice"
         assert "looks better" in verdict_sentence(d)
-        assert "ten minutes of blind rating or five references would settle it" in verdict_sentence(d)
+        assert "references of 6 people or more could settle it" in verdict_sentence(d)
         assert pilot.decide(prefer="propseg")["method"] == "propseg"
 
     def test_predictions_that_differ_by_less_than_the_margin_look_alike(self, pilot):
@@ -588,7 +614,7 @@ class TestRepeats:
         d = pilot.decide(repeats={"by": "run"}, aim="change")
         found = {m: (r["n_repeated"], round(r["repeat_sd_pct"])) for m, r in d["reliability"].items()}
         assert found == {"propseg": (29, 1), "deepseg": (30, 1)}
-        assert [row["n"] for row in d["study"]] == [29, 30]
+        assert [row["n"] for row in d["study"]] == [29, 29]  # the same people
         assert (d["endpoint"], d["n_compared"]) == ("repeats", 29)
 
     def test_a_method_that_failed_everywhere_has_no_repeats_and_hides_no_others(self, pilot):
@@ -785,7 +811,7 @@ class TestContrastsAndSites:
         d = pilot.decide(by="contrast")
         assert (d["verdict"], d["per_contrast"]["t2s"]["verdict"]) == ("undecided", "undecided")
         steps = next_steps(d)
-        assert any(step.startswith("t2s: To settle the choice, add about") for step in steps)
+        assert any(step.startswith("t2s: In the way: propseg fails more often") for step in steps)
         kept = d["method_by_contrast"]
         assert kept == {"t2": "deepseg", "t2s": "propseg"}
         assert f"Correct or exclude the images in which the kept method failed: {name}, {other}." in steps
@@ -926,6 +952,34 @@ class TestStudy:
         assert "## What it means for the study" in write_report(d)
         half = pilot.decide(effect_pct=2.5)["study"][0]["people_per_group"]
         assert half == pytest.approx(4 * d["study"][0]["people_per_group"], rel=0.05)
+
+    def test_a_method_that_hides_atrophy_needs_as_many_people(self, pilot):
+        rng = np.random.default_rng(0)
+        for s in range(40):
+            truth, e = 70 + 7 * rng.standard_normal(), rng.standard_normal(2)
+            areas = {"propseg": truth * (1 + e[0] / 100), "deepseg": (70 * truth) ** 0.5 * (1 + e[1] / 200)}
+            rows = {m: {"csa_error_pct": 100 * (a / truth - 1), "csa_mean_mm2": a} for m, a in areas.items()}
+            pilot.add(f"{s:02d}", rows)
+        d = pilot.decide()
+        true, hiding = d["study"]
+        assert hiding["sd_pct"] < 0.6 * true["sd_pct"]
+        assert hiding["people_per_group"] == pytest.approx(true["people_per_group"], rel=0.1)
+        assert "deepseg draws small cords too large" in write_report(d)
+        assert "propseg draws" not in write_report(d)
+
+    def test_methods_are_measured_in_the_same_people(self, pilot):
+        with_errors(pilot, 20, (0, 1), (0, 1))
+        for n, row in enumerate(pilot.metrics):
+            if row.method == "propseg" and n < 12:
+                pilot.metrics[n] = cut_short(row)
+        assert [row["n"] for row in pilot.decide()["study"]] == [14, 14]
+
+    def test_areas_that_do_not_vary_give_no_number(self, pilot):
+        for s in range(8):
+            pilot.add(f"{s}", {"propseg": {}, "deepseg": {}})
+        assert {row["people_per_group"] for row in pilot.decide()["study"]} == {None}
+        text = write_report(pilot.decide(aim="change", repeats={"by": "run"}))
+        assert "six people scanned twice" in text
 
     def test_slope(self, pilot):
         rng = np.random.default_rng(0)

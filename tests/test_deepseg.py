@@ -419,6 +419,29 @@ def test_few_slices_are_looked_at_more_often():
         assert np.mean(mirrored) == 0.5
 
 
+def test_views_in_turn_leave_nothing_that_alternates():
+    even, odd = torch.full((4, 1, 2, 2), 0.2), torch.full((3, 1, 2, 2), 0.6)  # one view sees more than the other
+    torch.testing.assert_close(inference.average_turns(even, odd), torch.full((7, 1, 2, 2), 0.4))
+    ramp = torch.linspace(0, 1, 6)[:, None, None, None]
+    torch.testing.assert_close(inference.average_turns(ramp[0::2], ramp[1::2])[1:-1], ramp[1:-1])
+
+
+def test_thin_slices_are_outlined_once(models, easy, monkeypatch):
+    volume, _ = easy
+    outlined = []
+    run = inference.run_on_stack
+    monkeypatch.setattr(inference, "run_on_stack", lambda *args: outlined.append(len(args[1])) or run(*args))
+    monkeypatch.setattr(inference, "choose_views", lambda n, mirror: inference.TWO_VIEWS)
+    for dz in (4.0, 1.0):
+        thin = Volume(volume.data, volume.affine @ np.diag([1, 1, dz / volume.zooms[2], 1]))
+        line = Centerline(np.column_stack([np.tile(np.array(volume.shape[:2]) / 2, (7, 1)), np.arange(7)]), np.ones(7))
+        prob, uncertainty = inference.compute_probability(thin, line, models.segment, batch=2)
+        again, _ = inference.compute_probability(thin, line, models.segment, batch=32)
+        np.testing.assert_allclose(prob, again, atol=1e-5)
+        assert np.isfinite(uncertainty).sum() == 7
+    assert outlined == [7, 7, 7, 7, 4, 3, 4, 3]
+
+
 def test_maps_between_slices_are_interpolated():
     maps = np.arange(3, dtype=np.float32)[:, None, None] * np.ones((3, 2, 4), np.float32)
     whole = inference.interpolate_slices(maps, np.array([0, 2, 3]))
@@ -513,6 +536,11 @@ def test_unsure_ends_and_far_runs_are_no_cord():
     assert cleanup.find_unsure_slices(np.ones(4, bool), ends_unsure, 4.0).all()
     root = np.array([0.5, 0.9, 0.8, 1.0, 0.3, 0.2, 0.3, 0.25, 0.3, 0.3, 0.9, 0.95])  # 6 mm of 12 look like a cord
     assert cleanup.find_unsure_slices(np.ones(12, bool), root, 1.0).all()
+    for sac, doubt_of_rest in ((True, 0.22), (False, 0.12)):  # half of a run is roots: is the other half a cord?
+        doubt = np.repeat([doubt_of_rest, 0.45], 30)
+        assert cleanup.find_unsure_slices(np.ones(60, bool), doubt, 1.0)[:25].all() == sac
+    doubt = np.r_[np.full(10, 0.3), np.full(60, 0.45), np.full(10, 0.3)]  # unsure of all but its ends
+    assert cleanup.find_unsure_slices(np.ones(80, bool), doubt, 1.0).all()
 
 
 def test_clean_up_reports_long_gaps_and_weak_ends():

@@ -11,9 +11,10 @@ import numpy as np
 from spineseg.decision.comparison import Comparison
 from spineseg.decision.description import count_with_references, list_flagged
 from spineseg.decision.evidence import Evidence
-from spineseg.decision.pair_numbers import describe_parts, describe_ruling, people_that_would_settle
+from spineseg.decision.pair_numbers import describe_parts, describe_ruling
 from spineseg.decision.params import DecisionParams
 from spineseg.decision.rule import Judgement, judge_with_doubt
+from spineseg.decision.settling import settle_choice
 
 
 def judge_contrasts(evidence: Evidence, params: DecisionParams) -> dict[str, Judgement]:
@@ -76,7 +77,7 @@ def _alone(evidence: Evidence, judgement: Judgement, params: DecisionParams) -> 
         "references": {"n_participants": count_with_references(evidence)},
         "contradictions": list(judgement.contradictions),
         "reasons": list(judgement.reasons),
-        "pilots": people_that_would_settle(judgement, params),
+        "pilots": settle_choice(evidence, judgement, params) if params.by == "contrast" else None,
         "kept_failed": [] if kept is None else evidence.image_id[evidence.failed[:, judgement.method]].tolist(),
         "kept_flagged": [] if kept is None else list_flagged(evidence)[kept],
     }

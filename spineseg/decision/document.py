@@ -23,11 +23,12 @@ from spineseg.decision.description import (
     summarise_ratings,
 )
 from spineseg.decision.evidence import LEVEL_AREA, Evidence
-from spineseg.decision.pair_numbers import describe, describe_parts, describe_ruling, people_that_would_settle
+from spineseg.decision.pair_numbers import describe, describe_parts, describe_ruling
 from spineseg.decision.params import OBSOLETE, DecisionParams
 from spineseg.decision.plan import describe_plan
 from spineseg.decision.reliability import summarise_reliability
 from spineseg.decision.rule import Judgement, failure_rates, judge_with_doubt, people_needed
+from spineseg.decision.settling import settle_choice
 from spineseg.decision.shares import binomial_limits
 from spineseg.decision.stability import leave_one_out
 from spineseg.decision.statistics import MIN_STRATUM, REPORT
@@ -128,7 +129,7 @@ def build_decision(evidence: Evidence, params: DecisionParams, context: Context)
         "predicted_area_error_pct": predict_area_errors(evidence),
         "flagged": list_flagged(evidence),
         "stability": leave_one_out(evidence, judgement, params),
-        "pilots": people_that_would_settle(judgement, params),
+        "pilots": settle_choice(evidence, judgement, params),
         "study": plan_study(evidence, params),
         "cautions": _cautions(judgement, main),
         "notes": [*context.notes, *_notes(evidence, judgement, params, separate)],

@@ -108,8 +108,8 @@ class Evidence:
         """Contrasts, sorted, (C,)."""
         return self._contrasts[0]
 
-    def subset(self, keep: NDArray[np.bool_]) -> Evidence:
-        """Return the evidence of some images only; `keep` is (N,) bool."""
+    def subset(self, keep: NDArray[np.bool_] | NDArray[np.intp]) -> Evidence:
+        """Return the evidence of some images only; `keep` is (N,) bool, or their numbers."""
         by_image = ("image_id", "subject", "session", "run", "contrast", "failed", "reference_from", "group", "site")
         kept = set(self.image_id[keep].tolist())
         return replace(

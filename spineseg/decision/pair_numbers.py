@@ -9,10 +9,8 @@ import numpy as np
 
 from spineseg.decision.comparison import Comparison
 from spineseg.decision.evidence import Evidence
-from spineseg.decision.params import DecisionParams
 from spineseg.decision.rule import Judgement
 from spineseg.decision.stability import advantage_on_people_left_out
-from spineseg.decision.study_size import people_for_verdict
 
 FAR = 60.0
 """Logarithm of a ratio beyond which it only says that nothing is known."""
@@ -71,19 +69,6 @@ def describe_ruling(evidence: Evidence, judgement: Judgement, main: Comparison |
         "advantage_on_people_left_out": left_out,
         "n_compared": main.n,
     }
-
-
-def people_that_would_settle(judgement: Judgement, params: DecisionParams) -> dict[str, Any]:
-    """How many further participants a verdict would need; nulls where there is a verdict or nothing rules."""
-    nothing = {"total_needed": None, "further_needed": None, "searched_up_to": None}
-    main = judgement.comparison()
-    if judgement.verdict != "undecided" or judgement.basis != "endpoint" or main is None:
-        return nothing
-    if main.winner is not None or judgement.contradictions or (main.is_within and main.n >= params.min_participants):
-        return nothing  # something else than the ruling endpoint's people is missing
-    total = people_for_verdict(main, params)
-    further = None if total is None else max(1, total - main.n)
-    return {"total_needed": total, "further_needed": further, "searched_up_to": params.max_pilots}
 
 
 def describe_parts(evidence: Evidence, main: Comparison | None, name: str) -> dict[str, Any]:

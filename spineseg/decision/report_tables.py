@@ -128,37 +128,60 @@ def reliability_section(d: Mapping[str, Any]) -> list[str]:
 
 def study_section(d: Mapping[str, Any]) -> list[str]:
     """Table of the people that the study needs."""
-    if not d["study"]:
-        return []
     plan = d["parameters"]
+    if not d["study"]:
+        return ["## What it means for the study", _no_study(d)] if d["n_images"] else []
     rows = []
     for row in d["study"]:
         needed = "-" if row["people_per_group"] is None else str(row["people_per_group"])
-        if None not in row["people_per_group_ci95"]:
-            needed += " ({} to {})".format(*row["people_per_group_ci95"])
+        low, high = row["people_per_group_ci95"]
+        if low is not None:
+            needed += f" ({low} to {high})" if high is not None else f" ({low} to no limit)"
         error = "-" if row["error_sd_pct"] is None else f"{row['error_sd_pct']:.1f}"
         between = _with_interval(row["sd_pct"], row["sd_ci95"], 1)
-        rows.append([row["contrast"], row["method"], str(row["n"]), between, error, needed])
-    what = "of a change" if plan["aim"] == "change" else "between people"
+        slope = _with_interval(row["slope"], row["slope_ci95"], 2)
+        rows.append([row["contrast"], row["method"], str(row["n"]), between, error, slope, needed])
+    is_change = plan["aim"] == "change"
+    what = "of a change" if is_change else "between people"
     header = [
         "Contrast",
         "Method",
         "People measured",
         f"SD {what}, %",
         "of it the method's error, %",
+        "Slope",
         "People per group",
     ]
+    seen = "changes" if is_change else "means"
     text = (
-        f"To see a difference of {plan['effect_pct']:g} % in CSA between two groups at {100 * plan['power']:.0f} % "
-        "power"
-        " (two-sided, 5 %), failures made up for; 95 % intervals. The pilot's people must be like the study's."
+        f"To see a difference of {plan['effect_pct']:g} % in CSA between the {seen} of two groups at "
+        f"{100 * plan['power']:.0f} % power (two-sided, 5 %), failures made up for; 95 % intervals. All methods are "
+        "measured in the same people, in whom none failed; these must be like the study's. Of the effect a method "
+        "shows as much as its slope against the references says"
     )
+    text += "; where that is not known, all is taken to show." if any(r["slope"] is None for r in d["study"]) else "."
+    if is_change:
+        text += (
+            " The SD of a change is that of the difference of two scans of one person, from the declared repeats: it is"
+            " measurement error alone. True changes differ between people too, which adds to it: the study needs more"
+            " people than this."
+        )
     if any(row["area"] == "whole mask" for row in d["study"]):
         text += (
             " Areas are means over whole masks, which differ between people in what they show: at a level"
             " (`decision.level`, with labels of discs) people differ less."
         )
     return ["## What it means for the study", format_table(header, rows), text]
+
+
+def _no_study(d: Mapping[str, Any]) -> str:
+    """Why no number of people is given."""
+    if d["parameters"]["aim"] == "change":
+        return (
+            "People per group for a change follow from repeats: six people scanned twice at one time, declared in "
+            "`decision.repeats`, in whom no method failed. There are too few here."
+        )
+    return "People per group are computed from six people with areas by every method in one contrast; there are fewer."
 
 
 def left_out_section(d: Mapping[str, Any]) -> list[str]:

@@ -22,6 +22,7 @@ from spineseg.decision.report_tables import (
 )
 from spineseg.decision.report_trust import trust_lines
 from spineseg.decision.wording import (
+    count_of,
     format_gap,
     format_list,
     format_number,
@@ -127,8 +128,8 @@ def _computed_sentence(d: Mapping[str, Any]) -> str:
         looks = f"{best} and {rival} look alike" if alike else f"{better} looks better than {worse}"
         return (
             f"Keep {method} for now: {lacking}. By the predicted Dice{fits}, {looks}{_gap_words(d)}"
-            f"{_but_fails(d, better) if method != better and not alike else ''}; ten minutes of blind rating or five "
-            "references would settle it."
+            f"{_but_fails(d, better) if method != better and not alike else ''}; blind "
+            f"ratings or references of {d['parameters']['min_participants']} people or more could settle it."
         )
     if basis == "nothing":
         return f"Keep {method} for now: {lacking}; {_why_kept(d, method)}."
@@ -139,7 +140,16 @@ def _computed_sentence(d: Mapping[str, Any]) -> str:
         says = f"{rival} is better than {best}{little} so far{_but_fails(d, rival)}"
     else:
         says = f"it is better{little} so far"
-    return f"Keep {method} for now: by {d['endpoint_words']} {says}, and that is not settled{_gap_words(d)}."
+    return f"Keep {method} for now: by {d['endpoint_words']} {says}, {_not_settled(d)}."
+
+
+def _not_settled(d: Mapping[str, Any]) -> str:
+    """That the choice is open, the difference, and what keeps it open where the numbers alone do not say it."""
+    text = f"and that is not settled{_gap_words(d)}"
+    if d["difference"] == 0:
+        text = f"which settles nothing{_gap_words(d)}"
+    in_way = [one["words"] for one in d["pilots"]["obstacles"] if one["kind"] in ("sites", "failures", "overlap")]
+    return f"{text}, because {'; '.join(in_way)}" if in_way else text
 
 
 def _but_fails(d: Mapping[str, Any], method: str) -> str:
@@ -287,31 +297,44 @@ def next_steps(d: Mapping[str, Any]) -> list[str]:
 
 
 def _settle(d: Mapping[str, Any]) -> list[str]:
-    """What would settle an open choice."""
+    """What could settle an open choice, and what stands in the way."""
     computed, needed = d["computed"], d["parameters"]["min_participants"]
     if computed["verdict"] != "undecided" or computed["basis"] == "single":
         return []
     if computed["basis"] in ("triage", "nothing"):
         return [
-            "To settle the choice, rate masks blind in the pilot's QC page (ten minutes for ten people), or draw "
-            "references "
-            f"in {d['parameters']['min_references']} people (better {needed}), the flagged images first, or scan six "
-            "people again."
+            f"To settle the choice, at least {needed} people need a reference, a blind rating (in the pilot's QC page) "
+            "or another scan of the same cord, flagged images first. So few settle it only where the methods differ a "
+            "lot; ten to twenty do more often."
         ]
-    pilots = d["pilots"]
-    if d["n_compared"] < needed:
-        return [f"To settle the choice, add at least {needed - d['n_compared']} participants{_evidence_words(d)}."]
-    if pilots["further_needed"]:
-        return [
+    pilots, steps = d["pilots"], []
+    obstacles = pilots["obstacles"]
+    power = percent(d["parameters"]["power"])
+    if (missing := needed - d["n_compared"]) > 0:
+        steps.append(
+            f"To settle the choice, add at least {count_of(missing, 'participant')}{_evidence_words(d)}: fewer than "
+            f"{needed} people never give a clear verdict, and how many do cannot be told from so few."
+        )
+    elif pilots["further_needed"]:
+        steps.append(
             f"To settle the choice, add about {pilots['further_needed']} participants{_evidence_words(d)} "
-            f"({percent(d['parameters']['power'])} chance of a verdict, if they are like the present ones)."
-        ]
-    if pilots["searched_up_to"]:
-        return [
+            f"({power} chance of a verdict by the whole rule, if they are like the present ones, methods fail in "
+            "them as often and they come from the same sites). The number is as rough as the pilot is small."
+        )
+    elif pilots["searched_up_to"] and not obstacles:
+        steps.append(
             f"Not even {pilots['searched_up_to']} participants would settle the choice, if they are like the present "
             "ones: the difference lies at the limit of what matters. Choose by cost, or by what your field uses."
-        ]
-    return []
+        )
+    elif pilots["searched_up_to"]:
+        steps.append(
+            f"More participants like the present ones would hardly settle the choice: even {pilots['searched_up_to']} "
+            f"have a chance below {power}."
+        )
+    elif not obstacles:
+        steps.append("So many people were compared that more will hardly settle the choice: choose by cost.")
+    steps += [f"In the way: {one['words']}.{' ' * bool(one['helps'])}{one['helps']}" for one in obstacles]
+    return steps
 
 
 def _evidence_words(d: Mapping[str, Any]) -> str:

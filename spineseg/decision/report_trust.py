@@ -87,6 +87,19 @@ def _bias_lines(d: Mapping[str, Any]) -> list[str]:
                 else ", which cancels between groups and over time if it is constant"
             )
             lines.append(f"Areas by {method} are {abs(bias):.0f} % {size} than the references{cancels}{steady}.")
+    for method, row in d["area_errors"].items():
+        low, high = row["slope_ci95"]
+        if low is None or low <= 1 <= high:
+            continue
+        says = (
+            "small cords too large and large ones too small, so it hides atrophy"
+            if row["slope"] < 1
+            else ("small cords too small and large ones too large, so it exaggerates differences")
+        )
+        lines.append(
+            f"{method} draws {says}: an area that differs by 10 % differs by {10 * row['slope']:.1f} % in its masks "
+            f"(slope {row['slope']:.2f}, 95 % interval {low:.2f} to {high:.2f}, {people(row['n'])})."
+        )
     for row in d["differential_bias"]:
         if row["is_warned"]:
             low, high = row["ci90"]

@@ -1,19 +1,21 @@
-"""People that the study needs per group to see the effect, and people that would settle the choice."""
+"""People that the study needs per group to see the effect."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spineseg.decision.area_errors import summarise_errors
 from spineseg.decision.common_stretch import repeat_variances
-from spineseg.decision.comparison import Comparison
 from spineseg.decision.evidence import LEVEL_AREA, Evidence
 from spineseg.decision.params import DecisionParams
 from spineseg.decision.rule import failure_rates
-from spineseg.decision.statistics import RULE, sd_limits
+from spineseg.decision.statistics import sd_limits
 
 MIN_PEOPLE = 6
 """People below whom no sample size is computed: the SD of five is known to a factor of 0.6 to 2.9."""
@@ -47,50 +49,82 @@ def people_per_group(sd_pct: float, effect_pct: float, power: float, failures: f
 def plan_study(evidence: Evidence, params: DecisionParams) -> list[dict[str, Any]]:
     """Compute the people per group that the study needs, by contrast and method.
 
-    The SD between people is that of the areas as the method measures them, within groups: its error is in it. Where
-    the aim is change, it is that of a difference of two scans of one person, from declared repeats.
+    The SD between people is that of the areas as the method measures them, within groups: its error is in it. Methods
+    are measured in the same people, those in whom none of them failed. Where the aim is change, it is the SD of a
+    difference of two scans of one person, from declared repeats: no true change is in it. A method whose area changes
+    by less than the cord's, by its slope against the references, sees as much less of the effect.
 
     Returns
     -------
     list of dict
         contrast, method, area (where it is measured: the plan's level if six people or more have it, else the whole
-        mask), n (people measured), sd_pct and sd_ci95, error_sd_pct (None without references), failures,
-        people_per_group and its interval.
+        mask), n (people measured), sd_pct and sd_ci95, error_sd_pct (None without references), slope and slope_ci95
+        (None where fewer than six people have references: then taken as 1), failures, people_per_group and its
+        interval (None: no number is enough).
     """
-    rates = failure_rates(evidence)
     if params.aim == "change":
-        variances, df = repeat_variances(evidence, params.repeats)
-        rows = []
-        for m, method in enumerate(evidence.methods):
-            known = np.isfinite(variances[:, m])
-            if known.sum() >= MIN_PEOPLE:
-                free = float(df[known].sum())
-                sd = math.sqrt(2 * float((df[known] * variances[known, m]).sum()) / free)
-                row = _row("all", method, int(known.sum()), sd, free, None, float(rates[m]), params)
-                rows.append(row | {"area": "repeats"})
-        return rows
+        return _plan_change(evidence, params)
     measured = {"whole mask": evidence.values["csa_mean_mm2"]}
     if LEVEL_AREA in evidence.values:
         measured = {str(params.level): evidence.values[LEVEL_AREA]} | measured
+    errors = summarise_errors(evidence)
     _, group = np.unique(evidence.of_person(evidence.group), return_inverse=True)
     rows = []
     for c, contrast in enumerate(evidence.contrasts.tolist()):
         if not params.weight_of(contrast):
             continue
-        for m, method in enumerate(evidence.methods):
-            errors = evidence.by_person(evidence.values["csa_error_pct"][:, [m]])[:, c, 0]
-            found = errors[np.isfinite(errors)]
-            error = float(found.std(ddof=1)) if found.size >= params.min_references else None
-            for where, area in measured.items():
-                cells = evidence.by_person(np.where(evidence.failed, np.nan, area)[:, [m]])[:, c, 0]
-                known = np.isfinite(cells)
-                if known.sum() < MIN_PEOPLE:
-                    continue
-                sd, df_between = _sd_within(100 * cells[known] / cells[known].mean(), group[known])
-                row = _row(contrast, method, int(known.sum()), sd, df_between, error, float(rates[m]), params)
-                rows.append(row | {"area": where})
-                break
+        rates = failure_rates(evidence.subset(evidence.contrast == contrast))
+        for where, area in measured.items():
+            own = np.where(evidence.failed, np.nan, area)
+            methods = _measured_together(np.isfinite(own), evidence.person, evidence.contrast == contrast)
+            if not methods:
+                continue
+            cells = evidence.by_person(own[:, methods])[:, c, :]
+            known = np.isfinite(cells).all(axis=1)
+            if known.sum() < MIN_PEOPLE:
+                continue
+            for k, m in enumerate(methods):
+                values = cells[known, k]
+                sd, df = _sd_within(100 * values / values.mean(), group[known])
+                row = _row(contrast, evidence.methods[m], values.size, _Spread(sd, df), errors, float(rates[m]), params)
+                rows.append(row | {"area": where, "error_sd_pct": _error_sd(evidence, c, m, params)})
+            break
     return rows
+
+
+def _plan_change(evidence: Evidence, params: DecisionParams) -> list[dict[str, Any]]:
+    """Compute the people per group by the SD of a difference of two scans, of people whom all methods repeat."""
+    if not params.repeats.is_declared:
+        return []
+    variances, df = repeat_variances(evidence, params.repeats)
+    methods = [m for m in range(len(evidence.methods)) if np.isfinite(variances[:, m]).sum() >= MIN_PEOPLE]
+    known = np.isfinite(variances[:, methods]).all(axis=1)
+    if not methods or known.sum() < MIN_PEOPLE:
+        return []
+    rates, errors, free = failure_rates(evidence), summarise_errors(evidence), float(df[known].sum())
+    rows = []
+    for m in methods:
+        sd = math.sqrt(2 * float((df[known] * variances[known, m]).sum()) / free)
+        spread, n = _Spread(sd, free), int(known.sum())
+        row = _row("all", evidence.methods[m], n, spread, errors, float(rates[m]), params)
+        rows.append(row | {"area": "repeats", "error_sd_pct": None})
+    return rows
+
+
+def _measured_together(has_area: NDArray[np.bool_], person: NDArray[np.intp], keep: NDArray[np.bool_]) -> list[int]:
+    """Methods that have six people with an area or more, the rarest left out until six people have all of theirs."""
+    has = np.stack([np.bincount(person[keep], column[keep], person.max() + 1) > 0 for column in has_area.T])
+    methods = [m for m in range(len(has)) if has[m].sum() >= MIN_PEOPLE]
+    while methods and has[methods].all(axis=0).sum() < MIN_PEOPLE:
+        methods.remove(min(methods, key=lambda m: has[m].sum()))
+    return methods
+
+
+def _error_sd(evidence: Evidence, contrast: int, method: int, params: DecisionParams) -> float | None:
+    """SD of the area's error in a contrast; None where too few people have references."""
+    errors = evidence.by_person(evidence.values["csa_error_pct"][:, [method]])[:, contrast, 0]
+    found = errors[np.isfinite(errors)]
+    return float(found.std(ddof=1)) if found.size >= params.min_references else None
 
 
 def _sd_within(values: NDArray, group: NDArray) -> tuple[float, float]:
@@ -101,67 +135,59 @@ def _sd_within(values: NDArray, group: NDArray) -> tuple[float, float]:
     return math.sqrt(float(((values - means[group]) ** 2).sum()) / df) if df > 0 else math.nan, float(df)
 
 
+@dataclass(frozen=True)
+class _Spread:
+    """An SD, percent, and its degrees of freedom."""
+
+    sd: float
+    df: float
+
+
 def _row(
     contrast: str,
     method: str,
     n: int,
-    sd: float,
-    df: float,
-    error: float | None,
+    spread: _Spread,
+    errors: Mapping[str, Any],
     failures: float,
     params: DecisionParams,
 ) -> dict[str, Any]:
     """One row of the plan."""
-    low, high = sd_limits(sd, df)
-    needed = [people_per_group(x, params.effect_pct, params.power, failures) for x in (sd, low, high)]
+    limits = sd_limits(spread.sd, spread.df)
+    slope, slope_limits = 1.0, (1.0, 1.0)
+    own = errors.get(method)
+    is_known = own is not None and own["n"] >= MIN_PEOPLE and math.isfinite(own["slope"]) and own["slope"] > 0
+    if own is not None and is_known:
+        slope, slope_limits = own["slope"], tuple(own["slope_ci95"])
+    ratio, ratio_limits = spread.sd / slope, _ratio_limits(spread.sd, limits, slope, slope_limits)
+    needed = [people_per_group(x, params.effect_pct, params.power, failures) for x in (ratio, *ratio_limits)]
+    counts = [math.ceil(x) if math.isfinite(x) and spread.sd > 0 else None for x in needed]
     return {
         "contrast": contrast,
         "method": method,
         "n": n,
-        "sd_pct": sd,
-        "sd_ci95": [low, high],
-        "error_sd_pct": error,
+        "sd_pct": spread.sd,
+        "sd_ci95": list(limits),
+        "slope": slope if is_known else None,
+        "slope_ci95": list(slope_limits) if is_known else [None, None],
+        "sd_over_slope_ci95": list(ratio_limits),
         "failures": failures,
-        "people_per_group": math.ceil(needed[0]) if math.isfinite(needed[0]) else None,
-        "people_per_group_ci95": [math.ceil(x) if math.isfinite(x) else None for x in needed[1:]],
+        "people_per_group": counts[0],
+        "people_per_group_ci95": counts[1:],
     }
 
 
-def people_for_verdict(comparison: Comparison, params: DecisionParams) -> int | None:
-    """Find the smallest number of people that would settle the choice, by simulation.
+def _ratio_limits(
+    sd: float, sd_limits_: tuple[float, float], slope: float, slope_limits: tuple[float, float]
+) -> tuple[float, float]:
+    """Limits of an SD over a slope from the limits of both, on logarithms (Zou and Donner 2008, MOVER).
 
-    Pilots are drawn with replacement from the people who have the endpoint, and judged by Student's t at the rule's
-    level: clear, or within the margins with enough people to exclude a difference in failures.
-
-    Returns
-    -------
-    int or None
-        Total number of people; None where not even `max_pilots` would do, or below two people.
+    Infinite where the slope may be 0: the method may then see no effect at all.
     """
-    from scipy.stats import t
-
-    values = comparison.pseudo[np.isfinite(comparison.pseudo)]
-    if values.size < 2:
-        return None
-    rng = np.random.default_rng([params.seed, 2])
-    floor, margin = comparison.floor_sd, comparison.margin
-    enough = math.ceil(math.log((1 - RULE) / 2) / math.log(1 - params.margin_fail))  # without a failure
-
-    def reaches(n: int) -> bool:
-        drawn = rng.choice(values, (params.n_simulations, n))
-        half = float(t.ppf(0.5 + RULE / 2, n - 1)) * np.maximum(drawn.std(axis=1, ddof=1), floor) / n**0.5
-        mean = drawn.mean(axis=1)
-        settled = np.abs(mean) - half > margin
-        if n >= enough:
-            settled |= np.abs(mean) + half < margin
-        return float(settled.mean()) >= params.power
-
-    low = high = params.min_participants
-    while not reaches(high):  # double, so that small answers are cheap
-        if high >= params.max_pilots:
-            return None
-        low, high = high + 1, min(2 * high, params.max_pilots)
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if reaches(middle) else (middle + 1, high)
-    return low
+    if not sd > 0:
+        return sd, sd
+    low, high = (math.log(limit / sd) if limit > 0 else -math.inf for limit in sd_limits_)
+    least, most = (math.log(limit / slope) if limit > 0 else -math.inf for limit in slope_limits)
+    ratio = sd / slope
+    widest = ratio * math.exp(math.hypot(high, least)) if least > -math.inf else math.inf
+    return ratio * math.exp(-math.hypot(low, most)), widest

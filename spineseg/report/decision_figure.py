@@ -18,7 +18,7 @@ N_EFFECTS = 40
 
 def draw_sample_size(decision: Mapping[str, Any]) -> Figure | None:
     """Draw the people per group against the effect that the study wants to see, by contrast and method."""
-    rows = [row for row in decision["study"] if row["sd_pct"] and None not in row["sd_ci95"]]
+    rows = [row for row in decision["study"] if row["sd_pct"] and None not in row["sd_over_slope_ci95"]]
     if not rows:
         return None
     contrasts, settings = list(dict.fromkeys(row["contrast"] for row in rows)), decision["parameters"]
@@ -28,9 +28,10 @@ def draw_sample_size(decision: Mapping[str, Any]) -> Figure | None:
     axes = figure.subplots(1, len(contrasts), squeeze=False, sharey=True)[0]
     for panel, contrast in zip(axes, contrasts, strict=True):
         for number, row in enumerate(row for row in rows if row["contrast"] == contrast):
+            low_sd, high_sd = row["sd_over_slope_ci95"]
             low, middle, high = (
                 [people_per_group(sd, effect, settings["power"], row["failures"]) for effect in effects]
-                for sd in (row["sd_ci95"][0], row["sd_pct"], row["sd_ci95"][1])
+                for sd in (low_sd, row["sd_pct"] / (row["slope"] or 1.0), high_sd)
             )
             color = print_color_of(row["method"], number)
             label = f"{row['method']} (n = {row['n']})"

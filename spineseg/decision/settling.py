@@ -1,0 +1,239 @@
+"""What would settle an open choice: more people, by simulation through the rule itself, and what stands in the way."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spineseg.decision.common_stretch import repeat_variances
+from spineseg.decision.comparison import Comparison
+from spineseg.decision.endpoints import MIN_SITES
+from spineseg.decision.evidence import Evidence
+from spineseg.decision.params import DecisionParams
+from spineseg.decision.rule import GATES, Judgement, judge_with_doubt, people_needed
+from spineseg.studyfolder.marks import Preference
+
+SETTLED = ("clear", "equivalent")
+
+BATCH = 10
+"""Simulated pilots after which their number is first asked whether more are needed."""
+
+SURE = 3.0
+"""Standard errors from the wanted chance at which no more pilots of a size are simulated."""
+
+STEP = 0.05
+"""Numbers of people are told apart to a twentieth: the pilot does not know them better."""
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """What keeps a choice open and more people alone may not mend.
+
+    Parameters
+    ----------
+    kind : {"sites", "corrected", "contrasts", "contradiction", "failures", "overlap", "unproven"}
+    words : str
+        What stands in the way, to follow "because".
+    helps : str
+        What would help, a sentence; empty where nothing is known to.
+    """
+
+    kind: str
+    words: str
+    helps: str = ""
+
+
+def settle_choice(evidence: Evidence, judgement: Judgement, params: DecisionParams) -> dict[str, Any]:
+    """Say how many further participants would settle an open choice, and what stands in the way.
+
+    Returns
+    -------
+    dict
+        total_needed, further_needed (None where no number up to `max_pilots` would do, or where it is not computed),
+        searched_up_to (None where nothing was simulated), chance_at_most (share of the largest simulated pilots with a
+        verdict), obstacles (list of dict).
+    """
+    nothing: dict[str, Any] = {"total_needed": None, "further_needed": None, "searched_up_to": None}
+    nothing |= {"chance_at_most": None, "obstacles": []}
+    main = judgement.comparison()
+    if judgement.verdict != "undecided" or judgement.basis != "endpoint" or main is None:
+        return nothing
+    found = nothing | {"obstacles": [vars(one) for one in _obstacles(evidence, judgement, main, params)]}
+    if main.n < params.min_participants or main.n >= params.max_pilots:
+        return found  # too few to say what others are like; or so many that the rule has had its chance
+    draw = _Draw(evidence, judgement, main, params)
+    most = params.max_pilots - main.n
+    settles, chance = draw.settles(most)
+    found |= {"searched_up_to": params.max_pilots, "chance_at_most": chance}
+    if settles:
+        further = draw.fewest(most)
+        found |= {"total_needed": main.n + further, "further_needed": further}
+    return found
+
+
+def draw_people(evidence: Evidence, numbers: NDArray[np.intp]) -> Evidence:
+    """Return the evidence of some people, (n,) of their numbers; who is drawn twice becomes two people."""
+    order = np.argsort(evidence.person, kind="stable")
+    count = np.bincount(evidence.person, minlength=evidence.people.size)
+    first = np.cumsum(count) - count
+    images = np.concatenate([order[first[p] : first[p] + count[p]] for p in numbers.tolist()])
+    names = np.array([f"{n:06d}" for n in range(numbers.size)])[np.repeat(np.arange(numbers.size), count[numbers])]
+    rest = evidence.subset(images)
+    new = np.char.add(np.char.add(names, "_"), rest.image_id)
+    ratings: dict[str, list[Preference]] = {}
+    for one in evidence.ratings:
+        ratings.setdefault(one.image, []).append(one)
+    pairs = list(zip(rest.image_id.tolist(), new.tolist(), strict=True))
+    return replace(
+        rest,
+        image_id=new,
+        subject=names,
+        ratings=tuple(replace(one, image=name) for old, name in pairs for one in ratings.get(old, ())),
+        profiles={
+            (name, m): evidence.profiles[old, m]
+            for old, name in pairs
+            for m in evidence.methods
+            if (old, m) in evidence.profiles
+        },
+        repeats=None if evidence.repeats is None else (evidence.repeats[0][numbers], evidence.repeats[1][numbers]),
+    )
+
+
+class _Draw:
+    """Pilots of the present people and further ones like them, each sent through the rule.
+
+    Those who join are drawn from the people who have the ruling endpoint, with their sites, contrasts, ratings and
+    references. A method that failed has no area to compare, so failures join as often as they were seen.
+    """
+
+    def __init__(self, evidence: Evidence, judgement: Judgement, main: Comparison, params: DecisionParams) -> None:
+        whole = repeat_variances(evidence, params.repeats) if params.repeats.is_declared else evidence.repeats
+        self.evidence = replace(evidence, repeats=whole)
+        self.params = params
+        compared = [m for m in range(len(evidence.methods)) if m in judgement.eligible]
+        failed = evidence.failed[:, compared].any(axis=1)
+        has_failed = np.bincount(evidence.person, failed, evidence.people.size) > 0
+        has_endpoint = np.isfinite(main.pseudo)
+        has_truth = np.isfinite(evidence.values["dice"]).any(axis=1)
+        has_truth = np.bincount(evidence.person, has_truth, evidence.people.size) > 0
+        self.failing = np.flatnonzero(has_failed)
+        self.others = np.flatnonzero(has_endpoint & ~has_failed)
+        shares = [has_failed.mean(), has_failed[has_truth].mean() if has_truth.any() else 0.0]
+        self.share = float(max(shares)) if self.others.size else 1.0  # a useless mask is seen where a reference is
+
+    def settles(self, further: int) -> tuple[bool, float]:
+        """Whether `further` people give a verdict with the wanted chance, and the share of pilots that do."""
+        rng = np.random.default_rng([self.params.seed, 2])
+        power, wanted = self.params.power, self.params.n_simulations
+        present, settled = np.arange(self.evidence.people.size), 0
+        for tried in range(1, wanted + 1):
+            failing = rng.random(further) < self.share
+            joined = np.where(failing, self._some(rng, self.failing, further), self._some(rng, self.others, further))
+            pilot = draw_people(self.evidence, np.concatenate([present, joined]))
+            settled += judge_with_doubt(pilot, self.params)[0].verdict in SETTLED
+            doubt = SURE * math.sqrt(power * (1 - power) / tried)
+            if tried % BATCH == 0 and abs(settled / tried - power) > min(doubt, 0.75):
+                break
+        return settled / tried >= power, settled / tried
+
+    @staticmethod
+    def _some(rng: np.random.Generator, people: NDArray[np.intp], n: int) -> NDArray[np.intp]:
+        """Draw people with replacement; zeros where there is nobody, who then are not used."""
+        return rng.choice(people, n) if people.size else np.zeros(n, np.intp)
+
+    def fewest(self, most: int) -> int:
+        """Find the fewest further people that do, to a twentieth, knowing that `most` do."""
+        low, high = 0, 1
+        while high < most and not self.settles(high)[0]:
+            low, high = high, min(2 * high, most)
+        while high - low > max(1, round(STEP * high)):
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.settles(middle)[0] else (middle, high)
+        return high
+
+
+def _obstacles(evidence: Evidence, judgement: Judgement, main: Comparison, params: DecisionParams) -> list[Obstacle]:
+    """Name what keeps the verdict from being clear beside the ruling endpoint's doubt."""
+    pair = [evidence.methods[m] for m in main.pair]
+    pairs = judgement.pairs[min(main.pair), max(main.pair)]
+    known = {key: one.of(main.pair[0]) for key, one in pairs.items()}
+    found = []
+    if 1 < main.n_sites < MIN_SITES:
+        found.append(
+            Obstacle(
+                "sites",
+                f"the people come from {main.n_sites} sites, and below {MIN_SITES} no difference is clear by all sites "
+                "together",
+                f"People from at least {MIN_SITES} sites would help; or decide for the images of one scanner.",
+            )
+        )
+    doubtful = np.isin(evidence.reference_from, evidence.methods) & np.isfinite(evidence.values["dice"]).any(axis=1)
+    if doubtful.any():
+        found.append(
+            Obstacle(
+                "corrected",
+                "references were made by correcting a compared method's masks, and a verdict must hold without them",
+                f"References drawn from nothing in {params.min_participants} people or more would help.",
+            )
+        )
+    leanings = {one.leaning for one in main.by_contrast.values()} - {None}
+    if len(leanings) > 1:
+        found.append(
+            Obstacle(
+                "contrasts",
+                "contrasts favour different methods",
+                "`decision.by: contrast` keeps one method for each, where areas of different contrasts are never "
+                "compared.",
+            )
+        )
+    others = [known[key] for key in known if key in params.endpoints and key != main.key]
+    against = [
+        one.kind.words
+        for one in others
+        if one.winner is not None
+        and main.winner is not None
+        and one.winner != main.winner
+        and one.n >= people_needed(one.key, params)
+    ]
+    if against:
+        found.append(
+            Obstacle(
+                "contradiction",
+                f"{' and '.join(against)} says the opposite",
+                "No number of people mends that: look at the masks, and say in `decision.endpoints` what the study "
+                "needs most.",
+            )
+        )
+    failures, leads = known["failures"], main.estimate >= 0
+    advantage = failures.estimate if leads else -failures.estimate
+    better, worse = pair if leads else pair[::-1]
+    if advantage < -failures.margin:
+        found.append(
+            Obstacle(
+                "failures",
+                f"{better} fails more often than {worse}",
+                f"Find out why {better} fails in these images: other settings may mend it.",
+            )
+        )
+    elif main.is_within and not failures.is_within:
+        few = f"that the methods fail equally often, within {100 * failures.margin:g} points, is not proven"
+        found.append(
+            Obstacle("unproven", few, "Proof needs about 60 people of whom none fails, and many more if some do.")
+        )
+    for key in GATES:
+        gate = known.get(key)
+        if gate is None or key == main.key or gate.n < params.min_references:
+            continue
+        if (gate.estimate if leads else -gate.estimate) < -gate.margin:
+            found.append(
+                Obstacle(
+                    "overlap",
+                    f"{better} is worse by {gate.kind.words}",
+                    "See on the QC page where its masks differ from the references: at the ends, or all along.",
+                )
+            )
+    return found
