@@ -146,9 +146,10 @@ def preference(image, choice, rater, repeat=False, **more):
 
 
 def test_raters_agree_with_themselves_and_each_other_and_unseen_images_are_named():
-    reviews = [ReviewImage(study_image(f"{n:02d}"), ()) for n in range(1, 6)]
+    reviews = [ReviewImage(study_image(f"{n:02d}"), (MethodResult("propseg", "ok"),)) for n in range(1, 6)]
     names = [review.image.image_id for review in reviews]
     marks = [Mark(names[n], "propseg", mark, rater=r) for r in ("A", "B") for n, mark in ((0, "pass"), (1, "fail"))]
+    marks.append(Mark(names[3], "deepseg", "pass", rater="A"))  # of a mask that this stage does not show
     blind = [preference(names[2], "x", "A"), preference(names[2], "y", "A", True), preference("gone", "x", "A")]
     blind += [preference(names[2], "y", rater, blind=False) for rater in "AB"]  # after the names had been seen
     found = summarise_reviewing(Marks(tuple(marks), tuple(blind)), reviews)
