@@ -63,7 +63,7 @@ def make_study(root: Path, n_images: int, n_slices: int) -> StudyFolder:
             write_manifest(folder.manifest(method, chunk), Manifest("large", method, chunk, made_by, entries))
     area = {image.image_id: 75 + 8 * rng.standard_normal() for image in images}
     _write_tables(folder, images, status, area, n_slices, rng)
-    question = Question(dataset="large", fitted=METHODS)
+    question = Question(dataset="large")
     pilot = [image for image in images if image.pilot]
     _write_tables(folder, pilot, status, area, n_slices, rng, Stage.PILOT)
     metrics, agreement, slices = (

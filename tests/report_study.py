@@ -11,7 +11,6 @@ from made_study import MADE_BY, save_nifti, study_folder, study_image, write_ind
 
 from spineseg.decision.from_files import Question, decide_from_files
 from spineseg.measures import ADULTS
-from spineseg.methods.registry import OWN_METHODS
 from spineseg.study.gather import gather_tables
 from spineseg.study.measure import measure_chunk
 from spineseg.studyfolder.decisions import Decision, read_decision, read_membership
@@ -116,7 +115,7 @@ def decide(folder: StudyFolder, **changes: Any) -> Decision:
     metrics, agreement, slices = (
         folder.table(Stage.ALL, name) for name in ("metrics.tsv", "agreement.tsv", "slices.tsv.gz")
     )
-    question = Question(dataset=folder.name, fitted=tuple(OWN_METHODS))
+    question = Question(dataset=folder.name)
     document = decide_from_files(metrics, agreement, slices=slices, table=folder.images, question=question)
     write_decision_record(folder.decision, document | changes)
     return read_decision(folder.decision)
