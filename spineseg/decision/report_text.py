@@ -149,7 +149,9 @@ def _not_settled(d: Mapping[str, Any]) -> str:
     text = f"and that is not settled{_gap_words(d)}"
     if d["difference"] == 0:
         text = f"which settles nothing{_gap_words(d)}"
-    in_way = [one["words"] for one in d["pilots"]["obstacles"] if one["kind"] in ("sites", "failures", "overlap")]
+    in_way = [
+        one["words"] for one in d["pilots"]["obstacles"] if one["kind"] in ("sites", "failures", "groups", "overlap")
+    ]
     return f"{text}, because {'; '.join(in_way)}" if in_way else text
 
 
