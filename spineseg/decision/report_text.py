@@ -30,6 +30,7 @@ from spineseg.decision.wording import (
     people,
     percent,
 )
+from spineseg.measures import AREA_UNIT
 from spineseg.spelling import name_some
 
 
@@ -188,10 +189,18 @@ def _gap_words(d: Mapping[str, Any]) -> str:
 def _override_sentence(d: Mapping[str, Any]) -> str:
     """The override in one sentence, with what the rule would have said."""
     override, computed = d["override"], d["computed"]
+    each = "; ".join(
+        f"{contrast} by {one['method'] or 'no method'} ({VERDICT_WORDS[one['verdict']]})"
+        for contrast, one in computed.get("by_contrast", {}).items()
+    )
     rule = (
-        f"the rule would keep {computed['method']} ({VERDICT_WORDS[computed['verdict']]})"
-        if computed["method"]
-        else "the rule would keep no method"
+        f"the rule would keep, one method for each contrast as planned, {each}"
+        if each
+        else (
+            f"the rule would keep {computed['method']} ({VERDICT_WORDS[computed['verdict']]})"
+            if computed["method"]
+            else "the rule would keep no method"
+        )
     )
     return f"Keep {override['method']}: {override['by']} chose it ({override['reason']}); {rule}."
 
@@ -204,7 +213,7 @@ def _numbers(d: Mapping[str, Any]) -> list[str]:
         "Area error: SD, %": lambda m: _error(d, m, "sd_pct"),
         "Predicted Dice": lambda m: _predicted(d, m),
         "To look at": lambda m: str(len(d["flagged"][m])),
-        "Mean area, mm²": lambda m: format_number(d["summary"][m]["csa_mean_mm2"], 1),
+        f"Mean area, {AREA_UNIT}": lambda m: format_number(d["summary"][m]["csa_mean_mm2"], 1),
     }
     rows = {name: [cell(m) for m in d["methods"]] for name, cell in columns.items()}
     shown = [name for name, cells in rows.items() if set(cells) - {"-", "0"}]
@@ -249,10 +258,10 @@ def _agreement(d: Mapping[str, Any]) -> str:
         if csa["bias"] is not None:
             is_a = csa["bias"] >= 0
             larger = row["method_a"] if is_a else row["method_b"]
-            text += f"; areas by {larger} are larger by {abs(csa['bias']):.1f} mm² on average"
+            text += f"; areas by {larger} are larger by {abs(csa['bias']):.1f} {AREA_UNIT} on average"
             if csa["loa_low"] is not None:
                 low, high = (csa["loa_low"], csa["loa_high"]) if is_a else (-csa["loa_high"], -csa["loa_low"])
-                text += f" (in 95 % of people by {low:+.1f} to {high:+.1f} mm²)"
+                text += f" (in 95 % of people by {low:+.1f} to {high:+.1f} {AREA_UNIT})"
         lines.append(text + ".")
     return " ".join(lines)
 
