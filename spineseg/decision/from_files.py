@@ -15,6 +15,7 @@ from spineseg.decision.common_stretch import contrast_groups, repeat_groups
 from spineseg.decision.document import Context, build_decision
 from spineseg.decision.evidence import Evidence, Tables, make_evidence
 from spineseg.decision.params import DecisionParams
+from spineseg.decision.training import find_taught
 from spineseg.decision.wording import count_of
 from spineseg.errors import InputError
 from spineseg.provenance import sha256_json
@@ -141,6 +142,10 @@ def decide_from_files(
         config_sha256=sha256_json(dict(question.config)),
         plan=find_plan(folder) if folder else None,
         fitted=frozenset(question.fitted),
+        taught=find_taught(
+            [i for i in images if i.included and i.pilot],
+            {name: made_by[name].weights if name in made_by else {} for name in methods},
+        ),
         notes=(
             *_absent_contrasts(images),
             *_absent_strata(images, question),

@@ -32,6 +32,9 @@ from spineseg.decision.wording import (
 )
 from spineseg.spelling import name_some
 
+LEARNED = {"propseg": "the cord detectors"}
+"""What of a method learned from people, where it is not its networks."""
+
 
 def write_report(d: Mapping[str, Any]) -> str:
     """Write decision.md from the content of decision.json.
@@ -88,7 +91,25 @@ def verdict_sentence(d: Mapping[str, Any]) -> str:
 def _with_contradictions(d: Mapping[str, Any]) -> str:
     """The rule's own verdict, and what contradicts it."""
     text, against = _computed_sentence(d), "; ".join(d["contradictions"])
-    return f"{text} But {against}." if against else text
+    text = f"{text} But {against}." if against else text
+    return text + _taught_sentence(d)
+
+
+def _taught_sentence(d: Mapping[str, Any]) -> str:
+    """Say whose numbers are flattered because people of the pilot taught them."""
+    by_people: dict[tuple[str, ...], list[str]] = {}
+    taught = d["references"].get("taught", {})
+    for method in d["methods"]:
+        if method in taught:
+            by_people.setdefault(tuple(taught[method]["participants"]), []).append(method)
+    parts = []
+    for who, methods in by_people.items():
+        n = f"{len(who)} of these {people(d['n_participants'])}"
+        if d["computed"]["basis"] == "endpoint":
+            n += f" ({taught[methods[0]]['n_compared']} of the {d['n_compared']} compared)"
+        learned = " and ".join(f"{LEARNED.get(method, 'the networks')} of {method}" for method in methods)
+        parts.append(f"{n} taught {learned}")
+    return f" Mind: {'; '.join(parts)}. Numbers on them flatter what learned from them." if parts else ""
 
 
 def _computed_sentence(d: Mapping[str, Any]) -> str:
