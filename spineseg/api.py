@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import os
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spineseg.bids import parse_name
+from spineseg.centerline.curve import Centerline
 from spineseg.contrasts import CONTRASTS, SUFFIX_CONTRAST
 from spineseg.errors import InputError
 from spineseg.methods.declared import DeclaredMethod
@@ -25,11 +28,23 @@ from spineseg.volume import load_mask as load_mask_volume
 from spineseg.writing import file_stem
 
 if TYPE_CHECKING:
-    from spineseg.centerline.curve import Centerline
     from spineseg.progress import Progress
     from spineseg.studyfolder.decisions import Decision
 
 __all__ = ["StudyFolder", "compare", "decide", "load", "load_mask", "measure", "segment"]
+
+DEVICES = ("auto", "cpu", "cuda")
+"""What networks can run on; auto takes a GPU where there is one."""
+
+PER = ("request", "slice", "level")
+"""What a row of measures is of."""
+
+SOURCE_OF = {
+    ImageInput: "an image from load(path)",
+    Segmentation: "a segmentation from segment(image) or load_mask(path)",
+    Centerline: "a Centerline, such as segment(image).centerline",
+}
+"""Where a newcomer gets them."""
 
 Image = ImageInput
 """What `load` returns."""
@@ -64,15 +79,17 @@ def load(path: str | Path, contrast: str | None = None, *, bval: str | Path | No
     >>> image.contrast, image.volume.shape
     ('t2s', (196, 213, 11))
     """
-    path = Path(path)
+    path = _path_of(path, "an image")
+    if contrast is not None and contrast not in CONTRASTS:
+        near = SUFFIX_CONTRAST.get(str(contrast))
+        hint = f"; did you mean {near!r}?" if near else ""
+        raise InputError(f"contrast={contrast!r}: expected one of {', '.join(CONTRASTS)}{hint}")
     if contrast is None:
         name = parse_name(file_stem(path))
-        contrast = SUFFIX_CONTRAST.get(name.suffix, "") if name else ""
-    if contrast not in CONTRASTS:
-        raise InputError(
-            f"{path}: its name tells no contrast; expected contrast= one of {', '.join(CONTRASTS)}, found {contrast!r}"
-        )
+        contrast = SUFFIX_CONTRAST.get(name.suffix) if name else None
     volume, grid = load_image(path, contrast=contrast, bval=bval)
+    if contrast is None:
+        raise InputError(f"{path}: its name tells no contrast; give contrast=, one of {', '.join(CONTRASTS)}")
     return ImageInput(path, volume, grid, contrast)
 
 
@@ -94,6 +111,9 @@ def load_mask(path: str | Path, *, like: Image | Segmentation | None = None, lab
     GeometryError
         If it lies on another grid than `like`.
     """
+    path = _path_of(path, "a mask")
+    if like is not None:
+        _check_type("like", like, (ImageInput, Segmentation))
     volume, grid = load_mask_volume(path, like=like.grid if like else None, label=label)
     mask = volume.data >= 0.5
     return Segmentation(volume.data, mask, None, "ok" if mask.any() else "empty", tuple(grid.notes), grid=grid)
@@ -143,6 +163,15 @@ def segment(
     'ok'
     >>> mask, = segmentation.save("sub-01_T2star_seg.nii.gz")
     """
+    _check_type("image", image, (ImageInput,))
+    if centerline is not None:
+        _check_type("centerline", centerline, (Centerline,))
+    if device not in DEVICES:
+        raise InputError(f"device={device!r}: expected one of {', '.join(DEVICES)}")
+    if not isinstance(threads, int) or threads < 1:
+        raise InputError(f"threads={threads!r}: expected a whole number of 1 or more")
+    if lists := [name for name, value in options.items() if not isinstance(value, Hashable)]:
+        raise InputError(f"{method}: option {lists[0]!r}: expected one value, found {options[lists[0]]!r}")
     prepared = _prepare(method, tuple(sorted(options.items())), device, threads)
     drawings = {"centerline": centerline} if centerline is not None else {}
     result = prepared.segment(replace(image, drawings={**image.drawings, **drawings}), progress)
@@ -199,8 +228,13 @@ def measure(
     from spineseg.levels.rows import measure_rows
     from spineseg.levels.slices import find_discs
 
-    if levels and discs is None:
-        raise InputError(f"levels={levels!r}: expected discs=, the labels of the discs, found none")
+    if per not in PER:
+        raise InputError(f"per={per!r}: expected one of {', '.join(PER)}")
+    if levels is not None and not isinstance(levels, str):
+        raise InputError(f"levels={levels!r}: expected text, such as 'C2-C3' or '2:3'")
+    if discs is None and (levels or per == "level"):
+        asked = f"levels={levels!r}" if levels else f"per={per!r}"
+        raise InputError(f"{asked}: expected discs=, the labels of the discs, found none")
     grid = _grid_of(segmentation)
     return measure_rows(
         segmentation.cord_prob if soft else segmentation.cord_mask,
@@ -236,6 +270,8 @@ def compare(
     ------
     GeometryError
         If they do not share a grid.
+    InputError
+        If one is no segmentation, or the tolerance no length.
 
     Examples
     --------
@@ -247,6 +283,8 @@ def compare(
     from spineseg.metrics.compare import describe_pair
 
     check_same_grid(_grid_of(b), _grid_of(a), "the second mask")
+    if tolerance_mm is not None and not 0 <= tolerance_mm < math.inf:
+        raise InputError(f"tolerance_mm={tolerance_mm!r}: expected a length of 0 mm or more")
     first, second = (one.cord_prob if soft else one.cord_mask for one in (a, b))
     values, _ = describe_pair(first, second, _grid_of(a).zooms, tolerance_mm=tolerance_mm)
     return values
@@ -288,12 +326,30 @@ def decide(
     from spineseg.studyfolder.decisions import Decision
 
     checked = complete_document({"dataset": "library", "decision": dict(settings or {})})["decision"]
+    tables = (metrics, *(table for table in (agreement, slices, levels) if table is not None))
+    for table in tables:
+        _path_of(table, "a table")
     question = Question(methods=methods, params=DecisionParams.from_config(checked))
     return Decision.from_json(decide_from_files(metrics, agreement, slices=slices, levels=levels, question=question))
 
 
 def _grid_of(segmentation: Segmentation) -> NativeGrid:
     """Return the grid of a segmentation, which one made inside a method has not."""
+    _check_type("mask", segmentation, (Segmentation,))
     if segmentation.grid is None:
         raise InputError("this segmentation knows no grid; take it from spineseg.segment or load_mask")
     return segmentation.grid
+
+
+def _path_of(value: str | Path, what: str) -> Path:
+    """Return a path, refusing an image, an array or a table in memory."""
+    if not isinstance(value, str | os.PathLike):
+        raise InputError(f"expected the path of {what}, found {type(value).__name__}; save it to a file first")
+    return Path(value)
+
+
+def _check_type(name: str, value: object, kinds: tuple[type, ...]) -> None:
+    """Refuse a path or an array where a loaded image, a segmentation or a curve is due."""
+    if not isinstance(value, kinds):
+        due = " or ".join(SOURCE_OF[kind] for kind in kinds)
+        raise InputError(f"{name}: expected {due}, found {type(value).__name__}")

@@ -63,6 +63,11 @@ class Segmentation:
     peak_mib: float | None = None
     grid: NativeGrid | None = None
 
+    def __repr__(self) -> str:
+        """Say status, voxels and notes, not the arrays."""
+        notes = f", notes={self.notes!r}" if self.notes else ""
+        return f"Segmentation({self.status!r}, {int(self.cord_mask.sum())} of {self.cord_mask.shape} voxels{notes})"
+
     def save(self, path: str | Path, *, soft: bool = False) -> tuple[Path, ...]:
         """Write the mask, and the by-products beside it, on the image's own grid; all of them or none.
 
@@ -88,6 +93,8 @@ class Segmentation:
         path = Path(path)
         if self.grid is None:
             raise InputError(f"{path}: this segmentation knows no grid to be saved on; take it from spineseg.segment")
+        if not path.name.endswith((".nii", ".nii.gz")):
+            raise InputError(f"{path}: expected the name of a file that ends in .nii or .nii.gz")
         with all_or_none(sidecar_path(path)):
             return self.write(path, self.grid, file_stem(path), soft=soft)[0]
 

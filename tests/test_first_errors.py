@@ -15,6 +15,9 @@ FILES = {
     "typo.yaml": "dataset: x\nbids_dir: bids\ncontrast: [T2w]\n",
     "contrast.yaml": "dataset: x\nbids_dir: bids\ncontrasts: [T2w, T3w]\n",
     "folder.yaml": "dataset: x\nbids_dir: nowhere\n",
+    "file.yaml": "dataset: x\nbids_dir: typo.yaml\n",
+    "broken.yaml": "dataset: x\n  bids_dir: [bids\n",
+    "list.yaml": "- dataset\n",
 }
 
 
@@ -46,14 +49,21 @@ def test_a_first_error_is_one_line_that_helps(command, message, tmp_path, monkey
             ["-n", "--configfiles", "gone.yaml"],
             "gone.yaml: expected a configuration file after --configfile",
         ),
+        (["study", "--configfile=gone.yaml"], "gone.yaml: expected a configuration file after --configfile"),
+        (["study", "--configfile", "broken.yaml"], "broken.yaml, line 2: not a YAML file (mapping values"),
+        (
+            ["study", "--configfile", "list.yaml"],
+            "list.yaml: expected keys and values, such as dataset: my-study, found",
+        ),
         (["study", "--configfile", "typo.yaml", "--cores", "2"], None),
         (["--cores", "2", "study"], None),
     ],
 )
-def test_a_target_after_configfile_is_one_line(words, message, tmp_path, monkeypatch, capsys):
+def test_a_mistake_after_configfile_is_one_line(words, message, tmp_path, monkeypatch, capsys):
     yte = pytest.importorskip("yte")
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "typo.yaml").write_text(FILES["typo.yaml"])
+    for name, text in FILES.items():
+        Path(name).write_text(text)
     monkeypatch.setattr("sys.argv", ["snakemake", *words])
     profile = (PAGE.parents[1] / "profiles" / "default" / "profile.yaml").read_text()
     if message is None:

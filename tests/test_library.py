@@ -74,6 +74,10 @@ def small_mask() -> np.ndarray:
     return mask
 
 
+def empty_mask(grid=None) -> Segmentation:
+    return Segmentation(np.zeros((2, 2, 2)), np.zeros((2, 2, 2), bool), None, "empty", grid=grid)
+
+
 def _axes_pir(zooms):
     """An affine whose file axes run to posterior, inferior and right."""
     affine = np.zeros((4, 4))
@@ -93,11 +97,47 @@ def test_what_does_not_fit_is_told(person, tmp_path):
     with pytest.raises(InputError, match="no such option 'max_aera'"):
         segment(load(image), "propseg", max_aera=3)
     with pytest.raises(InputError, match="its name tells no contrast"):
-        load(other)
+        load(save_nifti(tmp_path / "image.nii.gz", np.arange(120.0).reshape(4, 5, 6)))
     made_inside = Segmentation(np.zeros((2, 2, 2)), np.zeros((2, 2, 2), bool), None, "empty")
     with pytest.raises(InputError, match="knows no grid"):
         made_inside.save(tmp_path / "x.nii.gz")
     assert not (tmp_path / "x.nii.gz").exists()
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda path: load(nib.load(path)), "expected the path of an image, found Nifti1Image"),
+        (lambda path: load("gone_T2w.nii.gz"), "gone_T2w.nii.gz: no such file"),
+        (lambda path: load(path, "T2w"), "contrast='T2w': expected one of t1, t2, t2s, dwi; did you mean 't2'?"),
+        (lambda path: load_mask(np.ones((3, 3, 3))), "expected the path of a mask, found ndarray"),
+        (lambda path: load_mask(path, like=path), "like: expected an image from load"),
+        (segment, "image: expected an image from load"),
+        (lambda path: segment(load(path), centerline=np.zeros((3, 3))), "centerline: expected a Centerline"),
+        (lambda path: segment(load(path), "deepseg", device="gpu"), "device='gpu': expected one of auto, cpu, cuda"),
+        (lambda path: segment(load(path), threads=0), "threads=0: expected a whole number of 1 or more"),
+        (lambda path: segment(load(path), max_area=[1]), "option 'max_area': expected one value, found"),
+        (measure, "mask: expected a segmentation from segment"),
+        (lambda path: measure(empty_mask(), per="slices"), "per='slices': expected one of request, slice, level"),
+        (lambda path: measure(empty_mask(), per="level"), "per='level': expected discs="),
+        (lambda path: measure(empty_mask(), levels=["C2"]), "expected text, such as 'C2-C3'"),
+        (lambda path: compare(path, path), "mask: expected a segmentation from segment"),
+        (lambda path: compare(empty_mask(), load(path)), "mask: expected a segmentation from segment"),
+        (lambda path: decide([{"dice": 0.9}]), "expected the path of a table, found list"),
+        (lambda path: empty_mask(load(path).grid).save("mask"), "expected the name of a file that ends in .nii"),
+    ],
+)
+def test_a_newcomers_mistake_is_one_line(person, call, said):
+    with pytest.raises(InputError) as caught:
+        call(str(person[0]))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_result_shows_itself_in_a_line(person):
+    assert repr(load(person[0])).startswith(f"Image('{person[0]}', 't2s', Volume((")
+    assert repr(empty_mask()) == "Segmentation('empty', 0 of (2, 2, 2) voxels)"
+    assert StudyFolder("results/x").root.name == "x"
 
 
 def test_a_decision_from_tables(tmp_path):

@@ -14,6 +14,7 @@ from spineseg.report.page import advise, list_departures
 from spineseg.report.review import StudyView, collect_reviews, read_stage
 from spineseg.report.summaries import summarise_evidence
 from spineseg.report.verdict import word_verdict
+from spineseg.studyfolder.commands import VARIABLE
 from spineseg.studyfolder.decisions import Decision, read_decision
 from spineseg.studyfolder.images import read_images, write_images
 from spineseg.studyfolder.layout import Stage
@@ -247,6 +248,13 @@ def test_the_sample_size_is_drawn_of_a_decision_that_has_one(tmp_path):
     assert drawn.name == "sample_size"
     assert draw_figures(tables, tmp_path, {"study": [], "parameters": settings}) == []
     assert not (tmp_path / "sample_size.png").is_file()
+
+
+def test_advice_names_the_command_that_the_user_types(study, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "spineseg study ACTION -config 'my study.yaml'")
+    (decided,) = [row["text"] for row in advise(decide(study), [], Stage.PILOT, "qc") if "segment every" in row["text"]]
+    assert decided.startswith("Run spineseg study run -config 'my study.yaml' to segment every image with ")
+    assert "Run spineseg study pilot -config" in advise(None, [], Stage.PILOT, "qc")[0]["text"]
 
 
 def test_advice_fits_the_stage(study):

@@ -163,7 +163,10 @@ def main(argv: list[str] | None = None) -> int:
     gc.set_threshold(GC_THRESHOLD)
     command, *rest = argv
     if command not in COMMANDS:
-        print(f"spineseg: error: no command {command!r}; expected one of {', '.join(COMMANDS)}", file=sys.stderr)
+        from spineseg.spelling import closest
+
+        known = f"expected one of {', '.join(COMMANDS)}{closest(command, COMMANDS)}"
+        print(f"spineseg: error: no command {command!r}; {known}", file=sys.stderr)
         return 2
     try:
         args = build_parser(command).parse_args(rest)

@@ -112,8 +112,9 @@ def _open_study(args: argparse.Namespace) -> tuple[StudyConfig, StudyFolder]:
     from spineseg.studyfolder.layout import StudyFolder
 
     if not args.config.is_file():
+        found = "a folder" if args.config.is_dir() else "none"
         raise InputError(
-            f"{args.config}: expected the study's configuration, found none; write one: spineseg study init BIDS,"
+            f"{args.config}: expected the study's configuration, found {found}; write one: spineseg study init BIDS,"
             " or name yours by -config"
         )
     args.shown, args.config = args.config, args.config.resolve()
@@ -134,12 +135,11 @@ def _typed(action: str, config: Path, options: str = "") -> str:
 
 def _command(args: argparse.Namespace) -> Callable[[Stage], str]:
     """Return stage to the command that runs it, with the options of this call."""
-    from spineseg.studyfolder.layout import Stage
+    from spineseg.studyfolder.commands import STAGE_ACTIONS
 
     profile, cores = getattr(args, "profile", ""), getattr(args, "cores", None)
     options = f" -profile {shlex.quote(profile)}" if profile else f" -cores {cores}" if cores else ""
-    actions = {Stage.PILOT: "pilot", Stage.STUDY: "run", Stage.ALL: "run -all-methods"}
-    return lambda stage: _typed(actions[stage], args.shown, options)
+    return lambda stage: _typed(STAGE_ACTIONS[stage], args.shown, options)
 
 
 def _plan(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> int:
@@ -188,6 +188,7 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
     from spineseg.study.outcome import GO_ON, describe_failures, describe_result, describe_unfinished
     from spineseg.study.run import RunOptions, run_stage, unlock
     from spineseg.study.standing import latest_stage
+    from spineseg.studyfolder.commands import ACTION, VARIABLE
     from spineseg.studyfolder.layout import Stage
     from spineseg.writing import write_text
 
@@ -209,10 +210,12 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
     if args.unlock:
         unlock(stage, options)
     say: Callable[[str], None] = print if args.v else _nothing
-    say(f"{_command(args)(stage)}: {len(count.wanted)} masks, results in {folder.root.resolve()}")
+    typed = _typed("report", args.shown) if args.action == "report" else _command(args)(stage)
+    say(f"{typed}: {len(count.wanted)} masks, results in {folder.root.resolve()}")
     mark = Path(".snakemake") / "spineseg" / "started"
     write_text(mark, "")  # the time of the file system, which the jobs' logs have too
     started = mark.stat().st_mtime_ns
+    os.environ[VARIABLE] = _typed(ACTION, args.shown)  # for the jobs' words
     end = run_stage(stage, options, folder, config, verbosity=args.v)
     failures = describe_failures(folder, config)
     if end.code == 0:
@@ -223,8 +226,7 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
         lines = [f"stopped. {GO_ON}"]
     elif end.is_locked:
         lines = [
-            f"{Path.cwd()}: another run works in this folder, or one was killed. If none is going on:"
-            f" {_command(args)(stage)} -unlock"
+            f"{Path.cwd()}: another run works in this folder, or one was killed. If none is going on: {typed} -unlock"
         ]
     else:
         unfinished = describe_unfinished(folder, config, Path("logs") / config.dataset, started)

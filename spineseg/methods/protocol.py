@@ -38,6 +38,10 @@ class ImageInput:
     names: Mapping[str, str] = field(default_factory=dict)
     drawings: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        """Say what it is, not the arrays."""
+        return f"Image({str(self.path)!r}, {self.contrast!r}, {self.volume!r})"
+
 
 class Method(Protocol):
     """A method with its parameters and weights, ready for any number of images."""

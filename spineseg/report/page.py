@@ -50,6 +50,7 @@ from spineseg.report.summaries import (
 )
 from spineseg.report.verdict import EQUIVALENT, word_verdict
 from spineseg.spelling import name_some
+from spineseg.studyfolder.commands import stage_command
 from spineseg.studyfolder.csa import read_csa
 from spineseg.studyfolder.decisions import Decision
 from spineseg.studyfolder.files import write_table
@@ -314,7 +315,8 @@ def advise(
     elif images:
         advice.append({"text": "Review the masks in the quality control, slice by slice.", "link": f"{qc}/index.html"})
     if decision is None:
-        return [*advice, {"text": "Run snakemake pilot to have the methods compared and a decision made."}]
+        run = f"Run {stage_command(Stage.PILOT)} to have the methods compared and a decision made."
+        return [*advice, {"text": run}]
     kept = decision.kept
     mend = {"text": "Correct a mask in derivatives/labels by hand where needed: corrected masks are never overwritten."}
     if stage == Stage.STUDY:  # what is done is not advised any more
@@ -332,7 +334,7 @@ def advise(
         advice.append({"text": "Check contrast and orientation of the images; then correct masks by hand."})
     elif stage == Stage.PILOT:
         whose = f"by its contrast's method ({kept.words()})" if kept.by_contrast else f"with {decision.method} alone"
-        advice.append({"text": f"Run snakemake study to segment every image {whose}."})
+        advice.append({"text": f"Run {stage_command(Stage.STUDY)} to segment every image {whose}."})
     else:
         advice.append({"text": f"The masks by {kept.words()} are in derivatives/labels."})
     if decision.method:

@@ -21,9 +21,9 @@ from spineseg.errors import InputError
 from spineseg.levels.names import checked_requests
 from spineseg.measures import PlausibleLimits
 from spineseg.methods.declared import MANUAL, DeclaredMethod, declared_methods, manual_masks
-from spineseg.reading import read_yaml
 from spineseg.spelling import closest
 from spineseg.study.choices import USE, AcceptChanges, PersonsChoice, PilotChoice
+from spineseg.study.configfiles import read_keys
 from spineseg.study.exclusion import Exclusions, read_exclusions
 from spineseg.study.references import TRUE_KINDS
 from spineseg.studyfolder import csa
@@ -118,8 +118,7 @@ def read_document(path: str | Path) -> Document:
     InputError
         If it is missing, is no YAML, or does not fit the schema.
     """
-    content = read_yaml(path)
-    return complete_document({} if content is None else content)
+    return complete_document(read_keys(path))
 
 
 def read_configuration(path: str | Path) -> StudyConfig:

@@ -91,7 +91,7 @@ def _sections(folder: StudyFolder) -> Iterator[tuple[str, list[tuple[list[Path],
             line(folder.preview, "what a new decision would say; the study keeps its own"),
             (masks, "sub-*/", "every method's masks, each with a JSON file that says how it was made"),
             line(folder.labels, kept, "/"),
-            line(folder.chunks, "what each job did; snakemake goes on from here", "/"),
+            line(folder.chunks, "what each job did; the study goes on from here", "/"),
         ],
     )
     for stage, title in _STAGES.items():

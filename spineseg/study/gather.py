@@ -109,5 +109,5 @@ def _check_complete(
         measures = folder.chunk_table(stage, "x", "y").parent
         raise InputError(
             f"{table}: expected one row for each image and method; {image} by {method} has {found[odd[0]]};"
-            f" to measure again: rm -r {measures}, then the same snakemake command"
+            f" to measure again: rm -r {measures}, then run the study again"
         )

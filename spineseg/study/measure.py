@@ -151,7 +151,7 @@ def _check_same_images(
     """Refuse manifests that do not name the same images, all of them in the table."""
     expected: set[str] | None = None
     for method, manifest in manifests.items():
-        mend = f"rm {folder.manifest(method, chunk)}, then the same snakemake command"
+        mend = f"rm {folder.manifest(method, chunk)}, then run the study again"
         if missing := sorted(set(manifest) - set(images)):
             raise InputError(f"{folder.images}: no row for image {missing[0]} of {method}'s chunk {chunk}; {mend}")
         if expected is not None and set(manifest) != expected:

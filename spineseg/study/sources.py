@@ -99,7 +99,8 @@ def _check_images(config: StudyConfig) -> None:
         raise InputError("config keys 'bids_dir' and 'images': expected one of them, found neither")
     root = Path(config.bids_dir)
     if not root.is_dir():
-        raise InputError(f"config key 'bids_dir': expected a folder, found none at {root}")
+        found = "a file" if root.exists() else "none"
+        raise InputError(f"config key 'bids_dir': expected a folder, found {found} at {root}")
     if not any(entry.name.startswith("sub-") for entry in _folders(root)):
         raise InputError(f"config key 'bids_dir': expected folders named sub-*, found none in {root}")
     if config.level_labels is not None and find_level_folder(config) is None:

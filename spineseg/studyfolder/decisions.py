@@ -324,7 +324,7 @@ def read_membership(folder: StudyFolder) -> Membership:
     InputError
         If the file is missing or damaged.
     """
-    mend = "delete it and images.tsv, and run the same snakemake command; a drawn pilot is then drawn again"
+    mend = "delete it and images.tsv, and run the study again; a drawn pilot is then drawn again"
     return read_record(folder.membership, Membership.from_json, "the chunks of a study", mend)
 
 

@@ -22,7 +22,7 @@ from spineseg.writing import write_text
 NOT_AVAILABLE = "n/a"
 """A cell without a value, as BIDS writes it."""
 
-MEND = "delete it and run the same snakemake command"
+MEND = "delete it and run the study again"
 """What brings back any file that a study has made."""
 
 T = TypeVar("T")
@@ -115,7 +115,7 @@ def read_text_table(path: str | Path) -> str:
         raw = path.read_bytes()
         raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such table; run the same snakemake command, which makes it") from error
+        raise InputError(f"{path}: no such table; run the study again, which makes it") from error
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: not a whole table ({_one_line(error)}); {MEND}") from error
     return decode_text(raw, path, MEND)
@@ -171,7 +171,7 @@ def stream_table(path: str | Path, columns: Sequence[str]) -> Iterator[tuple[int
                     raise InputError(f"{path}, line {number}: {found}; {MEND}")
                 yield number, [cells[place] for place in places]
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such table; run the same snakemake command, which makes it") from error
+        raise InputError(f"{path}: no such table; run the study again, which makes it") from error
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise InputError(f"{path}: not a whole table ({_one_line(error)}); {MEND}") from error
 

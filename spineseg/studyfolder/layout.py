@@ -46,6 +46,10 @@ class StudyFolder:
 
     root: Path
 
+    def __post_init__(self) -> None:
+        """Take text for a path, as people type it in Python."""
+        object.__setattr__(self, "root", Path(self.root))
+
     @property
     def name(self) -> str:
         """The dataset's name."""

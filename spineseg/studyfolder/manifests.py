@@ -166,7 +166,7 @@ def check_mask(folder: StudyFolder, entry: ManifestEntry, manifest: str | Path) 
 
 def mend_manifest(manifest: str | Path) -> str:
     """Return what to do about a manifest that does not hold any more."""
-    return f"to redo what is missing: rm {manifest}, then the same snakemake command"
+    return f"to redo what is missing: rm {manifest}, then run the study again"
 
 
 @dataclass(frozen=True)

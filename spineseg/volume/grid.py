@@ -35,6 +35,10 @@ class Volume:
     data: NDArray
     affine: NDArray[np.float64]
 
+    def __repr__(self) -> str:
+        """Say sizes, not the arrays."""
+        return f"Volume({self.shape}, {' x '.join(f'{size:.3g}' for size in self.zooms)} mm)"
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """Number of voxels along each axis."""

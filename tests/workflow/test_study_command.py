@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import shutil
 import signal
@@ -68,6 +69,8 @@ def test_a_study_from_its_dataset_to_its_report(people, tmp_path):
     page = home / "results" / "bids" / "pilot" / "qc" / "index.html"
     assert page.is_file()
     assert str(page) in done.stdout
+    pilot = html.unescape((home / "results" / "bids" / "pilot" / "report.html").read_text())
+    assert f"Run spineseg study run -config '{config}' to" in pilot  # not Snakemake's
 
     status = study(home, "status").stdout
     assert "pilot: 4 of 4 masks" in status

@@ -1,0 +1,53 @@
+"""The files after Snakemake's ``--configfile``, looked at first: Snakemake says less about what is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from spineseg.errors import InputError
+from spineseg.reading import read_yaml
+
+OPTIONS = ("--configfile", "--configfiles")
+
+
+def check_configfiles(words: Sequence[str]) -> None:
+    """Refuse files that are none, or hold no configuration.
+
+    Parameters
+    ----------
+    words : sequence of str
+        Of Snakemake's command line, which takes every word after ``--configfile`` for a file.
+
+    Raises
+    ------
+    InputError
+        Which is shown by ``profiles/default``, the first that Snakemake reads.
+    """
+    named = False
+    for word in words:
+        if word.startswith("-"):
+            option, _, word = word.partition("=")
+            named = option in OPTIONS
+        if not named or not word:
+            continue
+        if not Path(word).exists():
+            is_target = not word.endswith((".yaml", ".yml", ".json"))
+            advice = f"targets go before it: snakemake {word} --configfile FILE" if is_target else "mind the path"
+            raise InputError(f"{word}: expected a configuration file after --configfile, found none; {advice}")
+        read_keys(word)
+
+
+def read_keys(path: str | Path) -> Mapping[str, object]:
+    """Read a configuration file.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or holds no keys.
+    """
+    document = read_yaml(path)
+    if not isinstance(document, Mapping):
+        found = "nothing" if document is None else repr(document)[:60]
+        raise InputError(f"{path}: expected keys and values, such as dataset: my-study, found {found}")
+    return document
