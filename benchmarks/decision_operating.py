@@ -19,6 +19,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -199,6 +200,101 @@ def rare_repeats(share: float, size: float) -> Draw:
     return draw
 
 
+def area_errors_at_sites(n_sites: int, sd_good: float, sd_bad: float) -> Draw:
+    """At each site one method is the more precise, either with the same chance."""
+
+    def draw(rng: np.random.Generator, n: int) -> Evidence:
+        site = np.arange(n) % n_sites
+        side = rng.integers(0, 2, n_sites)[site]
+        sds = np.where(np.stack([side, 1 - side], 1) == 1, sd_bad, sd_good)
+        errors = rng.standard_normal((n, 2)) * sds
+        return make_evidence({"csa_error_pct": errors[:, None, :], "dice": np.full((n, 1, 2), 0.9)}, sites=site)
+
+    return draw
+
+
+def rated_at_sites(n_sites: int, share: float) -> Draw:
+    """At each site a share of the people prefers one method, either with the same chance, and the others the other."""
+
+    def draw(rng: np.random.Generator, n: int) -> Evidence:
+        site = np.arange(n) % n_sites
+        plain = make_evidence({"predicted_dice": np.full((n, 1, 2), 0.9)}, sites=site)
+        with_site = rng.random(n) < share
+        first = rng.integers(0, 2, n_sites)[site].astype(bool) == with_site
+        return replace(plain, ratings=_answers(plain.image_id, np.where(first, "x", "y")))
+
+    return draw
+
+
+def _answers(images: NDArray, answers: NDArray) -> tuple[Preference, ...]:
+    """Blind ratings of images."""
+    return tuple(Preference(i, "a", "b", x, "r") for i, x in zip(images.tolist(), answers.tolist(), strict=True))
+
+
+def _some_have_both(rng: np.random.Generator, n: int, share: float = 0.4) -> NDArray:
+    """Which of two contrasts people have: all the first, a share the second, three people or more."""
+    known = np.ones((n, 2), bool)
+    known[:, 1] = rng.random(n) < share
+    known[rng.permutation(n)[:3], 1] = True
+    return known
+
+
+def area_errors_of_contrasts(sds: tuple[tuple[float, float], tuple[float, float]], r: float = 0.5) -> Draw:
+    """Errors of the area with SDs by contrast and method; four people in ten have the second contrast."""
+
+    def draw(rng: np.random.Generator, n: int) -> Evidence:
+        mix = np.linalg.cholesky([[1, r], [r, 1]]).T
+        errors = rng.standard_normal((n, 2, 2)) @ mix * np.array(sds)
+        dice = np.full((n, 2, 2), 0.9)
+        return make_evidence({"csa_error_pct": errors, "dice": dice}, contrasts=_some_have_both(rng, n))
+
+    return draw
+
+
+def failing_by_contrast(shares: tuple[tuple[float, float], tuple[float, float]], together: float = 0.5) -> Draw:
+    """Failures by contrast and method; in some of the people both contrasts fail together."""
+
+    def draw(rng: np.random.Generator, n: int) -> Evidence:
+        luck = rng.random((n, 2, 2))
+        alike = rng.random(n) < together
+        luck[alike, 1] = luck[alike, 0]
+        lost = luck < np.array(shares)
+        predicted_dice = np.where(lost, 0.0, 0.9)
+        return make_evidence({"predicted_dice": predicted_dice}, contrasts=_some_have_both(rng, n), failed=lost)
+
+    return draw
+
+
+def rated_by_contrast(shares: tuple[tuple[float, float], tuple[float, float]], together: float = 0.5) -> Draw:
+    """Ratings by contrast: shares of people who prefer either; some say the same of both contrasts."""
+
+    def draw(rng: np.random.Generator, n: int) -> Evidence:
+        plain = make_evidence({"predicted_dice": np.full((n, 2, 2), 0.9)}, contrasts=_some_have_both(rng, n))
+        luck = rng.random((n, 2))
+        alike = rng.random(n) < together
+        luck[alike, 1] = luck[alike, 0]
+        first, both = np.array(shares)[:, 0], np.array(shares).sum(axis=1)
+        answers = np.where(luck < first, "x", np.where(luck < both, "y", "same"))
+        contrast = np.searchsorted(["t1", "t2"], plain.contrast)
+        return replace(plain, ratings=_answers(plain.image_id, answers[plain.person, contrast]))
+
+    return draw
+
+
+def repeated_by_contrast(first: tuple[float, float], second: tuple[float, float]) -> Draw:
+    """Two runs of each person in two contrasts, with their own SDs."""
+
+    def draw(rng: np.random.Generator, n: int) -> Evidence:
+        one, two = repeated(*first)(rng, n), repeated(*second)(rng, n)
+        images = np.char.replace(two.image_id, "T2w", "T1w")
+        two = replace(two, image_id=images, contrast=np.full(2 * n, "t1"))
+        names = ("image_id", "subject", "session", "run", "contrast", "failed", "reference_from", "group", "site")
+        both: dict[str, Any] = {x: np.concatenate([getattr(one, x), getattr(two, x)]) for x in names}
+        return replace(one, **both, values={k: np.concatenate([v, two.values[k]]) for k, v in one.values.items()})
+
+    return draw
+
+
 def failing(p_a: float, p_b: float) -> Draw:
     """Pilots without references in which methods fail in a share of the people."""
 
@@ -227,9 +323,7 @@ def rated(share_a: float, share_b: float) -> Draw:
     def draw(rng: np.random.Generator, n: int) -> Evidence:
         plain = make_evidence({"predicted_dice": np.full((n, 1, 2), 0.9)})
         answers = rng.choice(["x", "y", "same"], n, p=[share_a, share_b, 1 - share_a - share_b])
-        shown = zip(plain.image_id.tolist(), answers.tolist(), strict=True)
-        ratings = tuple(Preference(image, "a", "b", answer, "r") for image, answer in shown)
-        return replace(plain, ratings=ratings)
+        return replace(plain, ratings=_answers(plain.image_id, answers))
 
     return draw
 
@@ -312,6 +406,25 @@ CELLS = (
     Cell("repeats: SD 1 and 2.25 %, on the margin", repeated(1, 2.25), params=CHANGE),
     Cell("repeats: SD 1 and 4 %", repeated(1, 4), better=0, params=CHANGE),
     Cell("repeats: areas of 30 % more in 3 % of the images by either", rare_repeats(0.03, 30), params=CHANGE),
+    Cell("sites: 6, area SDs of 1 and 5 % change places", area_errors_at_sites(6, 1, 5), (12, 20, 50, 60)),
+    Cell("sites: 8, area SDs of 1 and 5 % change places", area_errors_at_sites(8, 1, 5), (20, 50, 200)),
+    Cell("sites: 6, ratings, 80 % of a site alike", rated_at_sites(6, 0.8), (12, 20, 50, 180)),
+    Cell("sites: 6, ratings, 95 % of a site alike", rated_at_sites(6, 0.95), (12, 20, 50, 180)),
+    Cell("contrasts: area SD 4 % both", area_errors_of_contrasts(((4, 4), (4, 4)))),
+    Cell("contrasts: area SDs 1 and 4, 4 and 1 %", area_errors_of_contrasts(((1, 4), (4, 1)))),
+    Cell("contrasts: area SDs 1 and 2.25 % in either, on the margin", area_errors_of_contrasts(((1, 2.25), (1, 2.25)))),
+    Cell("contrasts: area SDs 2 and 4 % in either", area_errors_of_contrasts(((2, 4), (2, 4))), better=0),
+    Cell("contrasts: failures 10 % both", failing_by_contrast(((0.1, 0.1), (0.1, 0.1)))),
+    Cell("contrasts: failures 5 and 10, 10 and 15 %, on the margin", failing_by_contrast(((0.05, 0.1), (0.1, 0.15)))),
+    Cell("contrasts: failures 2 and 20 % in either", failing_by_contrast(((0.02, 0.2), (0.02, 0.2))), better=0),
+    Cell("contrasts: failures 2 and 20, 20 and 2 %", failing_by_contrast(((0.02, 0.2), (0.2, 0.02)))),
+    Cell("contrasts: ratings 45 and 35 % in either, on the margin", rated_by_contrast(((0.45, 0.35), (0.45, 0.35)))),
+    Cell("contrasts: ratings 70 and 20, 20 and 70 %", rated_by_contrast(((0.7, 0.2), (0.2, 0.7)))),
+    Cell("contrasts: ratings 70 and 10 % in either", rated_by_contrast(((0.7, 0.1), (0.7, 0.1))), better=0),
+    Cell("contrasts: repeats, SD 2 % both", repeated_by_contrast((2, 2), (2, 2)), params=CHANGE),
+    Cell("contrasts: repeats, 1 and 2.25 %, on the margin", repeated_by_contrast((1, 2.25), (1, 2.25)), params=CHANGE),
+    Cell("contrasts: repeats, 1 and 4, 4 and 1 %", repeated_by_contrast((1, 4), (4, 1)), params=CHANGE),
+    Cell("contrasts: repeats, 1 and 4 % in either", repeated_by_contrast((1, 4), (1, 4)), better=0, params=CHANGE),
     Cell("prediction biased by 0.03", predicted(0.03)),
 )
 

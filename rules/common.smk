@@ -111,7 +111,7 @@ wildcard_constraints:
 
 # images that one job takes; a profile sets it by set-scatter, see profiles/README.md
 scattergather:
-    images_per_job=10,
+    images_per_job=25,
 
 
 def asked_stage():

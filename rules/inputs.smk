@@ -260,7 +260,7 @@ def get_failed_masks(wildcards):
     named = {image.image_id for chunk in own for image in images.get(chunk, [])}
     failed = marked_failed(STUDY, Stage.STUDY)
     return sorted(
-        [*key, *sorted([mark.words(), mark.mask_sha256] for mark in marks)]
+        [*key, *([m.words(), m.mask_sha256] for m in sorted(marks, key=lambda m: (m.rater, m.time)))]
         for key, marks in failed.items()
         if key[0] in named
     )

@@ -52,6 +52,75 @@ def reasons(images) -> dict[str, str]:
     return {image.image_id: image.reason for image in images if not image.included}
 
 
+FORMS = (
+    "sub-01/dwi/sub-01_dwi.nii.gz",
+    "sub-01/dwi/sub-01_rec-average_dwi.nii.gz",
+    "sub-02/ses-a/dwi/sub-02_ses-a_dwi.nii.gz",
+    "sub-02/ses-a/dwi/sub-02_ses-a_desc-mean_dwi.nii.gz",
+    "sub-02/ses-b/dwi/sub-02_ses-b_rec-average_dwi.nii.gz",
+    "sub-03/anat/sub-03_echo-1_T2star.nii.gz",
+    "sub-03/anat/sub-03_echo-2_T2star.nii.gz",
+    "sub-03/anat/sub-03_run-1_T2w.nii.gz",
+    "sub-03/anat/sub-03_run-2_T2w.nii.gz",
+)
+ONE_FORM = {
+    *("sub-01_dwi", "sub-02_ses-a_dwi", "sub-02_ses-b_rec-average_dwi", "sub-03_echo-1_T2star"),
+    *("sub-03_run-1_T2w", "sub-03_run-2_T2w"),
+}
+
+
+@pytest.mark.parametrize(
+    ("forms", "labelled", "gone", "come"),
+    [
+        ("one", (), (), ()),
+        ("one", ("sub-01_rec-average_dwi",), ("sub-01_dwi",), ("sub-01_rec-average_dwi",)),
+        (["rec-average"], (), ("sub-01_dwi",), ("sub-01_rec-average_dwi",)),
+        (
+            ["rec-average", "desc-mean", "echo-2"],
+            (),
+            ("sub-01_dwi", "sub-02_ses-a_dwi", "sub-03_echo-1_T2star"),
+            ("sub-01_rec-average_dwi", "sub-02_ses-a_desc-mean_dwi", "sub-03_echo-2_T2star"),
+        ),
+        ("all", (), (), ("sub-01_rec-average_dwi", "sub-02_ses-a_desc-mean_dwi", "sub-03_echo-2_T2star")),
+    ],
+)
+def test_of_several_forms_of_one_acquisition_one_is_an_image_of_the_study(tmp_path, forms, labelled, gone, come):
+    """Sessions and runs are acquisitions of their own; what is left out says which form is used, and why."""
+    masks = [f"derivatives/labels/sub-01/dwi/{name}_label-SC_seg.nii.gz" for name in labelled]
+    images, _ = index(make_dataset(tmp_path, *FORMS, *masks), forms=forms)
+    assert set(by_id(images)) == (ONE_FORM - set(gone)) | set(come)
+    why = "a reference is of it" if labelled else "the configuration prefers it" if forms != "one" else "as the series"
+    if forms == "all":
+        assert reasons(images) == {}
+        return
+    first = next(reason for name, reason in reasons(images).items() if name.startswith("sub-01"))
+    assert first.startswith("another form of an acquisition: sub-01_")
+    assert (why in first) or (labelled and "its reference counts as truth" in first)
+    assert "not included, 3: another form of an acquisition\n" in f"{summarise_index(images)}\n"
+
+
+def test_a_form_that_is_left_out_gives_its_place_to_the_other_and_a_started_study_keeps_its_form(tmp_path):
+    root = make_dataset(tmp_path, *FORMS)
+    images, membership = index(root, excluded=["sub-01_dwi"])
+    assert "sub-01_rec-average_dwi" in by_id(images)
+    make_dataset(root, "derivatives/labels/sub-02/ses-a/dwi/sub-02_ses-a_desc-mean_dwi_label-SC_seg.nii.gz")
+    config = make_configuration({"dataset": "x", "bids_dir": str(root)})
+    images, _ = index_images(config, 10, membership, frozenset({"sub-02_ses-a_dwi"}))
+    assert {"sub-01_rec-average_dwi", "sub-02_ses-a_dwi"} <= by_id(images).keys()
+    assert "in the study when that started" in reasons(images)["sub-02_ses-a_desc-mean_dwi"]
+    assert "sub-02_ses-a_desc-mean_dwi" in by_id(index_images(config, 10)[0])  # another study
+
+
+def test_people_whose_forms_differ_though_they_have_the_same_are_named(tmp_path):
+    pairs = [f"sub-{n}/dwi/sub-{n}_{form}dwi.nii.gz" for n in (1, 2) for form in ("", "rec-average_")]
+    root = make_dataset(tmp_path, *pairs)
+    assert "shift areas" not in summarise_index(index(root)[0])
+    make_dataset(root, "derivatives/labels/sub-2/dwi/sub-2_rec-average_dwi_label-SC_seg.nii.gz")
+    said = next(line for line in summarise_index(index(root)[0]).splitlines() if "shift areas" in line)
+    assert "(sub-1_dwi, sub-2_rec-average_dwi)" in said
+    assert "shift areas" not in summarise_index(index(root, forms=["rec-average"])[0])
+
+
 UNEQUAL = (
     "sub-01/anat/sub-01_T2w.nii.gz",
     "sub-01/anat/sub-01_T2w.json",
@@ -68,7 +137,7 @@ UNEQUAL = (
 
 
 def test_unequal_sessions_and_runs(tmp_path):
-    rows, _ = index(make_dataset(tmp_path, *UNEQUAL))
+    rows, _ = index(make_dataset(tmp_path, *UNEQUAL), forms="all")
     images = by_id(rows)
     assert list(images) == [
         "sub-01_T2w",
@@ -193,7 +262,7 @@ def test_nothing_left_says_why(tmp_path):
 
 
 def test_the_table_reads_back(tmp_path):
-    rows, _ = index(make_dataset(tmp_path / "bids", *UNEQUAL))
+    rows, _ = index(make_dataset(tmp_path / "bids", *UNEQUAL), forms="all")
     table = tmp_path / "images.tsv"
     write_images(table, rows)
     assert read_images(table) == rows
@@ -469,7 +538,7 @@ def test_the_checksums_of_every_source_are_kept_and_follow_content(tmp_path):
     root = make_dataset(tmp_path / "bids", *UNEQUAL)
     table = tmp_path / "out.tsv"
     table.write_text("id\treason\nsub-01\tmotion\n")
-    config = make_configuration({"dataset": "x", "bids_dir": str(root), "excluded": str(table)})
+    config = make_configuration({"dataset": "x", "bids_dir": str(root), "excluded": str(table), "forms": "all"})
     images, _ = index_images(config, 10)
     digests = FileDigests()
     files = digest_sources(config, images, digests)

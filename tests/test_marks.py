@@ -7,7 +7,7 @@ import pytest
 from spineseg.errors import InputError
 from spineseg.study.configuration import make_configuration
 from spineseg.study.index import check_before_jobs, index_images, source_files
-from spineseg.studyfolder.marks import Mark, Marks, Preference, read_marks
+from spineseg.studyfolder.marks import Mark, Marks, Preference, read_marks, word_fails
 
 METHODS = ("propseg", "deepseg")
 
@@ -61,8 +61,38 @@ def test_marks_of_two_masks_of_one_method_stand_beside_each_other(tmp_path):
     ]
     found = read_marks([write(tmp_path / "a.json", [early, others[0]])])
     assert {(m.mark, m.mask_sha256) for m in found.marks} == {("fail", "abc"), ("pass", "def")}
-    found = read_marks([write(tmp_path / "b.json", [early, *others])])
-    assert {(m.mark, m.mask_sha256) for m in found.marks} == {("pass", "def"), ("pass", "abcdef")}
+    for given in ([early, *others], [*others[::-1], early]):  # the later one of a mask counts, in whatever order
+        found = read_marks([write(tmp_path / "b.json", given)])
+        assert {(m.mark, m.mask_sha256) for m in found.marks} == {("pass", "def"), ("pass", "abcdef")}
+
+
+def test_a_mark_of_a_corrected_mask_leaves_that_of_the_methods_own_where_it_counts(tmp_path):
+    """With or without the checksum of the method's mask: between the methods, and for the mask that lies there."""
+    own, corrected = "a" * 64, "c" * 64
+    for named in ({"mask_sha256": own[:12]}, {}):
+        given = [
+            mark(time="2026-01-01T00:00:00Z", **named),
+            mark(method="deepseg", kind="pass", time="2026-01-01T00:00:00Z"),
+            mark(kind="pass", time="2026-01-02T00:00:00Z", mask_sha256=corrected[:12]),
+        ]
+        for marks in (given, given[::-1]):
+            found = read_marks([write(tmp_path / "a.json", marks)])
+            assert len(found.marks) == 3
+            assert found.of_masks({("sub-01_T2w", "propseg"): own}).failures(METHODS) == {("sub-01_T2w", "propseg")}
+            (of_image,) = found.failed_masks().values()
+            assert word_fails(of_image, own) == "fail by Ann"
+            assert word_fails(of_image, corrected, corrected=True) == ""
+
+
+def test_what_a_rater_says_of_a_mask_later_counts_whether_or_not_the_mark_names_it():
+    own = "a" * 64
+    early = Mark("a", "propseg", "fail", rater="Ann", time="2026-01-01")
+    late = Mark("a", "propseg", "pass", rater="Ann", time="2026-01-02", mask_sha256=own)
+    seen = Mark("a", "deepseg", "pass", rater="Ann")
+    for marks in ((early, late, seen), (late, early, seen)):
+        said = Marks(marks)
+        assert said.of_masks({("a", "propseg"): own}).failures(METHODS) == frozenset()
+        assert word_fails(said.failed_masks()["a", "propseg"], own) == ""
 
 
 def test_what_is_said_of_other_masks_than_the_methods_own_does_not_count_between_them():

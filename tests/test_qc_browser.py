@@ -290,6 +290,25 @@ def test_files_of_two_raters_are_merged_and_those_of_another_report_refused(brow
     assert {(m["rater"], m["mark"]) for m in marks} == {("Ann", "fail"), ("Bob", "pass")}
 
 
+def test_what_was_said_of_an_earlier_mask_stays_beside_what_is_said_of_the_one_shown(browser, page):
+    start_review(browser, page, "#sub-01_T2w", "Ann")
+    empty = json.loads(saved_by(browser, "save-all"))
+    told = {"rating": None, "time": "2026-01-01T00:00:00Z", "reason": "leak", "slices": [], "mask_sha256": "0" * 12}
+    mark = {"image": "sub-01_T2w", "method": "propseg", "mark": "fail", "rater": "Ann"} | told
+    load_files(browser, json.dumps(empty | {"marks": [mark]}))
+    state = "const b = document.querySelector('[data-mark=fail]'); return [b.getAttribute('aria-pressed'), b.className]"
+    assert browser.run(state) == ["false", "stale"]
+    assert "of an earlier mask" in browser.text("#given")
+    assert "[]" in saved_by(browser, "save-fail")  # of the masks that lie there now nobody has failed one
+    name = name_of(browser)
+    browser.press("p")
+    marks = json.loads(saved_by(browser, "save-all"))["marks"]
+    assert [(m["mark"], m["mask_sha256"] == "0" * 12) for m in marks] == [("fail", True), ("pass", False)]
+    browser.press("u")
+    browser.wait(f"return document.getElementById('name').textContent === {json.dumps(name)}")
+    assert json.loads(saved_by(browser, "save-all"))["marks"] == [mark]
+
+
 def test_no_key_marks_an_image_that_is_not_shown(browser, page):
     start_review(browser, page, "#sub-01_T2w")
     browser.press("/", *"sub-02", "Enter")

@@ -11,7 +11,7 @@ import pytest
 from spineseg.cli import main
 from spineseg.errors import InputError
 from spineseg.methods.external import read_mask
-from spineseg.volume import load_image, load_mask
+from spineseg.volume import load_image, load_mask, to_canonical
 
 AFFINE = np.diag([-0.5, 0.5, 3.0, 1.0])
 
@@ -269,3 +269,22 @@ def test_dice_of_a_named_label(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["dice"] == 1
     assert main(["dice", "-i", one, "-d", labels, "-label-d", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["dice"] == 0
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_planes_that_are_read_apart_make_the_same_mask(tmp_path, monkeypatch, axes):
+    """A mask is read a few planes at a time; the number of planes, and the file's axes, change no voxel."""
+    affine = np.eye(4)
+    affine[:3, :3] = np.diag([-0.5, 0.5, 3.0])[:, list(axes)]
+    data = np.transpose(soft_disc(), axes) * np.float32(1.03)
+    data[0, 0, 0] = np.nan
+    path = tmp_path / "mask.nii.gz"
+    nib.save(nib.Nifti1Image(data, affine), path)
+    whole, grid = load_mask(path)
+    expected = to_canonical(np.nan_to_num(data).clip(0, 1), affine)
+    assert whole.data.tobytes() == expected.data.tobytes()
+    assert np.array_equal(whole.affine, expected.affine)
+    monkeypatch.setattr("spineseg.volume.stored.SLAB_VOXELS", 3 * data.shape[0] * data.shape[1])
+    apart, grid_apart = load_mask(path)
+    assert apart.data.tobytes() == whole.data.tobytes()
+    assert grid_apart.notes == grid.notes

@@ -182,7 +182,12 @@ def test_forms_of_one_acquisition_count_once(tmp_path, twin, has_reference, used
         return
     (other,) = {twin, first.image_id} - {used}
     assert decision["n_images"] == 4
-    assert excluded == {other: f"another form of the acquisition of {used}, which is used in its place"}
+    why = (
+        "its reference counts as truth"
+        if has_reference
+        else "it has the plainest name, as the series that was recorded"
+    )
+    assert excluded == {other: f"another form of an acquisition: {used} is used, because {why}"}
     assert used in write_report(decision)
 
 

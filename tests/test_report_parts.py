@@ -1,5 +1,7 @@
 """Parts of the report: contrasts that disagree, failures by kind, pilots beside the rest, raters, figures by site."""
 
+from dataclasses import replace
+
 import pytest
 from made_study import study_image, write_decision
 from report_study import make_study
@@ -12,8 +14,10 @@ from spineseg.report.frames import MAX_PARTS, frame_tables, split_tables
 from spineseg.report.review import MethodResult, ReviewImage
 from spineseg.report.reviewed import compute_kappa, summarise_reviewing
 from spineseg.report.summaries import (
+    AreaRow,
     PilotRow,
     compare_pilots,
+    describe_areas,
     describe_disagreement,
     summarise_areas,
     summarise_evidence,
@@ -142,9 +146,10 @@ def preference(image, choice, rater, repeat=False, **more):
 
 
 def test_raters_agree_with_themselves_and_each_other_and_unseen_images_are_named():
-    reviews = [ReviewImage(study_image(f"{n:02d}"), ()) for n in range(1, 6)]
+    reviews = [ReviewImage(study_image(f"{n:02d}"), (MethodResult("propseg", "ok"),)) for n in range(1, 6)]
     names = [review.image.image_id for review in reviews]
     marks = [Mark(names[n], "propseg", mark, rater=r) for r in ("A", "B") for n, mark in ((0, "pass"), (1, "fail"))]
+    marks.append(Mark(names[3], "deepseg", "pass", rater="A"))  # of a mask that this stage does not show
     blind = [preference(names[2], "x", "A"), preference(names[2], "y", "A", True), preference("gone", "x", "A")]
     blind += [preference(names[2], "y", rater, blind=False) for rater in "AB"]  # after the names had been seen
     found = summarise_reviewing(Marks(tuple(marks), tuple(blind)), reviews)
@@ -170,6 +175,26 @@ def test_areas_are_of_people_and_leave_out_what_has_a_warning():
 
     (found,) = summarise_areas([row("1", 70.0), row("1", 72.0), row("2", 75.0), row("3", 10.0, ("failed",))])
     assert (found.n_people, found.mean, found.n_flagged) == (2, "73.0", 1)
+    assert "C2-C3 is the vertebral levels C2 to C3" in describe_areas([found])
+    assert describe_areas([replace(found, n_people=0), replace(found, level="whole mask")]) == ""
+
+
+@pytest.mark.parametrize(
+    ("level", "words"),
+    [
+        ("C2/C3", "up to 10 mm above and below the disc C2/C3"),
+        ("C2/C3 5:25", "from 5 to 25 mm below the disc C2/C3"),
+        ("PMJ 54:74", "54 to 74 mm below the pontomedullary junction"),
+        ("slices 5:23", "slices 5 to 23, counted from below"),
+        ("C2;C4-C5", "the vertebral levels C2 and C4 to C5"),
+    ],
+)
+def test_what_an_area_is_of_is_said_for_a_paper(level, words):
+    own = AreaRow("t2", level, 3, "70.0", "1.0", 0)
+    assert words in describe_areas([own])
+    text = describe_areas([own, *(replace(own, level=name) for name in ("C2", "C3", "T1"))])
+    assert words in text
+    assert "each vertebral level from C2 to T1" in text
 
 
 def test_the_report_says_what_nobody_reviewed(tmp_path):

@@ -130,7 +130,10 @@ def centerline_from_mask(
     Voxels above the threshold count alike, whatever their value. One voxel per slice, or one here and there, is enough:
     slices in between are interpolated. `smoothing_mm` is the cut-off wavelength, 0 for the centroids themselves.
     """
-    return centerline_from_points(np.argwhere(np.asarray(mask) > threshold), zooms, smoothing_mm=smoothing_mm)
+    mask = np.asarray(mask)
+    # as np.argwhere, which takes ten times as long
+    points = np.column_stack(np.unravel_index(np.flatnonzero(mask > threshold), mask.shape))
+    return centerline_from_points(points, zooms, smoothing_mm=smoothing_mm)
 
 
 def smooth_centerline(line: Centerline, zooms: Zooms, *, cutoff_mm: float = SMOOTHING_MM) -> Centerline:

@@ -9,49 +9,87 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spineseg.decision.evidence import COMPARED_AREA, Evidence
+from spineseg.decision.comparison import measured_with
+from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams
-from spineseg.decision.statistics import REPORT, RULE, TINY_SD, mean_strata, sd_limits
+from spineseg.decision.statistics import (
+    MIN_STRATUM,
+    REPORT,
+    RULE,
+    TINY_SD,
+    enough_people,
+    mean_strata,
+    pool_sds,
+    sd_limits,
+)
 
 MIN_LEVEL = 3
 """People from which on a group, site or contrast is compared with the others."""
 
 
-def summarise_errors(evidence: Evidence) -> dict[str, Any]:
-    """Summarise the errors of the area by method, over participants, images of several contrasts within contrast.
+def summarise_errors(evidence: Evidence, pair: tuple[int, int] | None = None) -> dict[str, Any]:
+    """Summarise the errors of the area by method as the rule counts them: contrasts are strata by the plan's weights.
+
+    Parameters
+    ----------
+    evidence : Evidence
+    pair : (int, int), optional
+        The methods that the verdict is about: theirs are the errors in people in whom both are known, which rule; those
+        of a third method are of people whom the first of the pair has too.
 
     Returns
     -------
     dict
-        By method: n, bias_pct (mean error), sd_pct (SD of the error, its mean by contrast removed), slope (of the area
-        against the reference's, on logarithms; below 1: small cords are drawn too large), each with ``_ci95``. Empty
-        without references.
+        By method: n, bias_pct (mean error), sd_pct (SD of the error, geometric mean over contrasts), slope (of the area
+        against the reference's, on logarithms; below 1: small cords are drawn too large), each with ``_ci95``;
+        at_level; by_contrast (n, bias_pct, sd_pct of each); left_out (contrasts of too few people). Empty without
+        references.
     """
     found = {}
     for m, method in enumerate(evidence.methods):
-        error = evidence.values["csa_error_pct"][:, [m]]
-        area = evidence.values.get(COMPARED_AREA, evidence.values["csa_mean_mm2"])
-        size = np.log(area[:, [m]] / (1 + error / 100))
-        cells = evidence.by_person(np.hstack([error, size]))
-        errors, sizes = cells[:, :, 0], cells[:, :, 1]
-        known = np.isfinite(errors)
-        if known.sum() < 2:
-            continue
-        bias = mean_strata(errors, np.ones(errors.shape[1])).estimate()
-        df = float(known.sum() - known.any(axis=0).sum())
-        inside = _centre(errors)
-        sd = math.sqrt(float(np.nansum(inside**2)) / df) if df > 0 else math.nan
-        slope, limits = _slope(_centre(sizes)[known], _centre(np.log1p(errors / 100))[known], df - 1)
-        found[method] = {
-            "n": int(known.any(axis=1).sum()),
-            "bias_pct": bias.value,
-            "bias_ci95": list(bias.interval(REPORT)),
-            "sd_pct": sd,
-            "sd_ci95": list(sd_limits(sd, df)),
-            "slope": 1 + slope,
-            "slope_ci95": [1 + limit for limit in limits],
-        }
+        sets = (measured_with(m, pair), (m,))
+        row = next((row for methods in sets if (row := _errors_of(evidence, m, methods))), None)
+        if row is not None:
+            found[method] = row
     return found
+
+
+def _errors_of(evidence: Evidence, m: int, methods: tuple[int, ...]) -> dict[str, Any] | None:
+    """Errors of one method in the people in whom some methods are known; None below two people."""
+    error, area, at_level = evidence.area_errors(methods)
+    own = methods.index(m)
+    size = np.log(area[:, [own]] / (1 + error[:, [own]] / 100))
+    cells = evidence.by_person(np.hstack([error, size]))
+    errors, sizes = cells[:, :, own], cells[:, :, -1]
+    count = np.isfinite(errors).sum(axis=0)
+    enough = enough_people(count) & (count > 0)
+    errors, sizes = np.where(enough, errors, np.nan), np.where(enough, sizes, np.nan)
+    known = np.isfinite(errors)
+    if known.sum() < 2:
+        return None
+    bias = mean_strata(errors, evidence.weights)
+    whole, inside = bias.estimate(), _centre(errors)
+    of_sd = count >= MIN_STRATUM
+    sds = np.sqrt(np.nansum(inside**2, axis=0) / np.maximum(1, count - 1))
+    sd, df = pool_sds(np.where(of_sd, sds, np.nan), count - 1.0, evidence.weights)
+    x, y = _centre(sizes)[known], _centre(np.log1p(errors / 100))[known]
+    slope, limits = _slope(x, y, x.size - enough.sum() - 1.0)
+    names = evidence.contrasts.tolist()
+    return {
+        "n": int(known.any(axis=1).sum()),
+        "bias_pct": whole.value,
+        "bias_ci95": list(whole.interval(REPORT)),
+        "sd_pct": sd,
+        "sd_ci95": list(sd_limits(sd, df)),
+        "slope": 1 + slope,
+        "slope_ci95": [1 + limit for limit in limits],
+        "at_level": at_level,
+        "by_contrast": {
+            names[c]: {"n": int(count[c]), "bias_pct": bias.values[c], "sd_pct": sds[c] if of_sd[c] else None}
+            for c in np.flatnonzero(enough)
+        },
+        "left_out": [names[c] for c in np.flatnonzero(~enough & (count > 0))],
+    }
 
 
 def _centre(values: NDArray) -> NDArray[np.float64]:
@@ -101,8 +139,7 @@ def find_differential_bias(evidence: Evidence, params: DecisionParams) -> list[d
 def _errors_by_method(evidence: Evidence, params: DecisionParams) -> dict[str, NDArray[np.float64]]:
     """Errors by person and contrast of each method; differences of two methods where there are too few references."""
     errors = {
-        method: evidence.by_person(evidence.values["csa_error_pct"][:, [m]])[:, :, 0]
-        for m, method in enumerate(evidence.methods)
+        method: evidence.by_person(evidence.area_errors([m])[0])[:, :, 0] for m, method in enumerate(evidence.methods)
     }
     errors = {name: x for name, x in errors.items() if np.isfinite(x).any(axis=1).sum() >= params.min_references}
     if errors:

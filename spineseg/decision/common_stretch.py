@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from spineseg.decision.evidence import LEVEL_AREA, Evidence
+from spineseg.decision.evidence import LEVEL_AREA, Evidence, RepeatSpread
 from spineseg.decision.params import Repeats
+from spineseg.decision.statistics import enough_people, pool_sds
 
 MIN_OVERLAP_MM = 10.0
 """Shortest common stretch that counts: half a vertebra; shorter ones hold too few thick slices."""
@@ -84,29 +85,44 @@ def _mean_between(profile: NDArray, low: float, high: float) -> float:
     return float(np.interp(heights, ordered[:, 0], ordered[:, 1]).mean())
 
 
-def repeat_variances(evidence: Evidence, repeats: Repeats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Compute the variance of the area over each person's repeats.
+def repeat_variances(evidence: Evidence, repeats: Repeats) -> RepeatSpread:
+    """Compute the variance of the area over each person's repeats, contrast by contrast.
 
-    Returns
-    -------
-    variance : (P, M) ndarray
-        Percent², mean over the person's sets of repeats weighted by their degrees of freedom; NaN without repeats, and
-        where the method failed in one of them: failures count as such, once.
-    df : (P,) ndarray
-        Degrees of freedom.
+    A person's sets of repeats of one contrast are averaged by their degrees of freedom.
     """
     if evidence.repeats is not None:
         return evidence.repeats
     people = {name: n for n, name in enumerate(evidence.people.tolist())}
-    sums, df = np.zeros((len(people), len(evidence.methods))), np.zeros(len(people))
+    contrasts = {name: n for n, name in enumerate(evidence.contrasts.tolist())}
+    df = np.zeros((len(people), len(contrasts)))
+    sums = np.zeros((*df.shape, len(evidence.methods)))
     for parts in repeat_groups(evidence, repeats):
         areas = common_areas(evidence, parts)
         if areas is None:
             continue
-        p, free = people[str(evidence.subject[parts[0][0]])], len(parts) - 1
-        sums[p] += free * 1e4 * areas.var(axis=0, ddof=1) / areas.mean(axis=0) ** 2
-        df[p] += free
-    return np.divide(sums, df[:, None], out=np.full(sums.shape, np.nan), where=df[:, None] > 0), df
+        first, free = parts[0][0], len(parts) - 1
+        cell = people[str(evidence.subject[first])], contrasts[str(evidence.contrast[first])]
+        sums[cell] += free * 1e4 * areas.var(axis=0, ddof=1) / areas.mean(axis=0) ** 2
+        df[cell] += free
+    variance = np.divide(sums, df[:, :, None], out=np.full(sums.shape, np.nan), where=df[:, :, None] > 0)
+    return RepeatSpread(evidence.contrasts, variance, df)
+
+
+def pool_repeats(
+    spread: RepeatSpread, weights: NDArray[np.float64], methods: Sequence[int], m: int
+) -> tuple[NDArray[np.bool_], float, float]:
+    """Return who has repeats by some methods, (P, C), and the within-person SD of method `m` in them with its df.
+
+    Contrasts are strata, as in the rule: the SD is the geometric mean of theirs by the plan's weights, and contrasts
+    of too few people are left out.
+    """
+    known = np.isfinite(spread.variance[:, :, list(methods)]).all(axis=2)
+    known &= enough_people(known.sum(axis=0), 2)
+    df = np.where(known, spread.df, 0.0)
+    free = df.sum(axis=0)
+    total = (df * np.where(known, spread.variance[:, :, m], 0.0)).sum(axis=0)
+    sds = np.sqrt(np.divide(total, free, out=np.full(free.shape, np.nan), where=free > 0))
+    return known, *pool_sds(sds, free, weights)
 
 
 def inter_contrast_sd(evidence: Evidence) -> NDArray[np.float64]:

@@ -87,6 +87,13 @@ def ratio_points(log_ratio: float, sd_a: float, sd_b: float) -> float:
     return size if log_ratio >= 0 else -size
 
 
+def measured_with(m: int, pair: tuple[int, int] | None) -> tuple[int, ...]:
+    """Return the methods in whose common people method `m` is shown beside the pair that the verdict is about."""
+    if pair is None:
+        return (m,)
+    return pair if m in pair else (pair[0], m)
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Two methods compared by one endpoint; positive means that the first is better.

@@ -103,30 +103,6 @@ def count_with_references(evidence: Evidence) -> int:
     return int(np.unique(evidence.subject[np.isfinite(evidence.values["dice"]).any(axis=1)]).size)
 
 
-def summarise_ratings(evidence: Evidence) -> dict[str, Any]:
-    """Count blind ratings, raters and people, and how often a rater who saw a pair again said the same.
-
-    Returns
-    -------
-    dict
-        n, n_participants, raters, n_again, n_same.
-    """
-    person_of = dict(zip(evidence.image_id.tolist(), evidence.subject.tolist(), strict=True))
-    first = {(one.image, frozenset((one.x, one.y)), one.rater): one for one in evidence.ratings if not one.repeat}
-    again = [
-        (first[key].answer, one.answer)
-        for one in evidence.ratings
-        if one.repeat and (key := (one.image, frozenset((one.x, one.y)), one.rater)) in first
-    ]
-    return {
-        "n": len(first),
-        "n_participants": len({person_of[image] for image, _, _ in first}),
-        "raters": sorted({rater for _, _, rater in first}),
-        "n_again": len(again),
-        "n_same": sum(a == b for a, b in again),
-    }
-
-
 def list_flagged(evidence: Evidence) -> dict[str, list[str]]:
     """Images by method whose predicted Dice asks for a look, the lowest first."""
     flagged, dice = evidence.values["flagged"], evidence.values["predicted_dice"]

@@ -20,21 +20,23 @@ from spineseg.decision.description import (
     predict_area_errors,
     summarise_agreement,
     summarise_methods,
-    summarise_ratings,
 )
+from spineseg.decision.endpoints import failure_shares
 from spineseg.decision.evidence import LEVEL_AREA, Evidence
 from spineseg.decision.pair_numbers import describe, describe_parts, describe_ruling
 from spineseg.decision.params import OBSOLETE, DecisionParams
 from spineseg.decision.plan import describe_plan
+from spineseg.decision.raters import summarise_ratings
 from spineseg.decision.reliability import summarise_reliability
 from spineseg.decision.rule import Judgement, failure_rates, judge_with_doubt, people_needed
 from spineseg.decision.settling import settle_choice
 from spineseg.decision.shares import binomial_limits
 from spineseg.decision.stability import leave_one_out
-from spineseg.decision.statistics import MIN_STRATUM, REPORT
+from spineseg.decision.statistics import MIN_STRATUM, REPORT, enough_people
 from spineseg.decision.study_size import plan_study
 from spineseg.decision.training import PREDICTION, Taught
 from spineseg.errors import InputError
+from spineseg.spelling import name_some
 from spineseg.studyfolder.decisions import Plan
 
 
@@ -104,6 +106,7 @@ def build_decision(evidence: Evidence, params: DecisionParams, context: Context)
     separate = by_contrast if params.by == "contrast" and not override else {}
     method, verdict = conclude(separate or {"all": judgement})
     kept = None if method is None else methods[method]
+    pair = None if judgement.best is None or judgement.rival is None else (judgement.best, judgement.rival)
     document = {
         "dataset": context.dataset,
         "method": override["method"] if override else kept,
@@ -124,11 +127,11 @@ def build_decision(evidence: Evidence, params: DecisionParams, context: Context)
         "per_site": describe_parts(evidence, main, "by_site"),
         "references": _references(evidence, without) | {"taught": _taught(evidence, main, context.taught)},
         "ratings": summarise_ratings(evidence),
-        "area_errors": summarise_errors(evidence),
+        "area_errors": summarise_errors(evidence, pair),
         "differential_bias": find_differential_bias(evidence, params),
         "summary": summarise_methods(evidence),
         "agreement": summarise_agreement(evidence),
-        "reliability": summarise_reliability(evidence, params),
+        "reliability": summarise_reliability(evidence, params, pair),
         "prediction_against_truth": check_prediction(_of_others(evidence, context.taught.prediction)),
         "prediction_fitted_for": [method for method in methods if method in context.fitted],
         "predicted_area_error_pct": predict_area_errors(evidence),
@@ -287,14 +290,46 @@ def _notes(
     ):
         notes.append("no declared repeats could be compared on the same stretch of cord (table of slices, or levels)")
     if params.level:
-        level = evidence.values.get(LEVEL_AREA, np.zeros((0, 1)))
-        n, whole = int(np.isfinite(level).all(axis=1).sum()), len(evidence.image_id)
-        notes.append(f"the area at {params.level} is known of {n} of {whole} images")
-        if n < whole:
-            notes[-1] += ": the others are compared on the slices that both masks, or mask and reference, show"
+        notes.append(_level_note(evidence, judgement, params.level))
+    notes += _left_out(evidence)
+    if names := _short_masks(evidence, params):
+        notes.append(
+            f"counted as failed for covering less than {params.coverage_limit:g} of the slices on which any method "
+            f"found cord: {name_some(names)}; look whether the longer mask is cord"
+        )
     if params.by == "contrast":
         notes.append("one method is kept for each contrast (decision.by): areas of different contrasts do not compare")
     return notes + [f"config key decision.{key} means nothing any more: {OBSOLETE[key]}" for key in params.obsolete]
+
+
+def _level_note(evidence: Evidence, judgement: Judgement, level: str) -> str:
+    """Say of how many images the area at the plan's level is known, and what the others count for."""
+    areas = evidence.values.get(LEVEL_AREA, np.zeros((0, 1)))
+    wanted = [m for m in (judgement.best, judgement.rival) if m is not None] or list(range(areas.shape[1]))
+    n, whole = int(np.isfinite(areas[:, wanted]).all(axis=1).sum()) if len(areas) else 0, len(evidence.image_id)
+    text = f"the area at {level} is known of {n} of {whole} images"
+    if n == whole:
+        return text
+    if not n or (count_with_references(evidence) and not evidence.area_errors(wanted)[2]):
+        return f"{text}: fewer than half of the people, so that areas over whole masks are compared instead"
+    return f"{text}: areas are compared in these alone"
+
+
+def _left_out(evidence: Evidence) -> list[str]:
+    """Name the contrasts that count nowhere, for so few people show them."""
+    people = np.isfinite(failure_shares(evidence)).all(axis=2).sum(axis=0)
+    small = evidence.contrasts[~enough_people(people)].tolist()
+    if not small:
+        return []
+    return [
+        f"fewer than {MIN_STRATUM} people show {' or '.join(small)}: no comparison of all contrasts counts such images"
+    ]
+
+
+def _short_masks(evidence: Evidence, params: DecisionParams) -> list[str]:
+    """Images in which a method has a mask that is too short."""
+    short = (evidence.values["coverage"] < params.coverage_limit) & (evidence.values["coverage"] > 0)
+    return evidence.image_id[short.any(axis=1)].tolist()
 
 
 def _uncompared(evidence: Evidence, judgement: Judgement, main: Comparison | None) -> list[dict[str, str]]:
@@ -303,6 +338,8 @@ def _uncompared(evidence: Evidence, judgement: Judgement, main: Comparison | Non
         return []
     name = {"csa_error": "csa_error_pct", "csa_error_rms": "csa_error_pct"}.get(main.key, main.key)
     values = evidence.values.get(name, np.full(evidence.failed.shape, np.nan))[:, list(main.pair)]
+    if name == "csa_error_pct":
+        values = evidence.area_errors(main.pair)[0]
     has_value = np.asarray(np.isfinite(evidence.person_mean(values)).all(axis=1))
     reasons = {
         True: f"fewer than {MIN_STRATUM} people with {main.kind.words} in their contrast",

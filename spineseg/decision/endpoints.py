@@ -13,6 +13,7 @@ from spineseg.decision.common_stretch import repeat_variances
 from spineseg.decision.comparison import Comparison, ratio_margin
 from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams
+from spineseg.decision.raters import trusted_ratings
 from spineseg.decision.shares import paired_share_limits, paired_share_probabilities
 from spineseg.decision.statistics import (
     FLOOR_MARGINS,
@@ -21,6 +22,7 @@ from spineseg.decision.statistics import (
     SWAP_LEVEL,
     TINY_SD,
     Strata,
+    enough_people,
     log_ratio_strata,
     mean_strata,
     ratio_influence,
@@ -30,8 +32,9 @@ SHARED_ERROR = 0.02
 """SD of the part of the error of a predicted Dice that all masks of a method share, which more people do not average
 out; measured by ``spineseg train quality`` on people not fitted."""
 
-MIN_SITES = 5
-"""Sites from which on their spread can be told from chance; below, nothing is clear by all sites together."""
+MIN_SITES = 6
+"""Sites from which on their spread can be told from chance; below, nothing is clear by all sites together. With five,
+7 % of pilots of equal methods are (ratings of 150 people, area errors of 50)."""
 
 
 def _from_strata(
@@ -93,22 +96,15 @@ def _from_strata(
     )
 
 
-def _weights(evidence: Evidence, params: DecisionParams) -> NDArray[np.float64]:
-    """Weight of each contrast of the evidence."""
-    return np.array([params.weight_of(str(name)) for name in evidence.contrasts], np.float64)
-
-
 def _pooled(values: NDArray, weights: NDArray) -> float:
     """Weighted mean over contrasts of (C,) values that are known."""
     known = np.isfinite(values) & (weights > 0)
     return float(np.average(values[known], weights=weights[known])) if known.any() else float("nan")
 
 
-def _by_mean(
-    evidence: Evidence, key: str, pair: tuple[int, int], values: NDArray, margin: float, params: DecisionParams
-) -> Comparison | None:
+def _by_mean(evidence: Evidence, key: str, pair: tuple[int, int], values: NDArray, margin: float) -> Comparison | None:
     """Compare means of (N, 2) values, the first less the second."""
-    weights = _weights(evidence, params)
+    weights = evidence.weights
     cells = evidence.by_person(values)
     cells[:, weights == 0] = np.nan
     if not np.isfinite(cells).any():
@@ -128,21 +124,26 @@ def area_margin(evidence: Evidence, params: DecisionParams) -> float:
 
 def _compare_errors(evidence: Evidence, pair: tuple[int, int], params: DecisionParams) -> Comparison | None:
     """Compare the precision of the area against references; by the aim ``absolute``, its whole error."""
-    weights, margin = _weights(evidence, params), area_margin(evidence, params)
-    cells = evidence.by_person(evidence.values["csa_error_pct"][:, pair])
-    cells[:, weights == 0] = np.nan
-    whole = params.aim == "absolute"
+    margin, whole = area_margin(evidence, params), params.aim == "absolute"
+    cells = evidence.by_person(evidence.area_errors(pair)[0])
     a, b = cells[:, :, 0], cells[:, :, 1]
-    strata = log_ratio_strata(a, b, weights, about_zero=whole, margin=margin)
+    strata = log_ratio_strata(a, b, evidence.weights, about_zero=whole, margin=margin)
     if not np.isfinite(strata.values).any():
         return None
-    used = np.where(np.isfinite(strata.values), weights, 0.0)
-    sds = [np.log([max(TINY_SD * margin, _spread(x[:, c], whole)) for c in range(x.shape[1])]) for x in (a, b)]
-    sd_a, sd_b = (exp(_pooled(x, used)) for x in sds)
-    own = [(float(x), float(y)) for x, y in np.exp(sds).T]
+    sds = np.array([[_spread(x[:, c], whole) for c in range(x.shape[1])] for x in (a, b)])
+    return _from_sds(evidence, "csa_error_rms" if whole else "csa_error", pair, strata, sds, margin)
+
+
+def _from_sds(
+    evidence: Evidence, key: str, pair: tuple[int, int], strata: Strata, sds: NDArray[np.float64], margin: float
+) -> Comparison:
+    """Make a comparison of (2, C) SDs, percent, whose contrasts count by their geometric mean."""
+    used = np.where(np.isfinite(strata.values), evidence.weights, 0.0)
+    logs = np.log(np.maximum(TINY_SD * margin, np.nan_to_num(sds)))
+    both = (exp(_pooled(logs[0], used)), exp(_pooled(logs[1], used)))
+    own = [(float(x), float(y)) for x, y in np.exp(logs).T]
     parts = [(ratio_margin(margin, *pair_of_sds), pair_of_sds) for pair_of_sds in own]
-    key = "csa_error_rms" if whole else "csa_error"
-    return _from_strata(evidence, key, pair, strata, ratio_margin(margin, sd_a, sd_b), (sd_a, sd_b), parts=parts)
+    return _from_strata(evidence, key, pair, strata, ratio_margin(margin, *both), both, parts=parts)
 
 
 def _spread(errors: NDArray, about_zero: bool) -> float:
@@ -156,104 +157,134 @@ def _spread(errors: NDArray, about_zero: bool) -> float:
 def _compare_bias(evidence: Evidence, pair: tuple[int, int], params: DecisionParams) -> Comparison | None:
     """Compare mean areas: by the errors against references; where there are none, by the masks' common slices."""
     margin = area_margin(evidence, params)
-    errors = evidence.values["csa_error_pct"][:, pair]
+    errors = evidence.area_errors(pair)[0]
     if np.isfinite(evidence.person_mean(errors)).all(axis=1).sum() >= params.min_references:
-        return _by_mean(evidence, "bias", pair, errors, margin, params)
+        return _by_mean(evidence, "bias", pair, errors, margin)
     gap = evidence.area_gap(*pair)
     if gap is None or np.isfinite(evidence.values["dice"]).any():
         return None
-    return _by_mean(evidence, "bias", pair, np.stack([gap, np.where(np.isfinite(gap), 0.0, np.nan)], 1), margin, params)
+    return _by_mean(evidence, "bias", pair, np.stack([gap, np.where(np.isfinite(gap), 0.0, np.nan)], 1), margin)
+
+
+def failure_shares(evidence: Evidence) -> NDArray[np.float64]:
+    """Failures by person, contrast and method, (P, C, M), as a share of the person's images of the contrast."""
+    return evidence.by_person(evidence.failed.astype(np.float64))
 
 
 def compare_failures(evidence: Evidence, pair: tuple[int, int], params: DecisionParams) -> Comparison:
     """Compare failures, as a share of each person's images; people of one site fail together."""
-    person, count = evidence.person, np.bincount(evidence.person)
-    shares = np.stack([np.bincount(person, evidence.failed[:, m].astype(float)) / count for m in pair], axis=1)
-    advantage = shares[:, 1] - shares[:, 0]
-    return _by_shares(
-        evidence, "failures", pair, advantage, params.margin_fail, tuple(shares.mean(axis=0).tolist()), params
-    )
+    shares = failure_shares(evidence)[:, :, pair]
+    return _by_shares(evidence, "failures", pair, shares, params.margin_fail, sign=-1.0)
 
 
 def _by_shares(
     evidence: Evidence,
     key: str,
     pair: tuple[int, int],
-    advantage: NDArray,
+    shares: NDArray[np.float64],
     margin: float,
-    means,
-    params: DecisionParams,
+    *,
+    sign: float = 1.0,
+    with_parts: bool = True,
 ) -> Comparison:
-    """Compare by exclusive shares of people, whose advantages lie between -1 and 1."""
-    known = np.isfinite(advantage)
-    values, sites = advantage[known], evidence.of_person(evidence.site)[known]
-    n, effective = values.size, float(values.size)
-    _, index = np.unique(sites, return_inverse=True)
-    n_sites = int(index.max(initial=0)) + 1
-    if n_sites > 1:
-        strata = mean_strata(values[:, None], np.ones(1))
-        plain, clustered = strata.estimate(), strata.estimate(index)
-        if plain.se > 0:
-            effective = n * min(1.0, (plain.se / clustered.se) ** 2)
-    scale = effective / n if n else 1.0
-    better, worse = scale * float(values[values > 0].sum()), scale * float(-values[values < 0].sum())
-    probability = paired_share_probabilities(better, worse, effective, margin)
+    """Compare (P, C, 2) shares of people, from 0 to 1, the first less the second, or the other way round by `sign`.
+
+    Contrasts are strata. A person then counts as much as the contrasts that he has: with unequal weights the people are
+    as many as would weigh equally (Kish 1965), fewer where those of one site, or of a rare contrast, differ together.
+    """
+    strata = mean_strata(sign * (shares[:, :, 0] - shares[:, :, 1]), evidence.weights)
+    known = np.isfinite(strata.influence)
+    counts, people = known.sum(axis=0), np.asarray(known.any(axis=1))
+    names, index = np.unique(evidence.of_person(evidence.site), return_inverse=True)
+    n, n_sites = int(people.sum()), max(1, np.unique(index[people]).size)
+    used = np.where(counts > 0, evidence.weights, 0.0)
+    share = used / max(float(used.sum()), 1e-300) / np.maximum(counts, 1)
+    own = (known * share).sum(axis=1)[people]
+    advantage = np.full(len(people), np.nan)
+    gaps = np.where(known, sign * (shares[:, :, 0] - shares[:, :, 1]), 0.0)[people]
+    advantage[people] = (gaps * share).sum(axis=1) / own
+    values = advantage[people]
+    value = float((own * values).sum()) if n else float("nan")
+    effective = 1 / float((own**2).sum()) if n else 0.0
+    if n > 1 and (known.shape[1] > 1 or n_sites > 1):
+        plain = float((own * (values - value) ** 2).sum()) * n / (n - 1) / effective
+        seen = strata.estimate(index if n_sites > 1 else None).se ** 2
+        effective *= min(1.0, plain / seen) if seen > 0 else 1.0
+    better, worse = (effective * float((own * np.maximum(0.0, x)).sum()) for x in (values, -values))
+    sums = np.where(known[:, :, None], shares, 0.0).sum(axis=0)
+    means = np.where(counts > 0, sums.T / np.maximum(counts, 1), np.nan)
+
+    def part(rows: NDArray) -> Comparison:
+        return _by_shares(evidence, key, pair, rows, margin, sign=sign, with_parts=False)
+
+    contrasts, sites = {}, {}
+    if with_parts and (counts > 0).sum() > 1:
+        for c in np.flatnonzero(counts):
+            only = np.arange(counts.size) == c
+            contrasts[str(evidence.contrasts[c])] = part(np.where(only[None, :, None], shares, np.nan))
+    if with_parts and n_sites > 1:
+        for s in np.unique(index[people]):
+            sites[str(names[s]) or "unknown"] = part(np.where((index == s)[:, None, None], shares, np.nan))
     return Comparison(
         key,
         pair,
-        float(values.mean()) if n else float("nan"),
+        value,
         paired_share_limits(better, worse, effective, RULE),
         paired_share_limits(better, worse, effective, REPORT),
         margin,
-        probability,
+        paired_share_probabilities(better, worse, effective, margin),
         n,
-        means,
+        (_pooled(means[0], used), _pooled(means[1], used)),
         n_sites,
-        pseudo=advantage,
+        contrasts,
+        sites,
+        advantage,
     )
 
 
 def _compare_preference(evidence: Evidence, pair: tuple[int, int], params: DecisionParams) -> Comparison | None:
-    """Compare what raters preferred, by the majority of each person's ratings."""
+    """Compare what raters preferred, by the majority of each person's ratings of a contrast."""
     names = [evidence.methods[m] for m in pair]
-    person_of = dict(zip(evidence.image_id.tolist(), evidence.subject.tolist(), strict=True))
-    votes: dict[str, Counter[str]] = {}
-    for rating in evidence.ratings:
-        if {rating.x, rating.y} == set(names) and rating.image in person_of and not rating.repeat:
-            votes.setdefault(person_of[rating.image], Counter())[rating.answer] += 1
+    contrast = np.searchsorted(evidence.contrasts, evidence.contrast)
+    cells = zip(evidence.person.tolist(), contrast.tolist(), strict=True)
+    cell_of = dict(zip(evidence.image_id.tolist(), cells, strict=True))
+    votes: dict[tuple[int, int], Counter[str]] = {}
+    for rating in trusted_ratings(evidence.ratings):
+        if {rating.x, rating.y} == set(names) and rating.image in cell_of and not rating.repeat:
+            votes.setdefault(cell_of[rating.image], Counter())[rating.answer] += 1
     if not votes:
         return None
-    advantage = np.full(evidence.people.size, np.nan)
-    for n, person in enumerate(evidence.people.tolist()):
-        if person in votes:
-            first, second = (votes[person][name] for name in names)
-            others = votes[person].total() - first - second
-            advantage[n] = float(first > max(second, others)) - float(second > max(first, others))
-    known = advantage[np.isfinite(advantage)]
-    means = (float((known > 0).mean()), float((known < 0).mean()))
-    return _by_shares(evidence, "preference", pair, advantage, params.margin_preference, means, params)
+    shares = np.full((evidence.people.size, evidence.contrasts.size, 2), np.nan)
+    for cell, found in votes.items():
+        first, second = (found[name] for name in names)
+        others = found.total() - first - second
+        shares[cell] = first > max(second, others), second > max(first, others)
+    return _by_shares(evidence, "preference", pair, shares, params.margin_preference)
 
 
-def _compare_repeats(
-    evidence: Evidence, pair: tuple[int, int], params: DecisionParams, variances: NDArray, df: NDArray
-) -> Comparison | None:
+def _compare_repeats(evidence: Evidence, pair: tuple[int, int], params: DecisionParams) -> Comparison | None:
     """Compare within-person SDs over declared repeats."""
-    known = np.isfinite(variances[:, pair]).all(axis=1)
-    n = int(known.sum())
-    if n < 2:
+    spread = repeat_variances(evidence, params.repeats)
+    place = np.searchsorted(spread.contrasts, evidence.contrasts)  # people who are left out may take a contrast along
+    variance, free = spread.variance[:, place][:, :, pair], spread.df[:, place]
+    known = np.asarray(np.isfinite(variance).all(axis=2))
+    margin, shape = area_margin(evidence, params), known.shape
+    values, influence, sds = np.full(shape[1], np.nan), np.full(shape, np.nan), np.zeros((2, shape[1]))
+    errors = np.full((*shape, 2), np.nan)
+    for c in np.flatnonzero(enough_people(known.sum(axis=0), 2)):
+        rows = known[:, c]
+        df, v = free[rows, c], variance[rows, c]
+        share = df / df.sum()
+        pooled = np.maximum((share[:, None] * v).sum(axis=0), (TINY_SD * margin) ** 2)
+        relative = rows.sum() * share[:, None] * v / pooled
+        # half: the same images, so that both methods' errors go together
+        influence[rows, c] = ratio_influence(relative, pooled, float(df.sum()), 0.5, margin)
+        errors[rows, c] = np.sqrt(share[:, None] * v)
+        sds[:, c] = np.sqrt(pooled)
+        values[c] = log(sds[1, c] / sds[0, c])
+    if not np.isfinite(values).any():
         return None
-    margin = area_margin(evidence, params)
-    share = df[known] / df[known].sum()
-    v = variances[known][:, pair]
-    pooled = np.maximum((share[:, None] * v).sum(axis=0), (TINY_SD * margin) ** 2)
-    influence = np.full((evidence.people.size, 1), np.nan)
-    # half: the same images, so that both methods' errors go together
-    influence[known, 0] = ratio_influence(n * share[:, None] * v / pooled, pooled, float(df[known].sum()), 0.5, margin)
-    sd_a, sd_b = (float(x) ** 0.5 for x in pooled)
-    errors = np.full((*influence.shape, 2), np.nan)
-    errors[known, 0] = np.sqrt(share[:, None] * v)
-    strata = Strata(np.array([log(sd_b / sd_a)]), influence, np.ones(1), errors)
-    return _from_strata(evidence, "repeats", pair, strata, ratio_margin(margin, sd_a, sd_b), (sd_a, sd_b))
+    return _from_sds(evidence, "repeats", pair, Strata(values, influence, evidence.weights, errors), sds, margin)
 
 
 def compare_pair(evidence: Evidence, a: int, b: int, params: DecisionParams) -> dict[str, Comparison]:
@@ -279,11 +310,11 @@ def compare_pair(evidence: Evidence, a: int, b: int, params: DecisionParams) -> 
     found["bias"] = _compare_bias(evidence, pair, params)
     for key, least in (("dice", params.margin_dice), ("nsd", params.margin_nsd)):
         margin = max(least, evidence.rater_error.get(key, 0.0))
-        found[key] = _by_mean(evidence, key, pair, evidence.values[key][:, pair], margin, params)
+        found[key] = _by_mean(evidence, key, pair, evidence.values[key][:, pair], margin)
     found["preference"] = _compare_preference(evidence, pair, params)
     if params.repeats.is_declared:
-        found["repeats"] = _compare_repeats(evidence, pair, params, *repeat_variances(evidence, params.repeats))
+        found["repeats"] = _compare_repeats(evidence, pair, params)
     predicted = np.where(evidence.failed[:, pair], 0.0, evidence.values["predicted_dice"][:, pair])
     if np.isfinite(evidence.values["predicted_dice"][:, pair]).any():
-        found["predicted_dice"] = _by_mean(evidence, "predicted_dice", pair, predicted, params.margin_dice, params)
+        found["predicted_dice"] = _by_mean(evidence, "predicted_dice", pair, predicted, params.margin_dice)
     return {key: one for key, one in found.items() if one is not None and one.n}

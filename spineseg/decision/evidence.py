@@ -19,18 +19,43 @@ from spineseg.studyfolder.tables import AgreementRow, MetricsRow
 USELESS_DICE = 0.7
 """Below it a mask is a failure: no statistics of the area survive such an overlap (Hippunfold takes the same limit)."""
 
-REFERENCE_MEASURES = ("dice", "nsd", "hd95_mm", "assd_mm", "csa_error_pct")
-"""Measures that need a reference."""
-
 LEVEL_AREA = "csa_level_mm2"
 """The area at the plan's level, where it is known."""
 
-COMPARED_AREA = "csa_compared_mm2"
-"""The area that the error against the reference is of: at the plan's level where all methods and the reference show it,
-else over the mask."""
+LEVEL_ERROR = "csa_error_level_pct"
+"""The error of the area against the reference at the plan's level, where mask and reference show it."""
+
+MOST_AT_LEVEL = 0.5
+"""Share of the people with an area from which on only those count who have it at the plan's level: an SD is of one
+measure, and a level that most do not show is not what the pilot can say."""
+
+REFERENCE_MEASURES = ("dice", "nsd", "hd95_mm", "assd_mm", "csa_error_pct", LEVEL_ERROR)
+"""Measures that need a reference."""
 
 Profiles = Mapping[tuple[str, str], NDArray[np.float32]]
 """Image and method to (n, 2): height in the scanner (mm) and area (mm²) of every slice."""
+
+
+@dataclass(frozen=True)
+class RepeatSpread:
+    """Variance of the area over each person's repeats.
+
+    Parameters
+    ----------
+    contrasts : (C,) ndarray of str
+    variance : (P, C, M) ndarray
+        Percent²; NaN without repeats, and where the method failed in one of them: failures count as such, once.
+    df : (P, C) ndarray
+        Degrees of freedom.
+    """
+
+    contrasts: NDArray[np.str_]
+    variance: NDArray[np.float64]
+    df: NDArray[np.float64]
+
+    def of_people(self, people: NDArray[np.bool_] | NDArray[np.intp]) -> RepeatSpread:
+        """Return that of some people: (P,) bool, or their numbers."""
+        return replace(self, variance=self.variance[people], df=self.df[people])
 
 
 @dataclass(frozen=True)
@@ -58,10 +83,12 @@ class Evidence:
         Blind ones only.
     excluded : tuple of dict
         Images and people that do not take part, with the reason.
-    repeats : (P, M) and (P,) ndarray, optional
-        Variance over each person's repeats and its degrees of freedom, where they are computed already.
+    repeats : RepeatSpread, optional
+        Where it is computed already.
     useless : (N, M) ndarray of bool, optional
         Failed for nothing else than a Dice with the reference below `USELESS_DICE`.
+    planned : mapping
+        Contrast to its weight in the plan; 1 where it is not there.
     """
 
     methods: tuple[str, ...]
@@ -80,8 +107,9 @@ class Evidence:
     profiles: Profiles = field(default_factory=dict)
     ratings: tuple[Preference, ...] = ()
     excluded: tuple[dict[str, str], ...] = ()
-    repeats: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    repeats: RepeatSpread | None = None
     useless: NDArray[np.bool_] | None = None
+    planned: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def _people(self) -> tuple[NDArray[np.str_], NDArray[np.intp], NDArray[np.intp]]:
@@ -108,6 +136,11 @@ class Evidence:
         """Contrasts, sorted, (C,)."""
         return self._contrasts[0]
 
+    @cached_property
+    def weights(self) -> NDArray[np.float64]:
+        """Weight of each contrast, (C,)."""
+        return np.array([self.planned.get(name, 1.0) for name in self.contrasts.tolist()], np.float64)
+
     def subset(self, keep: NDArray[np.bool_] | NDArray[np.intp]) -> Evidence:
         """Return the evidence of some images only; `keep` is (N,) bool, or their numbers."""
         by_image = ("image_id", "subject", "session", "run", "contrast", "failed", "reference_from", "group", "site")
@@ -126,14 +159,15 @@ class Evidence:
         """Return the evidence as if some images, (N,) bool, had no reference."""
         values = {key: value.copy() for key, value in self.values.items()}
         for key in REFERENCE_MEASURES:
-            values[key][doubtful] = np.nan
+            if key in values:
+                values[key][doubtful] = np.nan
         failed = self.failed if self.useless is None else self.failed & ~(self.useless & doubtful[:, None])
         return replace(self, values=values, failed=failed, repeats=None)
 
     def area_gap(self, a: int, b: int) -> NDArray[np.float64] | None:
         """Return by how much method a's areas are larger than b's, (N,), percent of their mean; None if not known.
 
-        At the plan's level where both have it, else on the slices where both have cord; NaN where one failed.
+        At the plan's level, or on the slices where both have cord (`one_measure`); NaN where one failed.
         """
         pair, sign = (self.methods[a], self.methods[b]), 1.0
         if pair not in self.pairs:
@@ -146,17 +180,43 @@ class Evidence:
         gap = 100 * common / self.values["csa_mean_mm2"][:, [a, b]].mean(axis=1)
         if level is not None:
             at_level = 100 * (level[:, a] - level[:, b]) / level[:, [a, b]].mean(axis=1)
-            gap = np.where(np.isfinite(at_level), at_level, gap)
+            gap = at_level if self.is_at_level(at_level[:, None], gap[:, None]) else gap.copy()
         gap[self.failed[:, [a, b]].any(axis=1)] = np.nan
         return gap
+
+    def is_at_level(self, level: NDArray, other: NDArray) -> bool:
+        """Whether (N, m) areas at the level stand for (N, m) others: an SD of both would be of no measure.
+
+        They do where at least `MOST_AT_LEVEL` of the people who have either have theirs at the level.
+        """
+        at_level = np.unique(self.person[np.isfinite(level).all(axis=1)]).size
+        either = np.unique(self.person[np.isfinite(level).all(axis=1) | np.isfinite(other).all(axis=1)]).size
+        return at_level > 0 and at_level >= MOST_AT_LEVEL * either
+
+    def area_errors(self, methods: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
+        """Return the errors of the area against references of some methods, all of one measure.
+
+        Returns
+        -------
+        error, area : (N, m) ndarray
+            Percent, and mm². An image that one of the methods does not know at the level counts for none of them there.
+        at_level : bool
+            Whether they are those at the plan's level; else those over the whole mask.
+        """
+        wanted = list(methods)
+        whole = self.values["csa_error_pct"][:, wanted]
+        level = self.values.get(LEVEL_ERROR)
+        if level is not None and self.is_at_level(level[:, wanted], whole):
+            known = np.isfinite(level[:, wanted]).all(axis=1, keepdims=True)
+            return np.where(known, level[:, wanted], np.nan), self.values[LEVEL_AREA][:, wanted], True
+        return whole, self.values["csa_mean_mm2"][:, wanted], False
 
     def without(self, person: str) -> Evidence:
         """Return the evidence without one participant; what is known of the others stays."""
         rest = self.subset(self.subject != person)
         if self.repeats is None:
             return rest
-        keep = self.people != person
-        return replace(rest, repeats=(self.repeats[0][keep], self.repeats[1][keep]))
+        return replace(rest, repeats=self.repeats.of_people(self.people != person))
 
     def by_person(self, values: NDArray) -> NDArray[np.float64]:
         """Average (N, m) values within each participant and contrast, (P, C, m).
@@ -260,10 +320,11 @@ def make_evidence(
         name: np.array([[row.values.get(name, np.nan) for row in line] for line in grid], np.float64).reshape(shape)
         for name in METRICS
     }
-    values |= _areas_at_level(values, kept, methods, tables.level_areas)
+    values |= _areas_at_level(kept, methods, tables.level_areas)
     untrue = np.array([image in tables.untrue for image in kept], bool)
     for name in REFERENCE_MEASURES:
-        values[name][untrue] = np.nan
+        if name in values:
+            values[name][untrue] = np.nan
     failed = np.array(
         [[_is_failed(row, params.coverage_limit, tables.rated_fail) for row in line] for line in grid], bool
     ).reshape(shape)
@@ -272,7 +333,9 @@ def make_evidence(
         values[name] = np.where(has_reference & np.isnan(values[name]) & failed, 0.0, values[name])
     useless = (values["dice"] < USELESS_DICE) & ~failed
     failed |= useless
-    values["csa_error_pct"] = np.where(failed, np.nan, values["csa_error_pct"])  # failures count as such, once
+    for name in ("csa_error_pct", LEVEL_ERROR):
+        if name in values:
+            values[name] = np.where(failed, np.nan, values[name])  # failures count as such, once
 
     def texts(of) -> NDArray[np.str_]:
         return np.array([of(image) for image in first], dtype=str)
@@ -297,6 +360,7 @@ def make_evidence(
         ratings=tuple(one for one in tables.ratings if one.blind and one.image in set(kept)),
         excluded=tuple(excluded),
         useless=useless,
+        planned={image.contrast: params.weight_of(image.contrast) for image in first},
     )
 
 
@@ -320,20 +384,14 @@ def _pairs(
 
 
 def _areas_at_level(
-    values: Mapping[str, NDArray], images: Sequence[str], methods: Sequence[str], areas: Mapping[tuple[str, str], float]
+    images: Sequence[str], methods: Sequence[str], areas: Mapping[tuple[str, str], float]
 ) -> dict[str, NDArray[np.float64]]:
-    """Areas at the plan's level, and errors there in place of those over labelled slices; nothing without levels."""
+    """Areas at the plan's level and their errors; nothing without levels."""
     if not areas:
         return {}
     truth = np.array([[areas.get((image, REFERENCE), np.nan)] for image in images]).reshape(-1, 1)
     level = np.array([[areas.get((image, m), np.nan) for m in methods] for image in images]).reshape(-1, len(methods))
-    error = 100 * (level / truth - 1)
-    is_known = np.isfinite(error).all(axis=1, keepdims=True)
-    return {
-        LEVEL_AREA: level,
-        COMPARED_AREA: np.where(is_known, level, values["csa_mean_mm2"]),
-        "csa_error_pct": np.where(is_known, error, values["csa_error_pct"]),
-    }
+    return {LEVEL_AREA: level, LEVEL_ERROR: 100 * (level / truth - 1)}
 
 
 def _rater_error(
@@ -394,6 +452,5 @@ def _image_fault(rows: Sequence[MetricsRow]) -> str:
 
 def _is_failed(row: MetricsRow, coverage_limit: float, rated: frozenset[tuple[str, str]]) -> bool:
     """Whether the method failed on this image."""
-    coverage = row.values.get("coverage", np.nan)
-    is_short = row.status == "partial" and bool(coverage < coverage_limit)
+    is_short = bool(row.values.get("coverage", np.nan) < coverage_limit)  # whatever the method calls its mask
     return not row.has_cord or is_short or (row.image.image_id, row.method) in rated

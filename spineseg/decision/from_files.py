@@ -9,7 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from spineseg.bids import acquisition_of
 from spineseg.code_digest import digest_code
 from spineseg.decision.common_stretch import contrast_groups, repeat_groups
 from spineseg.decision.document import Context, build_decision
@@ -22,6 +21,7 @@ from spineseg.provenance import sha256_json
 from spineseg.spelling import name_some
 from spineseg.studyfolder.csa import REFERENCE, CsaRow, read_csa
 from spineseg.studyfolder.decisions import find_plan, read_membership
+from spineseg.studyfolder.forms import find_other_forms
 from spineseg.studyfolder.images import StudyImage, read_images
 from spineseg.studyfolder.layout import StudyFolder
 from spineseg.studyfolder.manifests import read_manifest
@@ -124,7 +124,7 @@ def decide_from_files(
             i.image_id: f"a reference of kind {i.reference_kind}" for i in images if i.reference_use == "agreement"
         },
         rated_fail=marks.failures(methods),
-        other_forms=_other_forms(images),
+        other_forms=find_other_forms(i for i in images if i.included and i.pilot),
         ratings=marks.preferences,
         level_areas=_areas_at(params.level, read_csa(levels)) if levels and params.level else {},
     )
@@ -184,24 +184,6 @@ def _check_columns(question: Question) -> None:
         is_asked_for = name and name != DecisionParams.site  # a table need not have the usual column of sites
         if is_asked_for and not any(name in columns for columns in question.participants.values()):
             raise InputError(f"decision.{key}: participants.tsv has no column {name!r}; the bias by {key} needs it")
-
-
-def _other_forms(images: Sequence[StudyImage]) -> dict[str, str]:
-    """Return image to reason, of the images of the pilot that are another form of an acquisition that counts already.
-
-    Of several forms, such as a series and its own average, the one with a reference counts, the truth before others;
-    else the one whose name says least, which is the series as it was recorded.
-    """
-    groups: dict[tuple[str, str], list[StudyImage]] = {}
-    for image in images:
-        if image.included and image.pilot:
-            groups.setdefault((image.contrast, acquisition_of(image.stem)), []).append(image)
-    found: dict[str, str] = {}
-    for group in groups.values():
-        used = min(group, key=lambda i: (i.reference_use != "truth", not i.reference, len(i.stem), i.image_id))
-        words = f"another form of the acquisition of {used.image_id}, which is used in its place"
-        found |= {image.image_id: words for image in group if image is not used}
-    return found
 
 
 UNUSABLE = {"unmeasured", "coverage", "unbounded", "doubted"}

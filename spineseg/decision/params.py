@@ -126,7 +126,8 @@ class DecisionParams:
     """Failures, share of a person's images averaged over people, above which a method is not kept: one in five is more
     than a person corrects by hand."""
     coverage_limit: float = parameter(0.80, "", least=0, most=1)
-    """A partial mask that covers less counts as failed: a fifth of the cord is about one and a half vertebrae."""
+    """A mask that covers less of the slices on which any method found cord counts as failed: a fifth of the cord is
+    about one and a half vertebrae."""
     margin_fail: float = parameter(0.05, "", least=0.001, most=1)
     """Difference in failures that counts as none: one person in twenty."""
     margin_dice: float = parameter(0.01, "", least=0.0001, most=1)

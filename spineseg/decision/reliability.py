@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spineseg.decision.common_stretch import common_areas, inter_contrast_sd, repeat_groups, repeat_variances
+from spineseg.decision.common_stretch import (
+    common_areas,
+    inter_contrast_sd,
+    pool_repeats,
+    repeat_groups,
+    repeat_variances,
+)
+from spineseg.decision.comparison import measured_with
 from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams
 from spineseg.decision.statistics import REPORT, mean_strata, sd_limits
@@ -59,8 +66,17 @@ def intraclass_correlation(values: ArrayLike) -> tuple[float, float, float]:
     return float(icc), float(low), float(high)
 
 
-def summarise_reliability(evidence: Evidence, params: DecisionParams) -> dict[str, Any]:
+def summarise_reliability(
+    evidence: Evidence, params: DecisionParams, pair: tuple[int, int] | None = None
+) -> dict[str, Any]:
     """Summarise declared repeats, and contrasts, by method, with 95 % intervals.
+
+    Parameters
+    ----------
+    evidence : Evidence
+    params : DecisionParams
+    pair : (int, int), optional
+        The methods that the verdict is about: the SD over repeats is that of people whom both repeat, which rules.
 
     Returns
     -------
@@ -70,16 +86,18 @@ def summarise_reliability(evidence: Evidence, params: DecisionParams) -> dict[st
         interval; n_contrasts, inter_contrast_sd_mm2 (mean over participants) and its interval. Empty without repeats
         and contrasts.
     """
-    variances, df = repeat_variances(evidence, params.repeats)
+    repeated = repeat_variances(evidence, params.repeats)
     spread = inter_contrast_sd(evidence)
-    if not np.isfinite(variances).any() and not np.isfinite(spread).any():
+    if not np.isfinite(repeated.variance).any() and not np.isfinite(spread).any():
         return {}
     pairs = _repeat_pairs(evidence, params)
     summary = {}
     for m, method in enumerate(evidence.methods):
-        known = np.isfinite(variances[:, m])
-        n, free = int(known.sum()), float(df[known].sum())
-        sd = float(np.sqrt((df[known] * variances[known, m]).sum() / free)) if n else math.nan
+        for methods in (measured_with(m, pair), (m,)):
+            known, sd, free = pool_repeats(repeated, evidence.weights, methods, m)
+            if known.any():
+                break
+        n = int(known.any(axis=1).sum())
         limits = sd_limits(sd, free)
         factor = 1.96 * math.sqrt(2) if n >= MIN_PEOPLE else math.nan
         own = pairs[:, :, m]

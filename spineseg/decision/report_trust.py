@@ -39,6 +39,18 @@ def trust_lines(d: Mapping[str, Any]) -> list[str]:
         )
         raters = ", ".join(ratings["raters"])
         lines.append(f"{ratings['n']} blind ratings of {people(ratings['n_participants'])} by {raters}{again}.")
+        if ratings["contradictory"]:
+            names = " and ".join(ratings["contradictory"])
+            lines.append(
+                f"The ratings by {names} do not count: shown again, answers agreed no more often than by chance."
+            )
+        if ratings["n_shared"]:
+            lines.append(
+                f"Raters agreed with each other in {ratings['n_alike']} of {ratings['n_shared']} answers to the same "
+                f"masks (beyond chance {ratings['agreement']:+.2f}, where 1 is always)."
+            )
+    for contrasts in {tuple(row["left_out"]) for row in d["area_errors"].values() if row["left_out"]}:
+        lines.append(f"Too few people have references in {', '.join(contrasts)}: area errors there count nowhere.")
     stability = d["stability"]
     if stability["n_drops"]:
         changed = (

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spineseg.decision.comparison import Comparison
-from spineseg.decision.endpoints import MIN_SITES, compare_pair
+from spineseg.decision.endpoints import MIN_SITES, compare_pair, failure_shares
 from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams
+from spineseg.decision.statistics import enough_people
 from spineseg.decision.wording import format_interval, format_value, people
 
 Pairs = Mapping[tuple[int, int], Mapping[str, Comparison]]
@@ -69,11 +70,14 @@ class Judgement:
 
 
 def failure_rates(evidence: Evidence) -> NDArray[np.float64]:
-    """Failures by method, share of a person's images averaged over people, (M,); 0 without images."""
-    if not len(evidence.failed):
+    """Failures by method, share of a person's images averaged over people, contrasts as strata, (M,)."""
+    shares, weights = failure_shares(evidence), evidence.weights
+    counts = np.isfinite(shares).all(axis=2).sum(axis=0)
+    used = np.where(enough_people(counts) & (counts > 0), weights, 0.0)
+    if not used.any():
         return np.zeros(len(evidence.methods))
-    person, count = evidence.person, np.bincount(evidence.person)
-    return np.array([(np.bincount(person, column.astype(float)) / count).mean() for column in evidence.failed.T])
+    means = np.nansum(shares, axis=0) / np.maximum(counts, 1)[:, None]
+    return used @ means / used.sum()
 
 
 def judge(evidence: Evidence, params: DecisionParams) -> Judgement:
@@ -224,8 +228,7 @@ def _judge_pair(
     ]
     if main is not None and failures.winner is not None and main.winner not in (None, failures.winner):
         against.append(f"{evidence.methods[main.winner]} is better by {main.kind.words}, but fails more often")
-    contrasts = _opposed_contrasts(evidence, main)
-    against += contrasts
+    against += _opposed_contrasts(evidence, main) + _opposed_contrasts(evidence, failures)
     doubts = [] if main is None else _doubts(evidence, known, main, name, other, params)
     if failures.winner == a and failures.n >= params.min_participants and not against and _enough_sites(failures):
         return "failures", [], []

@@ -99,7 +99,7 @@ def draw_people(evidence: Evidence, numbers: NDArray[np.intp]) -> Evidence:
             for m in evidence.methods
             if (old, m) in evidence.profiles
         },
-        repeats=None if evidence.repeats is None else (evidence.repeats[0][numbers], evidence.repeats[1][numbers]),
+        repeats=None if evidence.repeats is None else evidence.repeats.of_people(numbers),
     )
 
 

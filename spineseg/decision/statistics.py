@@ -335,11 +335,29 @@ def _strata(values: NDArray, weights: NDArray, statistic: Statistic, fewest: int
     """Apply a statistic to the people of each contrast; small contrasts are left out where others are not small."""
     known = np.isfinite(values) if values.ndim == 2 else np.isfinite(values).all(axis=-1)
     found, influence = np.full(values.shape[1], np.nan), np.full(known.shape, np.nan)
-    counts = known.sum(axis=0)
-    least = MIN_STRATUM if (counts >= MIN_STRATUM).any() else fewest
-    for c in np.flatnonzero(counts >= least):
+    for c in np.flatnonzero(enough_people(known.sum(axis=0), fewest)):
         found[c], influence[known[:, c], c] = statistic(values[known[:, c], c])
     return Strata(found, influence, weights)
+
+
+def enough_people(counts: NDArray[np.intp], fewest: int = 1) -> NDArray[np.bool_]:
+    """Whether each contrast has people enough to count, (C,): small ones are left out where others are not small."""
+    return counts >= (MIN_STRATUM if (counts >= MIN_STRATUM).any() else fewest)
+
+
+def pool_sds(sds: NDArray[np.float64], df: NDArray[np.float64], weights: NDArray) -> tuple[float, float]:
+    """Combine the SDs of contrasts to one, their geometric mean by weight, with the df of equal uncertainty.
+
+    The logarithm of an SD has the variance 1 / (2 df). Contrasts without an SD take no part; an SD of 0 makes it 0.
+    """
+    used = np.isfinite(sds) & (df > 0) & (weights > 0)
+    if not used.any():
+        return float("nan"), 0.0
+    share = weights[used] / weights[used].sum()
+    free = 1 / float((share**2 / df[used]).sum())
+    if (sds[used] <= 0).any():
+        return 0.0, free
+    return float(np.exp((share * np.log(sds[used])).sum())), free
 
 
 def bland_altman(differences: ArrayLike) -> dict[str, float]:

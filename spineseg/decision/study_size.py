@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spineseg.decision.area_errors import summarise_errors
-from spineseg.decision.common_stretch import repeat_variances
+from spineseg.decision.common_stretch import pool_repeats, repeat_variances
 from spineseg.decision.evidence import LEVEL_AREA, Evidence
 from spineseg.decision.params import DecisionParams
 from spineseg.decision.rule import failure_rates
@@ -96,16 +96,16 @@ def _plan_change(evidence: Evidence, params: DecisionParams) -> list[dict[str, A
     """Compute the people per group by the SD of a difference of two scans, of people whom all methods repeat."""
     if not params.repeats.is_declared:
         return []
-    variances, df = repeat_variances(evidence, params.repeats)
-    methods = [m for m in range(len(evidence.methods)) if np.isfinite(variances[:, m]).sum() >= MIN_PEOPLE]
-    known = np.isfinite(variances[:, methods]).all(axis=1)
-    if not methods or known.sum() < MIN_PEOPLE:
-        return []
-    rates, errors, free = failure_rates(evidence), summarise_errors(evidence), float(df[known].sum())
+    repeated, weights = repeat_variances(evidence, params.repeats), evidence.weights
+    has = np.isfinite(repeated.variance).any(axis=1).sum(axis=0)
+    methods = [m for m in range(len(evidence.methods)) if has[m] >= MIN_PEOPLE]
+    rates, errors = failure_rates(evidence), summarise_errors(evidence)
     rows = []
     for m in methods:
-        sd = math.sqrt(2 * float((df[known] * variances[known, m]).sum()) / free)
-        spread, n = _Spread(sd, free), int(known.sum())
+        known, sd, free = pool_repeats(repeated, weights, methods, m)
+        spread, n = _Spread(math.sqrt(2) * sd, free), int(known.any(axis=1).sum())
+        if n < MIN_PEOPLE:
+            return []
         row = _row("all", evidence.methods[m], n, spread, errors, float(rates[m]), params)
         rows.append(row | {"area": "repeats", "error_sd_pct": None})
     return rows
@@ -122,7 +122,7 @@ def _measured_together(has_area: NDArray[np.bool_], person: NDArray[np.intp], ke
 
 def _error_sd(evidence: Evidence, contrast: int, method: int, params: DecisionParams) -> float | None:
     """SD of the area's error in a contrast; None where too few people have references."""
-    errors = evidence.by_person(evidence.values["csa_error_pct"][:, [method]])[:, contrast, 0]
+    errors = evidence.by_person(evidence.area_errors([method])[0])[:, contrast, 0]
     found = errors[np.isfinite(errors)]
     return float(found.std(ddof=1)) if found.size >= params.min_references else None
 

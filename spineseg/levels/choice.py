@@ -8,12 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spineseg.errors import InputError
-from spineseg.levels.names import JUNCTION_EXTENT_MM, Request, disc_name, find_runs, format_runs, range_name
+from spineseg.levels.names import (
+    HALF_STRETCH_MM,
+    JUNCTION_EXTENT_MM,
+    Request,
+    disc_name,
+    find_runs,
+    format_runs,
+    range_name,
+)
 from spineseg.levels.slices import Levels
 from spineseg.metrics.cord_line import fit_cord_line
-
-HALF_STRETCH_MM = 10.0
-"""``C2/C3`` is the cord up to this far to each side of the disc, along the cord."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from spineseg.errors import InputError
 from spineseg.levels.slices import find_junction
-from spineseg.volume import NativeGrid, Volume, check_same_grid, to_canonical
+from spineseg.volume import NativeGrid, Volume, check_same_grid
 from spineseg.volume.stored import open_image
 
 
@@ -58,15 +58,16 @@ def read_labels(path: str | Path, *, like: NativeGrid | None = None) -> tuple[Vo
     grid = NativeGrid(image.shape[:3], image.affine, image.header, image.notes, image.forms_disagree)
     if like is not None:
         check_same_grid(grid, like, path)
-    data = np.nan_to_num(image.read_volume(0), nan=0.0, posinf=np.inf, neginf=-np.inf)
-    if not data.any():
+    values, places = image.read_filled()
+    values = np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf)
+    if not values.any():
         raise InputError(f"{path}: expected labels, found no label; check the file")
-    if data.min() < 0 or np.isinf(data).any():
-        wrong = data.min() if data.min() < 0 else np.inf
+    if values.min() < 0 or np.isinf(values).any():
+        wrong = values.min() if values.min() < 0 else np.inf
         raise InputError(
             f"{path}: expected labels from 1 on and 0 elsewhere, found the value {wrong:g}; is it an image?"
         )
-    return to_canonical(data.astype(np.float32, copy=False), grid.affine), grid
+    return image.filled_volume(values, places), grid
 
 
 def load_junction(path: str | Path, grid: NativeGrid) -> NDArray[np.float64]:

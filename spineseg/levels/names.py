@@ -20,6 +20,9 @@ PMJ_VALUE = 50
 JUNCTION_EXTENT_MM = 20.0
 """Length of cord around a distance from the junction that counts, as SCT's -pmj-extent."""
 
+HALF_STRETCH_MM = 10.0
+"""``C2/C3`` is the cord up to this far to each side of the disc, along the cord."""
+
 LAST_LEVEL = 29
 """S5."""
 
@@ -184,6 +187,31 @@ def parse_stretch(text: str) -> Request | SliceRange | JunctionRange:
             raise InputError(f"levels {text!r}: expected the lower slice first, found {match[1]}:{match[2]}")
         return SliceRange(int(match[1]), int(match[2]))
     return parse_request(text)
+
+
+def describe_stretch(text: str) -> str:
+    """Say in words what an entry of a study's levels is, for a paper.
+
+    Examples
+    --------
+    >>> describe_stretch("C2-C3")
+    'the vertebral levels C2 to C3'
+    >>> describe_stretch("C2/C3")
+    'the cord up to 10 mm above and below the disc C2/C3'
+    """
+    stretch = parse_stretch(text)
+    if isinstance(stretch, SliceRange):
+        return f"slices {stretch.first} to {stretch.last}, counted from below"
+    if isinstance(stretch, JunctionRange):
+        return f"the cord {stretch.low_mm:g} to {stretch.high_mm:g} mm below the pontomedullary junction"
+    ranges = [f"{level_name(a)} to {level_name(b)}" if a < b else level_name(a) for a, b in stretch.ranges]
+    is_one = len(ranges) == 1 and stretch.ranges[0][0] == stretch.ranges[0][1]
+    parts = [f"the vertebral level{'' if is_one else 's'} {' and '.join(ranges)}"] if ranges else []
+    parts += [
+        f"the cord up to {HALF_STRETCH_MM:g} mm above and below the disc {disc_name(disc)}" for disc in stretch.discs
+    ]
+    parts += [f"the cord from {a:g} to {b:g} mm below the disc {disc_name(disc)}" for disc, a, b in stretch.points]
+    return " with ".join(parts)
 
 
 def _read_mm(low: str, high: str, text: str) -> tuple[float, float]:

@@ -115,7 +115,7 @@ def measure_rows(
     stretches = [replace(one, note="; ".join(filter(None, (one.note, told)))) for one in stretches]
     stretches = [_restrict(stretch, allowed, source) for stretch in stretches]
     used = np.any([stretch.chosen for stretch in stretches], axis=0)
-    solidity = compute_sct_solidity(np.where(used, cord, 0), zooms)
+    solidity = compute_sct_solidity(cord, zooms, used)
     return [
         row
         for stretch in stretches

@@ -12,6 +12,9 @@ Floats = NDArray[np.float64]
 LEVEL = 0.5
 """Half of a voxel is cord where the contour runs."""
 
+TOGETHER = 1 << 20
+"""Pixels of the slices whose contours are found in one pass: beyond it, memory grows and time does not fall."""
+
 CORNERS = ((0, 0), (1, 0), (1, 1), (0, 1))
 """Of a cell between four voxel centers, counterclockwise."""
 
@@ -86,7 +89,17 @@ def find_contours(cord: NDArray, slices: NDArray[np.bool_]) -> Contours:
         In voxel indices; linear between voxel centers. Where four neighbours touch crosswise, their mean decides.
     """
     numbers = np.flatnonzero(slices)
-    picked = np.pad(cord[:, :, numbers].astype(np.float64), ((1, 1), (1, 1), (0, 0))) - LEVEL
+    together = max(1, TOGETHER // max(1, cord.shape[0] * cord.shape[1]))
+    parts = [_find_in(cord, numbers[i : i + together]) for i in range(0, max(1, numbers.size), together)]
+    k, start, end = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return Contours(k, start, end, cord.shape[2])
+
+
+def _find_in(cord: NDArray, numbers: NDArray[np.intp]) -> tuple[NDArray[np.intp], Floats, Floats]:
+    """Return slice, start and end of every piece of the contours of some slices."""
+    picked = cord[:, :, numbers]
+    rows, columns = (_span(np.any(picked > LEVEL, axis=axes)) for axes in ((1, 2), (0, 2)))
+    picked = np.pad(picked[rows, columns].astype(np.float64), ((1, 1), (1, 1), (0, 0))) - LEVEL
     inside = picked > 0
     n, m = (size - 1 for size in picked.shape[:2])
     values = np.stack([picked[i : i + n, j : j + m] for i, j in CORNERS])
@@ -110,5 +123,11 @@ def find_contours(cord: NDArray, slices: NDArray[np.bool_]) -> Contours:
             where.append(np.flatnonzero(found))
             open_ &= ~found
     of = np.concatenate(where)
-    corner = np.column_stack([cell[0], cell[1]])[of] - 1.0  # the padding
-    return Contours(numbers[cell[2][of]], np.concatenate(starts) + corner, np.concatenate(ends) + corner, cord.shape[2])
+    corner = np.column_stack([cell[0] + rows.start, cell[1] + columns.start])[of] - 1.0  # the padding
+    return numbers[cell[2][of]], np.concatenate(starts) + corner, np.concatenate(ends) + corner
+
+
+def _span(held: NDArray[np.bool_]) -> slice:
+    """Return where a line holds something, one wider to each side as far as it goes."""
+    found = np.flatnonzero(held)
+    return slice(max(0, int(found[0]) - 1), int(found[-1]) + 2) if found.size else slice(0, 0)

@@ -12,6 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from spineseg.errors import GeometryError
 
+TOGETHER = 1 << 20
+"""Voxels that are cut together: few beside an image, many beside a call."""
+
 
 @dataclass(frozen=True)
 class Overlap:
@@ -36,7 +39,15 @@ def check_same_shape(mask: NDArray, reference: NDArray) -> None:
 def binarise(mask: ArrayLike) -> NDArray[np.bool_]:
     """Return the cord as bool, (I, J, K): soft values count from 0.5 up, the half-covered voxel included."""
     mask = np.asarray(mask)
-    return mask if mask.dtype == bool else mask >= 0.5
+    if mask.dtype == bool:
+        return mask
+    cord = np.zeros(mask.shape, bool)  # whose zeros take no memory while nothing is written there
+    step = max(1, TOGETHER // max(1, mask[:1].size))
+    for first in range(0, len(mask), step):
+        part = mask[first : first + step] >= 0.5
+        if part.any():
+            cord[first : first + step] = part
+    return cord
 
 
 def ratio(numerator: float, denominator: float) -> float:

@@ -84,27 +84,32 @@ FINE_MM = 0.1
 """Pixel to which SCT resamples a section before it measures it."""
 
 
-def compute_sct_solidity(mask: ArrayLike, zooms: ArrayLike) -> NDArray[np.float64]:
+def compute_sct_solidity(
+    mask: ArrayLike, zooms: ArrayLike, slices: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
     """Compute the solidity of each axial slice as the Spinal Cord Toolbox defines it.
 
     Parameters
     ----------
     mask : (I, J, K) array_like, bool, or numbers in [0, 1]
     zooms : (3,) array_like, mm
+    slices : (K,) ndarray of bool, optional
+        Only these.
 
     Returns
     -------
     (K,) ndarray of float64, 0 to 1
         Pixels of the section, interpolated to 0.1 mm and cut at 0.5, over the area of the hull of their corners: the
-        steps of coarse voxels stay in it, so that a disc has 0.95 to 0.98. NaN in empty slices.
+        steps of coarse voxels stay in it, so that a disc has 0.95 to 0.98. NaN in empty and in other slices.
     """
     from scipy.spatial import ConvexHull
 
-    values = np.asarray(mask, np.float64)
+    values = np.asarray(mask)
     solidity = np.full(values.shape[2], np.nan)
-    for k in np.flatnonzero((values >= 0.5).any(axis=(0, 1))):
+    held = (values >= 0.5).any(axis=(0, 1))
+    for k in np.flatnonzero(held if slices is None else held & slices):
         rows, columns = (np.flatnonzero((values[:, :, k] > 0).any(axis=axis)) for axis in (1, 0))
-        section = values[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1, k]
+        section = values[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1, k].astype(np.float64)
         down, across = (_finer(n, size) for n, size in zip(section.shape, np.asarray(zooms, np.float64), strict=False))
         fine = down @ section @ across.T >= 0.5
         i = np.flatnonzero(fine.any(axis=1))

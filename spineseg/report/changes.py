@@ -11,9 +11,12 @@ from spineseg.decision.wording import count_of
 from spineseg.methods.declared import MANUAL
 from spineseg.report.review import ReviewImage, StageRecords, StudyView
 from spineseg.studyfolder.corrections import REFUSED, find_correction
+from spineseg.studyfolder.forms import OTHER_FORM
 from spineseg.studyfolder.frozen import describe_changes_beside
 from spineseg.studyfolder.images import StudyImage
 from spineseg.studyfolder.layout import Stage, stage_images
+from spineseg.studyfolder.marks import Mark
+from spineseg.studyfolder.tables import MetricsRow
 
 
 @dataclass(frozen=True)
@@ -46,18 +49,12 @@ def list_changes(view: StudyView, records: StageRecords, reviews: Sequence[Revie
             row = measured.get(image.image_id)
             kind = "refused" if row and REFUSED in row.message else "corrected"
             found.append(PeoplesChange(image.image_id, kind, row.message if row else correction.words))
-    for mark in view.marks.marks:
-        if mark.image not in shown or mark.mark == "artefact":  # which is among the exclusions
-            continue
-        # ratings and comments without a mark are listed too
-        about = f"{mark.method}: {mark.words()}" if mark.method else mark.words()
-        kind, row = "marked", measured.get(mark.image)
-        if mark.mark == "fail" and row is not None and mark.method == row.method:
-            kind = "failed" if shown[mark.image].is_of(mark) else "marked"
-            about += "; no number of this mask is used" * (kind == "failed")
-        if not shown[mark.image].is_of(mark):
-            about += "; its corrected mask counts" if shown[mark.image].corrected else "; of an earlier mask"
-        found.append(PeoplesChange(mark.image, kind, about))
+    of_image: dict[str, list[Mark]] = {}
+    for mark in view.marks.marks:  # an artefact is among the exclusions
+        if mark.image in shown and mark.mark != "artefact":
+            of_image.setdefault(mark.image, []).append(mark)
+    for name, given in of_image.items():
+        found += _changes_by_marks(shown[name], given, measured.get(name))
     known = records.lock.images if records.lock and is_study else ()
     found += [
         PeoplesChange(name, "added", "not in the study when it started")
@@ -69,6 +66,25 @@ def list_changes(view: StudyView, records: StageRecords, reviews: Sequence[Revie
         for image in images
         if image.exclusion
     ]
+    return found
+
+
+def _changes_by_marks(review: ReviewImage, marks: Sequence[Mark], measured: MetricsRow | None) -> list[PeoplesChange]:
+    """Return what raters said of an image's masks, ratings and comments too, each with the mask that it is of."""
+    current, own = review.marks_shown(marks), {result.name for result in review.methods}
+    found = []
+    for mark in marks:
+        kind, about = "marked", mark.words()
+        if mark.method:
+            is_corrected = review.corrected and mark in current
+            about = f"{mark.method}{', the corrected mask' if is_corrected else ''}: {about}"
+        if mark in current and mark.mark == "fail" and measured is not None and mark.method == measured.method:
+            kind, about = "failed", f"{about}; no number of this mask is used"
+        elif mark not in current and review.marks_shown([mark]):
+            about += "; what this rater said later counts"
+        elif mark not in current and mark.method in own:
+            about += "; of the mask before the corrected one" if review.corrected else "; of an earlier mask"
+        found.append(PeoplesChange(review.image.image_id, kind, about))
     return found
 
 
@@ -113,6 +129,10 @@ def write_methods(
         listed = "; ".join(f"{n} for: {reason}" for reason, n in reasons.most_common())
         n = reasons.total()
         parts.append(f"{count_of(n, 'image')} {'was' if n == 1 else 'were'} excluded by people ({listed}).")
+    n_forms = len({i.reason for i in records.images if i.reason.startswith(OTHER_FORM)})  # it names the one used
+    if n_forms:
+        several = "with several forms, such as a series and its own average, one form was used"
+        parts.append(f"Of {count_of(n_forms, 'acquisition')} {several}.")
     unseen = records.decision.count_unseen(r.image for r in reviews if not is_manual(r)) if records.decision else {}
     for contrast, n in unseen.items():
         parts.append(f"No image of the pilot was {contrast}, so the choice was not tested for {count_of(n, 'image')}.")

@@ -42,6 +42,7 @@ from spineseg.report.review import ReviewImage, StudyView, collect_reviews, read
 from spineseg.report.reviewed import Reviewed, summarise_reviewing
 from spineseg.report.summaries import (
     compare_pilots,
+    describe_areas,
     describe_disagreement,
     summarise_areas,
     summarise_contrasts,
@@ -138,6 +139,7 @@ def write_report(view: StudyView, paths: ReportPaths, code: str = "") -> Path:
     # a study by the kept method alone still says how the others fared
     shown = dict.fromkeys([*study.methods, *(share.key for share in verdict.shares if share.key != EQUIVALENT)])
     methods = study.methods or sort_methods(r.name for review in reviews for r in review.methods)
+    areas = summarise_areas(read_csa(csa)) if csa.is_file() else []
     failures, reviewed = summarise_failures(reviews, methods), summarise_reviewing(view.marks, reviews)
     context = {
         "dataset": view.folder.name,
@@ -159,7 +161,7 @@ def write_report(view: StudyView, paths: ReportPaths, code: str = "") -> Path:
         "disagreement": describe_disagreement(decision),
         "failures": failures,
         "pilots": compare_pilots(records.images, view.columns, study, kept),
-        "areas": summarise_areas(read_csa(csa)) if csa.is_file() else [],
+        "areas": areas,
         "csa": f"{tables}/{quote(csa.name)}",
         "figures": [_figure(one, _relative(paths.figures, paths.page), tables) for one in drawn if not one.column],
         "split": {column: [_figure(one, _relative(paths.figures, paths.page), tables) for one in drawn
@@ -170,7 +172,7 @@ def write_report(view: StudyView, paths: ReportPaths, code: str = "") -> Path:
         "worst": [image for image in images if image["severity"] >= LOOK][:N_WORST],
         "changes": changes,
         "changes_words": count_changes(changes, len(reviews)),
-        "methods_text": write_methods(view, records, reviews, changes),
+        "methods_text": " ".join(filter(None, (write_methods(view, records, reviews, changes), describe_areas(areas)))),
         "reviewed": reviewed,
         "excluded": list_excluded(records.images, decision),
         "advice": advise(decision, images, view.stage, qc),

@@ -111,7 +111,7 @@ def write_entry(
         **{key: getattr(review.image, key) for key in IDENTITY},
         "file": _file_name(review.image),
         "image_sha256": _digest(review.image.path),
-        "methods": [_method_entry(result) for result in review.methods],
+        "methods": [_method_entry(result) | {"corrected": review.corrected} for result in review.methods],
         "agreement": [
             {"method_a": pair.method_a, "method_b": pair.method_b} | _shown(pair.values, PAIR_MEASURES)
             for pair in review.agreement

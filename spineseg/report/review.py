@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from spineseg.studyfolder.images import StudyImage, read_images
 from spineseg.studyfolder.layout import RESERVED_FOLDERS, TABLES, Stage, StudyFolder, stage_images
 from spineseg.studyfolder.locks import KeptMethods, Lock, find_lock
 from spineseg.studyfolder.manifests import ManifestEntry, Timing, read_manifest, read_timings
-from spineseg.studyfolder.marks import Mark, Marks
+from spineseg.studyfolder.marks import Mark, Marks, latest_marks
 from spineseg.studyfolder.tables import AgreementRow, MetricsRow, read_agreement, read_metrics, read_slices
 
 if TYPE_CHECKING:
@@ -94,10 +94,18 @@ class ReviewImage:
     contrast_doubt: str = ""
     corrected: bool = False  # Whether the mask shown is one that a person has changed
 
-    def is_of(self, mark: Mark) -> bool:
-        """Whether a mark of the image speaks of what is shown, not of an earlier mask."""
+    def marks_shown(self, marks: Iterable[Mark]) -> list[Mark]:
+        """Return the marks that speak of what is shown: of the image, or of the mask that lies there now."""
         masks = {made.name: made.mask_sha256 for made in self.methods}
-        return mark.method not in masks or mark.is_of(masks[mark.method], corrected=self.corrected)
+        return latest_marks(
+            mark
+            for mark in marks
+            if mark.image == self.image.image_id
+            and (
+                mark.method is None
+                or (mark.method in masks and mark.is_of(masks[mark.method], corrected=self.corrected))
+            )
+        )
 
 
 def read_stage(view: StudyView, chunks: Sequence[str] | None = None) -> StageRecords:

@@ -50,7 +50,11 @@ class Reviewed:
 def summarise_reviewing(marks: Marks, reviews: Sequence[ReviewImage]) -> Reviewed:
     """Return who has reviewed what of the images of a stage."""
     shown = {review.image.image_id: review for review in reviews}
-    own = [mark for mark in marks.marks if mark.image in shown and shown[mark.image].is_of(mark)]
+    of_image: dict[str, list[Mark]] = {}
+    for mark in marks.marks:
+        if mark.image in shown:
+            of_image.setdefault(mark.image, []).append(mark)
+    own = [mark for name, given in of_image.items() for mark in shown[name].marks_shown(given)]
     compared = [one for one in marks.preferences if one.image in shown]
     blind = [one for one in compared if one.blind]
     not_blind = Counter(one.rater for one in compared if not one.blind)

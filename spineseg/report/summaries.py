@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from spineseg.decision.wording import format_interval, format_value, ruling_endpoint
+from spineseg.levels.names import describe_stretch
 from spineseg.measures import MEASURES
 from spineseg.report.frames import StudyTables, contrasts_of
 from spineseg.report.review import ReviewImage
@@ -272,11 +273,29 @@ class AreaRow:
     n_flagged: int
 
 
+WHOLE_MASK = "whole mask"
+"""What an area is of where no levels are asked for."""
+
+
+def describe_areas(areas: Sequence[AreaRow]) -> str:
+    """Say for a paper what the areas are means of: C2-C3 and C2/C3 are two things, about 5 % apart."""
+    levels = list(dict.fromkeys(area.level for area in areas if area.n_people and area.level != WHOLE_MASK))
+    if not levels:
+        return ""
+    each = [level for level in levels if describe_stretch(level) == f"the vertebral level {level}"]
+    parts = [f"{level} is {describe_stretch(level)}" for level in levels if level not in each]
+    listed = "; ".join([*([f"each vertebral level from {each[0]} to {each[-1]}"] if each else []), *parts])
+    return (
+        f"Cross-sectional areas are means over stretches of cord ({listed}), whose borders are planes across the line"
+        " of the cord; the area of each slice was corrected for the angle between cord and slice."
+    )
+
+
 def summarise_areas(rows: Sequence[CsaRow]) -> list[AreaRow]:
     """Return mean and SD of CSA by contrast and level, over people; rows with a warning are counted apart."""
     by_level: dict[tuple[str, str], list[CsaRow]] = {}
     for row in rows:
-        by_level.setdefault((row.image.contrast, row.level or "whole mask"), []).append(row)
+        by_level.setdefault((row.image.contrast, row.level or WHOLE_MASK), []).append(row)
     found = []
     for (contrast, level), own in by_level.items():
         values: dict[str, list[float]] = {}

@@ -73,6 +73,7 @@ class StudyConfig:
     level_marks: tuple[str, ...]
     follow_up: tuple[str, ...]
     columns: tuple[str, ...]
+    forms: tuple[str, ...] | None
     override: PersonsChoice | None
     exceptions: Mapping[str, PersonsChoice]
     accept_changes: AcceptChanges | None
@@ -172,7 +173,7 @@ def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = No
     except InputError as error:  # it begins with the key
         key, _, rest = str(error).partition(":")
         raise InputError(f"config key {key!r}:{rest}") from error
-    people, clicked = complete["subjects"], complete["level_marks"]
+    people, clicked, forms = complete["subjects"], complete["level_marks"], complete["forms"]
     references = {"folder": _default("references"), "kinds": TRUE_KINDS, "label": None}
     given = complete["references"]
     references |= given if isinstance(given, dict) else {"folder": given}
@@ -199,6 +200,7 @@ def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = No
         follow_up=tuple(name.removeprefix("ses-") for name in complete["follow_up"]),
         level_marks=tuple([clicked] if isinstance(clicked, str) else clicked or ()),
         columns=tuple(complete["columns"]),
+        forms={"one": (), "all": None}[forms] if isinstance(forms, str) else tuple(forms),
         override=PersonsChoice(**complete["override"]) if complete["override"] else None,
         exceptions={image: PersonsChoice(**choice) for image, choice in complete["exceptions"].items()},
         accept_changes=AcceptChanges(**complete["accept_changes"]) if complete["accept_changes"] else None,

@@ -23,6 +23,7 @@ from spineseg.study.exclusion import Sites
 from spineseg.study.participants import Participants, read_participants
 from spineseg.study.sources import check_sources, find_images
 from spineseg.studyfolder.decisions import Membership
+from spineseg.studyfolder.forms import OTHER_FORM, find_other_forms, form_of, group_forms
 from spineseg.studyfolder.images import StudyImage, word_exclusion
 from spineseg.studyfolder.layout import StudyFolder
 
@@ -59,6 +60,7 @@ def index_images(
     images = _select_all(config)
     config.excluded.check_matched(images, _sites(config, _participants(config)))
     check_entries(config, images)
+    images = _leave_other_forms(images, config, earlier.chunks if frozen is not None else ())
     included = [image for image in images if image.included]
     if not included:
         raise InputError(_nothing_left(images, config))
@@ -86,6 +88,20 @@ def index_images(
     members = [(i.image_id, i.pilot, i.contrast if by_contrast else "") for i in images if i.included]
     chunks = assign_chunks(members, chunk_size, earlier.chunks)
     return images, Membership(chunks, pilot if "seed" in pilot else {})
+
+
+def _leave_other_forms(images: list[StudyImage], config: StudyConfig, begun: Collection[str]) -> list[StudyImage]:
+    """Leave out the images in whose place another form of the same acquisition is used (config key ``forms``).
+
+    A table of images says itself which ones the study has.
+    """
+    if config.forms is None or config.images:
+        return images
+    others = find_other_forms((image for image in images if image.included), config.forms, begun)
+    return [
+        replace(image, included=False, reason=others[image.image_id]) if image.image_id in others else image
+        for image in images
+    ]
 
 
 def strata_of(config: StudyConfig, subjects: Iterable[str]) -> dict[str, set[str]]:
@@ -229,8 +245,15 @@ def summarise_index(images: Sequence[StudyImage]) -> str:
     lines = [f"{len(included)} of {len(images)} images of {people} participants ({shown}); {pilot} in the pilot"]
     unseen = sorted(set(contrasts) - {image.contrast for image in included if image.pilot})
     lines += [f"warning: no image of the pilot is {name}; the decision says nothing of it" for name in unseen]
-    reasons = Counter(image.reason for image in images if not image.included)
+    reasons = Counter(
+        OTHER_FORM if image.reason.startswith(OTHER_FORM) else image.reason for image in images if not image.included
+    )
     lines += [f"not included, {count}: {reason}" for reason, count in reasons.most_common()]
+    lines += [
+        f"warning: not all participants with several forms of {contrast} images have the same in the study ("
+        f"{', '.join(names)}), which may shift areas: the config key 'forms' says which one is used"
+        for contrast, names in _mixed_forms(images)
+    ]
     absent = Counter(absent_content(image.reference) for image in included if image.reference)
     kinds = Counter((image.reference_kind, image.reference_use) for image in included if image.reference)
     for (kind, use), count in kinds.most_common():
@@ -238,6 +261,18 @@ def summarise_index(images: Sequence[StudyImage]) -> str:
         hint = "; nothing says who drew them: if a program did, leave unknown out of references.kinds"
         lines.append(f"references, {count} {kind}: {words}{hint if kind == 'unknown' and use == 'truth' else ''}")
     return "\n".join(lines + [f"references not used, {count}: {why}" for why, count in absent.most_common() if why])
+
+
+def _mixed_forms(images: Sequence[StudyImage]) -> list[tuple[str, list[str]]]:
+    """Return contrast and an image of each form, where people who have the same forms differ in the one used."""
+    used: dict[tuple[str, frozenset[str]], dict[str, str]] = {}
+    for group in group_forms(i for i in images if i.included or i.reason.startswith(OTHER_FORM)):
+        forms = {image.image_id: form_of(image.stem) for image in group}
+        own = used.setdefault((group[0].contrast, frozenset(forms.values())), {})
+        for image in group:
+            if image.included:
+                own.setdefault(forms[image.image_id], image.image_id)
+    return [(contrast, sorted(names.values())) for (contrast, forms), names in used.items() if len(names) > 1]
 
 
 def _participants(config: StudyConfig) -> Participants:

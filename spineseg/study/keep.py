@@ -69,9 +69,10 @@ def keep_masks(
             rows.append(_row(image, message="no method was good enough to be kept"))
             continue
         row = _keep(folder, image, entry, decision, failed.get((image_id, entry.method), ()))
-        unseen = decision.count_unseen([image])
-        untested = f"no image of the pilot was {image.contrast}: {entry.method} is not tested on such images"
-        notes = (_now_decided(image, kept, decision), row.message, untested * bool(unseen))
+        untested = ""
+        if decision.count_unseen([image]) and entry.method != MANUAL and not is_corrected(folder.kept_mask(image)):
+            untested = f"no image of the pilot was {image.contrast}: {entry.method} is not tested on such images"
+        notes = (_now_decided(image, kept, decision), row.message, untested)
         rows.append(replace(row, message="; ".join(filter(None, notes))))
     copies = {folder.relative(folder.kept_mask(images[row.image_id])) for row in rows if row.source}
     _remove_stale(folder, copies | {row.mask for row in rows})
@@ -139,7 +140,7 @@ def note_gone(folder: StudyFolder, note: Path) -> None:
 
 
 def marked_failed(config: StudyConfig | None, stage: Stage) -> dict[tuple[str, str], list[Mark]]:
-    """Return image and method to the fails of raters, of whatever mask; of the study by one method only.
+    """Return image and method to the marks of raters where one has failed a mask; of the study by one method only.
 
     In the comparison a fail counts against its method (`spineseg.decision`); it takes no image away.
     """
@@ -186,7 +187,8 @@ def _keep(
         write_sidecar(target, replace(sidecar, mask_sha256=entry.mask_sha256, more=more))
     if failed := word_fails(fails, entry.mask_sha256):  # copied for a person to correct, but it does not count
         words = "; ".join(filter(None, (failed, message)))
-        return _row(image, **made | {"status": "failed", "message": words}, source=entry.mask)
+        made |= {"status": "failed", "message": words}
+        return _row(image, **made, source=entry.mask, sha256=entry.mask_sha256)
     return _row(image, **made, mask=kept, source=entry.mask, sha256=entry.mask_sha256)
 
 

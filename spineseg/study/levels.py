@@ -28,12 +28,13 @@ from spineseg.study.level_labels import (
 )
 from spineseg.study.participants import read_participants
 from spineseg.study.sources import find_level_folder
+from spineseg.studyfolder.corrections import find_correction
 from spineseg.studyfolder.csa import REFERENCE, CsaRow
 from spineseg.studyfolder.decisions import read_kept, read_membership
 from spineseg.studyfolder.images import StudyImage, read_images
 from spineseg.studyfolder.layout import Stage, StudyFolder, stage_images
 from spineseg.studyfolder.manifests import read_entries
-from spineseg.studyfolder.marks import Mark
+from spineseg.studyfolder.marks import Mark, latest_marks
 from spineseg.studyfolder.tables import Identity
 from spineseg.volume import Volume, load_mask
 
@@ -90,7 +91,7 @@ def measure_levels(folder: StudyFolder, stage: Stage, config: StudyConfig) -> li
             folder.inside(row.mask) if row.mask else None,
             row.sha256,
             row.message or "no mask is kept",
-            row.status == CORRECTED,
+            row.status == CORRECTED or (not row.mask and find_correction(folder, images[row.image_id]) is not None),
         )
         for row in read_kept(folder.kept(stage))
     ]
@@ -160,7 +161,7 @@ def _measure_masks(
     rows = []
     for mask in masks:
         columns = {name: people.cells.get(mask.image.subject, {}).get(name, "") for name in config.columns}
-        marks = [mark for mark in config.marks.marks if _is_about(mark, mask)]
+        marks = [mark for mark in latest_marks(m for m in config.marks.marks if _is_about(m, mask)) if mark.mark]
         words = "; ".join(mark.words() for mark in marks)
         failed = ("failed",) if any(mark.mark in ("fail", "artefact") for mark in marks) else ()
         measured = []
@@ -179,7 +180,7 @@ def _measure_masks(
 
 def _is_about(mark: Mark, mask: _Mask) -> bool:
     """Whether a rater has marked this mask, not one that has been replaced since, or its image."""
-    if mark.image != mask.image.image_id or not mark.mark:
+    if mark.image != mask.image.image_id:
         return False
     if mark.method is None:
         return True

@@ -132,7 +132,7 @@ class Preference:
 
 @dataclass(frozen=True)
 class Marks:
-    """All that raters have said; one mark for a mask and rater."""
+    """All that raters have said; one mark for a mask (the content of it) and rater."""
 
     marks: tuple[Mark, ...] = ()
     preferences: tuple[Preference, ...] = ()
@@ -157,12 +157,13 @@ class Marks:
         rater has marked every method's mask of that image.
         """
         seen: dict[tuple[str, str], set[str]] = {}
-        for mark in (*self.of_kind("pass"), *self.of_kind("fail")):
+        said = [mark for mark in latest_marks(self.marks) if mark.mark in ("pass", "fail")]
+        for mark in said:
             seen.setdefault((mark.image, mark.rater), set()).add(str(mark.method))
         return frozenset(
             (mark.image, str(mark.method))
-            for mark in self.of_kind("fail")
-            if mark.method in methods and set(methods) <= seen[mark.image, mark.rater]
+            for mark in said
+            if mark.mark == "fail" and mark.method in methods and set(methods) <= seen[mark.image, mark.rater]
         )
 
     def of_masks(self, masks: Mapping[tuple[str, str], str]) -> Marks:
@@ -183,10 +184,14 @@ class Marks:
         return replace(self, marks=tuple(marks), preferences=tuple(preferences))
 
     def failed_masks(self) -> dict[tuple[str, str], list[Mark]]:
-        """Return every fail by image and method, however many methods its rater has seen."""
-        found: dict[tuple[str, str], list[Mark]] = {}
-        for mark in self.of_kind("fail"):
-            found.setdefault((mark.image, str(mark.method)), []).append(mark)
+        """Return the marks of each image and method of which there is a fail, however many methods its rater has seen.
+
+        They may speak of several masks: `word_fails` finds those of the mask that lies there.
+        """
+        found: dict[tuple[str, str], list[Mark]] = {(one.image, str(one.method)): [] for one in self.of_kind("fail")}
+        for mark in self.marks:
+            if (key := (mark.image, str(mark.method))) in found:
+                found[key].append(mark)
         return found
 
     def check_names(self, images: Iterable[str], methods: Iterable[str], where: str) -> None:
@@ -210,20 +215,45 @@ class Marks:
                 )
 
 
+def is_same_mask(a: str, b: str) -> bool:
+    """Whether two checksums, or the beginnings of such, are of one mask; one that is not known is of no known mask."""
+    return (a.startswith(b) or b.startswith(a)) if a and b else a == b
+
+
 def is_of_mask(beginning: str, mask_sha256: str) -> bool:
     """Whether the beginning of a checksum is that of a mask; so it is where one of the two is not known."""
     return not beginning or not mask_sha256 or mask_sha256.startswith(beginning)
 
 
-def word_fails(fails: Iterable[Mark], mask_sha256: str, *, corrected: bool = False) -> str:
-    """Return who has failed the mask that lies there now (`Mark.is_of`), and why; empty where nobody has."""
-    return "; ".join(mark.words() for mark in fails if mark.is_of(mask_sha256, corrected=corrected))
+def latest_marks(marks: Iterable[Mark]) -> list[Mark]:
+    """Return the last mark of each image, method and rater, of marks of one mask (with its checksum or without)."""
+    found: dict[tuple[str, str | None, str], Mark] = {}
+    for mark in marks:
+        key = (mark.image, mark.method, mark.rater)
+        if key not in found or found[key].time <= mark.time:
+            found[key] = mark
+    return list(found.values())
+
+
+def word_fails(marks: Iterable[Mark], mask_sha256: str, *, corrected: bool = False) -> str:
+    """Return who has failed the mask that lies there now, and why; empty where nobody has.
+
+    Parameters
+    ----------
+    marks : iterable of Mark
+        Of the image and the method, of whatever mask (`Mark.is_of` tells).
+    mask_sha256 : str
+    corrected : bool
+    """
+    said = latest_marks(mark for mark in marks if mark.is_of(mask_sha256, corrected=corrected))
+    return "; ".join(mark.words() for mark in said if mark.mark == "fail")
 
 
 def read_marks(paths: Sequence[str | Path]) -> Marks:
     """Read the files of one or more raters and join them.
 
-    Where a rater has marked the same mask twice, the later mark counts.
+    Where a rater has marked the same mask twice, the later mark counts. Marks of several masks of one method, the
+    method's own and a corrected one, stand beside each other.
 
     Raises
     ------
@@ -236,7 +266,7 @@ def read_marks(paths: Sequence[str | Path]) -> Marks:
         one = read_record(path, _parse_marks, "marks of the quality-control page", MEND_MARKS)
         for mark in one.marks:
             own = marks.setdefault((mark.image, mark.method, mark.rater), [])
-            same = [other for other in own if is_of_mask(other.mask_sha256, mark.mask_sha256)]
+            same = [other for other in own if is_same_mask(other.mask_sha256, mark.mask_sha256)]
             if all(other.time <= mark.time for other in same):
                 own[:] = [other for other in own if other not in same] + [mark]
         preferences |= dict.fromkeys(one.preferences)

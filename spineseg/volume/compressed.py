@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
+import mmap
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from spineseg.errors import InputError
 
@@ -19,8 +19,30 @@ MAX_DEFLATE_RATIO = 1032
 """Deflate cannot do better: 258 bytes by two bits."""
 
 
-def read_compressed(path: Path, head_bytes: int, claimed_bytes: Callable[[bytes], int]) -> io.BytesIO:
+class Memory(mmap.mmap):
+    """A file in memory, zeros at first: of what is never written, no page is held."""
+
+    @classmethod
+    def of_zeros(cls, n: int) -> Memory:
+        """Return n bytes of zeros."""
+        return cls(-1, n, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+    def readinto(self, target: bytearray) -> int:
+        """Copy what comes next into a buffer, without a second copy between, which `mmap` would make."""
+        start = self.tell()
+        with memoryview(self) as whole:
+            piece = whole[start : start + len(target)]
+            n = len(piece)
+            memoryview(target)[:n] = piece
+            piece.release()
+        self.seek(start + n)
+        return n
+
+
+def read_compressed(path: Path, head_bytes: int, claimed_bytes: Callable[[bytes], int]) -> BinaryIO:
     """Decompress a file that must hold exactly as much as its own header claims.
+
+    Stretches of zeros are not written, so they take no memory.
 
     Parameters
     ----------
@@ -37,29 +59,41 @@ def read_compressed(path: Path, head_bytes: int, claimed_bytes: Callable[[bytes]
     InputError
         If the stream is damaged, cut, followed by other bytes, or longer or shorter than claimed.
     """
-    content = io.BytesIO()
-    limit: int | None = None
+    head, found = b"", 0
+    content: Memory | None = None
 
     def room() -> int:
         """Bytes that may still come, and one more that would be too many."""
-        return (head_bytes if limit is None else limit) + 1 - content.tell()
+        return min(CHUNK_BYTES, (head_bytes if content is None else len(content)) + 1 - found)
+
+    def keep(piece: bytes, content: Memory) -> None:
+        """Keep the bytes that end where the stream is, unless they are zeros or too many."""
+        if found > len(content):
+            raise InputError(
+                f"{path}: damaged (its header claims {len(content)} bytes, more follow); copy or convert it again"
+            )
+        if piece.count(0) < len(piece):
+            content[found - len(piece) : found] = piece
 
     with path.open("rb") as stream:
         for piece in _decompress(stream, path, room):
-            content.write(piece)
-            if limit is None and content.tell() >= head_bytes:
-                limit = claimed_bytes(content.getvalue())
-            if limit is not None and content.tell() > limit:
-                raise InputError(
-                    f"{path}: damaged (its header claims {limit} bytes, more follow); copy or convert it again"
-                )
-    limit = claimed_bytes(content.getvalue()) if limit is None else limit
-    if content.tell() < limit:
+            found += len(piece)
+            if content is not None:
+                keep(piece, content)
+                continue
+            head += piece
+            if found >= head_bytes:
+                content = Memory.of_zeros(claimed_bytes(head))
+                keep(head, content)
+    if content is None:  # a few voxels
+        content = Memory.of_zeros(claimed_bytes(head))
+        keep(head, content)
+    if found < len(content):
         raise InputError(
-            f"{path}: damaged or truncated (its header claims {limit} bytes, found {content.tell()}); "
+            f"{path}: damaged or truncated (its header claims {len(content)} bytes, found {found}); "
             "copy or convert it again"
         )
-    return content
+    return cast(BinaryIO, content)
 
 
 def _decompress(stream: BinaryIO, path: Path, room: Callable[[], int]) -> Iterator[bytes]:

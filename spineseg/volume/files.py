@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 
 import nibabel as nib
@@ -113,9 +114,11 @@ def load_mask(
     grid = _grid_of(image, image.notes)
     if like is not None:
         check_same_grid(grid, like, path)
-    data, notes = read_mask_values(image.read_volume(0), path, label=label, any_positive=any_positive)
+    values, places = image.read_filled()
+    n_zero = math.prod(grid.shape3) - values.size
+    values, notes = read_mask_values(values, n_zero, path, label=label, any_positive=any_positive)
     said = (f"{path.name}: {note}" for note in image.notes)  # masks come in pairs, and with images
-    return to_canonical(data, grid.affine), _grid_of(image, (*said, *notes))
+    return image.filled_volume(values, places), _grid_of(image, (*said, *notes))
 
 
 def _grid_of(image: StoredImage, notes: tuple[str, ...]) -> NativeGrid:

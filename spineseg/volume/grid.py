@@ -103,12 +103,24 @@ def to_canonical(data: NDArray, affine: NDArray) -> Volume:
     return Volume(np.ascontiguousarray(turned), affine @ orientations.inv_ornt_aff(transform, data.shape))
 
 
+def canonical_zeros(shape: tuple[int, int, int], affine: NDArray) -> Volume:
+    """Return a canonical volume of zeros, float32, for a file of this shape and affine."""
+    transform = _to_canonical_transform(affine)
+    turned = np.zeros([shape[axis] for axis in np.argsort(transform[:, 0])], np.float32)
+    return Volume(turned, affine @ orientations.inv_ornt_aff(transform, shape))
+
+
+def native_view(data: NDArray, affine: NDArray) -> NDArray:
+    """Return a canonical (I, J, K) array by the axes of a file with this affine; no value is copied."""
+    back = orientations.ornt_transform(
+        orientations.axcodes2ornt(CANONICAL_AXCODES), orientations.io_orientation(affine)
+    )
+    return orientations.apply_orientation(data, back)
+
+
 def to_native(data: NDArray, grid: NativeGrid) -> NDArray:
     """Bring a canonical (I, J, K) array back to the axes and the shape of the file."""
-    back = orientations.ornt_transform(
-        orientations.axcodes2ornt(CANONICAL_AXCODES), orientations.io_orientation(grid.affine)
-    )
-    native = orientations.apply_orientation(data, back)
+    native = native_view(data, grid.affine)
     if native.shape != grid.shape3:
         raise GeometryError(f"array of shape {native.shape} does not fit the image's grid {grid.shape3}")
     return native.reshape(grid.shape)

@@ -36,14 +36,16 @@ BETWEEN, BETWEEN_SHARE, PLATEAU, PLATEAU_SHARE = (0.01, 0.99), 0.2, 0.9, 0.01
 
 
 def read_mask_values(
-    data: NDArray[np.float32], path: Path, *, label: int | None = None, any_positive: bool = False
+    data: NDArray[np.float32], n_zero: int, path: Path, *, label: int | None = None, any_positive: bool = False
 ) -> tuple[NDArray[np.float32], tuple[str, ...]]:
     """Tell what a mask holds, as values between 0 and 1.
 
     Parameters
     ----------
-    data : ndarray of float32
-        Values of the file, slope and intercept applied.
+    data : (n,) ndarray of float32
+        Values of the file that are not 0, slope and intercept applied.
+    n_zero : int
+        How many are 0.
     path : Path
         For messages.
     label : int, optional
@@ -53,8 +55,8 @@ def read_mask_values(
 
     Returns
     -------
-    mask : ndarray of float32, 0 to 1
-        0 and 1 for labels; partial volumes and probabilities stay.
+    mask : (n,) ndarray of float32, 0 to 1
+        0 and 1 for labels; partial volumes and probabilities stay. What is 0 stays 0.
     notes : tuple of str
         What had to be corrected, one line each.
 
@@ -69,31 +71,34 @@ def read_mask_values(
     255 or 100 are divided by it. NaN counts as 0. An empty mask is a mask.
     """
     notes: list[str] = []
+    data = np.append(data, np.zeros(min(n_zero, 1), np.float32))  # the zeros, in all that follows
+    n_more = max(n_zero - 1, 0)
     missing = np.isnan(data)
     if missing.any():
         notes.append(f"{path.name}: {int(missing.sum())} voxels are NaN and count as 0")
         data = np.where(missing, np.float32(0), data)
+    n = data.size - min(n_zero, 1)
     lowest, highest = float(data.min()), float(data.max())
     if lowest < -ROUNDING * max(1.0, abs(highest)) or np.isinf(highest):
         raise _looks_like_image(path, data)
     if lowest < 0:
         data = data.clip(0, None)
     if label is not None:
-        return _pick_label(data, path, label), tuple(notes)
+        return _pick_label(data, path, label)[:n], tuple(notes)
     mask, note = _scale(data, path.name)
     if mask is None:
         mask = _read_labels(data, path, any_positive)
     if (mask > (0 if any_positive else NO_BACKGROUND)).all():
         raise InputError(f"{path}: expected a mask, found no voxel outside it; is it an image?")
-    return mask, (*notes, *note, *(() if any_positive else _check_soft(mask, path)))
+    return mask[:n], (*notes, *note, *(() if any_positive else _check_soft(mask, mask.size + n_more, path)))
 
 
-def _check_soft(mask: NDArray[np.float32], path: Path) -> tuple[str, ...]:
+def _check_soft(mask: NDArray[np.float32], n_voxels: int, path: Path) -> tuple[str, ...]:
     """Return what is odd about values that all lie between 0 and 1; InputError where they are no mask's."""
     inside = mask[mask > 0]
     if not inside.size:
         return ()
-    between = np.count_nonzero((mask > BETWEEN[0]) & (mask < BETWEEN[1])) / mask.size
+    between = np.count_nonzero((mask > BETWEEN[0]) & (mask < BETWEEN[1])) / n_voxels
     if between > BETWEEN_SHARE and np.mean(inside >= PLATEAU) < PLATEAU_SHARE:
         raise _looks_like_image(path, mask)
     highest = float(inside.max())
@@ -103,7 +108,7 @@ def _check_soft(mask: NDArray[np.float32], path: Path) -> tuple[str, ...]:
         return (f"{path.name}: no value reaches {HALF:g} (largest {highest:.2g}); it counts as empty",)
     if highest <= NO_BACKGROUND and np.mean(inside >= highest * (1 - FULL_SLACK)) > FULL_SHARE:
         return (f"{path.name}: most of the mask is {highest:.3g}, not 1; areas count it as partial volume",)
-    if np.count_nonzero(mask >= HALF) > mask.size / 2:
+    if np.count_nonzero(mask >= HALF) > n_voxels / 2:
         return (f"{path.name}: more than half of the voxels are in the mask; is it inverted?",)
     return ()
 

@@ -20,9 +20,13 @@ from numpy.typing import NDArray
 from spineseg.errors import InputError
 from spineseg.file_digests import absent_content
 from spineseg.volume.compressed import CHUNK_BYTES, GZIP_MAGIC, read_compressed
+from spineseg.volume.grid import Volume, canonical_zeros, native_view
 from spineseg.volume.limits import affine_in_mm, check_claim, check_geometry, check_stored
 
 HEAD_BYTES = nib.Nifti2Header.sizeof_hdr
+
+SLAB_VOXELS = 1 << 22
+"""Voxels that are looked at together where zeros need not be held: an ordinary image, 16 MiB as float32."""
 
 QUATERNION_SLACK = 1e-3
 """What the squared length of a quaternion may exceed 1 by: programs that round to three digits leave as much."""
@@ -51,8 +55,9 @@ class StoredImage:
     affine : (4, 4) ndarray, mm
     header : nibabel.Nifti1Header
         For files that are written on this grid.
-    read_volume : callable
-        From the number of a volume to its values, (I, J, K) ndarray of float32, slope and intercept applied.
+    read_planes : callable
+        From the number of a volume, and the first plane and the one after the last along its third axis, to their
+        values, (I, J, n) ndarray of float32, slope and intercept applied.
     notes : tuple of str
     forms_disagree : bool
     """
@@ -60,7 +65,7 @@ class StoredImage:
     shape: tuple[int, ...]
     affine: NDArray[np.float64]
     header: nib.Nifti1Header
-    read_volume: Callable[[int], NDArray[np.float32]]
+    read_planes: Callable[[int, int, int], NDArray[np.float32]]
     notes: tuple[str, ...] = ()
     forms_disagree: bool = False
 
@@ -68,6 +73,42 @@ class StoredImage:
     def n_volumes(self) -> int:
         """Number of volumes of a series; 1 for an image."""
         return self.shape[3] if len(self.shape) > 3 else 1
+
+    def read_volume(self, number: int) -> NDArray[np.float32]:
+        """Return the values of a volume, (I, J, K)."""
+        return self.read_planes(number, 0, (*self.shape, 1)[2])
+
+    def read_filled(self) -> tuple[NDArray[np.float32], list[tuple[int, NDArray[np.uint8]]]]:
+        """Return what is not 0 in the first volume, NaN included, and where it is; for `filled_volume`.
+
+        A mask is nearly empty: its zeros are read a few planes at a time and never held.
+        """
+        i, j, k = (*self.shape, 1)[:3]
+        step = max(1, SLAB_VOXELS // (i * j))
+        values, places = [np.zeros(0, np.float32)], []
+        for first in range(0, k, step):
+            planes = self.read_planes(0, first, min(k, first + step))
+            is_filled = planes != 0
+            if is_filled.any():
+                values.append(planes[is_filled])
+                places.append((first, np.packbits(is_filled)))
+        return np.concatenate(values), places
+
+    def filled_volume(self, values: NDArray[np.float32], places: list[tuple[int, NDArray[np.uint8]]]) -> Volume:
+        """Return a volume in canonical orientation of what `read_filled` found, or of other values in their place.
+
+        Pages of the zeros between are never written, so they take no memory.
+        """
+        i, j, k = (*self.shape, 1)[:3]
+        volume = canonical_zeros((i, j, k), self.affine)
+        native, done, step = native_view(volume.data, self.affine), 0, max(1, SLAB_VOXELS // (i * j))
+        for first, packed in places:
+            planes = native[:, :, first : first + step]
+            is_filled = np.unpackbits(packed, count=planes.size).view(bool).reshape(planes.shape)
+            n = int(np.count_nonzero(is_filled))
+            planes[is_filled] = values[done : done + n]
+            done += n
+        return volume
 
 
 def open_image(path: Path, *, is_mask: bool = False) -> StoredImage:
@@ -166,13 +207,14 @@ def _open_nifti(path: Path, is_mask: bool) -> StoredImage:
     scaling = (1.0 if slope is None else slope, 0.0 if inter is None else inter)
     volume_bytes = int(np.prod(shape[:3], dtype=np.int64)) * dtype.itemsize
 
-    def read_volume(number: int) -> NDArray[np.float32]:
-        offset = header.get_data_offset() + number * volume_bytes
-        proxy = ArrayProxy(source, (shape[:3], dtype, offset, *scaling))
+    def read_planes(number: int, first: int, last: int) -> NDArray[np.float32]:
+        rows, columns, n = (*shape[:3], 1)[:3]
+        offset = header.get_data_offset() + number * volume_bytes + volume_bytes // n * first
+        proxy = ArrayProxy(source, ((rows, columns, last - first), dtype, offset, *scaling))
         with _one_line_errors(path):
-            return _as_float(proxy).reshape((*shape[:3], 1)[:3])
+            return _as_float(proxy)
 
-    return StoredImage(shape, affine, _writable_header(header), read_volume, notes, forms_disagree)
+    return StoredImage(shape, affine, _writable_header(header), read_planes, notes, forms_disagree)
 
 
 def _open_other(path: Path, is_mask: bool) -> StoredImage:
@@ -207,7 +249,11 @@ def _open_other(path: Path, is_mask: bool) -> StoredImage:
         header = nib.Nifti1Image(np.zeros(image.shape[:3], np.uint8), affine).header
     values = _as_float(image.dataobj)
     values = values.reshape(*(*image.shape[:3], 1)[:3], -1)
-    return StoredImage(image.shape, affine, header, lambda number: values[..., number], notes, forms_disagree)
+
+    def read_planes(number: int, first: int, last: int) -> NDArray[np.float32]:
+        return values[:, :, first:last, number]
+
+    return StoredImage(image.shape, affine, header, read_planes, notes, forms_disagree)
 
 
 def _check_pair(path: Path) -> None:

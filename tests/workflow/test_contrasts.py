@@ -46,6 +46,11 @@ def study(tmp_path_factory) -> Study:
     by_program.with_name("sub-01_T2w_label-SC_seg.json").write_text(json.dumps(automatic))
     rows = [f"sub-0{n}\t{site}\n" for n, site in ((1, "north"), (2, "south"), (3, "south"))]
     (bids / "participants.tsv").write_text("participant_id\tsite\n" + "".join(rows))
+    average = bids / "sub-01" / "anat" / "sub-01_rec-average_T2star.nii.gz"
+    series = average.with_name("sub-01_T2star.nii.gz")
+    shutil.copy(series, average)
+    image = nib.load(average)
+    nib.save(nib.Nifti1Image(np.stack([np.asarray(image.dataobj)] * 2, axis=-1), image.affine), series)
     return Study(
         folder / "work",
         bids_dir=str(bids),
@@ -68,6 +73,9 @@ def test_one_method_for_each_contrast_and_the_datasets_own_masks(study):
     assert "Nobody in the pilot is of site south" in head
     assert "1 automatic reference is not counted as the truth" in head
     images = {row["image_id"]: row for row in study.index()}
+    other = images["sub-01_rec-average_T2star"]
+    assert other["reason"].startswith("another form of an acquisition: sub-01_T2star is used, because it has the plain")
+    assert {"image_id": other["image_id"], "reason": other["reason"]} in decision["excluded"]
     told = [images["sub-01_T2w"][f"reference_{key}"] for key in ("kind", "from", "use")]
     assert told == ["automatic", "propseg", "agreement"]
 
@@ -93,12 +101,13 @@ def test_one_method_for_each_contrast_and_the_datasets_own_masks(study):
         assert {row["image_id"]: row["method"] for row in study.table(table, "study")} == wanted
     kept = {row["image_id"]: row for row in study.table("kept.tsv", "study")}
     assert "drawn by a person; C. Drawer, 2018-05-01" in kept["sub-03_T1w"]["message"]
-    assert "no image of the pilot was t1" in kept["sub-03_T1w"]["message"]
+    assert "pilot" not in kept["sub-03_T1w"]["message"]  # nothing is left untested of a mask that a person drew
     report = (study.results / "study" / "report.html").read_text()
     for words in (
         "1 of 7 masks are the dataset&#39;s own (1 drawn by a person; config key manual)",
         "propseg for t2, some for t2s",
         "1 of 7 masks was taken from the dataset (1 drawn by a person) in place of the computed ones.",
+        "Of 1 acquisition with several forms, such as a series and its own average, one form was used.",
         "The study measured 7 images of 3 participants, 6 of them in masks by propseg for t2, some for t2s.",
     ):
         assert words in report, words
@@ -108,21 +117,27 @@ def test_one_method_for_each_contrast_and_the_datasets_own_masks(study):
 def test_lists_of_contrasts_a_condition_on_participants_and_a_mark_of_the_datasets_mask(study):
     """A list is of its contrast, one of something else must be chosen; what is needless is said; the pilot stays."""
     frozen = (study.results / "decision.json").read_bytes()
-    (study.folder / "exclude.yml").write_text("csa_t2s:\n- sub-02\ncsa_t1:\n- sub-01\nmtr:\n- sub-02\n- stanford\n")
+    (study.folder / "exclude.yml").write_text("csa_t2:\n- south\ncsa_t1:\n- sub-01\nmtr:\n- sub-02\n- stanford\n")
     study.config["excluded"] = "exclude.yml"
     assert "the lists 'mtr' are named after no contrast" in study.call("study").stdout
-    study.config["excluded"] = {"file": "exclude.yml", "lists": ["csa_t2s", "csa_t1"]}
+    study.config["excluded"] = {"file": "exclude.yml", "lists": ["csa_t2", "csa_t1"]}
     study.config["subjects"] = {"participants": "site == 'south'"}
     fail = {"image": "sub-03_T1w", "method": "manual", "mark": "fail", "rater": "anna", "reason": "an old mask"}
     (study.folder / "marks.json").write_text(json.dumps({"marks": [fail]}))
     study.config["marks"] = "marks.json"
     printed = study.run("study")
     rows = {row["image_id"]: row for row in study.table("metrics.tsv", "study")}
-    assert set(rows) == {"sub-02_T2w", "sub-03_T1w", "sub-03_T2w", "sub-03_T2star"}
+    assert set(rows) == {"sub-02_T2star", "sub-03_T1w", "sub-03_T2star"}
+    left = {row["image_id"]: row["reason"] for row in study.index() if "exclude.yml" in row["reason"]}
+    assert left.keys() == {"sub-02_T2w", "sub-03_T2w"}  # a site of participants.tsv, in that contrast alone
+    report = (study.results / "study" / "report.html").read_text()
+    for reason in left.values():
+        assert "'south' in exclude.yml, list csa_t2" in reason
+        assert reason.replace("'", "&#39;") in report
     assert (rows["sub-03_T1w"]["status"], rows["sub-03_T1w"]["csa_mean_mm2"]) == ("failed", "n/a")
     assert "fail by anna: an old mask" in rows["sub-03_T1w"]["message"]
     assert {row["site"] for row in study.table("csa.tsv", "study")} == {"south"}
-    assert "'sub-01' leaves out nothing: none of its 2 images is t1" in printed
+    assert "'sub-01' leaves out nothing: none of its 3 images is t1" in printed
     assert (study.results / "decision.json").read_bytes() == frozen
     assert study.plan("study") == {}
     study.config["excluded"] = {"sub-02_T2W": "motion"}

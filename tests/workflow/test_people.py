@@ -145,6 +145,8 @@ def test_a_new_decision_is_a_preview_and_a_replaced_pilot_is_named(study):
     drawn = study.results / rows_of(study, "kept.tsv")[CORRECTED]["mask"]
     of_it = {"image": CORRECTED, "method": "propseg", "mark": "fail", "rater": "anna", "reason": "too short"}
     marks["marks"].append(of_it | {"mask_sha256": hashlib.sha256(drawn.read_bytes()).hexdigest()[:12]})
+    if pilot != CORRECTED[4:6]:
+        marks["marks"].append(of_it | {"mark": "pass", "reason": "as the method made it"})
     (study.folder / "marks.json").write_text(json.dumps(marks))
     image = study.folder.parent / "bids" / f"sub-{pilot}" / "anat" / f"sub-{pilot}_T2w.nii.gz"
     data = nib.load(image)

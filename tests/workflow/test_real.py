@@ -32,6 +32,7 @@ def test_one_of_each_suffix(make_study):
         subjects=["t1crop", "gmc10062", "unf05", "sct017", "errsm30", "errsm11"],
         excluded={"sub-errsm30_T2w": "its reference is the old output of a program"},
         references="derivatives/labels",
+        forms="all",
     )
     study.run()
     rows = study.table("metrics.tsv")

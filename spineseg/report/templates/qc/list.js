@@ -10,9 +10,9 @@ function wordsOf(e) {
 }
 const STATES = {
   "": () => true, bad: (e) => severity(e) >= 3, look: (e) => severity(e) === 2, clean: (e) => severity(e) < 2,
-  unmarked: (e) => !isReviewed(e), commented: (e) => marksOf(e).some((m) => m.reason),
-  pass: (e) => marksOf(e).some((m) => m.mark === "pass"), fail: (e) => marksOf(e).some((m) => m.mark === "fail"),
-  artefact: (e) => marksOf(e).some((m) => m.mark === "artefact"),
+  unmarked: (e) => !isReviewed(e), commented: (e) => shownMarks(e).some((m) => m.reason),
+  pass: (e) => shownMarks(e).some((m) => m.mark === "pass"), fail: (e) => shownMarks(e).some((m) => m.mark === "fail"),
+  artefact: (e) => shownMarks(e).some((m) => m.mark === "artefact"),
 };
 function filterList() {
   const wanted = $("search").value.toLowerCase().split(/\s+/).filter(Boolean), contrast = $("filter-contrast").value;
@@ -60,7 +60,7 @@ function drawRow(e, position) {
     "aria-posinset": position + 1, "aria-setsize": shown.length, style: `top:${position * ROW}px` });
   const glyphs = make("span", { class: "glyphs" });
   for (const m of e.methods) glyphs.append(make("span", { class: `status-${m.shown}`, title: `${m.name}: ${m.shown}`, role: "img", "aria-label": `${m.name} ${m.shown}` }, GLYPH[m.shown] || "?"));
-  for (const m of marksOf(e).filter((mark) => mark.mark)) {
+  for (const m of shownMarks(e).filter((mark) => mark.mark)) {
     const text = `${m.method || "image"} ${m.mark} by ${m.rater}`;
     glyphs.append(make("span", { class: `mark-${m.mark}`, role: "img", title: text, "aria-label": text }, MARK_GLYPH[m.mark]));
   }

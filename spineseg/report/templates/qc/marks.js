@@ -1,7 +1,8 @@
 // ------------------------------------------------------------------ marks
-// A mark is of one image, one method's mask (or the image itself: method null) and one rater.
+// A mark is of one image, one method's mask as it was then (or the image itself: method null) and one rater.
+// What was said of the mask before a correction stays beside what is said of the corrected one.
 const MARK_GLYPH = { pass: "✓", fail: "✕", artefact: "⚠" };
-const MARKS = new Map();               // image -> its marks, of all raters
+const MARKS = new Map();               // image -> its marks, of all raters and masks
 let preferences = [];                  // answers of blind comparisons, of all raters
 let rater = load("rater") || "";
 const undone = [];                     // what the last keys replaced, for U
@@ -9,28 +10,36 @@ const undone = [];                     // what the last keys replaced, for U
 const imageOf = (e) => (e.study ? e.image_id : e.id);
 const marksOf = (e) => MARKS.get(imageOf(e)) || [];
 const isEmptyMark = (m) => !m.mark && m.rating === null && !m.reason && !m.slices.length;
-function putMark(mark) {               // in the place of the same rater's earlier one
-  const others = (MARKS.get(mark.image) || []).filter((m) => m.method !== mark.method || m.rater !== mark.rater);
-  MARKS.set(mark.image, isEmptyMark(mark) ? others : [...others, mark]);
+const resultOf = (e, method) => e.methods.find((m) => m.name === method);
+const isSameMask = (a, b) => (a && b ? a.startsWith(b) || b.startsWith(a) : a === b);
+const isSameMark = (a, b) => a.method === b.method && a.rater === b.rater && isSameMask(a.mask_sha256, b.mask_sha256);
+function isShown(e, mark) {            // whether it speaks of what the page shows; without a checksum it is of the method's own mask
+  const result = resultOf(e, mark.method);
+  if (mark.method === null || !result) return mark.method === null;
+  return mark.mask_sha256 ? !result.sha || isSameMask(mark.mask_sha256, result.sha) : !result.corrected;
 }
+const shownMarks = (e) => marksOf(e).filter((m) => isShown(e, m));
+function dropMark(mark) { MARKS.set(mark.image, (MARKS.get(mark.image) || []).filter((m) => !isSameMark(m, mark))); }
+function putMark(mark) {               // in the place of the same rater's earlier one of the same mask
+  dropMark(mark);
+  if (!isEmptyMark(mark)) MARKS.get(mark.image).push(mark);
+}
+const ofRater = (marks, method) => marks.filter((m) => m.method === method && m.rater === rater).reduce((a, b) => (a && a.time > b.time ? a : b), null);
 function ownMark(e, method) {
-  return marksOf(e).find((m) => m.method === method && m.rater === rater) || { image: imageOf(e), method, mark: "", rating: null, rater, time: "", reason: "", slices: [], mask_sha256: "" };
+  return ofRater(shownMarks(e), method) || { image: imageOf(e), method, mark: "", rating: null, rater, time: "", reason: "", slices: [], mask_sha256: resultOf(e, method)?.sha || "" };
 }
 function targetsOf(e) { const names = methodsOf(e); return names.length > 1 ? [...names, ALL] : names; }
 function targetOf(e) { const targets = targetsOf(e); return targets.includes(state.target) ? state.target : targets[0] || null; }
 const markedMethods = (e) => (targetOf(e) === ALL ? methodsOf(e) : [targetOf(e)]);
 function isReviewed(e) { return marksOf(e).some((m) => m.rater === rater && m.mark === "artefact") || markedMethods(e).every((method) => ownMark(e, method).mark); }
-function isStale(e, mark) {            // made on another mask than the page shows
-  const result = e.methods.find((m) => m.name === mark.method);
-  return Boolean(result && mark.mask_sha256 && result.sha && mark.mask_sha256 !== result.sha);
-}
+const earlierMark = (e, method) => ofRater(marksOf(e).filter((m) => !isShown(e, m)), method);
 function isMark(m) {                   // as this page writes them
   return Boolean(m) && [m.image, m.rater, m.mark, m.time, m.reason].every((value) => typeof value === "string") && (m.method === null || typeof m.method === "string")
-    && (m.rating === null || typeof m.rating === "number") && Array.isArray(m.slices);
+    && (m.rating === null || typeof m.rating === "number") && Array.isArray(m.slices) && typeof (m.mask_sha256 ?? "") === "string";
 }
-function addMark(mark) {               // of a file: the later of two by the same rater stays
-  const known = (MARKS.get(mark.image) || []).find((m) => m.method === mark.method && m.rater === mark.rater);
-  if (known && known.time > mark.time) return 0;
+function addMark(given) {              // of a file: the later of two by the same rater of the same mask stays
+  const mark = { ...given, mask_sha256: given.mask_sha256 || "" };
+  if ((MARKS.get(mark.image) || []).some((m) => isSameMark(m, mark) && m.time > mark.time)) return 0;
   putMark(mark);
   return 1;
 }
@@ -38,17 +47,18 @@ function saveMarks() { store("marks", [...MARKS.values()].flat()); store("prefer
 
 function change(e, methods, changes) { // every change of marks comes this way, so every one can be undone
   const before = methods.map((method) => ownMark(e, method));
-  undone.push({ entry: e, marks: before });
-  for (const mark of before) {
-    const result = e.methods.find((m) => m.name === mark.method);
-    putMark({ ...mark, ...changes(mark), time: new Date().toISOString().replace(/[.]\d+/, ""), mask_sha256: result ? result.sha : "" });
-  }
+  const time = new Date().toISOString().replace(/[.]\d+/, "");
+  const made = before.map((mark) => ({ ...mark, ...changes(mark), time, mask_sha256: resultOf(e, mark.method)?.sha || "" }));
+  before.forEach(dropMark);
+  made.forEach(putMark);
+  undone.push({ entry: e, marks: before, made });
   saveMarks(); drawMarks(); drawRows(); drawCounts();
 }
 function undo() {
   const last = undone.pop();
   if (!last) { say("nothing to undo"); return; }
-  for (const mark of last.marks) putMark(mark);
+  last.made.forEach(dropMark);
+  last.marks.forEach(putMark);
   saveMarks(); drawRows(); drawCounts(); open(last.entry);
   say(`undone: ${title(last.entry)}`);
 }
@@ -114,13 +124,13 @@ function drawMarks() {
   const own = markedMethods(e).map((method) => ownMark(e, method)), ofImage = ownMark(e, null);
   for (const button of document.querySelectorAll("[data-mark]")) {
     const kind = button.dataset.mark, given = kind === "artefact" ? [ofImage] : own;
-    const on = given.length > 0 && given.every((m) => m.mark === kind), stale = on && given.some((m) => isStale(e, m));
+    const on = given.length > 0 && given.every((m) => m.mark === kind), stale = !on && given.some((m) => !m.mark && earlierMark(e, m.method)?.mark === kind);
     button.setAttribute("aria-pressed", String(on));
     button.classList.toggle("stale", stale);
-    button.title = stale ? "marked on an earlier mask; look again" : `${kind} (${kind[0].toUpperCase()})`;
+    button.title = stale ? `${kind} was said of an earlier mask; look again` : `${kind} (${kind[0].toUpperCase()})`;
   }
   const words = (m) => [m.method || "image", m.mark && `${MARK_GLYPH[m.mark]} ${m.mark}`, m.rating !== null && `rated ${m.rating}`,
-    m.slices.length && `slices ${m.slices.join(", ")}`, m.reason && `“${m.reason}”`, m.rater !== rater && `by ${m.rater}`].filter(Boolean).join(" · ");
+    m.slices.length && `slices ${m.slices.join(", ")}`, m.reason && `“${m.reason}”`, !isShown(e, m) && resultOf(e, m.method) && "of an earlier mask", m.rater !== rater && `by ${m.rater}`].filter(Boolean).join(" · ");
   $("given").replaceChildren(...marksOf(e).map((m) => make("li", { class: `mark-${m.mark || "note"}` }, words(m))));
 }
 
@@ -128,14 +138,14 @@ function drawMarks() {
 function yaml(text) { return /^[A-Za-z0-9_./-]+$/.test(text) && !text.startsWith("-") ? text : JSON.stringify(text); }
 function listed(kind) {                // as the field's tools for manual correction and exclusion read it
   const lines = data.entries.flatMap((e) => {
-    const marks = marksOf(e).filter((m) => m.mark === kind);
+    const marks = shownMarks(e).filter((m) => m.mark === kind);
     const who = [...new Set(marks.map((m) => m.method).filter(Boolean))].join(", ");
     return marks.length ? [`- ${yaml(e.file)}${who ? `  # ${who}` : ""}\n`] : [];
   });
   return `FILES_SEG:${lines.length ? `\n${[...new Set(lines)].sort().join("")}` : " []\n"}`;
 }
 function marksFile() {
-  const marks = [...MARKS.values()].flat().sort((a, b) => (`${a.image} ${a.method} ${a.rater}` < `${b.image} ${b.method} ${b.rater}` ? -1 : 1));
+  const marks = [...MARKS.values()].flat().sort((a, b) => (`${a.image} ${a.method} ${a.rater} ${a.time}` < `${b.image} ${b.method} ${b.rater} ${b.time}` ? -1 : 1));
   return JSON.stringify({ report: data.report, dataset: data.title, marks, preferences }, null, 1);
 }
 async function loadMarks() {
@@ -160,5 +170,5 @@ async function loadMarks() {
 }
 function tell(text) { $("message").textContent = text; $("message-box").showModal(); }
 
-for (const mark of load("marks") || []) putMark(mark);
+for (const mark of load("marks") || []) addMark(mark);
 preferences = load("preferences") || [];

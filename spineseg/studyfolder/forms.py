@@ -1,0 +1,75 @@
+"""Forms of one acquisition, such as a diffusion series and its own average: one of them is the image of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from spineseg.bids import acquisition_of
+from spineseg.studyfolder.images import StudyImage
+
+OTHER_FORM = "another form of an acquisition"
+"""Begins the reason of an image in whose place another form of it is used."""
+
+WHY = (
+    "the configuration prefers it",
+    "it was in the study when that started",
+    "its reference counts as truth",
+    "a reference is of it",
+    "it has the plainest name, as the series that was recorded",
+    "it is the first by name",
+)
+"""Why a form is used, in the order in which forms are compared."""
+
+
+def group_forms(images: Iterable[StudyImage]) -> list[list[StudyImage]]:
+    """Return the images of each acquisition that has several forms."""
+    groups: dict[tuple[str, str, str], list[StudyImage]] = {}
+    for image in images:
+        groups.setdefault((image.contrast, image.session, acquisition_of(image.stem)), []).append(image)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def form_of(stem: str) -> str:
+    """Return what a name says beside subject, session and run.
+
+    Examples
+    --------
+    >>> form_of("sub-01_ses-2_run-1_rec-average_dwi"), form_of("sub-02_dwi")
+    ('rec-average_dwi', 'dwi')
+    """
+    return "_".join(part for part in stem.split("_") if not part.startswith(("sub-", "ses-", "run-")))
+
+
+def find_other_forms(
+    images: Iterable[StudyImage], prefer: Sequence[str] = (), begun: Collection[str] = ()
+) -> dict[str, str]:
+    """Return image to reason, of the images in whose place another form of the same acquisition is used.
+
+    Parameters
+    ----------
+    images : iterable of StudyImage
+        Included ones.
+    prefer : sequence of str
+        Entities such as ``rec-average``, the most preferred first.
+    begun : collection of str
+        Images that a study has started with, whose form stays.
+    """
+
+    def rank(image: StudyImage) -> tuple[int | bool | str, ...]:
+        parts = image.stem.split("_")
+        return (
+            next((n for n, entity in enumerate(prefer) if entity in parts), len(prefer)),
+            image.image_id not in begun,
+            image.reference_use != "truth",
+            not image.reference,
+            len(image.stem),
+            image.image_id,
+        )
+
+    found: dict[str, str] = {}
+    for group in group_forms(images):
+        used, *others = sorted(group, key=rank)
+        for image in others:
+            why = next(why for why, a, b in zip(WHY, rank(used), rank(image), strict=True) if a != b)
+            found[image.image_id] = f"{OTHER_FORM}: {used.image_id} is used, because {why}"
+    return found
