@@ -1154,7 +1154,7 @@ class TestPlan:
         assert fix_plan(pilot.folder, later, is_started=True) == plan
         found = describe_plan(plan, later)
         assert found["fixed_sha256"] == plan.sha256 != found["sha256"]
-        assert found["changes"] == ["aim: groups before, change now", "effect_pct: 5.0 before, 3.0 now"]
+        assert found["changes"] == ["aim: groups before, change now", "effect_pct: 5 before, 3 now"]
 
     def test_a_plan_after_the_pilot_is_none(self, pilot):
         plan = fix_plan(pilot.folder, DecisionParams(), is_started=True)
@@ -1168,7 +1168,7 @@ class TestPlan:
         d = decide_from_files(metrics, table=pilot.folder.images, question=question)
         text = write_report(d)
         assert f"written before the pilot, {plan.sha256[:12]}" in text
-        assert "The plan was changed after the pilot had started: effect_pct: 5.0 before, 2.0 now." in text
+        assert "The plan was changed after the pilot had started: effect_pct: 5 before, 2 now." in text
 
     def test_a_damaged_plan_is_one_line(self, pilot):
         fix_plan(pilot.folder, DecisionParams(), is_started=False)

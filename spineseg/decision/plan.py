@@ -62,5 +62,16 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Say key by key what differs."""
     names = dict.fromkeys([*before, *now])
     return [
-        f"{name}: {before.get(name)} before, {now.get(name)} now" for name in names if before.get(name) != now.get(name)
+        f"{name}: {_in_words(before.get(name))} before, {_in_words(now.get(name))} now"
+        for name in names
+        if before.get(name) != now.get(name)
     ]
+
+
+def _in_words(value: Any) -> str:
+    """A value of the plan as people write it."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_in_words(one)}" for key, one in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

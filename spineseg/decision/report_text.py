@@ -92,7 +92,16 @@ def _with_contradictions(d: Mapping[str, Any]) -> str:
     """The rule's own verdict, and what contradicts it."""
     text, against = _computed_sentence(d), "; ".join(d["contradictions"])
     text = f"{text} But {against}." if against else text
-    return text + _taught_sentence(d)
+    return text + _corrected_sentence(d) + _taught_sentence(d)
+
+
+def _corrected_sentence(d: Mapping[str, Any]) -> str:
+    """Say which method leads without references that were corrected from a method, where it is another one."""
+    without, made = d["references"].get("without_corrected"), d["references"].get("corrected_from", {})
+    if not without or without["method"] in (None, d["computed"]["method"]):
+        return ""
+    listed = ", ".join(f"{n} from {method}" for method, n in made.items())
+    return f" But references were made by correcting masks ({listed}); without them {without['method']} leads."
 
 
 def _taught_sentence(d: Mapping[str, Any]) -> str:
@@ -241,7 +250,10 @@ def _numbers(d: Mapping[str, Any]) -> list[str]:
     if "Dice with reference" in shown or "Predicted Dice" in shown:
         text += f" Dice is the overlap with {reference_words(d)}: 1 is perfect, below 0.7 a mask is useless."
     if "Predicted Dice" in shown:
-        text += " The predicted Dice is computed from mask and image, without a reference."
+        text += (
+            " The predicted Dice is computed from mask and image, without a reference; here over the masks that are "
+            "there, under Every endpoint with 0 for those that failed."
+        )
     return [format_table(["Method", "Failed images", *shown], table), text, _agreement(d)]
 
 

@@ -62,7 +62,9 @@ def trust_lines(d: Mapping[str, Any]) -> list[str]:
     if d["advantage_on_people_left_out"] is not None and d["best"]:
         key = ruling_endpoint(d)
         gap, own = (format_value(d[name], key, signed=True) for name in ("advantage_on_people_left_out", "difference"))
-        lines.append(f"On people who did not choose the method its advantage is {gap} (on those who did, {own}).")
+        said = f"Where nine tenths of the people choose and the last tenth judges, the advantage is {gap}"
+        same = " the same, since every nine tenths choose the same method: no replication" if gap == own else f" {own}"
+        lines.append(f"{said}; on all it is{same}.")
     check = d["prediction_against_truth"]
     lines += _taught_lines(d)
     if check:
