@@ -73,5 +73,5 @@ def _in_words(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_in_words(one)}" for key, one in value.items()) or "none"
     if isinstance(value, list | tuple):
-        return ", ".join(map(str, value)) or "none"
+        return f"[{', '.join(map(str, value))}]" if value else "none"
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
