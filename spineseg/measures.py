@@ -148,6 +148,9 @@ _MEASURES = (
 MEASURES = {measure.name: measure for measure in _MEASURES}
 """Name to measure."""
 
+AREA_UNIT = MEASURES["csa_mean_mm2"].unit
+"""Of areas and their differences, in texts and figures."""
+
 EVIDENCE_MEASURES = tuple(name for name, m in MEASURES.items() if m.source == "evidence")
 """What the predicted Dice is made of."""
 

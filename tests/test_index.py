@@ -185,6 +185,14 @@ def test_images_where_a_study_does_not_look_are_listed_with_the_reason(tmp_path)
     assert {path: reason for path, reason in found.items() if not reason.startswith(PASSED_OVER[path])} == {}
 
 
+def test_links_that_lead_round_in_a_loop_stop_no_study(tmp_path):
+    root = make_dataset(tmp_path, "sub-01/anat/sub-01_T2w.nii.gz", "sub-02/anat/sub-02_acq-x_T2w.json")
+    for place in ("sub-02/anat/sub-02_T2w.nii.gz", "sub-03", "sub-01/ses-1"):
+        (root / place).symlink_to((root / place).name)
+    rows, _ = index(root)
+    assert "sub-01_T2w" in by_id(rows)
+
+
 def test_a_file_in_the_wrong_folder_takes_no_image_of_the_right_one_away(tmp_path):
     root = make_dataset(tmp_path, "sub-01/anat/sub-02_T2w.nii.gz", "sub-02/anat/sub-02_T2w.nii.gz")
     rows, _ = index(root)

@@ -13,6 +13,7 @@ from spineseg.decision.wording import (
     format_table,
     format_value,
 )
+from spineseg.measures import AREA_UNIT
 from spineseg.spelling import name_some
 
 
@@ -123,7 +124,7 @@ def reliability_section(d: Mapping[str, Any]) -> list[str]:
         contrasts = [str(r["n_contrasts"]), _with_interval(r["inter_contrast_sd_mm2"], r["inter_contrast_sd_ci95"], 2)]
         rows.append([method, *repeats, change, *contrasts])
     header = ["Method", "People with repeats", "Within-person SD, %", "ICC", "Smallest detectable change, %"]
-    header += ["People with several contrasts", "SD between contrasts, mm²"]
+    header += ["People with several contrasts", f"SD between contrasts, {AREA_UNIT}"]
     text = (
         "On the same stretch of cord, with 95 % intervals. Masks that are small everywhere look consistent: never "
         "alone."

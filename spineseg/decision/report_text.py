@@ -30,6 +30,7 @@ from spineseg.decision.wording import (
     people,
     percent,
 )
+from spineseg.measures import AREA_UNIT
 from spineseg.spelling import name_some
 
 LEARNED = {"propseg": "the cord detectors"}
@@ -234,7 +235,7 @@ def _numbers(d: Mapping[str, Any]) -> list[str]:
         "Area error: SD, %": lambda m: _error(d, m, "sd_pct"),
         "Predicted Dice": lambda m: _predicted(d, m),
         "To look at": lambda m: str(len(d["flagged"][m])),
-        "Mean area, mm²": lambda m: format_number(d["summary"][m]["csa_mean_mm2"], 1),
+        f"Mean area, {AREA_UNIT}": lambda m: format_number(d["summary"][m]["csa_mean_mm2"], 1),
     }
     rows = {name: [cell(m) for m in d["methods"]] for name, cell in columns.items()}
     shown = [name for name, cells in rows.items() if set(cells) - {"-", "0"}]
@@ -282,10 +283,10 @@ def _agreement(d: Mapping[str, Any]) -> str:
         if csa["bias"] is not None:
             is_a = csa["bias"] >= 0
             larger = row["method_a"] if is_a else row["method_b"]
-            text += f"; areas by {larger} are larger by {abs(csa['bias']):.1f} mm² on average"
+            text += f"; areas by {larger} are larger by {abs(csa['bias']):.1f} {AREA_UNIT} on average"
             if csa["loa_low"] is not None:
                 low, high = (csa["loa_low"], csa["loa_high"]) if is_a else (-csa["loa_high"], -csa["loa_low"])
-                text += f" (in 95 % of people by {low:+.1f} to {high:+.1f} mm²)"
+                text += f" (in 95 % of people by {low:+.1f} to {high:+.1f} {AREA_UNIT})"
         lines.append(text + ".")
     return " ".join(lines)
 

@@ -11,13 +11,13 @@ from spineseg.parameters import check_ranges, parameter
 class DeepsegParams:
     """Settings of deepseg; the meaning of each is the help of its flag.
 
-    `thr` is the one threshold, applied on the image's own grid; None is `spineseg.deepseg.segment.OWN_THRESHOLDS`, or
-    SCT's. `min_confidence` is the detector's heat below which a slice is believed to hold no cord. On `batch`, patches
+    `thr` is the one threshold, applied on the image's own grid; None is `spineseg.deepseg.segment.default_threshold`.
+    `min_confidence` is the detector's heat below which a slice is believed to hold no cord. On `batch`, patches
     of one call, only speed and memory depend.
     """
 
     thr: float | None = parameter(
-        None, "-thr", "probability from which a voxel is cord; default 0.5, for t2 0.45 (SCT's weights: their own)",
+        None, "-thr", "probability from which a voxel is cord; default 0.5, t2 0.45, fMRI 0.42 (SCT's weights: own)",
         group="deepseg", metavar="P", least=0, most=1,
     )  # fmt: skip
     kernel: str = parameter(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from spineseg.measures import AREA_UNIT
+
 
 class FigureWords(NamedTuple):
     """Title and caption of a figure."""
@@ -21,10 +23,10 @@ FIGURE_WORDS: Mapping[str, FigureWords] = {
         " missing mask counts as 0.",
     ),
     "bland_altman": FigureWords(
-        "Difference of CSA between methods", "Per image, on the slices that both segmented, mm²."
+        "Difference of CSA between methods", f"Per image, on the slices that both segmented, {AREA_UNIT}."
     ),
     "csa_along_cord": FigureWords(
-        "CSA along the cord", "Median (line) and interquartile range (band) over images, mm²."
+        "CSA along the cord", f"Median (line) and interquartile range (band) over images, {AREA_UNIT}."
     ),
     "csa_levels": FigureWords(
         "CSA by vertebral level",
@@ -34,8 +36,8 @@ FIGURE_WORDS: Mapping[str, FigureWords] = {
     ),
     "csa_contrasts": FigureWords(
         "CSA in two contrasts",
-        "Mean CSA of a person in two contrasts, mm²; near the line, a method sees the same cord in both. Of many people"
-        " the median and the quartiles are drawn.",
+        f"Mean CSA of a person in two contrasts, {AREA_UNIT}; near the line, a method sees the same cord in both."
+        " Of many people the median and the quartiles are drawn.",
     ),
     "cost": FigureWords("Time and memory", "Time in seconds and peak memory in MiB, per image."),
     "sample_size": FigureWords(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from spineseg.measures import AREA_UNIT
 from spineseg.report.palette import print_color_of
 from spineseg.studyfolder.csa import CsaRow
 
@@ -81,7 +82,7 @@ def _draw_people(place: Axes, areas: Areas, color: str) -> None:
     place.plot(range(len(levels)), [np.mean(list(areas[level].values())) for level in levels], color=color, lw=2.5,
                marker="o", ms=5)  # fmt: skip
     place.set_xticks(range(len(levels)), [f"{level}\nn = {len(areas[level])}" for level in levels])
-    place.set_ylabel("CSA, mm²")
+    place.set_ylabel(f"CSA, {AREA_UNIT}")
     areas_mm2 = [area for people in areas.values() for area in people.values()]
     place.set_ylim(0, 1.1 * max(areas_mm2, default=1.0))
 
@@ -101,4 +102,4 @@ def _draw_difference(place: Axes, a: Areas, b: Areas) -> None:
         names.append(f"{level}\nn = {len(gaps)}")
     place.axhline(0, color="0.7", lw=0.8)
     place.set_xticks(range(len(levels)), names)
-    place.set_ylabel("difference of CSA, mm²")
+    place.set_ylabel(f"difference of CSA, {AREA_UNIT}")

@@ -142,7 +142,7 @@ def walk_folders(root: Path) -> Iterator[tuple[str, str, Path]]:
 def _folders(path: str | Path) -> list[os.DirEntry[str]]:
     """Return the sub-folders of a folder, sorted by name."""
     with os.scandir(path) as entries:
-        return sorted((entry for entry in entries if entry.is_dir()), key=lambda entry: entry.name)
+        return sorted((entry for entry in entries if _is_folder(entry)), key=lambda entry: entry.name)
 
 
 def _image_files(folder: Path) -> list[tuple[str, str]]:
@@ -232,7 +232,15 @@ def _passed_over(path: Path, subject: str, reason: str) -> StudyImage:
 def _names(folder: Path, *, files: bool) -> list[str]:
     """Return the names of the files (links without content too) or of the folders in a folder, sorted."""
     with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() != files and not entry.name.startswith("."))
+        return sorted(entry.name for entry in entries if _is_folder(entry) != files and not entry.name.startswith("."))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Say whether an entry is a folder; a link that leads round in a loop is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _is_image(name: str) -> bool:
