@@ -166,8 +166,9 @@ def _computed_sentence(d: Mapping[str, Any]) -> str:
         return f"Keep {method} for now: {lacking}; {_why_kept(d, method)}."
     little = " by less than what counts" if abs(d["difference"]) <= d["margin"] else ""
     if d["difference"] == 0:
-        says = f"{best} and {rival} are alike so far, {_why_kept(d, method)}"
-    elif d["difference"] < 0:
+        says = f"{best} and {rival} are alike so far"
+        return f"Keep {method} for now: by {d['endpoint_words']} {says}, {_not_settled(d)}; {_why_kept(d, method)}."
+    if d["difference"] < 0:
         says = f"{rival} is better than {best}{little} so far{_but_fails(d, rival)}"
     else:
         says = f"it is better{little} so far"
@@ -177,8 +178,6 @@ def _computed_sentence(d: Mapping[str, Any]) -> str:
 def _not_settled(d: Mapping[str, Any]) -> str:
     """That the choice is open, the difference, and what keeps it open where the numbers alone do not say it."""
     text = f"and that is not settled{_gap_words(d)}"
-    if d["difference"] == 0:
-        text = f"which settles nothing{_gap_words(d)}"
     in_way = [one["words"] for one in d["pilots"]["obstacles"] if one["kind"] in ("sites", "failures", "overlap")]
     return f"{text}, because {'; '.join(in_way)}" if in_way else text
 
