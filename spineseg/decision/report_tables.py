@@ -65,7 +65,8 @@ def part_section(d: Mapping[str, Any], name: str) -> list[str]:
         gap = "-"
         if row["difference"] is not None:
             interval = format_interval(row["ci90"], key)
-            gap = format_value(row["difference"], key, signed=True) + (f" ({interval})" if interval else "")
+            value = format_value(row["difference"], key, signed=True)
+            gap = f"{value} ({interval})" if interval else "-" if row["n"] < 2 else value  # one person has no spread
         more = []
         if name == "contrast":
             failed = ", ".join(f"{m} {n}" for m, n in row["n_failed"].items())
