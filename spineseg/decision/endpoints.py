@@ -57,10 +57,11 @@ def _from_strata(
     names, index = np.unique(sites, return_inverse=True)
     known = np.isfinite(strata.influence).any(axis=1)
     n_sites = max(1, np.unique(index[known]).size)
-    found = strata.estimate(index if n_sites > 1 else None, floor_sd).widened(shared)
+    clusters = index if n_sites > 1 else None
+    found = strata.estimate(clusters, floor_sd).widened(shared)
     for limit, level in ((0.0, SWAP_LEVEL), (margin, RULE)):
         low, high = found.interval(RULE)
-        if max(low, -high) > limit and not strata.exceeds_exchanges(limit, level):
+        if max(low, -high) > limit and not strata.exceeds_exchanges(limit, level, clusters):
             found = found.reaching(limit)
     contrasts, by_site = {}, {}
     if parts is not None and strata.values.size == evidence.contrasts.size > 1:
@@ -218,7 +219,7 @@ def _by_shares(
         return _by_shares(evidence, key, pair, rows, margin, sign=sign, with_parts=False)
 
     contrasts, sites = {}, {}
-    if with_parts and (counts > 0).sum() > 1:
+    if with_parts and counts.size > 1:
         for c in np.flatnonzero(counts):
             only = np.arange(counts.size) == c
             contrasts[str(evidence.contrasts[c])] = part(np.where(only[None, :, None], shares, np.nan))

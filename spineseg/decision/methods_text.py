@@ -40,6 +40,12 @@ def describe_plan_in_words(d: Mapping[str, Any]) -> str:
     if plan["fixed_sha256"]:
         is_same = plan["fixed_sha256"] == plan["sha256"]
         fixed = "written before the pilot" + ("" if is_same else f", {plan['fixed_sha256'][:12]}")
+    error, more = d["references"]["rater_error"], ""
+    if "csa" in error or "dice" in error:
+        area = max(p["effect_pct"] / 4, error.get("csa", 0.0))
+        more = f" In force, for no margin is finer than two raters: {area:.3g} % in bias and error SD"
+        more += f", {max(p['margin_dice'], error.get('dice', 0.0)):.3g} Dice"
+        more += f", {max(p['margin_nsd'], error.get('nsd', 0.0)):.3g} NSD."
     return (
         f"Aim: {AIM_WORDS[p['aim']]}. Effect that the study wants to see: {p['effect_pct']:g} % of CSA; margins: "
         f"{p['effect_pct'] / 4:g} % in bias and error SD, {p['margin_dice']:g} Dice, {p['margin_nsd']:g} NSD, "
@@ -48,7 +54,7 @@ def describe_plan_in_words(d: Mapping[str, Any]) -> str:
         f"{' and '.join(named) or 'none declared'}. "
         f"Endpoints in order: {', '.join(p['endpoints'])}. One method for "
         f"{'the dataset' if p['by'] == 'dataset' else 'each contrast'}. "
-        f"Plan {plan['sha256'][:12]}, {fixed}."
+        f"Plan {plan['sha256'][:12]}, {fixed}.{more}"
     )
 
 

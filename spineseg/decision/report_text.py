@@ -218,10 +218,18 @@ def _gap_words(d: Mapping[str, Any]) -> str:
 def _override_sentence(d: Mapping[str, Any]) -> str:
     """The override in one sentence, with what the rule would have said."""
     override, computed = d["override"], d["computed"]
+    each = "; ".join(
+        f"{contrast} by {one['method'] or 'no method'} ({VERDICT_WORDS[one['verdict']]})"
+        for contrast, one in computed.get("by_contrast", {}).items()
+    )
     rule = (
-        f"the rule would keep {computed['method']} ({VERDICT_WORDS[computed['verdict']]})"
-        if computed["method"]
-        else "the rule would keep no method"
+        f"the rule would keep, one method for each contrast as planned, {each}"
+        if each
+        else (
+            f"the rule would keep {computed['method']} ({VERDICT_WORDS[computed['verdict']]})"
+            if computed["method"]
+            else "the rule would keep no method"
+        )
     )
     return f"Keep {override['method']}: {override['by']} chose it ({override['reason']}); {rule}."
 

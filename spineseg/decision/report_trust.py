@@ -30,7 +30,10 @@ def trust_lines(d: Mapping[str, Any]) -> list[str]:
             else f"; without them: {without['method'] or 'none'}, {VERDICT_WORDS[without['verdict']]}"
         )
         lines.append(f"References made by correcting a mask, which favours its method: {made}{kept}.")
-    if error := references["rater_error"]:
+    error = references["rater_error"]
+    if error and not {"csa", "dice"} & set(error):
+        lines.append(f"A second person drew {people(round(error['n']))}: too few to set a margin, which needs five.")
+    elif error:
         area = f"{error['csa']:.1f} % in area" if "csa" in error else f"{2 * error['dice']:.3f} in Dice"
         lines.append(f"Two people's drawings differ by {area} on average; no margin is finer than that.")
     if (ratings := d["ratings"])["n"]:
@@ -154,6 +157,13 @@ def _bias_lines(d: Mapping[str, Any]) -> list[str]:
                 f"{high:+.1f}) between {row['column']} {row['level']} and the others; that is more than half of the "
                 "effect "
                 f"({limit:g} %) and does not cancel."
+            )
+        elif not row["is_excluded"] and row["by"] == "group":
+            low, high = row["ci90"]
+            lines.append(
+                f"The bias of {row['of']} between {row['column']} {row['level']} and the others: "
+                f"{row['difference_pct']:+.1f} % (90 % interval {low:+.1f} to {high:+.1f}); "
+                f"half of the effect ({limit:g} %) is not excluded."
             )
     return lines
 
