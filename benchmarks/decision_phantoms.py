@@ -36,8 +36,8 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from spineseg.contrasts import SUFFIX_CONTRAST
+from spineseg.decision.arrangement import Tables, make_evidence
 from spineseg.decision.document import Context, build_decision
-from spineseg.decision.evidence import Tables, make_evidence
 from spineseg.decision.params import DecisionParams, Repeats
 from spineseg.decision.report_text import write_report
 from spineseg.deepseg import segment as deepseg

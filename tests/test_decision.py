@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,14 +14,17 @@ import pytest
 from made_study import MADE_BY, study_folder, study_image, write_chunk, write_index
 
 from spineseg.cli import main
+from spineseg.decision.arrangement import Tables, make_evidence
 from spineseg.decision.document import Context, build_decision
-from spineseg.decision.evidence import Tables, make_evidence
 from spineseg.decision.from_files import Question, decide_from_files
 from spineseg.decision.params import OBSOLETE, RENAMED, DecisionParams
-from spineseg.decision.plan import describe_plan, fix_plan
+from spineseg.decision.plan import Scope, describe_plan, fix_plan
 from spineseg.decision.report_text import next_steps, verdict_sentence, write_report
+from spineseg.decision.training import LEARNERS, PREDICTION, TRAINING_IMAGES, Taught, find_taught
 from spineseg.decision.wording import format_interval
 from spineseg.errors import InputError
+from spineseg.methods.registry import OWN_METHODS
+from spineseg.quality.predictor import load_dice_predictor
 from spineseg.study.configuration import make_configuration
 from spineseg.studyfolder.csa import REFERENCE, CsaRow, write_csa
 from spineseg.studyfolder.decisions import DECISION_KEYS, Decision
@@ -39,6 +45,8 @@ FAST = {"n_simulations": 10, "max_pilots": 100}
 
 
 METHODS = ("propseg", "deepseg")
+
+NOBODY = Taught()
 
 TEXTS = ("status", "guessed_contrast", "contrast_doubt", "message")
 
@@ -79,12 +87,12 @@ class Pilot:
         question = Question("demo", list(methods), params, override)
         return decide_from_files(metrics, agreement, slices=slices, question=question)
 
-    def decide_with(self, *, ratings=(), corrected_from=None, columns=None, **decision):
+    def decide_with(self, *, ratings=(), corrected_from=None, columns=None, taught=NOBODY, **decision):
         """Decide with what other files of a study know."""
         params = DecisionParams.from_config(FAST | decision)
         tables = Tables(self.metrics, self.agreement, columns or {}, corrected_from or {}, ratings=tuple(ratings))
         evidence = make_evidence(tables, ["propseg", "deepseg"], params)
-        return build_decision(evidence, params, Context("demo", fitted=frozenset(["propseg", "deepseg"])))
+        return build_decision(evidence, params, Context("demo", fitted=frozenset(METHODS), taught=taught))
 
 
 @pytest.fixture
@@ -541,6 +549,20 @@ class TestWithoutReferences:
             config.write_text(f"dataset: x\nbids_dir: {tmp_path}\ndecision: {{{key}}}\n")
             assert main(command) == code
 
+    def test_a_rater_who_contradicts_himself_does_not_count(self, pilot):
+        images = [pilot.add(f"{s:02d}", {m: {} for m in METHODS}) for s in range(20)]
+        same = [prefer(i, "deepseg") for i in images] + [prefer(i, "deepseg", repeat=True) for i in images]
+        assert pilot.decide_with(ratings=same)["verdict"] == "clear"
+        turned = [prefer(i, "deepseg") for i in images] + [prefer(i, "propseg", repeat=True) for i in images]
+        d = pilot.decide_with(ratings=turned)
+        assert (d["endpoint"], d["ratings"]["contradictory"]) == (None, ["R"])
+        assert "The ratings by R do not count" in write_report(d)
+        other = [replace(one, rater="S") for one in same] + [replace(one, rater="T") for one in same]
+        third = [replace(prefer(i, "propseg"), rater="U") for i in images]
+        d = pilot.decide_with(ratings=[*other, *third])
+        assert (d["ratings"]["n_shared"], d["ratings"]["n_alike"]) == (60, 20)
+        assert "Raters agreed with each other in 20 of 60" in write_report(d)
+
     def test_few_ratings_and_divided_ones_do_not(self, pilot):
         ratings = self.rated(pilot, 10, lambda s: "deepseg" if s % 2 else "propseg")
         assert pilot.decide_with(ratings=ratings)["verdict"] == "undecided"
@@ -986,6 +1008,59 @@ class TestContrastsAndSites:
         assert "Warning: the bias of propseg differs by" in text
         assert "does not cancel" in text
 
+    def grouped(self, pilot, propseg, deepseg, n=80):
+        """Errors with an SD of 1 %; the bias differs between two groups by method."""
+        rng = np.random.default_rng(0)
+        for s in range(n):
+            side = 0.5 if s < n // 2 else -0.5
+            errors = {"propseg": propseg[0] * side + propseg[1] * rng.standard_normal()}
+            errors["deepseg"] = deepseg[0] * side + deepseg[1] * rng.standard_normal()
+            pilot.add(f"{s:02d}", {m: {"csa_error_pct": e, "dice": 0.95, "nsd": 0.99} for m, e in errors.items()})
+        return pilot.decide_with(
+            columns={f"{s:02d}": {"group": "HC" if s < n // 2 else "MS"} for s in range(n)}, group="group"
+        )
+
+    def test_methods_whose_biases_differ_between_groups_are_not_equivalent(self, pilot, tmp_path):
+        assert self.grouped(pilot, (0, 1), (0, 1))["verdict"] == "equivalent"
+        d = self.grouped(Pilot(tmp_path / "uneven"), (2.4, 1), (0, 1))
+        assert d["verdict"] == "undecided"
+        assert "how their biases differ between groups" in " ".join(d["reasons"])
+
+    @pytest.mark.parametrize(("bias", "verdict"), [(0, "clear"), (2.2, "undecided"), (6, "undecided")])
+    def test_a_precise_method_whose_bias_differs_between_groups_is_not_clear(self, pilot, bias, verdict):
+        d = self.grouped(pilot, (0, 9), (bias, 0.3), n=60)
+        if bias == 2.2:  # half of the effect is not reached; the other method's own difference, by chance, is larger
+            assert d["verdict"] in ("clear", "undecided")
+            return
+        assert (d["method"], d["verdict"]) == ("deepseg", verdict)
+        assert any("the bias of deepseg differs" in reason for reason in d["reasons"]) == bool(bias)
+
+    def test_what_is_not_tested_of_biases_is_said(self, pilot):
+        columns = {f"{s:02d}": {"group": "MS" if s < 2 else "HC"} for s in range(24)}
+        d = with_errors(pilot, 24, (0, 8), (0, 2)).decide_with(columns=columns, group="group")
+        assert "is not tested for group MS" in write_report(d)
+        assert "decision.group names none" in write_report(pilot.decide())
+        sites = {f"{s:02d}": {"group": f"g{s % 2}", "site": f"s{s % 2}"} for s in range(24)}
+        assert "cannot be told from one by the other" in write_report(pilot.decide_with(columns=sites, group="group"))
+
+    def test_a_verdict_that_rests_on_one_contrast_says_so(self, pilot):
+        with_errors(pilot, 30, (0, 8), (0, 2))
+        for s in range(30):
+            pilot.add(f"{s:02d}", {m: {} for m in METHODS}, suffix="T1w", contrast="t1")
+        d = pilot.decide()
+        assert d["verdict"] == "clear"
+        assert any("this rests on images of t2" in reason and reason.endswith("t1") for reason in d["reasons"])
+
+    def test_an_override_keeps_the_verdict_of_each_contrast(self, pilot):
+        self.two(pilot, (0.05, -0.05))
+        d = pilot.decide(by="contrast", override={"method": "propseg", "reason": "r", "by": "me"})
+        assert {c: one["method"] for c, one in d["computed"]["by_contrast"].items()} == {
+            "t2": "deepseg",
+            "t2s": "propseg",
+        }
+        assert "t2 by deepseg (clear); t2s by propseg (clear)" in verdict_sentence(d)
+        assert d["method_by_contrast"] == {}
+
 
 class TestReferences:
     def test_those_corrected_from_a_method_do_not_make_it_clear(self, pilot):
@@ -1024,6 +1099,12 @@ class TestReferences:
         tables = Tables(pilot.metrics, untrue={f"sub-{s:02d}_T2w": "made by a program" for s in range(6)})
         evidence = make_evidence(tables, list(METHODS), DecisionParams(second_rater="anna"))
         assert evidence.rater_error == {}  # against what is no truth a drawing is not off
+        d = pilot.decide(second_rater="anna", methods=[*METHODS, "anna"])
+        assert "In force, for no margin is finer than two raters: 4 % in bias" in write_report(d)
+        pilot.metrics = [row for row in pilot.metrics if row.method != "anna" or row.image.subject < "04"]
+        d = pilot.decide(second_rater="anna", methods=[*METHODS, "anna"])
+        assert d["margin"] == pytest.approx(1.25)
+        assert "A second person drew 4 people: too few to set a margin" in write_report(d)
         with pytest.raises(InputError, match=r"decision\.second_rater: .*has no row of 'bert'"):
             pilot.decide(second_rater="bert")
 
@@ -1034,6 +1115,53 @@ class TestReferences:
         d = pilot.decide()
         assert d["endpoint"] == "predicted_dice"
         assert pilot.decide(min_references=4)["endpoint"] == "csa_error"
+
+
+class TestPeopleWhoTaught:
+    def test_they_are_found_by_the_content_of_their_images(self, tmp_path, monkeypatch):
+        content, images = b"a header and voxels" * 40, []
+        for name, data in {
+            "again.nii.gz": gzip.compress(content, 1),
+            "plain.nii": content,
+            "as-long.nii": content[::-1],
+            "other.nii.gz": gzip.compress(content + b"."),
+            "cut.nii.gz": gzip.compress(content)[:5],
+        }.items():
+            (tmp_path / name).write_bytes(data)
+            images.append(study_image(name, path=str(tmp_path / name)))
+        images.append(study_image("gone", path=str(tmp_path / "gone.nii.gz")))
+        digests = {"crc32": f"{zlib.crc32(content):08x}", "sha256": hashlib.sha256(content).hexdigest()}
+        row = {"person": "p", "bytes": len(content), "taught": ["deepseg", PREDICTION], **digests}
+        table = tmp_path / "training_images.json"
+        table.write_text(json.dumps([row]))
+        monkeypatch.setattr("spineseg.decision.training.TRAINING_IMAGES", table)
+        who = frozenset(["again.nii.gz", "plain.nii"])
+        shipped = OWN_METHODS["deepseg"].hash_weights()
+        weights = {"deepseg": {}, "ours_too": shipped, "own": {"deepseg_segment.safetensors": "0" * 64}, "propseg": {}}
+        assert find_taught(images, weights) == Taught({"deepseg": who, "ours_too": who}, who)
+        assert find_taught(images[2:], weights) == NOBODY
+
+    def test_the_shipped_list_has_everyone_whom_the_networks_learned_from(self):
+        rows = json.loads(TRAINING_IMAGES.read_text())
+        assert {name for row in rows for name in row["taught"]} == {*LEARNERS, PREDICTION}
+        people = {row["person"] for row in rows if PREDICTION in row["taught"]}
+        assert people == set(load_dice_predictor().provenance["people"])
+
+    def test_a_verdict_that_rests_on_them_is_taken_back(self, pilot):
+        with_errors(pilot, 20, (0, 9), (0, 1))
+        for row in pilot.metrics:
+            row.values.update(predicted_dice=0.95, predicted_dice_low=0.9, predicted_dice_high=1.0)
+        others = pilot.decide_with(taught=Taught({"propseg": frozenset(["00", "01"])}, frozenset(["00"])))
+        assert others["verdict"] == "clear"  # they flatter propseg, and deepseg is better nevertheless
+        assert "2 of these 20 people (2 of the 20 compared) taught the cord detectors" in verdict_sentence(others)
+        assert others["prediction_against_truth"]["n"] == 38
+        everyone = frozenset(f"{s:02d}" for s in range(18))
+        d = pilot.decide_with(taught=Taught({"deepseg": everyone}, everyone | {"18", "19"}))
+        assert (d["method"], d["verdict"], d["prediction_against_truth"]) == ("deepseg", "undecided", None)
+        assert "rests on people who taught deepseg; without them it does not hold" in verdict_sentence(d)
+        text = write_report(d)
+        assert "checked on the others alone, of whom none has a reference" in text
+        assert "decision.training_subjects" in write_report(pilot.decide_with())
 
 
 class TestStudy:
@@ -1099,7 +1227,7 @@ class TestPlan:
         assert fix_plan(pilot.folder, later, is_started=True) == plan
         found = describe_plan(plan, later)
         assert found["fixed_sha256"] == plan.sha256 != found["sha256"]
-        assert found["changes"] == ["aim: groups before, change now", "effect_pct: 5.0 before, 3.0 now"]
+        assert found["changes"] == ["aim: groups before, change now", "effect_pct: 5 before, 3 now"]
 
     def test_a_plan_after_the_pilot_is_none(self, pilot):
         plan = fix_plan(pilot.folder, DecisionParams(), is_started=True)
@@ -1113,7 +1241,7 @@ class TestPlan:
         d = decide_from_files(metrics, table=pilot.folder.images, question=question)
         text = write_report(d)
         assert f"written before the pilot, {plan.sha256[:12]}" in text
-        assert "The plan was changed after the pilot had started: effect_pct: 5.0 before, 2.0 now." in text
+        assert "The plan was changed after the pilot had started: effect_pct: 5 before, 2 now." in text
 
     def test_a_damaged_plan_is_one_line(self, pilot):
         fix_plan(pilot.folder, DecisionParams(), is_started=False)
@@ -1121,6 +1249,15 @@ class TestPlan:
         pilot.folder.plan.write_text(text.replace("groups", "change"))
         with pytest.raises(InputError, match="checksum"):
             fix_plan(pilot.folder, DecisionParams(), is_started=True)
+
+    def test_it_covers_methods_and_what_counts_as_the_truth(self, pilot):
+        plan = fix_plan(pilot.folder, DecisionParams(), Scope(METHODS, ["manual"]), is_started=False)
+        now = describe_plan(plan, DecisionParams(), Scope((*METHODS, "third"), ["silver", "manual"]))
+        assert [change.split(":")[0] for change in now["changes"]] == ["methods", "reference_kinds"]
+        assert now["fixed_sha256"] != now["sha256"]
+        assert describe_plan(plan, DecisionParams(), Scope(METHODS, ["manual"]))["changes"] == []
+        earlier = fix_plan(pilot.folder, DecisionParams(), is_started=False)  # as versions before wrote it
+        assert describe_plan(earlier, DecisionParams(), Scope(METHODS, ["manual"]))["changes"] == []
 
 
 class TestDocument:

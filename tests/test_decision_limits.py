@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_decision import GOOD, Pilot, with_errors
 
-from spineseg.decision.evidence import Tables, _is_failed, make_evidence
+from spineseg.decision.arrangement import Tables, _is_failed, make_evidence
 from spineseg.decision.params import DecisionParams
 from spineseg.decision.rule import judge
 from spineseg.studyfolder.tables import Identity, MetricsRow
@@ -26,7 +26,7 @@ def test_a_partial_mask_fails_below_the_coverage_limit(coverage, failed):
     assert limit == 0.8
     row = MetricsRow(image, "propseg", "partial", GOOD | {"coverage": coverage})
     assert _is_failed(row, limit, frozenset()) == failed
-    assert not _is_failed(MetricsRow(image, "propseg", "ok", GOOD | {"coverage": 0.1}), limit, frozenset())
+    assert _is_failed(MetricsRow(image, "propseg", "ok", GOOD | {"coverage": 0.1}), limit, frozenset())
     assert _is_failed(MetricsRow(image, "propseg", "ok", GOOD), limit, frozenset({("sub-1_T2w", "propseg")}))
     assert not _is_failed(MetricsRow(image, "deepseg", "ok", GOOD), limit, frozenset({("sub-1_T2w", "propseg")}))
 

@@ -10,12 +10,12 @@ from scipy import stats
 from statsmodels.stats.power import TTestIndPower
 from statsmodels.stats.proportion import proportion_confint
 
+from spineseg.decision.bland_altman import bland_altman
 from spineseg.decision.comparison import ratio_margin, ratio_points
 from spineseg.decision.reliability import intraclass_correlation
 from spineseg.decision.shares import binomial_limits, paired_share_limits, paired_share_probabilities
 from spineseg.decision.statistics import (
     Strata,
-    bland_altman,
     log_ratio_strata,
     mean_strata,
     sd_limits,

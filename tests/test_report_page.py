@@ -198,7 +198,7 @@ def test_report_of_a_real_decision(study, tmp_path):
     assert main(["report", "-results", str(study.root), "-o", str(page), "-decision", str(decision)]) == 0
     content = json.loads(decision.read_text())
     assert f"Keep {content['method']}" in text_of(page)
-    assert "five references would settle it" in text_of(page)  # three are too few, and the report says so
+    assert "references of 6 people or more could settle it" in text_of(page)  # three are too few
 
 
 def metrics_row(image, method, **values):
@@ -242,6 +242,7 @@ def test_departures_from_one_method_and_one_version_are_told(study):
 
 def test_the_sample_size_is_drawn_of_a_decision_that_has_one(tmp_path):
     row = {"contrast": "t2", "method": "deepseg", "n": 12, "sd_pct": 8.0, "sd_ci95": [5.7, 13.6], "failures": 0.0}
+    row |= {"slope": 0.9, "slope_ci95": [0.8, 1.0], "sd_over_slope_pct": 8.9, "sd_over_slope_ci95": [6.1, 14.9]}
     settings = {"effect_pct": 5.0, "power": 0.8}
     tables = frame_tables([], [], [], [])
     (drawn,) = draw_figures(tables, tmp_path, {"study": [row], "parameters": settings})

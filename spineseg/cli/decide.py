@@ -55,7 +55,7 @@ def _read_question(path: Path | None) -> Question | None:
     """Return what the configuration asks; methods need not be ours."""
     from spineseg.decision.from_files import Question
     from spineseg.decision.params import DecisionParams
-    from spineseg.study.configuration import read_document, read_marks_of
+    from spineseg.study.configuration import read_document, read_marks_of, reference_settings
     from spineseg.study.participants import read_participants
     from spineseg.study.steps import digest_step
 
@@ -71,6 +71,7 @@ def _read_question(path: Path | None) -> Question | None:
         fitted=[method for method in document["methods"] if isinstance(method, str)],
         code={"measures": digest_step("measure")},
         marks=read_marks_of(document["marks"]),
+        reference_kinds=reference_settings(document)["kinds"],
         strata=document["pilot"].get("strata", ()),
         participants=read_participants(document["bids_dir"]).cells if document["bids_dir"] else {},
     )

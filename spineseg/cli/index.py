@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write images.tsv, its dictionary, the README and the description of the results."""
-    from spineseg.decision.plan import fix_plan
+    from spineseg.decision.plan import Scope, fix_plan
     from spineseg.errors import InputError
     from spineseg.file_digests import FileDigests
     from spineseg.study.configuration import make_configuration, read_configuration
@@ -56,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
     digests.save(folder.file_digests, digest_sources(config, images, digests))
     write_membership(folder, membership)
     is_started = any(any(folder.manifest(method, "any").parent.glob("*.json")) for method in config.methods)
-    fix_plan(folder, config.decision, is_started=is_started)
+    scope = Scope(list(config.methods), config.reference_kinds)
+    fix_plan(folder, config.decision, scope, is_started=is_started)
     write_images(folder.images, images)
     describe_results(folder, config, images)  # what is there by now
     idle = find_idle_exclusions(config, images) + find_unlisted_people(config, images)

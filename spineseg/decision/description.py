@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spineseg.decision.bland_altman import bland_altman
 from spineseg.decision.evidence import USELESS_DICE, Evidence
-from spineseg.decision.statistics import bland_altman
 
 SUMMARY = (
     *("dice", "nsd", "hd95_mm", "csa_error_pct", "predicted_dice", "coverage", "csa_mean_mm2", "plausible"),

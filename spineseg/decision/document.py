@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from spineseg.decision.area_errors import find_differential_bias, summarise_errors
+from spineseg.decision.area_errors import summarise_errors
 from spineseg.decision.by_contrast import conclude, describe_contrasts, judge_contrasts
 from spineseg.decision.common_stretch import repeat_variances
 from spineseg.decision.comparison import Comparison
@@ -21,11 +21,12 @@ from spineseg.decision.description import (
     summarise_agreement,
     summarise_methods,
 )
+from spineseg.decision.differential_bias import find_differential_bias, untested_bias
 from spineseg.decision.endpoints import failure_shares
 from spineseg.decision.evidence import LEVEL_AREA, Evidence
 from spineseg.decision.pair_numbers import describe, describe_parts, describe_ruling
 from spineseg.decision.params import OBSOLETE, DecisionParams
-from spineseg.decision.plan import describe_plan
+from spineseg.decision.plan import NO_SCOPE, Scope, describe_plan
 from spineseg.decision.raters import summarise_ratings
 from spineseg.decision.reliability import summarise_reliability
 from spineseg.decision.rule import Judgement, failure_rates, judge_with_doubt, people_needed
@@ -34,6 +35,8 @@ from spineseg.decision.shares import binomial_limits
 from spineseg.decision.stability import leave_one_out
 from spineseg.decision.statistics import MIN_STRATUM, REPORT, enough_people
 from spineseg.decision.study_size import plan_study
+from spineseg.decision.training import PREDICTION, Taught
+from spineseg.decision.wording import people
 from spineseg.errors import InputError
 from spineseg.spelling import name_some
 from spineseg.studyfolder.decisions import Plan
@@ -55,8 +58,12 @@ class Context:
     config_sha256 : str
     plan : Plan, optional
         What was planned before the pilot.
+    scope : Scope
+        What the plan covers beside the settings of the rule.
     fitted : frozenset of str
         Methods on whose masks the prediction of Dice was fitted.
+    taught : Taught
+        People who taught the shipped networks.
     notes : tuple of str
         What a reader must know of the tables.
     """
@@ -68,7 +75,9 @@ class Context:
     weights_sha256: Mapping[str, Any] = field(default_factory=dict)
     config_sha256: str = ""
     plan: Plan | None = None
+    scope: Scope = NO_SCOPE
     fitted: frozenset[str] = frozenset()
+    taught: Taught = field(default_factory=Taught)
     notes: tuple[str, ...] = ()
 
 
@@ -94,23 +103,25 @@ def build_decision(evidence: Evidence, params: DecisionParams, context: Context)
     _check_names(evidence, params, context.override)
     evidence = replace(evidence, repeats=repeat_variances(evidence, params.repeats))
     judgement, without = judge_with_doubt(evidence, params)
+    judgement = _judge_without_taught(evidence, judgement, params, context.taught)
     by_contrast = judge_contrasts(evidence, params)
     methods = evidence.methods
     override = context.override
     main = judgement.comparison()
-    separate = by_contrast if params.by == "contrast" and not override else {}
-    method, verdict = conclude(separate or {"all": judgement})
+    planned = by_contrast if params.by == "contrast" else {}
+    separate = {} if override else planned
+    method, verdict = conclude(planned or {"all": judgement})
     kept = None if method is None else methods[method]
     pair = None if judgement.best is None or judgement.rival is None else (judgement.best, judgement.rival)
     document = {
         "dataset": context.dataset,
         "method": override["method"] if override else kept,
         "verdict": "override" if override else verdict,
-        "computed": {"method": kept, "verdict": verdict, "basis": judgement.basis},
+        "computed": {"method": kept, "verdict": verdict, "basis": judgement.basis} | _by_contrast(methods, planned),
         "override": dict(override) if override else None,
         "methods": list(methods),
         "method_by_contrast": {c: None if one.method is None else methods[one.method] for c, one in separate.items()},
-        "plan": describe_plan(context.plan, params),
+        "plan": describe_plan(context.plan, params, context.scope),
         **describe_ruling(evidence, judgement, main),
         "endpoints": _endpoints(evidence, judgement, params),
         "contradictions": [] if separate else list(judgement.contradictions),
@@ -120,14 +131,14 @@ def build_decision(evidence: Evidence, params: DecisionParams, context: Context)
         "failures": _failures(evidence),
         "per_contrast": describe_contrasts(evidence, main, by_contrast, params),
         "per_site": describe_parts(evidence, main, "by_site"),
-        "references": _references(evidence, without),
+        "references": _references(evidence, without) | {"taught": _taught(evidence, main, context.taught)},
         "ratings": summarise_ratings(evidence),
         "area_errors": summarise_errors(evidence, pair),
         "differential_bias": find_differential_bias(evidence, params),
         "summary": summarise_methods(evidence),
         "agreement": summarise_agreement(evidence),
         "reliability": summarise_reliability(evidence, params, pair),
-        "prediction_against_truth": check_prediction(evidence),
+        "prediction_against_truth": check_prediction(_of_others(evidence, context.taught.prediction)),
         "prediction_fitted_for": [method for method in methods if method in context.fitted],
         "predicted_area_error_pct": predict_area_errors(evidence),
         "flagged": list_flagged(evidence),
@@ -220,6 +231,39 @@ def _references(evidence: Evidence, without: Judgement | None) -> dict[str, Any]
     return found
 
 
+def _of_others(evidence: Evidence, who: frozenset[str]) -> Evidence:
+    """The evidence of all but some people."""
+    mine = np.isin(evidence.subject, sorted(who))
+    return evidence.subset(~mine) if mine.any() else evidence
+
+
+def _judge_without_taught(
+    evidence: Evidence, judgement: Judgement, params: DecisionParams, taught: Taught
+) -> Judgement:
+    """Take a verdict back that does not hold without the people who taught the method that it keeps."""
+    kept = None if judgement.method is None else evidence.methods[judgement.method]
+    others = _of_others(evidence, taught.by_method.get(kept or "", frozenset()))
+    if judgement.verdict not in ("clear", "equivalent") or others is evidence:
+        return judgement
+    without = judge_with_doubt(others, params)[0]
+    if (without.verdict, without.method) == (judgement.verdict, judgement.method):
+        return judgement
+    why = f"the verdict rests on people who taught {kept}; without them it does not hold"
+    return replace(judgement, verdict="undecided", contradictions=(*judgement.contradictions, why))
+
+
+def _taught(evidence: Evidence, main: Comparison | None, taught: Taught) -> dict[str, Any]:
+    """People who taught each method, and the prediction; and how many of those whom the ruling endpoint compares."""
+    nobody = np.zeros(evidence.people.size, bool)
+    compared = np.isfinite(main.pseudo) if main is not None and main.pseudo.size else nobody
+    found = {}
+    for name, who in {**taught.by_method, PREDICTION: taught.prediction}.items():
+        mine = np.isin(evidence.people, sorted(who))
+        if mine.any():
+            found[name] = {"participants": evidence.people[mine].tolist(), "n_compared": int((mine & compared).sum())}
+    return found
+
+
 def _cautions(judgement: Judgement, main: Comparison | None) -> list[str]:
     """Conflicts of interest of what was used."""
     if main is None or judgement.basis == "failures":
@@ -254,6 +298,12 @@ def _notes(
     if params.level:
         notes.append(_level_note(evidence, judgement, params.level))
     notes += _left_out(evidence)
+    notes += untested_bias(evidence, params)
+    blank = evidence.of_person(evidence.site) == ""
+    if blank.any() and not blank.all():
+        notes.append(
+            f"the {params.site} of {people(int(blank.sum()))} is not known and counts as one more (participants.tsv)"
+        )
     if names := _short_masks(evidence, params):
         notes.append(
             f"counted as failed for covering less than {params.coverage_limit:g} of the slices on which any method "
@@ -262,6 +312,15 @@ def _notes(
     if params.by == "contrast":
         notes.append("one method is kept for each contrast (decision.by): areas of different contrasts do not compare")
     return notes + [f"config key decision.{key} means nothing any more: {OBSOLETE[key]}" for key in params.obsolete]
+
+
+def _by_contrast(methods: Sequence[str], planned: Mapping[str, Judgement]) -> dict[str, Any]:
+    """The rule's own method and verdict of each contrast, where the plan wants one for each."""
+    found = {
+        contrast: {"method": None if one.method is None else methods[one.method], "verdict": one.verdict}
+        for contrast, one in planned.items()
+    }
+    return {"by_contrast": found} if found else {}
 
 
 def _level_note(evidence: Evidence, judgement: Judgement, level: str) -> str:

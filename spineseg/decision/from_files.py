@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from spineseg.code_digest import digest_code
+from spineseg.decision.arrangement import Tables, make_evidence
 from spineseg.decision.common_stretch import contrast_groups, repeat_groups
 from spineseg.decision.document import Context, build_decision
-from spineseg.decision.evidence import Evidence, Tables, make_evidence
+from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams
+from spineseg.decision.plan import Scope
+from spineseg.decision.training import find_taught
 from spineseg.decision.wording import count_of
 from spineseg.errors import InputError
 from spineseg.provenance import sha256_json
@@ -60,6 +63,8 @@ class Question:
         Subject to the columns of participants.tsv.
     strata : sequence of str
         Columns whose values the pilot was to show.
+    reference_kinds : sequence of str, optional
+        Kinds of references that count as the truth, as the plan has them.
     """
 
     dataset: str = ""
@@ -72,6 +77,7 @@ class Question:
     marks: Marks = NO_MARKS
     participants: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     strata: Sequence[str] = ()
+    reference_kinds: Sequence[str] | None = None
 
 
 def decide_from_files(
@@ -140,7 +146,12 @@ def decide_from_files(
         weights_sha256={name: dict(made.weights) for name, made in made_by.items()},
         config_sha256=sha256_json(dict(question.config)),
         plan=find_plan(folder) if folder else None,
+        scope=Scope(question.methods, question.reference_kinds),
         fitted=frozenset(question.fitted),
+        taught=find_taught(
+            [i for i in images if i.included and i.pilot],
+            {name: made_by[name].weights if name in made_by else {} for name in methods},
+        ),
         notes=(
             *_absent_contrasts(images),
             *_absent_strata(images, question),

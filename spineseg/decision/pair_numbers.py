@@ -76,4 +76,8 @@ def describe_parts(evidence: Evidence, main: Comparison | None, name: str) -> di
     parts = {} if main is None else getattr(main, name)
     keys = ("difference", "ci90", "ci95", "favours", "n")
     found = {label: describe(one, evidence.methods) for label, one in parts.items()}
-    return {label: {key: row[key] for key in keys} for label, row in found.items()}
+    rows = {label: {key: row[key] for key in keys} for label, row in found.items()}
+    for label, one in parts.items():
+        if one.kind.is_ratio and one.n < 2:
+            rows[label]["difference"] = None  # one person has no SD
+    return rows

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from spineseg.decision.params import DecisionParams
@@ -11,13 +12,38 @@ from spineseg.studyfolder.decisions import Plan, find_plan, write_plan
 from spineseg.studyfolder.layout import StudyFolder
 
 
-def fix_plan(folder: StudyFolder, params: DecisionParams, *, is_started: bool) -> Plan:
+@dataclass(frozen=True)
+class Scope:
+    """What the plan says beside the section `decision` of the configuration.
+
+    Parameters
+    ----------
+    methods : sequence of str
+        Those compared.
+    reference_kinds : sequence of str, optional
+        Kinds of references that count as the truth; not known where there is no configuration.
+    """
+
+    methods: Sequence[str] = ()
+    reference_kinds: Sequence[str] | None = None
+
+    def content(self) -> dict[str, list[str]]:
+        """Return what is known of it, ready for JSON."""
+        found = {"methods": list(self.methods)} if self.methods else {}
+        return found | ({} if self.reference_kinds is None else {"reference_kinds": sorted(self.reference_kinds)})
+
+
+NO_SCOPE = Scope()
+
+
+def fix_plan(folder: StudyFolder, params: DecisionParams, scope: Scope = NO_SCOPE, *, is_started: bool) -> Plan:
     """Write the plan of a study, unless it has one and its first images are segmented.
 
     Parameters
     ----------
     folder : StudyFolder
     params : DecisionParams
+    scope : Scope
     is_started : bool
         Whether any image has been segmented.
 
@@ -34,13 +60,13 @@ def fix_plan(folder: StudyFolder, params: DecisionParams, *, is_started: bool) -
     earlier = find_plan(folder)
     if is_started and earlier is not None:
         return earlier
-    content = params.plan()
+    content = params.plan() | scope.content()
     plan = Plan(content, sha256_json(content), before_pilot=not is_started)
     write_plan(folder, plan)
     return plan
 
 
-def describe_plan(plan: Plan | None, params: DecisionParams) -> dict[str, Any]:
+def describe_plan(plan: Plan | None, params: DecisionParams, scope: Scope = NO_SCOPE) -> dict[str, Any]:
     """Return the plan in force, its hash, and what was changed since the pilot started.
 
     Returns
@@ -48,7 +74,7 @@ def describe_plan(plan: Plan | None, params: DecisionParams) -> dict[str, Any]:
     dict
         content, sha256, fixed_sha256 (None where no plan was written), changes (list of text).
     """
-    content = params.plan()
+    content = params.plan() | scope.content()
     found: dict[str, Any] = {"content": content, "sha256": sha256_json(content), "fixed_sha256": None, "changes": []}
     if plan is not None:
         found |= {
@@ -59,8 +85,20 @@ def describe_plan(plan: Plan | None, params: DecisionParams) -> dict[str, Any]:
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Say key by key what differs."""
-    names = dict.fromkeys([*before, *now])
+    """Say key by key what differs; of what a plan of an earlier version, or a caller, does not say nothing is known."""
+    beside = {"methods", "reference_kinds"}
+    names = [name for name in dict.fromkeys([*before, *now]) if name not in beside or (name in before and name in now)]
     return [
-        f"{name}: {before.get(name)} before, {now.get(name)} now" for name in names if before.get(name) != now.get(name)
+        f"{name}: {_in_words(before.get(name))} before, {_in_words(now.get(name))} now"
+        for name in names
+        if before.get(name) != now.get(name)
     ]
+
+
+def _in_words(value: Any) -> str:
+    """A value of the plan as people write it."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_in_words(one)}" for key, one in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(str, value))}]" if value else "none"
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

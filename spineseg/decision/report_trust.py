@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from spineseg.decision.methods_text import VERDICT_WORDS
+from spineseg.decision.training import LEARNERS, PREDICTION
 from spineseg.decision.wording import format_number, format_signed, format_value, people, percent, ruling_endpoint
+from spineseg.spelling import name_some
 
 
 def trust_lines(d: Mapping[str, Any]) -> list[str]:
@@ -28,7 +30,10 @@ def trust_lines(d: Mapping[str, Any]) -> list[str]:
             else f"; without them: {without['method'] or 'none'}, {VERDICT_WORDS[without['verdict']]}"
         )
         lines.append(f"References made by correcting a mask, which favours its method: {made}{kept}.")
-    if error := references["rater_error"]:
+    error = references["rater_error"]
+    if error and not {"csa", "dice"} & set(error):
+        lines.append(f"A second person drew {people(round(error['n']))}: too few to set a margin, which needs five.")
+    elif error:
         area = f"{error['csa']:.1f} % in area" if "csa" in error else f"{2 * error['dice']:.3f} in Dice"
         lines.append(f"Two people's drawings differ by {area} on average; no margin is finer than that.")
     if (ratings := d["ratings"])["n"]:
@@ -60,8 +65,11 @@ def trust_lines(d: Mapping[str, Any]) -> list[str]:
     if d["advantage_on_people_left_out"] is not None and d["best"]:
         key = ruling_endpoint(d)
         gap, own = (format_value(d[name], key, signed=True) for name in ("advantage_on_people_left_out", "difference"))
-        lines.append(f"On people who did not choose the method its advantage is {gap} (on those who did, {own}).")
+        said = f"Where nine tenths of the people choose and the last tenth judges, the advantage is {gap}"
+        same = " the same, since every nine tenths choose the same method: no replication" if gap == own else f" {own}"
+        lines.append(f"{said}; on all it is{same}.")
     check = d["prediction_against_truth"]
+    lines += _taught_lines(d)
     if check:
         bias = ", ".join(f"{m} {format_signed(b)}" for m, b in check["bias"].items() if b is not None)
         rank = "" if check["spearman"] is None else f", rank correlation {check['spearman']:.2f}"
@@ -80,6 +88,34 @@ def trust_lines(d: Mapping[str, Any]) -> list[str]:
         if parts:
             lines.append(f"Predicted error of the area, %: {'; '.join(parts)}.")
     return lines + list(d["cautions"])
+
+
+def _taught_lines(d: Mapping[str, Any]) -> list[str]:
+    """Who taught what is compared, and what cannot be known of that."""
+    taught, lines = d["references"].get("taught", {}), []
+    by_people: dict[tuple[str, ...], list[str]] = {}
+    for name in d["methods"]:
+        if name in taught:
+            by_people.setdefault(tuple(taught[name]["participants"]), []).append(name)
+    for who, names in by_people.items():
+        lines.append(
+            f"{' and '.join(names)} learned from {name_some(who)} (found by the content of their images). To judge "
+            "without them, name them in `decision.training_subjects`."
+        )
+    if learned := taught.get(PREDICTION, {}).get("participants"):
+        nobody = "" if d["prediction_against_truth"] else ", of whom none has a reference"
+        lines.append(
+            f"The predicted Dice learned from {people(len(learned))} of these, on whom it looks truer than it is; it "
+            f"is checked on the others alone{nobody}."
+        )
+    own = [name for name in d["methods"] if name in LEARNERS]
+    if own and not by_people and not d["parameters"]["training_subjects"]:
+        lines.append(
+            f"The shipped networks of {' and '.join(own)} have learned from none of these image files. Whether people "
+            "taught a method in another form (public data, other weights) is not known: name them in "
+            "`decision.training_subjects`."
+        )
+    return lines
 
 
 def _bias_lines(d: Mapping[str, Any]) -> list[str]:
@@ -121,6 +157,13 @@ def _bias_lines(d: Mapping[str, Any]) -> list[str]:
                 f"{high:+.1f}) between {row['column']} {row['level']} and the others; that is more than half of the "
                 "effect "
                 f"({limit:g} %) and does not cancel."
+            )
+        elif not row["is_excluded"] and row["by"] == "group":
+            low, high = row["ci90"]
+            lines.append(
+                f"The bias of {row['of']} between {row['column']} {row['level']} and the others: "
+                f"{row['difference_pct']:+.1f} % (90 % interval {low:+.1f} to {high:+.1f}); "
+                f"half of the effect ({limit:g} %) is not excluded."
             )
     return lines
 

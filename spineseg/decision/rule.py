@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spineseg.decision.comparison import Comparison
+from spineseg.decision.differential_bias import compare_bias_by_group
 from spineseg.decision.endpoints import MIN_SITES, compare_pair, failure_shares
 from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams
@@ -120,6 +121,9 @@ def judge(evidence: Evidence, params: DecisionParams) -> Judgement:
         contradictions += against or _opposed_contrasts(evidence, known.get(shown or ""))
 
     def conclude(method: int, verdict: str, basis: str, key: str | None) -> Judgement:
+        main = _turned(pairs, best, rival).get(key or "")
+        reasons.extend(_missing_contrasts(evidence, main))
+        reasons.extend(_few_sites(main) if verdict != "clear" else [])
         words = tuple(dict.fromkeys(reasons)), tuple(dict.fromkeys(contradictions))
         return Judgement(method, verdict, basis, key, best, rival, eligible, pairs, *words)
 
@@ -229,17 +233,22 @@ def _judge_pair(
     if main is not None and failures.winner is not None and main.winner not in (None, failures.winner):
         against.append(f"{evidence.methods[main.winner]} is better by {main.kind.words}, but fails more often")
     against += _opposed_contrasts(evidence, main) + _opposed_contrasts(evidence, failures)
-    doubts = [] if main is None else _doubts(evidence, known, main, name, other, params)
+    differing = compare_bias_by_group(evidence, (a, b), params)
+    uneven = [] if differing is None else differing.doubts(name, other)
+    doubts = uneven if main is None else [*_doubts(evidence, known, main, name, other, params), *uneven]
+    if uneven and failures.winner == a:
+        return "undecided", uneven, against
     if failures.winner == a and failures.n >= params.min_participants and not against and _enough_sites(failures):
         return "failures", [], []
     if main is None:
         return "undecided", [], against
     if main.winner == a and not doubts and not against:
         return "clear", [], []
-    if not against and _is_equivalent(known, main, params):
+    even = differing is None or differing.is_within
+    if not against and even and _is_equivalent(known, main, params):
         return "equivalent", [], []
     is_reason = main.winner == a or main.n < params.min_participants
-    why = doubts if is_reason else _why_not_equivalent(known, main, params)
+    why = doubts if is_reason else _why_not_equivalent(known, main, params, even=even)
     return "undecided", why, against
 
 
@@ -273,6 +282,28 @@ def _opposed_contrasts(evidence: Evidence, main: Comparison | None) -> list[str]
     return [f"contrasts favour different methods by {main.kind.words}: {' and '.join(parts)}"]
 
 
+def _missing_contrasts(evidence: Evidence, main: Comparison | None) -> list[str]:
+    """Say which contrasts what rules is not known in: the verdict rests on the others alone."""
+    missing = [name for name in evidence.contrasts.tolist() if main is not None and name not in main.by_contrast]
+    if main is None or evidence.contrasts.size < 2 or not missing:
+        return []
+    seen = " and ".join(main.by_contrast) or "no contrast alone"
+    return [
+        f"this rests on images of {seen}: by {main.kind.words} too few people, or nobody, could be compared in "
+        f"{' and '.join(missing)}"
+    ]
+
+
+def _few_sites(main: Comparison | None) -> list[str]:
+    """Say that people of a few sites cannot make a difference clear."""
+    if main is None or _enough_sites(main):
+        return []
+    return [
+        f"the participants come from {main.n_sites} sites; below {MIN_SITES} nothing is clear by all sites together, "
+        "for their spread is not known"
+    ]
+
+
 def _enough_sites(one: Comparison) -> bool:
     """Whether sites are one, or enough to tell their spread."""
     return one.n_sites == 1 or one.n_sites >= MIN_SITES
@@ -287,12 +318,7 @@ def _doubts(
         doubts.append(
             f"{people(main.n)} could be compared; fewer than {params.min_participants} never give a clear verdict"
         )
-    if not _enough_sites(main):
-        doubts.append(
-            f"the participants come from {main.n_sites} sites; below {MIN_SITES} nothing is clear by all sites "
-            "together,"
-            " for their spread is not known"
-        )
+    doubts += _few_sites(main)
     failures = known["failures"]
     if failures.estimate < -failures.margin:
         doubts.append(f"{name} fails more often than {other}, by {-100 * failures.estimate:.0f} points")
@@ -314,7 +340,9 @@ def _is_equivalent(known: Mapping[str, Comparison], main: Comparison, params: De
     )
 
 
-def _why_not_equivalent(known: Mapping[str, Comparison], main: Comparison, params: DecisionParams) -> list[str]:
+def _why_not_equivalent(
+    known: Mapping[str, Comparison], main: Comparison, params: DecisionParams, *, even: bool
+) -> list[str]:
     """Name the endpoints whose interval crosses a margin where the ruling one does not."""
     if not main.is_within:
         return []
@@ -323,6 +351,7 @@ def _why_not_equivalent(known: Mapping[str, Comparison], main: Comparison, param
         for key in EQUIVALENCE
         if key in known and known[key].n >= people_needed(key, params) and not known[key].is_within
     ]
+    crossing += [] if even else ["how their biases differ between groups"]
     if not crossing:
         return []
     return [f"the methods are equal by {main.kind.words}, but not proven so by {', '.join(crossing)}"]
@@ -344,9 +373,13 @@ def judge_with_doubt(evidence: Evidence, params: DecisionParams) -> tuple[Judgem
         return whole, None
     without = judge(evidence.without_references(doubtful), params)
     is_settled = whole.verdict in ("clear", "equivalent")
+    sources = ", ".join(sorted(set(evidence.reference_from[doubtful].tolist())))
+    if not is_settled and without.method not in (None, whole.method):
+        other = evidence.methods[without.method]
+        why = f"without the references that were made by correcting masks of {sources}, {other} would be kept"
+        return replace(whole, contradictions=(*whole.contradictions, why)), without
     if not is_settled or (without.verdict, without.method) == (whole.verdict, whole.method):
         return whole, without
-    sources = ", ".join(sorted(set(evidence.reference_from[doubtful].tolist())))
     why = (
         f"the verdict rests on references that were made by correcting masks of {sources}; without them it does not "
         "hold"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 RULE, REPORT = 0.90, 0.95
 """Level of the two-sided intervals of the rule (each side is tested at 5 %), and of those that are printed."""
@@ -156,7 +156,7 @@ class Strata:
         errors = None if self.errors is None else self.errors[:, keep]
         return Strata(self.values[keep], self.influence[:, keep], np.ones(1), errors, self.about_zero)
 
-    def exceeds_exchanges(self, limit: float, level: float) -> bool:
+    def exceeds_exchanges(self, limit: float, level: float, sites: NDArray[np.intp] | None = None) -> bool:
         """Whether a log ratio of SDs lies further from a limit than where methods change places in people at random.
 
         If one method's errors are the other's but for a factor, each person's two may as well be the other way round.
@@ -169,6 +169,8 @@ class Strata:
             Logarithm of the factor, 0 or more, by which the worse method may be worse.
         level : float
             Share of the exchanges that must give less.
+        sites : (P,) ndarray of int, optional
+            Number of each person's site: people of one site err, and change places, together.
         """
         if self.errors is None:
             return True
@@ -177,7 +179,8 @@ class Strata:
         worse = int(float((self.values * self.weights)[used].sum()) > 0)
         errors[:, :, worse] *= np.exp(-limit)
         rng = np.random.default_rng(0)  # the same exchanges each time
-        swapped = rng.integers(0, 2, (SWAPS + 1, len(errors))).astype(np.float64)
+        units = np.arange(len(errors)) if sites is None else sites
+        swapped = rng.integers(0, 2, (SWAPS + 1, int(units.max(initial=0)) + 1)).astype(np.float64)[:, units]
         swapped[0] = 0.0  # as they are
 
         def exchange(values: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -358,49 +361,6 @@ def pool_sds(sds: NDArray[np.float64], df: NDArray[np.float64], weights: NDArray
     if (sds[used] <= 0).any():
         return 0.0, free
     return float(np.exp((share * np.log(sds[used])).sum())), free
-
-
-def bland_altman(differences: ArrayLike) -> dict[str, float]:
-    """Compute bias and 95 % limits of agreement, each with its 95 % confidence interval.
-
-    Parameters
-    ----------
-    differences : (n,) array_like
-        One per participant.
-
-    Returns
-    -------
-    dict of float
-        n; bias, bias_low, bias_high (t-based); loa_low and loa_high, each with its own ``_low`` and ``_high``
-        (exact, by the noncentral t distribution [1]_); sd. NaN where n is too small.
-
-    References
-    ----------
-    .. [1] Carkeet 2015, Exact parametric confidence intervals for Bland-Altman limits of agreement, Optom Vis Sci 92.
-    """
-    from scipy.stats import nct, t
-
-    values = np.asarray(differences, np.float64)
-    values = values[np.isfinite(values)]
-    n = values.size
-    bias = float(values.mean()) if n else float("nan")
-    sd = float(values.std(ddof=1)) if n > 1 else float("nan")
-    half = float(t.ppf(0.975, n - 1)) * sd / n**0.5 if n > 1 else float("nan")
-    # how far, in SD, the true limit may lie from the bias on its own side: nearer, farther
-    near, far = nct.ppf([0.025, 0.975], n - 1, 1.96 * n**0.5) / n**0.5 if n > 1 else (float("nan"),) * 2
-    return {
-        "n": n,
-        "bias": bias,
-        "bias_low": bias - half,
-        "bias_high": bias + half,
-        "loa_low": bias - 1.96 * sd,
-        "loa_low_low": bias - float(far) * sd,
-        "loa_low_high": bias - float(near) * sd,
-        "loa_high": bias + 1.96 * sd,
-        "loa_high_low": bias + float(near) * sd,
-        "loa_high_high": bias + float(far) * sd,
-        "sd": sd,
-    }
 
 
 def sd_limits(sd: float, df: float, level: float = REPORT) -> tuple[float, float]:

@@ -145,7 +145,7 @@ def draw_bland_altman(study: StudyTables, place: Place = new_figure) -> FigureBa
 
 def _draw_differences(axes: Axes, pairs: pd.DataFrame, first: str, second: str) -> None:
     """Draw one pair of methods."""
-    from spineseg.decision.statistics import bland_altman
+    from spineseg.decision.bland_altman import bland_altman
 
     is_many = len(pairs) > MAX_POINTS
     if is_many:

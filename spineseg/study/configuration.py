@@ -133,6 +133,13 @@ def read_configuration(path: str | Path) -> StudyConfig:
     return make_configuration(read_document(path))
 
 
+def reference_settings(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return folder, kinds and label of the references that a whole configuration names."""
+    given = document["references"]
+    settings = {"folder": _default("references"), "kinds": TRUE_KINDS, "label": None}
+    return settings | (given if isinstance(given, dict) else {"folder": given})
+
+
 def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = None) -> StudyConfig:
     """Check a configuration, fill in its defaults and type it. No image is looked at.
 
@@ -174,9 +181,7 @@ def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = No
         key, _, rest = str(error).partition(":")
         raise InputError(f"config key {key!r}:{rest}") from error
     people, clicked, forms = complete["subjects"], complete["level_marks"], complete["forms"]
-    references = {"folder": _default("references"), "kinds": TRUE_KINDS, "label": None}
-    given = complete["references"]
-    references |= given if isinstance(given, dict) else {"folder": given}
+    references = reference_settings(complete)
     return StudyConfig(
         dataset=complete["dataset"],
         bids_dir=complete["bids_dir"],

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from spineseg.decision.statistics import bland_altman
+from spineseg.decision.bland_altman import bland_altman
 from spineseg.errors import InputError
 from spineseg.metrics.compare import compare_masks
 from spineseg.metrics.shape import compute_shape
