@@ -897,7 +897,9 @@ class TestContrastsAndSites:
         assert (d["method"], d["verdict"], d["n_images"]) == ("deepseg", "clear", 15)
         assert d["failures"]["deepseg"]["n_failed"] == 0
         assert {row["reason"] for row in d["excluded"]} == {"its contrast is not in the plan (decision.contrasts)"}
-        assert pilot.decide(contrasts=["t2"])["n_images"] == 15
+        pilot.add("98", {"propseg": {}, "deepseg": {}}, suffix="bold")
+        assert pilot.decide(contrasts=["T2w"])["n_images"] == 15
+        assert pilot.decide(contrasts=["t2"])["n_images"] == 16
 
     def test_the_plans_weights(self, pilot):
         self.two(pilot, (0.05, -0.02))

@@ -349,7 +349,8 @@ def _left_out(evidence: Evidence) -> list[str]:
 
 def _short_masks(evidence: Evidence, params: DecisionParams) -> list[str]:
     """Images in which a method has a mask that is too short."""
-    short = (evidence.values["coverage"] < params.coverage_limit) & (evidence.values["coverage"] > 0)
+    coverage = evidence.values["coverage"]
+    short = evidence.failed & (coverage < params.coverage_limit) & (coverage > 0)
     return evidence.image_id[short.any(axis=1)].tolist()
 
 
