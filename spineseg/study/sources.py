@@ -236,10 +236,16 @@ def _as_printable(image: StudyImage) -> StudyImage:
     """Leave out an image whose path has control characters, and write these out: no table or terminal gets them raw."""
     if image.path.isprintable():
         return image
-    names = {
-        key: one_line(getattr(image, key)) for key in ("image_id", "subject", "session", "path", "bval", "reference")
-    }
-    return replace(image, reason=UNPRINTABLE, **names)
+    return replace(
+        image,
+        image_id=one_line(image.image_id),
+        subject=one_line(image.subject),
+        session=one_line(image.session),
+        path=one_line(image.path),
+        bval=one_line(image.bval),
+        reference=one_line(image.reference),
+        reason=UNPRINTABLE,
+    )
 
 
 def _names(folder: Path, *, files: bool) -> list[str]:
