@@ -253,8 +253,7 @@ class TestMistakes:
         paths, write = files
         high = write("high", {2: (10, 17, 58), 3: (10, 17, 56), 4: (10, 17, 40)})
         message = refused(capsys, "-i", paths["cord"], "-discfile", high, "-vert", "2")
-        assert "C2" in message
-        assert "none" in message
+        assert "level C2: labelled, but found no cord there" in message
         assert "-z" in refused(capsys, "-i", paths["cord"], "-discfile", paths["discs"], "-vert", "3", "-z", "5:9")
 
     @pytest.mark.parametrize("flags", [("-vert", "2:3"), ("-perlevel", "1"), ("-vert", "C2/C3")])
@@ -311,6 +310,8 @@ class TestMistakes:
         pmj = write("pmj", {50: (10, 10, 58)})
         message = refused(capsys, "-i", paths["cord"], "-pmj", pmj, "-pmj-distance", "110")
         assert "100 to 120 mm" in message
+        beyond = refused(capsys, "-i", paths["cord"], "-pmj", pmj, "-pmj-distance", "110", "-pmj-extent", "60")
+        assert "with a gap" not in beyond
         two = write("two", {1: (10, 10, 58), 2: (10, 10, 50)})
         assert "found the values 1, 2" in refused(capsys, "-i", paths["cord"], "-pmj", two, "-pmj-distance", "40")
         for value in (3, 49, 60):  # a disc, the groove, the conus

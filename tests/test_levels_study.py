@@ -13,6 +13,7 @@ import pytest
 
 from spineseg.cli import main
 from spineseg.errors import InputError
+from spineseg.levels.names import parse_request
 from spineseg.levels.rows import measure_rows
 from spineseg.provenance import sha256_file
 from spineseg.report.level_figure import draw_levels
@@ -205,8 +206,16 @@ def test_a_level_that_leaves_the_field_of_view_is_flagged(study):
     span = 10.0 + TOP_MM - STEP_MM + 9.0  # about half of C3
     full, cut = study.add("T2w").add("T1w", span_mm=span).label(*disc_labels("T2w")).measure(levels=["C3"])
     assert full.flags == ()
+    assert "C3: 0." in cut.note
     assert cut.flags == ("coverage",)
     assert cut.values["level_coverage"] == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_labelled_level_that_the_field_of_view_does_not_reach(study):
+    study.add().add("T1w", span_mm=10.0 + TOP_MM - STEP_MM - 5.0).label(*disc_labels("T2w"))
+    _, cut = study.measure(levels=["C3"])
+    assert cut.flags == ("unmeasured",)
+    assert "level C3: labelled, but found no cord there" in cut.note
 
 
 def test_without_a_request_each_level_has_a_row_and_ends_are_said(study):
@@ -274,7 +283,7 @@ def test_the_command_writes_what_statistics_and_sct_scripts_read(study):
     assert not rows[2].corrected
     with (study.folder.sct_tables(Stage.ALL) / "csa-SC_T2w.csv").open() as stream:
         sct = list(csv.DictReader(stream))
-    assert [row["VertLevel"] for row in sct] == ["3", "", "3", ""]
+    assert [row["VertLevel"] for row in sct] == ["3", "C2/C3"]  # what a rater has failed is left out
     assert float(sct[0]["MEAN(area)"]) == pytest.approx(rows[0].values["csa_mm2"], rel=1e-5)
     assert sct[0]["Filename"].endswith("sub-01_T2w_label-SC_seg.nii.gz")
 
@@ -343,6 +352,7 @@ def test_slices_and_distances_from_a_point(study):
         assert below.flags == under.flags == ()
         assert rows[image, "PMJ 100:300"].flags == ("unmeasured",)
     assert rows["sub-01_T2w", "slices 5:20"].slices == "5:20"
+    assert rows["sub-01_T2w", "slices 5:20"].levels_from == ""
     assert rows["sub-02_T2w", "slices 5:20"].slices == "5:20"  # no labels are needed
     assert "no labels" in rows["sub-02_T2w", "PMJ 50:70"].note
 
@@ -446,6 +456,10 @@ def test_the_statistics_of_the_docs(tmp_path, monkeypatch):
     exec(code, names)
     assert names["effects"]["age"] == pytest.approx(-0.1, abs=1e-3)
     assert names["effects"]["group_patient"] == pytest.approx(-6, abs=1e-2)
+    for lacking in ([replace(row, level="C4") for row in rows], [row for row in rows if int(row.image.subject) % 2]):
+        write_csa(tmp_path / "csa.tsv", lacking, ["group", "age"])
+        with pytest.raises(AssertionError, match=r"people with area, age and group"):  # none, and one group alone
+            exec(code, {})
 
 
 def test_slices_along_the_cord_do_not_count_and_a_gap_has_no_length():
@@ -462,6 +476,13 @@ def test_slices_along_the_cord_do_not_count_and_a_gap_has_no_length():
     assert row["note"] == f"{len(steep)} of 50 slices are tilted beyond 45 degrees and left out"
     assert row["n_slices"] == 50 - len(steep)
     assert [np.isnan(one["length_mm"]) for one in slices[9:13]] == [False, True, True, False]
+    discs = {3: np.array([12.0, 15.0, 39.0]), 4: np.array([12.0, 15.0, 19.0]), 2: np.array([24.0, 15.0, 50.0])}
+    upright, steep_level = measure_rows(
+        mask, (1.0, 1.0, 1.0), discs=discs, per="level", requests=[parse_request("2:3")]
+    )
+    assert upright["level_coverage"] == pytest.approx(1.0)
+    assert steep_level["level_coverage"] == pytest.approx(1 - len(steep) / 11, abs=0.15)
+    assert f"C2: {steep_level['level_coverage']:.2f} of its length is measured" in steep_level["note"]
 
 
 def session_row(subject, session, area_mm2, run="", level="C3", flags=()):
@@ -495,6 +516,9 @@ def test_change_between_sessions_with_the_methods_own_error(tmp_path):
     assert first.flags == "coverage"
     assert (second.subject, second.session_b, second.change_pct) == ("02", "c", pytest.approx(10.0))
     assert np.isnan(second.years)
+    open_end = [session_row("01", session, area, flags=("unbounded",)) for session, area in (("a", 80.0), ("b", 70.0))]
+    (unknown,) = measure_change(open_end, ["a", "b"], {})
+    assert (unknown.csa_b_mm2, unknown.flags, np.isnan(unknown.change_pct)) == (70.0, "unbounded", True)
     (folder / "sub-01_sessions.tsv").write_text(f"{head}ses-a\tsoon\n")
     with pytest.raises(InputError, match=r"sub-01_sessions\.tsv, line 2: expected acq_time"):
         read_session_times(tmp_path)

@@ -63,6 +63,8 @@ class TestFile:
             ([(3, (5, -20, 300))], {}, "disc 3 inside the image"),
             ([(3, (5, -20, 30)), (4, (5, -20, 30))], {}, "one voxel"),
             ([(3, (5, -20, 30)), (3, (5, -20, 12))], {}, "twice"),
+            ([(3, (5, -20, 12)), (4, (5, -20, 30))], {}, "expected C3/C4 below C2/C3"),
+            ([(3, (5, -20, 30)), (50, (5, -20, 12))], {}, "expected C2/C3 below the junction"),
             ([(77, (5, -20, 30))], {}, "disc 77"),
             ([(3, (5, -20))], {}, "no place for disc 3"),
             ([(3, (5, -20, 30))], {"state": "proposed"}, "none confirmed"),

@@ -81,6 +81,9 @@ def test_dice_of_the_slices_of_an_axis_of_the_file(mask, tmp_path, axis, capsys)
         (["centerline", "-method", "viewer"], "there is no viewer here"),
         (["deepseg", "-c", "t2", "-centerline", "svm"], "found by the detector"),
         (["deepseg", "-c", "t2", "-centerline", "viewer"], "there is no viewer here"),
+        (["propseg", "-c", "t2", "-init-centerline", "viewer"], "there is no viewer here"),
+        (["propseg", "-c", "t2", "-init-centerline", "hough"], "leave it out"),
+        (["propseg", "-c", "t2", "-init-mask", "viewer"], "there is no viewer here"),
     ],
 )
 def test_what_has_no_meaning_here_is_said(mask, capsys, flags, words):

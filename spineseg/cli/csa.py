@@ -136,7 +136,7 @@ def _check_arguments(args: argparse.Namespace) -> None:
 
 def _measure(args: argparse.Namespace, n: int) -> list[dict[str, Any]]:
     """Rows of the n-th mask; says on standard error what the reader must know."""
-    from spineseg.levels.files import load_labels
+    from spineseg.levels.files import read_labels
     from spineseg.levels.names import parse_request
     from spineseg.levels.rows import measure_rows
     from spineseg.levels.slices import find_discs
@@ -147,10 +147,12 @@ def _measure(args: argparse.Namespace, n: int) -> list[dict[str, Any]]:
     requests = [parse_request(args.vert)] if args.vert else []
     volume, grid = load_mask(path, label=args.label)
     notes = [*grid.notes, *_notes_of_sides(volume.data, path)]
+    labels, values = _file_of(args.vertfile or args.discfile, n), None
+    if labels is not None:
+        read, of_labels = read_labels(labels, like=grid)
+        values, notes = read.data, [*notes, *of_labels.notes]
     for note in notes if args.v else ():
         print(f"spineseg csa: warning: {note}", file=sys.stderr)
-    labels = _file_of(args.vertfile or args.discfile, n)
-    values = None if labels is None else load_labels(labels, grid)
     rows = measure_rows(
         volume.data,
         volume.zooms,

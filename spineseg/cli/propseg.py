@@ -27,6 +27,15 @@ DRAWINGS = {
 """Files on the image's grid that the user has drawn."""
 
 
+NOT_FILES = {
+    "viewer": "there is no viewer here: mark points in FSLeyes or ITK-SNAP, one voxel each, and give that file",
+    **dict.fromkeys(
+        ("hough", "svm", "optic", "cnn"), "without -init-centerline the cord is found by OptiC, so leave it out"
+    ),
+}
+"""What SCT's options take instead of a file, and what to do here."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command; those of the method are its parameters'."""
     from spineseg.parameters import add_flags
@@ -52,9 +61,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Segment the images."""
+    from spineseg.errors import InputError
     from spineseg.parameters import params_from_args
     from spineseg.propseg.parameters import PropsegParams
 
+    for flag, path in (("-init-centerline", args.init_centerline), ("-init-mask", args.init_mask)):
+        if why := NOT_FILES.get(str(path)):
+            raise InputError(f"{flag} {path}: expected a file; {why}")
     asked = tuple(name for name in (flag.replace("-", "_") for flag in BYPRODUCT_FLAGS) if getattr(args, name))
     masks = {"correction": args.mask_correction, "init_mask": args.init_mask}
     return segment_images.segment_images(

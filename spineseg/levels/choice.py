@@ -135,6 +135,9 @@ def _requested_groups(levels: Levels, request: Request) -> list[tuple[int, int]]
     asked = {level for first, last in request.ranges for level in range(first, last + 1)}
     wanted = {(a, b) for a, b in levels.groups if asked & set(range(a, b + 1))}
     if lacking := sorted(asked - {level for a, b in wanted for level in range(a, b + 1)}):
+        labelled = {level for value in levels.border_arc_mm for level in (value - 1, value)}
+        if beyond := [level for level in lacking if level in labelled]:
+            raise _not_reached(levels, beyond[0], beyond[-1])
         known = ", ".join(range_name(a, b) for a, b in _joined(levels.groups)) or "no level"
         names = ", ".join(range_name(a, b) for a, b in find_runs(lacking))
         raise InputError(
@@ -142,6 +145,14 @@ def _requested_groups(levels: Levels, request: Request) -> list[tuple[int, int]]
             "ask for these, or label more where the image shows them"
         )
     return sorted(wanted)
+
+
+def _not_reached(levels: Levels, first: int, last: int) -> InputError:
+    """Say that labels hold levels that the image or its mask does not."""
+    return InputError(
+        f"{levels.source}: level {range_name(first, last)}: labelled, but found no cord there, for the field of view "
+        "or the mask ends before it; ask for other levels, or check the mask"
+    )
 
 
 def _joined(groups: list[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -157,7 +168,7 @@ def _level_stretch(
     chosen = (levels.first == first) & (levels.last == last) & has_cord
     name = range_name(first, last)
     if not chosen.any():
-        raise InputError(f"{levels.source}: level {name}: expected slices with cord, found none; check mask and labels")
+        raise _not_reached(levels, first, last)
     numbers = format_runs(list(range(first, last + 1)))
     lengths = _covered_and_whole(levels, first, last, has_cord, arc_mm)
     return Stretch(chosen, name, numbers, levels.note(first, last), *lengths)
@@ -202,7 +213,9 @@ def _disc_stretch(
     chosen = near & has_cord
     if not chosen.any():
         where = "within 10 mm of the disc" if is_around else f"{low:g} to {high:g} mm below the disc"
-        raise InputError(f"{levels.source}: {name}: expected cord {where}, found none; check mask")
+        raise InputError(
+            f"{levels.source}: {name}: expected cord {where}, found none: the field of view or the mask ends before"
+        )
     half = np.gradient(arc_mm)[has_cord].mean() / 2 if len(arc_mm) > 1 else HALF_STRETCH_MM
     short = below[has_cord].min() - half > low or below[has_cord].max() + half < high or (near & ~has_cord).any()
     reach = "10 mm to each side" if is_around else "all of it"
@@ -245,7 +258,8 @@ def junction_distance(
     low, high = window.distance_mm - window.extent_mm / 2, window.distance_mm + window.extent_mm / 2
     chosen = (distance >= low) & (distance <= high)
     covered = distance[has_cord]
-    gap = " with a gap" if (chosen & ~has_cord).any() else ""
+    found_in = np.flatnonzero(has_cord)
+    gap = " with a gap" if (chosen & ~has_cord)[slice(*found_in[[0, -1]]) if found_in.size else slice(0)].any() else ""
     half = np.abs(np.diff(distance)).mean() / 2 if len(distance) > 1 else 0.0
     if gap or not covered.size or covered.min() - half > low or covered.max() + half < high:
         found = f"{max(covered.min(), 0):.0f} to {covered.max():.0f} mm{gap}" if covered.size else "no cord"

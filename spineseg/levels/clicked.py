@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def save_clicked(path: str | Path, clicked: ClickedImage, grid: NativeGrid) -> N
     Raises
     ------
     InputError
-        If there is none, two fall into one voxel, or one lies outside of the image.
+        If there is none, two fall into one voxel, one lies outside of the image, or one above that of a lower value.
     """
     canonical = to_canonical(np.zeros(grid.shape3, np.uint8), grid.affine)
     if not clicked.discs:
@@ -118,4 +119,17 @@ def save_clicked(path: str | Path, clicked: ClickedImage, grid: NativeGrid) -> N
         if labels[tuple(voxel)]:
             raise InputError(f"{clicked.image}: discs {labels[tuple(voxel)]} and {value} lie in one voxel; move one")
         labels[tuple(voxel)] = value
+    _check_order(clicked, to_voxel)
     save_volume(path, labels, grid)
+
+
+def _check_order(clicked: ClickedImage, to_voxel: NDArray) -> None:
+    """Refuse discs that do not follow each other downwards, below the junction, along the image's own up and down."""
+    order = sorted(clicked.discs, key=lambda value: 0 if value == PMJ_VALUE else value)
+    heights = [float(to_voxel[2, :3] @ clicked.discs[value]) for value in order]
+    for (upper, lower), (high, low) in zip(pairwise(order), pairwise(heights), strict=True):
+        if low >= high:
+            names = [disc_name(value) if value != PMJ_VALUE else "the junction" for value in (lower, upper)]
+            raise InputError(
+                f"{clicked.image}: expected {names[0]} below {names[1]}, found it above; swap them in the page"
+            )

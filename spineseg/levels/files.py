@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,9 @@ def read_labels(path: str | Path, *, like: NativeGrid | None = None) -> tuple[Vo
     if like is not None:
         check_same_grid(grid, like, path)
     values, places = image.read_filled()
+    if n_missing := int(np.isnan(values).sum()):
+        note = f"{path.name}: {n_missing} voxels are NaN and count as no label"
+        grid = replace(grid, notes=(*grid.notes, note))
     values = np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf)
     if not values.any():
         raise InputError(f"{path}: expected labels, found no label; check the file")

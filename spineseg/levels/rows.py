@@ -16,6 +16,9 @@ from spineseg.metrics.shape import SliceShape, compute_sections
 from spineseg.metrics.solidity import compute_sct_solidity
 from spineseg.metrics.table import Row, mean_row, sd_row, slice_row
 
+MIN_COVERAGE = 0.8
+"""Share of a level that must be measured: less moves the mean area along the cord."""
+
 SHORT_SLICES = 5
 """A mask of so few slices does not tell its angles from the noise of its centers."""
 
@@ -96,7 +99,11 @@ def measure_rows(
                 f"{junction.source}: none of the slices of -z lies in the window "
                 "of -pmj-distance and -pmj-extent; choose others"
             )
-    levels, stretches = None, [Stretch(np.ones(n_slices, bool))]
+    known = 1.0 if junction is not None else np.nan  # such a window is covered, or was refused
+    levels, stretches = (
+        None,
+        [Stretch(np.ones(n_slices, bool) if junction is None else window, covered=known, whole=1.0)],
+    )
     if discs is not None or level_values is not None:
         if line is None:
             raise InputError(f"{source}: expected levels of a cord, found an empty mask; check the mask")
@@ -178,17 +185,22 @@ def _stretch_rows(
     found = np.flatnonzero(stretch.chosen & shape.has_cord)
     used = found[~shape.is_steep[found]]
     nothing = "no cord in the chosen slices" if not found.size and shape.has_cord.any() else ""
+    coverage = stretch.coverage
+    if used.size < found.size:  # steep slices count in no mean
+        lengths = shape.length_mm[found]
+        coverage *= np.nansum(shape.length_mm[used]) / total if (total := np.nansum(lengths)) > 0 else 0.0
+    short = f"{stretch.level or 'window'}: {coverage:.2f} of its length is measured" if coverage < MIN_COVERAGE else ""
     mean = mean_row(
         shape,
         stretch.chosen,
         slices=format_runs(used.tolist()),
         level=stretch.level,
         vert_level=stretch.vert_level,
-        level_coverage=stretch.coverage,
+        level_coverage=coverage,
         distance_pmj_mm=float(distance_mm[used].mean()) if used.size else np.nan,
         solidity_sct=float(sct_solidity[used].mean()) if used.size else np.nan,
         solidity_sct_sd=float(sct_solidity[used].std()) if used.size else np.nan,
-        note="; ".join(filter(None, (stretch.note, nothing))),
+        note="; ".join(filter(None, (stretch.note, nothing, short))),
     )
     if not per_slice:
         return [mean]

@@ -10,14 +10,11 @@ import numpy as np
 
 from spineseg.measures import AREA_UNIT
 from spineseg.report.palette import print_color_of
-from spineseg.studyfolder.csa import CsaRow
+from spineseg.studyfolder.csa import UNTRUSTED, CsaRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-UNTRUSTED = frozenset({"unmeasured", "coverage", "unbounded", "doubted", "failed", "joined"})
-"""Flags of rows that are left out: their area is not that of the level that they name."""
 
 Areas = dict[str, dict[str, float]]
 """Level to subject to area, mm²."""

@@ -81,11 +81,12 @@ def _change(
     """Compare two sessions."""
     subject, suffix, method, level = key
     before, after = (float(np.mean([row.values["csa_mm2"] for row in by_session[one]])) for one in (a, b))
-    change = 100 * (after / before - 1)
+    flags = dict.fromkeys(flag for one in (a, b) for row in by_session[one] for flag in row.flags)
+    # without a border on one side the two sessions may show different parts of the level
+    change = float("nan") if "unbounded" in flags else 100 * (after / before - 1)
     years = float("nan")
     if (subject, a) in times and (subject, b) in times:
         years = (times[subject, b] - times[subject, a]).total_seconds() / 86400 / DAYS_OF_A_YEAR
-    flags = dict.fromkeys(flag for one in (a, b) for row in by_session[one] for flag in row.flags)
     yearly = change / years if years > 0 else float("nan")
     more = (years, yearly, error_pct, error_df, ",".join(flags))
     return ChangeRow(subject, suffix, method, level, a, b, before, after, change, *more)

@@ -13,7 +13,7 @@ import numpy as np
 from spineseg.errors import InputError
 from spineseg.levels.choice import JunctionWindow
 from spineseg.levels.names import JunctionRange, Request, SliceRange, parse_stretch
-from spineseg.levels.rows import measure_rows
+from spineseg.levels.rows import MIN_COVERAGE, measure_rows
 from spineseg.measures import LEVEL_SHAPE
 from spineseg.study.configuration import StudyConfig
 from spineseg.study.keep import CORRECTED
@@ -37,9 +37,6 @@ from spineseg.studyfolder.manifests import read_entries
 from spineseg.studyfolder.marks import Mark, latest_marks
 from spineseg.studyfolder.tables import Identity
 from spineseg.volume import NativeGrid, Volume, load_mask
-
-MIN_COVERAGE = 0.8
-"""Share of a level that must lie in mask and field: less moves the mean area along the cord."""
 
 MAX_DISTANCE_MM = 3.0
 """Distance of two centerlines beyond which levels of another image are doubted: a quarter of the cord's width of
@@ -331,9 +328,10 @@ def _measure_level(mask: Volume, labels: CarriedLabels, level: str, file: LabelF
     )
     if by_labels:
         return rows
-    for row in rows:  # a window below the junction is covered, or was refused
-        covered = 1.0 if chosen is None else row["n_slices"] / chosen.sum()
-        row |= {"level": level, "level_coverage": covered}
+    for row in rows:
+        row["level"] = level
+        if chosen is not None:
+            row["level_coverage"] = row["n_slices"] / chosen.sum()
     return rows
 
 

@@ -78,6 +78,9 @@ FLAGS = {
 }
 """Why a row deserves no trust as it is."""
 
+UNTRUSTED = frozenset(FLAGS) - {"tilted"}
+"""Flags of rows whose area is not that of the level that they name; tilt alone is counted in a column."""
+
 COLUMNS = (
     *(*IDENTITY, "method", "level", "vert_level", "slices", "n_slices", *LEVEL_SHAPE, "tilted", "flags", "mark"),
     *("corrected", "levels_from", "levels_distance_mm", "note"),
@@ -141,7 +144,7 @@ def write_sct_tables(folder: Path, rows: Sequence[CsaRow], masks: Mapping[str, s
     ----------
     folder : Path
     rows : sequence of CsaRow
-        Those without a slice are left out, as SCT does.
+        Those without a slice are left out, as SCT does, and those of `UNTRUSTED` flags, for which SCT has no column.
     masks : mapping of str to str
         Image to the path of its mask, the column Filename.
     """
@@ -164,14 +167,15 @@ def write_sct_tables(folder: Path, rows: Sequence[CsaRow], masks: Mapping[str, s
         table = csv.writer(stream, lineterminator="\n")
         table.writerow(heading)
         for row in rows:
-            if row.image.suffix != suffix or not row.n_slices:
+            if row.image.suffix != suffix or not row.n_slices or UNTRUSTED & set(row.flags):
                 continue
             pairs = [(row.values.get(name), row.values.get(spread[name])) for name in SCT_MEASURES]
             numbers = [*(value for pair in pairs for value in pair), row.values.get("length_mm")]
             cells = ["" if value is None or value != value else f"{value:.6g}" for value in numbers]
             # no time: equal results have equal bytes
             made_by = f"spineseg {find_version()}"
-            table.writerow(["", made_by, masks[row.image.image_id], row.slices, row.vert_level, "", *cells])
+            level = row.vert_level or row.level  # C2/C3 has no number
+            table.writerow(["", made_by, masks[row.image.image_id], row.slices, level, "", *cells])
         written.append(folder / f"csa-SC_{suffix}.csv")
         write_text(written[-1], stream.getvalue())
     return written
