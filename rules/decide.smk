@@ -33,7 +33,7 @@ rule decide:
         ENVIRONMENT
     resources:
         mem_mb=get_decide_megabytes,
-        runtime=30,
+        runtime=get_decide_minutes,
     params:
         question=[STUDY.document[key] for key in ("methods", "decision", "override")]
         + list(STUDY.pilot.strata),

@@ -260,7 +260,13 @@ def get_failed_masks(wildcards):
     named = {image.image_id for chunk in own for image in images.get(chunk, [])}
     failed = marked_failed(STUDY, Stage.STUDY)
     return sorted(
-        [*key, *([m.words(), m.mask_sha256] for m in sorted(marks, key=lambda m: (m.rater, m.time)))]
+        [
+            *key,
+            *(
+                [m.words(), m.mask_sha256]
+                for m in sorted(marks, key=lambda m: (m.rater, m.time))
+            ),
+        ]
         for key, marks in failed.items()
         if key[0] in named
     )
@@ -376,12 +382,22 @@ def get_exception_minutes(wildcards, attempt):
 
 def get_decide_megabytes(wildcards, input):
     """The memory of a decision: 300 MB, and thirty times the two tables that are held as a whole."""
+    return 300 + 30 * get_held_megabytes(input)
+
+
+def get_decide_minutes(wildcards, input):
+    """The time of a decision: half an hour, and a minute for each megabyte held (10 000 images: about ten)."""
+    return 30 + get_held_megabytes(input)
+
+
+def get_held_megabytes(input):
+    """Size of the tables that a decision holds as a whole."""
     held = sum(
         Path(table).stat().st_size
         for table in (input.metrics, input.agreement)
         if Path(table).is_file()
     )
-    return 300 + 30 * held // 10**6
+    return held // 10**6
 
 
 def get_participants(wildcards):

@@ -23,3 +23,17 @@ def advise_extra(module: str | None) -> str:
     name = (module or "").partition(".")[0]
     extra = EXTRA_OF.get(name)
     return f"{name} is not installed; pip install 'spineseg[{extra}]' brings it" if extra else ""
+
+
+def advise_installation(error: ImportError) -> str:
+    """Return what to do about a library that is missing or does not load; an empty string for a part of this package.
+
+    Examples
+    --------
+    >>> advise_installation(ModuleNotFoundError("No module named 'numpy'", name="numpy"))
+    "numpy cannot be loaded (No module named 'numpy'); install spineseg again, 'spineseg doctor' checks it"
+    """
+    name = (error.name or "a library").partition(".")[0]
+    reason = " ".join(str(error).split())[:120]
+    again = "install spineseg again, 'spineseg doctor' checks it"
+    return "" if name == "spineseg" else f"{name} cannot be loaded ({reason}); {again}"

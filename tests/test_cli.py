@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from spineseg.cli import COMMANDS, build_parser, main
+from spineseg.cli import COMMANDS, build_parser, doctor, main
+
+EMPTY_DIGEST = "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
+"""SHA-256 of nothing, as pip writes it."""
 
 HEAVY = ("torch", "pandas", "matplotlib", "seaborn", "scipy.stats", "snakemake", "jinja2")
 
@@ -170,6 +176,79 @@ def test_doctor_finds_wrong_and_missing_weights(capsys, monkeypatch, tmp_path):
     assert code == 2
     assert "weights optic_t1.safetensors are not those that were shipped: install spineseg again" in facts["problems"]
     assert "weights quality.json are missing: install spineseg again" in facts["problems"]
+
+
+@pytest.mark.parametrize("text", [None, "", "gone"], ids=["missing", "empty", "other text"])
+def test_doctor_needs_the_list_of_weights(capsys, monkeypatch, tmp_path, text):
+    from spineseg import provenance
+
+    if text is not None:
+        (tmp_path / "SHA256SUMS").write_text(text)
+    monkeypatch.setattr(provenance, "WEIGHTS_DIR", tmp_path)
+    assert len(doctor._check_weights({})) == 1
+
+
+def test_doctor_finds_weights_that_are_not_listed(monkeypatch, tmp_path):
+    from spineseg import provenance
+
+    (tmp_path / "other.safetensors").write_bytes(b"")
+    (tmp_path / "SHA256SUMS").write_text("0  optic_t1.safetensors\n")
+    monkeypatch.setattr(provenance, "WEIGHTS_DIR", tmp_path)
+    assert len(doctor._check_weights({})) == 2
+
+
+def test_doctor_finds_folders_that_cannot_be_used(monkeypatch, tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
+    place, working, further = doctor._check_places({}, [str(tmp_path / "further")])
+    assert place.startswith(f"TMPDIR is {tmp_path}/none, which cannot be used")
+    assert working.startswith("the working folder: cannot be written (No such file")
+    assert further.startswith(f"{tmp_path}/further: cannot be written (No such file")
+
+
+def test_doctor_finds_a_quota(monkeypatch, tmp_path):
+    def refuse(*_args):
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    monkeypatch.chdir(tmp_path)
+    assert "Disk quota exceeded" in doctor._check_places({}, [])[0]
+
+
+def test_doctor_compares_the_package_with_what_was_installed(monkeypatch):
+    from importlib import metadata
+
+    package = Path(doctor.__file__).parents[1]
+
+    def entry(name, digest):
+        return SimpleNamespace(locate=lambda: package / name, hash=SimpleNamespace(mode="sha256", value=digest))
+
+    files = [entry("py.typed", EMPTY_DIGEST), entry("errors.py", EMPTY_DIGEST), entry("gone.py", EMPTY_DIGEST)]
+    monkeypatch.setattr(metadata, "distribution", lambda _: SimpleNamespace(files=files))
+    changed, missing = doctor._check_own_files()
+    assert changed.startswith(f"{package}/errors.py is not as it was installed")
+    assert missing.startswith(f"{package}/gone.py is missing")
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch._C", "spineseg.volume"])
+def test_a_library_that_does_not_load_is_one_line_and_a_bug_of_ours_is_not(monkeypatch, capsys, name):
+    def run(_args):
+        raise ImportError("libgone.so.3: no such file", name=name)
+
+    monkeypatch.setattr("spineseg.cli.dice.run", run)
+    arguments = ["dice", "-i", "a.nii.gz", "-d", "b.nii.gz"]
+    if name.startswith("spineseg"):
+        with pytest.raises(ImportError):
+            main(arguments)
+        return
+    assert main(arguments) == 2
+    assert capsys.readouterr().err == (
+        f"spineseg dice: error: {name.partition('.')[0]} cannot be loaded (libgone.so.3: no such file); "
+        "install spineseg again, 'spineseg doctor' checks it\n"
+    )
 
 
 @pytest.mark.parametrize("package", ["torch", "h5py"])

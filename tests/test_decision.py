@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +20,11 @@ from spineseg.decision.from_files import Question, decide_from_files
 from spineseg.decision.params import OBSOLETE, RENAMED, DecisionParams
 from spineseg.decision.plan import Scope, describe_plan, fix_plan
 from spineseg.decision.report_text import next_steps, verdict_sentence, write_report
+from spineseg.decision.training import LEARNERS, PREDICTION, TRAINING_IMAGES, Taught, find_taught
 from spineseg.decision.wording import format_interval
 from spineseg.errors import InputError
+from spineseg.methods.registry import OWN_METHODS
+from spineseg.quality.predictor import load_dice_predictor
 from spineseg.study.configuration import make_configuration
 from spineseg.studyfolder.csa import REFERENCE, CsaRow, write_csa
 from spineseg.studyfolder.decisions import DECISION_KEYS, Decision
@@ -39,6 +45,8 @@ FAST = {"n_simulations": 10, "max_pilots": 100}
 
 
 METHODS = ("propseg", "deepseg")
+
+NOBODY = Taught()
 
 TEXTS = ("status", "guessed_contrast", "contrast_doubt", "message")
 
@@ -79,12 +87,12 @@ class Pilot:
         question = Question("demo", list(methods), params, override)
         return decide_from_files(metrics, agreement, slices=slices, question=question)
 
-    def decide_with(self, *, ratings=(), corrected_from=None, columns=None, **decision):
+    def decide_with(self, *, ratings=(), corrected_from=None, columns=None, taught=NOBODY, **decision):
         """Decide with what other files of a study know."""
         params = DecisionParams.from_config(FAST | decision)
         tables = Tables(self.metrics, self.agreement, columns or {}, corrected_from or {}, ratings=tuple(ratings))
         evidence = make_evidence(tables, ["propseg", "deepseg"], params)
-        return build_decision(evidence, params, Context("demo", fitted=frozenset(["propseg", "deepseg"])))
+        return build_decision(evidence, params, Context("demo", fitted=frozenset(METHODS), taught=taught))
 
 
 @pytest.fixture
@@ -889,7 +897,9 @@ class TestContrastsAndSites:
         assert (d["method"], d["verdict"], d["n_images"]) == ("deepseg", "clear", 15)
         assert d["failures"]["deepseg"]["n_failed"] == 0
         assert {row["reason"] for row in d["excluded"]} == {"its contrast is not in the plan (decision.contrasts)"}
-        assert pilot.decide(contrasts=["t2"])["n_images"] == 15
+        pilot.add("98", {"propseg": {}, "deepseg": {}}, suffix="bold")
+        assert pilot.decide(contrasts=["T2w"])["n_images"] == 15
+        assert pilot.decide(contrasts=["t2"])["n_images"] == 16
 
     def test_the_plans_weights(self, pilot):
         self.two(pilot, (0.05, -0.02))
@@ -1109,6 +1119,53 @@ class TestReferences:
         assert pilot.decide(min_references=4)["endpoint"] == "csa_error"
 
 
+class TestPeopleWhoTaught:
+    def test_they_are_found_by_the_content_of_their_images(self, tmp_path, monkeypatch):
+        content, images = b"a header and voxels" * 40, []
+        for name, data in {
+            "again.nii.gz": gzip.compress(content, 1),
+            "plain.nii": content,
+            "as-long.nii": content[::-1],
+            "other.nii.gz": gzip.compress(content + b"."),
+            "cut.nii.gz": gzip.compress(content)[:5],
+        }.items():
+            (tmp_path / name).write_bytes(data)
+            images.append(study_image(name, path=str(tmp_path / name)))
+        images.append(study_image("gone", path=str(tmp_path / "gone.nii.gz")))
+        digests = {"crc32": f"{zlib.crc32(content):08x}", "sha256": hashlib.sha256(content).hexdigest()}
+        row = {"person": "p", "bytes": len(content), "taught": ["deepseg", PREDICTION], **digests}
+        table = tmp_path / "training_images.json"
+        table.write_text(json.dumps([row]))
+        monkeypatch.setattr("spineseg.decision.training.TRAINING_IMAGES", table)
+        who = frozenset(["again.nii.gz", "plain.nii"])
+        shipped = OWN_METHODS["deepseg"].hash_weights()
+        weights = {"deepseg": {}, "ours_too": shipped, "own": {"deepseg_segment.safetensors": "0" * 64}, "propseg": {}}
+        assert find_taught(images, weights) == Taught({"deepseg": who, "ours_too": who}, who)
+        assert find_taught(images[2:], weights) == NOBODY
+
+    def test_the_shipped_list_has_everyone_whom_the_networks_learned_from(self):
+        rows = json.loads(TRAINING_IMAGES.read_text())
+        assert {name for row in rows for name in row["taught"]} == {*LEARNERS, PREDICTION}
+        people = {row["person"] for row in rows if PREDICTION in row["taught"]}
+        assert people == set(load_dice_predictor().provenance["people"])
+
+    def test_a_verdict_that_rests_on_them_is_taken_back(self, pilot):
+        with_errors(pilot, 20, (0, 9), (0, 1))
+        for row in pilot.metrics:
+            row.values.update(predicted_dice=0.95, predicted_dice_low=0.9, predicted_dice_high=1.0)
+        others = pilot.decide_with(taught=Taught({"propseg": frozenset(["00", "01"])}, frozenset(["00"])))
+        assert others["verdict"] == "clear"  # they flatter propseg, and deepseg is better nevertheless
+        assert "2 of these 20 people (2 of the 20 compared) taught the cord detectors" in verdict_sentence(others)
+        assert others["prediction_against_truth"]["n"] == 38
+        everyone = frozenset(f"{s:02d}" for s in range(18))
+        d = pilot.decide_with(taught=Taught({"deepseg": everyone}, everyone | {"18", "19"}))
+        assert (d["method"], d["verdict"], d["prediction_against_truth"]) == ("deepseg", "undecided", None)
+        assert "rests on people who taught deepseg; without them it does not hold" in verdict_sentence(d)
+        text = write_report(d)
+        assert "checked on the others alone, of whom none has a reference" in text
+        assert "decision.training_subjects" in write_report(pilot.decide_with())
+
+
 class TestStudy:
     def test_people_per_group(self, pilot):
         d = with_errors(pilot, 40, (0, 6), (0, 1)).decide()
@@ -1172,7 +1229,7 @@ class TestPlan:
         assert fix_plan(pilot.folder, later, is_started=True) == plan
         found = describe_plan(plan, later)
         assert found["fixed_sha256"] == plan.sha256 != found["sha256"]
-        assert found["changes"] == ["aim: groups before, change now", "effect_pct: 5.0 before, 3.0 now"]
+        assert found["changes"] == ["aim: groups before, change now", "effect_pct: 5 before, 3 now"]
 
     def test_a_plan_after_the_pilot_is_none(self, pilot):
         plan = fix_plan(pilot.folder, DecisionParams(), is_started=True)
@@ -1186,7 +1243,7 @@ class TestPlan:
         d = decide_from_files(metrics, table=pilot.folder.images, question=question)
         text = write_report(d)
         assert f"written before the pilot, {plan.sha256[:12]}" in text
-        assert "The plan was changed after the pilot had started: effect_pct: 5.0 before, 2.0 now." in text
+        assert "The plan was changed after the pilot had started: effect_pct: 5 before, 2 now." in text
 
     def test_a_damaged_plan_is_one_line(self, pilot):
         fix_plan(pilot.folder, DecisionParams(), is_started=False)

@@ -25,10 +25,20 @@ def test_a_partial_mask_fails_below_the_coverage_limit(coverage, failed):
     limit = DecisionParams().coverage_limit
     assert limit == 0.8
     row = MetricsRow(image, "propseg", "partial", GOOD | {"coverage": coverage})
-    assert _is_failed(row, limit, frozenset()) == failed
-    assert _is_failed(MetricsRow(image, "propseg", "ok", GOOD | {"coverage": 0.1}), limit, frozenset())
-    assert _is_failed(MetricsRow(image, "propseg", "ok", GOOD), limit, frozenset({("sub-1_T2w", "propseg")}))
-    assert not _is_failed(MetricsRow(image, "deepseg", "ok", GOOD), limit, frozenset({("sub-1_T2w", "propseg")}))
+    assert _is_failed(row, [row], limit, frozenset()) == failed
+    good = MetricsRow(image, "propseg", "ok", GOOD)
+    assert _is_failed(good, [good], limit, frozenset({("sub-1_T2w", "propseg")}))
+    other = MetricsRow(image, "deepseg", "ok", GOOD)
+    assert not _is_failed(other, [good, other], limit, frozenset({("sub-1_T2w", "propseg")}))
+
+
+@pytest.mark.parametrize(("longer", "failed"), [("ok", True), ("partial", False)])
+def test_a_whole_mask_is_short_beside_another_whole_one_alone(longer, failed):
+    """A mask that ran into the brain, and is doubted for it, says nothing of the other's length."""
+    image = Identity("sub-1_T2w", "1", "", "", "T2w", "t2")
+    short = MetricsRow(image, "propseg", "ok", GOOD | {"coverage": 0.6})
+    line = [short, MetricsRow(image, "deepseg", longer, GOOD | {"coverage": 1.0})]
+    assert _is_failed(short, line, 0.8, frozenset()) == failed
 
 
 @pytest.mark.parametrize(("n_failed", "kept"), [(0, True), (2, True), (3, False)])

@@ -182,7 +182,7 @@ def refusal(reader: Reader, folder: StudyFolder, path: Path) -> str:
     message = str(caught.value)
     assert str(path) in message
     assert "\n" not in message
-    assert any(word in message for word in ("snakemake", "delete")), message
+    assert any(word in message for word in ("run the study again", "delete")), message
     return message
 
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from spineseg.errors import InputError, SpinesegError, one_line
-from spineseg.extras import advise_extra
+from spineseg.extras import advise_extra, advise_installation
 from spineseg.methods.registry import OWN_METHODS
 
 COMMANDS = {
@@ -177,8 +177,8 @@ def main(argv: list[str] | None = None) -> int:
     except SpinesegError as error:
         print(f"spineseg {command}: error: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
-    except ModuleNotFoundError as error:
-        if not (advice := advise_extra(error.name)):
+    except ImportError as error:
+        if not (advice := advise_extra(error.name) or advise_installation(error)):
             raise
         print(f"spineseg {command}: error: {advice}", file=sys.stderr)
         return 2

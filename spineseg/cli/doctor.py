@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import platform
 import shutil
 import tempfile
 import time
+from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,9 @@ PACKAGE = {"PIL": "pillow", "yaml": "pyyaml"}
 NEEDED_MIB = 500
 """Free space below which a study of a few people does not end: its masks, pages and temporary files."""
 
+TRIED_BYTES = 1 << 20
+"""Written for a try: a mask's size, so that a quota shows as well."""
+
 AGAIN = "install spineseg again"
 """What to do about a part that is missing or broken."""
 
@@ -36,34 +42,39 @@ LEAST_DICE = 0.8
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
+    parser.add_argument("folders", nargs="*", help="further folders to check for room, such as that of the results")
     parser.add_argument("--json", action="store_true", help="print as JSON")
     parser.add_argument("-quick", action="store_true", help="leave out the run of both methods (some seconds)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Collect the facts and print them."""
-    facts = collect_facts(run_methods=not args.quick)
+    facts = collect_facts(args.folders, run_methods=not args.quick)
     if args.json:
         print(json.dumps(facts, indent=2))
     else:
         for name, value in facts.items():
-            print(f"{name:<24} {', '.join(value) or 'none' if isinstance(value, list) else value}")
+            lines = (
+                value or ["none"] if name == "problems" else [", ".join(value) if isinstance(value, list) else value]
+            )
+            for line in lines:
+                print(f"{name:<24} {line}")
     return 2 if facts["problems"] else 0
 
 
-def collect_facts(*, run_methods: bool = True) -> dict[str, Any]:
+def collect_facts(folders: Sequence[str] = (), *, run_methods: bool = True) -> dict[str, Any]:
     """Return versions, weights, the machine's size, how the methods do, and what is wrong."""
-    import os
-
     from spineseg.version import find_version
 
     facts: dict[str, Any] = {"spineseg": find_version(), "python": platform.python_version()}
     facts |= {"system": platform.platform()}
-    problems = _check_packages(facts)
+    problems = _check_places(facts, folders)  # first: where the working folder is gone, torch ends the process
+    if "free here" in facts:
+        problems += _check_packages(facts)
+        problems += _check_own_files()
     problems += _check_weights(facts)
     facts["cores"] = len(os.sched_getaffinity(0))
     facts["memory GiB"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    problems += _check_disks(facts)
     if run_methods and not problems:
         problems += _try_methods(facts)
     return facts | {"problems": problems}
@@ -74,6 +85,7 @@ def _check_packages(facts: dict[str, Any]) -> list[str]:
     from importlib import metadata
 
     problems = []
+    absent = set()
     for name in (*MODULES, *EXTRA_OF):
         package = PACKAGE.get(name, name)
         try:
@@ -82,53 +94,105 @@ def _check_packages(facts: dict[str, Any]) -> list[str]:
             if package == "torch" and float((module.ones(2, 3) @ module.ones(3, 2)).sum()) != 12:
                 raise ValueError("computes wrong sums")
         except metadata.PackageNotFoundError:
+            absent.add(name)
             if name in EXTRA_OF:
                 facts[package] = advise_extra(name)
             else:
                 problems.append(f"{package} is not installed: {AGAIN}")
         except Exception as error:  # libraries that do not fit each other fail in many ways
+            if isinstance(error, ModuleNotFoundError) and error.name in absent:
+                continue  # said once is enough
             problems.append(
                 f"{package} does not work ({type(error).__name__}: {' '.join(str(error).split())[:80]}): {AGAIN}"
             )
     return problems
 
 
-def _check_weights(facts: dict[str, Any]) -> list[str]:
-    """Compare the shipped weights with their checksums."""
-    from spineseg.methods.registry import OWN_METHODS
-    from spineseg.provenance import WEIGHTS_DIR, sha256_file
-    from spineseg.reading import read_text
+def _check_own_files() -> list[str]:
+    """Compare the package's own files with the list that pip made; a checkout has none, there the commands load."""
+    from importlib import metadata
 
-    listing = WEIGHTS_DIR / "SHA256SUMS"
-    problems = []
-    for line in read_text(listing, "the checksums of the weights", "install spineseg again").splitlines():
-        digest, _, name = line.partition("  ")
-        file = WEIGHTS_DIR / name
+    from spineseg.cli import COMMANDS
+    from spineseg.provenance import WEIGHTS_DIR, sha256_file
+
+    package, problems = WEIGHTS_DIR.parent, []
+    try:
+        listed = metadata.distribution("spineseg").files or []
+    except metadata.PackageNotFoundError:
+        listed = []
+    for entry in listed:
+        file = Path(str(entry.locate())).resolve()
+        if entry.hash is None or entry.hash.mode != "sha256" or not file.is_relative_to(package.resolve()):
+            continue
         if not file.is_file():
-            problems.append(f"weights {name} are missing: install spineseg again")
-        elif sha256_file(file) != digest:
-            problems.append(f"weights {name} are not those that were shipped: {AGAIN}")
-    for name, method in OWN_METHODS.items():
-        facts[f"{name} weights"] = [f"{file} {digest[:12]}" for file, digest in method.hash_weights().items()]
+            problems.append(f"{file} is missing: {AGAIN}")
+        elif entry.hash.value != urlsafe_b64encode(bytes.fromhex(sha256_file(file))).decode().rstrip("="):
+            problems.append(f"{file} is not as it was installed: {AGAIN}")
+    for module, _ in () if problems else COMMANDS.values():
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            if (error.name or "").startswith("spineseg"):
+                problems.append(f"{module} cannot be loaded ({error}): {AGAIN}")
     return problems
 
 
-def _check_disks(facts: dict[str, Any]) -> list[str]:
-    """Write into the working and the temporary folder, and see what room they have."""
+def _check_weights(facts: dict[str, Any]) -> list[str]:
+    """Compare the shipped weights with their checksums."""
     from spineseg.errors import InputError
-    from spineseg.writing import check_writable
+    from spineseg.provenance import WEIGHTS_DIR, WEIGHTS_SUFFIXES, sha256_file
+    from spineseg.reading import read_text
 
+    listing = WEIGHTS_DIR / "SHA256SUMS"
+    try:
+        rows = [line.split("  ") for line in read_text(listing, "the checksums of the weights", AGAIN).splitlines()]
+    except InputError as error:
+        return [str(error)]
+    if not rows or any(len(row) != 2 for row in rows):
+        return [f"{listing}: expected a checksum and a file in each line, found other text: {AGAIN}"]
     problems = []
-    for words, folder in (("here", Path.cwd()), ("for temporary files", Path(tempfile.gettempdir()))):
-        free = shutil.disk_usage(folder).free >> 20
-        facts[f"free {words}"] = f"{free} MiB in {folder}"
-        if free < NEEDED_MIB:
-            problems.append(f"{folder} has {free} MiB left, {NEEDED_MIB} are needed ({words}): free space")
-            continue
+    digests = {name: digest for digest, name in rows}
+    for name in sorted(
+        digests.keys() | {file.name for file in WEIGHTS_DIR.iterdir() if file.suffix in WEIGHTS_SUFFIXES}
+    ):
+        file = WEIGHTS_DIR / name
+        if not file.is_file():
+            problems.append(f"weights {name} are missing: {AGAIN}")
+        elif sha256_file(file) != digests.get(name):
+            problems.append(f"weights {name} are not those that were shipped: {AGAIN}")
+    if not problems:
+        from spineseg.methods.registry import OWN_METHODS
+
+        for name, method in OWN_METHODS.items():
+            facts[f"{name} weights"] = [f"{file} {digest[:12]}" for file, digest in method.hash_weights().items()]
+    return problems
+
+
+def _check_places(facts: dict[str, Any], folders: Sequence[str]) -> list[str]:
+    """Write into the working folder, the temporary folder and others, and see what room they have."""
+    problems = []
+    temporary, wanted = Path(tempfile.gettempdir()), os.environ.get("TMPDIR")
+    if wanted and Path(wanted).absolute() != temporary.absolute():
+        problems.append(
+            f"TMPDIR is {wanted}, which cannot be used, so {temporary} is: make that folder, or mend TMPDIR"
+        )
+    places = [("here", Path()), ("for temporary files", temporary)]
+    places += [("for results", Path("results"))] if Path("results").is_dir() else []
+    for words, folder in (*places, *((f"in {name}", Path(name)) for name in folders)):
         try:
-            check_writable(folder / "spineseg-doctor")
-        except InputError as error:
-            problems.append(str(error))
+            shown = folder.resolve(strict=True)
+            free = shutil.disk_usage(folder).free >> 20
+            facts[f"free {words}"] = f"{free} MiB in {shown}"
+            if free < NEEDED_MIB:
+                problems.append(f"{shown} has {free} MiB left, {NEEDED_MIB} are needed ({words}): free space")
+                continue
+            with tempfile.TemporaryFile(dir=folder) as stream:
+                stream.write(bytes(TRIED_BYTES))
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            name = "the working folder" if folder == Path() else folder
+            problems.append(f"{name}: cannot be written ({error.strerror}): free space or choose another place")
     return problems
 
 

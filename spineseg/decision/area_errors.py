@@ -19,6 +19,9 @@ from spineseg.decision.statistics import (
     sd_limits,
 )
 
+LEAST_PCT = -99.0
+"""Error below which an area counts as a hundredth of the reference's in slopes: nothing has no logarithm."""
+
 
 def summarise_errors(evidence: Evidence, pair: tuple[int, int] | None = None) -> dict[str, Any]:
     """Summarise the errors of the area by method as the rule counts them: contrasts are strata by the plan's weights.
@@ -51,7 +54,7 @@ def _errors_of(evidence: Evidence, m: int, methods: tuple[int, ...]) -> dict[str
     """Errors of one method in the people in whom some methods are known; None below two people."""
     error, area, at_level = evidence.area_errors(methods)
     own = methods.index(m)
-    size = np.log(area[:, [own]] / (1 + error[:, [own]] / 100))
+    size = np.log(area[:, [own]] / (1 + np.maximum(error[:, [own]], LEAST_PCT) / 100))
     cells = evidence.by_person(np.hstack([error, size]))
     errors, sizes = cells[:, :, own], cells[:, :, -1]
     count = np.isfinite(errors).sum(axis=0)
@@ -65,7 +68,7 @@ def _errors_of(evidence: Evidence, m: int, methods: tuple[int, ...]) -> dict[str
     of_sd = count >= MIN_STRATUM
     sds = np.sqrt(np.nansum(inside**2, axis=0) / np.maximum(1, count - 1))
     sd, df = pool_sds(np.where(of_sd, sds, np.nan), count - 1.0, evidence.weights)
-    x, y = _centre(sizes)[known], _centre(np.log1p(errors / 100))[known]
+    x, y = _centre(sizes)[known], _centre(np.log1p(np.maximum(errors, LEAST_PCT) / 100))[known]
     slope, limits = _slope(x, y, x.size - enough.sum() - 1.0)
     names = evidence.contrasts.tolist()
     return {

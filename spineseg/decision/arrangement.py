@@ -102,7 +102,7 @@ def make_evidence(
         if name in values:
             values[name][untrue] = np.nan
     failed = np.array(
-        [[_is_failed(row, params.coverage_limit, tables.rated_fail) for row in line] for line in grid], bool
+        [[_is_failed(row, line, params.coverage_limit, tables.rated_fail) for row in line] for line in grid], bool
     ).reshape(shape)
     has_reference = np.isfinite(values["dice"]).any(axis=1, keepdims=True)
     for name in ("dice", "nsd"):  # a method that failed where a reference exists has found none of it
@@ -211,7 +211,7 @@ def _choose_images(
             excluded.append({"image_id": image_id, "reason": f"no result by {', '.join(missing)}"})
         elif image.subject.removeprefix("sub-") in training:
             excluded.append({"image_id": image_id, "reason": "a method was trained on this person"})
-        elif not params.weight_of(image.contrast):
+        elif not (params.plans(image.suffix, image.contrast) and params.weight_of(image.contrast)):
             excluded.append({"image_id": image_id, "reason": "its contrast is not in the plan (decision.contrasts)"})
         elif image_id in forms:
             excluded.append({"image_id": image_id, "reason": forms[image_id]})
@@ -233,7 +233,13 @@ def _image_fault(rows: Sequence[MetricsRow]) -> str:
     return ""
 
 
-def _is_failed(row: MetricsRow, coverage_limit: float, rated: frozenset[tuple[str, str]]) -> bool:
-    """Whether the method failed on this image."""
-    is_short = bool(row.values.get("coverage", np.nan) < coverage_limit)  # whatever the method calls its mask
+def _is_failed(row: MetricsRow, line: Sequence[MetricsRow], limit: float, rated: frozenset[tuple[str, str]]) -> bool:
+    """Whether the method failed on this image, of which `line` has the rows of all methods.
+
+    A mask is too short beside one that its own method calls whole; one that is doubted by its own method, and may
+    have run into the brain, does not make a whole one short.
+    """
+    coverage = row.values.get("coverage", np.nan)
+    longer = [other for other in line if other.status == "ok" and other.values.get("coverage", np.nan) > coverage]
+    is_short = bool(coverage < limit) and (row.status != "ok" or bool(longer))
     return not row.has_cord or is_short or (row.image.image_id, row.method) in rated

@@ -35,6 +35,7 @@ from spineseg.decision.shares import binomial_limits
 from spineseg.decision.stability import leave_one_out
 from spineseg.decision.statistics import MIN_STRATUM, REPORT, enough_people
 from spineseg.decision.study_size import plan_study
+from spineseg.decision.training import PREDICTION, Taught
 from spineseg.decision.wording import people
 from spineseg.errors import InputError
 from spineseg.spelling import name_some
@@ -61,6 +62,8 @@ class Context:
         What the plan covers beside the settings of the rule.
     fitted : frozenset of str
         Methods on whose masks the prediction of Dice was fitted.
+    taught : Taught
+        People who taught the shipped networks.
     notes : tuple of str
         What a reader must know of the tables.
     """
@@ -74,6 +77,7 @@ class Context:
     plan: Plan | None = None
     scope: Scope = NO_SCOPE
     fitted: frozenset[str] = frozenset()
+    taught: Taught = field(default_factory=Taught)
     notes: tuple[str, ...] = ()
 
 
@@ -99,6 +103,7 @@ def build_decision(evidence: Evidence, params: DecisionParams, context: Context)
     _check_names(evidence, params, context.override)
     evidence = replace(evidence, repeats=repeat_variances(evidence, params.repeats))
     judgement, without = judge_with_doubt(evidence, params)
+    judgement = _judge_without_taught(evidence, judgement, params, context.taught)
     by_contrast = judge_contrasts(evidence, params)
     methods = evidence.methods
     override = context.override
@@ -126,14 +131,14 @@ def build_decision(evidence: Evidence, params: DecisionParams, context: Context)
         "failures": _failures(evidence),
         "per_contrast": describe_contrasts(evidence, main, by_contrast, params),
         "per_site": describe_parts(evidence, main, "by_site"),
-        "references": _references(evidence, without),
+        "references": _references(evidence, without) | {"taught": _taught(evidence, main, context.taught)},
         "ratings": summarise_ratings(evidence),
         "area_errors": summarise_errors(evidence, pair),
         "differential_bias": find_differential_bias(evidence, params),
         "summary": summarise_methods(evidence),
         "agreement": summarise_agreement(evidence),
         "reliability": summarise_reliability(evidence, params, pair),
-        "prediction_against_truth": check_prediction(evidence),
+        "prediction_against_truth": check_prediction(_of_others(evidence, context.taught.prediction)),
         "prediction_fitted_for": [method for method in methods if method in context.fitted],
         "predicted_area_error_pct": predict_area_errors(evidence),
         "flagged": list_flagged(evidence),
@@ -226,6 +231,39 @@ def _references(evidence: Evidence, without: Judgement | None) -> dict[str, Any]
     return found
 
 
+def _of_others(evidence: Evidence, who: frozenset[str]) -> Evidence:
+    """The evidence of all but some people."""
+    mine = np.isin(evidence.subject, sorted(who))
+    return evidence.subset(~mine) if mine.any() else evidence
+
+
+def _judge_without_taught(
+    evidence: Evidence, judgement: Judgement, params: DecisionParams, taught: Taught
+) -> Judgement:
+    """Take a verdict back that does not hold without the people who taught the method that it keeps."""
+    kept = None if judgement.method is None else evidence.methods[judgement.method]
+    others = _of_others(evidence, taught.by_method.get(kept or "", frozenset()))
+    if judgement.verdict not in ("clear", "equivalent") or others is evidence:
+        return judgement
+    without = judge_with_doubt(others, params)[0]
+    if (without.verdict, without.method) == (judgement.verdict, judgement.method):
+        return judgement
+    why = f"the verdict rests on people who taught {kept}; without them it does not hold"
+    return replace(judgement, verdict="undecided", contradictions=(*judgement.contradictions, why))
+
+
+def _taught(evidence: Evidence, main: Comparison | None, taught: Taught) -> dict[str, Any]:
+    """People who taught each method, and the prediction; and how many of those whom the ruling endpoint compares."""
+    nobody = np.zeros(evidence.people.size, bool)
+    compared = np.isfinite(main.pseudo) if main is not None and main.pseudo.size else nobody
+    found = {}
+    for name, who in {**taught.by_method, PREDICTION: taught.prediction}.items():
+        mine = np.isin(evidence.people, sorted(who))
+        if mine.any():
+            found[name] = {"participants": evidence.people[mine].tolist(), "n_compared": int((mine & compared).sum())}
+    return found
+
+
 def _cautions(judgement: Judgement, main: Comparison | None) -> list[str]:
     """Conflicts of interest of what was used."""
     if main is None or judgement.basis == "failures":
@@ -311,7 +349,8 @@ def _left_out(evidence: Evidence) -> list[str]:
 
 def _short_masks(evidence: Evidence, params: DecisionParams) -> list[str]:
     """Images in which a method has a mask that is too short."""
-    short = (evidence.values["coverage"] < params.coverage_limit) & (evidence.values["coverage"] > 0)
+    coverage = evidence.values["coverage"]
+    short = evidence.failed & (coverage < params.coverage_limit) & (coverage > 0)
     return evidence.image_id[short.any(axis=1)].tolist()
 
 

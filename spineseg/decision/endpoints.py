@@ -20,6 +20,7 @@ from spineseg.decision.statistics import (
     REPORT,
     RULE,
     SWAP_LEVEL,
+    SWAPS,
     TINY_SD,
     Strata,
     enough_people,
@@ -211,6 +212,7 @@ def _by_shares(
         plain = float((own * (values - value) ** 2).sum()) * n / (n - 1) / effective
         seen = strata.estimate(index if n_sites > 1 else None).se ** 2
         effective *= min(1.0, plain / seen) if seen > 0 else 1.0
+    limits = [0.0, 0.0] if n_sites > 1 and not _exceeds_site_signs(own * values, index[people]) else [1.0, -1.0]
     better, worse = (effective * float((own * np.maximum(0.0, x)).sum()) for x in (values, -values))
     sums = np.where(known[:, :, None], shares, 0.0).sum(axis=0)
     means = np.where(counts > 0, sums.T / np.maximum(counts, 1), np.nan)
@@ -226,11 +228,12 @@ def _by_shares(
     if with_parts and n_sites > 1:
         for s in np.unique(index[people]):
             sites[str(names[s]) or "unknown"] = part(np.where((index == s)[:, None, None], shares, np.nan))
+    low, high = paired_share_limits(better, worse, effective, RULE)
     return Comparison(
         key,
         pair,
         value,
-        paired_share_limits(better, worse, effective, RULE),
+        (min(low, limits[0]), max(high, limits[1])),
         paired_share_limits(better, worse, effective, REPORT),
         margin,
         paired_share_probabilities(better, worse, effective, margin),
@@ -241,6 +244,18 @@ def _by_shares(
         sites,
         advantage,
     )
+
+
+def _exceeds_site_signs(parts: NDArray[np.float64], sites: NDArray[np.intp]) -> bool:
+    """Whether sites side with one method as clearly as in 5 % of the cases in which each sides at random.
+
+    With six sites of which each has its own favourite, intervals alone are wrong in 5.3 % of pilots.
+    """
+    totals = np.bincount(sites, parts)
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (SWAPS + 1, totals.size))  # the same each time
+    signs[0] = 1.0
+    sums = np.abs(signs @ totals)
+    return bool((sums >= sums[0] * (1 - 1e-9)).mean() <= 1 - SWAP_LEVEL)
 
 
 def _compare_preference(evidence: Evidence, pair: tuple[int, int], params: DecisionParams) -> Comparison | None:

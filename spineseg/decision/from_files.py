@@ -16,6 +16,7 @@ from spineseg.decision.document import Context, build_decision
 from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams
 from spineseg.decision.plan import Scope
+from spineseg.decision.training import find_taught
 from spineseg.decision.wording import count_of
 from spineseg.errors import InputError
 from spineseg.provenance import sha256_json
@@ -147,6 +148,10 @@ def decide_from_files(
         plan=find_plan(folder) if folder else None,
         scope=Scope(question.methods, question.reference_kinds),
         fitted=frozenset(question.fitted),
+        taught=find_taught(
+            [i for i in images if i.included and i.pilot],
+            {name: made_by[name].weights if name in made_by else {} for name in methods},
+        ),
         notes=(
             *_absent_contrasts(images),
             *_absent_strata(images, question),

@@ -66,15 +66,12 @@ def methods_text(d: Mapping[str, Any]) -> str:
     pilot = f"{count_of(d['n_participants'], 'participant')} ({count_of(d['n_images'], 'image')})"
     if len(d["methods"]) < 2:
         return f"{listed} segmented a pilot of {pilot}; nothing was compared. {_kept_sentence(d)} {software}"
-    planned = "A plan fixed before the pilot" if d["plan"]["fixed_sha256"] else "The plan"
-    changed = "; it was changed afterwards (see above)" if d["plan"]["changes"] else ""
     is_by_contrast = p["by"] == "contrast"
     over = "participants" if is_by_contrast else "participants, contrasts as strata and sites as clusters"
     each = " Each contrast was judged alone." if is_by_contrast else ""
     return (
-        f"{listed} were compared on a pilot of {pilot}.{_reference_sentence(d)} {planned} (sha256 "
-        f"{d['plan']['sha256'][:12]}) set the aim ({p['aim']}), the effect of interest ({p['effect_pct']:g} % of CSA), "
-        f"margins and the order of endpoints{changed}. Failures (no mask, coverage below {p['coverage_limit']:g}, "
+        f"{listed} were compared on a pilot of {pilot}.{_reference_sentence(d)}{_taught_sentence(d)} "
+        f"{_plan_sentence(d)} Failures (no mask, coverage below {p['coverage_limit']:g}, "
         "rated as failed, or Dice below 0.7) were judged first. Endpoints were averaged within participant and "
         f"contrast and compared between methods over {over}: means by differences, standard deviations by log ratios, "
         "with two-sided 90 % intervals (the wider of Student's t and t corrected for skewness, the SD taken as at "
@@ -84,6 +81,32 @@ def methods_text(d: Mapping[str, Any]) -> str:
         f"called equivalent where the intervals of all endpoints lay within their margins.{each}{_found_sentence(d)} "
         f"{_kept_sentence(d)} {software}"
     )
+
+
+def _plan_sentence(d: Mapping[str, Any]) -> str:
+    """Say what was planned and when; after a change, both plans and what differs."""
+    p, plan = d["parameters"], d["plan"]
+    now, fixed = plan["sha256"][:12], plan["fixed_sha256"]
+    content = (
+        f"set the aim ({p['aim']}), the effect of interest ({p['effect_pct']:g} % of CSA), margins and the order of "
+        "endpoints"
+    )
+    if not fixed:
+        return f"The plan (sha256 {now}; not written before the pilot was segmented) {content}."
+    if not plan["changes"]:
+        return f"A plan fixed before the first image of the pilot was segmented (sha256 {now}) {content}."
+    return (
+        f"A plan was fixed before the first image of the pilot was segmented (sha256 {fixed[:12]}). It was changed "
+        f"after that, when the pilot's masks could be known: {'; '.join(plan['changes'])}. The changed plan "
+        f"(sha256 {now}) {content}."
+    )
+
+
+def _taught_sentence(d: Mapping[str, Any]) -> str:
+    """Say who of the pilot taught what was compared."""
+    taught = {m: row for m, row in d["references"].get("taught", {}).items() if m in d["methods"]}
+    parts = [f"{len(row['participants'])} participants' images had been used to train {m}" for m, row in taught.items()]
+    return f" {' and '.join(parts)}." if parts else ""
 
 
 def _reference_sentence(d: Mapping[str, Any]) -> str:

@@ -187,6 +187,10 @@ class DecisionParams:
         """Difference in bias or in error SD of the area that counts as none: a quarter of the effect."""
         return self.effect_pct / 4
 
+    def plans(self, suffix: str, contrast: str) -> bool:
+        """Whether the analysis uses images of a suffix: T2w names that suffix alone, t2 all images of that contrast."""
+        return not self.contrasts or suffix in self.contrasts or contrast in self.contrasts
+
     def weight_of(self, contrast: str) -> float:
         """Weight of a contrast in the plan; 0 where the analysis does not use it."""
         if not self.contrasts:

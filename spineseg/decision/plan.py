@@ -89,5 +89,16 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     beside = {"methods", "reference_kinds"}
     names = [name for name in dict.fromkeys([*before, *now]) if name not in beside or (name in before and name in now)]
     return [
-        f"{name}: {before.get(name)} before, {now.get(name)} now" for name in names if before.get(name) != now.get(name)
+        f"{name}: {_in_words(before.get(name))} before, {_in_words(now.get(name))} now"
+        for name in names
+        if before.get(name) != now.get(name)
     ]
+
+
+def _in_words(value: Any) -> str:
+    """A value of the plan as people write it."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_in_words(one)}" for key, one in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(str, value))}]" if value else "none"
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

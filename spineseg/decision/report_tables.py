@@ -50,7 +50,12 @@ def endpoint_section(d: Mapping[str, Any]) -> list[str]:
         cells = [words, str(row["n"]), f"{first} {means[0]}, {second} {means[1]}", gap]
         rows.append([*cells, f"±{format_margin(row['margin'], key)}", says])
     header = ["Judged by", "People", "Values", "Advantage of the first (90 % interval)", "Counts as none", "Says"]
-    return ["## Every endpoint", format_table(header, rows)]
+    text = (
+        "Intervals are those of the rule, wider than a formula's where a small pilot has not seen the tail: the SD "
+        "between people counts as at least three margins, so an interval may leave a score's range; and a limit of "
+        "exactly 0, or of exactly the margin, says that chance exchanges of the methods within people reach as far."
+    )
+    return ["## Every endpoint", format_table(header, rows), text]
 
 
 def part_section(d: Mapping[str, Any], name: str) -> list[str]:
@@ -60,7 +65,8 @@ def part_section(d: Mapping[str, Any], name: str) -> list[str]:
         gap = "-"
         if row["difference"] is not None:
             interval = format_interval(row["ci90"], key)
-            gap = format_value(row["difference"], key, signed=True) + (f" ({interval})" if interval else "")
+            value = format_value(row["difference"], key, signed=True)
+            gap = f"{value} ({interval})" if interval else "-" if row["n"] < 2 else value  # one person has no spread
         more = []
         if name == "contrast":
             failed = ", ".join(f"{m} {n}" for m, n in row["n_failed"].items())

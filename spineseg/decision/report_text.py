@@ -33,6 +33,9 @@ from spineseg.decision.wording import (
 from spineseg.measures import AREA_UNIT
 from spineseg.spelling import name_some
 
+LEARNED = {"propseg": "the cord detectors"}
+"""What of a method learned from people, where it is not its networks."""
+
 
 def write_report(d: Mapping[str, Any]) -> str:
     """Write decision.md from the content of decision.json.
@@ -89,7 +92,34 @@ def verdict_sentence(d: Mapping[str, Any]) -> str:
 def _with_contradictions(d: Mapping[str, Any]) -> str:
     """The rule's own verdict, and what contradicts it."""
     text, against = _computed_sentence(d), "; ".join(d["contradictions"])
-    return f"{text} But {against}." if against else text
+    text = f"{text} But {against}." if against else text
+    return text + _corrected_sentence(d) + _taught_sentence(d)
+
+
+def _corrected_sentence(d: Mapping[str, Any]) -> str:
+    """Say which method leads without references that were corrected from a method, where it is another one."""
+    without, made = d["references"].get("without_corrected"), d["references"].get("corrected_from", {})
+    if not without or without["method"] in (None, d["computed"]["method"]):
+        return ""
+    listed = ", ".join(f"{n} from {method}" for method, n in made.items())
+    return f" But references were made by correcting masks ({listed}); without them {without['method']} leads."
+
+
+def _taught_sentence(d: Mapping[str, Any]) -> str:
+    """Say whose numbers are flattered because people of the pilot taught them."""
+    by_people: dict[tuple[str, ...], list[str]] = {}
+    taught = d["references"].get("taught", {})
+    for method in d["methods"]:
+        if method in taught:
+            by_people.setdefault(tuple(taught[method]["participants"]), []).append(method)
+    parts = []
+    for who, methods in by_people.items():
+        n = f"{len(who)} of these {people(d['n_participants'])}"
+        if d["computed"]["basis"] == "endpoint":
+            n += f" ({taught[methods[0]]['n_compared']} of the {d['n_compared']} compared)"
+        learned = " and ".join(f"{LEARNED.get(method, 'the networks')} of {method}" for method in methods)
+        parts.append(f"{n} taught {learned}")
+    return f" Mind: {'; '.join(parts)}. Numbers on them flatter what learned from them." if parts else ""
 
 
 def _computed_sentence(d: Mapping[str, Any]) -> str:
@@ -136,8 +166,9 @@ def _computed_sentence(d: Mapping[str, Any]) -> str:
         return f"Keep {method} for now: {lacking}; {_why_kept(d, method)}."
     little = " by less than what counts" if abs(d["difference"]) <= d["margin"] else ""
     if d["difference"] == 0:
-        says = f"{best} and {rival} are alike so far, {_why_kept(d, method)}"
-    elif d["difference"] < 0:
+        says = f"{best} and {rival} are alike so far"
+        return f"Keep {method} for now: by {d['endpoint_words']} {says}, {_not_settled(d)}; {_why_kept(d, method)}."
+    if d["difference"] < 0:
         says = f"{rival} is better than {best}{little} so far{_but_fails(d, rival)}"
     else:
         says = f"it is better{little} so far"
@@ -147,9 +178,8 @@ def _computed_sentence(d: Mapping[str, Any]) -> str:
 def _not_settled(d: Mapping[str, Any]) -> str:
     """That the choice is open, the difference, and what keeps it open where the numbers alone do not say it."""
     text = f"and that is not settled{_gap_words(d)}"
-    if d["difference"] == 0:
-        text = f"which settles nothing{_gap_words(d)}"
-    in_way = [one["words"] for one in d["pilots"]["obstacles"] if one["kind"] in ("sites", "failures", "overlap")]
+    kinds = ("sites", "failures", "groups", "overlap")
+    in_way = [one["words"] for one in d["pilots"]["obstacles"] if one["kind"] in kinds]
     return f"{text}, because {'; '.join(in_way)}" if in_way else text
 
 
@@ -229,7 +259,10 @@ def _numbers(d: Mapping[str, Any]) -> list[str]:
     if "Dice with reference" in shown or "Predicted Dice" in shown:
         text += f" Dice is the overlap with {reference_words(d)}: 1 is perfect, below 0.7 a mask is useless."
     if "Predicted Dice" in shown:
-        text += " The predicted Dice is computed from mask and image, without a reference."
+        text += (
+            " The predicted Dice is computed from mask and image, without a reference; here over the masks that are "
+            "there, under Every endpoint with 0 for those that failed."
+        )
     return [format_table(["Method", "Failed images", *shown], table), text, _agreement(d)]
 
 

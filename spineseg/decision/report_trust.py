@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from spineseg.decision.methods_text import VERDICT_WORDS
+from spineseg.decision.training import LEARNERS, PREDICTION
 from spineseg.decision.wording import format_number, format_signed, format_value, people, percent, ruling_endpoint
+from spineseg.spelling import name_some
 
 
 def trust_lines(d: Mapping[str, Any]) -> list[str]:
@@ -63,8 +65,11 @@ def trust_lines(d: Mapping[str, Any]) -> list[str]:
     if d["advantage_on_people_left_out"] is not None and d["best"]:
         key = ruling_endpoint(d)
         gap, own = (format_value(d[name], key, signed=True) for name in ("advantage_on_people_left_out", "difference"))
-        lines.append(f"On people who did not choose the method its advantage is {gap} (on those who did, {own}).")
+        said = f"Where nine tenths of the people choose and the last tenth judges, the advantage is {gap}"
+        same = " the same, since every nine tenths choose the same method: no replication" if gap == own else f" {own}"
+        lines.append(f"{said}; on all it is{same}.")
     check = d["prediction_against_truth"]
+    lines += _taught_lines(d)
     if check:
         bias = ", ".join(f"{m} {format_signed(b)}" for m, b in check["bias"].items() if b is not None)
         rank = "" if check["spearman"] is None else f", rank correlation {check['spearman']:.2f}"
@@ -83,6 +88,34 @@ def trust_lines(d: Mapping[str, Any]) -> list[str]:
         if parts:
             lines.append(f"Predicted error of the area, %: {'; '.join(parts)}.")
     return lines + list(d["cautions"])
+
+
+def _taught_lines(d: Mapping[str, Any]) -> list[str]:
+    """Who taught what is compared, and what cannot be known of that."""
+    taught, lines = d["references"].get("taught", {}), []
+    by_people: dict[tuple[str, ...], list[str]] = {}
+    for name in d["methods"]:
+        if name in taught:
+            by_people.setdefault(tuple(taught[name]["participants"]), []).append(name)
+    for who, names in by_people.items():
+        lines.append(
+            f"{' and '.join(names)} learned from {name_some(who)} (found by the content of their images). To judge "
+            "without them, name them in `decision.training_subjects`."
+        )
+    if learned := taught.get(PREDICTION, {}).get("participants"):
+        nobody = "" if d["prediction_against_truth"] else ", of whom none has a reference"
+        lines.append(
+            f"The predicted Dice learned from {people(len(learned))} of these, on whom it looks truer than it is; it "
+            f"is checked on the others alone{nobody}."
+        )
+    own = [name for name in d["methods"] if name in LEARNERS]
+    if own and not by_people and not d["parameters"]["training_subjects"]:
+        lines.append(
+            f"The shipped networks of {' and '.join(own)} have learned from none of these image files. Whether people "
+            "taught a method in another form (public data, other weights) is not known: name them in "
+            "`decision.training_subjects`."
+        )
+    return lines
 
 
 def _bias_lines(d: Mapping[str, Any]) -> list[str]:

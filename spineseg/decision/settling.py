@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from spineseg.decision.common_stretch import repeat_variances
 from spineseg.decision.comparison import Comparison
+from spineseg.decision.differential_bias import compare_bias_by_group
 from spineseg.decision.endpoints import MIN_SITES
 from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams
@@ -35,7 +36,7 @@ class Obstacle:
 
     Parameters
     ----------
-    kind : {"sites", "corrected", "contrasts", "contradiction", "failures", "overlap", "unproven"}
+    kind : {"sites", "corrected", "contrasts", "contradiction", "failures", "groups", "overlap", "unproven"}
     words : str
         What stands in the way, to follow "because".
     helps : str
@@ -223,6 +224,14 @@ def _obstacles(evidence: Evidence, judgement: Judgement, main: Comparison, param
         few = f"that the methods fail equally often, within {100 * failures.margin:g} points, is not proven"
         found.append(
             Obstacle("unproven", few, "Proof needs about 60 people of whom none fails, and many more if some do.")
+        )
+    first, second = main.pair if leads else main.pair[::-1]
+    uneven = compare_bias_by_group(evidence, (first, second), params)
+    for words in [] if uneven is None else uneven.doubts(better, worse):
+        found.append(
+            Obstacle(
+                "groups", words, "See on the QC page in which group its masks are off, or let raters correct them."
+            )
         )
     for key in GATES:
         gate = known.get(key)

@@ -139,7 +139,7 @@ def _requested_groups(levels: Levels, request: Request) -> list[tuple[int, int]]
         names = ", ".join(range_name(a, b) for a, b in find_runs(lacking))
         raise InputError(
             f"{levels.source}: expected level {names} ({format_runs(lacking)}), found {known}; "
-            "ask for these, or label more"
+            "ask for these, or label more where the image shows them"
         )
     return sorted(wanted)
 

@@ -18,7 +18,7 @@ N_EFFECTS = 40
 
 def draw_sample_size(decision: Mapping[str, Any]) -> Figure | None:
     """Draw the people per group against the effect that the study wants to see, by contrast and method."""
-    rows = [row for row in decision["study"] if row["sd_pct"] and None not in row["sd_over_slope_ci95"]]
+    rows = [row for row in decision["study"] if row["sd_pct"] and None not in row.get("sd_over_slope_ci95", [None])]
     if not rows:
         return None
     contrasts, settings = list(dict.fromkeys(row["contrast"] for row in rows)), decision["parameters"]
