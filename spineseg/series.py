@@ -157,7 +157,9 @@ def _read_b_values(path: Path, n_volumes: int, bval: str | Path | None) -> NDArr
     except ValueError as error:
         raise InputError(f"{file}: expected b-values (numbers), found other text; export it again") from error
     if values.size != n_volumes:
-        raise InputError(f"{file}: expected {n_volumes} b-values for {path.name}, found {values.size}")
+        raise InputError(
+            f"{file}: expected {n_volumes} b-values for {path.name}, found {values.size}; is it of another series?"
+        )
     if not (np.isfinite(values).all() and (values >= 0).all()):
         raise InputError(f"{file}: expected b-values of 0 or more, found {values.min():g}; correct it")
     return values

@@ -30,6 +30,9 @@ GZIP_HEADER = bytes.fromhex("1f8b0800000000000003")
 """No name, no time, a Unix system: Python's own changes between versions."""
 
 
+ELSEWHERE = "free space or choose another place"
+"""What to do where a file cannot be written."""
+
 _waiting: ContextVar[list[tuple[Path, Path]] | None] = ContextVar("_waiting", default=None)
 """Temporary and final name of files that wait for others, within `all_or_none`."""
 
@@ -90,7 +93,7 @@ def all_or_none(*outdated: Path) -> Iterator[None]:
             name.replace(path)
             del waiting[0]
     except OSError as error:
-        raise OutputError(f"{error.filename}: cannot be written ({error.strerror or error})") from error
+        raise OutputError(f"{error.filename}: cannot be written ({error.strerror or error}); {ELSEWHERE}") from error
     finally:
         _waiting.reset(token)
         for name, _ in waiting:
@@ -184,7 +187,7 @@ def _temporary_beside(path: Path) -> Iterator[tuple[int, str]]:
                 folder.rmdir()
         if isinstance(error, OSError):
             reason = error.strerror or str(error)
-            raise OutputError(f"{path}: cannot be written ({reason}); free space or choose another place") from error
+            raise OutputError(f"{path}: cannot be written ({reason}); {ELSEWHERE}") from error
         if not isinstance(error, _Undo):
             raise
 

@@ -216,7 +216,10 @@ def _measure_image(
     try:
         mask, grid = load_mask(one.path, label=one.label)
         if file and file.stem != image.stem and grid.forms_disagree:
-            raise InputError(f"{image.path}: sform and qform differ, so labels of {file.stem} cannot be carried to it")
+            raise InputError(
+                f"{image.path}: sform and qform differ, so labels of {file.stem} cannot be carried to it; "
+                "mend its header"
+            )
         labels = carry_labels(file, mask) if file else CarriedLabels()
         distance, doubt = _compare_lines(image, file, mask, masks)
     except InputError as error:
