@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -52,6 +53,8 @@ def find_unused_references(config: StudyConfig, images: Iterable[StudyImage]) ->
         if not fitting or by_image.get(of_image or "") == str(path):
             continue
         why = "the dataset has no such image" if of_image is None else f"{by_image[of_image]} is used"
+        if of_image is None and (label := re.search("_label-([A-Za-z0-9]+)$", fitting[0])):
+            why = f"it is of {label[1]}, not of the cord"
         lines.append(f"{path}: not used as a reference: {why}")
     return lines
 
@@ -236,10 +239,16 @@ def _as_printable(image: StudyImage) -> StudyImage:
     """Leave out an image whose path has control characters, and write these out: no table or terminal gets them raw."""
     if image.path.isprintable():
         return image
-    names = {
-        key: one_line(getattr(image, key)) for key in ("image_id", "subject", "session", "path", "bval", "reference")
-    }
-    return replace(image, reason=UNPRINTABLE, **names)
+    return replace(
+        image,
+        image_id=one_line(image.image_id),
+        subject=one_line(image.subject),
+        session=one_line(image.session),
+        path=one_line(image.path),
+        bval=one_line(image.bval),
+        reference=one_line(image.reference),
+        reason=UNPRINTABLE,
+    )
 
 
 def _names(folder: Path, *, files: bool) -> list[str]:

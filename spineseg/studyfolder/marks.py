@@ -10,7 +10,7 @@ from typing import Any
 
 from spineseg.errors import InputError
 from spineseg.spelling import closest
-from spineseg.studyfolder.files import listed, read_record
+from spineseg.studyfolder.files import check_types, listed, read_record
 
 KINDS = ("pass", "fail", "artefact")
 """Of marks: the mask can be used, it cannot, or the image itself cannot; a mark may also be a rating or a comment."""
@@ -19,7 +19,7 @@ CHOICES = ("x", "y", "same", "both-bad")
 """Of blind comparisons: the first mask shown is better, the second one, neither, or both are wrong."""
 
 UNNAMED = "unnamed rater"
-"""Of marks that an earlier version of the page has saved."""
+"""Of marks that an earlier version of the page has saved, and of those whose rater gave no name."""
 
 MEND_MARKS = "save it again with the page's button 'Save marks'"
 
@@ -59,6 +59,8 @@ class Mark:
     def parse(cls, content: Mapping[str, Any]) -> Mark:
         """Read it from a file's JSON."""
         mark = cls(**(dict(content) | {"slices": listed(content.get("slices", []))}))
+        check_types(mark)
+        mark = replace(mark, rater=mark.rater.strip() or UNNAMED, reason=" ".join(mark.reason.split()))
         if mark.mark not in ("", *KINDS):
             raise ValueError(f"mark {mark.mark!r} of {mark.image}, expected one of {', '.join(KINDS)}")
         if mark.rating is not None and not 0 <= mark.rating <= 9:
@@ -120,8 +122,12 @@ class Preference:
     def parse(cls, content: Mapping[str, Any]) -> Preference:
         """Read it from a file's JSON."""
         preference = cls(**content)
+        check_types(preference)
+        preference = replace(preference, rater=preference.rater.strip() or UNNAMED)
         if preference.choice not in CHOICES:
             raise ValueError(f"choice {preference.choice!r} for {preference.image}")
+        if preference.x == preference.y:
+            raise ValueError(f"{preference.image}: {preference.x} is compared with itself")
         return preference
 
     @property
