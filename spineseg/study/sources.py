@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -52,6 +53,8 @@ def find_unused_references(config: StudyConfig, images: Iterable[StudyImage]) ->
         if not fitting or by_image.get(of_image or "") == str(path):
             continue
         why = "the dataset has no such image" if of_image is None else f"{by_image[of_image]} is used"
+        if of_image is None and (label := re.search("_label-([A-Za-z0-9]+)$", fitting[0])):
+            why = f"it is of {label[1]}, not of the cord"
         lines.append(f"{path}: not used as a reference: {why}")
     return lines
 
