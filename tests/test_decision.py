@@ -84,7 +84,7 @@ class Pilot:
     def decide(self, *, override=None, methods=("propseg", "deepseg"), **decision):
         params = DecisionParams.from_config(FAST | decision)
         metrics, agreement, slices = self.write_tables()
-        question = Question("demo", list(methods), params, override)
+        question = Question("demo", list(methods), params, override, fitted=METHODS)
         return decide_from_files(metrics, agreement, slices=slices, question=question)
 
     def decide_with(self, *, ratings=(), corrected_from=None, columns=None, taught=NOBODY, **decision):
@@ -741,7 +741,7 @@ class TestLevel:
 
     def decide(self, pilot, levels, **decision):
         metrics, agreement, _ = pilot.write_tables()
-        question = Question("demo", METHODS, DecisionParams.from_config(FAST | decision))
+        question = Question("demo", METHODS, DecisionParams.from_config(FAST | decision), fitted=METHODS)
         return decide_from_files(metrics, agreement, levels=levels, question=question)
 
     def test_areas_are_compared_where_the_plan_says(self, pilot, tmp_path):
@@ -1239,7 +1239,7 @@ class TestPlan:
         metrics = with_dice(pilot, 8, 0.04).write()
         write_index(pilot.folder, [study_image(f"{s:02d}") for s in range(8)])
         plan = fix_plan(pilot.folder, DecisionParams(), is_started=False)
-        question = Question(methods=["propseg", "deepseg"], params=DecisionParams(effect_pct=2.0))
+        question = Question(methods=["propseg", "deepseg"], params=DecisionParams(effect_pct=2.0), fitted=METHODS)
         d = decide_from_files(metrics, table=pilot.folder.images, question=question)
         text = write_report(d)
         assert f"written before the pilot, {plan.sha256[:12]}" in text
