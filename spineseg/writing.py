@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import tempfile
 import time
 import zlib
@@ -15,7 +16,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from spineseg.errors import InputError, OutputError
+from spineseg.errors import InputError, OutputError, one_line
 
 TEMPORARY_NAME_BYTES = 100
 """Of the file's own name that its temporary name repeats: file systems take 255 bytes, of which we add some."""
@@ -201,7 +202,7 @@ def _umask() -> int:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text atomically; a path ending in ``.gz`` is compressed, without a time stamp."""
-    content = text.encode()
+    content = text.encode(errors="backslashreplace")  # of names that are not UTF-8
     write_bytes(path, compress(content) if str(path).endswith(".gz") else content)
 
 
@@ -221,3 +222,18 @@ def compress(content: bytes) -> bytes:
 def file_stem(path: str | Path) -> str:
     """Return the file's name without folder and without ``.nii`` or ``.nii.gz``."""
     return Path(path).name.removesuffix(".gz").removesuffix(".nii")
+
+
+def shell_word(path: str | Path) -> str:
+    r"""Return a file's name as one word for a shell; line breaks and codes in it are written out.
+
+    Examples
+    --------
+    >>> shell_word("a.nii"), shell_word("a b"), shell_word("it's" + chr(10))
+    ('a.nii', "'a b'", "$'it\\'s\\n'")
+    """
+    text = str(path)
+    if text.isprintable():
+        return shlex.quote(text)
+    text = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"$'{one_line(text)}'"

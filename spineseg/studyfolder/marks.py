@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -156,21 +156,29 @@ class Marks:
             found.setdefault(mark.image, []).append(mark.words())
         return {image: "; ".join(words) for image, words in found.items()}
 
-    def failures(self, methods: Sequence[str]) -> frozenset[tuple[str, str]]:
+    def failures(self, methods: Sequence[str], empty: Container[tuple[str, str]] = ()) -> frozenset[tuple[str, str]]:
         """Return the images and methods that count as failed in a comparison of methods.
 
         A rater who has looked at one method's mask alone says nothing of the other's: a fail counts where the same
-        rater has marked every method's mask of that image.
+        rater has marked every method's mask of that image; of those in `empty` there is none to mark.
         """
+        return frozenset((mark.image, str(mark.method)) for mark, counts in self._fails(methods, empty) if counts)
+
+    def one_sided_failures(self, methods: Sequence[str], empty: Container[tuple[str, str]] = ()) -> list[Mark]:
+        """Return the fails that do not count in a comparison: their rater has not marked every method's mask."""
+        return [mark for mark, counts in self._fails(methods, empty) if not counts]
+
+    def _fails(self, methods: Sequence[str], empty: Container[tuple[str, str]]) -> list[tuple[Mark, bool]]:
+        """Return the fails of compared methods, and whether their rater has marked every method's mask of the image."""
         seen: dict[tuple[str, str], set[str]] = {}
         said = [mark for mark in latest_marks(self.marks) if mark.mark in ("pass", "fail")]
         for mark in said:
             seen.setdefault((mark.image, mark.rater), set()).add(str(mark.method))
-        return frozenset(
-            (mark.image, str(mark.method))
-            for mark in said
-            if mark.mark == "fail" and mark.method in methods and set(methods) <= seen[mark.image, mark.rater]
-        )
+        fails = (mark for mark in said if mark.mark == "fail" and mark.method in methods)
+        return [
+            (mark, {m for m in methods if (mark.image, m) not in empty} <= seen[mark.image, mark.rater])
+            for mark in fails
+        ]
 
     def of_masks(self, masks: Mapping[tuple[str, str], str]) -> Marks:
         """Return what is said of the methods' masks that are there now.
