@@ -275,6 +275,7 @@ class TestVerdict:
     def test_intervals_that_say_nothing_are_not_printed_to_the_last_digit(self):
         assert format_interval([-390991.0, 479636.0], "csa_error") == "below -100 to above +100"
         assert format_interval([-12.34, 99.96], "csa_error") == "-12.3 to +100.0"
+        assert format_interval([-18.4, 0.9], "predicted_dice") == "below -1 to +0.900"
 
     def test_failures_come_first_where_no_area_says_otherwise(self, pilot):
         """Equal areas, a little better by chance: the method that fails in every sixth person is not kept."""
@@ -474,7 +475,10 @@ class TestWithoutReferences:
     def test_predictions_that_differ_by_less_than_the_margin_look_alike(self, pilot):
         d = self.predicted(pilot, 12, 0.004, spread=0.0).decide()
         assert "deepseg and propseg look alike" in verdict_sentence(d)
-        assert "there is no reference, and no rating or repeat settles the choice" in verdict_sentence(d)
+        assert (
+            "there is no reference that counts as the truth, and no rating or repeat settles the choice"
+            in verdict_sentence(d)
+        )
         pilot.metrics[0].values["dice"] = pilot.metrics[1].values["dice"] = 0.9
         assert "the references of 1 person are too few" in verdict_sentence(pilot.decide())
 
@@ -492,7 +496,10 @@ class TestWithoutReferences:
             pilot.add(f"{s:02d}", {"propseg": worse, "deepseg": {}})
         d = pilot.decide()
         assert (d["method"], d["verdict"], d["computed"]["basis"]) == ("propseg", "undecided", "nothing")
-        assert "there is no reference, and no rating or repeat settles the choice" in verdict_sentence(d)
+        assert (
+            "there is no reference that counts as the truth, and no rating or repeat settles the choice"
+            in verdict_sentence(d)
+        )
 
     def test_flagged_images_are_named_and_the_prediction_is_checked_where_it_can_be(self, pilot):
         self.predicted(pilot, 8, 0.06)
