@@ -11,7 +11,7 @@ DATATYPES = ("anat", "dwi", "func")
 """Folders of a subject that can hold images of the cord; ``fmap`` and others hold none."""
 
 _NAME = re.compile(r"sub-(?P<subject>[A-Za-z0-9+]+)(?P<rest>(?:_[a-zA-Z]+-[A-Za-z0-9+]+)*)_(?P<suffix>[A-Za-z0-9]+)")
-_SUFFIX_DATATYPE = {"dwi": "dwi", "bold": "func", "sbref": "func"}
+_SUFFIX_DATATYPES = {"dwi": ("dwi",), "bold": ("func",), "sbref": ("func", "dwi")}
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,12 @@ def format_stem(subject: str, suffix: str, *, session: str = "", run: str = "") 
 
 def datatype_of(suffix: str) -> str:
     """Return the folder in which images of a suffix lie: ``anat``, ``dwi`` or ``func``."""
-    return _SUFFIX_DATATYPE.get(suffix, "anat")
+    return datatypes_of(suffix)[0]
+
+
+def datatypes_of(suffix: str) -> tuple[str, ...]:
+    """Return the folders in which BIDS lets images of a suffix lie, the usual one first."""
+    return _SUFFIX_DATATYPES.get(suffix, ("anat",))
 
 
 def image_folder(subject: str, session: str, datatype: str) -> Path:

@@ -6,6 +6,8 @@ import sys
 import time
 from typing import TextIO
 
+from spineseg.errors import one_line
+
 BAR_WIDTH = 24  # characters; leaves room for a name on an 80-column terminal
 
 
@@ -35,7 +37,7 @@ class Progress:
         """Begin the next image; the seconds of the last one are forgotten."""
         self.seconds = {}
         self._stage = None
-        self._name = name
+        self._name = one_line(name)
 
     def stage(self, name: str) -> None:
         """Begin a stage, which ends the one before."""

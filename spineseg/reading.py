@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import math
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +26,12 @@ MAX_DIGITS = 300
 
 CHECK = "check the file"
 """What to do where nothing better is known."""
+
+_BREAKS = re.compile("[\\t-\\r\\x1c-\\x1e\\x85\\u2028\\u2029]+")
+"""Tabs and line breaks within a quoted cell, as spreadsheets write them; tables that we write hold none."""
+
+_CODES = re.compile("[\\x00-\\x08\\x0e-\\x1b\\x1f\\x7f-\\x84\\x86-\\x9f]")
+"""Control characters that are no white space: a terminal would obey them."""
 
 SHOWN = 60
 """Characters of a value in a message."""
@@ -94,7 +101,8 @@ def _line_of(before: str) -> int:
 def read_table(
     path: str | Path, needed: Sequence[str], *, what: str = "a table"
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield line number and cells of every row of a table that people wrote; blanks around a cell are dropped.
+    """Yield line number and cells of every row of a table that people wrote; blanks around a cell are dropped, a line
+    break within one is a blank.
 
     Parameters
     ----------
@@ -108,8 +116,8 @@ def read_table(
     Raises
     ------
     InputError
-        With the line, if a row has too few or too many cells, a cell is not closed or longer than 131 072
-        characters, or a column is missing or stands twice. Empty rows are passed over.
+        With the line, if a row has too few or too many cells, a cell is not closed, longer than 131 072
+        characters or with a control code, or a column is missing or stands twice. Empty rows are passed over.
     """
     path = Path(path)
     text = read_text(path, what)
@@ -119,7 +127,12 @@ def read_table(
     header: list[str] | None = None
     try:
         for row in reader:
-            cells = [cell.strip() for cell in row]
+            cells = [_BREAKS.sub(" ", cell.strip()) for cell in row]
+            if odd := next((cell for cell in cells if _CODES.search(cell)), ""):
+                raise InputError(
+                    f"{path}, line {reader.line_num}: expected text, found a control character in {odd[:SHOWN]!r}; "
+                    "delete it"
+                )
             if not any(cells):
                 continue
             if header is None:
@@ -137,14 +150,16 @@ def read_table(
             f"{path}, line {reader.line_num}: a cell that cannot be read ({error}); check its quotes"
         ) from error
     if header is None:
-        raise InputError(f"{path}: expected {what} with a heading, found an empty file")
+        raise InputError(f"{path}: expected {what} with a heading, found an empty file; fill it in, or leave it out")
 
 
 def _check_header(path: Path, header: Sequence[str], needed: Sequence[str], what: str) -> None:
     """Refuse a heading without a needed column, or with one twice."""
     if missing := [name for name in needed if name not in header]:
         found = ", ".join(name[:SHOWN] for name in header[:20])
-        raise InputError(f"{path}: expected {what} with the column {missing[0]!r}, found {found}")
+        joined = len(header) == 1 and missing[0] in header[0]
+        mend = "separate the columns by tabs (.tsv) or commas (.csv)" if joined else "add or rename it"
+        raise InputError(f"{path}: expected {what} with the column {missing[0]!r}, found {found}; {mend}")
     if twice := [name for name in header if header.count(name) > 1]:
         raise InputError(f"{path}: the column {twice[0][:SHOWN]!r} stands twice; delete one")
 
@@ -229,4 +244,6 @@ def read_yaml(path: str | Path, what: str = "a YAML file") -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else f"{path}"
         problem = getattr(error, "problem", None) or str(error) or "nested too deep"
-        raise InputError(f"{where}: not {what} ({' '.join(str(problem).split())[:200]})") from error
+        raise InputError(
+            f"{where}: not {what} ({' '.join(str(problem).split())[:200]}); check indents, colons and quotes"
+        ) from error

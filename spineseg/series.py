@@ -15,6 +15,9 @@ if TYPE_CHECKING:  # numpy is imported where it is used, so that an index can lo
     import numpy as np
     from numpy.typing import NDArray
 
+MAX_B_VALUE = 1e5
+"""s/mm²; no scanner reaches it, so above it the number is damaged or in another unit."""
+
 B_VALUE_WEIGHTED = 50.0
 """s/mm²; above it a volume counts as diffusion weighted. Scanners write 5-50 for nominal b = 0."""
 
@@ -157,7 +160,10 @@ def _read_b_values(path: Path, n_volumes: int, bval: str | Path | None) -> NDArr
     except ValueError as error:
         raise InputError(f"{file}: expected b-values (numbers), found other text; export it again") from error
     if values.size != n_volumes:
-        raise InputError(f"{file}: expected {n_volumes} b-values for {path.name}, found {values.size}")
-    if not (np.isfinite(values).all() and (values >= 0).all()):
-        raise InputError(f"{file}: expected b-values of 0 or more, found {values.min():g}; correct it")
+        raise InputError(
+            f"{file}: expected {n_volumes} b-values for {path.name}, found {values.size}; is it of another series?"
+        )
+    odd = values[~((values >= 0) & (values <= MAX_B_VALUE))]
+    if odd.size:
+        raise InputError(f"{file}: expected b-values of 0 to {MAX_B_VALUE:g} s/mm², found {odd[0]:g}; correct it")
     return values

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import tempfile
 import time
 import zlib
@@ -15,7 +16,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from spineseg.errors import InputError, OutputError
+from spineseg.errors import InputError, OutputError, one_line
 
 TEMPORARY_NAME_BYTES = 100
 """Of the file's own name that its temporary name repeats: file systems take 255 bytes, of which we add some."""
@@ -29,6 +30,9 @@ OLD_SECONDS, STALE_SECONDS = 5.0, 7 * 86400.0
 GZIP_HEADER = bytes.fromhex("1f8b0800000000000003")
 """No name, no time, a Unix system: Python's own changes between versions."""
 
+
+ELSEWHERE = "free space or choose another place"
+"""What to do where a file cannot be written."""
 
 _waiting: ContextVar[list[tuple[Path, Path]] | None] = ContextVar("_waiting", default=None)
 """Temporary and final name of files that wait for others, within `all_or_none`."""
@@ -90,7 +94,7 @@ def all_or_none(*outdated: Path) -> Iterator[None]:
             name.replace(path)
             del waiting[0]
     except OSError as error:
-        raise OutputError(f"{error.filename}: cannot be written ({error.strerror or error})") from error
+        raise OutputError(f"{error.filename}: cannot be written ({error.strerror or error}); {ELSEWHERE}") from error
     finally:
         _waiting.reset(token)
         for name, _ in waiting:
@@ -184,7 +188,7 @@ def _temporary_beside(path: Path) -> Iterator[tuple[int, str]]:
                 folder.rmdir()
         if isinstance(error, OSError):
             reason = error.strerror or str(error)
-            raise OutputError(f"{path}: cannot be written ({reason}); free space or choose another place") from error
+            raise OutputError(f"{path}: cannot be written ({reason}); {ELSEWHERE}") from error
         if not isinstance(error, _Undo):
             raise
 
@@ -198,7 +202,7 @@ def _umask() -> int:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text atomically; a path ending in ``.gz`` is compressed, without a time stamp."""
-    content = text.encode()
+    content = text.encode(errors="backslashreplace")  # of names that are not UTF-8
     write_bytes(path, compress(content) if str(path).endswith(".gz") else content)
 
 
@@ -218,3 +222,18 @@ def compress(content: bytes) -> bytes:
 def file_stem(path: str | Path) -> str:
     """Return the file's name without folder and without ``.nii`` or ``.nii.gz``."""
     return Path(path).name.removesuffix(".gz").removesuffix(".nii")
+
+
+def shell_word(path: str | Path) -> str:
+    r"""Return a file's name as one word for a shell; line breaks and codes in it are written out.
+
+    Examples
+    --------
+    >>> shell_word("a.nii"), shell_word("a b"), shell_word("it's" + chr(10))
+    ('a.nii', "'a b'", "$'it\\'s\\n'")
+    """
+    text = str(path)
+    if text.isprintable():
+        return shlex.quote(text)
+    text = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"$'{one_line(text)}'"

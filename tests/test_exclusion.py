@@ -284,6 +284,12 @@ def test_a_participant_twice_is_refused(root):
         read_participants(root)
 
 
+def test_a_participant_without_a_name_is_refused(root):
+    (root / "participants.tsv").write_text("participant_id\tage\nsub-01\t30\n \t40\n")
+    with pytest.raises(InputError, match="line 3: participant_id is empty; fill it in, or delete the line"):
+        read_participants(root)
+
+
 def test_a_change_of_participants_or_of_the_list_is_noticed(root, tmp_path):
     (root / "participants.tsv").write_text(TABLE)
     (tmp_path / "e.yml").write_text("- sub-01\n")

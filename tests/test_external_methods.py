@@ -74,7 +74,7 @@ def segment(tmp_path, bids, method, threads=1) -> dict[str, Any]:
     found = {}
     for entry, timing, image in zip(manifest.images, timings, images, strict=True):
         values = vars(entry) | {"seconds": timing.seconds, "peak_mb": timing.peak_mb}
-        values["data"] = entry.mask and np.asarray(nib.load(folder.inside(entry.mask)).dataobj)
+        values["data"] = entry.mask and np.asanyarray(nib.Nifti1Image.from_filename(folder.inside(entry.mask)).dataobj)
         values["path"] = folder.mask(image, method["name"])
         values["json"] = read_sidecar(values["path"])
         found[image.subject] = values
@@ -291,6 +291,20 @@ def test_good_declarations_pass(bids):
     assert config.methods["mine"].prepare(threads=3).threads == 3
     with pytest.raises(InputError, match="expected one of methods, found 'sc'; did you mean 'sct'"):
         configure(bids, others, override={"method": "sc", "reason": "r", "by": "me"})
+
+
+@pytest.mark.parametrize("change", [{"excluded": {"sub-01": "withdrew"}}, {"subjects": ["02"]}])
+def test_people_with_all_masks_of_a_method_may_leave_a_study_that_has_begun(bids, change):
+    """A path that was right stays right; one that is wrong is told, and a study does not begin without any mask."""
+    save(mask_path(bids), disc())
+    pilot = frozenset({"sub-01_T2w"})
+    images, _ = index_images(configure(bids, FILES, **change), 10, frozen=pilot)
+    assert [image.image_id for image in images if image.included] == ["sub-02_T2w"]
+    with pytest.raises(InputError, match=r"found only of images left out, such as sub-01_T2w: (exclude|subj)"):
+        index_images(configure(bids, FILES, **change), 10)
+    mask_path(bids).unlink()
+    with pytest.raises(InputError, match=r"expected masks of the study's images such as .*sub-02_T2w.*, found none"):
+        index_images(configure(bids, FILES, **change), 10, frozen=pilot)
 
 
 def test_a_method_changes_with_what_makes_its_masks(bids):

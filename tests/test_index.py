@@ -165,6 +165,9 @@ PASSED_OVER = {
     "sub-01/sub-01_acq-a_T2w.nii.gz": "in none of the folders anat, dwi, func",
     "sub-01/fmap/sub-01_epi.nii.gz": "in the folder fmap",
     "sub-01/extra/deep/sub-01_acq-b_T2w.nii": "in the folder extra",
+    "sub-01/dwi/sub-01_acq-f_T2star.nii.gz": "T2star in the folder dwi, where BIDS has it in anat",
+    "sub-01/anat/sub-01_dwi.nii.gz": "dwi in the folder anat, where BIDS has it in dwi",
+    "sub-01/anat/sub-01_task-rest_sbref.nii.gz": "sbref in the folder anat, where BIDS has it in func or dwi",
     "sub-01/anat/more/sub-01_acq-c_T2w.nii.gz": "in a folder within anat",
     "sub-01/anat/sub-01_acq-d_T2w.NII.GZ": "no name of a NIfTI file",
     "sub-01/anat/sub-01_acq-e_T2w.mgz": "no name of a NIfTI file",
@@ -183,6 +186,26 @@ def test_images_where_a_study_does_not_look_are_listed_with_the_reason(tmp_path)
     found = {Path(row.path).relative_to(root).as_posix(): row.reason for row in rows if not row.included}
     assert found.keys() == PASSED_OVER.keys()
     assert {path: reason for path, reason in found.items() if not reason.startswith(PASSED_OVER[path])} == {}
+
+
+def test_an_image_whose_masks_could_have_no_name_is_left_out(tmp_path):
+    long = "sub-01_acq-" + "a" * 220 + "_T2w"
+    root = make_dataset(tmp_path, f"sub-01/anat/{long}.nii.gz", "sub-01/anat/sub-01_T2w.nii.gz")
+    rows, _ = index(root)
+    assert list(by_id(rows)) == ["sub-01_T2w"]
+    assert reasons(rows)[long].startswith("its masks' names would have 268 bytes, at most 255 can be")
+
+
+def test_names_with_codes_stand_in_no_table_raw(tmp_path):
+    names = ("sub-01/anat/sub-01_acq-\x1b[2J_T2w.nii.gz", "sub-\x1b[31m/anat/sub-\x1b[31m_T2w.nii.gz")
+    root = make_dataset(
+        tmp_path, *names, "sub-01/anat/a\nb.nii", "sub-01/fmap/a\tb.nii", "sub-01/anat/sub-01_T2w.nii.gz"
+    )
+    rows, _ = index(root)
+    write_images(tmp_path / "images.tsv", rows)
+    text = (tmp_path / "images.tsv").read_text()
+    assert text.replace("\n", "").replace("\t", "").isprintable()
+    assert len(read_images(tmp_path / "images.tsv")) == 5
 
 
 def test_links_that_lead_round_in_a_loop_stop_no_study(tmp_path):

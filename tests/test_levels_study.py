@@ -152,6 +152,55 @@ def test_levels_of_an_image_outside_the_study_are_doubted(study):
     assert "could not be compared" in row.note
 
 
+def header_moved(affine, by_mm):
+    moved = affine.copy()
+    moved[:3, 3] += by_mm
+    return moved
+
+
+OTHER_GRIDS = {
+    "moved header": lambda data, affine: (data, header_moved(affine, (0, 0, 18))),
+    "one plane less": lambda data, affine: (data[:-1], affine),
+    "finer": lambda data, affine: (data.repeat(2, axis=0), affine @ np.diag([0.5, 1, 1, 1])),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_GRIDS)
+@pytest.mark.parametrize("end", ["_label-discs_dlabel", "_seg_labeled"])
+def test_labels_on_another_grid_than_their_image_are_refused_for_all_of_its_session(study, name, end):
+    mask, affine = cord("T2w")
+    z = affine[2, 3] + 2.0 * np.arange(mask.shape[2])
+    level = (mask > 0.5) * np.select([z > TOP_MM, z > TOP_MM - STEP_MM], [2, 3], 4)
+    labels = level if end == "_seg_labeled" else disc_labels("T2w")[0]
+    rows = study.add().add("T1w").label(*OTHER_GRIDS[name](labels, affine), end).measure(levels=["C3"])
+    for row in rows:
+        assert row.flags == ("unmeasured",)
+        assert f"sub-01_T2w{end}.nii.gz: expected the image's" in row.note
+
+
+def test_labels_under_the_name_of_an_image_whose_header_was_moved(study):
+    """T2w's discs lie under the name of T1w, moved since: T2w serves, the way between cords is measured."""
+    study.add().add("T1w", moved_mm=10.0).label(*disc_labels("T2w")).label(*disc_labels("T2w"), suffix="T1w")
+    _, moved = study.measure(levels=["C3"])
+    assert moved.flags == ("doubted",)
+    assert moved.levels_distance_mm == pytest.approx(10.0, abs=0.1)
+    assert moved.levels_from.endswith("sub-01_T2w_label-discs_dlabel.nii.gz")
+    assert "sub-01_T1w_label-discs_dlabel.nii.gz not used" in moved.note
+
+
+@pytest.mark.parametrize("own", [(4, 5, 6), (0, 0, 0), (3, 5, 4)])
+def test_levels_that_own_labels_do_not_show_come_from_others_of_the_session(study, own):
+    """Discs that begin with C3/C4, none, and in the wrong order."""
+    labels, affine = disc_labels("T1w")
+    labels[:] = np.select([labels == value for value in DISCS], own)
+    study.add("T1w").add().label(labels, affine, suffix="T1w").label(*disc_labels("T2w"))
+    row, _ = study.measure(levels=["C3"])
+    assert row.flags == ()
+    assert row.levels_from.endswith("sub-01_T2w_label-discs_dlabel.nii.gz")
+    assert "sub-01_T1w_label-discs_dlabel.nii.gz not used: " in row.note
+    assert row.values["csa_mm2"] == pytest.approx(level_truth(), rel=0.01)
+
+
 def test_a_level_that_leaves_the_field_of_view_is_flagged(study):
     span = 10.0 + TOP_MM - STEP_MM + 9.0  # about half of C3
     full, cut = study.add("T2w").add("T1w", span_mm=span).label(*disc_labels("T2w")).measure(levels=["C3"])

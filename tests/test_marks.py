@@ -31,6 +31,15 @@ def test_what_the_page_saves_is_read(tmp_path):
     assert found.marks[0].words() == "fail by Ann: leak"
 
 
+def test_a_rater_without_a_name_is_called_so_and_blanks_make_no_other_rater(tmp_path):
+    given = [mark(rater=""), mark(rater=" Ann "), mark(rater="Ann", method="deepseg", reason=" a\nleak ")]
+    found = read_marks([write(tmp_path / "a.json", given)])
+    assert {(m.rater, m.words()) for m in found.marks} == {
+        *(("unnamed rater", "fail by unnamed rater"), ("Ann", "fail by Ann"), ("Ann", "fail by Ann: a leak")),
+    }
+    assert found.failures(METHODS) == {("sub-01_T2w", method) for method in METHODS}
+
+
 def test_the_first_form_of_the_page_is_still_read(tmp_path):
     path = tmp_path / "old.json"
     old = {"sub-01_T2w": {"propseg": {"mark": "fail", "sha": "abc"}, "deepseg": {"mark": "artifact", "sha": ""}}}
@@ -49,6 +58,8 @@ def test_of_two_files_of_one_rater_the_later_mark_counts(tmp_path):
 def test_a_fail_counts_between_methods_where_the_rater_has_seen_both():
     alone = Marks((Mark("a", "propseg", "fail", rater="Ann"), Mark("a", "deepseg", "pass", rater="Bob")))
     assert alone.failures(METHODS) == frozenset()
+    assert alone.one_sided_failures(METHODS) == [alone.marks[0]]
+    assert alone.failures(METHODS, {("a", "deepseg")}) == {("a", "propseg")}  # of which there is no mask to mark
     assert set(alone.failed_masks()) == {("a", "propseg")}  # the study still leaves the mask out
     both = Marks((*alone.marks, Mark("a", "deepseg", "pass", rater="Ann")))
     assert both.failures(METHODS) == {("a", "propseg")}
@@ -125,6 +136,11 @@ def test_an_artefact_is_of_the_image_with_its_reason():
         ('{"marks": [{"image": "a", "method": "propseg", "mark": "fail", "rating": "3"}]}', "other content"),
         ('{"marks": [{"image": "a", "method": "propseg", "mark": "fail", "slices": "12"}]}', "expected a list"),
         ('{"marks": [{"image": "a", "method": "propseg", "mark": "fail", "colour": 1}]}', "colour"),
+        ('{"marks": [{"image": "a", "method": "propseg", "mark": "fail", "rater": null}]}', "rater: 'None'"),
+        (
+            '{"marks": [], "preferences": [{"image": "a", "x": "p", "y": "p", "choice": "x", "rater": "b"}]}',
+            "a: p is compared with itself",
+        ),
         (
             '{"marks": [], "preferences": [{"image": "a", "x": "p", "y": "d", "choice": "z", "rater": ""}]}',
             "choice 'z'",

@@ -38,7 +38,11 @@ def test_without_a_decision_a_run_promises_nothing(folder, config):
 
 
 def decide(folder, method, verdict, **more):
-    words = {"endpoint_words": "Dice", "endpoint": "dice", "parameters": {"max_fail": 0.1, "prefer": None}}
+    words = {
+        "endpoint_words": "Dice",
+        "endpoint": "dice",
+        "parameters": {"max_fail": 0.1, "prefer": None, "min_participants": 6},
+    }
     words |= {"difference": 0.02, "margin": 0.01, "ci90": [-0.01, 0.05], "references": {"n_participants": 2}}
     document = write_decision(folder, method, verdict).document
     write_decision_record(folder.decision, {**document, **words, **more})

@@ -24,7 +24,7 @@ from spineseg.report.qc import render_study
 from spineseg.report.qc_page import build_index
 from spineseg.report.review import StudyView
 from spineseg.study.configuration import make_configuration
-from spineseg.study.level_labels import CLICKED, LabelFile, choose_label_file
+from spineseg.study.level_labels import CLICKED, LabelFile, rank_label_files
 from spineseg.study.levels import measure_levels
 from spineseg.study.sources import check_sources
 from spineseg.studyfolder.decisions import KeptRow, write_kept
@@ -116,7 +116,7 @@ class TestFile:
 
         def chosen(*files, of="sub-01_T2w"):
             one = study_image("01", image_id=of)
-            return choose_label_file(one, {("01", ""): files}, {"sub-01_T2w": image})
+            return rank_label_files(one, {("01", ""): files}, {"sub-01_T2w": image})[0]
 
         own, foreign, drawn = labels(sha256_file(image)[:12]), labels("0" * 12, "b"), LabelFile("d", "sub-01_T2w", "_x")
         assert chosen(foreign, own).clicked is own.clicked

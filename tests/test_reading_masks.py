@@ -7,11 +7,13 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
+from nibabel.volumeutils import apply_read_scaling
 
 from spineseg.cli import main
 from spineseg.errors import InputError
 from spineseg.methods.external import read_mask
 from spineseg.volume import load_image, load_mask, to_canonical
+from spineseg.volume.stored import open_image
 
 AFFINE = np.diag([-0.5, 0.5, 3.0, 1.0])
 
@@ -288,3 +290,24 @@ def test_planes_that_are_read_apart_make_the_same_mask(tmp_path, monkeypatch, ax
     apart, grid_apart = load_mask(path)
     assert apart.data.tobytes() == whole.data.tobytes()
     assert grid_apart.notes == grid.notes
+
+
+@pytest.mark.parametrize("name", ["m.mgz", "m.img", "m.img.gz"])
+def test_masks_of_other_formats_are_held_as_they_are_stored(tmp_path, monkeypatch, name):
+    """A large one takes a quarter of float32; slope and intercept come plane by plane, with nibabel's own numbers."""
+    stored = np.random.default_rng(0).integers(0, 255, (7, 8, 9), dtype=np.uint8)
+    affine = np.diag([-0.5, 0.5, 3.0, 1.0])
+    kind = nib.MGHImage if ".mg" in name else nib.Nifti1Pair
+    image = kind(stored, affine)
+    if kind is nib.Nifti1Pair:
+        image.header.set_slope_inter(0.1, 3.7)
+    nib.save(image, tmp_path / name)
+    asked = []
+    monkeypatch.setattr(
+        "spineseg.volume.stored.apply_read_scaling", lambda x, *scale: asked.append(x) or apply_read_scaling(x, *scale)
+    )
+    opened = open_image(tmp_path / name)
+    expected = np.asarray(nib.load(tmp_path / name).dataobj, np.float32)
+    assert np.array_equal(opened.read_volume(0), expected)
+    assert np.array_equal(opened.read_planes(0, 2, 4), expected[:, :, 2:4])
+    assert {x.dtype for x in asked} == {np.dtype(np.uint8)}

@@ -145,9 +145,10 @@ def test_a_series_without_weighted_volumes_says_so(tmp_path):
     [
         (b"0 5 800", "expected 5 b-values for d.nii.gz, found 3"),
         (b"0 5 800 800 x", "expected b-values (numbers)"),
-        (b"0 5 800 800 nan", "expected b-values of 0 or more"),
-        (b"0 5 800 800 inf", "expected b-values of 0 or more"),
-        (b"0 5 800 800 -1000", "expected b-values of 0 or more"),
+        (b"0 5 800 800 nan", "expected b-values of 0 to 100000 s/mm², found nan"),
+        (b"0 5 800 800 inf", "expected b-values of 0 to 100000 s/mm², found inf"),
+        (b"0 5 800 800 -1000", "expected b-values of 0 to 100000 s/mm², found -1000"),
+        (b"0 5 800 800 1e9", "expected b-values of 0 to 100000 s/mm², found 1e+09"),
         (B_VALUES.encode("utf-16-le"), "line 1: expected text in UTF-8, found a NUL byte"),
         (b"0\xff 5 800 800 1000", "line 1: expected text in UTF-8, found the byte 0xff"),
         (b"", "expected 5 b-values for d.nii.gz, found 0"),

@@ -136,6 +136,8 @@ TABLES = {
     "a quote that is not closed": ('a\tb\n"1\t2\n3\t4\n', "a cell that cannot be read"),
     "a column twice": ("a\tb\ta\n1\t2\t3\n", "the column 'a' stands twice"),
     "no column b": ("a\tc\n1\t2\n", "with the column 'b', found a, c"),
+    "one column, of semicolons": ("a;b\n1;2\n", "found a;b; separate the columns by tabs (.tsv) or commas (.csv)"),
+    "an escape code": ("a\tb\n1\t\x1b[31mred\n", "line 2: expected text, found a control character in '\\x1b[31mred'"),
     "nothing": ("", "with a heading, found an empty file"),
     "blanks": (" \n\t\n", "with a heading, found an empty file"),
 }
@@ -156,6 +158,14 @@ def test_blanks_around_cells_are_dropped(tmp_path):
     assert list(read_table(tmp_path / "t.csv", ("a", "b"))) == [(2, {"a": "1", "b": "2, 3"})]
     (tmp_path / "t.tsv").write_text("a \tb\n 1\t2 3  \n\t\n")
     assert list(read_table(tmp_path / "t.tsv", ("a", "b"))) == [(2, {"a": "1", "b": "2 3"})]
+
+
+def test_a_line_break_within_a_cell_is_a_blank(tmp_path):
+    (tmp_path / "t.tsv").write_text('a\tb\n1\t"2\n\t3"\n4\t5\u20286\n')
+    assert list(read_table(tmp_path / "t.tsv", ("a", "b"))) == [
+        (3, {"a": "1", "b": "2 3"}),
+        (4, {"a": "4", "b": "5 6"}),
+    ]
 
 
 JSON = {

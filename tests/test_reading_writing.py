@@ -18,7 +18,7 @@ import pytest
 from spineseg.cli import main
 from spineseg.errors import InputError
 from spineseg.methods import segment_file
-from spineseg.writing import check_writable, compress, open_whole, sweep, write_bytes
+from spineseg.writing import check_writable, compress, open_whole, sweep, write_bytes, write_text
 
 
 def test_compressed_bytes_are_pinned():
@@ -214,3 +214,24 @@ def test_a_label_is_named_for_csa_and_qc(image, capsys):
     Path("bad.nii.gz").write_bytes(b"x")
     assert main(["qc", "-i", image, "-s", "l.nii.gz", "-c", "t2", "-label", "2", "-d", "bad.nii.gz"]) == 2
     assert "bad.nii.gz" in capsys.readouterr().err
+
+
+def test_names_with_codes_never_reach_a_terminal_or_a_table_raw(tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = "m\n\x1b[31m'b.nii.gz"
+    mask = np.zeros((20, 20, 6), np.uint8)
+    mask[8:12, 8:12] = 1
+    nib.save(nib.Nifti1Image(mask, np.diag([-1, 1, 4, 1.0])), name)
+    assert main(["csa", "-i", name]) == 0
+    assert main(["csa", "-i", name, "-o", "t.tsv"]) == 0
+    assert main(["centerline", "-i", name, "-method", "fitseg"]) == 0
+    assert main(["propseg", "-i", name, "-c", "t2", "-o", "o.nii.gz"]) == 0
+    shown = capfd.readouterr()
+    for text in (shown.out, shown.err, (tmp_path / "t.tsv").read_text()):
+        assert text.replace("\n", "").replace("\t", "").isprintable()
+    assert "fsleyes $'m\\n\\x1b[31m\\'b.nii.gz' -cm" in shown.out
+
+
+def test_a_name_that_is_not_utf_8_is_written_out(tmp_path):
+    write_text(tmp_path / "t", os.fsdecode(b"x\xff"))
+    assert (tmp_path / "t").read_text() == "x\\udcff"

@@ -35,13 +35,13 @@ def test_masks_of_other_tissue_are_no_references(tmp_path, end):
 
 
 def test_of_two_the_first_name_is_used_and_the_other_is_listed(tmp_path):
-    root = make_dataset(
-        tmp_path, IMAGE, f"{LABELS}_seg-manual.nii.gz", f"{LABELS}_label-SC_seg.nii.gz", f"{LABELS}x_seg.nii.gz"
-    )
+    ends = ("_seg-manual", "_label-SC_seg", "_label-GM_seg", "x_seg")
+    root = make_dataset(tmp_path, IMAGE, *(f"{LABELS}{end}.nii.gz" for end in ends))
     rows, _ = index(root)
     assert by_id(rows)["sub-01_T2w"].reference.endswith("_label-SC_seg.nii.gz")
     config = make_configuration({"dataset": "x", "bids_dir": str(root)})
-    manual, other = sorted(find_unused_references(config, rows))
+    grey, manual, other = sorted(find_unused_references(config, rows))
+    assert grey.endswith("sub-01_T2w_label-GM_seg.nii.gz: not used as a reference: it is of GM, not of the cord")
     assert "sub-01_T2w_seg-manual.nii.gz: not used as a reference: " in manual
     assert manual.endswith("_label-SC_seg.nii.gz is used")
     assert other.endswith("sub-01_T2wx_seg.nii.gz: not used as a reference: the dataset has no such image")
@@ -92,6 +92,16 @@ def test_of_two_the_first_name_is_used_and_the_other_is_listed(tmp_path):
         ({"Kind": "unknown", "Author": "AB"}, "unknown", ""),
         ({"Manual": False, "Description": "propseg, corrected by AB"}, "corrected", "propseg"),
         ({"GeneratedBy": [{"Name": "Manual", "Author": "AB"}]}, "manual", ""),
+        ({"Kind": "semiautomatic", "Author": "AB"}, "automatic", ""),
+        ({"Kind": "auto", "Author": "AB"}, "automatic", ""),
+        ({"Kind": "AI-assisted"}, "automatic", ""),
+        ({"Description": "Autosegmentation"}, "automatic", ""),
+        ({"Comment": "sct_propseg, then corrected"}, "corrected", "propseg"),
+        ({"GeneratedBy": [{"Name": "ITK-SNAP", "Version": "4.0"}]}, "manual", ""),
+        ({"GeneratedBy": [{"Name": "sct_deepseg_sc"}, {"Name": "FSLeyes"}]}, "corrected", "deepseg"),
+        ({"GeneratedBy": [{"Name": "sct_propseg"}], "Comment": "looked at in FSLeyes"}, "automatic", "propseg"),
+        ({"Author": ["AB", "CD"]}, "manual", ""),
+        ({"Author": [], "Kind": ""}, "unknown", ""),
     ],
 )
 def test_who_made_a_reference(sidecar, kind, method):

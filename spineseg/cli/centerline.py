@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from spineseg.cli.sct_flags import add_sct_flags
 from spineseg.cli.segment_images import parse_contrast
-from spineseg.errors import InputError
+from spineseg.errors import InputError, one_line
 from spineseg.parameters import output_file
-from spineseg.writing import check_writable
+from spineseg.writing import check_writable, shell_word
 
 if TYPE_CHECKING:
     from spineseg.centerline.curve import Centerline
@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
 
         page = build_index(args.qc)  # once, when all images are drawn
         if args.v and not args.json:
-            print(f"xdg-open {page}")
+            print(f"xdg-open {shell_word(page)}")
     if args.json:
         print(json.dumps(results, indent=2))
     return 2 if any(result["status"] == "failed" for result in results) else 0
@@ -207,7 +207,7 @@ def _find_centerline(image: Path, args: argparse.Namespace, detector: Detector |
         return estimate_centerline(volume, args.c, detector=detector), grid
     mask, grid = load_mask(image, label=args.label)
     for note in grid.notes if args.v else ():
-        print(f"spineseg centerline: warning: {note}", file=sys.stderr)
+        print(f"spineseg centerline: warning: {one_line(note)}", file=sys.stderr)
     smoothing = SMOOTHING_MM if args.smooth is None else args.smooth
     return centerline_from_mask(mask.data, mask.zooms, smoothing_mm=smoothing), grid
 
@@ -215,9 +215,9 @@ def _find_centerline(image: Path, args: argparse.Namespace, detector: Detector |
 def _print_result(image: Path, result: dict[str, Any]) -> None:
     """Print what was found, where it lies and how to see it."""
     if result["status"] == "empty":
-        print(f"spineseg: warning: {image}: no cord found, the centerline is empty", file=sys.stderr)
+        print(f"spineseg: warning: {one_line(image)}: no cord found, the centerline is empty", file=sys.stderr)
     elif result["status"] == "partial":
         first, last = result["slices"]
         print(f"  cord in slices {first} to {last} of 0 to {result['n_slices'] - 1} (from below)")
-    print(f"{image.name}: {result['status']}; wrote " + ", ".join(result["files"]))
-    print(f"fsleyes {image} -cm greyscale {result['files'][0]} -cm red -a 70.0 &")
+    print(one_line(f"{image.name}: {result['status']}; wrote " + ", ".join(result["files"])))
+    print(f"fsleyes {shell_word(image)} -cm greyscale {shell_word(result['files'][0])} -cm red -a 70.0 &")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from spineseg.bids import image_stem
 from spineseg.cli.sct_flags import add_sct_flags
-from spineseg.errors import InputError
+from spineseg.errors import InputError, one_line
 from spineseg.parameters import output_file
 
 FILE_OPTIONS = ("vertfile", "discfile", "pmj", "centerline")
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         check_writable(args.o, *args.i, *(file for files in labels for file in files))
     names = [path.name for path in args.i]
     shown = names if len(set(names)) == len(names) else [str(path) for path in args.i]
-    rows = [row | {"file": shown[n]} for n in range(len(args.i)) for row in _measure(args, n)]
+    rows = [row | {"file": one_line(shown[n])} for n in range(len(args.i)) for row in _measure(args, n)]
     if args.json:
         rows = [{name: _to_json(row.get(name)) for name in TABLE_COLUMNS} for row in rows]
         text = json.dumps(rows, indent=2) + "\n"
@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
         print(text, end="")
         return 0
     if args.v:
-        print(f"wrote {args.o}")
+        print(f"wrote {one_line(args.o)}")
     return 0
 
 
@@ -148,7 +148,7 @@ def _measure(args: argparse.Namespace, n: int) -> list[dict[str, Any]]:
     volume, grid = load_mask(path, label=args.label)
     notes = [*grid.notes, *_notes_of_sides(volume.data, path)]
     for note in notes if args.v else ():
-        print(f"spineseg csa: warning: {note}", file=sys.stderr)
+        print(f"spineseg csa: warning: {one_line(note)}", file=sys.stderr)
     labels = _file_of(args.vertfile or args.discfile, n)
     values = None if labels is None else load_labels(labels, grid)
     rows = measure_rows(
@@ -167,7 +167,7 @@ def _measure(args: argparse.Namespace, n: int) -> list[dict[str, Any]]:
     if args.v:
         for note in dict.fromkeys(note for row in rows for note in row.get("note", "").split("; ") if note):
             together = ", so they are reported together" if "missing" in note else ""
-            print(f"spineseg csa: warning: {path}: {note}{together}", file=sys.stderr)
+            print(f"spineseg csa: warning: {one_line(path)}: {note}{together}", file=sys.stderr)
     return rows
 
 

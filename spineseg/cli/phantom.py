@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from spineseg.phantom.dataset import SUFFIXES, write_dataset
 
     if args.seed < 0:
-        raise InputError(f"--seed must be 0 or more, got {args.seed}")
+        raise InputError(f"--seed: expected 0 or more, found {args.seed}")
     images = write_dataset(
         args.folder,
         args.subjects,

@@ -5,16 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spineseg.cli.sct_flags import add_sct_flags
 from spineseg.contrasts import CONTRASTS, SUFFIX_CONTRAST
-from spineseg.errors import InputError, SpinesegError
+from spineseg.errors import InputError, SpinesegError, one_line
 from spineseg.parameters import output_file
-from spineseg.writing import check_writable, file_stem
+from spineseg.writing import check_writable, file_stem, shell_word
 
 if TYPE_CHECKING:
     from spineseg.methods.protocol import Method
@@ -215,14 +214,14 @@ def _print_result(args: argparse.Namespace, result: ImageResult, page: Path | No
     """Print status, files and the line that opens them."""
     task, sidecar = result.task, result.sidecar
     if sidecar.status == "empty":
-        print(f"spineseg: warning: {task.image}: no cord found, the mask is empty", file=sys.stderr)
+        print(f"spineseg: warning: {one_line(task.image)}: no cord found, the mask is empty", file=sys.stderr)
     if not args.v:
         return
     for note in sidecar.notes:
         print(f"  {note}")
-    print(f"{task.image.name}: {sidecar.status}; wrote " + ", ".join(map(str, result.files)))
+    print(one_line(f"{task.image.name}: {sidecar.status}; wrote " + ", ".join(map(str, result.files))))
     color = "YlOrRd" if args.soft else "red"
-    image, mask = (shlex.quote(str(path)) for path in (task.image, task.output))
+    image, mask = (shell_word(path) for path in (task.image, task.output))
     print(f"fsleyes {image} -cm greyscale {mask} -cm {color} -a 70.0 &")
     if page:
-        print(f"xdg-open {shlex.quote(str(page))}")
+        print(f"xdg-open {shell_word(page)}")

@@ -27,14 +27,10 @@ from spineseg.studyfolder.forms import find_other_forms
 from spineseg.studyfolder.images import StudyImage, read_images
 from spineseg.studyfolder.layout import StudyFolder
 from spineseg.studyfolder.manifests import read_manifest
-from spineseg.studyfolder.marks import Marks
+from spineseg.studyfolder.marks import Mark, Marks
 from spineseg.studyfolder.sidecars import MadeBy
 from spineseg.studyfolder.tables import MetricsRow, read_agreement, read_metrics, read_profiles
 from spineseg.version import find_version
-
-FITTED = ("propseg", "deepseg")
-"""Methods whose masks the prediction of Dice was fitted on."""
-
 
 NO_MARKS = Marks()
 
@@ -73,7 +69,7 @@ class Question:
     override: Mapping[str, str] | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     code: Mapping[str, str] = field(default_factory=dict)
-    fitted: Sequence[str] = FITTED
+    fitted: Sequence[str] = ()
     marks: Marks = NO_MARKS
     participants: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     strata: Sequence[str] = ()
@@ -120,6 +116,7 @@ def decide_from_files(
     marks = question.marks
     if folder:
         marks = marks.of_masks(_pilot_masks(folder, images, marks, methods))
+    empty = {(row.image.image_id, row.method) for row in rows if not row.has_cord}
     tables = Tables(
         rows,
         read_agreement(agreement) if agreement else (),
@@ -128,7 +125,7 @@ def decide_from_files(
         untrue={
             i.image_id: f"a reference of kind {i.reference_kind}" for i in images if i.reference_use == "agreement"
         },
-        rated_fail=marks.failures(methods),
+        rated_fail=marks.failures(methods, empty),
         other_forms=find_other_forms(i for i in images if i.included and i.pilot),
         ratings=marks.preferences,
         level_areas=_areas_at(params.level, read_csa(levels)) if levels and params.level else {},
@@ -159,6 +156,7 @@ def decide_from_files(
             *_untrue_references(images),
             *_unknown_training(images, params),
             *_other_masks(question.marks, marks),
+            *_one_sided_fails(marks.one_sided_failures(methods, empty)),
         ),
     )
     decision = build_decision(evidence, params, context)
@@ -293,6 +291,17 @@ def _pilot_masks(
     paths = [path for method in methods for chunk in chunks if (path := folder.manifest(method, chunk)).is_file()]
     entries = [entry for path in paths for entry in read_manifest(path).images]
     return {(entry.image_id, entry.method): entry.mask_sha256 or "" for entry in entries if entry.image_id in marked}
+
+
+def _one_sided_fails(one_sided: Sequence[Mark]) -> list[str]:
+    """Name the fails that count for nothing because their rater judged one method alone."""
+    if not one_sided:
+        return []
+    names = name_some([f"{mark.method} in {mark.image} by {mark.rater}" for mark in one_sided])
+    return [
+        f"{count_of(len(one_sided), 'fail')} by hand {'counts' if len(one_sided) == 1 else 'count'} for nothing here, "
+        f"because the rater did not mark every method's mask of the image: {names}"
+    ]
 
 
 def _other_masks(given: Marks, counted: Marks) -> list[str]:

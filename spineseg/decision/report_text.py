@@ -131,7 +131,7 @@ def _computed_sentence(d: Mapping[str, Any]) -> str:
             return "Keep no method yet: there are no images to judge by."
         return (
             f"Keep no method as it is: every method failed in more than {percent(d['parameters']['max_fail'])} of the "
-            "images, so correct the masks by hand or change the acquisition or the settings."
+            f"images ({_failure_words(d)}), so correct the masks by hand or change the acquisition or the settings."
         )
     if basis == "single":
         return f"Keep {method}: it is the only method that was run and it failed seldom, but nothing was compared."
@@ -148,8 +148,11 @@ def _computed_sentence(d: Mapping[str, Any]) -> str:
             f"{_why_kept(d, method)}."
         )
     n = d["references"]["n_participants"]
-    few = f"the references of {people(n)} are too few" if n else "there is no reference"
-    lacking = f"{few}, and no rating or repeat settles the choice"
+    few = f"the references of {people(n)} are too few" if n else "there is no reference that counts as the truth"
+    rated = (d.get("ratings") or {}).get("n_participants", 0)
+    lacking = f"{few}, and " + (
+        f"the ratings of {people(rated)} settle nothing" if rated else "no rating or repeat settles the choice"
+    )
     if basis == "triage":
         fits = (
             "" if {best, rival} <= set(d["prediction_fitted_for"]) else ", which was not fitted for all these methods"
@@ -159,7 +162,7 @@ def _computed_sentence(d: Mapping[str, Any]) -> str:
         looks = f"{best} and {rival} look alike" if alike else f"{better} looks better than {worse}"
         return (
             f"Keep {method} for now: {lacking}. By the predicted Dice{fits}, {looks}{_gap_words(d)}"
-            f"{_but_fails(d, better) if method != better and not alike else ''}; blind "
+            f"{_but_fails(d, better) if method != better and not alike else ''}; {'more ' if rated else ''}blind "
             f"ratings or references of {d['parameters']['min_participants']} people or more could settle it."
         )
     if basis == "nothing":
@@ -179,15 +182,21 @@ def _not_settled(d: Mapping[str, Any]) -> str:
     """That the choice is open, the difference, and what keeps it open where the numbers alone do not say it."""
     text = f"and that is not settled{_gap_words(d)}"
     kinds = ("sites", "failures", "groups", "overlap")
-    in_way = [one["words"] for one in d["pilots"]["obstacles"] if one["kind"] in kinds]
+    in_way = [one["words"] for one in d["pilots"].get("obstacles", ()) if one["kind"] in kinds]
     return f"{text}, because {'; '.join(in_way)}" if in_way else text
+
+
+def _failure_words(d: Mapping[str, Any]) -> str:
+    """Write every method's share of failures, which is not always that of all images together."""
+    shares = ", ".join(f"{method} {percent(row['rate'] or 0.0)}" for method, row in d["failures"].items())
+    return f"{shares}; the mean of the contrasts' shares by person"
 
 
 def _but_fails(d: Mapping[str, Any], method: str) -> str:
     """Say why a method is not kept though it looks better than the kept one."""
     limit = d["parameters"]["max_fail"]
     if (d["failures"][method]["rate"] or 0.0) > limit:
-        return f", but fails in more than {percent(limit)} of the images"
+        return f", but fails in more than {percent(limit)} of the images ({_failure_words(d)})"
     if d["parameters"]["prefer"] == d["method"]:
         return f", but {d['method']} is preferred in the configuration"
     return ", but not by all that was compared" if len(d["methods"]) > 2 else ", but fails more often"

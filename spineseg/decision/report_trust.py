@@ -50,7 +50,7 @@ def trust_lines(d: Mapping[str, Any]) -> list[str]:
         if ratings["n_shared"]:
             lines.append(
                 f"Raters agreed with each other in {ratings['n_alike']} of {ratings['n_shared']} answers to the same "
-                f"masks (beyond chance {ratings['agreement']:+.2f}, where 1 is always)."
+                f"masks (Gwet's AC1 {ratings['agreement']:+.2f}: 0 is chance, 1 is always)."
             )
     for contrasts in {tuple(row["left_out"]) for row in d["area_errors"].values() if row["left_out"]}:
         lines.append(f"Too few people have references in {', '.join(contrasts)}: area errors there count nowhere.")

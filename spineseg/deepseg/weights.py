@@ -53,7 +53,9 @@ class Models:
         if kernel == self.segment.config.kernel:
             return self
         if kernel == "2d" or self.segment_3d is None:
-            raise ModelError(f"-kernel {kernel}: the given weights hold no such network")
+            raise ModelError(
+                f"-kernel {kernel}: the weights that were given hold no such network; use -kernel 2d, or add its file"
+            )
         return replace(self, segment=_load_ready(self.segment_3d, "segment", self.device))
 
 
@@ -107,7 +109,9 @@ def load_model(path: str | Path) -> tuple[UNet, dict[str, Any]]:
             metadata = stream.metadata() or {}
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (no __iter__)
     except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"{path}: expected weights in safetensors format ({one_line(error)[:120]})") from error
+        raise ModelError(
+            f"{path}: expected weights in safetensors format ({one_line(error)[:120]}); copy them again"
+        ) from error
     if metadata.get("format") != FORMAT:
         found = metadata.get("format", "no format entry")
         raise ModelError(f"{path}: expected weights of format {FORMAT}, found {found}; train them again")

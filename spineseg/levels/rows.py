@@ -92,7 +92,10 @@ def measure_rows(
         distance, window = junction_distance(junction, centers, spacing, has_cord)
         allowed = allowed & window
         if not allowed.any():
-            raise InputError(f"{junction.source}: none of the slices of -z lies in the window; choose others")
+            raise InputError(
+                f"{junction.source}: none of the slices of -z lies in the window "
+                "of -pmj-distance and -pmj-extent; choose others"
+            )
     levels, stretches = None, [Stretch(np.ones(n_slices, bool))]
     if discs is not None or level_values is not None:
         if line is None:
@@ -155,7 +158,9 @@ def _restrict(stretch: Stretch, allowed: NDArray[np.bool_], source: str) -> Stre
     """Keep the allowed slices of a stretch."""
     kept = stretch.chosen & allowed
     if stretch.level and not kept.any():
-        raise InputError(f"{source}: level {stretch.level}: none of its slices is among those chosen by -z or -pmj")
+        raise InputError(
+            f"{source}: level {stretch.level}: none of its slices is among those chosen by -z or -pmj; choose others"
+        )
     share = kept.sum() / stretch.chosen.sum() if stretch.chosen.any() else 1.0
     return replace(stretch, chosen=kept, covered=stretch.covered * share)
 

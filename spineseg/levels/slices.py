@@ -124,7 +124,9 @@ def find_discs(
         if value in NOT_DISCS:
             continue
         if not 1 <= value <= LAST_LEVEL:
-            raise InputError(f"{source}: expected discs from 1 (top of C1) to {LAST_LEVEL}, found the value {value}")
+            raise InputError(
+                f"{source}: expected discs from 1 (top of C1) to {LAST_LEVEL}, found the value {value}; correct it"
+            )
         discs[value] = find_place(index[found == value], zooms, f"disc {value} ({disc_name(value)})", source, grid)
     if not discs:
         marks = ", ".join(f"{value} ({NOT_DISCS[value]})" for value in np.unique(found).tolist())
@@ -169,12 +171,12 @@ def find_place(
         more = f" and {n_parts - 3} more" if n_parts > 3 else ""
         raise InputError(
             f"{source}: expected one mark for {name}, found {n_parts}, at the voxels {', '.join(shown[:3])}{more}, "
-            f"{apart:.1f} mm apart; keep one (a file of levels is given as levels)"
+            f"{apart:.1f} mm apart; keep one, or, if it is a file of levels, not of discs, give it as that"
         )
     if spread > LABEL_SPREAD_MM:
         raise InputError(
             f"{source}: expected one voxel for {name}, found {len(index)} up to {spread:.0f} mm from their center; "
-            "give a file of levels as levels, and mark each disc once"
+            "mark each disc once, or, if it is a file of levels, not of discs, give it as that"
         )
     return index.mean(axis=0) * zooms
 
@@ -295,7 +297,9 @@ def levels_from_values(
         )
     if found.min() < 0 or found.max() > LAST_LEVEL:
         wrong = found[(found < 0) | (found > LAST_LEVEL)][0]
-        raise InputError(f"{source}: expected levels from 1 (C1) to {LAST_LEVEL} (S5), found the value {wrong}")
+        raise InputError(
+            f"{source}: expected levels from 1 (C1) to {LAST_LEVEL} (S5), found the value {wrong}; correct it"
+        )
     if not np.any(values > 1):
         raise InputError(
             f"{source}: expected the vertebral level of each cord voxel, found 1 (C1) alone; is it a mask of the cord?"

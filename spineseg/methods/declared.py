@@ -273,14 +273,18 @@ def _check_placeholders(template: str, kind: str, where: str) -> None:
         raise InputError(f"{where}: expected a path with {{image_id}} or {{subject}}, found {template!r}")
 
 
-def check_declared(methods: Mapping[str, DeclaredMethod], images: Sequence[StudyImage] | None) -> None:
+def check_declared(
+    methods: Mapping[str, DeclaredMethod], images: Sequence[StudyImage] | None, *, begun: bool = False
+) -> None:
     """Check before anything runs what methods need: options, weights, programs, masks.
 
     Parameters
     ----------
     methods : dict of DeclaredMethod
     images : sequence of StudyImage or None
-        Those of the study; None where they are not known yet.
+        Every image, included or not; None where they are not known yet.
+    begun : bool
+        Whether the study has started: its people may leave, though nobody else has masks of a method.
 
     Raises
     ------
@@ -297,12 +301,24 @@ def check_declared(methods: Mapping[str, DeclaredMethod], images: Sequence[Study
                 raise InputError(f"{where}.options': {error}") from error
         if method.kind == "command":
             _check_program(method.template, f"{where}.command'")
-        if method.kind == "files" and images and not any(method.find_masks(image) for image in images):
-            first = Path(method.roots[0]) / fill_path(method.template, image_names(images[0]))
-            raise InputError(
-                f"{where}.files': expected masks of the study's images such as {first}, found none"
-                f" (looked in {' and '.join(map(str, method.roots))})"
-            )
+        if method.kind == "files" and images:
+            _check_masks(method, images, f"{where}.files'", begun=begun)
+
+
+def _check_masks(method: DeclaredMethod, images: Sequence[StudyImage], where: str, *, begun: bool) -> None:
+    """Refuse a path that gives no image of the study a mask; of a study that has begun, no image left out either."""
+    if any(method.find_masks(image) for image in images if image.included):
+        return
+    left = next((image for image in images if method.find_masks(image)), None)
+    if left and begun:
+        return
+    example = next((image for image in images if image.included), images[0])
+    first = Path(method.roots[0]) / fill_path(method.template, image_names(example))
+    found = f"only of images left out, such as {left.image_id}: {left.reason}" if left else "none"
+    raise InputError(
+        f"{where}: expected masks of the study's images such as {first}, found {found}"
+        f" (looked in {' and '.join(map(str, method.roots))})"
+    )
 
 
 def _check_program(command: str, where: str) -> None:

@@ -236,9 +236,9 @@ def write_dataset(
     folder = Path(folder)
     unknown = [name for name in contrasts if name not in PROTOCOLS]
     if unknown:
-        raise InputError(f"contrast {unknown[0]!r} is not known; choose from {', '.join(PROTOCOLS)}")
+        raise InputError(f"contrast: expected some of {', '.join(PROTOCOLS)}, found {unknown[0]!r}")
     if n_subjects < 1:
-        raise InputError(f"number of subjects must be at least 1, got {n_subjects}")
+        raise InputError(f"number of subjects: expected 1 or more, found {n_subjects}")
     _write_descriptions(folder, seed, rescan)
     images = []
     for index in range(n_subjects):

@@ -175,7 +175,9 @@ def load_dice_predictor(path: str | Path = MODEL_FILE) -> DicePredictor:
         content = json.loads(path.read_text(encoding="utf-8"))
         found = content.get("format")
     except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"{path}: expected a quality model in JSON ({error})") from error
+        raise ModelError(
+            f"{path}: expected a quality model in JSON, found other content ({error}); install spineseg again"
+        ) from error
     if found != FORMAT:
         raise ModelError(f"{path}: expected a quality model of format {FORMAT}, found {found}; train it again")
     try:

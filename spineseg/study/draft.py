@@ -109,7 +109,8 @@ def _check_folder(bids: Path) -> None:
     """Refuse what is no dataset, and name one inside it that is."""
     if not bids.is_dir():
         raise InputError(
-            f"{bids}: expected the folder of a BIDS dataset, found {'a file' if bids.exists() else 'none'}"
+            f"{bids}: expected the folder of a BIDS dataset, found {'a file' if bids.exists() else 'none'}; "
+            "give the folder that holds sub-*"
         )
     if any(bids.glob("sub-*/")):
         return

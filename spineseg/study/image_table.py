@@ -46,7 +46,7 @@ def read_image_table(table: str | Path) -> list[StudyImage]:
             _check_columns(table, list(cells))
         rows[number] = _read_row(f"{table}, line {number}", table, cells)
     if not rows:
-        raise InputError(f"{table}: expected a line per image, found none")
+        raise InputError(f"{table}: expected a line per image, found none; add them")
     _check_unique(table, rows)
     return list(rows.values())
 
@@ -64,7 +64,7 @@ def _read_row(where: str, table: Path, cells: dict[str, str]) -> StudyImage:
     row = {name: "" if cells.get(name, "") in _EMPTY else cells[name] for name in COLUMNS}
     for name in REQUIRED:
         if not row[name]:
-            raise InputError(f"{where}: {name} is empty")
+            raise InputError(f"{where}: {name} is empty; fill it in")
     subject, session = row["subject"].removeprefix("sub-"), row["session"].removeprefix("ses-")
     if not all(part.replace("+", "").isalnum() for part in (subject, session or "0", row["run"] or "0")):
         raise InputError(f"{where}: expected letters and digits as subject, session and run, found {row['subject']!r}"

@@ -64,7 +64,7 @@ def index_images(
     included = [image for image in images if image.included]
     if not included:
         raise InputError(_nothing_left(images, config))
-    check_declared(config.methods, included)
+    check_declared(config.methods, images, begun=frozen is not None)
     marked = [*config.methods, *([MANUAL] if config.manual == USE else [])]
     config.marks.check_names((image.image_id for image in images), marked, "config key 'marks'")
     known = [image.image_id for image in included]

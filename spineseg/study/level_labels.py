@@ -20,7 +20,7 @@ from spineseg.levels.names import NOT_DISCS, PMJ_VALUE
 from spineseg.levels.slices import find_discs, find_junction, find_level_borders
 from spineseg.provenance import sha256_file
 from spineseg.studyfolder.images import StudyImage
-from spineseg.volume import Volume
+from spineseg.volume import NativeGrid, Volume
 
 DISC_ENDS = ("_label-discs_dlabel", "_labels-disc-manual", "_labels-disc", "_seg_labeled_discs")
 """Ends of the names of disc labels: BIDS derivatives, spine-generic's manual ones and others, SCT's."""
@@ -122,10 +122,10 @@ def _session_of(stem: str) -> tuple[str, str] | None:
     return (match[1], match[2] or "") if match else None
 
 
-def choose_label_file(
+def rank_label_files(
     image: StudyImage, files: Mapping[tuple[str, str], Sequence[LabelFile]], paths: Mapping[str, str | Path]
-) -> LabelFile | None:
-    """Return the labels of an image: its own, or those of another image of its person and session.
+) -> list[LabelFile]:
+    """Return the labels that may serve an image: its own, then those of other images of its person and session.
 
     Parameters
     ----------
@@ -142,22 +142,34 @@ def choose_label_file(
     """
     of_session = files.get((image.subject, image.session), ())
     of_session = [file for file in of_session if file.has_levels]
-    own = [replace(file, stem=image.stem) for file in of_session if file.stem in (image.stem, image.image_id)]
-    return _choose(own or of_session, paths)
+    return _rank(image, of_session, paths)
 
 
-def choose_junction_file(
+def rank_junction_files(
     image: StudyImage, files: Mapping[tuple[str, str], Sequence[LabelFile]], paths: Mapping[str, str | Path]
-) -> LabelFile | None:
-    """Return the file that marks the pontomedullary junction, as `choose_label_file` does that of levels."""
+) -> list[LabelFile]:
+    """Return the files that mark the pontomedullary junction, as `rank_label_files` does those of levels."""
     of_session = files.get((image.subject, image.session), ())
     marking = [file for file in of_session if file.has_junction()]
-    own = [replace(file, stem=image.stem) for file in marking if file.stem in (image.stem, image.image_id)]
-    return _choose(own or marking, paths) or choose_label_file(image, files, paths)
+    return _rank(image, marking, paths) or rank_label_files(image, files, paths)
 
 
-def _choose(files: Sequence[LabelFile], paths: Mapping[str, str | Path]) -> LabelFile | None:
-    """Return the first file that was not clicked on another image of its name; InputError where two say otherwise."""
+def _rank(image: StudyImage, files: Sequence[LabelFile], paths: Mapping[str, str | Path]) -> list[LabelFile]:
+    """Return an image's own files, then the others; of others that cannot be told apart none where it has own ones."""
+    names = (image.stem, image.image_id)
+    own = [replace(file, stem=image.stem) for file in files if file.stem in names]
+    others = [file for file in files if file.stem not in names]
+    if not own:
+        return _fitting(others, paths)
+    ranked = _fitting(own, paths)
+    try:
+        return [*ranked, *_fitting(others, paths)]
+    except InputError:
+        return ranked
+
+
+def _fitting(files: Sequence[LabelFile], paths: Mapping[str, str | Path]) -> list[LabelFile]:
+    """Return the files that were not clicked on another image of their name; InputError where two say otherwise."""
     fitting = [f for f in files if not f.clicked or f.stem not in paths or f.clicked.is_of(paths[f.stem])]
     for file in files:
         if file.clicked and not any(other.clicked and other.stem == file.stem for other in fitting):
@@ -165,14 +177,15 @@ def _choose(files: Sequence[LabelFile], paths: Mapping[str, str | Path]) -> Labe
                 f"{file.path}: expected discs of {paths[file.stem]}, found those of another image of this name or of "
                 "this one before it was changed; click them again, or take them out of 'level_marks'"
             )
-    for other in fitting[1:]:
-        first = fitting[0]
-        if (other.stem, other.end) == (first.stem, first.end) and (first.clicked or not _are_same(first, other)):
+    kept: dict[tuple[str, str], LabelFile] = {}
+    for other in fitting:
+        first = kept.setdefault((other.stem, other.end), other)
+        if first is not other and (first.clicked or not _are_same(first, other)):
             raise InputError(
                 f"{other.path}: expected labels of {other.stem} in one file, found others in {first.path}; keep one, "
                 "or name the folder (config key level_labels)"
             )
-    return fitting[0] if fitting else None
+    return [*kept.values()]
 
 
 def _are_same(a: LabelFile, b: LabelFile) -> bool:
@@ -182,13 +195,20 @@ def _are_same(a: LabelFile, b: LabelFile) -> bool:
     return sha256_file(a.path) == sha256_file(b.path)
 
 
-def carry_labels(file: LabelFile, mask: Volume) -> CarriedLabels:
+def carry_labels(file: LabelFile, mask: Volume, like: NativeGrid | None = None) -> CarriedLabels:
     """Bring labels to a mask's grid, through the scanner's coordinates.
+
+    Parameters
+    ----------
+    file : LabelFile
+    mask : Volume
+    like : NativeGrid, optional
+        Grid of the image that the file names: on another grid its labels may belong to another image or place.
 
     Raises
     ------
     InputError
-        If the file cannot be read, or holds no such labels.
+        If the file cannot be read, holds no such labels, or lies on another grid than its image.
     """
     if file.clicked:
         to_index = np.linalg.inv(mask.affine)
@@ -198,7 +218,7 @@ def carry_labels(file: LabelFile, mask: Volume) -> CarriedLabels:
         return CarriedLabels(discs or None, junction=places.get(PMJ_VALUE))
     if why := absent_content(file.path):
         raise InputError(f"{file.path}: {why}")
-    labels, grid = read_labels(file.path)
+    labels, grid = read_labels(file.path, like=like)
     if grid.forms_disagree:
         raise InputError(
             f"{file.path}: expected one place in the scanner, found sform and qform that differ; mend its header"

@@ -21,10 +21,10 @@ from spineseg.study.level_labels import (
     CarriedLabels,
     LabelFile,
     carry_labels,
-    choose_junction_file,
-    choose_label_file,
     find_label_files,
     measure_line_distance,
+    rank_junction_files,
+    rank_label_files,
 )
 from spineseg.study.participants import read_participants
 from spineseg.study.sources import find_level_folder
@@ -36,7 +36,7 @@ from spineseg.studyfolder.layout import Stage, StudyFolder, stage_images
 from spineseg.studyfolder.manifests import read_entries
 from spineseg.studyfolder.marks import Mark, latest_marks
 from spineseg.studyfolder.tables import Identity
-from spineseg.volume import Volume, load_mask
+from spineseg.volume import NativeGrid, Volume, load_mask
 
 MIN_COVERAGE = 0.8
 """Share of a level that must lie in mask and field: less moves the mean area along the cord."""
@@ -138,11 +138,16 @@ def measure_method_levels(folder: StudyFolder, stage: Stage, config: StudyConfig
             for image, entry in entries.items()
         ]
         # all of them: the mask of a labelled image tells how far others lie from it
-        rows += [row for row in _measure_masks(masks, config, levels, files) if row.levels_from]
+        rows += [row for row in _measure_masks(masks, config, levels, files) if _is_placed(row)]
     if plan:
         drawn = [_Mask(i, REFERENCE, Path(i.reference)) for i in images.values() if i.reference]
-        rows += [row for row in _measure_masks(drawn, config, [plan], files) if row.levels_from]
+        rows += [row for row in _measure_masks(drawn, config, [plan], files) if _is_placed(row)]
     return rows
+
+
+def _is_placed(row: CsaRow) -> bool:
+    """Whether labels or numbers of slices say which part of the cord a row is of."""
+    return bool(row.levels_from) or (bool(row.level) and not _may_use_labels(row.level))
 
 
 def _measure_masks(
@@ -167,10 +172,10 @@ def _measure_masks(
         measured = []
         below = [level for level in levels if level and isinstance(parse_stretch(level), JunctionRange)]
         others = [level for level in levels if level not in below]
-        for choose, asked in ((choose_label_file, others), (choose_junction_file, below)):
+        for rank, asked in ((rank_label_files, others), (rank_junction_files, below)):
             try:
                 if asked:
-                    measured += _measure_image(mask, choose(mask.image, files, paths), of_stem, config, asked)
+                    measured += _measure_image(mask, rank(mask.image, files, paths), of_stem, config, asked)
             except InputError as error:  # labels that cannot be told apart
                 measured += [_unmeasured(mask, level, str(error)) for level in asked]
         for row in measured:
@@ -201,41 +206,99 @@ def _unmeasured(one: _Mask, level: str, note: str, file: LabelFile | None = None
 
 
 def _measure_image(
-    one: _Mask, file: LabelFile | None, masks: Mapping[str, _Mask], config: StudyConfig, levels: Sequence[str]
+    one: _Mask, files: Sequence[LabelFile], masks: Mapping[str, _Mask], config: StudyConfig, levels: Sequence[str]
 ) -> list[CsaRow]:
-    """Measure the mask of one image."""
-    image = one.image
+    """Measure the mask of one image: each level by the first file that shows it whole, else the first that shows it."""
     if one.path is None:
-        return [_unmeasured(one, level, one.message, file) for level in levels]
-    if file is None and any(map(_needs_labels, levels)):
-        session = f"sub-{image.subject}" + (f" ses-{image.session}" if image.session else "")
-        note = f"no labels of levels for {session} in {find_level_folder(config) or 'derivatives'}"
-        lacking = [_unmeasured(one, level, note) for level in levels if _needs_labels(level)]
-        others = [level for level in levels if not _needs_labels(level)]
-        return [*lacking, *(_measure_image(one, None, masks, config, others) if others else [])]
-    try:
-        mask, grid = load_mask(one.path, label=one.label)
-        if file and file.stem != image.stem and grid.forms_disagree:
-            raise InputError(f"{image.path}: sform and qform differ, so labels of {file.stem} cannot be carried to it")
-        labels = carry_labels(file, mask) if file else CarriedLabels()
-        distance, doubt = _compare_lines(image, file, mask, masks)
-    except InputError as error:
-        return [_unmeasured(one, level, str(error), file) for level in levels]
+        return [_unmeasured(one, level, one.message, next(iter(files), None)) for level in levels]
+    session = f"sub-{one.image.subject}" + (f" ses-{one.image.session}" if one.image.session else "")
+    lacking = f"no labels of levels for {session} in {find_level_folder(config) or 'derivatives'}"
+    read: dict[tuple[str, str], _Labels | InputError] = {}
     rows = []
     for level in levels:
-        try:
-            measured = _measure_level(mask, labels, level, file)
-        except InputError as error:
-            rows.append(_unmeasured(one, level, str(error), file))
+        if not files and _needs_labels(level):
+            rows.append(_unmeasured(one, level, lacking))
             continue
-        base = replace(_unmeasured(one, level, "", file), levels_distance_mm=distance)
-        rows += [_row(base, values, doubt) for values in measured]
+        tried = []
+        serving: list[LabelFile | None] = [*files] if _may_use_labels(level) else []
+        for file in serving or [None]:
+            key = (file.path, file.stem) if file else ("", "")
+            if key not in read:
+                read[key] = _read_labels(one, file, masks)
+            tried.append(_measure_by(one, level, file, read[key]))
+            lacks = INCOMPLETE if level else {"unmeasured"}  # all levels have open ends
+            if not any(lacks & set(row.flags) for row in tried[-1]):
+                break
+        rows += _best(tried)
     return rows
 
 
+INCOMPLETE = frozenset({"unmeasured", "coverage", "unbounded", "joined", "doubted"})
+"""Flags of a level that other labels of the session may show better."""
+
+
+def _best(tried: Sequence[list[CsaRow]]) -> list[CsaRow]:
+    """Choose among the rows of a level by one file each; what the first lacked is said."""
+    whole = [rows for rows in tried if not any(INCOMPLETE & set(row.flags) for row in rows)]
+    some = [rows for rows in tried if not any("unmeasured" in row.flags for row in rows)]
+    best = next(iter([*whole, *some, *tried]))
+    if best is tried[0]:
+        return best
+    first = tried[0][0]
+    why = f"{first.levels_from} not used: {first.note}"
+    return [replace(row, note="; ".join(filter(None, (row.note, why)))) for row in best]
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """A mask and labels carried to it; how far the labelled image's cord lies from it, and why that is doubted."""
+
+    mask: Volume
+    labels: CarriedLabels
+    distance_mm: float
+    doubt: str
+
+
+def _read_labels(one: _Mask, file: LabelFile | None, masks: Mapping[str, _Mask]) -> _Labels | InputError:
+    """Carry the labels of a file to a mask, or say why they cannot be."""
+    assert one.path is not None  # the caller has looked
+    try:
+        mask, grid = load_mask(one.path, label=one.label)
+        if file is None:
+            return _Labels(mask, CarriedLabels(), float("nan"), "")
+        if file.stem != one.image.stem and grid.forms_disagree:
+            raise InputError(
+                f"{one.image.path}: sform and qform differ, so labels of {file.stem} cannot be carried to it; "
+                "mend its header"
+            )
+        named = masks.get(file.stem)
+        like = _read_mask(named.path, named.label)[1] if named and named.path else None
+        labels = carry_labels(file, mask, grid if file.stem == one.image.stem else like)
+        return _Labels(mask, labels, *_compare_lines(one.image, file, mask, masks))
+    except InputError as error:
+        return error
+
+
+def _measure_by(one: _Mask, level: str, file: LabelFile | None, read: _Labels | InputError) -> list[CsaRow]:
+    """Measure one text of the configuration by one file of labels."""
+    if isinstance(read, InputError):
+        return [_unmeasured(one, level, str(read), file)]
+    try:
+        measured = _measure_level(read.mask, read.labels, level, file)
+    except InputError as error:
+        return [_unmeasured(one, level, str(error), file)]
+    base = replace(_unmeasured(one, level, "", file), levels_distance_mm=read.distance_mm)
+    return [_row(base, values, read.doubt) for values in measured]
+
+
+def _may_use_labels(level: str) -> bool:
+    """Whether an entry of the configuration's levels is found by labels, where there are some."""
+    return not level or not isinstance(parse_stretch(level), SliceRange)
+
+
 def _needs_labels(level: str) -> bool:
-    """Whether an entry of the configuration's levels is found by labels."""
-    return bool(level) and not isinstance(parse_stretch(level), SliceRange)
+    """Whether an entry of the configuration's levels is found by labels alone."""
+    return bool(level) and _may_use_labels(level)
 
 
 def _measure_level(mask: Volume, labels: CarriedLabels, level: str, file: LabelFile | None) -> list[dict[str, Any]]:
@@ -274,15 +337,13 @@ def _measure_level(mask: Volume, labels: CarriedLabels, level: str, file: LabelF
     return rows
 
 
-def _compare_lines(
-    image: StudyImage, file: LabelFile | None, mask: Volume, masks: Mapping[str, _Mask]
-) -> tuple[float, str]:
+def _compare_lines(image: StudyImage, file: LabelFile, mask: Volume, masks: Mapping[str, _Mask]) -> tuple[float, str]:
     """Return how far the labelled image's cord lies from this one, mm, and why its levels are doubted."""
-    if file is None or file.stem == image.stem:
-        return (float("nan") if file is None else 0.0), ""
+    if file.stem == image.stem:
+        return 0.0, ""
     if file.stem not in masks:
         return float("nan"), f"levels come from {file.stem}, whose cord could not be compared"
-    distance = measure_line_distance(mask, _read_mask(masks[file.stem].path, masks[file.stem].label))
+    distance = measure_line_distance(mask, _read_mask(masks[file.stem].path, masks[file.stem].label)[0])
     if np.isnan(distance):
         return distance, f"levels come from {file.stem}, which shows no common stretch of cord"
     if distance > MAX_DISTANCE_MM:
@@ -291,9 +352,9 @@ def _compare_lines(
 
 
 @lru_cache(maxsize=2)  # the images of a session follow each other
-def _read_mask(path: Path, label: int | None) -> Volume:
-    """Read the mask of a labelled image."""
-    return load_mask(path, label=label)[0]
+def _read_mask(path: Path, label: int | None) -> tuple[Volume, NativeGrid]:
+    """Read the mask of a labelled image, and its grid."""
+    return load_mask(path, label=label)
 
 
 def _row(base: CsaRow, measured: dict[str, Any], doubt: str) -> CsaRow:

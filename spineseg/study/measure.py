@@ -16,6 +16,7 @@ from spineseg.measures import AGREEMENT, METRICS, SLICE_SHAPE, PlausibleLimits
 from spineseg.methods.declared import MANUAL
 from spineseg.metrics.compare import compare_masks, compare_with_reference
 from spineseg.metrics.intrinsic import compute_intrinsic, slice_hull
+from spineseg.metrics.overlap import binarise
 from spineseg.metrics.shape import SliceShape, compute_shape
 from spineseg.quality.features import PreparedImage
 from spineseg.study.corrected import corrected_entry
@@ -218,7 +219,7 @@ def load_masks(entries: Mapping[str, ManifestEntry], folder: StudyFolder) -> dic
             entry,
             own_grid,
             volume,
-            volume.data >= 0.5,
+            binarise(volume.data),
             compute_shape(volume.data, volume.zooms),
             uncertainty=_read_uncertainty(path, entry, volume.shape[2]),
         )
@@ -246,7 +247,7 @@ def _load_reference(image: StudyImage, masks: Mapping[str, MeasuredMask]) -> tup
         volume, _ = load_mask(image.reference, like=grid, label=image.reference_label)
     except InputError as error:
         return None, f"reference not used: {error}"
-    reference = volume.data >= 0.5
+    reference = binarise(volume.data)
     if not reference.any():
         return None, "reference not used: it is empty"
     zooms = next((m.volume for m in masks.values() if m.volume is not None), volume).zooms

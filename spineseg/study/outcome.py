@@ -81,7 +81,8 @@ def describe_result(
     if decision is None:
         return []
     page, report, csa = folder.qc(stage) / "index.html", folder.report(stage), folder.csa(stage)
-    words = "both methods side by side" if len(config.methods) == 2 else "every mask, slice by slice"
+    is_side_by_side = stage == Stage.PILOT and len(config.methods) == 2
+    words = "both methods side by side" if is_side_by_side else "every mask, slice by slice"
     lines = [f"verdict: {verdict_sentence(decision.document)}"]
     lines += [f"look at: {page} ({words}, the worst first)"] if page.is_file() else []
     lines += [f"report:  {report}"] if report.is_file() else []
@@ -100,11 +101,10 @@ def _after_pilot(decision: Decision, command: Callable[[Stage], str]) -> list[st
     study = f"{command(Stage.STUDY)}   (every image by {decision.kept.words()})"
     if decision.verdict == "undecided" and decision.document["computed"]["basis"] in ("triage", "nothing"):
         again = command(Stage.PILOT)
-        return [
-            "next:    compare blind in the page (key B) and name the saved marks in the configuration (marks:); then",
-            f"         {again}",
-            f"or:      {study}",
-        ]
+        rate = "compare blind in the page (key B) and name the saved marks in the configuration (marks:)"
+        is_rated = decision.document.get("ratings", {}).get("n", 0) > 0  # not in decisions of older versions
+        step = "add people or references (decision.md says what could settle it)" if is_rated else rate
+        return [f"next:    {step}; then", f"         {again}", f"or:      {study}"]
     return [f"next:    {study}"]
 
 

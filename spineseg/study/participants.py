@@ -111,6 +111,8 @@ def read_participants(dataset: str | Path) -> Participants:
     for line, row in read_table(path, (ID,), what="a table of participants"):
         subject = row.pop(ID).removeprefix("sub-")
         columns = tuple(row)
+        if not subject:
+            raise InputError(f"{path}, line {line}: {ID} is empty; fill it in, or delete the line")
         if subject in cells:
             raise InputError(f"{path}, line {line}: participant {subject!r} stands twice; delete one")
         cells[subject] = {name: "" if cell.lower() in NOT_KNOWN else cell for name, cell in row.items()}

@@ -16,7 +16,7 @@ from spineseg.code_digest import digest_code
 from spineseg.errors import InputError, ModelError
 from spineseg.methods.placeholders import image_names
 from spineseg.methods.protocol import ImageInput, Method
-from spineseg.metrics.overlap import compute_dice
+from spineseg.metrics.overlap import binarise, compute_dice
 from spineseg.metrics.shape import compute_shape
 from spineseg.perturbation import draw_perturbations, map_back, perturb_volume
 from spineseg.progress import Progress
@@ -88,7 +88,7 @@ def _perturb_image(
         return NOTHING
     try:
         volume, grid = load_image(image.path, contrast=image.contrast, bval=image.bval_path)
-        mask = load_mask(folder.inside(entry.mask), like=grid)[0].data >= 0.5
+        mask = binarise(load_mask(folder.inside(entry.mask), like=grid)[0].data)
     except InputError:  # the segmentation has said what is wrong with it
         return NOTHING
     whole = ImageInput(Path(image.path), volume, grid, image.contrast, image_names(image))

@@ -38,14 +38,21 @@ def _words(pattern: str) -> re.Pattern[str]:
     return re.compile(rf"(?<![a-z0-9])(?:{pattern})(?![a-z0-9])")
 
 
-PROGRAM = _words(
-    "|".join((*OWN_METHODS, "automat[a-z]*", "sct_[a-z0-9_]+", "spinal cord toolbox", "totalspineseg", "spineps"))
-    + "|nn-?u-?net(?:v[0-9])?|u-?net|deep learning|neural network"
+AUTOMATIC = (
+    "(?:semi-?)?auto(?:mat|seg)[a-z]*|auto|(?:ai|machine)[ -](?:assisted|based|generated|made|learning|segmented)"
+    "|artificial intelligence|deep learning|neural network"
 )
+PROGRAM = _words(
+    "|".join((*OWN_METHODS, AUTOMATIC, "sct_[a-z0-9_]+", "spinal cord toolbox", "totalspineseg", "spineps"))
+    + "|nn-?u-?net(?:v[0-9])?|u-?net|sciseg[a-z0-9]*|contrast[ -]agnostic"
+)
+EDITOR = _words("fsleyes|fslview|itk-?snap|(?:3d ?)?slicer|mricron|mricrogl")
+"""Names of programs in which people draw; as the name of what made a mask they say that a person did."""
+
 PERSON = _words("manual|manually|drawn|redrawn|traced|by hand|hand-drawn")
 CORRECTED = _words("corrected|correction|corrections|edited|edits")
 SILVER = _words("silver")
-KIND = re.compile(f"{PERSON.pattern}|{CORRECTED.pattern}|{SILVER.pattern}|" + _words("automat[a-z]*|unknown").pattern)
+KIND = re.compile("|".join(p.pattern for p in (PERSON, CORRECTED, SILVER, _words(f"{AUTOMATIC}|unknown"))))
 """What makes the key Kind outweigh all others."""
 
 OTHER = re.compile(
@@ -120,9 +127,11 @@ def origin_of(sidecar: Mapping[str, object]) -> tuple[str, str]:
     (('manual', ''), ('unknown', ''))
     """
     said = [(key, text) for key in SAID_IN for key, text in _said(key, sidecar.get(key))]
-    programs = [text for key, text in said if key == "Name" and not (PERSON.search(text) or CORRECTED.search(text))]
+    names = [text for key, text in said if key == "Name"]
+    editors = [text for text in names if EDITOR.match(text)]
+    programs = [t for t in names if not (PERSON.search(t) or CORRECTED.search(t) or t in editors)]
     programs += [text for key, text in said if key == "Author" and PROGRAM.search(text)]
-    authors = [text for key, text in said if key == "Author" and text not in (*NO_NAMES, *programs)]
+    authors = [*editors, *(t for key, t in said if key == "Author" and t not in (*NO_NAMES, *programs))]
     told = {key: text for key, text in said if key == "Manual"}.get("Manual")
     words = " . ".join(text for key, text in said if key != "Author" and text not in programs)
     kind = " ".join(text for key, text in said if key == "Kind")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from spineseg.bids import DATATYPES, image_stem, parse_name
+from spineseg.bids import DATATYPES, datatypes_of, derivative_path, image_stem, parse_name
 from spineseg.contrasts import SUFFIX_CONTRAST
-from spineseg.errors import InputError
+from spineseg.errors import InputError, one_line
 from spineseg.file_digests import absent_content
 from spineseg.series import find_bval
 from spineseg.study.configuration import StudyConfig
@@ -17,6 +18,9 @@ from spineseg.study.image_table import read_image_table
 from spineseg.study.references import ENDS, describe_reference, find_references
 from spineseg.studyfolder.images import StudyImage
 from spineseg.writing import file_stem
+
+NAME_BYTES = 255
+"""Longest name of a file or folder on the common file systems."""
 
 UNPRINTABLE = "its path holds a line break, a tab or another control character"
 
@@ -33,7 +37,7 @@ def find_images(config: StudyConfig) -> list[StudyImage]:
         If the source cannot be read.
     """
     found = read_image_table(config.images) if config.images else _find_in_bids(Path(config.source), config)
-    return [_with_content(_with_reference(image, config)) for image in found]
+    return [_with_short_names(_with_content(_with_reference(image, config)), config) for image in found]
 
 
 def find_unused_references(config: StudyConfig, images: Iterable[StudyImage]) -> list[str]:
@@ -49,6 +53,8 @@ def find_unused_references(config: StudyConfig, images: Iterable[StudyImage]) ->
         if not fitting or by_image.get(of_image or "") == str(path):
             continue
         why = "the dataset has no such image" if of_image is None else f"{by_image[of_image]} is used"
+        if of_image is None and (label := re.search("_label-([A-Za-z0-9]+)$", fitting[0])):
+            why = f"it is of {label[1]}, not of the cord"
         lines.append(f"{path}: not used as a reference: {why}")
     return lines
 
@@ -165,8 +171,7 @@ def _find_in_bids(root: Path, config: StudyConfig) -> Iterator[StudyImage]:
                 reference=references.get(stem, ""),
                 bval=_find_b_values(folder / name) if image.suffix == "dwi" else "",
             )
-            if not path.isprintable():
-                image = replace(image, reason=UNPRINTABLE)
+            image = _as_printable(image)
             if not image.reason:  # what is left out otherwise takes no other image's place
                 if stem in seen:
                     image = replace(image, reason=f"duplicate: same name as {seen[stem]}")
@@ -218,14 +223,31 @@ def _passed_over(path: Path, subject: str, reason: str) -> StudyImage:
     """Describe an image that is not looked at."""
     stem = image_stem(path) or path.name
     named = parse_name(stem)
-    return StudyImage(
+    image = StudyImage(
         stem,
         subject or (named.subject if named else ""),
         named.session if named else "",
         run=named.run if named else "",
         suffix=named.suffix if named else "",
         path=str(path),
-        reason=reason if str(path).isprintable() else UNPRINTABLE,
+        reason=reason,
+    )
+    return _as_printable(image)
+
+
+def _as_printable(image: StudyImage) -> StudyImage:
+    """Leave out an image whose path has control characters, and write these out: no table or terminal gets them raw."""
+    if image.path.isprintable():
+        return image
+    return replace(
+        image,
+        image_id=one_line(image.image_id),
+        subject=one_line(image.subject),
+        session=one_line(image.session),
+        path=one_line(image.path),
+        bval=one_line(image.bval),
+        reference=one_line(image.reference),
+        reason=UNPRINTABLE,
     )
 
 
@@ -274,6 +296,10 @@ def _describe(stem: str, subject: str, session: str, folder: Path) -> StudyImage
     image = replace(image, run=name.run, suffix=name.suffix, contrast=SUFFIX_CONTRAST.get(name.suffix, ""))
     if name.subject != subject or name.session not in ("", session):
         return replace(image, reason="its name is of another subject or session than its folder")
+    fitting = datatypes_of(name.suffix)
+    if image.contrast and folder.name not in fitting:
+        why = f"{name.suffix} in the folder {folder.name}, where BIDS has it in {' or '.join(fitting)}"
+        return replace(image, reason=f"{why}: is it what its name says? move or rename it")
     if name.entities.get("part", "mag") != "mag":
         return replace(image, reason=f"not a magnitude image (part-{name.entities['part']})")
     return image
@@ -284,6 +310,19 @@ def _masks_in(root: Path) -> Iterator[tuple[str, Path]]:
     for _, _, folder in walk_folders(root):
         for stem, name in _image_files(folder):
             yield stem, folder / name
+
+
+def _with_short_names(image: StudyImage, config: StudyConfig) -> StudyImage:
+    """Set the reason of an image whose masks would have names that no file system takes."""
+    made = [
+        derivative_path(image.image_id, image.subject, image.session, image.datatype, name) for name in config.methods
+    ]
+    longest = max(len(os.fsencode(part)) for path in made for part in path.parts)
+    if image.reason or longest <= NAME_BYTES:
+        return image
+    return replace(
+        image, reason=f"its masks' names would have {longest} bytes, at most {NAME_BYTES} can be: shorten its own"
+    )
 
 
 def _with_content(image: StudyImage) -> StudyImage:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from spineseg.errors import InputError
 from spineseg.spelling import closest
-from spineseg.studyfolder.files import listed, read_record
+from spineseg.studyfolder.files import check_types, listed, read_record
 
 KINDS = ("pass", "fail", "artefact")
 """Of marks: the mask can be used, it cannot, or the image itself cannot; a mark may also be a rating or a comment."""
@@ -19,7 +19,7 @@ CHOICES = ("x", "y", "same", "both-bad")
 """Of blind comparisons: the first mask shown is better, the second one, neither, or both are wrong."""
 
 UNNAMED = "unnamed rater"
-"""Of marks that an earlier version of the page has saved."""
+"""Of marks that an earlier version of the page has saved, and of those whose rater gave no name."""
 
 MEND_MARKS = "save it again with the page's button 'Save marks'"
 
@@ -59,6 +59,8 @@ class Mark:
     def parse(cls, content: Mapping[str, Any]) -> Mark:
         """Read it from a file's JSON."""
         mark = cls(**(dict(content) | {"slices": listed(content.get("slices", []))}))
+        check_types(mark)
+        mark = replace(mark, rater=mark.rater.strip() or UNNAMED, reason=" ".join(mark.reason.split()))
         if mark.mark not in ("", *KINDS):
             raise ValueError(f"mark {mark.mark!r} of {mark.image}, expected one of {', '.join(KINDS)}")
         if mark.rating is not None and not 0 <= mark.rating <= 9:
@@ -120,8 +122,12 @@ class Preference:
     def parse(cls, content: Mapping[str, Any]) -> Preference:
         """Read it from a file's JSON."""
         preference = cls(**content)
+        check_types(preference)
+        preference = replace(preference, rater=preference.rater.strip() or UNNAMED)
         if preference.choice not in CHOICES:
             raise ValueError(f"choice {preference.choice!r} for {preference.image}")
+        if preference.x == preference.y:
+            raise ValueError(f"{preference.image}: {preference.x} is compared with itself")
         return preference
 
     @property
@@ -150,21 +156,29 @@ class Marks:
             found.setdefault(mark.image, []).append(mark.words())
         return {image: "; ".join(words) for image, words in found.items()}
 
-    def failures(self, methods: Sequence[str]) -> frozenset[tuple[str, str]]:
+    def failures(self, methods: Sequence[str], empty: Container[tuple[str, str]] = ()) -> frozenset[tuple[str, str]]:
         """Return the images and methods that count as failed in a comparison of methods.
 
         A rater who has looked at one method's mask alone says nothing of the other's: a fail counts where the same
-        rater has marked every method's mask of that image.
+        rater has marked every method's mask of that image; of those in `empty` there is none to mark.
         """
+        return frozenset((mark.image, str(mark.method)) for mark, counts in self._fails(methods, empty) if counts)
+
+    def one_sided_failures(self, methods: Sequence[str], empty: Container[tuple[str, str]] = ()) -> list[Mark]:
+        """Return the fails that do not count in a comparison: their rater has not marked every method's mask."""
+        return [mark for mark, counts in self._fails(methods, empty) if not counts]
+
+    def _fails(self, methods: Sequence[str], empty: Container[tuple[str, str]]) -> list[tuple[Mark, bool]]:
+        """Return the fails of compared methods, and whether their rater has marked every method's mask of the image."""
         seen: dict[tuple[str, str], set[str]] = {}
         said = [mark for mark in latest_marks(self.marks) if mark.mark in ("pass", "fail")]
         for mark in said:
             seen.setdefault((mark.image, mark.rater), set()).add(str(mark.method))
-        return frozenset(
-            (mark.image, str(mark.method))
-            for mark in said
-            if mark.mark == "fail" and mark.method in methods and set(methods) <= seen[mark.image, mark.rater]
-        )
+        fails = (mark for mark in said if mark.mark == "fail" and mark.method in methods)
+        return [
+            (mark, {m for m in methods if (mark.image, m) not in empty} <= seen[mark.image, mark.rater])
+            for mark in fails
+        ]
 
     def of_masks(self, masks: Mapping[tuple[str, str], str]) -> Marks:
         """Return what is said of the methods' masks that are there now.

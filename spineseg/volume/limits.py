@@ -130,7 +130,9 @@ def check_geometry(path: Path, affine: NDArray[np.float64], shape: tuple[int, ..
     edges = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     text = " x ".join(f"{edge:.4g}" for edge in edges)
     if (edges <= 0).any() or np.linalg.matrix_rank(affine[:3, :3] / np.where(edges > 0, edges, 1)) < 3:
-        raise GeometryError(f"{path}: expected voxels with a size, found an affine that is not invertible")
+        raise GeometryError(
+            f"{path}: expected voxels with a size, found an affine that is not invertible; convert it again"
+        )
     if edges.min() < MIN_EDGE_MM or edges.max() > MAX_EDGE_MM:
         raise GeometryError(
             f"{path}: expected voxel edges of {MIN_EDGE_MM:g} to {MAX_EDGE_MM:g} mm, found {text} mm; "

@@ -103,7 +103,9 @@ def _check_soft(mask: NDArray[np.float32], n_voxels: int, path: Path) -> tuple[s
         raise _looks_like_image(path, mask)
     highest = float(inside.max())
     if highest <= NO_BACKGROUND and inside.min() == highest:
-        raise InputError(f"{path}: expected a mask of 0 and 1, found 0 and {highest:.3g}; check slope of its header")
+        raise InputError(
+            f"{path}: expected a mask of 0 and 1, found 0 and {highest:.3g}; check the slope in its header"
+        )
     if highest < HALF:
         return (f"{path.name}: no value reaches {HALF:g} (largest {highest:.2g}); it counts as empty",)
     if highest <= NO_BACKGROUND and np.mean(inside >= highest * (1 - FULL_SLACK)) > FULL_SHARE:

@@ -15,6 +15,7 @@ import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.imageglobals import logger
 from nibabel.spatialimages import SpatialImage
+from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
 from spineseg.errors import InputError
@@ -247,11 +248,14 @@ def _open_other(path: Path, is_mask: bool) -> StoredImage:
         if isinstance(image, nib.AnalyzeImage) and not path.with_suffix(".mat").is_file():
             notes = (UNKNOWN_AXES,)
         header = nib.Nifti1Image(np.zeros(image.shape[:3], np.uint8), affine).header
-    values = _as_float(image.dataobj)
-    values = values.reshape(*(*image.shape[:3], 1)[:3], -1)
+    # numbers as stored, which take less than float32 or are still on the disk; not all formats tell them
+    proxy = image.dataobj if type(image.dataobj) is ArrayProxy else None
+    stored = _as_float(image.dataobj) if proxy is None else proxy.get_unscaled()
+    values = stored.reshape(*(*image.shape[:3], 1)[:3], -1)
 
     def read_planes(number: int, first: int, last: int) -> NDArray[np.float32]:
-        return values[:, :, first:last, number]
+        planes = values[:, :, first:last, number]
+        return planes if proxy is None else _as_float(apply_read_scaling(planes, proxy.slope, proxy.inter))
 
     return StoredImage(image.shape, affine, header, read_planes, notes, forms_disagree)
 
