@@ -19,7 +19,7 @@ from spineseg.contrasts import CONTRASTS, SUFFIX_CONTRAST
 from spineseg.errors import InputError
 from spineseg.methods.declared import DeclaredMethod
 from spineseg.methods.protocol import ImageInput, Method
-from spineseg.methods.registry import own_method
+from spineseg.methods.registry import OWN_METHODS, own_method
 from spineseg.metrics.table import Row
 from spineseg.segmentation import Segmentation
 from spineseg.studyfolder.layout import StudyFolder
@@ -329,7 +329,7 @@ def decide(
     tables = (metrics, *(table for table in (agreement, slices, levels) if table is not None))
     for table in tables:
         _path_of(table, "a table")
-    question = Question(methods=methods, params=DecisionParams.from_config(checked))
+    question = Question(methods=methods, params=DecisionParams.from_config(checked), fitted=tuple(OWN_METHODS))
     return Decision.from_json(decide_from_files(metrics, agreement, slices=slices, levels=levels, question=question))
 
 

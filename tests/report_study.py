@@ -115,7 +115,7 @@ def decide(folder: StudyFolder, **changes: Any) -> Decision:
     metrics, agreement, slices = (
         folder.table(Stage.ALL, name) for name in ("metrics.tsv", "agreement.tsv", "slices.tsv.gz")
     )
-    question = Question(dataset=folder.name)
+    question = Question(dataset=folder.name, fitted=("propseg", "deepseg"))
     document = decide_from_files(metrics, agreement, slices=slices, table=folder.images, question=question)
     write_decision_record(folder.decision, document | changes)
     return read_decision(folder.decision)

@@ -37,7 +37,7 @@ ALLOWED = {
     "decision": BASE | {"studyfolder"},
     "report": BASE | {"studyfolder", "metrics", "decision", "centerline", "methods", "levels"},
     "study": BASE | BELOW_STUDY | {"decision"},
-    "training": BASE | {"centerline", "metrics", "propseg", "deepseg", "quality", "phantom"},
+    "training": BASE | {"centerline", "metrics", "methods", "propseg", "deepseg", "quality", "phantom"},
     "__main__": {"cli"},
 }
 """Part of the package to the parts it may import; cli may import all, and nothing imports cli."""

@@ -84,7 +84,7 @@ class Pilot:
     def decide(self, *, override=None, methods=("propseg", "deepseg"), **decision):
         params = DecisionParams.from_config(FAST | decision)
         metrics, agreement, slices = self.write_tables()
-        question = Question("demo", list(methods), params, override)
+        question = Question("demo", list(methods), params, override, fitted=METHODS)
         return decide_from_files(metrics, agreement, slices=slices, question=question)
 
     def decide_with(self, *, ratings=(), corrected_from=None, columns=None, taught=NOBODY, **decision):
@@ -275,6 +275,7 @@ class TestVerdict:
     def test_intervals_that_say_nothing_are_not_printed_to_the_last_digit(self):
         assert format_interval([-390991.0, 479636.0], "csa_error") == "below -100 to above +100"
         assert format_interval([-12.34, 99.96], "csa_error") == "-12.3 to +100.0"
+        assert format_interval([-18.4, 0.9], "predicted_dice") == "below -1 to +0.900"
 
     def test_failures_come_first_where_no_area_says_otherwise(self, pilot):
         """Equal areas, a little better by chance: the method that fails in every sixth person is not kept."""
@@ -474,7 +475,10 @@ class TestWithoutReferences:
     def test_predictions_that_differ_by_less_than_the_margin_look_alike(self, pilot):
         d = self.predicted(pilot, 12, 0.004, spread=0.0).decide()
         assert "deepseg and propseg look alike" in verdict_sentence(d)
-        assert "there is no reference, and no rating or repeat settles the choice" in verdict_sentence(d)
+        assert (
+            "there is no reference that counts as the truth, and no rating or repeat settles the choice"
+            in verdict_sentence(d)
+        )
         pilot.metrics[0].values["dice"] = pilot.metrics[1].values["dice"] = 0.9
         assert "the references of 1 person are too few" in verdict_sentence(pilot.decide())
 
@@ -492,7 +496,10 @@ class TestWithoutReferences:
             pilot.add(f"{s:02d}", {"propseg": worse, "deepseg": {}})
         d = pilot.decide()
         assert (d["method"], d["verdict"], d["computed"]["basis"]) == ("propseg", "undecided", "nothing")
-        assert "there is no reference, and no rating or repeat settles the choice" in verdict_sentence(d)
+        assert (
+            "there is no reference that counts as the truth, and no rating or repeat settles the choice"
+            in verdict_sentence(d)
+        )
 
     def test_flagged_images_are_named_and_the_prediction_is_checked_where_it_can_be(self, pilot):
         self.predicted(pilot, 8, 0.06)
@@ -741,7 +748,7 @@ class TestLevel:
 
     def decide(self, pilot, levels, **decision):
         metrics, agreement, _ = pilot.write_tables()
-        question = Question("demo", METHODS, DecisionParams.from_config(FAST | decision))
+        question = Question("demo", METHODS, DecisionParams.from_config(FAST | decision), fitted=METHODS)
         return decide_from_files(metrics, agreement, levels=levels, question=question)
 
     def test_areas_are_compared_where_the_plan_says(self, pilot, tmp_path):
@@ -1239,7 +1246,7 @@ class TestPlan:
         metrics = with_dice(pilot, 8, 0.04).write()
         write_index(pilot.folder, [study_image(f"{s:02d}") for s in range(8)])
         plan = fix_plan(pilot.folder, DecisionParams(), is_started=False)
-        question = Question(methods=["propseg", "deepseg"], params=DecisionParams(effect_pct=2.0))
+        question = Question(methods=["propseg", "deepseg"], params=DecisionParams(effect_pct=2.0), fitted=METHODS)
         d = decide_from_files(metrics, table=pilot.folder.images, question=question)
         text = write_report(d)
         assert f"written before the pilot, {plan.sha256[:12]}" in text

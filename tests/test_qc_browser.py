@@ -75,7 +75,7 @@ class Browser:
     def run(self, script):
         return self.call("POST", "/execute/sync", {"script": script, "args": []})
 
-    def wait(self, script, seconds=120):
+    def wait(self, script, seconds=30):
         end = time.monotonic() + seconds
         while not self.run(script):
             assert time.monotonic() < end, f"never true: {script}"
@@ -163,7 +163,7 @@ def test_outlines_lie_on_the_picture(browser, page):
 def test_slices_and_images_by_key(browser, page):
     browser.open(page, "#sub-01_T2w/5")
     browser.press("Enter", ".")
-    assert "Slice 4 of 14" in browser.text("#readout")
+    assert "Slice 4, of 0 to 13" in browser.text("#readout")
     assert "mm²" in browser.text("#readout")
     assert browser.text(".single .number") == "4"
     browser.press("k", "k", "Escape")
@@ -179,7 +179,7 @@ def test_click_on_the_area_curve_jumps_to_the_slice(browser, page):
         const box = document.querySelector('#side svg').getBoundingClientRect();
         document.querySelector('#side').dispatchEvent(
           new MouseEvent('click', { bubbles: true, clientX: box.x + 5, clientY: box.y + 36 }));""")
-    assert "Slice 13 of 14" in browser.text("#readout")
+    assert "Slice 13, of 0 to 13" in browser.text("#readout")
 
 
 def saved_by(browser, button):
@@ -218,16 +218,18 @@ def test_the_rater_is_asked_once_and_marks_are_of_one_key(browser, page):
     browser.wait(f"return document.getElementById('name').textContent !== {json.dumps(second)}")
     assert not browser.run("return document.getElementById('rater-box').open")
     marks = json.loads(saved_by(browser, "save-all"))["marks"]
-    assert {(m["image"], m["method"], m["mark"], m["rater"]) for m in marks} >= {
-        ("sub-01_T2w", "propseg", "fail", "Ann")
-    }
-    assert len(marks) == 2
+    found = {(m["image"], m["method"], m["mark"], m["rater"]) for m in marks}
+    assert found >= {("sub-01_T2w", method, "fail", "Ann") for method in ("propseg", "deepseg")}
+    assert len({m["image"] for m in marks}) == 2
 
 
 def test_marks_survive_a_reload_and_are_exported(browser, page):
     start_review(browser, page, "#sub-01_T2w")
-    browser.press("f")
+    browser.press("m", "f")  # of propseg alone
     browser.open(page, "#sub-01_T2w")
+    assert browser.run("return document.querySelector('[data-mark=fail]').getAttribute('aria-pressed')") == "false"
+    assert "0 reviewed · 1 by some of their methods" in browser.text("#counts")
+    browser.press("m")
     assert browser.run("return document.querySelector('[data-mark=fail]').getAttribute('aria-pressed')") == "true"
     assert saved_by(browser, "save-fail") == "FILES_SEG:\n- sub-01_T2w.nii.gz  # propseg\n"
     assert saved_by(browser, "save-artifact") == "FILES_SEG: []\n"
@@ -249,21 +251,63 @@ def test_rating_comment_and_slices_go_with_the_mark(browser, page):
     browser.wait("return document.getElementById('comment-box').open")
     browser.press(*"leak", "Enter")
     browser.wait("return document.getElementById('given').textContent.includes('leak')")
-    (mark,) = json.loads(saved_by(browser, "save-all"))["marks"]
-    assert (mark["rating"], mark["slices"], mark["reason"], mark["mark"]) == (7, [4, 5], "leak", "")
+    marks = json.loads(saved_by(browser, "save-all"))["marks"]
+    assert [m["method"] for m in marks] == ["deepseg", "propseg"]
+    assert {(m["rating"], *m["slices"], m["reason"], m["mark"]) for m in marks} == {(7, 4, 5, "leak", "")}
 
 
-def test_an_artefact_is_of_the_image_and_all_methods_can_be_marked_at_once(browser, page):
+def marks_of(browser):
+    """Image, method and mark of all that is marked."""
+    return {(m["image"], m["method"], m["mark"]) for m in json.loads(saved_by(browser, "save-all"))["marks"]}
+
+
+def test_an_artefact_is_of_the_image_and_all_methods_are_marked_at_once(browser, page):
     start_review(browser, page, "#sub-01_T2w")
-    browser.press("m", "m", "p")  # propseg, deepseg, all methods
+    browser.press("p")
     browser.open(page, "#sub-01_T1w")
     browser.press("a")
-    marks = json.loads(saved_by(browser, "save-all"))["marks"]
-    found = {(m["image"], m["method"], m["mark"]) for m in marks}
-    assert found == {
+    assert marks_of(browser) == {
         *{("sub-01_T2w", "propseg", "pass"), ("sub-01_T2w", "deepseg", "pass")},
         ("sub-01_T1w", None, "artefact"),
     }
+
+
+def test_a_method_without_a_mask_is_marked_only_where_it_is_chosen(browser, page):
+    start_review(browser, page, "#sub-02_T1w")  # propseg failed here
+    browser.press("f")
+    assert marks_of(browser) == {("sub-02_T1w", "deepseg", "fail")}
+    assert "1 reviewed" in browser.text("#counts")
+    start_review(browser, page, "#sub-01_T2w")
+    browser.press("Left")  # propseg alone is shown, so that marks are of it
+    browser.press(*"fff", "/", *"sub-02 t1w", "Enter", "f")  # three images have a mask by it
+    assert browser.run("return !document.getElementById('notice').hidden")
+    assert "propseg has no mask here" in browser.text("#notice")
+    assert {(m, k) for _, m, k in marks_of(browser)} == {("propseg", "fail")}
+    browser.press("m", "m", "m", "f")  # chosen on this image
+    assert ("sub-02_T1w", "propseg", "fail") in marks_of(browser)
+
+
+def test_the_same_key_again_removes_nothing_and_the_end_of_a_pass_shows_no_image(browser, page):
+    start_review(browser, page, "#sub-01_T2w")
+    browser.run("""const state = document.getElementById('filter-state');
+        state.value = 'unmarked'; state.dispatchEvent(new Event('input'));""")
+    browser.press(*"pppp")
+    assert name_of(browser) == ""
+    assert "Every image of the list is marked" in browser.text("#canvas")
+    given = marks_of(browser)
+    assert len({image for image, _, _ in given}) == 4
+    browser.press("p", "f", "5")
+    assert marks_of(browser) == given
+    browser.open(page, "#sub-01_T2w")
+    browser.press("p")
+    assert "pass already" in browser.text("#notice")
+    assert marks_of(browser) == given
+    browser.open(page, "#sub-01_T2w")
+    browser.run("document.querySelector('[data-mark=pass]').click()")
+    assert "pass removed. U puts it back." in browser.text("#notice")
+    assert len(marks_of(browser)) == len(given) - 2
+    browser.press("u")
+    assert marks_of(browser) == given
 
 
 def load_files(browser, *contents):
@@ -273,7 +317,7 @@ def load_files(browser, *contents):
         {json.dumps(list(contents))}.forEach((text, n) => files.items.add(new File([text], `marks${{n}}.json`)));
         document.getElementById('load').files = files.files;
         document.getElementById('load').dispatchEvent(new Event('change'));""")
-    browser.wait("return document.getElementById('live').textContent.endsWith('marks loaded')")
+    browser.wait("return document.getElementById('live').textContent.endsWith('answers loaded')")
 
 
 def test_files_of_two_raters_are_merged_and_those_of_another_report_refused(browser, page):
@@ -282,7 +326,12 @@ def test_files_of_two_raters_are_merged_and_those_of_another_report_refused(brow
     ann = json.loads(saved_by(browser, "save-all"))
     bob = {**ann, "marks": [{**ann["marks"][0], "rater": "Bob", "mark": "pass"}]}
     other = {**ann, "report": "another"}
+    wrong = [{"mark": "superb"}, {"rating": 99}, {"slices": ["a", -4]}, {"image": "sub-99_T2w"}, {"method": "mine"},
+             {"time": "2999-01-01T00:00:00Z", "rater": "Ann"}]  # fmt: skip
+    bob["marks"] += [bob["marks"][0] | one for one in wrong] + [3, None]
+    bob["preferences"] = [{"image": "sub-01_T2w", "x": "propseg", "y": "propseg", "choice": "x", "rater": "Bob"}]
     load_files(browser, json.dumps(bob), json.dumps(other), "[]")
+    assert "marks0.json: 9 of 10 rows left out" in browser.text("#message")
     assert "another report" in browser.text("#message")
     assert "marks2.json" in browser.text("#message")
     browser.press("Escape")
@@ -301,7 +350,7 @@ def test_what_was_said_of_an_earlier_mask_stays_beside_what_is_said_of_the_one_s
     assert "of an earlier mask" in browser.text("#given")
     assert "[]" in saved_by(browser, "save-fail")  # of the masks that lie there now nobody has failed one
     name = name_of(browser)
-    browser.press("p")
+    browser.press("m", "p")
     marks = json.loads(saved_by(browser, "save-all"))["marks"]
     assert [(m["mark"], m["mask_sha256"] == "0" * 12) for m in marks] == [("fail", True), ("pass", False)]
     browser.press("u")
@@ -391,6 +440,12 @@ def stored_round(browser):
     return json.loads(browser.run("return localStorage[Object.keys(localStorage).find((k) => k.endsWith(':round'))]"))
 
 
+def store(browser, what, content):
+    """Put something into what the browser stores of the page."""
+    key = "Object.keys(localStorage).find((k) => k.endsWith('AB:round')).replace('AB:round', '')"
+    browser.run(f"localStorage[{key} + '{what}'] = {json.dumps(json.dumps(content))}")
+
+
 def answer_all(browser, key):
     """Give one answer to all that is left of a round."""
     while browser.run("return !document.getElementById('blind-answers').hidden"):
@@ -412,12 +467,65 @@ def test_a_round_that_was_left_goes_on_and_no_name_was_shown_meanwhile(browser, 
     for _ in range(2):  # left, and opened again
         assert browser.run("return document.querySelectorAll('.tile, .card').length") == 0
         assert "left at 2 of 4" in browser.text("#offer")
+        rows = browser.run("return [...document.querySelectorAll('.row')].map((row) => row.textContent)")
+        assert rows == [f"sub-0{n} · {kind}" for n in (1, 2) for kind in ("T1w", "T2w")]  # names, in their order
+        assert not [w for w in ("failed", "propseg", "warning") if w in browser.text("#counts")]
         browser.open(page, look=False)
+    start_round(browser)
+    assert browser.text("#blind-count") == "2 of 4"
+    browser.press("Escape")
+    leave_to(browser, "Bob")  # his round is another
+    start_round(browser)
+    assert browser.text("#blind-count") == "1 of 4"
+    browser.press("Escape")
+    leave_to(browser, "AB")
     start_round(browser)
     assert browser.text("#blind-count") == "2 of 4"
     answer_all(browser, "x")
     browser.press("Escape")
+    assert "no warning" in browser.text("#rows")  # the round is done, and the list tells again what it knows
     assert all(p["blind"] for p in json.loads(saved_by(browser, "save-all"))["preferences"])
+
+
+def leave_to(browser, rater):
+    """Another rater sits down."""
+    browser.run(f"document.getElementById('rater-open').click(); document.getElementById('rater').value = '{rater}'")
+    browser.press("Enter")
+    browser.wait(f"return document.getElementById('rater-open').textContent === 'Rater: {rater}'")
+    browser.run("document.activeElement.blur()")
+
+
+@pytest.mark.parametrize("damage", ["gone", "other", "junk"])
+def test_a_stored_round_goes_on_without_what_has_left_the_page(browser, page, damage):
+    start_review(browser, page, "", look=False)
+    start_round(browser)
+    browser.press("x")
+    browser.wait("return document.getElementById('blind-count').textContent === '2 of 4'")
+    stored = stored_round(browser)
+    trials = stored["trials"]
+    if damage == "gone":
+        trials[1]["image"] = "sub-99_T2w"  # the next one: excluded since
+        left = "2 of 3"
+    elif damage == "other":
+        trials[0]["pair"] = ["propseg", "another"]
+        left = "1 of 3"
+    else:
+        trials[1:3] = [None, 5]
+        left = "2 of 2"
+        store(browser, "marks", [1, None])
+        store(browser, "seen", {"AB": 3})
+    store(browser, "AB:round", stored)
+    browser.open(page, look=False)
+    if damage == "junk":
+        browser.wait("return document.getElementById('message-box').open")
+        assert "2 of 3 marks" in browser.text("#message")  # the answer is one of the three
+        browser.press("Escape")
+    start_round(browser)
+    assert browser.text("#blind-count") == left
+    answer_all(browser, "y")
+    assert "The round is done" in browser.text("#blind-panes")
+    assert all(p["blind"] for p in json.loads(saved_by(browser, "save-all"))["preferences"])
+    browser.press("Escape")
 
 
 @pytest.mark.parametrize("before", [(), ("x",)], ids=["before the round", "in the middle of a round"])

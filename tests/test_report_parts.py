@@ -205,3 +205,11 @@ def test_the_report_says_what_nobody_reviewed(tmp_path):
     listed = (folder.figures(Stage.ALL) / "not_reviewed.tsv").read_text().splitlines()
     assert sorted(listed) == ["image_id", "sub-01_T1w", "sub-01_T2w"]
     assert "failed: the image propseg has stopped" in page
+
+
+def test_no_contrast_has_the_colour_of_a_method():
+    from spineseg.report.charts import CONTRAST_COLORS
+    from spineseg.report.palette import OTHER_COLORS, print_color_of
+
+    own = {print_color_of(name, 0).upper() for name in ("propseg", "deepseg")}
+    assert not {color.upper() for color in CONTRAST_COLORS} & (own | {color.upper() for color in OTHER_COLORS})

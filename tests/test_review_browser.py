@@ -102,7 +102,6 @@ def test_axe_finds_nothing_serious(browser, study, page, axe, scheme):
 
 def test_thirty_images_are_reviewed_by_keyboard_alone(browser, page, tmp_path):
     start(browser, page, "")
-    browser.press("m", "m")  # marks are of every method's mask
     answers = []
     for n in range(N_IMAGES):
         name = browser.text("#name")

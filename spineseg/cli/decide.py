@@ -51,16 +51,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _read_question(path: Path | None) -> Question | None:
+def _read_question(path: Path | None) -> Question:
     """Return what the configuration asks; methods need not be ours."""
     from spineseg.decision.from_files import Question
     from spineseg.decision.params import DecisionParams
+    from spineseg.methods.registry import OWN_METHODS
     from spineseg.study.configuration import read_document, read_marks_of, reference_settings
     from spineseg.study.participants import read_participants
     from spineseg.study.steps import digest_step
 
     if path is None:
-        return None
+        return Question(fitted=tuple(OWN_METHODS))
     document = read_document(path)
     return Question(
         dataset=document["dataset"],

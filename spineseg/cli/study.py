@@ -188,7 +188,7 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
     from spineseg.study.outcome import GO_ON, describe_failures, describe_result, describe_unfinished
     from spineseg.study.run import RunOptions, run_stage, unlock
     from spineseg.study.standing import latest_stage
-    from spineseg.studyfolder.commands import ACTION, VARIABLE
+    from spineseg.studyfolder.commands import ACTION, typed_as
     from spineseg.studyfolder.layout import Stage
     from spineseg.writing import write_text
 
@@ -215,8 +215,8 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
     mark = Path(".snakemake") / "spineseg" / "started"
     write_text(mark, "")  # the time of the file system, which the jobs' logs have too
     started = mark.stat().st_mtime_ns
-    os.environ[VARIABLE] = _typed(ACTION, args.shown)  # for the jobs' words
-    end = run_stage(stage, options, folder, config, verbosity=args.v)
+    with typed_as(_typed(ACTION, args.shown)):
+        end = run_stage(stage, options, folder, config, verbosity=args.v)
     failures = describe_failures(folder, config)
     if end.code == 0:
         notices = list_notices(folder, config, stage)

@@ -32,10 +32,6 @@ from spineseg.studyfolder.sidecars import MadeBy
 from spineseg.studyfolder.tables import MetricsRow, read_agreement, read_metrics, read_profiles
 from spineseg.version import find_version
 
-FITTED = ("propseg", "deepseg")
-"""Methods whose masks the prediction of Dice was fitted on."""
-
-
 NO_MARKS = Marks()
 
 
@@ -73,7 +69,7 @@ class Question:
     override: Mapping[str, str] | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     code: Mapping[str, str] = field(default_factory=dict)
-    fitted: Sequence[str] = FITTED
+    fitted: Sequence[str] = ()
     marks: Marks = NO_MARKS
     participants: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     strata: Sequence[str] = ()

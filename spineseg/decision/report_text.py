@@ -148,7 +148,7 @@ def _computed_sentence(d: Mapping[str, Any]) -> str:
             f"{_why_kept(d, method)}."
         )
     n = d["references"]["n_participants"]
-    few = f"the references of {people(n)} are too few" if n else "there is no reference"
+    few = f"the references of {people(n)} are too few" if n else "there is no reference that counts as the truth"
     rated = (d.get("ratings") or {}).get("n_participants", 0)
     lacking = f"{few}, and " + (
         f"the ratings of {people(rated)} settle nothing" if rated else "no rating or repeat settles the choice"

@@ -9,7 +9,10 @@ from typing import Any
 from spineseg.decision.comparison import IN_PERCENT
 
 FAR = 100
-"""Percent or points beyond which a number only says that little is known."""
+"""Percent or points beyond which a number only says that little is known; of scores, which end there, 1."""
+
+SCORES = ("dice", "nsd", "predicted_dice")
+"""Endpoints that go from 0 to 1."""
 
 
 def format_table(header: list[str], rows: list[list[str]]) -> str:
@@ -66,9 +69,10 @@ def format_value(value: float | None, key: str, *, signed: bool = False) -> str:
         return "-"
     if key in IN_PERCENT:
         value *= 100
-    if abs(value) > FAR:
-        return f"below -{FAR}" if value < 0 else f"above {'+' * signed}{FAR}"
-    digits = 3 if key in ("dice", "nsd", "predicted_dice") else 1
+    far = 1 if key in SCORES else FAR
+    if abs(value) > far:
+        return f"below -{far}" if value < 0 else f"above {'+' * signed}{far}"
+    digits = 3 if key in SCORES else 1
     value = round(value, digits) + 0.0  # no -0.0
     return f"{value:{'+' if signed else ''}.{digits}f}"
 

@@ -30,6 +30,12 @@ STATUS_STYLE = {
 }
 """Colour and hatch, so that print in grey tells them apart as well."""
 
+CONTRAST_COLORS = ("#7A4FA3", "#3E4650", "#A3195B", "#6B7F00")
+"""Of contrasts; none is one of a method's."""
+
+BOXED: dict[str, Any] = {"frameon": True, "framealpha": 1.0, "edgecolor": "#9AA5B1"}
+"""Of a legend inside the axes: without a box its markers look like data."""
+
 MARKERS = ("o", "s", "^", "D", "v", "P")
 N_POSITIONS = 25
 """Bins along the cord; an image of 15 slices still reaches most of them by interpolation."""
@@ -117,7 +123,7 @@ def _draw_groups(
     labels = [f"{c}\nn = {frame[frame['contrast'] == c]['image_id'].nunique()}" for c in contrasts]
     axes.set_xticks(range(len(contrasts)), labels)
     axes.set(xlabel="", ylabel="")
-    axes.legend(loc="lower left", fontsize=9)
+    axes.legend(loc="lower left", fontsize=9, **BOXED)
 
 
 MAX_PAIRS = 6
@@ -139,7 +145,7 @@ def draw_bland_altman(study: StudyTables, place: Place = new_figure) -> FigureBa
         axes.remove()
     handles, labels = panels[0].get_legend_handles_labels()
     if handles:
-        panels[0].legend(handles, labels, fontsize=9, loc="best")
+        panels[0].legend(handles, labels, fontsize=9, loc="best", **BOXED)
     return figure
 
 
@@ -152,9 +158,10 @@ def _draw_differences(axes: Axes, pairs: pd.DataFrame, first: str, second: str) 
         counts = axes.hexbin(pairs["mean"], pairs["difference"], gridsize=30, mincnt=1, cmap="Blues", linewidths=0.1)
         axes.figure.colorbar(counts, ax=axes, label="images", pad=0.12)
     for number, contrast in enumerate([] if is_many else contrasts_of(pairs)):
+        color = CONTRAST_COLORS[number % len(CONTRAST_COLORS)]
         part = pairs[pairs["contrast"] == contrast]
         axes.scatter(part["mean"], part["difference"], s=26, alpha=0.8, linewidths=0, label=contrast,
-                     color=sns.color_palette("colorblind")[number], marker=MARKERS[number % len(MARKERS)])  # fmt: skip
+                     color=color, marker=MARKERS[number % len(MARKERS)])  # fmt: skip
     limits = bland_altman(pairs["difference"].to_numpy())
     low, high = limits["loa_low"], limits["loa_high"]
     axes.axhline(0, color="#9AA5B1", linewidth=1)
@@ -205,7 +212,7 @@ def draw_csa_along_cord(study: StudyTables, place: Place = new_figure) -> Figure
             panel.plot(position, middle, color=color, linewidth=1.8, linestyle=("-", "--", ":", "-.")[number % 4],
                        label=f"{method} (n = {len(curves)})")  # fmt: skip
         panel.set(title=contrast, xlabel="from the upper end, %")
-        panel.legend(fontsize=8, loc="best")
+        panel.legend(fontsize=8, loc="best", **BOXED)
     axes[0].set_ylabel(f"CSA, {AREA_UNIT}")
     axes[0].set_ylim(bottom=0)
     return figure
@@ -261,7 +268,7 @@ def draw_contrast_agreement(study: StudyTables, place: Place = new_figure) -> Fi
         title="The same people in two contrasts",
     )
     axes.set_aspect("equal")
-    axes.legend(fontsize=9)
+    axes.legend(fontsize=9, **BOXED)
     return figure
 
 

@@ -7,7 +7,8 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,19 +22,42 @@ from spineseg.methods.registry import sort_methods
 from spineseg.report import palette
 from spineseg.report.flags import Flag, badness, find_common_notes, lower_common_notes, shown_status
 from spineseg.report.qc import MASK_MEASURES, PAIR_MEASURES, entry_name, read_entry
-from spineseg.report.review import StudyView
+from spineseg.report.review import StudyView, list_methods
+from spineseg.studyfolder.decisions import read_membership
 from spineseg.studyfolder.images import read_images
-from spineseg.studyfolder.layout import stage_images
+from spineseg.studyfolder.layout import Stage, stage_images
 from spineseg.version import find_version
 from spineseg.writing import write_bytes, write_text
 
 PAGE = "index.html"
+
+REPORT_ID = "report_id.txt"
+"""Holds the page's identity, in its folder."""
 
 SCRIPTS = ("page", "marks", "list", "image", "difference", "side", "levels", "wall", "blind", "keys")
 """Parts of the page's script, in this order in one closure."""
 
 MAX_REBUILDS = 20
 """Of the index when entries keep arriving; the process that adds the last entry rebuilds it anyway."""
+
+
+@dataclass(frozen=True)
+class StudyNames:
+    """What a study's page is told of the rest of the study, so that it loads the marks that the study takes.
+
+    Parameters
+    ----------
+    images : sequence of str
+        Images of the study that the page does not show.
+    methods : sequence of str
+        Methods that are compared.
+    reports : sequence of str
+        Identities of the study's other pages: the marks of a pilot load into the study's page.
+    """
+
+    images: Sequence[str] = ()
+    methods: Sequence[str] = ()
+    reports: Sequence[str] = ()
 
 
 def index_study(view: StudyView, qc_dir: Path, drawn: Path | None = None) -> tuple[Path, list[str]]:
@@ -54,15 +78,24 @@ def index_study(view: StudyView, qc_dir: Path, drawn: Path | None = None) -> tup
     missing : list of str
         Images that have not been drawn yet.
     """
-    images = stage_images(read_images(view.folder.images), view.stage)
+    every = read_images(view.folder.images)
+    images = stage_images(every, view.stage)
     names = {entry_name(image.image_id): image.image_id for image in images}
     if drawn is not None and drawn.resolve() != qc_dir.resolve():
         _report_id(drawn)
-        for name in ("report_id.txt", *(f"entries/{name}.json" for name in names)):
+        for name in (REPORT_ID, *(f"entries/{name}.json" for name in names)):
             _share(drawn / name, qc_dir / name)
         for path in (path for name in names for path in sorted((drawn / "images" / name).glob("*"))):
             _share(path, qc_dir / path.relative_to(drawn))
-    page = build_index(qc_dir, title=view.folder.name, only=set(names), limits=view.limits)
+    shown = set(names.values())
+    chunk_of = read_membership(view.folder).chunks if view.methods is None else {}
+    others = (view.folder.qc(stage) / REPORT_ID for stage in Stage)
+    known = StudyNames(
+        [image.image_id for image in every if image.image_id not in shown],
+        view.methods if view.methods is not None else list_methods(view.folder, chunk_of),
+        [path.read_text().strip() for path in others if path.is_file()],
+    )
+    page = build_index(qc_dir, title=view.folder.name, only=set(names), limits=view.limits, study=known)
     return page, [image for name, image in names.items() if read_entry(qc_dir / "entries" / f"{name}.json") is None]
 
 
@@ -85,6 +118,7 @@ def build_index(
     title: str | None = None,
     only: Collection[str] | None = None,
     limits: PlausibleLimits | None = ADULTS,
+    study: StudyNames | None = None,
 ) -> Path:
     """Build index.html from the folder's entries; the page is replaced in one step.
 
@@ -100,6 +134,8 @@ def build_index(
         Names of the entries to show; all by default.
     limits : PlausibleLimits or None
         Drawn behind the areas; nothing where None.
+    study : StudyNames, optional
+        The rest of the study, where the page is one of a study.
 
     Returns
     -------
@@ -112,7 +148,7 @@ def build_index(
         entries = [entry for path in sorted(state) if (entry := read_entry(path)) is not None]
         if only is not None:
             entries = [entry for entry in entries if entry["id"] in only]
-        write_text(page, _render_page(entries, report_id, title, limits))
+        write_text(page, _render_page(entries, report_id, title, limits, study or StudyNames()))
         if _folder_state(qc_dir) == state:
             break
     return page
@@ -131,7 +167,7 @@ def _folder_state(qc_dir: Path) -> dict[Path, int]:
 
 def _report_id(qc_dir: Path) -> str:
     """Return the page's identity, made once: the reviewer's marks are stored under it."""
-    path = qc_dir / "report_id.txt"
+    path = qc_dir / REPORT_ID
     if not path.is_file():
         candidate = qc_dir / f".report_id.{uuid.uuid4().hex}"
         write_bytes(candidate, f"{uuid.uuid4()}\n".encode())
@@ -200,7 +236,11 @@ def _describe(name: str) -> dict[str, Any]:
 
 
 def _render_page(
-    entries: list[dict[str, Any]], report_id: str, title: str | None, limits: PlausibleLimits | None
+    entries: list[dict[str, Any]],
+    report_id: str,
+    title: str | None,
+    limits: PlausibleLimits | None,
+    study: StudyNames,
 ) -> str:
     """Return the page's HTML."""
     environment = template_environment()
@@ -211,6 +251,9 @@ def _render_page(
     title = title or (datasets[0] if len(datasets) == 1 else "Spinal cord quality control")
     content = {
         "report": report_id,
+        "reports": sorted({report_id, *study.reports}),
+        "others": list(study.images),
+        "compared": list(study.methods),
         "title": title,
         "version": find_version(),
         "root": Path.cwd().as_posix(),  # what relative paths of images and masks start from

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from spineseg.studyfolder.layout import Stage
 
@@ -13,6 +15,19 @@ ACTION = "ACTION"
 
 STAGE_ACTIONS = {Stage.PILOT: "pilot", Stage.STUDY: "run", Stage.ALL: "run -all-methods"}
 """Stage of a study to the action of ``spineseg study`` that runs it."""
+
+
+@contextmanager
+def typed_as(command: str) -> Iterator[None]:
+    """Let the jobs that are started within know the command that was typed."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = command
+    try:
+        yield
+    finally:
+        os.environ.pop(VARIABLE)
+        if before is not None:
+            os.environ[VARIABLE] = before
 
 
 def stage_command(stage: Stage) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spineseg.methods.registry import OWN_METHODS
 from spineseg.quality.predictor import TRANSFORMS, DicePredictor, Term, dice_of_extent
 
 Floats = NDArray[np.float64]
@@ -42,7 +43,7 @@ among them, predicted people that were not fitted no better. Left out is what te
 imaging moves whole slices (`centre_roughness`) and fades a side (`ring_spread`). With these two, masks of echo-planar
 phantoms were predicted 0.043 too low by a fit without such images, without them 0.017; other kinds no worse."""
 
-OWN_KINDS = ("propseg", "deepseg")
+OWN_KINDS = tuple(OWN_METHODS)
 """Cases that are a method's own masks."""
 
 N_KNOTS = 6

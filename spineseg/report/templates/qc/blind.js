@@ -2,9 +2,7 @@
 // Two masks of one image as X and Y: names, colours, areas, scores, warnings and the list are hidden,
 // order and sides are random, and a tenth of the images comes twice, to learn how far a rater agrees with himself.
 const REPEATED = 0.1;
-const CHOICES = { x: "X better", y: "Y better", same: "same", "both-bad": "both bad" };
-let round = load("round");             // {trials: [{image, pair, repeat}], at, rater}; the browser's store does not know the sides
-if (round && !round.trials.every((trial) => trial.pair)) round = null;  // of an earlier version
+let offered = false;                   // whether the page asks to compare blind before it shows anything
 let sides = null;                      // {trial, x, y}: drawn when a comparison is shown, and never stored before the answer
 
 function blindPairs(e) {               // names of two methods whose masks can be compared
@@ -12,8 +10,25 @@ function blindPairs(e) {               // names of two methods whose masks can b
   return names.flatMap((a, n) => names.slice(n + 1).map((b) => [a, b]));
 }
 
+// A round is {trials: [{image, pair, repeat}], at}, one of each rater; the browser's store does not know the sides.
+const roundKey = () => `${rater}:round`;
+function saveRound() { store(roundKey(), round); }
+function loadRound() {                 // what has left the page since is not asked
+  const stored = load(roundKey());
+  if (!stored || !Array.isArray(stored.trials) || !Number.isInteger(stored.at)) return null;
+  const isThere = (trial) => Boolean(trial) && entryOf.has(trial.image) && blindPairs(entryOf.get(trial.image)).some((pair) => String(pair) === String(trial.pair));
+  const trials = stored.trials.filter(isThere), at = stored.trials.slice(0, stored.at).filter(isThere).length;
+  return at < trials.length ? { trials, at } : null;
+}
+{
+  const former = load("round");        // an earlier version knew one round alone
+  if (former && former.rater) { store(`${former.rater}:round`, former); store("round", null); }
+}
+let round = loadRound();
+const isQuiet = () => offered || round !== null;  // the list then names images, and says nothing of the methods
+
 // an image that a rater has seen with the methods' names is no longer blind to him or her, as long as its masks are the same
-const seen = new Map(Object.entries(load("seen") || {}).map(([name, keys]) => [name, new Set(keys)]));
+const seen = new Map(Object.entries(load("seen") || {}).filter(([, keys]) => Array.isArray(keys)).map(([name, keys]) => [name, new Set(keys)]));
 const seenKey = (e) => [e.id, ...e.methods.map((m) => (m.sha || "").slice(0, 8))].join(" ");
 function noteSeen(...entries) {
   const own = seen.get(rater) || new Set(), before = own.size;
@@ -22,6 +37,8 @@ function noteSeen(...entries) {
   seen.set(rater, own);
   store("seen", Object.fromEntries([...seen].map(([name, keys]) => [name, [...keys]])));
 }
+// whether a line of the list tells one method from the other
+const tells = (e) => e.flags.some((f) => f.method && f.severity) || new Set(e.methods.map((m) => m.shown)).size > 1;
 function onScreen() {
   if (state.view !== "wall") return state.entry ? [state.entry] : [];
   const ids = new Set([...document.querySelectorAll(".wall button")].map((item) => item.dataset.id));
@@ -51,50 +68,62 @@ function makeRound() {
   }
   noteSeen(...known);                  // a round before this one has ended with the methods' names
   shuffle(trials);
-  const twice = shuffle([...trials.keys()]).slice(0, Math.ceil(trials.length * REPEATED)).sort((a, b) => a - b);
+  const third = Math.ceil(trials.length / 3);
+  const twice = shuffle([...trials.keys()].slice(0, third)).slice(0, Math.ceil(trials.length * REPEATED));
   const order = trials.map((trial, n) => ({ trial, place: n }));
-  // again at a random place after the first time, at least a third of the round later where the round is long enough
-  for (const n of twice) order.push({ trial: { ...trials[n], repeat: true }, place: n + Math.ceil(trials.length / 3) + random(Math.ceil(trials.length / 2)) + 0.5 });
+  // from the first third again in the last third, so that at least a third of the round lies between
+  for (const n of twice) order.push({ trial: { ...trials[n], repeat: true }, place: trials.length - 1 - random(third) + 0.5 });
   order.sort((a, b) => a.place - b.place);
-  return { trials: order.map(({ trial }) => trial), at: 0, rater };
+  return { trials: order.map(({ trial }) => trial), at: 0 };
 }
 async function startBlind() {
   if (!(await askRater())) return;
-  if (!round || round.rater !== rater || round.at >= round.trials.length) round = makeRound();
+  if (!round || round.at >= round.trials.length) round = makeRound();
   sides = null;
   if (!round.trials.length) { round = null; tell("A blind comparison needs images with masks of two methods."); return; }
-  store("round", round);
+  saveRound();
   document.body.classList.add("blind");
   history.replaceState(null, "", "#");
   $("blind").hidden = false;
   stopFlicker();
   delete document.body.dataset.overlay;
-  $("command").value = $("layer-style").textContent = $("message").textContent = $("live").textContent = "";
+  $("command").value = $("layer-style").textContent = $("message").textContent = "";
+  notice("");
   drawTrial();
-  const left = new Set(round.trials.slice(round.at).map((trial) => trial.image)), entries = data.entries.filter((e) => left.has(e.id));
+  const left = new Set(round.trials.slice(round.at).map((trial) => trial.image)), entries = [...left].map((id) => entryOf.get(id));
   const known = entries.filter(isSeen).length;
   if (known) tell(`${known} of ${entries.length} images were shown to you with the methods' names. Answers on these are kept, but do not count as blind.`);
 }
 function offerBlind() {                // before any image is shown with the methods' names
-  close();
-  const begun = round && round.rater === rater && round.at < round.trials.length;
+  offered = true;
+  filterList(); close();
+  const begun = round !== null;
   const blind = make("button", { type: "button" }, begun ? "Go on with the blind comparison " : "Compare blind first ", make("kbd", {}, "B"));
   const look = make("button", { type: "button" }, "Look at the images ", make("kbd", {}, "↓"));
   blind.addEventListener("click", startBlind);
   look.addEventListener("click", () => step(1));
+  const end = make("button", { type: "button" }, "End the comparison");
+  end.addEventListener("click", () => { round = null; saveRound(); step(1); notice("The comparison has ended. The answers given are kept."); });
   $("canvas").replaceChildren(make("div", { class: "message", id: "offer" },
     make("p", {}, begun ? `The blind comparison was left at ${round.at + 1} of ${round.trials.length}.` : "Two methods have masks here that you have not compared."),
-    make("p", {}, "Once an image was shown with the methods' names, your answer on it no longer counts as blind."), make("p", { class: "choices" }, blind, look)));
+    make("p", {}, "Once an image was shown with the methods' names, your answer on it no longer counts as blind."), make("p", { class: "choices" }, blind, look, ...(begun ? [end] : [])),
+    ...(begun ? [make("p", {}, "Until it is done or ended, the list tells the images' names only.")] : [])));
+}
+function endOffer() {
+  if (!offered) return;
+  offered = false;
+  filterList();
 }
 function leaveBlind() {
-  document.body.classList.remove("blind");
+  document.body.classList.remove("blind", "bare");
+  $("blind-bare").setAttribute("aria-pressed", "false");
   $("blind").hidden = true;
   $("blind-panes").replaceChildren();
   document.body.prepend(app);
   if (round && round.at < round.trials.length) { drawCounts(); offerBlind(); return; }
   round = null;
-  store("round", null);
-  drawCounts();
+  saveRound();
+  filterList();
   if (state.entry) open(state.entry); else if (shown.length) open(shown[0]);
 }
 let answerable = false;                // a key counts for the masks that are seen, never for those that are still loaded
@@ -110,15 +139,15 @@ async function drawTrial() {
   // names, areas, scores and order are not hidden but gone, from the page's source too, until the round is done
   if (at >= trials.length) { document.body.prepend(app); drawVerdict(); drawCount(); return; }
   app.remove();
-  const trial = trials[at], e = data.entries.find((entry) => entry.id === trial.image), detail = await fetchDetail(e);
+  const trial = trials[at], e = entryOf.get(trial.image), detail = await fetchDetail(e);
   if (!round || round.trials[round.at] !== trial) return;
   if (!detail || !trial.pair.every((name) => detail.layers.some((l) => l.name === name))) {
     trials.splice(at, 1);              // what cannot be shown is not asked
-    store("round", round);
+    saveRound();
     drawTrial();
     return;
   }
-  const next = trials[at + 1] && data.entries.find((entry) => entry.id === trials[at + 1].image);
+  const next = trials[at + 1] && entryOf.get(trials[at + 1].image);
   if (next) { fetchDetail(next); new Image().src = next.picture.axial; }
   if (!sides || sides.trial !== trial) {
     const first = random(2);
@@ -127,6 +156,7 @@ async function drawTrial() {
   $("blind-panes").replaceChildren(blindPane("X"), blindPane("Y"));
   for (const side of ["x", "y"]) fillPane($(`pane-${side}`), e, detail, sides[side]);
   answerable = true;
+  $("blind-panes").focus({ preventScroll: true });  // so that a key scrolls, and Space is no button
   drawCount();
   say(`comparison ${at + 1} of ${trials.length}`);
 }
@@ -137,12 +167,19 @@ function fillPane(pane, e, detail, method) {
   const layer = detail.layers.find((l) => l.name === method);
   const margin = Math.ceil(MARGIN_MM / detail.tiles.zooms[2]), count = detail.tiles.centres.length;
   const low = Math.max(0, detail.extent[0] - margin), high = Math.min(count - 1, detail.extent[1] + margin);
-  const size = fitSize(high - low + 1, pane), tiles = [];
+  const size = blindSize || fitSize(high - low + 1, pane), tiles = [];
   const outline = (group, t) => {
     for (const kind of ["halo", "layer"]) if (layer.paths[t]) group.append(make("svg:path", { class: `blind-${kind}`, d: layer.paths[t] }));
   };
   for (let k = high; k >= low; k--) tiles.push(makeTile(e, detail, k, size, k === high, outline));
   pane.replaceChildren(make("div", { class: "mosaic", style: `--tile:${size}px` }, ...tiles));
+}
+let blindSize = 0;                     // of a tile, px; 0 where all slices are to fit
+function toggleBlindSize() { blindSize = blindSize ? 0 : LARGE_TILE; drawTrial(); }
+function toggleBare() { $("blind-bare").setAttribute("aria-pressed", String(document.body.classList.toggle("bare"))); }
+function scrollBlind(rows, screens = 0) {
+  const pane = $("pane-x") || document.querySelector(".verdict"), tile = pane.querySelector(".tile");
+  pane.scrollBy({ top: rows * (tile ? tile.offsetHeight : 40) + screens * 0.9 * pane.clientHeight });
 }
 function sameView(event) {             // the two panes scroll together
   const pane = event.target;
@@ -150,22 +187,22 @@ function sameView(event) {             // the two panes scroll together
 }
 function answer(choice) {
   if (!answerable || !round || round.at >= round.trials.length) return;
-  const trial = round.trials[round.at], e = data.entries.find((entry) => entry.id === trial.image);
+  const trial = round.trials[round.at], e = entryOf.get(trial.image);
   const sha = (name) => (e.methods.find((m) => m.name === name) || {}).sha || "";
   preferences.push({ image: imageOf(e), x: sides.x, y: sides.y, choice, rater, time: new Date().toISOString().replace(/[.]\d+/, ""), repeat: trial.repeat, blind: !isSeen(e), x_sha256: sha(sides.x), y_sha256: sha(sides.y) });
   round.at += 1;
-  saveMarks(); store("round", round);
+  saveMarks(); saveRound();
   drawTrial();
 }
 function takeBack() {
   if (!round || round.at === 0) { say("nothing to undo"); return; }
   round.at -= 1;
   sides = null;
-  const { image, pair: names, repeat } = round.trials[round.at], e = data.entries.find((entry) => entry.id === image);
+  const { image, pair: names, repeat } = round.trials[round.at], e = entryOf.get(image);
   // its own answer, for those of another rater may have been loaded since
-  const last = preferences.findLastIndex((p) => p.rater === round.rater && p.image === imageOf(e) && p.repeat === repeat && names.includes(p.x) && names.includes(p.y));
+  const last = preferences.findLastIndex((p) => p.rater === rater && p.image === imageOf(e) && p.repeat === repeat && names.includes(p.x) && names.includes(p.y));
   if (last >= 0) preferences.splice(last, 1);
-  saveMarks(); store("round", round);
+  saveMarks(); saveRound();
   drawTrial();
 }
 

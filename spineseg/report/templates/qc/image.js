@@ -1,4 +1,5 @@
 // ------------------------------------------------------------------ one image
+const LARGE_TILE = 220;               // px; every slice is legible
 const MARGIN_MM = 12;                 // shown above and below the masks unless all slices are asked for
 const KEPT_DETAILS = 40;              // images whose outlines stay in memory
 const details = new Map();
@@ -17,7 +18,7 @@ const detailNow = () => (state.entry && details.get(state.entry.id)) || null;
 const layerNames = () => (detailNow() ? detailNow().layers.map((l) => l.name) : []);
 
 async function open(e, k = null, announce = true) {
-  stopFlicker();
+  stopFlicker(); endOffer();
   state.entry = e;
   state.k = k;
   const at = shown.indexOf(e), list = $("list");
@@ -33,15 +34,15 @@ async function open(e, k = null, announce = true) {
   history.replaceState(null, "", `#${encodeURIComponent(e.id)}${state.k === null ? "" : `/${state.k}`}`);
   for (const near of [shown[at + 1], shown[at - 1]]) if (near && near.picture) { fetchDetail(near); new Image().src = near.picture.axial; }
 }
-function close() {                    // nothing is shown, so nothing can be marked
+function close(text = data.entries.length ? "No image of the list fits the search." : "Nothing to review yet: spineseg propseg -qc or spineseg qc adds images.") {
+  // nothing is shown, so nothing can be marked
   stopFlicker();
   state.entry = null;
   state.k = null;
   $("name").textContent = "";
   for (const id of ["facts", "methods", "flags", "given", "layers", "side", "readout"]) $(id).replaceChildren();
   $("side").hidden = $("marks").hidden = $("tools").hidden = true;
-  $("canvas").replaceChildren(make("p", { class: "message" }, data.entries.length
-    ? "No image of the list fits the search." : "Nothing to review yet: spineseg propseg -qc or spineseg qc adds images."));
+  $("canvas").replaceChildren(make("p", { class: "message" }, text));
   $("viewer").inert = data.entries.length === 0;
   drawRows();
 }
@@ -78,7 +79,7 @@ function isVisible(name) {
 }
 function show(name) {                 // one layer alone, or all of them
   state.only = name; state.on = true;
-  if (state.entry && methodsOf(state.entry).includes(name)) { state.target = name; drawMarks(); }
+  if (state.entry) chooseTarget(methodsOf(state.entry).includes(name) ? name : ALL);  // marks are of what is seen
   storeView(); drawLayers();
   say(`overlay: ${layerNames().includes(name) ? name : "all"}`);
 }
@@ -142,6 +143,9 @@ function makeTile(e, detail, k, size, isFirst, drawn) {
   if (isFirst) for (const letter of "APRL") tile.append(make("span", { class: `letter ${letter.toLowerCase()}` }, letter));
   return tile;
 }
+function inOrder(detail, draw) {       // the reference first, so that the methods' outlines lie on it
+  for (const isFirst of [true, false]) detail.layers.forEach((layer, n) => { if ((layer.name === REFERENCE) === isFirst) draw(layer, n); });
+}
 function drawOutlines(detail) {       // what makeTile puts into a tile of the viewer
   const indexOf = (name) => detail.layers.findIndex((l) => l.name === name);
   return (group, t) => {
@@ -151,7 +155,7 @@ function drawOutlines(detail) {       // what makeTile puts into a tile of the v
       for (const part of parts) group.append(make("svg:path", { class: `beyond beyond-${indexOf(part.name)}`, d: part.path }));
       note.push(...parts.map((part) => make("span", { title: `${part.name} alone, ${AREA_UNIT}`, style: `color:${colorOf(part.name)}` }, `+${part.mm2.toFixed(1)} `)));
     }
-    for (const kind of ["halo", "layer"]) detail.layers.forEach((layer, n) => {
+    for (const kind of ["halo", "layer"]) inOrder(detail, (layer, n) => {
       if (layer.paths[t]) group.append(make("svg:path", { class: `${kind} ${kind}-${n}`, d: layer.paths[t] }));
     });
     return note;
@@ -219,6 +223,7 @@ function goTo(k, announce = true) {
 }
 function setView(view) {
   if (!state.entry && view !== "wall") return;
+  endOffer();
   state.view = view;
   drawStage();
   if (view === "mosaic") goTo(state.k, false);
@@ -230,7 +235,7 @@ function drawReadout() {
   if (!detail || state.k === null) { $("readout").textContent = ""; return; }
   const count = detail.tiles.centres.length, native = detail.native.flipped ? count - 1 - state.k : state.k;
   const differs = state.difference && pairNow(detail) ? `${differenceText(differenceAt(detail, count - 1 - state.k))} · ` : "";
-  $("readout").replaceChildren(`Slice ${state.k} of ${count}`, make("span", { class: "dim", title: "slice 0 is the lowest" }, `  (index ${native} on axis ${detail.native.axis} of the file)   `),
+  $("readout").replaceChildren(`Slice ${state.k}, of 0 to ${count - 1}`, make("span", { class: "dim", title: "slice 0 is the lowest" }, `  (index ${native} on axis ${detail.native.axis} of the file)   `),
     `${differs}${areasHere(detail).join(" · ")}`);
 }
 

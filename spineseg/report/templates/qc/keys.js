@@ -9,21 +9,32 @@ const KEYS = {
   "/": () => { $("search").focus(); $("search").select(); }, "?": showHelp,
   l: toggleClicking,
 };
-function showHelp() { $("help").showModal(); $("help").scrollTop = 0; }  // the button at its end has the focus
+function showHelp() {
+  const help = $(document.body.classList.contains("blind") ? "blind-help" : "help");
+  help.showModal();
+  help.scrollTop = 0;                  // the button at its end has the focus
+}
 const BLIND_KEYS = {
   x: () => answer("x"), y: () => answer("y"), s: () => answer("same"), b: () => answer("both-bad"),
-  1: () => answer("x"), 2: () => answer("y"), 3: () => answer("same"), 4: () => answer("both-bad"),
-  u: takeBack, ArrowRight: () => document.body.classList.toggle("bare"), Escape: leaveBlind,
+  u: takeBack, ArrowRight: toggleBare, d: toggleBlindSize, "?": showHelp, Escape: leaveBlind,
+  " ": () => scrollBlind(0, 1), PageDown: () => scrollBlind(0, 1), PageUp: () => scrollBlind(0, -1),
+  ArrowDown: () => scrollBlind(1), j: () => scrollBlind(1), ".": () => scrollBlind(1),
+  ArrowUp: () => scrollBlind(-1), k: () => scrollBlind(-1), ",": () => scrollBlind(-1),
 };
-const NEEDS_NO_IMAGE = new Set(["/", "?", "b", "w", "ArrowDown", "ArrowUp"]);
+const NEEDS_NO_IMAGE = new Set(["/", "?", "b", "n", "u", "w", "ArrowDown", "ArrowUp"]);
 
 function toggleFill() { state.fill = !state.fill; storeView(); drawLayers(); say(state.fill ? "fill" : "outline"); }
 function toggleRed() { state.red = !state.red; storeView(); drawHeading(); drawLayers(); drawStage(); say(state.red ? "red, as in SCT" : "a colour for each method"); }
-function toggleFit() { state.size = state.size ? 0 : 220; storeView(); drawStage(); say(state.size ? "large tiles" : "fitted"); }
+function toggleFit() { state.size = state.size ? 0 : LARGE_TILE; storeView(); drawStage(); say(state.size ? "large tiles" : "fitted"); }
+function chooseTarget(target) {
+  state.target = target;
+  state.chosenOn = state.entry;
+  drawMarks(); drawCounts();
+}
 function nextTarget() {
   const targets = targetsOf(state.entry);
-  state.target = targets[(targets.indexOf(targetOf(state.entry)) + 1) % targets.length] || null;
-  drawMarks(); drawCounts(); say(`marks are about ${state.target}`);
+  chooseTarget(targets[(targets.indexOf(targetOf(state.entry)) + 1) % targets.length] || null);
+  notice(`Marks are about ${state.target}`);
 }
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
@@ -36,7 +47,7 @@ function onKey(event) {
   const name = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   const digit = /^Digit\d$/.test(event.code || "") ? Number(event.code.slice(5)) : /^\d$/.test(name) ? Number(name) : null;
   if (document.body.classList.contains("blind")) {
-    const press = BLIND_KEYS[digit === null ? name : digit];
+    const press = BLIND_KEYS[name];
     if (!press) return;
     press();
   } else if (!state.entry && !NEEDS_NO_IMAGE.has(name)) return;
@@ -72,7 +83,7 @@ function connect() {
   for (const button of document.querySelectorAll("[data-view]")) button.addEventListener("click", () => setView(button.dataset.view));
   for (const button of document.querySelectorAll("[data-mark]")) button.addEventListener("click", () => giveMark(button.dataset.mark, false));
   for (const button of document.querySelectorAll("[data-choice]")) button.addEventListener("click", () => answer(button.dataset.choice));
-  $("mark-method").addEventListener("change", () => { state.target = $("mark-method").value; drawMarks(); drawCounts(); });
+  $("mark-method").addEventListener("change", () => chooseTarget($("mark-method").value));
   $("pair").addEventListener("change", () => { state.pair = $("pair").value; drawStage(); });
   $("opacity").addEventListener("input", () => { state.opacity = Number($("opacity").value); storeView(); drawLayers(); });
   $("size").addEventListener("input", () => { state.size = Number($("size").value); storeView(); drawStage(); });
@@ -81,7 +92,7 @@ function connect() {
   press("save-fail", () => download("qc_fail.yml", listed("fail")));
   press("save-artifact", () => download("qc_artifact.yml", listed("artefact")));
   press("save-all", () => download("qc_marks.json", marksFile()));
-  press("rater-open", () => askRater(true));
+  press("rater-open", async () => { if (await askRater(true)) { if (offered) offerBlind(); else followFilter(); } });
   press("command-open", showCommand);
   press("help-open", showHelp);
   press("difference", toggleDifference);
@@ -94,6 +105,9 @@ function connect() {
   press("blind-open", startBlind);
   press("blind-leave", leaveBlind);
   press("blind-undo", takeBack);
+  press("blind-bare", toggleBare);
+  press("blind-size", toggleBlindSize);
+  press("blind-keys", showHelp);
   $("load").addEventListener("change", loadMarks);
   $("load-label").addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); $("load").click(); } });
   window.addEventListener("resize", () => { if (document.body.classList.contains("blind")) drawTrial(); else { drawRows(); drawStage(); } });
@@ -104,12 +118,14 @@ function start() {
   $("opacity").value = state.opacity; $("all-slices").checked = state.all; $("pixels").checked = state.sharp;
   $("rater-open").textContent = rater ? `Rater: ${rater}` : "Rater …";
   $("blind-open").hidden = !data.entries.some((e) => e.methods.length > 1);
-  connect(); connectLevels(); filterList();
+  connect(); connectLevels();
   const [id, k] = decodeURIComponent(location.hash.slice(1)).split("/");
-  const named = data.entries.find((e) => e.id === id || e.image_id === id), wanted = named || shown[0];
+  const named = data.entries.find((e) => e.id === id || e.image_id === id);
   const isNew = !seen.size && !MARKS.size && !preferences.length;  // nobody has looked at anything with this browser
-  if (!named && (isNew || (round && round.rater === rater)) && data.entries.some((e) => e.study && blindPairs(e).length)) offerBlind();
-  else if (wanted) open(wanted, k === undefined || k === "" ? null : Number(k));
+  if (!named && (isNew || round) && data.entries.some((e) => e.study && blindPairs(e).length)) { offerBlind(); return; }
+  filterList();
+  const wanted = named || shown[0];
+  if (wanted) open(wanted, k === undefined || k === "" ? null : Number(k));
   else close();
 }
 start();

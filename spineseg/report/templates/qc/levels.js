@@ -170,9 +170,13 @@ function levelsOf() {
     .map((e) => ({ image: imageOf(e), file: e.file, image_sha256: e.image_sha256 || "", discs: discsOf(e) }));
 }
 function levelsFile() { return JSON.stringify({ report: data.report, dataset: data.title, rater, levels: levelsOf() }, null, 1); }
+const areNumbers = (values) => Array.isArray(values) && values.length === 3 && values.every(Number.isFinite);
+const isLevels = (one) => Boolean(one) && typeof one.image === "string" && Array.isArray(one.discs)
+  && one.discs.every((d) => Boolean(d) && VALUES.includes(d.value) && areNumbers(d.voxel) && areNumbers(d.mm));
 // Images are told apart by content; files that do not hold it are taken of this page or its dataset.
 function takeLevels(content, where) {
   if (!Array.isArray(content.levels)) throw new Error("it holds no levels");
+  if (!content.levels.every(isLevels)) throw new Error("a row of it is damaged");
   const others = [];
   for (const one of content.levels) {
     const e = data.entries.find((entry) => imageOf(entry) === one.image);
@@ -208,4 +212,4 @@ function connectLevels() {
   $("levels-load").addEventListener("change", loadLevels);
   $("levels-load-label").addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); $("levels-load").click(); } });
 }
-takeLevels({ report: data.report, levels: load("levels") || [] }, "Discs clicked before");
+takeLevels({ report: data.report, levels: Array.isArray(load("levels")) ? load("levels").filter(isLevels) : [] }, "Discs clicked before");

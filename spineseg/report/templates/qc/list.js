@@ -5,6 +5,7 @@ const words = new Map();              // entry -> what the search looks through
 
 const severity = (e) => e.flags.reduce((worst, f) => Math.max(worst, f.severity), 0);
 function wordsOf(e) {
+  if (isQuiet()) return [e.image_id, title(e), e.contrast, e.suffix, e.dataset].join(" ").toLowerCase();
   if (!words.has(e)) words.set(e, [e.image_id, title(e), e.contrast, e.suffix, e.dataset, ...e.methods.map((m) => `${m.name} ${m.shown}`), ...e.flags.map((f) => f.text)].join(" ").toLowerCase());
   return words.get(e);
 }
@@ -16,9 +17,10 @@ const STATES = {
 };
 function filterList() {
   const wanted = $("search").value.toLowerCase().split(/\s+/).filter(Boolean), contrast = $("filter-contrast").value;
-  const test = STATES[$("filter-state").value];
+  $("filter-state").disabled = $("sort").disabled = isQuiet();  // a blind comparison stands open: the order tells nothing either
+  const test = STATES[isQuiet() ? "" : $("filter-state").value];
   shown = data.entries.filter((e) => (!contrast || e.contrast === contrast) && test(e) && wanted.every((word) => wordsOf(e).includes(word)));
-  if ($("sort").value === "name") shown.sort((a, b) => (a.image_id < b.image_id ? -1 : 1));
+  if (isQuiet() || $("sort").value === "name") shown.sort((a, b) => (a.image_id < b.image_id ? -1 : 1));
   $("rows").style.height = `${shown.length * ROW}px`;
   drawRows(); drawCounts();
   if (state.view === "wall") drawWall();
@@ -34,9 +36,11 @@ function drawCounts() {
   const count = (test) => data.entries.reduce((sum, e) => sum + (test(e) ? 1 : 0), 0);
   const bad = count(STATES.bad), look = count(STATES.look), done = count(isReviewed);
   const part = shown.length === data.entries.length ? "" : `${shown.length} of `;
-  const words = [`${part}${data.entries.length} images`, `${done} reviewed`];
-  if (bad) words.push(`${bad} failed or wrong`);
-  if (look) words.push(`${look} to look at`);
+  const words = [`${part}${data.entries.length} images`, `${done} reviewed`], partly = count(isPartly);
+  if (partly) words.push(`${partly} by some of their methods`);
+  if (isQuiet()) words.push("blind comparison open");
+  else if (bad) words.push(`${bad} failed or wrong`);
+  if (look && !isQuiet()) words.push(`${look} to look at`);
   $("counts").textContent = words.join(" · ");
   $("counts").title = `${words.join(", ")}; made ${data.built} by spineseg ${data.version}`;
   $("progress").max = Math.max(1, data.entries.length);
@@ -47,6 +51,7 @@ function drawRows() {
   const first = Math.max(0, Math.floor(list.scrollTop / ROW) - 5);
   const last = Math.min(shown.length, first + Math.ceil(list.clientHeight / ROW) + 10);
   rows.replaceChildren(...shown.slice(first, last).map((e, n) => drawRow(e, first + n)));
+  if (!isQuiet()) noteSeen(...shown.slice(first, last).filter(tells));
   if (!shown.length) rows.append(make("p", { class: "none-found" }, data.entries.length ? "No image fits the search." : "No image has been added yet."));
   if (state.entry && document.getElementById(`row-${state.entry.id}`)) list.setAttribute("aria-activedescendant", `row-${state.entry.id}`);
   else list.removeAttribute("aria-activedescendant");
@@ -58,6 +63,8 @@ function reason(e) {                  // the worst that is known of an image
 function drawRow(e, position) {
   const row = make("div", { class: "row", role: "option", id: `row-${e.id}`, "aria-selected": String(e === state.entry),
     "aria-posinset": position + 1, "aria-setsize": shown.length, style: `top:${position * ROW}px` });
+  row.addEventListener("click", () => open(e));
+  if (isQuiet()) { row.append(make("div", { class: "title" }, make("span", { title: e.image_id }, title(e)))); return row; }
   const glyphs = make("span", { class: "glyphs" });
   for (const m of e.methods) glyphs.append(make("span", { class: `status-${m.shown}`, title: `${m.name}: ${m.shown}`, role: "img", "aria-label": `${m.name} ${m.shown}` }, GLYPH[m.shown] || "?"));
   for (const m of shownMarks(e).filter((mark) => mark.mark)) {
@@ -68,10 +75,10 @@ function drawRow(e, position) {
   const alone = e.methods.length === 1 && data.methods.length > 2 ? ` · ${e.methods[0].name}` : "";  // the reference counts as one
   row.append(make("div", { class: "title" }, make("span", { title: e.image_id }, `${title(e)}${alone}`), glyphs),
     make("div", { class: `why ${why.kind}`, title: e.flags.map((f) => `${f.method} ${f.text}`.trim()).join("\n") }, why.text));
-  row.addEventListener("click", () => open(e));
   return row;
 }
 function step(by) {
+  endOffer();
   if (!shown.length) return;
   const at = shown.indexOf(state.entry);
   open(shown[at < 0 ? 0 : clamp(at + by, 0, shown.length - 1)]);

@@ -4,7 +4,7 @@
 const MARK_GLYPH = { pass: "✓", fail: "✕", artefact: "⚠" };
 const MARKS = new Map();               // image -> its marks, of all raters and masks
 let preferences = [];                  // answers of blind comparisons, of all raters
-let rater = load("rater") || "";
+let rater = typeof load("rater") === "string" ? load("rater") : "";
 const undone = [];                     // what the last keys replaced, for U
 
 const imageOf = (e) => (e.study ? e.image_id : e.id);
@@ -28,14 +28,66 @@ const ofRater = (marks, method) => marks.filter((m) => m.method === method && m.
 function ownMark(e, method) {
   return ofRater(shownMarks(e), method) || { image: imageOf(e), method, mark: "", rating: null, rater, time: "", reason: "", slices: [], mask_sha256: resultOf(e, method)?.sha || "" };
 }
-function targetsOf(e) { const names = methodsOf(e); return names.length > 1 ? [...names, ALL] : names; }
+function targetsOf(e) { const names = methodsOf(e); return names.length > 1 ? [ALL, ...names] : names; }
 function targetOf(e) { const targets = targetsOf(e); return targets.includes(state.target) ? state.target : targets[0] || null; }
-const markedMethods = (e) => (targetOf(e) === ALL ? methodsOf(e) : [targetOf(e)]);
-function isReviewed(e) { return marksOf(e).some((m) => m.rater === rater && m.mark === "artefact") || markedMethods(e).every((method) => ownMark(e, method).mark); }
+const hasMask = (m) => Boolean(m && m.mask) && (m.status === "ok" || m.status === "partial");
+function masksOf(e) {                  // methods to judge; where none has a mask, a mark is of each of them
+  const names = e.methods.filter(hasMask).map((m) => m.name);
+  return names.length ? names : methodsOf(e);
+}
+function markedMethods(e) {            // a method without a mask is marked only where it was chosen on this very image
+  const target = targetOf(e), names = masksOf(e);
+  if (target === ALL) return names;
+  return target !== null && (names.includes(target) || state.chosenOn === e || methodsOf(e).length === 1) ? [target] : [];
+}
+const isArtefact = (e) => marksOf(e).some((m) => m.rater === rater && m.mark === "artefact");
+const isMarked = (e, methods) => isArtefact(e) || methods.every((method) => ownMark(e, method).mark);
+const isReviewed = (e) => isMarked(e, masksOf(e));  // a fail counts where its rater has marked every mask of the image
+const isPartly = (e) => !isReviewed(e) && masksOf(e).some((method) => ownMark(e, method).mark);
 const earlierMark = (e, method) => ofRater(marksOf(e).filter((m) => !isShown(e, m)), method);
-function isMark(m) {                   // as this page writes them
-  return Boolean(m) && [m.image, m.rater, m.mark, m.time, m.reason].every((value) => typeof value === "string") && (m.method === null || typeof m.method === "string")
-    && (m.rating === null || typeof m.rating === "number") && Array.isArray(m.slices) && typeof (m.mask_sha256 ?? "") === "string";
+// ------------------------------------------------------------------ what is wrong with a row, as the study's reader says it
+const CHOICES = { x: "X better", y: "Y better", same: "same", "both-bad": "both bad" };
+const MARK_DEFAULTS = { rating: null, rater: "unnamed rater", time: "", reason: "", slices: [], mask_sha256: "" };  // as the study's reader
+const PREFERENCE_DEFAULTS = { time: "", repeat: false, blind: true, x_sha256: "", y_sha256: "" };
+const SHA = /^[0-9a-f]{0,64}$/, TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d)$/, DAY_MS = 86400e3;
+const MARK_FIELDS = ["image", "method", "mark", "rating", "rater", "time", "reason", "slices", "mask_sha256"];
+const PREFERENCE_FIELDS = ["image", "x", "y", "choice", "rater", "time", "repeat", "blind", "x_sha256", "y_sha256"];
+function wrongRow(row, fields, texts) {
+  if (!row || typeof row !== "object") return "no row of marks";
+  const other = Object.keys(row).find((name) => !fields.includes(name));
+  if (other) return `an unknown field ${other}`;
+  const text = texts.find((name) => typeof row[name] !== "string");
+  if (text) return `no ${text}`;
+  if (!row.image || !row.rater.trim()) return "no image or no rater";
+  // a clock may be wrong by hours; a mark of next year would win over every later one
+  if (row.time && (!TIME.test(row.time) || !(Date.parse(row.time) < Date.now() + DAY_MS))) return `time ${row.time}`;
+  return "";
+}
+function wrongMark(m) {
+  const wrong = wrongRow(m, MARK_FIELDS, ["image", "rater", "mark", "time", "reason", "mask_sha256"]);
+  if (wrong) return wrong;
+  if (m.mark && !(m.mark in MARK_GLYPH)) return `mark ${m.mark}`;
+  if (m.method !== null && typeof m.method !== "string") return "no method";
+  if ((m.mark === "pass" || m.mark === "fail") && m.method === null) return `${m.mark} of no method`;
+  if (m.rating !== null && !(Number.isInteger(m.rating) && m.rating >= 0 && m.rating <= 9)) return `rating ${m.rating}`;
+  const slices = entryOf.get(m.image)?.picture?.slices ?? Infinity;  // a study's images are entries by their own name
+  if (!Array.isArray(m.slices) || !m.slices.every((k) => Number.isInteger(k) && k >= 0 && k < slices)) return `slices ${m.slices}`;
+  return SHA.test(m.mask_sha256) ? "" : "no checksum of a mask";
+}
+function wrongPreference(p) {
+  const wrong = wrongRow(p, PREFERENCE_FIELDS, ["image", "x", "y", "choice", "rater", "time", "x_sha256", "y_sha256"]);
+  if (wrong) return wrong;
+  if (typeof p.repeat !== "boolean" || typeof p.blind !== "boolean") return "neither true nor false for repeat or blind";
+  if (!(p.choice in CHOICES)) return `choice ${p.choice}`;
+  if (p.x === p.y) return `${p.x} compared with itself`;
+  return SHA.test(p.x_sha256) && SHA.test(p.y_sha256) ? "" : "no checksum of a mask";
+}
+const knownImages = new Set([...data.entries.map(imageOf), ...data.others]);  // others: of the study, and not on this page
+const knownMethods = new Set([...data.compared, ...data.entries.flatMap(methodsOf)]);
+function wrongName(image, ...methods) {
+  if (!knownImages.has(image)) return `image ${image}, which the study has not`;
+  const other = methods.find((name) => name !== null && !knownMethods.has(name));
+  return other === undefined ? "" : `method ${other}, which is not compared`;
 }
 function addMark(given) {              // of a file: the later of two by the same rater of the same mask stays
   const mark = { ...given, mask_sha256: given.mask_sha256 || "" };
@@ -59,43 +111,63 @@ function undo() {
   if (!last) { say("nothing to undo"); return; }
   last.made.forEach(dropMark);
   last.marks.forEach(putMark);
-  saveMarks(); drawRows(); drawCounts(); open(last.entry);
-  say(`undone: ${title(last.entry)}`);
+  saveMarks(); filterList();
+  if (shown.includes(last.entry)) open(last.entry);
+  else close();
+  notice(`Undone: ${title(last.entry)}${shown.includes(last.entry) ? "" : ", which the list does not show"}`);
+}
+function toMark(e) {                   // the methods that a mark is of; says so where there are none
+  const methods = e ? markedMethods(e) : [];
+  if (e && !methods.length) notice(`${targetOf(e)} has no mask here, so nothing was marked. To mark it nonetheless, choose it again (M).`);
+  return methods;
 }
 async function giveMark(mark, isKey = true) {
   const e = state.entry;
   if (!e || !(await askRater())) return;
-  const methods = mark === "artefact" ? [null] : markedMethods(e);  // an artefact is of the image, whoever segments it
-  if (!methods.length || (mark !== "artefact" && methods[0] === null)) { say("there is no mask to mark"); return; }
-  const off = methods.every((method) => ownMark(e, method).mark === mark);
-  change(e, methods, () => ({ mark: off ? "" : mark }));
-  say(off ? `${mark} removed` : `${mark}: ${mark === "artefact" ? "the image" : methods.join(", ")}`);
-  if (!off && isKey) nextUnmarked();
+  const methods = mark === "artefact" ? [null] : toMark(e);  // an artefact is of the image, whoever segments it
+  if (!methods.length) return;
+  const whose = `${title(e)}, ${mark === "artefact" ? "the image" : methods.join(" and ")}: ${mark}`;
+  const same = methods.every((method) => ownMark(e, method).mark === mark);
+  if (same && isKey) notice(`${whose} already. Its button removes it.`);  // a key pressed twice takes nothing away
+  else {
+    change(e, methods, () => ({ mark: same ? "" : mark }));
+    notice(same ? `${whose} removed. U puts it back.` : whose);
+  }
+  if (isKey) nextUnmarked();
 }
 async function giveRating(rating) {
   const e = state.entry;
   if (!e || !(await askRater())) return;
-  change(e, markedMethods(e), (m) => ({ rating: m.rating === rating ? null : rating }));
-  say(`rating ${rating}`);
+  const methods = toMark(e), same = methods.every((method) => ownMark(e, method).rating === rating);
+  if (!methods.length) return;
+  change(e, methods, () => ({ rating: same ? null : rating }));
+  notice(`${methods.join(" and ")}: rating ${rating}${same ? " removed. U puts it back." : ""}`);
 }
 async function toggleSlice() {
   const e = state.entry;
   if (!e || state.k === null || !(await askRater())) return;
-  change(e, markedMethods(e), (m) => ({ slices: m.slices.includes(state.k) ? m.slices.filter((k) => k !== state.k) : [...m.slices, state.k].sort((a, b) => a - b) }));
-  say(`slice ${state.k} ${ownMark(e, markedMethods(e)[0]).slices.includes(state.k) ? "named" : "no longer named"}`);
+  const methods = toMark(e);
+  if (!methods.length) return;
+  const named = !methods.every((method) => ownMark(e, method).slices.includes(state.k));
+  change(e, methods, (m) => ({ slices: [...m.slices.filter((k) => k !== state.k), ...(named ? [state.k] : [])].sort((a, b) => a - b) }));
+  notice(`Slice ${state.k} ${named ? "named in the mark" : "is no longer named. U puts it back."}`);
 }
 async function giveComment() {
   const e = state.entry;
   if (!e || !(await askRater())) return;
-  const text = await ask("comment", ownMark(e, markedMethods(e)[0]).reason);
-  if (text !== null) change(e, markedMethods(e), () => ({ reason: text.trim() }));
+  const methods = toMark(e);
+  if (!methods.length) return;
+  const text = await ask("comment", ownMark(e, methods[0]).reason);
+  if (text !== null) change(e, methods, () => ({ reason: text.trim() }));
 }
 function nextUnmarked() {
   const at = shown.indexOf(state.entry), after = [...shown.slice(at + 1), ...shown.slice(0, Math.max(at, 0))];
   filterList();                        // "not marked yet" no longer holds the image just marked
-  const next = after.find((e) => !isReviewed(e) && shown.includes(e));
-  if (next) open(next);
-  else say("every image of the list is marked");
+  const fits = new Set(shown), next = after.find((e) => !isMarked(e, markedMethods(e)) && fits.has(e));
+  if (next) { open(next); return; }
+  const left = shown.filter((e) => !isReviewed(e)).length;  // of other methods than the one chosen
+  close(left ? `Every mask by ${state.target} in the list is marked; of ${left} images another method's mask is not. M chooses.`
+    : "Every image of the list is marked. Save marks writes them into a file; U takes the last one back.");
 }
 
 // ------------------------------------------------------------------ questions: rater, comment
@@ -110,7 +182,7 @@ function ask(what, value) {            // the answer, or null where the reader c
 async function askRater(again = false) {
   if (!rater || again) {
     const name = ((await ask("rater", rater)) || "").trim();
-    if (name) { rater = name; store("rater", rater); renameSeen(); filterList(); if (state.entry) drawMarks(); }
+    if (name) { rater = name; store("rater", rater); renameSeen(); round = loadRound(); filterList(); if (state.entry) drawMarks(); }
   }
   $("rater-open").textContent = rater ? `Rater: ${rater}` : "Rater …";
   return Boolean(rater);
@@ -137,10 +209,12 @@ function drawMarks() {
 // ------------------------------------------------------------------ files of marks
 function yaml(text) { return /^[A-Za-z0-9_./-]+$/.test(text) && !text.startsWith("-") ? text : JSON.stringify(text); }
 function listed(kind) {                // as the field's tools for manual correction and exclusion read it
+  const files = new Map();              // a name that several images have is no name of one
+  for (const e of data.entries) files.set(e.file, (files.get(e.file) || 0) + 1);
   const lines = data.entries.flatMap((e) => {
     const marks = shownMarks(e).filter((m) => m.mark === kind);
     const who = [...new Set(marks.map((m) => m.method).filter(Boolean))].join(", ");
-    return marks.length ? [`- ${yaml(e.file)}${who ? `  # ${who}` : ""}\n`] : [];
+    return marks.length ? [`- ${yaml(files.get(e.file) > 1 ? e.path : e.file)}${who ? `  # ${who}` : ""}\n`] : [];
   });
   return `FILES_SEG:${lines.length ? `\n${[...new Set(lines)].sort().join("")}` : " []\n"}`;
 }
@@ -149,26 +223,39 @@ function marksFile() {
   return JSON.stringify({ report: data.report, dataset: data.title, marks, preferences }, null, 1);
 }
 async function loadMarks() {
-  const problems = [];
-  let count = 0;
+  const problems = [], told = [];
   for (const file of $("load").files) {
     try {
       const content = JSON.parse(await file.text());
       if (!Array.isArray(content.marks)) throw new Error("it holds no list of marks");
-      if (content.report !== data.report) throw new Error("its marks are of another report");
-      if (!content.marks.every(isMark)) throw new Error("a mark in it is damaged");
-      for (const mark of content.marks) count += addMark(mark);
-      const known = new Set(preferences.map((p) => JSON.stringify(p)));
-      preferences.push(...(content.preferences || []).filter((p) => !known.has(JSON.stringify(p))));
+      if (!data.reports.includes(content.report)) throw new Error("its marks are of another report");
+      const given = content.preferences ?? [];
+      if (!Array.isArray(given)) throw new Error("its preferences are no list");
+      const wrong = [];
+      const right = (rows, defaults, why) => rows.map((row) => ({ ...defaults, ...row })).filter((row) => { const text = why(row); if (text) wrong.push(text); return !text; });
+      const marks = right(content.marks, MARK_DEFAULTS, (m) => wrongMark(m) || wrongName(m.image, m.method)), known = new Set(preferences.map(preferenceKey));
+      const answers = right(given, PREFERENCE_DEFAULTS, (p) => wrongPreference(p) || wrongName(p.image, p.x, p.y)).filter((p) => !known.has(preferenceKey(p)));
+      const count = marks.reduce((sum, mark) => sum + addMark(mark), 0);
+      preferences.push(...answers);
+      told.push(`${file.name}: ${count} marks and ${answers.length} blind answers loaded`);
+      if (wrong.length) problems.push(`${file.name}: ${wrong.length} of ${content.marks.length + given.length} rows left out: ${[...new Set(wrong)].slice(0, 3).join("; ")}${new Set(wrong).size > 3 ? "; …" : ""}`);
     } catch (error) { problems.push(`${file.name} cannot be used: ${error.message}`); }
   }
   saveMarks();
   $("load").value = "";
-  filterList(); if (state.entry) drawMarks();
-  say(`${count} marks loaded`);
-  if (problems.length) tell(problems.join("\n"));
+  if (offered) filterList(); else followFilter();
+  if (state.entry) drawMarks();
+  notice(told.join(" · "));
+  if (problems.length) tell([...problems, ...told].join("\n"));
 }
+const preferenceKey = (p) => JSON.stringify(PREFERENCE_FIELDS.map((name) => p[name]));
 function tell(text) { $("message").textContent = text; $("message-box").showModal(); }
 
-for (const mark of load("marks") || []) addMark(mark);
-preferences = load("preferences") || [];
+{                                      // what the browser stores may be of an earlier version, or damaged
+  const rows = (what, defaults) => (Array.isArray(load(what)) ? load(what).map((row) => ({ ...defaults, ...row })) : []);
+  const marks = rows("marks", MARK_DEFAULTS), answers = rows("preferences", PREFERENCE_DEFAULTS);
+  for (const mark of marks) if (!wrongMark(mark)) addMark(mark);
+  preferences = answers.filter((p) => !wrongPreference(p));
+  const lost = marks.length + answers.length - marks.filter((m) => !wrongMark(m)).length - preferences.length;
+  if (lost) setTimeout(() => tell(`${lost} of ${marks.length + answers.length} marks that this browser stores are damaged and left out.`));
+}

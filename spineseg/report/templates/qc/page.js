@@ -9,10 +9,12 @@ const GLYPH = { ok: "●", partial: "◐", doubtful: "▲", empty: "○", failed
 const AREA_UNIT = data.measures.csa_mean_mm2.unit;
 const REFERENCE = "reference";
 const ALL = "all methods";            // a mark may be about each of them
+const NOTICE_MS = 8000;               // two short sentences are read in half of it
 
-const state = Object.assign(
-  { on: true, only: "", fill: false, red: false, difference: false, opacity: 80, view: "mosaic", size: 0, all: false, sharp: false },
-  load("view") || {}, { on: true, view: "mosaic", entry: null, k: null, target: null, pair: "" });
+const VIEW = { only: "", fill: false, red: false, difference: false, opacity: 80, size: 0, all: false, sharp: false };
+const kept = Object.entries(load("view") || {}).filter(([name, value]) => typeof value === typeof VIEW[name]);
+const state = { ...VIEW, ...Object.fromEntries(kept), on: true, view: "mosaic", entry: null, k: null, target: null, chosenOn: null, pair: "" };
+state.target = state.only || null;     // marks are of what is seen
 
 function key(what) { return `spineseg-qc:${what === "view" || what === "rater" ? "" : data.report}:${what}`; }
 function load(what) {
@@ -38,6 +40,14 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 function say(text) { $("live").textContent = text; }
+let noticed = null;                    // the timer of the line that is shown
+function notice(text) {                // what a reader must see, not only hear: for a while, above everything
+  say(text);
+  clearTimeout(noticed);
+  $("notice").textContent = text;
+  $("notice").hidden = !text;
+  noticed = setTimeout(() => { $("notice").hidden = true; }, NOTICE_MS);
+}
 const fixed = (value, digits) => (value === null || value === undefined ? "–" : value.toFixed(digits));
 const number = (name, value) => `${fixed(value, data.measures[name].decimals)} ${data.measures[name].unit}`.trim();
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
@@ -54,11 +64,13 @@ function download(name, text) {
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
+const entryOf = new Map(data.entries.map((e) => [e.id, e]));
+
 // every entity of the name tells images apart: acquisition, run, reconstruction, mt-on or mt-off ...
-function entities(e) { return e.image_id.split("_").filter((part) => /^[A-Za-z]+-./.test(part)).join(" ") || e.file; }
+function entities(e) { return e.image_id.split("_").filter((part) => /^[A-Za-z]+-./.test(part)).join(" "); }
 const titles = new Map();
 {
-  const names = (e) => `${entities(e)} · ${e.suffix || e.contrast}`;
+  const names = (e) => (entities(e) ? `${entities(e)} · ${e.suffix || e.contrast}` : e.file);
   const count = new Map();
   for (const e of data.entries) count.set(names(e), (count.get(names(e)) || 0) + 1);
   for (const e of data.entries) titles.set(e, count.get(names(e)) > 1 ? `${names(e)} · ${e.path}` : names(e));

@@ -14,7 +14,7 @@ function drawSide(e, detail, low, high) {
   const rowPx = axis.rowPx, columnPx = strip.zooms[0] * perMm, y0 = top - (count - 1 - high) * rowPx;
   clipped.append(make("svg:image", { href: encodeURI(e.picture.sagittal), x: 0, y: y0, width, height: count * rowPx, preserveAspectRatio: "none" }));
   const group = make("svg:g", { transform: `matrix(${-columnPx} 0 0 ${-rowPx} ${(strip.first + strip.columns) * columnPx} ${y0 + count * rowPx})` });
-  for (const kind of ["halo", "layer"]) detail.layers.forEach((layer, n) => group.append(make("svg:path", { class: `${kind} ${kind}-${n}`, d: layer.sagittal })));
+  for (const kind of ["halo", "layer"]) inOrder(detail, (layer, n) => group.append(make("svg:path", { class: `${kind} ${kind}-${n}`, d: layer.sagittal })));
   clipped.append(group);
   svg.append(clipped, ...letters(width, top, body), ...areaChart(detail, left, chart, top, body, low, high));
   svg.append(make("svg:g", { id: "cursor" },
