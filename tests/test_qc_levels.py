@@ -213,7 +213,7 @@ def test_discs_by_mouse_and_keyboard_end_in_the_table(browser, tmp_path):
         {2: "proposed"} if 2 in shown_discs(browser) else {}
     )
     browser.press("j", "j")  # two slices down from the middle, 7
-    before = int(browser.text("#readout").split()[1])
+    before = int(browser.text("#readout").split()[1].rstrip(","))
     browser.press("g")  # C3/C4 by keyboard
     assert shown_discs(browser)[4] == "confirmed"
     assert browser.run("return document.querySelector('[data-level]').dataset.level") == "C3"
