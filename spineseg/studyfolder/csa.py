@@ -69,7 +69,7 @@ REFERENCE = "(reference)"
 
 FLAGS = {
     "unmeasured": "nothing could be measured; the note says why",
-    "coverage": "less than 0.8 of the level lies in mask and field of view",
+    "coverage": "less than 0.8 of the level lies in mask and field of view, in slices not too steep to measure",
     "unbounded": "no label bounds the level on one side, so how much of it is covered is not known",
     "joined": "a disc between the levels is missing, so they are reported together",
     "tilted": "slices are tilted beyond 30 degrees",
