@@ -59,10 +59,10 @@ class Study:
         """Number of jobs by rule that snakemake would run."""
         return count_jobs(self.run(*targets, options=("--dry-run", "--quiet", "rules", *options)))
 
-    def index(self, chunk_size: int = 10) -> list[dict[str, str]]:
+    def index(self, chunk_size: int | None = None) -> list[dict[str, str]]:
         """Make the table of images and return its rows."""
         table = self.results / "images.tsv"
-        self.run(f"results/{self.results.name}/images.tsv", options=chunk_option(chunk_size))
+        self.run(f"results/{self.results.name}/images.tsv", options=chunk_option(chunk_size) if chunk_size else ())
         return read_table(table)
 
     def chunks(self) -> dict[str, str]:
