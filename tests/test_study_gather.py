@@ -160,7 +160,7 @@ def first_mask(study):
 
 def test_a_deleted_mask_is_named_with_what_mends_it(study):
     first_mask(study).unlink()
-    with pytest.raises(InputError, match=r"the file is gone; .*propseg/rest-0001.json, then run the study again") as caught:
+    with pytest.raises(InputError, match=r"the file is gone; .*propseg/rest-0001.json, then run") as caught:
         gather(study)
     assert str(first_mask(study)) in str(caught.value)
     assert "\n" not in str(caught.value)
