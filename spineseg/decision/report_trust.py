@@ -19,8 +19,15 @@ def trust_lines(d: Mapping[str, Any]) -> list[str]:
         lines.append(
             "No plan was written before the pilot: margins and endpoints may have been chosen with the data in view."
         )
-    lines += _bias_lines(d)
-    references = d["references"]
+    lines += _bias_lines(d) + _reference_lines(d["references"]) + _rating_lines(d["ratings"])
+    for contrasts in {tuple(row["left_out"]) for row in d["area_errors"].values() if row["left_out"]}:
+        lines.append(f"Too few people have references in {', '.join(contrasts)}: area errors there count nowhere.")
+    return lines + _stability_lines(d) + _taught_lines(d) + _prediction_lines(d) + list(d["cautions"])
+
+
+def _reference_lines(references: Mapping[str, Any]) -> list[str]:
+    """References that favour a method, and how far two people's drawings lie apart."""
+    lines = []
     if references["corrected_from"]:
         made = ", ".join(f"{n} from {method}" for method, n in references["corrected_from"].items())
         without = references["without_corrected"]
@@ -36,7 +43,13 @@ def trust_lines(d: Mapping[str, Any]) -> list[str]:
     elif error:
         area = f"{error['csa']:.1f} % in area" if "csa" in error else f"{2 * error['dice']:.3f} in Dice"
         lines.append(f"Two people's drawings differ by {area} on average; no margin is finer than that.")
-    if (ratings := d["ratings"])["n"]:
+    return lines
+
+
+def _rating_lines(ratings: Mapping[str, Any]) -> list[str]:
+    """Blind ratings: how many, by whom, and how far raters agree."""
+    lines = []
+    if ratings["n"]:
         again = f"; shown again, {ratings['n_same']} of {ratings['n_again']} answers were the same" * bool(
             ratings["n_again"]
         )
@@ -52,9 +65,12 @@ def trust_lines(d: Mapping[str, Any]) -> list[str]:
                 f"Raters agreed with each other in {ratings['n_alike']} of {ratings['n_shared']} answers to the same "
                 f"masks (Gwet's AC1 {ratings['agreement']:+.2f}: 0 is chance, 1 is always)."
             )
-    for contrasts in {tuple(row["left_out"]) for row in d["area_errors"].values() if row["left_out"]}:
-        lines.append(f"Too few people have references in {', '.join(contrasts)}: area errors there count nowhere.")
-    stability = d["stability"]
+    return lines
+
+
+def _stability_lines(d: Mapping[str, Any]) -> list[str]:
+    """What becomes of the choice without some of the people."""
+    lines, stability = [], d["stability"]
     if stability["n_drops"]:
         changed = (
             f"changes the conclusion in {stability['n_flips']} of {stability['n_drops']} cases"
@@ -68,9 +84,13 @@ def trust_lines(d: Mapping[str, Any]) -> list[str]:
         said = f"Where nine tenths of the people choose and the last tenth judges, the advantage is {gap}"
         same = " the same, since every nine tenths choose the same method: no replication" if gap == own else f" {own}"
         lines.append(f"{said}; on all it is{same}.")
-    check = d["prediction_against_truth"]
-    lines += _taught_lines(d)
-    if check:
+    return lines
+
+
+def _prediction_lines(d: Mapping[str, Any]) -> list[str]:
+    """How far the predicted Dice can be trusted, where it can be checked, and what it says of the area."""
+    lines = []
+    if check := d["prediction_against_truth"]:
         bias = ", ".join(f"{m} {format_signed(b)}" for m, b in check["bias"].items() if b is not None)
         rank = "" if check["spearman"] is None else f", rank correlation {check['spearman']:.2f}"
         lines.append(
@@ -87,7 +107,7 @@ def trust_lines(d: Mapping[str, Any]) -> list[str]:
         ]
         if parts:
             lines.append(f"Predicted error of the area, %: {'; '.join(parts)}.")
-    return lines + list(d["cautions"])
+    return lines
 
 
 def _taught_lines(d: Mapping[str, Any]) -> list[str]:

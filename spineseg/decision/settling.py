@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -159,9 +160,17 @@ class _Draw:
 
 def _obstacles(evidence: Evidence, judgement: Judgement, main: Comparison, params: DecisionParams) -> list[Obstacle]:
     """Name what keeps the verdict from being clear beside the ruling endpoint's doubt."""
-    pair = [evidence.methods[m] for m in main.pair]
     pairs = judgement.pairs[min(main.pair), max(main.pair)]
     known = {key: one.of(main.pair[0]) for key, one in pairs.items()}
+    return [
+        *_in_the_sample(evidence, main, params),
+        *_in_other_endpoints(known, main, params),
+        *_in_the_better_method(evidence, known, main, params),
+    ]
+
+
+def _in_the_sample(evidence: Evidence, main: Comparison, params: DecisionParams) -> list[Obstacle]:
+    """Name few sites, references that favour a method, and contrasts that disagree."""
     found = []
     if 1 < main.n_sites < MIN_SITES:
         found.append(
@@ -191,24 +200,35 @@ def _obstacles(evidence: Evidence, judgement: Judgement, main: Comparison, param
                 "compared.",
             )
         )
-    others = [known[key] for key in known if key in params.endpoints and key != main.key]
+    return found
+
+
+def _in_other_endpoints(known: Mapping[str, Comparison], main: Comparison, params: DecisionParams) -> list[Obstacle]:
+    """Name the endpoints that favour the other method, with people enough."""
     against = [
         one.kind.words
-        for one in others
-        if one.winner is not None
+        for key, one in known.items()
+        if key in params.endpoints
+        and key != main.key
+        and one.winner is not None
         and main.winner is not None
         and one.winner != main.winner
         and one.n >= people_needed(one.key, params)
     ]
-    if against:
-        found.append(
-            Obstacle(
-                "contradiction",
-                f"{' and '.join(against)} says the opposite",
-                "No number of people mends that: look at the masks, and say in `decision.endpoints` what the study "
-                "needs most.",
-            )
-        )
+    if not against:
+        return []
+    mend = (
+        "No number of people mends that: look at the masks, and say in `decision.endpoints` what the study needs most."
+    )
+    return [Obstacle("contradiction", f"{' and '.join(against)} says the opposite", mend)]
+
+
+def _in_the_better_method(
+    evidence: Evidence, known: Mapping[str, Comparison], main: Comparison, params: DecisionParams
+) -> list[Obstacle]:
+    """Name where the method that looks better fails more often, is biased by group, or overlaps less."""
+    found = []
+    pair = [evidence.methods[m] for m in main.pair]
     failures, leads = known["failures"], main.estimate >= 0
     advantage = failures.estimate if leads else -failures.estimate
     better, worse = pair if leads else pair[::-1]
