@@ -46,7 +46,7 @@ ATTEMPTS = 6
 """Calls of the same command until the study must be finished."""
 
 STUDIES, SHORTER = 4, 0.6
-"""Studies that are begun until one takes all kills, and how much shorter the waits are in the next."""
+"""Studies that are started until one takes all kills, and how much shorter the waits are in the next."""
 
 
 def snakemake(folder: Path, *options: str, limit: Callable[[], None] | None = None) -> subprocess.Popen[bytes]:

@@ -59,7 +59,7 @@ def test_a_fail_counts_between_methods_where_the_rater_has_seen_both():
     alone = Marks((Mark("a", "propseg", "fail", rater="Ann"), Mark("a", "deepseg", "pass", rater="Bob")))
     assert alone.failures(METHODS) == frozenset()
     assert alone.one_sided_failures(METHODS) == [alone.marks[0]]
-    assert alone.failures(METHODS, {("a", "deepseg")}) == {("a", "propseg")}  # of which there is no mask to mark
+    assert alone.failures(METHODS, {("a", "deepseg")}) == {("a", "propseg")}  # it has no mask to mark
     assert set(alone.failed_masks()) == {("a", "propseg")}  # the study still leaves the mask out
     both = Marks((*alone.marks, Mark("a", "deepseg", "pass", rater="Ann")))
     assert both.failures(METHODS) == {("a", "propseg")}

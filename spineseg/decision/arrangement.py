@@ -234,7 +234,7 @@ def _image_fault(rows: Sequence[MetricsRow]) -> str:
 
 
 def _is_failed(row: MetricsRow, line: Sequence[MetricsRow], limit: float, rated: frozenset[tuple[str, str]]) -> bool:
-    """Whether the method failed on this image, of which `line` has the rows of all methods.
+    """Whether the method failed on this image; `line` has the rows of all its methods.
 
     A mask is too short beside one that its own method calls whole; one that is doubted by its own method, and may
     have run into the brain, does not make a whole one short.

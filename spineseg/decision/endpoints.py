@@ -249,7 +249,7 @@ def _by_shares(
 def _exceeds_site_signs(parts: NDArray[np.float64], sites: NDArray[np.intp]) -> bool:
     """Whether sites side with one method as clearly as in 5 % of the cases in which each sides at random.
 
-    With six sites of which each has its own favourite, intervals alone are wrong in 5.3 % of pilots.
+    With six sites that each have a favourite, intervals alone are wrong in 5.3 % of pilots.
     """
     totals = np.bincount(sites, parts)
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (SWAPS + 1, totals.size))  # the same each time

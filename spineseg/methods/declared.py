@@ -274,7 +274,7 @@ def _check_placeholders(template: str, kind: str, where: str) -> None:
 
 
 def check_declared(
-    methods: Mapping[str, DeclaredMethod], images: Sequence[StudyImage] | None, *, begun: bool = False
+    methods: Mapping[str, DeclaredMethod], images: Sequence[StudyImage] | None, *, has_started: bool = False
 ) -> None:
     """Check before anything runs what methods need: options, weights, programs, masks.
 
@@ -283,7 +283,7 @@ def check_declared(
     methods : dict of DeclaredMethod
     images : sequence of StudyImage or None
         Every image, included or not; None where they are not known yet.
-    begun : bool
+    has_started : bool
         Whether the study has started: its people may leave, though nobody else has masks of a method.
 
     Raises
@@ -302,15 +302,15 @@ def check_declared(
         if method.kind == "command":
             _check_program(method.template, f"{where}.command'")
         if method.kind == "files" and images:
-            _check_masks(method, images, f"{where}.files'", begun=begun)
+            _check_masks(method, images, f"{where}.files'", has_started=has_started)
 
 
-def _check_masks(method: DeclaredMethod, images: Sequence[StudyImage], where: str, *, begun: bool) -> None:
-    """Refuse a path that gives no image of the study a mask; of a study that has begun, no image left out either."""
+def _check_masks(method: DeclaredMethod, images: Sequence[StudyImage], where: str, *, has_started: bool) -> None:
+    """Refuse a path that gives no image of the study a mask; of a study that has started, no image left out either."""
     if any(method.find_masks(image) for image in images if image.included):
         return
     left = next((image for image in images if method.find_masks(image)), None)
-    if left and begun:
+    if left and has_started:
         return
     example = next((image for image in images if image.included), images[0])
     first = Path(method.roots[0]) / fill_path(method.template, image_names(example))

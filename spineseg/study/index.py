@@ -64,7 +64,7 @@ def index_images(
     included = [image for image in images if image.included]
     if not included:
         raise InputError(_nothing_left(images, config))
-    check_declared(config.methods, images, begun=frozen is not None)
+    check_declared(config.methods, images, has_started=frozen is not None)
     marked = [*config.methods, *([MANUAL] if config.manual == USE else [])]
     config.marks.check_names((image.image_id for image in images), marked, "config key 'marks'")
     known = [image.image_id for image in included]
@@ -90,14 +90,14 @@ def index_images(
     return images, Membership(chunks, pilot if "seed" in pilot else {})
 
 
-def _leave_other_forms(images: list[StudyImage], config: StudyConfig, begun: Collection[str]) -> list[StudyImage]:
+def _leave_other_forms(images: list[StudyImage], config: StudyConfig, in_study: Collection[str]) -> list[StudyImage]:
     """Leave out the images in whose place another form of the same acquisition is used (config key ``forms``).
 
     A table of images says itself which ones the study has.
     """
     if config.forms is None or config.images:
         return images
-    others = find_other_forms((image for image in images if image.included), config.forms, begun)
+    others = find_other_forms((image for image in images if image.included), config.forms, in_study)
     return [
         replace(image, included=False, reason=others[image.image_id]) if image.image_id in others else image
         for image in images

@@ -16,7 +16,7 @@ def note_old_report(page: Path, code: str, note: Path) -> None:
     """Write into a file that a report was made by other code, or that it was not.
 
     The report's rule has the file as an input: only its content and its time change, and only then. Snakemake compares
-    no parameters of a job of which one output is not in its records: a folder of figures that an older version did not
+    no parameters of a job that has an output without a record: a folder of figures that an older version did not
     declare, or results that came without its records.
 
     Parameters

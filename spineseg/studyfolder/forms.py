@@ -41,7 +41,7 @@ def form_of(stem: str) -> str:
 
 
 def find_other_forms(
-    images: Iterable[StudyImage], prefer: Sequence[str] = (), begun: Collection[str] = ()
+    images: Iterable[StudyImage], prefer: Sequence[str] = (), in_study: Collection[str] = ()
 ) -> dict[str, str]:
     """Return image to reason, of the images in whose place another form of the same acquisition is used.
 
@@ -51,7 +51,7 @@ def find_other_forms(
         Included ones.
     prefer : sequence of str
         Entities such as ``rec-average``, the most preferred first.
-    begun : collection of str
+    in_study : collection of str
         Images that a study has started with, whose form stays.
     """
 
@@ -59,7 +59,7 @@ def find_other_forms(
         parts = image.stem.split("_")
         return (
             next((n for n, entity in enumerate(prefer) if entity in parts), len(prefer)),
-            image.image_id not in begun,
+            image.image_id not in in_study,
             image.reference_use != "truth",
             not image.reference,
             len(image.stem),

@@ -198,7 +198,7 @@ class Marks:
         return replace(self, marks=tuple(marks), preferences=tuple(preferences))
 
     def failed_masks(self) -> dict[tuple[str, str], list[Mark]]:
-        """Return the marks of each image and method of which there is a fail, however many methods its rater has seen.
+        """Return the marks of each image and method that has a fail, however many methods its rater has seen.
 
         They may speak of several masks: `word_fails` finds those of the mask that lies there.
         """

@@ -97,17 +97,17 @@ async function startBlind() {
 function offerBlind() {                // before any image is shown with the methods' names
   offered = true;
   filterList(); close();
-  const begun = round !== null;
-  const blind = make("button", { type: "button" }, begun ? "Go on with the blind comparison " : "Compare blind first ", make("kbd", {}, "B"));
+  const isLeft = round !== null;
+  const blind = make("button", { type: "button" }, isLeft ? "Go on with the blind comparison " : "Compare blind first ", make("kbd", {}, "B"));
   const look = make("button", { type: "button" }, "Look at the images ", make("kbd", {}, "↓"));
   blind.addEventListener("click", startBlind);
   look.addEventListener("click", () => step(1));
   const end = make("button", { type: "button" }, "End the comparison");
   end.addEventListener("click", () => { round = null; saveRound(); step(1); notice("The comparison has ended. The answers given are kept."); });
   $("canvas").replaceChildren(make("div", { class: "message", id: "offer" },
-    make("p", {}, begun ? `The blind comparison was left at ${round.at + 1} of ${round.trials.length}.` : "Two methods have masks here that you have not compared."),
-    make("p", {}, "Once an image was shown with the methods' names, your answer on it no longer counts as blind."), make("p", { class: "choices" }, blind, look, ...(begun ? [end] : [])),
-    ...(begun ? [make("p", {}, "Until it is done or ended, the list tells the images' names only.")] : [])));
+    make("p", {}, isLeft ? `The blind comparison was left at ${round.at + 1} of ${round.trials.length}.` : "Two methods have masks here that you have not compared."),
+    make("p", {}, "Once an image was shown with the methods' names, your answer on it no longer counts as blind."), make("p", { class: "choices" }, blind, look, ...(isLeft ? [end] : [])),
+    ...(isLeft ? [make("p", {}, "Until it is done or ended, the list tells the images' names only.")] : [])));
 }
 function endOffer() {
   if (!offered) return;
