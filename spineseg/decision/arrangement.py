@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -78,16 +78,7 @@ def make_evidence(
     InputError
         If a row is there twice, or a method has no row.
     """
-    table: dict[str, dict[str, MetricsRow]] = {}
-    for row in tables.metrics:
-        by_method = table.setdefault(row.image.image_id, {})
-        if row.method in by_method:
-            raise InputError(f"{where}: two rows for image {row.image.image_id} by {row.method}; gather again")
-        by_method[row.method] = row
-    for method in methods:
-        if table and not any(method in by_method for by_method in table.values()):
-            found = ", ".join(sorted({row.method for row in tables.metrics}))
-            raise InputError(f"{where}: no row for method {method}, found {found}; measure it first")
+    table = _rows_by_image(tables.metrics, methods, where)
     kept, excluded = _choose_images(table, methods, params, tables.other_forms)
     grid = [[table[image][method] for method in methods] for image in kept]
     shape = (len(kept), len(methods))
@@ -194,6 +185,21 @@ def _rater_error(
         if known:
             found[key] = float(np.mean(np.abs(known)) if key == "csa" else (1 - np.mean(known)) / 2)
     return found
+
+
+def _rows_by_image(rows: Iterable[MetricsRow], methods: Sequence[str], where: str) -> dict[str, dict[str, MetricsRow]]:
+    """Return image to method to row; refuse a row that is there twice, and a method without any."""
+    table: dict[str, dict[str, MetricsRow]] = {}
+    for row in rows:
+        by_method = table.setdefault(row.image.image_id, {})
+        if row.method in by_method:
+            raise InputError(f"{where}: two rows for image {row.image.image_id} by {row.method}; gather again")
+        by_method[row.method] = row
+    known = {method for by_method in table.values() for method in by_method}
+    for method in methods:
+        if table and method not in known:
+            raise InputError(f"{where}: no row for method {method}, found {', '.join(sorted(known))}; measure it first")
+    return table
 
 
 def _choose_images(

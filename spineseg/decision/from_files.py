@@ -133,10 +133,39 @@ def decide_from_files(
     evidence = make_evidence(tables, methods, params, str(metrics))
     if slices:
         evidence = replace(evidence, profiles=read_profiles(slices, _profiled(evidence, params)))
+    notes = (
+        *_absent_contrasts(images),
+        *_absent_strata(images, question),
+        *_doubted_contrasts(rows),
+        *_untrue_references(images),
+        *_unknown_training(images, params),
+        *_other_masks(question.marks, marks),
+        *_one_sided_fails(marks.one_sided_failures(methods, empty)),
+    )
+    context = _make_context(question, question.dataset or _folder_name(metrics), methods, images, folder, notes)
+    decision = build_decision(evidence, params, context)
+    counted = set(evidence.image_id.tolist())
+    true = [i for i in images if i.image_id in counted and i.reference_use == "truth"]
+    truths = Counter(image.reference_kind or "unknown" for image in true)
+    decision["references"]["kinds"] = dict(sorted(truths.items()))
+    left_out = [{"image_id": i.image_id, "reason": i.reason or "not included"} for i in images if not i.included]
+    decision["excluded"] = left_out + decision["excluded"]
+    return decision
+
+
+def _make_context(
+    question: Question,
+    dataset: str,
+    methods: Sequence[str],
+    images: Sequence[StudyImage],
+    folder: StudyFolder | None,
+    notes: tuple[str, ...],
+) -> Context:
+    """Return what a decision states beside the numbers: where they come from, what was planned, who taught what."""
     made_by = _made_by(folder, images, methods) if folder else {}
     steps = {**question.code, "decision": digest_code("spineseg.decision.from_files")}
-    context = Context(
-        dataset=question.dataset or _folder_name(metrics),
+    return Context(
+        dataset=dataset,
         override=question.override,
         versions={"spineseg": find_version(), **_libraries(made_by)},
         code_sha256={name: made.code for name, made in made_by.items()} | steps,
@@ -149,24 +178,8 @@ def decide_from_files(
             [i for i in images if i.included and i.pilot],
             {name: made_by[name].weights if name in made_by else {} for name in methods},
         ),
-        notes=(
-            *_absent_contrasts(images),
-            *_absent_strata(images, question),
-            *_doubted_contrasts(rows),
-            *_untrue_references(images),
-            *_unknown_training(images, params),
-            *_other_masks(question.marks, marks),
-            *_one_sided_fails(marks.one_sided_failures(methods, empty)),
-        ),
+        notes=notes,
     )
-    decision = build_decision(evidence, params, context)
-    counted = set(evidence.image_id.tolist())
-    true = [i for i in images if i.image_id in counted and i.reference_use == "truth"]
-    truths = Counter(image.reference_kind or "unknown" for image in true)
-    decision["references"]["kinds"] = dict(sorted(truths.items()))
-    left_out = [{"image_id": i.image_id, "reason": i.reason or "not included"} for i in images if not i.included]
-    decision["excluded"] = left_out + decision["excluded"]
-    return decision
 
 
 def _compared_methods(rows: Sequence[MetricsRow], question: Question, metrics: str | Path) -> list[str]:
