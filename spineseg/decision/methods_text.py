@@ -72,7 +72,8 @@ def methods_text(d: Mapping[str, Any]) -> str:
     return (
         f"{listed} were compared on a pilot of {pilot}.{_reference_sentence(d)}{_taught_sentence(d)} "
         f"{_plan_sentence(d)} Failures (no mask, coverage below {p['coverage_limit']:g} "
-        "unless the mask was called whole and no longer one was, rated as failed, or Dice below 0.7) were judged first. Endpoints were averaged within participant and "
+        "unless the mask was called whole and no longer one was, rated as failed, or Dice below 0.7) were judged "
+        "first. Endpoints were averaged within participant and "
         f"contrast and compared between methods over {over}: means by differences, standard deviations by log ratios, "
         "with two-sided 90 % intervals (the wider of Student's t and t corrected for skewness, the SD taken as at "
         "least three margins; exact for shares; a ratio of standard deviations also had to be larger than in 95 % of "
