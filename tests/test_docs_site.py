@@ -27,7 +27,7 @@ NOT_KNOWN = re.compile(r"<this repository>|OWNER/|<[^<>]*(?:address|tag|version)
 """What stands for an address, a release or a DOI that does not exist yet; CONTRIBUTING.md lists where."""
 
 IMITATIONS = re.compile(
-    r"zenodo\.0+|https?://(?:HOST|OWNER|USER|example\.)|PLACEHOLDER|github\.com/OWNER", re.IGNORECASE
+    r"zenodo\.0+|https?://(?:HOST|OWNER|USER|example\.)|(?-i:PLACEHOLDER)|github\.com/OWNER", re.IGNORECASE
 )
 """What would look like a real address or DOI."""
 
