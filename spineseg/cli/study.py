@@ -188,6 +188,7 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
     from spineseg.study.outcome import GO_ON, describe_failures, describe_result, describe_unfinished
     from spineseg.study.run import RunOptions, run_stage, unlock
     from spineseg.study.standing import latest_stage
+    from spineseg.study.workflow_files import find_profile
     from spineseg.studyfolder.commands import ACTION, typed_as
     from spineseg.studyfolder.layout import Stage
 
@@ -203,6 +204,8 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
     else:
         stage = Stage.ALL if args.all_methods else Stage.STUDY
     options = RunOptions(args.config, args.cores or "", args.profile, tuple(args.extra))
+    if args.profile:
+        find_profile(args.profile, Path.cwd())  # said before anything is written
     check_study(config, folder, to_study=stage == Stage.STUDY)
     count, _ = _count(config, folder, stage)
     check_space(estimate_cost(folder, config, count, _cores(args)), Path())
