@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from made_study import MADE_BY, save_nifti, write_decision
-from report_study import AFFINE, SHAPE, make_study, write_cord
+from report_study import AFFINE, SHAPE, cord_mask, make_study, write_cord
 
 from spineseg.cli import main
 from spineseg.errors import InputError
@@ -279,6 +279,7 @@ def test_adding_again_replaces_the_entry(tmp_path):
 def test_a_mask_that_is_no_longer_the_methods_is_not_shown_as_its(cord, tmp_path):
     image, seg = cord
     draw_files(tmp_path / "qc", image, seg, method="propseg")
+    save_nifti(seg, cord_mask(radius_mm=4), AFFINE)
     (entry,) = page_data(draw_files(tmp_path / "qc", image, seg, method="deepseg"))["entries"]
     assert [m["name"] for m in entry["methods"]] == ["deepseg"]  # it was written over the other
     assert "now holds the mask by deepseg" in entry["flags"][0]["text"]

@@ -87,7 +87,7 @@ def test_every_figure_has_title_caption_and_table():
     assert list(KINDS) == list(FIGURE_WORDS)
     for name, words in FIGURE_WORDS.items():
         assert words.caption.endswith(".")
-        assert ".tsv" in KINDS[name].table
+        assert ".tsv" in KINDS[name].table or name == "sample_size"  # whose points are written beside it
         assert figure_title(f"{name}{BY}site") == f"{words.title}, by site"
 
 

@@ -295,14 +295,16 @@ def _earlier_results(
         try:
             if not is_same_image:
                 raise InputError(f"{image_path} has changed since; run {known['name']} again")
-            if (maker := _maker_of(path, added)) not in ("", known["name"]):
+            mask = pictures.load_layer(path, grid)
+            checksum = sha256_file(path)
+            is_same = checksum.startswith(known["sha"])
+            if not is_same and (maker := _maker_of(path, added)) not in ("", known["name"]):
                 raise InputError(f"{path} now holds the mask by {maker}; give each method its own -o or -ofolder")
-            masks[known["name"]] = pictures.load_layer(path, grid)
         except InputError as error:
             problems.append(f"{known['name']} is no longer shown: {error}")
             continue
-        checksum = sha256_file(path)
-        times = (known["seconds"], known["peak_mb"]) if checksum.startswith(known["sha"]) else (None, None)
+        masks[known["name"]] = mask
+        times = (known["seconds"], known["peak_mb"]) if is_same else (None, None)
         results.append(MethodResult(known["name"], known["status"], known["message"], path, checksum, *times))
     return results, masks, problems
 

@@ -52,7 +52,12 @@ def list_notices(folder: StudyFolder, config: StudyConfig, stage: Stage | None) 
     if not folder.images.is_file():
         return []
     images = read_images(folder.images)
-    notices = list_refused(folder) + _foreign_marks(folder, config) + find_idle_exclusions(config, images) + find_unlisted_people(config, images)
+    notices = (
+        list_refused(folder)
+        + _foreign_marks(folder, config)
+        + find_idle_exclusions(config, images)
+        + find_unlisted_people(config, images)
+    )
     if find_lock(folder) is not None or stage in (Stage.STUDY, Stage.ALL):
         of_stage = stage_images(images, stage or Stage.ALL)
         notices += [f"warning: {text}" for text in describe_changes_beside(folder, of_stage)]

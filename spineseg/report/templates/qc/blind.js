@@ -187,9 +187,16 @@ function scrollBlind(rows, screens = 0) {
   const pane = $("pane-x") || document.querySelector(".verdict"), tile = pane.querySelector(".tile");
   pane.scrollBy({ top: rows * (tile ? tile.offsetHeight : 40) + screens * 0.9 * pane.clientHeight });
 }
-function sameView(event) {             // the two panes scroll together
+const followed = new WeakMap();        // pane -> where the other one has put it
+function sameView(event) {             // the two panes scroll together; the one that follows leads nobody back
   const pane = event.target;
-  for (const other of document.querySelectorAll("#blind .canvas")) if (other !== pane && Math.abs(other.scrollTop - pane.scrollTop) > 1) other.scrollTop = pane.scrollTop;
+  if (followed.get(pane) === pane.scrollTop) return;
+  followed.delete(pane);
+  for (const other of document.querySelectorAll("#blind .canvas")) {
+    if (other === pane || Math.abs(other.scrollTop - pane.scrollTop) <= 1) continue;
+    other.scrollTop = pane.scrollTop;
+    followed.set(other, other.scrollTop);
+  }
 }
 function isElsewhere() {               // another window has gone on with the round: this one follows
   takeStored(); takeSeen();
