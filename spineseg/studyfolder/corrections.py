@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-REFUSED = "a corrected mask cannot be used, so its image has no numbers until it is mended or deleted"
+REFUSED = "a corrected mask cannot be used, so its image has no numbers until it is corrected or deleted"
 
 
 DRAWN_ON = "ImageSHA256"
