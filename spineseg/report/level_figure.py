@@ -48,12 +48,12 @@ def draw_levels(rows: Sequence[CsaRow], place: Place = new_figure) -> FigureBase
     figure, axes = place(4.2 * n_columns, 3.2 * len(contrasts), n_columns, len(contrasts))
     for row, contrast in enumerate(contrasts):
         places = axes[row * n_columns : (row + 1) * n_columns]
-        for number, (method, place) in enumerate(zip(methods, places[: len(methods)], strict=True)):
-            _draw_people(place, _areas(rows, contrast, method), print_color_of(method, number))
-            place.set_title(f"{contrast}: {method}")
-        for (a, b), place in zip(pairs, places[len(methods) :], strict=True):
-            _draw_difference(place, _areas(rows, contrast, a), _areas(rows, contrast, b))
-            place.set_title(f"{contrast}: {a} minus {b}")
+        for number, (method, panel) in enumerate(zip(methods, places[: len(methods)], strict=True)):
+            _draw_people(panel, _areas(rows, contrast, method), print_color_of(method, number))
+            panel.set_title(f"{contrast}: {method}")
+        for (a, b), panel in zip(pairs, places[len(methods) :], strict=True):
+            _draw_difference(panel, _areas(rows, contrast, a), _areas(rows, contrast, b))
+            panel.set_title(f"{contrast}: {a} minus {b}")
     return figure
 
 
