@@ -49,6 +49,7 @@ KINDS = {
         Kind("failures"),
         Kind("csa_error", True, STYLE),
         Kind("csa_error_rms", True, STYLE),
+        Kind("change_error", True, STYLE),
         Kind("bias"),
         Kind("dice", False, STYLE + " Dice hides a bias of the area."),
         Kind("nsd", False, STYLE),

@@ -93,16 +93,7 @@ def _with_contradictions(d: Mapping[str, Any]) -> str:
     """The rule's own verdict, and what contradicts it."""
     text, against = _computed_sentence(d), "; ".join(d["contradictions"])
     text = f"{text} But {against}." if against else text
-    return text + _corrected_sentence(d) + _taught_sentence(d)
-
-
-def _corrected_sentence(d: Mapping[str, Any]) -> str:
-    """Say which method leads without references that were corrected from a method, where it is another one."""
-    without, made = d["references"].get("without_corrected"), d["references"].get("corrected_from", {})
-    if not without or without["method"] in (None, d["computed"]["method"]):
-        return ""
-    listed = ", ".join(f"{n} from {method}" for method, n in made.items())
-    return f" But references were made by correcting masks ({listed}); without them {without['method']} leads."
+    return text + _taught_sentence(d)
 
 
 def _taught_sentence(d: Mapping[str, Any]) -> str:
@@ -264,7 +255,11 @@ def _numbers(d: Mapping[str, Any]) -> list[str]:
         kept = method + f" (kept{' for ' * bool(where)}{', '.join(where)})" * is_kept
         failed = f"{failures['n_failed']} of {failures['n_images']}"
         table.append([kept, failed, *(rows[name][number] for name in shown)])
-    text = f"{d['n_images']} images of {d['n_participants']} participants. Means are over participants."
+    text = f"{count_of(d['n_images'], 'image')} of {count_of(d['n_participants'], 'participant')}."
+    text += (
+        " Means are over participants, of each method on its own images; under Every endpoint, on the images of both, "
+    )
+    text += "with contrasts as the plan weighs them."
     if "Dice with reference" in shown or "Predicted Dice" in shown:
         text += f" Dice is the overlap with {reference_words(d)}: 1 is perfect, below 0.7 a mask is useless."
     if "Predicted Dice" in shown:
@@ -391,4 +386,5 @@ def _settle(d: Mapping[str, Any]) -> list[str]:
 def _evidence_words(d: Mapping[str, Any]) -> str:
     """What participants must have to be compared by the ruling endpoint."""
     words = {"preference": " with blind ratings", "repeats": " with repeats", "failure_rate": ""}
+    words["change_error"] = " with references of two sessions"
     return words.get(d["endpoint"], " with references")
