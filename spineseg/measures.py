@@ -102,12 +102,12 @@ _MEASURES = (
             "1: the mask is probably wrong; look at it first"),
     *(Measure(name, name.replace("_", " "), unit, better, 3, "evidence", f"evidence behind the prediction: {meaning}")
       for name, unit, better, meaning in (
-          ("judge_dice", "", True, "expected Dice by deepseg's network on the mirror image"),
-          ("judge_overlap", "", True, "Dice with that network's own mask"),
-          ("judge_ceiling", "", True, "expected Dice of that network's own mask"),
-          ("judge_area", "", None, "ln of the volume over that of the network's mask"),
-          ("judge_worst", "", True, "tenth percentile over slices of the expected Dice"),
-          ("judge_sees", "", True, "share of slices in which the network sees cord"),
+          ("network_dice", "", True, "expected Dice by deepseg's network on the mirror image"),
+          ("network_overlap", "", True, "Dice with that network's own mask"),
+          ("network_ceiling", "", True, "expected Dice of that network's own mask"),
+          ("network_area", "", None, "ln of the volume over that of the network's mask"),
+          ("network_worst", "", True, "tenth percentile over slices of the expected Dice"),
+          ("network_sees", "", True, "share of slices in which the network sees cord"),
           ("extent", "", True, "slices with mask over those that hold cord"),
           ("line_distance_mm", "mm", False, "median distance from OptiC's centerline"),
           ("line_away", "", False, "share of slices far from OptiC's centerline"),

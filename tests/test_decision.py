@@ -17,9 +17,10 @@ from spineseg.cli import main
 from spineseg.decision.arrangement import Tables, make_evidence
 from spineseg.decision.document import Context, build_decision
 from spineseg.decision.from_files import Question, decide_from_files
+from spineseg.decision.next_steps import next_steps
 from spineseg.decision.params import OBSOLETE, RENAMED, DecisionParams
 from spineseg.decision.plan import Scope, describe_plan, fix_plan
-from spineseg.decision.report_text import next_steps, verdict_sentence, write_report
+from spineseg.decision.report_text import verdict_sentence, write_report
 from spineseg.decision.training import LEARNERS, PREDICTION, TRAINING_IMAGES, Taught, find_taught
 from spineseg.decision.wording import format_interval
 from spineseg.errors import InputError
@@ -921,7 +922,7 @@ class TestContrastsAndSites:
         assert d["contradictions"] == []
         assert not any("favour different methods" in note for note in d["notes"])
         text = write_report(d)
-        assert "t2: deepseg, t2s: propseg" in text
+        assert "**One method for each contrast, as planned: deepseg for t2, propseg for t2s.**" in text
         assert "t2: Keep deepseg: it is better than propseg by Dice with the reference" in verdict_sentence(d)
         assert "t2s: Keep propseg: it is better than deepseg" in verdict_sentence(d)
         assert "| propseg (kept for t2s) |" in text

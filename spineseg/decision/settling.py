@@ -34,7 +34,7 @@ STEP = 0.05
 
 @dataclass(frozen=True)
 class Obstacle:
-    """What keeps a choice open and more people alone may not mend.
+    """What keeps a choice open and more people alone may not settle.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ def _in_other_endpoints(known: Mapping[str, Comparison], main: Comparison, param
     if not against:
         return []
     mend = (
-        "No number of people mends that: look at the masks, and say in `decision.endpoints` what the study needs most."
+        "More people do not settle that: look at the masks, and say in `decision.endpoints` what the study needs most."
     )
     return [Obstacle("contradiction", f"{' and '.join(against)} says the opposite", mend)]
 
@@ -229,7 +229,7 @@ def _in_the_better_method(
             Obstacle(
                 "failures",
                 f"{better} fails more often than {worse}",
-                f"Find out why {better} fails in these images: other settings may mend it.",
+                f"Find out why {better} fails in these images: other settings may help.",
             )
         )
     elif main.is_within and not failures.is_within:

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from spineseg.decision.methods_text import REFERENCE_WORDS
-from spineseg.decision.report_text import next_steps
+from spineseg.decision.next_steps import next_steps
 from spineseg.measures import MEASURES
 from spineseg.methods.registry import sort_methods
 from spineseg.report.changes import (
@@ -38,6 +38,7 @@ from spineseg.report.frames import frame_tables
 from spineseg.report.palette import print_color_of
 from spineseg.report.qc import entry_name
 from spineseg.report.qc_page import content_policy, template_environment
+from spineseg.report.references import summarise_references
 from spineseg.report.review import ReviewImage, StudyView, collect_reviews, read_stage
 from spineseg.report.reviewed import Reviewed, summarise_reviewing
 from spineseg.report.summaries import (
@@ -175,6 +176,8 @@ def write_report(view: StudyView, paths: ReportPaths, code: str = "") -> Path:
         "methods_text": " ".join(filter(None, (write_methods(view, records, reviews, changes), describe_areas(areas)))),
         "reviewed": reviewed,
         "excluded": list_excluded(records.images, decision),
+        "references": summarise_references(view.folder, records.metrics),
+        "table_of_references": _relative(view.folder.references, paths.page),
         "advice": advise(decision, images, view.stage, qc),
         "citations": [words for method, words in CITATIONS.items() if not method or method in methods],
         "lists": _write_lists(paths, images, changes, reviewed),

@@ -8,7 +8,12 @@ from spineseg.spelling import name_some
 from spineseg.study.configuration import StudyConfig
 from spineseg.study.index import find_idle_exclusions, find_unlisted_people
 from spineseg.study.keep import CORRECTED
-from spineseg.studyfolder.corrections import find_correction, find_refused, find_strange_masks
+from spineseg.studyfolder.corrections import (
+    find_correction,
+    find_refused,
+    find_saved_again,
+    find_strange_masks,
+)
 from spineseg.studyfolder.decisions import read_kept
 from spineseg.studyfolder.frozen import describe_changes_beside
 from spineseg.studyfolder.images import StudyImage, read_images
@@ -18,14 +23,20 @@ from spineseg.studyfolder.marks import word_fails
 
 
 def list_refused(folder: StudyFolder) -> list[str]:
-    """Return a line for each corrected mask that cannot be used, and one for those that are nobody's kept mask.
+    """Return a line for each corrected mask that cannot be used, and one each for saves that correct nothing.
 
     Nothing before the images are listed.
     """
     if not folder.images.is_file():
         return []
     images = read_images(folder.images)
-    lines = find_refused(folder, [image for image in images if image.included])
+    included = [image for image in images if image.included]
+    lines = find_refused(folder, included)
+    if saved := find_saved_again(folder, included):
+        lines.append(
+            f"{folder.labels}: saved again without a change of any voxel, so not corrected: {name_some(saved)}; a fail"
+            " of such a mask still holds"
+        )
     if strange := find_strange_masks(folder, images):
         lines.append(
             f"{folder.labels}: not used, for no image has a kept mask of this name: {name_some(strange)}; save a"

@@ -67,6 +67,11 @@ class StudyFolder:
         return self.root / "images.tsv"
 
     @property
+    def references(self) -> Path:
+        """The table of the masks to compare with, used or not."""
+        return self.root / "references.tsv"
+
+    @property
     def description(self) -> Path:
         """What makes the folder a BIDS derivative."""
         return self.root / "dataset_description.json"
