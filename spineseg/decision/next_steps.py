@@ -96,4 +96,5 @@ def _settle(d: Mapping[str, Any]) -> list[str]:
 def _evidence_words(d: Mapping[str, Any]) -> str:
     """What participants must have to be compared by the ruling endpoint."""
     words = {"preference": " with blind ratings", "repeats": " with repeats", "failure_rate": ""}
+    words["change_error"] = " with references of two sessions"
     return words.get(d["endpoint"], " with references")

@@ -23,6 +23,7 @@ from spineseg.decision.report_tables import (
 )
 from spineseg.decision.report_trust import trust_lines
 from spineseg.decision.wording import (
+    count_of,
     format_gap,
     format_list,
     format_number,
@@ -107,16 +108,7 @@ def _with_contradictions(d: Mapping[str, Any]) -> str:
     """The rule's own verdict, and what contradicts it."""
     text, against = _computed_sentence(d), "; ".join(d["contradictions"])
     text = f"{text} But {against}." if against else text
-    return text + _corrected_sentence(d) + _taught_sentence(d)
-
-
-def _corrected_sentence(d: Mapping[str, Any]) -> str:
-    """Say which method leads without references that were corrected from a method, where it is another one."""
-    without, made = d["references"].get("without_corrected"), d["references"].get("corrected_from", {})
-    if not without or without["method"] in (None, d["computed"]["method"]):
-        return ""
-    listed = ", ".join(f"{n} from {method}" for method, n in made.items())
-    return f" But references were made by correcting masks ({listed}); without them {without['method']} leads."
+    return text + _taught_sentence(d)
 
 
 def _taught_sentence(d: Mapping[str, Any]) -> str:
@@ -279,7 +271,11 @@ def _numbers(d: Mapping[str, Any]) -> list[str]:
         kept = method + f" (kept{only})" * is_kept
         failed = f"{failures['n_failed']} of {failures['n_images']}"
         table.append([kept, failed, *(rows[name][number] for name in shown)])
-    text = f"{d['n_images']} images of {d['n_participants']} participants. Means are over participants."
+    text = f"{count_of(d['n_images'], 'image')} of {count_of(d['n_participants'], 'participant')}."
+    text += (
+        " Means are over participants, of each method on its own images; under Every endpoint, on the images of both, "
+        "with contrasts as the plan weighs them."
+    )
     if "Dice with reference" in shown or "Predicted Dice" in shown:
         text += f" Dice is the overlap with {reference_words(d)}: 1 is perfect, below 0.7 a mask is useless."
     if "Predicted Dice" in shown:
