@@ -133,6 +133,8 @@ _MEASURES = (
             "SD over people of the error of the mean CSA, the mean error removed"),
     Measure("csa_error_rms", "error of the area against references (root mean square)", "%", False, 1, "reference",
             "root mean square over people of the error of the mean CSA: bias counts"),
+    Measure("change_error", "precision of change against references (within-person SD of the CSA error)", "%", False, 1,
+            "reference", "SD over a person's sessions of the error of the mean CSA, the person's mean error removed"),
     Measure("bias", "difference of the mean areas", "%", None, 1, "reference",
             "mean error of the CSA against references; without them, between the methods' masks"),
     Measure("preference", "blind preference of raters", "% of people", True, 1, "images",

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from spineseg.decision.common_stretch import repeat_variances
 from spineseg.decision.comparison import Comparison
+from spineseg.decision.contradictions import contradicting
 from spineseg.decision.differential_bias import compare_bias_by_group
 from spineseg.decision.endpoints import MIN_SITES
 from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams
-from spineseg.decision.rule import GATES, Judgement, judge_with_doubt, people_needed
+from spineseg.decision.rule import GATES, Judgement, judge_with_doubt
 from spineseg.studyfolder.marks import Preference
 
 SETTLED = ("clear", "equivalent")
@@ -205,16 +206,7 @@ def _in_the_sample(evidence: Evidence, main: Comparison, params: DecisionParams)
 
 def _in_other_endpoints(known: Mapping[str, Comparison], main: Comparison, params: DecisionParams) -> list[Obstacle]:
     """Name the endpoints that favour the other method, with people enough."""
-    against = [
-        one.kind.words
-        for key, one in known.items()
-        if key in params.endpoints
-        and key != main.key
-        and one.winner is not None
-        and main.winner is not None
-        and one.winner != main.winner
-        and one.n >= people_needed(one.key, params)
-    ]
+    against = [one.kind.words for one in contradicting(known, main, params)]
     if not against:
         return []
     mend = (
