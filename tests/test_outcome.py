@@ -2,6 +2,7 @@
 
 import os
 import re
+from pathlib import Path
 
 import pytest
 from made_study import CHUNK, study_folder, study_image, write_chunk, write_decision, write_index, write_result
@@ -140,3 +141,18 @@ def test_the_readme_names_what_exists_and_nothing_else(folder, config):
     assert listed() == ["images.tsv", "decision.json, decision.md", "chunks/", "pilot/report.html", "study/tables/"]
     assert "study/tables/                kept.tsv" in folder.readme.read_text()
     assert "Every image by every method" not in folder.readme.read_text()
+
+
+@pytest.mark.parametrize("home", ["", "/nonexistent", "file", "usable"])
+def test_a_home_that_cannot_be_used_is_replaced_by_a_folder_of_the_study(home, tmp_path, monkeypatch):
+    """As in a container that runs as a user whom its system does not know."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "usable").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / home) if home else "")
+    if not home:
+        monkeypatch.delenv("HOME")
+        monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    found = Path(run.environment_with_home()["HOME"])
+    assert found == (tmp_path / "usable" if home == "usable" else tmp_path / ".snakemake" / "spineseg" / "home")
+    assert found.is_dir()
