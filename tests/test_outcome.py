@@ -1,6 +1,7 @@
 """What a run says while it goes on and when it ends, and what the results folder says of itself."""
 
 import os
+import pwd
 import re
 from pathlib import Path
 
@@ -153,6 +154,15 @@ def test_a_home_that_cannot_be_used_is_replaced_by_a_folder_of_the_study(home, t
     if not home:
         monkeypatch.delenv("HOME")
         monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
-    found = Path(run.environment_with_home()["HOME"])
+    found = Path(run.snakemake_environment()["HOME"])
     assert found == (tmp_path / "usable" if home == "usable" else tmp_path / ".snakemake" / "spineseg" / "home")
     assert found.is_dir()
+
+
+def test_a_user_whom_the_system_does_not_know_has_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    assert "USER" not in run.snakemake_environment()
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: (_ for _ in ()).throw(KeyError("uid not found")))
+    assert run.snakemake_environment()["USER"] == f"user{os.getuid()}"
