@@ -3,6 +3,7 @@
 import os
 import pwd
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,16 @@ def test_the_command_says_what_a_person_must_know_before_the_verdict(
     assert "a corrected mask cannot be used" in said
     if action == "pilot" and code == 0:
         assert said.index("a corrected mask cannot be used") < said.index("verdict: ")
+    if action == "status":  # once the study is held to other code, that comes in place of the next command
+        assert "next:    spineseg study" in said
+        made_by = replace(
+            make_configuration({"dataset": "demo"}).methods["propseg"].made_by(), code="of another version"
+        )
+        write_lock(folder, Lock(KeptMethods("propseg"), {"propseg": made_by}))
+        assert main(["study", action]) == 0
+        after = capsys.readouterr().out.partition("next:")[2]
+        assert after.startswith("    nothing runs as it is: ")
+        assert "the study was started otherwise (code" in after
 
 
 def finish(folder, config, image, method):
