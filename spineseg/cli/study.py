@@ -188,9 +188,9 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
     from spineseg.study.outcome import GO_ON, describe_failures, describe_result, describe_unfinished
     from spineseg.study.run import RunOptions, run_stage, unlock
     from spineseg.study.standing import latest_stage
+    from spineseg.study.workflow_files import find_profile
     from spineseg.studyfolder.commands import ACTION, typed_as
     from spineseg.studyfolder.layout import Stage
-    from spineseg.writing import write_text
 
     if args.extra and not args.extra[0].startswith("-"):
         raise InputError(
@@ -204,6 +204,8 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
     else:
         stage = Stage.ALL if args.all_methods else Stage.STUDY
     options = RunOptions(args.config, args.cores or "", args.profile, tuple(args.extra))
+    if args.profile:
+        find_profile(args.profile, Path.cwd())  # said before anything is written
     check_study(config, folder, to_study=stage == Stage.STUDY)
     count, _ = _count(config, folder, stage)
     check_space(estimate_cost(folder, config, count, _cores(args)), Path())
@@ -211,10 +213,8 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
         unlock(stage, options)
     say: Callable[[str], None] = print if args.v else _nothing
     typed = _typed("report", args.shown) if args.action == "report" else _command(args)(stage)
+    started = _mark_start()
     say(f"{typed}: {len(count.wanted)} masks, results in {folder.root.resolve()}")
-    mark = Path(".snakemake") / "spineseg" / "started"
-    write_text(mark, "")  # the time of the file system, which the jobs' logs have too
-    started = mark.stat().st_mtime_ns
     with typed_as(_typed(ACTION, args.shown)):
         end = run_stage(stage, options, folder, config, verbosity=args.v)
     failures = describe_failures(folder, config)
@@ -233,6 +233,29 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
         lines = [*failures, *(unfinished or end.last_lines), *list_notices(folder, config, stage), GO_ON]
     print("\n".join(lines), file=sys.stderr)
     return 130 if end.is_stopped else 2 if end.is_locked else 1
+
+
+def _mark_start() -> int:
+    """Return the time of the file system, which the jobs' logs have too, in nanoseconds.
+
+    Raises
+    ------
+    InputError
+        If the configuration's folder, to which results and logs go, cannot be written to.
+    """
+    from spineseg.errors import InputError, OutputError
+    from spineseg.writing import write_text
+
+    mark = Path(".snakemake") / "spineseg" / "started"
+    try:
+        write_text(mark, "")
+    except OutputError as error:
+        reason = getattr(error.__cause__, "strerror", None) or error
+        raise InputError(
+            f"{Path.cwd()}: expected a folder for results and logs, found one that cannot be written to ({reason}); "
+            "put the configuration into a folder of your own, with its paths changed to that"
+        ) from error
+    return mark.stat().st_mtime_ns
 
 
 def _nothing(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import signal
 import subprocess
@@ -84,6 +85,22 @@ def snakemake_command(stage: Stage, options: RunOptions) -> list[str]:
     return [*command, *options.extra]
 
 
+def environment_with_home() -> dict[str, str]:
+    """Return Snakemake's environment: with a home in this folder where there is none to write to, as in a container.
+
+    Snakemake and its jobs keep settings and what can be computed again below the home.
+    """
+    try:
+        is_usable = os.access(Path.home(), os.W_OK | os.X_OK)
+    except RuntimeError:  # no HOME, and no entry among the users of the system
+        is_usable = False
+    if is_usable:
+        return dict(os.environ)
+    home = (Path(".snakemake") / "spineseg" / "home").resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    return {**os.environ, "HOME": str(home)}
+
+
 @dataclass(frozen=True)
 class RunEnd:
     """How a run ended.
@@ -125,11 +142,12 @@ def run_stage(
     command = snakemake_command(stage, options)
     if verbosity == 2:
         with _passing_on_signals() as child:
-            child.append(process := subprocess.Popen(command))
+            child.append(process := subprocess.Popen(command, env=environment_with_home()))
             is_stopped = _wait(process, None)
         return RunEnd(process.returncode, is_stopped=is_stopped)
     with log.open("w", encoding="utf-8") as output, _passing_on_signals() as child:
-        child.append(process := subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT))
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment_with_home())
+        child.append(process)
         is_stopped = _wait(
             process, ProgressLine(PaceWatch(folder, config, stage), log, sys.stderr) if verbosity else None
         )
@@ -146,7 +164,8 @@ def unlock(stage: Stage, options: RunOptions) -> None:
     InputError
         If Snakemake cannot.
     """
-    done = subprocess.run([*snakemake_command(stage, options), "--unlock"], capture_output=True, text=True, check=False)
+    command = [*snakemake_command(stage, options), "--unlock"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment_with_home())
     if done.returncode:
         last = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()][-1:]
         raise InputError(f"{Path.cwd()}: cannot be unlocked: {' '.join(last)}")
@@ -174,7 +193,7 @@ class ProgressLine:
 
     def text(self) -> str:
         """Return the line."""
-        pace, jobs = self._watch.look(), self._read_jobs()
+        pace, jobs = self._watch.measure(), self._read_jobs()
         parts = ["looking at the dataset" if pace is None else pace.words()]
         if pace and not pace.steps_left and not (jobs and jobs[0] == jobs[1]):
             parts.append("measuring and drawing")
