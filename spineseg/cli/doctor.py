@@ -216,7 +216,7 @@ def _try_methods(facts: dict[str, Any]) -> list[str]:
                 if code:
                     raise ValueError(f"exit code {code}")
                 first, second = load_mask(mask)[0], load_mask(truth)[0]
-                dice = compute_dice(first.data >= 0.5, second.data >= 0.5)
+                dice = compute_dice(first.data, second.data)
             except Exception as error:  # whatever is broken, the others are still tried
                 problems.append(f"{name} does not run on a synthetic image ({type(error).__name__}: {error}): {AGAIN}")
                 continue
