@@ -149,6 +149,7 @@ rule write_report:
         images=get_images,
         people=get_peoples_masks,
         preview=get_preview,
+        references=get_references_table,
         captions=FIGURE_CAPTIONS,
         code=digest_step("report"),
     shell:

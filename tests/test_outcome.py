@@ -110,20 +110,20 @@ def test_the_pace_counts_what_this_run_has_finished(folder, config):
     for path in folder.root.rglob("*.json"):
         os.utime(path, ns=(1, 1))
     watch = PaceWatch(folder, config, Stage.ALL)
-    pace = watch.look()
+    pace = watch.measure()
     assert (pace.done, pace.total, pace.steps_done, pace.steps_left) == (0, 2, 0, 3)
     assert pace.words() == "0 of 2 images segmented"
     finish(folder, config, images[0], "deepseg")
-    pace = watch.look()
+    pace = watch.measure()
     assert (pace.done, pace.steps_done, pace.steps_left) == (1, 1, 2)
     assert re.fullmatch(r"1 of 2 images segmented, \d+[.]\d a minute, about \d+ min left", pace.words())
     for method in ("propseg", "deepseg"):
         finish(folder, config, images[1], method)
-    assert watch.look().words() == "2 of 2 images segmented"
+    assert watch.measure().words() == "2 of 2 images segmented"
 
 
 def test_a_pace_without_images_waits(tmp_path, config):
-    assert PaceWatch(study_folder(tmp_path), config, Stage.PILOT).look() is None
+    assert PaceWatch(study_folder(tmp_path), config, Stage.PILOT).measure() is None
 
 
 def test_the_readme_names_what_exists_and_nothing_else(folder, config):

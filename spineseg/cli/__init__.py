@@ -77,21 +77,21 @@ class CommandParser(argparse.ArgumentParser):
         self.error(f"no option {option_string}{hint}")
 
 
-MACHINE_ERRORS = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EIO,
-    errno.EMFILE,
-    errno.ENFILE,
-    errno.ENAMETOOLONG,
-    errno.ELOOP,
-    errno.ENOTDIR,
-    errno.EISDIR,
-)
-"""What the system says where the machine, or the name of a file, is at fault, not the program."""
+MACHINE_ERRORS = {
+    errno.ENOSPC: "make room on that disk",
+    errno.EDQUOT: "make room within your quota",
+    errno.EROFS: "choose a folder that can be written to",
+    errno.EACCES: "change its permissions or choose another folder",
+    errno.EPERM: "change its permissions or choose another folder",
+    errno.EIO: "check the disk",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "close other programs",
+    errno.ENAMETOOLONG: "shorten the name",
+    errno.ELOOP: "correct the links",
+    errno.ENOTDIR: "give a path whose folders are folders",
+    errno.EISDIR: "give the name of a file",
+}
+"""What to do about errors of the machine or of a file's name, which are no fault of the program."""
 
 
 class ShowVersion(argparse.Action):
@@ -196,7 +196,8 @@ def main(argv: list[str] | None = None) -> int:
             raise
         _drop_output()  # what it still holds would fail again when Python ends
         place = f"{error.filename}: " if error.filename else ""
-        print(f"spineseg {command}: error: {one_line(place)}{error.strerror}; mend that and repeat", file=sys.stderr)
+        advice = f"{MACHINE_ERRORS[error.errno]} and repeat the command"
+        print(f"spineseg {command}: error: {one_line(place)}{error.strerror}; {advice}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130  # what shells report for Ctrl-C

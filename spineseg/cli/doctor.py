@@ -174,7 +174,7 @@ def _check_places(facts: dict[str, Any], folders: Sequence[str]) -> list[str]:
     temporary, wanted = Path(tempfile.gettempdir()), os.environ.get("TMPDIR")
     if wanted and Path(wanted).absolute() != temporary.absolute():
         problems.append(
-            f"TMPDIR is {wanted}, which cannot be used, so {temporary} is: make that folder, or mend TMPDIR"
+            f"TMPDIR is {wanted}, which cannot be used, so {temporary} is: make that folder, or correct TMPDIR"
         )
     places = [("here", Path()), ("for temporary files", temporary)]
     places += [("for results", Path("results"))] if Path("results").is_dir() else []

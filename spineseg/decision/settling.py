@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from spineseg.decision.common_stretch import repeat_variances
 from spineseg.decision.comparison import Comparison
+from spineseg.decision.contradictions import contradicting
 from spineseg.decision.differential_bias import compare_bias_by_group
 from spineseg.decision.endpoints import MIN_SITES
 from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams
-from spineseg.decision.rule import GATES, Judgement, judge_with_doubt, people_needed
+from spineseg.decision.rule import GATES, Judgement, judge_with_doubt
 from spineseg.studyfolder.marks import Preference
 
 SETTLED = ("clear", "equivalent")
@@ -33,7 +34,7 @@ STEP = 0.05
 
 @dataclass(frozen=True)
 class Obstacle:
-    """What keeps a choice open and more people alone may not mend.
+    """What keeps a choice open and more people alone may not settle.
 
     Parameters
     ----------
@@ -205,20 +206,11 @@ def _in_the_sample(evidence: Evidence, main: Comparison, params: DecisionParams)
 
 def _in_other_endpoints(known: Mapping[str, Comparison], main: Comparison, params: DecisionParams) -> list[Obstacle]:
     """Name the endpoints that favour the other method, with people enough."""
-    against = [
-        one.kind.words
-        for key, one in known.items()
-        if key in params.endpoints
-        and key != main.key
-        and one.winner is not None
-        and main.winner is not None
-        and one.winner != main.winner
-        and one.n >= people_needed(one.key, params)
-    ]
+    against = [one.kind.words for one in contradicting(known, main, params)]
     if not against:
         return []
     mend = (
-        "No number of people mends that: look at the masks, and say in `decision.endpoints` what the study needs most."
+        "More people do not settle that: look at the masks, and say in `decision.endpoints` what the study needs most."
     )
     return [Obstacle("contradiction", f"{' and '.join(against)} says the opposite", mend)]
 
@@ -237,7 +229,7 @@ def _in_the_better_method(
             Obstacle(
                 "failures",
                 f"{better} fails more often than {worse}",
-                f"Find out why {better} fails in these images: other settings may mend it.",
+                f"Find out why {better} fails in these images: other settings may help.",
             )
         )
     elif main.is_within and not failures.is_within:

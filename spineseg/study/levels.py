@@ -283,7 +283,7 @@ def _read_labels(one: _Mask, file: LabelFile | None, masks: Mapping[str, _Mask])
         if file.stem != one.image.stem and grid.forms_disagree:
             raise InputError(
                 f"{one.image.path}: sform and qform differ, so labels of {file.stem} cannot be carried to it; "
-                "mend its header"
+                "correct its header"
             )
         named = masks.get(file.stem)
         like = _read_mask(named.path, named.label)[1] if named and named.path else None

@@ -174,7 +174,7 @@ class ProgressLine:
 
     def text(self) -> str:
         """Return the line."""
-        pace, jobs = self._watch.look(), self._read_jobs()
+        pace, jobs = self._watch.measure(), self._read_jobs()
         parts = ["looking at the dataset" if pace is None else pace.words()]
         if pace and not pace.steps_left and not (jobs and jobs[0] == jobs[1]):
             parts.append("measuring and drawing")
