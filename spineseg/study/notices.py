@@ -63,12 +63,30 @@ def list_notices(folder: StudyFolder, config: StudyConfig, stage: Stage | None) 
     if not folder.images.is_file():
         return []
     images = read_images(folder.images)
-    notices = list_refused(folder) + find_idle_exclusions(config, images) + find_unlisted_people(config, images)
+    notices = (
+        list_refused(folder)
+        + _foreign_marks(folder, config)
+        + find_idle_exclusions(config, images)
+        + find_unlisted_people(config, images)
+    )
     if find_lock(folder) is not None or stage in (Stage.STUDY, Stage.ALL):
         of_stage = stage_images(images, stage or Stage.ALL)
         notices += [f"warning: {text}" for text in describe_changes_beside(folder, of_stage)]
         notices += _unclear_fails(folder, config, of_stage) + _earlier_fails(folder, config)
     return notices
+
+
+def _foreign_marks(folder: StudyFolder, config: StudyConfig) -> list[str]:
+    """Name files of marks that were saved from no page of this study."""
+    known = {path.read_text().strip() for stage in Stage if (path := folder.page_identity(stage)).is_file()}
+    if not known:  # no page has been made yet
+        return []
+    return [
+        f"warning: {file}: saved from a page that is none of this study's (of another study, or of results that are"
+        " gone); artefacts count by the images' names: look whether they are of this study"
+        for file, page in zip(config.marks.files, config.marks.pages, strict=True)
+        if page and page not in known
+    ]
 
 
 def _earlier_fails(folder: StudyFolder, config: StudyConfig) -> list[str]:
