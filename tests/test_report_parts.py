@@ -61,6 +61,8 @@ def test_every_figure_can_be_split_by_a_column(tmp_path, n):
     assert {one.name for one in drawn if one.column == "age"} == (whole if n <= MAX_PARTS else set())
     svg = (tmp_path / "failures_by-site.svg").read_text()
     assert all(f"site: {site} ({2 * n // 3} images of {n // 3} people)" in svg for site in SITES)
+    limits = "too few for limits of agreement" in (tmp_path / "bland_altman_by-site.svg").read_text()
+    assert limits == (n == 3)  # two images of a site
     assert (tmp_path / "failures_by-site.png").is_file()
     draw_figures(study, tmp_path)
     assert not list(tmp_path.glob("*_by-*"))
@@ -199,7 +201,8 @@ def test_what_an_area_is_of_is_said_for_a_paper(level, words):
     assert words in describe_areas([own])
     text = describe_areas([own, *(replace(own, level=name) for name in ("C2", "C3", "T1"))])
     assert words in text
-    assert "each vertebral level from C2 to T1" in text
+    assert "each of the vertebral levels C2, C3, T1" in text
+    assert "stretches of cord (the vertebral level C3)" in describe_areas([replace(own, level="C3")])
 
 
 def test_the_report_says_what_nobody_reviewed(tmp_path):

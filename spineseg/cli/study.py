@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 import time
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -161,6 +162,8 @@ def _plan(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) ->
 
 def _status(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> int:
     """Print how far the study is."""
+    from spineseg.errors import InputError
+    from spineseg.study.lock import check_study
     from spineseg.study.notices import list_notices
     from spineseg.study.outcome import describe_failures, describe_result
     from spineseg.study.standing import latest_stage
@@ -175,6 +178,11 @@ def _status(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) 
     reached = latest_stage(folder)
     lines = describe_result(folder, config, reached, _command(args)) if reached else []
     known = [*describe_failures(folder, config), *list_notices(folder, config, reached)]
+    try:
+        check_study(config, folder, to_study=False)
+    except InputError as error:  # masks of other code or settings are none of those counted above
+        known_lines = takewhile(lambda line: not line.startswith("next:"), lines)
+        lines = [*known_lines, f"next:    nothing runs as it is: {error}"]
     print("\n".join([*known, *(lines or [f"next:    {_command(args)(Stage.PILOT)}"])]))
     return 0
 
