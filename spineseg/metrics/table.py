@@ -56,7 +56,7 @@ def parse_slices(text: str | None, n_slices: int) -> NDArray[np.bool_]:
         except ValueError as error:
             raise InputError(f"-z {text}: expected slices such as 5:23 or 2,5,8:10, found {part!r}") from error
         if first > last:
-            raise InputError(f"-z {text}: expected the lower slice first, found {part}; write {last}:{first}")
+            raise InputError(f"-z {text}: expected slices with the lower one first, found {part}; write {last}:{first}")
         if not 0 <= first <= last < n_slices:
             raise InputError(f"-z {text}: expected slices within 0:{n_slices - 1}, found {part}")
         chosen[first : last + 1] = True
