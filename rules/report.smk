@@ -197,6 +197,7 @@ use rule write_report as write_study_report with:
         slices="results/{dataset}/study/tables/slices.tsv.gz",
         kept="results/{dataset}/study/tables/kept.tsv",
         csa="results/{dataset}/study/tables/csa.tsv",
+        levels="results/{dataset}/study/tables/levels.tsv",
         timings=ancient("results/{dataset}/study/tables/timings.tsv"),
         old=OLD_REPORTS[Stage.STUDY],
     output:

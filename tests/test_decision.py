@@ -219,6 +219,18 @@ class TestVerdict:
         assert d["pilots"]["total_needed"] is None
         assert "propseg fails more often than deepseg" in " ".join(next_steps(d))
 
+    def test_equally_precise_methods_whose_areas_differ_are_no_matter_of_people(self, pilot):
+        with_errors(pilot, 80, (0, 1), (4, 1))
+        text = " ".join(next_steps(pilot.decide()))
+        assert "their mean areas differ by 4." in text
+        assert "Choose by cost" not in text
+        for n, row in enumerate(pilot.metrics):
+            row.values["csa_error_pct"] -= (4 + 2 * (n % 4 == 1)) * (row.method == "deepseg")
+        groups = {f"{s:02d}": {"group": "patient" if s % 2 else "control"} for s in range(80)}
+        d = pilot.decide_with(columns=groups, group="group")
+        assert (d["method"], d["verdict"]) == ("propseg", "undecided")
+        assert "do not differ alike between groups: the gap between their areas changes by 2." in verdict_sentence(d)
+
     def test_references_corrected_from_a_method_are_in_the_way(self, pilot):
         with_errors(pilot, 30, (0, 8), (0, 2))
         d = pilot.decide_with(corrected_from={f"sub-{s:02d}_T2w": "deepseg" for s in range(30)})

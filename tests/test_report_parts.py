@@ -199,7 +199,8 @@ def test_what_an_area_is_of_is_said_for_a_paper(level, words):
     assert words in describe_areas([own])
     text = describe_areas([own, *(replace(own, level=name) for name in ("C2", "C3", "T1"))])
     assert words in text
-    assert "each vertebral level from C2 to T1" in text
+    assert "each of the vertebral levels C2, C3, T1" in text
+    assert "stretches of cord (the vertebral level C3)" in describe_areas([replace(own, level="C3")])
 
 
 def test_the_report_says_what_nobody_reviewed(tmp_path):

@@ -20,6 +20,8 @@ def next_steps(d: Mapping[str, Any]) -> list[str]:
     kept_failed = [image for images, _ in parts for image in images]
     flagged = [image for _, images in parts for image in images if image not in kept_failed]
     low = sorted({image for row in d["agreement"] for image in row["images_below_0.7"]})
+    if not d["n_images"]:
+        return ["No image takes part: see under Left out why, and change that."]
     if d["method"] is None and not any(d["method_by_contrast"].values()):
         if failed:
             steps.append(f"Look at the failed images in the QC page first: {name_some(failed)}.")

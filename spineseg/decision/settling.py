@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from spineseg.decision.common_stretch import repeat_variances
 from spineseg.decision.comparison import Comparison
-from spineseg.decision.contradictions import contradicting
-from spineseg.decision.differential_bias import compare_bias_by_group
+from spineseg.decision.contradictions import contradicting, is_of_enough
+from spineseg.decision.differential_bias import BiasByGroup, compare_bias_by_group
 from spineseg.decision.endpoints import MIN_SITES
 from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams
@@ -38,7 +38,7 @@ class Obstacle:
 
     Parameters
     ----------
-    kind : {"sites", "corrected", "contrasts", "contradiction", "failures", "groups", "overlap", "unproven"}
+    kind : {"sites", "corrected", "contrasts", "contradiction", "failures", "groups", "bias", "overlap", "unproven"}
     words : str
         What stands in the way, to follow "because".
     helps : str
@@ -215,6 +215,32 @@ def _in_other_endpoints(known: Mapping[str, Comparison], main: Comparison, param
     return [Obstacle("contradiction", f"{' and '.join(against)} says the opposite", mend)]
 
 
+def _unequal(
+    known: Mapping[str, Comparison], uneven: BiasByGroup | None, better: str, worse: str, params: DecisionParams
+) -> list[Obstacle]:
+    """Name biases in which equally precise methods differ, so that no number of people makes them equal."""
+    found, bias = [], known.get("bias")
+    if bias is not None and is_of_enough(bias, params) and bias.winner is not None:
+        found.append(
+            Obstacle(
+                "bias",
+                f"the methods are not equal, for their mean areas differ by {abs(bias.estimate):.1f} %",
+                "What is constant of it cancels between groups and over time: then either will do, but never both.",
+            )
+        )
+    if uneven is not None and any(gap.is_beyond(uneven.margin) for gap in uneven.between):
+        gap = max(uneven.between, key=lambda one: abs(one.difference))
+        found.append(
+            Obstacle(
+                "groups",
+                f"the biases of {better} and {worse} do not differ alike between groups: the gap between their areas "
+                f"changes by {abs(gap.difference):.1f} % between {gap.level} and the others",
+                "Keep the one whose own bias differs less between groups (see the warnings), not the cheaper one.",
+            )
+        )
+    return found
+
+
 def _in_the_better_method(
     evidence: Evidence, known: Mapping[str, Comparison], main: Comparison, params: DecisionParams
 ) -> list[Obstacle]:
@@ -245,6 +271,8 @@ def _in_the_better_method(
                 "groups", words, "See on the QC page in which group its masks are off, or let raters correct them."
             )
         )
+    if main.is_within and not found:
+        found += _unequal(known, uneven, better, worse, params)
     for key in GATES:
         gate = known.get(key)
         if gate is None or key == main.key or gate.n < params.min_references:

@@ -27,7 +27,7 @@ def draw_levels(rows: Sequence[CsaRow], place: Place = new_figure) -> FigureBase
     Parameters
     ----------
     rows : sequence of CsaRow
-        Of ``levels.tsv``, or of ``csa.tsv`` in a study by one method.
+        Of ``levels.tsv``, or of ``csa.tsv`` where a version before it left no ``levels.tsv``.
 
     Returns
     -------

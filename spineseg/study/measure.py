@@ -237,21 +237,21 @@ def _read_uncertainty(mask: Path, entry: ManifestEntry, n_slices: int) -> NDArra
 
 
 def _load_reference(image: StudyImage, masks: Mapping[str, MeasuredMask]) -> tuple[Reference | None, str]:
-    """Load the image's reference on the masks' grid and measure it; None and a reason where it cannot be used."""
+    """Load and measure the image's reference on the masks' grid; also what was corrected, or why there is none."""
     if not image.reference:
         return None, ""
     if why := absent_content(image.reference):
         return None, f"reference not used: {image.reference}: {why}"
     grid = next((m.grid for m in masks.values() if m.grid is not None), None)
     try:
-        volume, _ = load_mask(image.reference, like=grid, label=image.reference_label)
+        volume, own_grid = load_mask(image.reference, like=grid, label=image.reference_label)
     except InputError as error:
         return None, f"reference not used: {error}"
-    reference = binarise(volume.data)
+    reference, notes = binarise(volume.data), "; ".join(f"reference {note}" for note in own_grid.notes)
     if not reference.any():
-        return None, "reference not used: it is empty"
+        return None, f"reference not used: it is empty{'; ' if notes else ''}{notes}"
     zooms = next((m.volume for m in masks.values() if m.volume is not None), volume).zooms
-    return Reference(reference, compute_shape(reference, zooms)), ""
+    return Reference(reference, compute_shape(reference, zooms)), notes
 
 
 def _measure_mask(
