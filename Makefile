@@ -19,7 +19,7 @@ export OMP_NUM_THREADS ?= 1
 setup: $(VENV)/.done
 
 $(VENV)/.done: pyproject.toml setup.py constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; set PYTHON=")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version.split()[0] + ": make setup PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	@index=; if [ -n "$(TORCH_INDEX)" ] && $(BIN)/python -c \
 	  'import sys, urllib.request; urllib.request.urlopen(sys.argv[1] + "/torch/", timeout=10)' \

@@ -15,33 +15,50 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from numpy.typing import NDArray
+from simulated_pilots import (
+    Draw,
+    area_disasters,
+    area_errors,
+    area_errors_at_sites,
+    area_errors_of_contrasts,
+    at_sites,
+    disasters,
+    failing,
+    failing_alike,
+    failing_by_contrast,
+    lognormal,
+    normal,
+    predicted,
+    rare_errors,
+    rare_repeats,
+    rated,
+    rated_at_sites,
+    rated_by_contrast,
+    repeated,
+    repeated_by_contrast,
+    sessions_with_references,
+    skewed,
+    tied,
+    unequal_contrasts,
+)
 
-from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams, Repeats
 from spineseg.decision.rule import judge_with_doubt
 from spineseg.decision.shares import binomial_limits
-from spineseg.measures import METRICS
-from spineseg.studyfolder.marks import Preference
 
 BEGIN, END = "<!-- table of decision_operating.py -->", "<!-- end of the table -->"
 MOST, MOST_LIMIT = 0.05, 0.07
-MARGIN, SD = 0.01, 0.03
 SIZES = (6, 8, 12, 20, 50, 200)
 
-Draw = Callable[[np.random.Generator, int], Evidence]
-
-
-USUAL, CHANGE = DecisionParams(), DecisionParams(repeats=Repeats(by_run=True))
+USUAL, RUNS = DecisionParams(), DecisionParams(repeats=Repeats(by_run=True))
+CHANGE = DecisionParams(aim="change")
 
 
 @dataclass(frozen=True)
@@ -66,292 +83,6 @@ class Cell:
     better: int | None = None
     least: dict[tuple[int, str], float] = field(default_factory=dict)
     params: DecisionParams = USUAL
-
-
-def make_evidence(
-    values: dict[str, NDArray],
-    contrasts: NDArray | None = None,
-    sites: NDArray | None = None,
-    failed: NDArray | None = None,
-) -> Evidence:
-    """Arrange (P, C, 2) values of two methods, NaN where a person has no such contrast, as the tables' reader does."""
-    first = next(iter(values.values()))
-    n, n_contrasts = first.shape[:2]
-    known = np.isfinite(first).all(axis=2) if contrasts is None else contrasts
-    person, contrast = np.nonzero(known)
-    names = np.char.add("p", np.char.zfill(np.arange(n).astype(str), 4))
-    subject = names[person]
-    images = np.char.add(np.char.add(subject, "_"), contrast.astype(str))
-    empty = np.full(len(images), "", dtype="<U8")
-    table = {name: np.full((len(images), 2), np.nan) for name in METRICS}
-    table |= {name: value[person, contrast] for name, value in values.items()}
-    site = empty if sites is None else sites.astype("<U8")[person]
-    lost = np.zeros((len(images), 2), bool) if failed is None else failed[person, contrast]
-    kind = np.array(["t1", "t2", "t2s", "dwi"])[contrast] if n_contrasts > 1 else np.full(len(images), "t2")
-    return Evidence(("a", "b"), images, subject, empty, empty, kind, lost, table, empty, empty, site)
-
-
-def dice_of(difference: NDArray, rng: np.random.Generator) -> NDArray:
-    """Dice of both methods with a given difference, (P, C, 2)."""
-    difference = difference if difference.ndim == 2 else difference[:, None]
-    base = 0.85 + 0.02 * rng.standard_normal(difference.shape)
-    return np.stack([base + difference / 2, base - difference / 2], axis=2)
-
-
-def by_difference(draw: Callable[[np.random.Generator, int], NDArray]) -> Draw:
-    """Pilots with references whose overlap alone is known: the difference of two Dice by person."""
-    return lambda rng, n: make_evidence({"dice": dice_of(draw(rng, n), rng)})
-
-
-def normal(mean: float, sd: float) -> Draw:
-    """Normal differences."""
-    return by_difference(lambda rng, n: rng.normal(mean, sd, n))
-
-
-def disasters(gain: float, share: float, loss: float, sd: float) -> Draw:
-    """Better by `gain`, but worse by `loss` in a share of the people."""
-    return by_difference(lambda rng, n: np.where(rng.random(n) < share, -loss, gain) + rng.normal(0, sd, n))
-
-
-def skewed(mean: float, sd: float) -> Draw:
-    """Differences with a long tail against the first method (exponential)."""
-    return by_difference(lambda rng, n: mean + sd * (1 - rng.exponential(1, n)))
-
-
-def lognormal(mean: float, sd: float) -> Draw:
-    """The same with a heavier tail: a lognormal of unit log SD, whose own SD is 2.16."""
-    return by_difference(lambda rng, n: mean + sd * (np.exp(0.5) - np.exp(rng.normal(0, 1, n))) / 2.16)
-
-
-def tied(steps: tuple[float, ...], shares: tuple[float, ...]) -> Draw:
-    """Differences of a few values."""
-    return by_difference(lambda rng, n: rng.choice(steps, n, p=shares))
-
-
-def at_sites(n_sites: int, mean: float, spread: float, *, equal: bool = True) -> Draw:
-    """People of several sites whose differences have a spread of their own."""
-
-    def draw(rng: np.random.Generator, n: int) -> Evidence:
-        share = np.arange(1, n_sites + 1) / np.arange(1, n_sites + 1).sum()
-        site = np.arange(n) % n_sites if equal else rng.choice(n_sites, n, p=share)
-        difference = mean + rng.normal(0, spread, n_sites)[site] + rng.normal(0, SD, n)
-        return make_evidence({"dice": dice_of(difference, rng)}, sites=site)
-
-    return draw
-
-
-def unequal_contrasts(mean: float, gap: float) -> Draw:
-    """Two contrasts with different means; three people in ten have the second."""
-
-    def draw(rng: np.random.Generator, n: int) -> Evidence:
-        both = mean + np.array([gap, -gap]) + rng.normal(0, 0.02, (n, 1)) + rng.normal(0, SD, (n, 2))
-        known = np.ones((n, 2), bool)
-        known[:, 1] = rng.random(n) < 0.3
-        return make_evidence({"dice": dice_of(both, rng)}, contrasts=known)
-
-    return draw
-
-
-def area_errors(sd_a: float, sd_b: float, *, r: float = 0.5, df: float = np.inf, bias: float = 0.0) -> Draw:
-    """Pilots with references: errors of the area in percent, correlated, with tails of Student's t; Dice alike."""
-
-    def draw(rng: np.random.Generator, n: int) -> Evidence:
-        e = rng.standard_normal((n, 2)) @ np.linalg.cholesky([[1, r], [r, 1]]).T
-        if np.isfinite(df):
-            e *= np.sqrt((df - 2) / rng.chisquare(df, (n, 1)))
-        errors = e * [sd_a, sd_b] + [bias, 0.0]
-        dice = dice_of(rng.normal(0, 0.005, n), rng)
-        return make_evidence({"csa_error_pct": errors[:, None, :], "dice": dice})
-
-    return draw
-
-
-def area_disasters(sd: float, share: float, size: float) -> Draw:
-    """The first method is a little more precise, but in a share of the people wrong by `size` percent."""
-
-    def draw(rng: np.random.Generator, n: int) -> Evidence:
-        errors = rng.normal(0, [0.8 * sd, sd], (n, 2))
-        errors[:, 0] += size * (rng.random(n) < share)
-        return make_evidence({"csa_error_pct": errors[:, None, :], "dice": dice_of(rng.normal(0, 0.005, n), rng)})
-
-    return draw
-
-
-def rare_errors(share_a: float, share_b: float, size: float, sd: float = 2.0) -> Draw:
-    """Equally precise methods, but for errors of `size` percent either way in a share of the people by each."""
-
-    def draw(rng: np.random.Generator, n: int) -> Evidence:
-        errors = rng.normal(0, sd, (n, 2))
-        errors += size * rng.choice([-1, 1], (n, 2)) * (rng.random((n, 2)) < [share_a, share_b])
-        return make_evidence({"csa_error_pct": errors[:, None, :], "dice": dice_of(rng.normal(0, 0.005, n), rng)})
-
-    return draw
-
-
-def rare_repeats(share: float, size: float) -> Draw:
-    """Repeats with an SD of 1 %; in a share of the images by each method, the area is larger by `size` percent."""
-
-    def draw(rng: np.random.Generator, n: int) -> Evidence:
-        plain = repeated(1, 1)(rng, n)
-        areas = plain.values["csa_level_mm2"]
-        areas *= 1 + size / 100 * (rng.random(areas.shape) < share)
-        return plain
-
-    return draw
-
-
-def area_errors_at_sites(n_sites: int, sd_good: float, sd_bad: float) -> Draw:
-    """At each site one method is the more precise, either with the same chance."""
-
-    def draw(rng: np.random.Generator, n: int) -> Evidence:
-        site = np.arange(n) % n_sites
-        side = rng.integers(0, 2, n_sites)[site]
-        sds = np.where(np.stack([side, 1 - side], 1) == 1, sd_bad, sd_good)
-        errors = rng.standard_normal((n, 2)) * sds
-        return make_evidence({"csa_error_pct": errors[:, None, :], "dice": np.full((n, 1, 2), 0.9)}, sites=site)
-
-    return draw
-
-
-def rated_at_sites(n_sites: int, share: float) -> Draw:
-    """At each site a share of the people prefers one method, either with the same chance, and the others the other."""
-
-    def draw(rng: np.random.Generator, n: int) -> Evidence:
-        site = np.arange(n) % n_sites
-        plain = make_evidence({"predicted_dice": np.full((n, 1, 2), 0.9)}, sites=site)
-        with_site = rng.random(n) < share
-        first = rng.integers(0, 2, n_sites)[site].astype(bool) == with_site
-        return replace(plain, ratings=_answers(plain.image_id, np.where(first, "x", "y")))
-
-    return draw
-
-
-def _answers(images: NDArray, answers: NDArray) -> tuple[Preference, ...]:
-    """Blind ratings of images."""
-    return tuple(Preference(i, "a", "b", x, "r") for i, x in zip(images.tolist(), answers.tolist(), strict=True))
-
-
-def _some_have_both(rng: np.random.Generator, n: int, share: float = 0.4) -> NDArray:
-    """Which of two contrasts people have: all the first, a share the second, three people or more."""
-    known = np.ones((n, 2), bool)
-    known[:, 1] = rng.random(n) < share
-    known[rng.permutation(n)[:3], 1] = True
-    return known
-
-
-def area_errors_of_contrasts(sds: tuple[tuple[float, float], tuple[float, float]], r: float = 0.5) -> Draw:
-    """Errors of the area with SDs by contrast and method; four people in ten have the second contrast."""
-
-    def draw(rng: np.random.Generator, n: int) -> Evidence:
-        mix = np.linalg.cholesky([[1, r], [r, 1]]).T
-        errors = rng.standard_normal((n, 2, 2)) @ mix * np.array(sds)
-        dice = np.full((n, 2, 2), 0.9)
-        return make_evidence({"csa_error_pct": errors, "dice": dice}, contrasts=_some_have_both(rng, n))
-
-    return draw
-
-
-def failing_by_contrast(shares: tuple[tuple[float, float], tuple[float, float]], together: float = 0.5) -> Draw:
-    """Failures by contrast and method; in some of the people both contrasts fail together."""
-
-    def draw(rng: np.random.Generator, n: int) -> Evidence:
-        luck = rng.random((n, 2, 2))
-        alike = rng.random(n) < together
-        luck[alike, 1] = luck[alike, 0]
-        lost = luck < np.array(shares)
-        predicted_dice = np.where(lost, 0.0, 0.9)
-        return make_evidence({"predicted_dice": predicted_dice}, contrasts=_some_have_both(rng, n), failed=lost)
-
-    return draw
-
-
-def rated_by_contrast(shares: tuple[tuple[float, float], tuple[float, float]], together: float = 0.5) -> Draw:
-    """Ratings by contrast: shares of people who prefer either; some say the same of both contrasts."""
-
-    def draw(rng: np.random.Generator, n: int) -> Evidence:
-        plain = make_evidence({"predicted_dice": np.full((n, 2, 2), 0.9)}, contrasts=_some_have_both(rng, n))
-        luck = rng.random((n, 2))
-        alike = rng.random(n) < together
-        luck[alike, 1] = luck[alike, 0]
-        first, both = np.array(shares)[:, 0], np.array(shares).sum(axis=1)
-        answers = np.where(luck < first, "x", np.where(luck < both, "y", "same"))
-        contrast = np.searchsorted(["t1", "t2"], plain.contrast)
-        return replace(plain, ratings=_answers(plain.image_id, answers[plain.person, contrast]))
-
-    return draw
-
-
-def repeated_by_contrast(first: tuple[float, float], second: tuple[float, float]) -> Draw:
-    """Two runs of each person in two contrasts, with their own SDs."""
-
-    def draw(rng: np.random.Generator, n: int) -> Evidence:
-        one, two = repeated(*first)(rng, n), repeated(*second)(rng, n)
-        images = np.char.replace(two.image_id, "T2w", "T1w")
-        two = replace(two, image_id=images, contrast=np.full(2 * n, "t1"))
-        names = ("image_id", "subject", "session", "run", "contrast", "failed", "reference_from", "group", "site")
-        both: dict[str, Any] = {x: np.concatenate([getattr(one, x), getattr(two, x)]) for x in names}
-        return replace(one, **both, values={k: np.concatenate([v, two.values[k]]) for k, v in one.values.items()})
-
-    return draw
-
-
-def failing(p_a: float, p_b: float) -> Draw:
-    """Pilots without references in which methods fail in a share of the people."""
-
-    def draw(rng: np.random.Generator, n: int) -> Evidence:
-        lost = rng.random((n, 1, 2)) < [p_a, p_b]
-        return make_evidence({"predicted_dice": np.where(lost, 0.0, 0.9)}, failed=lost)
-
-    return draw
-
-
-def failing_alike(p_a: float, p_b: float) -> Draw:
-    """The same, with references that show no difference where no method failed."""
-
-    def draw(rng: np.random.Generator, n: int) -> Evidence:
-        plain = area_errors(3, 3)(rng, n)
-        lost = rng.random((n, 2)) < [p_a, p_b]
-        values = {**plain.values, "csa_error_pct": np.where(lost, np.nan, plain.values["csa_error_pct"])}
-        return replace(plain, failed=lost, values=values)
-
-    return draw
-
-
-def rated(share_a: float, share_b: float) -> Draw:
-    """Pilots with blind ratings."""
-
-    def draw(rng: np.random.Generator, n: int) -> Evidence:
-        plain = make_evidence({"predicted_dice": np.full((n, 1, 2), 0.9)})
-        answers = rng.choice(["x", "y", "same"], n, p=[share_a, share_b, 1 - share_a - share_b])
-        return replace(plain, ratings=_answers(plain.image_id, answers))
-
-    return draw
-
-
-def repeated(sd_a: float, sd_b: float, r: float = 0.5) -> Draw:
-    """Pilots with two runs of each person; areas at a level, percent of 70 mm²."""
-
-    def draw(rng: np.random.Generator, n: int) -> Evidence:
-        e = rng.standard_normal((2 * n, 2)) @ np.linalg.cholesky([[1, r], [r, 1]]).T * [sd_a, sd_b]
-        person, run = np.repeat(np.arange(n), 2), np.tile(["1", "2"], n)
-        subject = np.char.add("p", np.char.zfill(person.astype(str), 4))
-        images = np.array([f"{s}_run-{k}_T2w" for s, k in zip(subject, run, strict=True)])
-        empty = np.full(2 * n, "", dtype="<U8")
-        table = {name: np.full((2 * n, 2), np.nan) for name in METRICS}
-        table["csa_level_mm2"] = 70 * (1 + rng.normal(0, 0.1, n).repeat(2)[:, None] + e / 100)
-        lost = np.zeros((2 * n, 2), bool)
-        return Evidence(("a", "b"), images, subject, empty, run, np.full(2 * n, "t2"), lost, table, empty, empty, empty)
-
-    return draw
-
-
-def predicted(bias: float) -> Draw:
-    """Pilots without references: the prediction favours one of two equal methods."""
-
-    def draw(rng: np.random.Generator, n: int) -> Evidence:
-        return make_evidence({"predicted_dice": dice_of(rng.normal(bias, 0.01, n), rng)})
-
-    return draw
 
 
 CELLS = (
@@ -402,10 +133,10 @@ CELLS = (
     Cell("ratings: 30 % either way", rated(0.3, 0.3)),
     Cell("ratings: 45 and 35 %, on the margin", rated(0.45, 0.35)),
     Cell("ratings: 70 and 10 %", rated(0.7, 0.1), better=0),
-    Cell("repeats: SD 2 % both", repeated(2, 2), params=CHANGE),
-    Cell("repeats: SD 1 and 2.25 %, on the margin", repeated(1, 2.25), params=CHANGE),
-    Cell("repeats: SD 1 and 4 %", repeated(1, 4), better=0, params=CHANGE),
-    Cell("repeats: areas of 30 % more in 3 % of the images by either", rare_repeats(0.03, 30), params=CHANGE),
+    Cell("repeats: SD 2 % both", repeated(2, 2), params=RUNS),
+    Cell("repeats: SD 1 and 2.25 %, on the margin", repeated(1, 2.25), params=RUNS),
+    Cell("repeats: SD 1 and 4 %", repeated(1, 4), better=0, params=RUNS),
+    Cell("repeats: areas of 30 % more in 3 % of the images by either", rare_repeats(0.03, 30), params=RUNS),
     Cell("sites: 6, area SDs of 1 and 5 % change places", area_errors_at_sites(6, 1, 5), (12, 20, 50, 60)),
     Cell("sites: 8, area SDs of 1 and 5 % change places", area_errors_at_sites(8, 1, 5), (20, 50, 200)),
     Cell("sites: 6, ratings, 80 % of a site alike", rated_at_sites(6, 0.8), (12, 20, 50, 180)),
@@ -421,11 +152,13 @@ CELLS = (
     Cell("contrasts: ratings 45 and 35 % in either, on the margin", rated_by_contrast(((0.45, 0.35), (0.45, 0.35)))),
     Cell("contrasts: ratings 70 and 20, 20 and 70 %", rated_by_contrast(((0.7, 0.2), (0.2, 0.7)))),
     Cell("contrasts: ratings 70 and 10 % in either", rated_by_contrast(((0.7, 0.1), (0.7, 0.1))), better=0),
-    Cell("contrasts: repeats, SD 2 % both", repeated_by_contrast((2, 2), (2, 2)), params=CHANGE),
-    Cell("contrasts: repeats, 1 and 2.25 %, on the margin", repeated_by_contrast((1, 2.25), (1, 2.25)), params=CHANGE),
-    Cell("contrasts: repeats, 1 and 4, 4 and 1 %", repeated_by_contrast((1, 4), (4, 1)), params=CHANGE),
-    Cell("contrasts: repeats, 1 and 4 % in either", repeated_by_contrast((1, 4), (1, 4)), better=0, params=CHANGE),
+    Cell("contrasts: repeats, SD 2 % both", repeated_by_contrast((2, 2), (2, 2)), params=RUNS),
+    Cell("contrasts: repeats, 1 and 2.25 %, on the margin", repeated_by_contrast((1, 2.25), (1, 2.25)), params=RUNS),
+    Cell("contrasts: repeats, 1 and 4, 4 and 1 %", repeated_by_contrast((1, 4), (4, 1)), params=RUNS),
+    Cell("contrasts: repeats, 1 and 4 % in either", repeated_by_contrast((1, 4), (1, 4)), better=0, params=RUNS),
     Cell("prediction biased by 0.03", predicted(0.03)),
+    Cell("change: errors within people 1 and 2.25 %, on the margin", sessions_with_references(1, 2.25), params=CHANGE),
+    Cell("change: errors within people 1 and 4 %", sessions_with_references(1, 4), better=0, params=CHANGE),
 )
 
 

@@ -29,9 +29,9 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from decision_operating import make_evidence
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
+from simulated_pilots import make_evidence
 
 from spineseg.decision.evidence import USELESS_DICE, Evidence
 from spineseg.decision.params import DecisionParams

@@ -72,7 +72,8 @@ try:
         check_before_jobs(STUDY, FOLDER, with_images=not IS_DEMO)
     # a study that has started keeps its decision: what a new one would say is made beside it
     DECIDED = "preview/" if is_frozen(STUDY, FOLDER) else ""
-    # an input of the rules that keep masks, for Snakemake does not know the masks themselves
+    # an input of the rules that keep masks, for Snakemake does not know the masks themselves: touched where one is
+    # gone, or was saved again without a change
     GONE = str(Path(".snakemake") / "spineseg" / f"{STUDY.dataset}.gone")
     # and one of each report
     OLD_REPORTS = {

@@ -191,6 +191,7 @@ use rule tabulate_levels as tabulate_study_levels with:
             labels={"stage": "study"},
         ),
         sct=directory("results/{dataset}/study/tables/sct"),
+        along="results/{dataset}/study/tables/levels.tsv",
         change=["results/{dataset}/study/tables/change.tsv"] if STUDY.follow_up else [],
     log:
         "logs/{dataset}/study/levels.log",

@@ -49,6 +49,7 @@ checkpoint index_images:
     output:
         table="results/{dataset}/images.tsv",
         dictionary="results/{dataset}/images.json",
+        references="results/{dataset}/references.tsv",
         description="results/{dataset}/dataset_description.json",
         readme="results/{dataset}/README",
     log:

@@ -66,6 +66,11 @@ def get_images(wildcards):
     return sha256_file(FOLDER.images) if FOLDER.images.is_file() else ""
 
 
+def get_references_table(wildcards):
+    """What changes when the table of reference masks does."""
+    return sha256_file(FOLDER.references) if FOLDER.references.is_file() else ""
+
+
 def digest_files(paths):
     """The checksum of the content of some files, whatever their names and dates."""
     digests = read_digests(

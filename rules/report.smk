@@ -149,6 +149,7 @@ rule write_report:
         images=get_images,
         people=get_peoples_masks,
         preview=get_preview,
+        references=get_references_table,
         captions=FIGURE_CAPTIONS,
         code=digest_step("report"),
     shell:
@@ -196,6 +197,7 @@ use rule write_report as write_study_report with:
         slices="results/{dataset}/study/tables/slices.tsv.gz",
         kept="results/{dataset}/study/tables/kept.tsv",
         csa="results/{dataset}/study/tables/csa.tsv",
+        levels="results/{dataset}/study/tables/levels.tsv",
         timings=ancient("results/{dataset}/study/tables/timings.tsv"),
         old=OLD_REPORTS[Stage.STUDY],
     output:

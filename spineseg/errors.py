@@ -1,5 +1,7 @@
 """Errors that the package raises; the command line turns them into one line and an exit code."""
 
+import errno
+
 
 def one_line(text: object) -> str:
     """Return a message without line breaks and control codes, which names of files may bring along."""
@@ -30,3 +32,25 @@ class OutputError(InputError):
 
 class ModelError(InputError):
     """Weights are missing, damaged, or of another format."""
+
+
+MACHINE_ADVICE = {
+    errno.ENOSPC: "free space, or choose a place on another disk",
+    errno.EDQUOT: "free space within your quota, or choose another place",
+    errno.EROFS: "choose a folder that can be written to",
+    errno.EACCES: "change the permissions, or choose a place that you may use",
+    errno.EPERM: "change the permissions, or choose a place that you may use",
+    errno.EIO: "check the disk",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "close other programs",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "correct the links of the path",
+    errno.ENOTDIR: "choose a path without a file in the place of a folder",
+    errno.EISDIR: "give the name of a file",
+}
+"""What to do about errors of the machine or of a file's name, which are no fault of the program."""
+
+
+def advise(error: OSError) -> str:
+    """Return what to do about an error of the system."""
+    return MACHINE_ADVICE.get(error.errno or 0, "choose another place")

@@ -1,4 +1,4 @@
-"""Names in messages: what was meant when one is not known, and the first few of many."""
+"""Names in messages: what was meant when one is not known, some of many, several in a sentence."""
 
 from __future__ import annotations
 
@@ -31,3 +31,14 @@ def name_some(names: Sequence[str], limit: int = 8) -> str:
     'a, b and 1 more'
     """
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def join_names(names: Sequence[str]) -> str:
+    """Join names as a sentence does.
+
+    Examples
+    --------
+    >>> join_names(["a"]), join_names(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))

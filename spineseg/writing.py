@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from spineseg.errors import InputError, OutputError, one_line
+from spineseg.errors import InputError, OutputError, advise, one_line
 
 TEMPORARY_NAME_BYTES = 100
 """Of the file's own name that its temporary name repeats: file systems take 255 bytes, of which we add some."""
@@ -30,9 +30,6 @@ OLD_SECONDS, STALE_SECONDS = 5.0, 7 * 86400.0
 GZIP_HEADER = bytes.fromhex("1f8b0800000000000003")
 """No name, no time, a Unix system: Python's own changes between versions."""
 
-
-ELSEWHERE = "free space or choose another place"
-"""What to do where a file cannot be written."""
 
 _waiting: ContextVar[list[tuple[Path, Path]] | None] = ContextVar("_waiting", default=None)
 """Temporary and final name of files that wait for others, within `all_or_none`."""
@@ -94,7 +91,9 @@ def all_or_none(*outdated: Path) -> Iterator[None]:
             name.replace(path)
             del waiting[0]
     except OSError as error:
-        raise OutputError(f"{error.filename}: cannot be written ({error.strerror or error}); {ELSEWHERE}") from error
+        raise OutputError(
+            f"{error.filename}: cannot be written ({error.strerror or error}); {advise(error)}"
+        ) from error
     finally:
         _waiting.reset(token)
         for name, _ in waiting:
@@ -188,7 +187,7 @@ def _temporary_beside(path: Path) -> Iterator[tuple[int, str]]:
                 folder.rmdir()
         if isinstance(error, OSError):
             reason = error.strerror or str(error)
-            raise OutputError(f"{path}: cannot be written ({reason}); {ELSEWHERE}") from error
+            raise OutputError(f"{path}: cannot be written ({reason}); {advise(error)}") from error
         if not isinstance(error, _Undo):
             raise
 

@@ -88,6 +88,9 @@ LONG_NAMES = (
         (["csa", "-i", "x.nii", "-label", "9" * 400], "-label: expected at most 2147483647, found 999999999999 ..."),
     ],
 )
+# row: with `test_what_is_no_file_is_refused`
+# row: an option without a value, of no finite number, of 400 digits | refused; the option is named
+# row: `-output.txt`, `-centerline-soft`, `-ct2`, `-ofold` | no such option; the closest is named
 def test_bad_usage_is_one_line_and_exit_2(argv, words, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     try:
@@ -127,6 +130,7 @@ def test_doctor_reports_versions_and_weights(capsys):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+# row: with `test_bad_usage_is_one_line_and_exit_2`
 def test_no_command_reads_the_rest_of_a_word_as_a_value(command, capsys):
     parser = build_parser(command)
     if parser._subparsers is not None:
@@ -156,6 +160,8 @@ def test_doctor_runs_both_methods(capsys):
         assert float(facts[name].split()[1]) > 0.85
 
 
+# row: a full disk, a quota, a folder that is gone or cannot be written, a `TMPDIR` that cannot be used | `spineseg
+#   doctor [FOLDER ...]` names it
 def test_doctor_finds_a_full_disk(capsys, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(total=1 << 40, used=1 << 40, free=3 << 20))
     code, facts = run_doctor(capsys)
@@ -163,6 +169,7 @@ def test_doctor_finds_a_full_disk(capsys, monkeypatch):
     assert "has 3 MiB left" in facts["problems"][0]
 
 
+# row: shipped weights that are missing, changed, or not listed | `spineseg doctor` names them
 def test_doctor_finds_wrong_and_missing_weights(capsys, monkeypatch, tmp_path):
     from spineseg import provenance
 
@@ -179,6 +186,7 @@ def test_doctor_finds_wrong_and_missing_weights(capsys, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("text", [None, "", "gone"], ids=["missing", "empty", "other text"])
+# row: with `test_doctor_finds_wrong_and_missing_weights`
 def test_doctor_needs_the_list_of_weights(capsys, monkeypatch, tmp_path, text):
     from spineseg import provenance
 
@@ -188,6 +196,7 @@ def test_doctor_needs_the_list_of_weights(capsys, monkeypatch, tmp_path, text):
     assert len(doctor._check_weights({})) == 1
 
 
+# row: with `test_doctor_finds_wrong_and_missing_weights`
 def test_doctor_finds_weights_that_are_not_listed(monkeypatch, tmp_path):
     from spineseg import provenance
 
@@ -197,6 +206,7 @@ def test_doctor_finds_weights_that_are_not_listed(monkeypatch, tmp_path):
     assert len(doctor._check_weights({})) == 2
 
 
+# row: with `test_doctor_finds_a_full_disk`
 def test_doctor_finds_folders_that_cannot_be_used(monkeypatch, tmp_path):
     gone = tmp_path / "gone"
     gone.mkdir()
@@ -209,6 +219,7 @@ def test_doctor_finds_folders_that_cannot_be_used(monkeypatch, tmp_path):
     assert further.startswith(f"{tmp_path}/further: cannot be written (No such file")
 
 
+# row: with `test_doctor_finds_a_full_disk`
 def test_doctor_finds_a_quota(monkeypatch, tmp_path):
     def refuse(*_args):
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
@@ -218,6 +229,7 @@ def test_doctor_finds_a_quota(monkeypatch, tmp_path):
     assert "Disk quota exceeded" in doctor._check_places({}, [])[0]
 
 
+# row: with `test_a_library_that_does_not_load_is_one_line_and_a_bug_of_ours_is_not`
 def test_doctor_compares_the_package_with_what_was_installed(monkeypatch):
     from importlib import metadata
 
@@ -234,6 +246,8 @@ def test_doctor_compares_the_package_with_what_was_installed(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["numpy", "torch._C", "spineseg.volume"])
+# row: a library or a part of the package that is missing or does not load | one line, exit code 2; `spineseg doctor`
+#   names it
 def test_a_library_that_does_not_load_is_one_line_and_a_bug_of_ours_is_not(monkeypatch, capsys, name):
     def run(_args):
         raise ImportError("libgone.so.3: no such file", name=name)
@@ -252,6 +266,7 @@ def test_a_library_that_does_not_load_is_one_line_and_a_bug_of_ours_is_not(monke
 
 
 @pytest.mark.parametrize("package", ["torch", "h5py"])
+# row: with `test_a_library_that_does_not_load_is_one_line_and_a_bug_of_ours_is_not`
 def test_doctor_finds_a_broken_library(capsys, monkeypatch, package):
     import importlib
 

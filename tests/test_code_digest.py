@@ -190,7 +190,7 @@ def test_a_cache_folder_that_cannot_be_written_is_harmless(original, copy):
     [("quality.json", {"measure"}), ("deepseg_segment.safetensors", {"measure"}), ("optic_t2.safetensors", {"measure"}),
      ("deepseg_segment_3d.safetensors", set()), ("MODEL_CARD.md", set())],
 )  # fmt: skip
-def test_weights_that_judge_masks_belong_to_the_measures(original, copy, name, steps):
+def test_weights_that_predict_the_dice_of_masks_belong_to_the_measures(original, copy, name, steps):
     """Those that make masks stand beside the code of their method (`MadeBy.weights`)."""
     (copy.package / "weights").unlink()
     shutil.copytree(PACKAGE / "weights", copy.package / "weights")

@@ -17,9 +17,10 @@ from spineseg.cli import main
 from spineseg.decision.arrangement import Tables, make_evidence
 from spineseg.decision.document import Context, build_decision
 from spineseg.decision.from_files import Question, decide_from_files
+from spineseg.decision.next_steps import next_steps
 from spineseg.decision.params import OBSOLETE, RENAMED, DecisionParams
 from spineseg.decision.plan import Scope, describe_plan, fix_plan
-from spineseg.decision.report_text import next_steps, verdict_sentence, write_report
+from spineseg.decision.report_text import verdict_sentence, write_report
 from spineseg.decision.training import LEARNERS, PREDICTION, TRAINING_IMAGES, Taught, find_taught
 from spineseg.decision.wording import format_interval
 from spineseg.errors import InputError
@@ -218,6 +219,18 @@ class TestVerdict:
         assert d["pilots"]["total_needed"] is None
         assert "propseg fails more often than deepseg" in " ".join(next_steps(d))
 
+    def test_equally_precise_methods_whose_areas_differ_are_no_matter_of_people(self, pilot):
+        with_errors(pilot, 80, (0, 1), (4, 1))
+        text = " ".join(next_steps(pilot.decide()))
+        assert "their mean areas differ by 4." in text
+        assert "Choose by cost" not in text
+        for n, row in enumerate(pilot.metrics):
+            row.values["csa_error_pct"] -= (4 + 2 * (n % 4 == 1)) * (row.method == "deepseg")
+        groups = {f"{s:02d}": {"group": "patient" if s % 2 else "control"} for s in range(80)}
+        d = pilot.decide_with(columns=groups, group="group")
+        assert (d["method"], d["verdict"]) == ("propseg", "undecided")
+        assert "do not differ alike between groups: the gap between their areas changes by 2." in verdict_sentence(d)
+
     def test_references_corrected_from_a_method_are_in_the_way(self, pilot):
         with_errors(pilot, 30, (0, 8), (0, 2))
         d = pilot.decide_with(corrected_from={f"sub-{s:02d}_T2w": "deepseg" for s in range(30)})
@@ -276,6 +289,7 @@ class TestVerdict:
         assert format_interval([-390991.0, 479636.0], "csa_error") == "below -100 to above +100"
         assert format_interval([-12.34, 99.96], "csa_error") == "-12.3 to +100.0"
         assert format_interval([-18.4, 0.9], "predicted_dice") == "below -1 to +0.900"
+        assert format_interval([0.8, 1 + 1e-12], "preference") == "+80.0 to +100.0"
 
     def test_failures_come_first_where_no_area_says_otherwise(self, pilot):
         """Equal areas, a little better by chance: the method that fails in every sixth person is not kept."""
@@ -584,6 +598,12 @@ class TestWithoutReferences:
         assert "But by blind preference of raters propseg is better" in verdict_sentence(d)
         d = pilot.decide_with(ratings=ratings, endpoints=["preference", "csa_error"])
         assert d["endpoint"] == "preference"
+        with_errors(pilot_of(pilot), 30, (0, 3), (0, 2))  # not clear by itself
+        d = pilot.decide_with(ratings=ratings)
+        assert d["method"] == "deepseg"
+        assert d["ci90"][0] < d["margin"]
+        assert "But by blind preference of raters propseg is better (by 100.0 percentage" in verdict_sentence(d)
+        assert any("blind preference of raters says the opposite" in step for step in next_steps(d))
 
 
 class TestRepeats:
@@ -687,6 +707,61 @@ class TestRepeats:
         assert d["reliability"]["propseg"]["inter_contrast_sd_mm2"] == pytest.approx(6 / 2**0.5, abs=0.1)
         assert d["reliability"]["deepseg"]["inter_contrast_sd_ci95"][0] >= 0
         assert d["verdict"] == "undecided"  # masks that are small everywhere look consistent: never alone
+
+
+class TestChange:
+    """Within people: what is the same at each scan cancels."""
+
+    def scans(self, pilot, n, propseg, deepseg, *, seed=0):
+        """`n` people with references of two sessions: errors with an SD between people and one within."""
+        rng = np.random.default_rng(seed)
+        for s in range(n):
+            own = {"propseg": propseg[0] * rng.standard_normal(), "deepseg": deepseg[0] * rng.standard_normal()}
+            for session in ("1", "2"):
+                errors = {
+                    "propseg": own["propseg"] + propseg[1] * rng.standard_normal(),
+                    "deepseg": own["deepseg"] + deepseg[1] * rng.standard_normal(),
+                }
+                rows = {m: {"csa_error_pct": e, "csa_mean_mm2": 70 + 0.7 * e, "dice": 0.95} for m, e in errors.items()}
+                pilot.add(f"{s:02d}", rows, session=session)
+        return pilot
+
+    def test_what_stays_with_a_person_does_not_count(self, pilot):
+        self.scans(pilot, 30, (8, 0.5), (1, 4))
+        d = pilot.decide()
+        assert (d["method"], d["verdict"], d["endpoint"]) == ("deepseg", "clear", "csa_error")
+        d = pilot.decide(aim="change")
+        assert (d["method"], d["verdict"], d["endpoint"]) == ("propseg", "clear", "change_error")
+        (row,) = [row for row in d["endpoints"] if row["endpoint"] == "change_error"]
+        assert row["means"] == pytest.approx({"propseg": 0.5, "deepseg": 4}, rel=0.3)
+        errors = {m: [r.values["csa_error_pct"] for r in pilot.metrics if r.method == m] for m in METHODS}
+        sds = {m: (np.diff(np.reshape(e, (-1, 2))) ** 2 / 2).mean() ** 0.5 for m, e in errors.items()}
+        assert row["means"] == pytest.approx(sds, rel=1e-5)
+
+    def test_other_aims_leave_the_order_alone_and_the_plan_may_name_it(self, pilot):
+        self.scans(pilot, 12, (8, 0.5), (1, 4))
+        assert pilot.decide(aim="absolute")["endpoint"] == "csa_error_rms"
+        assert pilot.decide(endpoints=["change_error"])["endpoint"] == "change_error"
+        content = pilot.decide(aim="change")["plan"]["content"]
+        assert content["endpoints"] == ["change_error", "repeats", "csa_error", "preference"]
+
+    def test_one_session_says_what_is_missing(self, pilot):
+        with_errors(pilot, 30, (0, 8), (0, 2))
+        d = pilot.decide(aim="change")
+        assert (d["method"], d["endpoint"]) == ("deepseg", "csa_error")
+        assert "the study wants to see change, but the choice rests on precision of the area" in " ".join(d["notes"])
+        assert "wants to see change" not in write_report(pilot.decide())
+
+    def test_repeats_come_before_errors_between_people(self, pilot):
+        """A tube of one width repeats itself well and errs by what people differ: nothing is clear."""
+        TestRepeats().runs(pilot, 30, {"propseg": 0.3, "deepseg": 3.0})
+        rng = np.random.default_rng(1)
+        for row in pilot.metrics:
+            sd = 12 if row.method == "propseg" else 3
+            row.values.update(csa_error_pct=sd * rng.standard_normal(), dice=0.95)
+        d = pilot.decide(aim="change", repeats={"by": "run"})
+        assert (d["endpoint"], d["verdict"]) == ("repeats", "undecided")
+        assert any("deepseg is better" in text for text in d["contradictions"])
 
 
 class TestFewPeopleOfAContrast:
@@ -857,8 +932,9 @@ class TestContrastsAndSites:
         assert d["method_by_contrast"] == {"t2": "deepseg", "t2s": "propseg"}
         assert {row["verdict"] for row in d["per_contrast"].values()} == {d["verdict"]} == {"clear"}
         assert d["contradictions"] == []
+        assert not any("favour different methods" in note for note in d["notes"])
         text = write_report(d)
-        assert "t2: deepseg, t2s: propseg" in text
+        assert "**One method for each contrast, as planned: deepseg for t2, propseg for t2s.**" in text
         assert "t2: Keep deepseg: it is better than propseg by Dice with the reference" in verdict_sentence(d)
         assert "t2s: Keep propseg: it is better than deepseg" in verdict_sentence(d)
         assert "| propseg (kept for t2s) |" in text
@@ -1085,6 +1161,17 @@ class TestReferences:
         assert (d["verdict"], d["references"]["without_corrected"]["verdict"]) == ("clear", "clear")
         assert "References made by correcting a mask" in write_report(d)
 
+    def test_who_leads_without_them_is_said_once_and_only_where_it_is_known(self, pilot):
+        rng = np.random.default_rng(0)
+        for s in range(30):
+            sds = {"propseg": 12 if s < 20 else 2, "deepseg": 1 if s < 20 else 6}
+            errors = {m: {"csa_error_pct": sd * rng.standard_normal(), "dice": 0.95} for m, sd in sds.items()}
+            pilot.add(f"{s:02d}", errors)
+        text = verdict_sentence(pilot.decide_with(corrected_from={f"sub-{s:02d}_T2w": "deepseg" for s in range(20)}))
+        assert text.count("propseg leads") == 1
+        alone = pilot.decide_with(corrected_from={f"sub-{s:02d}_T2w": "deepseg" for s in range(30)})
+        assert "propseg leads" not in verdict_sentence(alone)  # the first of the list, for nothing is known
+
     def test_failures_by_corrected_references_alone_do_not_settle(self, pilot):
         """A Dice of 0.65 with a correction of the other method's mask is no failure that counts without it."""
         for s in range(30):
@@ -1236,7 +1323,8 @@ class TestPlan:
         assert fix_plan(pilot.folder, later, is_started=True) == plan
         found = describe_plan(plan, later)
         assert found["fixed_sha256"] == plan.sha256 != found["sha256"]
-        assert found["changes"] == ["aim: groups before, change now", "effect_pct: 5 before, 3 now"]
+        assert found["changes"][:2] == ["aim: groups before, change now", "effect_pct: 5 before, 3 now"]
+        assert found["changes"][2].startswith("endpoints: [csa_error, ")  # those of the other aim
 
     def test_a_plan_after_the_pilot_is_none(self, pilot):
         plan = fix_plan(pilot.folder, DecisionParams(), is_started=True)

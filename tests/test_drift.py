@@ -98,5 +98,5 @@ def test_nothing_in_common(tmp_path):
     a, b = write_run(tmp_path / "a", {"01": cord(8)}), write_run(tmp_path / "b", {"02": cord(8)})
     with pytest.raises(InputError, match="found none"):
         compare_runs(a, b)
-    with pytest.raises(InputError, match="images"):
+    with pytest.raises(InputError, match="c: expected a folder of results, found none"):
         compare_runs(a, tmp_path / "c")

@@ -278,12 +278,14 @@ def test_what_is_not_known_fits_no_condition(root, unknown, query):
     assert read_participants(root).query(query, "key") == ["02"]
 
 
+# row: with `test_a_participant_without_a_name_is_refused`
 def test_a_participant_twice_is_refused(root):
     (root / "participants.tsv").write_text("participant_id\tage\nsub-01\t3\n01\t4\n")
     with pytest.raises(InputError, match="line 3: participant '01' stands twice"):
         read_participants(root)
 
 
+# row: a line of participants.tsv that names nobody, or somebody twice | refused
 def test_a_participant_without_a_name_is_refused(root):
     (root / "participants.tsv").write_text("participant_id\tage\nsub-01\t30\n \t40\n")
     with pytest.raises(InputError, match="line 3: participant_id is empty; fill it in, or delete the line"):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from spineseg.centerline.estimate import estimate_centerline
-from spineseg.centerline.extent import describe_extent, find_conus, look_along
+from spineseg.centerline.extent import describe_extent, find_conus, sample_along
 from spineseg.phantom.dataset import make_image
 from spineseg.volume import Volume, to_canonical
 
@@ -40,7 +40,7 @@ def cut(mask, first, last):
 
 
 def straight(volume, at=(30, 30)):
-    return look_along(volume, np.arange(SHAPE[2]), np.tile(np.array(at, float), (SHAPE[2], 1)))
+    return sample_along(volume, np.arange(SHAPE[2]), np.tile(np.array(at, float), (SHAPE[2], 1)))
 
 
 def test_a_whole_mask_is_ok():

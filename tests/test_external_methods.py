@@ -217,6 +217,7 @@ def test_a_program_may_name_its_mask_itself(tmp_path, bids):
     np.testing.assert_array_equal(segment(tmp_path, bids, method)["01"]["data"], disc())
 
 
+# row: with `test_several_labels_are_refused_unless_one_is_named`
 def test_the_cord_of_a_mask_with_several_labels_is_named(tmp_path, bids):
     two = TOOL.replace(
         "nib.save(", "mask = 4 * (np.asarray(image.dataobj) > 120).astype(np.uint8)\nmask[0, 0, 0] = 7\nnib.save("
@@ -347,6 +348,7 @@ HOSTILE = [
                                       "x={image}; cp \"$x\" {mask}", "bash -c 'cp \"$0\" \"$1\"' {image} {mask}",
                                       "cp {image} {folder}/{stem}.nii.gz"])  # fmt: skip
 @pytest.mark.parametrize("name", HOSTILE)
+# row: a file name as a program's argument | never read as a command; placeholders in quotes are refused
 def test_a_file_name_is_never_a_command(tmp_path, monkeypatch, name, template):
     if "$1" in template:  # braces of the shell
         template = template.replace("f() {", "f() {{").replace("; };", "; }};")
@@ -379,6 +381,7 @@ def test_a_file_name_is_never_a_command(tmp_path, monkeypatch, name, template):
         "echo ${{x:-{image}}} {mask}", 'bash -c "tool {image} {mask}"',
     ],
 )  # fmt: skip
+# row: with `test_a_file_name_is_never_a_command`
 def test_placeholders_that_a_shell_would_read_are_refused(bids, command):
     with pytest.raises(InputError) as caught:
         configure(bids, {"name": "a", "command": command})

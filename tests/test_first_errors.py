@@ -18,6 +18,8 @@ FILES = {
     "file.yaml": "dataset: x\nbids_dir: typo.yaml\n",
     "broken.yaml": "dataset: x\n  bids_dir: [bids\n",
     "list.yaml": "- dataset\n",
+    "home.yaml": "dataset: x\nbids_dir: ~/bids\n",
+    "good.yaml": "dataset: x\nbids_dir: bids\n",
 }
 
 
@@ -26,6 +28,7 @@ def test_a_first_error_is_one_line_that_helps(command, message, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     for folder in ("empty", "bids/sub-01/anat"):
         Path(folder).mkdir(parents=True)
+    Path("bids/sub-01/anat/sub-01_T2w.nii.gz").write_text("not read")
     for name, text in FILES.items():
         Path(name).write_text(text)
     before = sorted(tmp_path.rglob("*"))

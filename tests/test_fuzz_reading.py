@@ -46,6 +46,7 @@ def test_valid_files_are_read(tmp_path, kind):
     start=st.integers(0, 347),
     new=st.binary(min_size=1, max_size=8),
 )
+# row: damaged headers and streams | read or refused within 2 s and 500 MB
 def test_headers_with_other_bytes(tmp_path, kind, packed, start, new):
     raw = FILES[kind][:start] + new + FILES[kind][start + len(new) :]
     path = tmp_path / ("a.nii.gz" if packed else "a.nii")
@@ -54,6 +55,7 @@ def test_headers_with_other_bytes(tmp_path, kind, packed, start, new):
 
 
 @pytest.mark.parametrize("kind", FILES)
+# row: with `test_headers_with_other_bytes`
 def test_headers_with_odd_values(tmp_path, kind, capfd):
     rng = np.random.default_rng(5)
     outcomes = set()
@@ -64,6 +66,7 @@ def test_headers_with_odd_values(tmp_path, kind, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+# row: with `test_headers_with_other_bytes`
 def test_damaged_streams_are_not_read(tmp_path):
     rng, path = np.random.default_rng(6), tmp_path / "a.nii.gz"
     for number in range(120):

@@ -177,6 +177,8 @@ PASSED_OVER = {
 }
 
 
+# row: images outside `anat`, `dwi`, `func`, or in the wrong one of them, of other formats, in nested or misspelled
+#   folders | listed in images.tsv with the reason
 def test_images_where_a_study_does_not_look_are_listed_with_the_reason(tmp_path):
     others = ("sub-01/anat/sub-01_T2w.nii.gz", "sourcedata/sub-01/anat/sub-01_T2w.nii.gz", "sub-01/anat/notes.txt")
     root = make_dataset(tmp_path, *others, *PASSED_OVER)
@@ -188,6 +190,7 @@ def test_images_where_a_study_does_not_look_are_listed_with_the_reason(tmp_path)
     assert {path: reason for path, reason in found.items() if not reason.startswith(PASSED_OVER[path])} == {}
 
 
+# row: with `test_long_names_are_written`
 def test_an_image_whose_masks_could_have_no_name_is_left_out(tmp_path):
     long = "sub-01_acq-" + "a" * 220 + "_T2w"
     root = make_dataset(tmp_path, f"sub-01/anat/{long}.nii.gz", "sub-01/anat/sub-01_T2w.nii.gz")
@@ -196,6 +199,7 @@ def test_an_image_whose_masks_could_have_no_name_is_left_out(tmp_path):
     assert reasons(rows)[long].startswith("its masks' names would have 268 bytes, at most 255 can be")
 
 
+# row: with `test_names_with_line_breaks_and_codes_stay_one_line`
 def test_names_with_codes_stand_in_no_table_raw(tmp_path):
     names = ("sub-01/anat/sub-01_acq-\x1b[2J_T2w.nii.gz", "sub-\x1b[31m/anat/sub-\x1b[31m_T2w.nii.gz")
     root = make_dataset(
@@ -208,6 +212,7 @@ def test_names_with_codes_stand_in_no_table_raw(tmp_path):
     assert len(read_images(tmp_path / "images.tsv")) == 5
 
 
+# row: links that lead round in a loop | the study goes on without them
 def test_links_that_lead_round_in_a_loop_stop_no_study(tmp_path):
     root = make_dataset(tmp_path, "sub-01/anat/sub-01_T2w.nii.gz", "sub-02/anat/sub-02_acq-x_T2w.json")
     for place in ("sub-02/anat/sub-02_T2w.nii.gz", "sub-03", "sub-01/ses-1"):
@@ -216,6 +221,7 @@ def test_links_that_lead_round_in_a_loop_stop_no_study(tmp_path):
     assert "sub-01_T2w" in by_id(rows)
 
 
+# row: an image in another person's folder | not included, with the reason; takes nothing else away
 def test_a_file_in_the_wrong_folder_takes_no_image_of_the_right_one_away(tmp_path):
     root = make_dataset(tmp_path, "sub-01/anat/sub-02_T2w.nii.gz", "sub-02/anat/sub-02_T2w.nii.gz")
     rows, _ = index(root)

@@ -1,19 +1,36 @@
-"""docs/inputs.md names tests that exist, and its last tables are made from the tests' own cases.
+"""docs/inputs.md is made from the tests: from their cases, and from the comments ``# row: input | what happens``.
 
-``python tests/test_inputs_docs.py`` writes these tables again.
+``python tests/test_inputs_docs.py`` writes its tables again.
 """
 
+from __future__ import annotations
+
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import test_external_methods as external
+import test_odd_inputs as odd
 import test_reading_text as text
 import test_reading_weights as weights
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs" / "inputs.md"
 START = "<!-- made from the tests by tests/test_inputs_docs.py -->\n"
-LEAST_ROWS = 80
+LEAST_KINDS = 80
+
+SECTIONS = {
+    "Values of a mask": ("test_reading_masks.py",),
+    "Damaged and oversized files": ("test_reading_damage.py", "test_fuzz_reading.py"),
+    "Odd headers": ("test_reading_limits.py",),
+    "Series": ("test_reading_series.py",),
+    "Faults in a study": ("workflow/test_run.py", "workflow/test_slurm.py", "workflow/test_chaos.py"),
+    "Output, options and names": (
+        *("test_reading_writing.py", "test_cli.py", "test_index.py", "test_reading_text.py", "test_exclusion.py"),
+        "test_external_methods.py",
+    ),
+}
+"""Heading to the files whose comments are its rows."""
 
 TABLES = (
     ("Text of other systems", "read", text.READ, text.test_text_of_other_systems_is_read),
@@ -29,22 +46,70 @@ TABLES = (
     ("Detectors (`-detector`)", "refused", weights.DETECTOR, weights.test_detectors_that_are_damaged),
 )  # fmt: skip
 
+_ROWS = re.compile(r"((?:^# row: .*\n(?:^#   .*\n)*)+)^def (test_\w+)", re.MULTILINE)
+
+
+def commented_rows() -> dict[str, list[tuple[str, str, list[str]]]]:
+    """Return input, what happens and tests of every row that comments tell, by file."""
+    rows: dict[str, list[tuple[str, str, list[str]]]] = {}
+    further: list[tuple[str, str]] = []
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        own = rows.setdefault(path.relative_to(ROOT / "tests").as_posix(), [])
+        for comment, test in _ROWS.findall(path.read_text()):
+            for one in comment.replace("\n#   ", " ").splitlines():
+                told = one.removeprefix("# row: ")
+                if told.startswith("with `"):
+                    further.append((told[6:-1], test))
+                else:
+                    given, outcome = told.split(" | ")
+                    own.append((given, outcome, [test]))
+    for first, test in further:
+        next(row for own in rows.values() for row in reversed(own) if first == row[2][0])[2].append(test)
+    return rows
+
+
+def table(title: str, intro: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """Return a heading, a sentence and a table."""
+    lines = [columns, ("---",) * len(columns), *rows]
+    return f"## {title}\n\n{intro}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
 
 def generated() -> str:
-    """Return the tables: one row per case of a test."""
+    """Return the tables."""
     parts = [
+        table(
+            "Images, by a command and in a study",
+            f"Each is a case of `{odd.test_odd_images.__name__}`: one study holds them all, besides a good image.",
+            ("image", "by `spineseg propseg`", "in a study"),
+            [(name, case.by_command, case.in_study) for name, case in odd.IMAGES.items()],
+        ),
+        table(
+            "Masks, by a command and as references of a study",
+            f"Each is a case of `{odd.test_odd_masks.__name__}`. What is read has the right area.",
+            ("mask", "by `spineseg csa`", "as a reference in a study"),
+            [(name, case.by_command, case.in_study) for name, case in odd.MASKS.items()],
+        ),
+    ]
+    commented = commented_rows()
+    for title, files in SECTIONS.items():
+        rows = [row for file in files for row in commented[file]]
+        told = [(given, outcome, ", ".join(f"`{test}`" for test in tests)) for given, outcome, tests in rows]
+        intro = f"Tests in {', '.join(f'`tests/{file}`' for file in files)}."
+        parts.append(table(title, intro, ("input", "what happens", "test"), told))
+    parts.append(
+        "## Text, configuration and weights\n\n"
         f"{len(external.HOSTILE)} names of files with quotes, commands, line breaks and codes are arguments of programs"
         " (`test_a_file_name_is_never_a_command`).\n"
-    ]
+    )
     for title, outcome, cases, test in TABLES:
-        rows = "".join(f"| {case} | {outcome} |\n" for case in cases)
-        head = f"### {title}\n\nEach is a case of `{test.__name__}`.\n\n| input | what happens |\n| --- | --- |\n"
-        parts.append(head + rows)
+        intro = f"Each is a case of `{test.__name__}`."
+        rows_of_cases = [(case, outcome) for case in cases]
+        parts.append("#" + table(title, intro, ("input", "what happens"), rows_of_cases))
     return "\n".join(parts)
 
 
 def test_the_tables_are_those_of_the_tests():
-    assert DOCS.read_text().partition(START)[2] == generated()
+    assert DOCS.read_text().partition(START)[2] == "\n" + generated()
 
 
 def test_every_test_that_is_named_exists():
@@ -54,10 +119,16 @@ def test_every_test_that_is_named_exists():
     assert names - existing == set()
 
 
+def test_every_comment_is_in_a_table():
+    for name, rows in commented_rows().items():
+        assert not rows or sum(name in files for files in SECTIONS.values()) == 1, name
+        n_rows = len(re.findall("^# row: (?!with)", (ROOT / "tests" / name).read_text(), re.MULTILINE))
+        assert len(rows) == n_rows, name
+
+
 def test_there_are_enough_kinds():
-    rows = [line for line in DOCS.read_text().splitlines() if line.startswith("| ")]
-    assert len([row for row in rows if not row.startswith(("| input", "| ---"))]) >= LEAST_ROWS
+    assert len(odd.IMAGES) + len(odd.MASKS) >= LEAST_KINDS
 
 
 if __name__ == "__main__":
-    DOCS.write_text(DOCS.read_text().partition(START)[0] + START + generated())
+    DOCS.write_text(DOCS.read_text().partition(START)[0] + START + "\n" + generated())

@@ -204,7 +204,32 @@ class TestMistakes:
         assert "above" in refused(capsys, "-i", paths["cord"], "-vertfile", file, "-vert", "3")
 
     @pytest.mark.parametrize("labels", ["discs", "levels"])
-    @pytest.mark.parametrize("text", ["7", "T1", "2:7"])
+    @pytest.mark.parametrize("per", [(), ("-perlevel", "1"), ("-perslice", "1")])
+    def test_levels_that_are_not_in_the_file_are_said_beside_those_that_are(self, files, capsys, labels, per):
+        paths, _ = files
+        flags = ("-i", str(paths["cord"]), {"discs": "-discfile", "levels": "-vertfile"}[labels], str(paths[labels]))
+        tables = []
+        last, lacking = {"discs": ("6", "C7-L1"), "levels": ("5", "C6-L1")}[labels]
+        for text in ("2:20", f"2:{last}"):
+            assert main(["csa", *flags, *per, "-vert", text]) == 0
+            out, error = capsys.readouterr()
+            assert (f"{lacking}: asked for, but not labelled" in error) == (text == "2:20")
+            tables.append([line.rpartition("\t")[0] for line in out.splitlines()])  # but the note
+        assert tables[0] == tables[1]
+
+    def test_levels_outside_of_the_chosen_slices_are_said_beside_others(self, files, capsys):
+        paths, _ = files
+        flags = ("csa", "-i", str(paths["cord"]), "-discfile", str(paths["discs"]), "-vert", "3:5", "-perlevel", "1")
+        assert main([*flags]) == 0
+        whole = [line.split("\t")[2:4] for line in capsys.readouterr().out.splitlines()[1:]]
+        lowest = whole[0][0]
+        assert main([*flags, "-z", lowest]) == 0
+        out, error = capsys.readouterr()
+        assert [line.split("\t")[2:4] for line in out.splitlines()[1:]] == whole[:1]
+        assert "C4, C3: none of the slices is among those chosen by -z" in error
+
+    @pytest.mark.parametrize("labels", ["discs", "levels"])
+    @pytest.mark.parametrize("text", ["7", "T1", "7:20"])
     def test_level_not_in_the_file(self, files, capsys, labels, text):
         paths, _ = files
         flag = {"discs": "-discfile", "levels": "-vertfile"}[labels]
@@ -300,6 +325,9 @@ class TestMistakes:
         assert "one of them" in refused(capsys, *cord, *discs, "-vertfile", paths["levels"])
         assert "-pmj" in refused(capsys, *cord, "-pmj-distance", "64")
         assert "-pmj" in refused(capsys, *cord, "-pmj", write("pmj", {50: (10, 10, 58)}))
+        assert main(["csa", *cord, "-pmj", write("pmj", {50: (10, 10, 58)}), "-perslice", "1"]) == 0
+        heading, lowest, *_ = (line.split("\t") for line in capsys.readouterr().out.splitlines())
+        assert float(lowest[heading.index("distance_pmj_mm")]) == pytest.approx((58 - 4) * ZOOMS[2], abs=0.2)
         assert "-append" in refused(capsys, *cord, "-append", "1")
         assert "-pmj-extent" in refused(capsys, *cord, "-pmj-extent", "30")
         assert "stretch" in refused(capsys, *cord, "-vertfile", paths["levels"], "-vert", "C2/C3")
@@ -335,6 +363,18 @@ class TestMistakes:
         assert printed.out.endswith("the mask is empty\n")
         assert "n/a" in printed.out
         assert printed.err == f"spineseg csa: warning: {empty}: the mask is empty\n"
+
+    @pytest.mark.parametrize("rows", [6, 2])
+    def test_a_speck_apart_from_the_cord_is_said(self, files, tmp_path, rows):
+        paths, write = files
+        cord = np.asarray(nib.load(paths["cord"]).dataobj).copy()
+        cord[:, :, 4:28] = 0
+        cord[6 : 6 + rows, 7:13, 10:12] = 1  # six rows are more than a speck
+        mask = write("speck", cord)
+        row = run_csv(tmp_path, "-i", mask, "-discfile", paths["discs"], "-vert", "3:5")[0]
+        assert ("slices 10:11 hold 48 mm³ of the mask apart from the rest" in row["note"]) == (rows == 2)
+        row = run_csv(tmp_path, "-i", mask, "-discfile", paths["discs"], "-vert", "3")[0]
+        assert "apart" not in row["note"]
 
     def test_slices_without_cord(self, files, tmp_path):
         row = run_csv(tmp_path, "-i", files[0]["cord"], "-z", "0:2")[0]

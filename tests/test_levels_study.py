@@ -320,6 +320,9 @@ def test_every_methods_masks_are_measured_at_the_levels_and_that_of_the_plan(stu
     write_json(study.folder.configuration, config.document)
     assert main(["levels-table", "-methods", "-stage", "pilot", "-results", str(study.folder.root)]) == 0
     *rows, reference = read_csa(study.folder.levels(Stage.PILOT))
+    others = [row for row in rows if row.level not in ("C3", "C3-C4")]  # all labelled ones, for the report
+    assert [row.level for row in others] == ["C5", "C4", "C2"] * 4
+    rows = [row for row in rows if row not in others]
     assert (reference.method, reference.image.suffix, reference.level) == (REFERENCE, "T2w", "C3-C4")
     assert reference.values["csa_mm2"] == rows[1].values["csa_mm2"]  # propseg found the same
     found = [(row.method, row.image.suffix, row.level) for row in rows]
@@ -485,8 +488,8 @@ def test_slices_along_the_cord_do_not_count_and_a_gap_has_no_length():
     assert f"C2: {steep_level['level_coverage']:.2f} of its length is measured" in steep_level["note"]
 
 
-def session_row(subject, session, area_mm2, run="", level="C3", flags=()):
-    name = f"sub-{subject}_ses-{session}" + (f"_run-{run}" if run else "") + "_T2w"
+def session_row(subject, session, area_mm2, run="", level="C3", flags=(), acq=""):
+    name = f"sub-{subject}_ses-{session}" + (f"_acq-{acq}" if acq else "") + (f"_run-{run}" if run else "") + "_T2w"
     image = Identity(name, subject, session, run, "T2w", "t2")
     return CsaRow(image, "propseg", level, n_slices=9, values={"csa_mm2": area_mm2}, flags=flags)
 
@@ -500,7 +503,9 @@ def test_change_between_sessions_with_the_methods_own_error(tmp_path):
     )
     rows = [
         *(session_row("01", "a", value, run) for run, value in (("1", 81.0), ("2", 79.0))),
-        session_row("01", "b", 76.0, flags=("coverage",)),
+        session_row("01", "a", 20.0, "3", flags=("failed",)),  # another run shows the level
+        session_row("01", "b", 76.0, flags=("tilted",)),
+        session_row("01", "b", 60.0, acq="other"),  # one session alone has such an image
         session_row("01", "b", 70.0, level="C4"),  # one session alone shows it
         *(session_row("02", session, value) for session, value in (("a", 60.0), ("c", 66.0))),
         session_row("02", "b", np.nan),
@@ -513,12 +518,13 @@ def test_change_between_sessions_with_the_methods_own_error(tmp_path):
     assert first.change_pct_per_year == pytest.approx(-5.0 / 1.5, rel=0.01)
     assert first.error_pct == pytest.approx(100 * np.sqrt(2 * 2.0) / 80.0)  # the variance of 79 and 81 is 2
     assert first.error_df == 1
-    assert first.flags == "coverage"
+    assert (first.flags, first.form) == ("tilted", "T2w")
     assert (second.subject, second.session_b, second.change_pct) == ("02", "c", pytest.approx(10.0))
     assert np.isnan(second.years)
-    open_end = [session_row("01", session, area, flags=("unbounded",)) for session, area in (("a", 80.0), ("b", 70.0))]
-    (unknown,) = measure_change(open_end, ["a", "b"], {})
-    assert (unknown.csa_b_mm2, unknown.flags, np.isnan(unknown.change_pct)) == (70.0, "unbounded", True)
+    for flag in ("unbounded", "coverage", "doubted", "failed"):
+        rows = [session_row("01", "a", 80.0), session_row("01", "b", 70.0, flags=(flag,))]
+        (unknown,) = measure_change(rows, ["a", "b"], {})
+        assert (unknown.csa_b_mm2, unknown.flags, np.isnan(unknown.change_pct)) == (70.0, flag, True)
     (folder / "sub-01_sessions.tsv").write_text(f"{head}ses-a\tsoon\n")
     with pytest.raises(InputError, match=r"sub-01_sessions\.tsv, line 2: expected acq_time"):
         read_session_times(tmp_path)

@@ -170,7 +170,7 @@ def test_another_method_is_refused_and_can_be_accepted(folder):
     write_decision(folder, "propseg")
     message = refusal(configure(), folder)
     assert "method deepseg, now propseg" in message
-    check_study(configure(), folder, to_study=False)  # the pilot may be decided anew
+    check_study(configure(), folder, to_study=False)  # the pilot may be decided again
     config = accept(message)
     check_study(config, folder, to_study=True)
     assert lock_study(config, folder, KeptMethods("propseg")).kept.method == "propseg"

@@ -3,10 +3,13 @@
 import json
 
 import pytest
+from made_study import study_folder, study_image, write_index
 
 from spineseg.errors import InputError
 from spineseg.study.configuration import make_configuration
 from spineseg.study.index import check_before_jobs, index_images, source_files
+from spineseg.study.notices import list_notices
+from spineseg.studyfolder.layout import Stage
 from spineseg.studyfolder.marks import Mark, Marks, Preference, read_marks, word_fails
 
 METHODS = ("propseg", "deepseg")
@@ -215,3 +218,15 @@ def test_columns_of_the_plan_are_looked_for_before_the_first_job(tmp_path):
     for key in ("group", "site"):
         with pytest.raises(InputError, match=rf"config key 'decision\.{key}': .* no column 'patology'.*'pathology'"):
             check(**{key: "patology"})
+
+
+def test_a_file_from_a_page_of_another_study_is_named(tmp_path):
+    folder = study_folder(tmp_path / "results", "x")
+    write_index(folder, [study_image("01", "T2w")])
+    files = [str(write(tmp_path / f"{page}.json", [mark()], report=page)) for page in ("here", "elsewhere")]
+    config = make_configuration({"dataset": "x", "bids_dir": str(tmp_path), "marks": files})
+    assert list_notices(folder, config, Stage.PILOT) == []  # no page has been made yet
+    folder.page_identity(Stage.PILOT).parent.mkdir(parents=True)
+    folder.page_identity(Stage.PILOT).write_text("here\n")
+    (line,) = list_notices(folder, config, Stage.PILOT)
+    assert line.startswith(f"warning: {files[1]}: saved from a page that is none of this study's")

@@ -176,6 +176,7 @@ def test_bad_reference_is_said(study):
     assert "dice" not in rows[0].values
 
 
+# row: with `test_several_labels_are_refused_unless_one_is_named`
 def test_the_cord_of_a_reference_with_several_labels_is_named(study):
     study.add("01", {"a": cord()}, reference=cord() + 4 * cord(radius=2.0).astype(np.uint8))
     assert "found the labels 1, 5" in study.measure(["a"]).metrics[0].message

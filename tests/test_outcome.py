@@ -1,7 +1,10 @@
 """What a run says while it goes on and when it ends, and what the results folder says of itself."""
 
 import os
+import pwd
 import re
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from made_study import CHUNK, study_folder, study_image, write_chunk, write_decision, write_index, write_result
@@ -97,6 +100,16 @@ def test_the_command_says_what_a_person_must_know_before_the_verdict(
     assert "a corrected mask cannot be used" in said
     if action == "pilot" and code == 0:
         assert said.index("a corrected mask cannot be used") < said.index("verdict: ")
+    if action == "status":  # once the study is held to other code, that comes in place of the next command
+        assert "next:    spineseg study" in said
+        made_by = replace(
+            make_configuration({"dataset": "demo"}).methods["propseg"].made_by(), code="of another version"
+        )
+        write_lock(folder, Lock(KeptMethods("propseg"), {"propseg": made_by}))
+        assert main(["study", action]) == 0
+        after = capsys.readouterr().out.partition("next:")[2]
+        assert after.startswith("    nothing runs as it is: ")
+        assert "the study was started otherwise (code" in after
 
 
 def finish(folder, config, image, method):
@@ -110,20 +123,20 @@ def test_the_pace_counts_what_this_run_has_finished(folder, config):
     for path in folder.root.rglob("*.json"):
         os.utime(path, ns=(1, 1))
     watch = PaceWatch(folder, config, Stage.ALL)
-    pace = watch.look()
+    pace = watch.measure()
     assert (pace.done, pace.total, pace.steps_done, pace.steps_left) == (0, 2, 0, 3)
     assert pace.words() == "0 of 2 images segmented"
     finish(folder, config, images[0], "deepseg")
-    pace = watch.look()
+    pace = watch.measure()
     assert (pace.done, pace.steps_done, pace.steps_left) == (1, 1, 2)
     assert re.fullmatch(r"1 of 2 images segmented, \d+[.]\d a minute, about \d+ min left", pace.words())
     for method in ("propseg", "deepseg"):
         finish(folder, config, images[1], method)
-    assert watch.look().words() == "2 of 2 images segmented"
+    assert watch.measure().words() == "2 of 2 images segmented"
 
 
 def test_a_pace_without_images_waits(tmp_path, config):
-    assert PaceWatch(study_folder(tmp_path), config, Stage.PILOT).look() is None
+    assert PaceWatch(study_folder(tmp_path), config, Stage.PILOT).measure() is None
 
 
 def test_the_readme_names_what_exists_and_nothing_else(folder, config):
@@ -140,3 +153,27 @@ def test_the_readme_names_what_exists_and_nothing_else(folder, config):
     assert listed() == ["images.tsv", "decision.json, decision.md", "chunks/", "pilot/report.html", "study/tables/"]
     assert "study/tables/                kept.tsv" in folder.readme.read_text()
     assert "Every image by every method" not in folder.readme.read_text()
+
+
+@pytest.mark.parametrize("home", ["", "/nonexistent", "file", "usable"])
+def test_a_home_that_cannot_be_used_is_replaced_by_a_folder_of_the_study(home, tmp_path, monkeypatch):
+    """As in a container that runs as a user whom its system does not know."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "usable").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / home) if home else "")
+    if not home:
+        monkeypatch.delenv("HOME")
+        monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    found = Path(run.snakemake_environment()["HOME"])
+    assert found == (tmp_path / "usable" if home == "usable" else tmp_path / ".snakemake" / "spineseg" / "home")
+    assert found.is_dir()
+
+
+def test_a_user_whom_the_system_does_not_know_has_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    assert "USER" not in run.snakemake_environment()
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: (_ for _ in ()).throw(KeyError("uid not found")))
+    assert run.snakemake_environment()["USER"] == f"user{os.getuid()}"

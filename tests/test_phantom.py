@@ -259,14 +259,18 @@ def test_properties_have_a_row_per_tissue():
 
 
 def test_command_writes_and_says_so(tmp_path, capsys):
-    assert main(["phantom", str(tmp_path / "d"), "--subjects", "1", "--contrasts", "dwi", "--rescan"]) == 0
+    options = ["--subjects", "1", "--contrasts", "dwi", "--rescan", "--discs", "--center", "C2-C3"]
+    assert main(["phantom", str(tmp_path / "d"), *options]) == 0
     assert "2 images of 1 people" in capsys.readouterr().out
     assert (tmp_path / "d/sub-01/ses-2/dwi/sub-01_ses-2_dwi.nii.gz").exists()
+    for path in (tmp_path / "d").rglob("*_label-discs_dlabel.nii.gz"):
+        assert {2, 3, 4} <= set(np.unique(np.asanyarray(nib.load(path).dataobj)).tolist())  # C1/C2 to C3/C4
 
 
 @pytest.mark.parametrize(
     ("options", "named"),
-    [(["--contrasts", "T3w"], "T3w"), (["--subjects", "0"], "subjects"), (["--seed", "-1"], "seed")],
+    [(["--contrasts", "T3w"], "T3w"), (["--subjects", "0"], "subjects"), (["--seed", "-1"], "seed")]
+    + [(["--center", center], "--center") for center in ("C1", "S2", "C2,C4", "C2/C3 5:25")],
 )
 def test_command_refuses_wrong_options(tmp_path, capsys, options, named):
     assert main(["phantom", str(tmp_path / "d"), *options]) == 2

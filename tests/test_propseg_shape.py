@@ -7,9 +7,8 @@ import pytest
 from propseg_tubes import CORD, make_tube, mean_area
 from scipy import ndimage as ndi
 
-from spineseg.contrasts import SUFFIX_CONTRAST
+from spineseg.contrasts import SUFFIX_CONTRAST, is_echo_planar
 from spineseg.phantom.dataset import make_image
-from spineseg.contrasts import is_echo_planar
 from spineseg.propseg.consensus import reach_consensus, undo_blur
 from spineseg.propseg.parameters import get_contrast_model
 from spineseg.propseg.refine import FilledTube

@@ -12,20 +12,23 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
-from report_study import SHAPE, make_study
+from made_study import write_decision
+from report_study import SHAPE, make_study, write_cord
 
-from spineseg.report.qc import render_study
-from spineseg.report.qc_page import build_index
+from spineseg.report.qc import add_files, render_study
+from spineseg.report.qc_page import build_index, index_study
 from spineseg.report.review import StudyView
-from spineseg.studyfolder.layout import Stage
+from spineseg.studyfolder.layout import Stage, StudyFolder
 
 CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed"),
 ]
-KEYS = {"Right": "\ue014", "Left": "\ue012", "Up": "\ue013", "Down": "\ue015", "Enter": "\ue007", "Escape": "\ue00c"}
+KEYS = {"Right": "\ue014", "Left": "\ue012", "Up": "\ue013", "Down": "\ue015", "Enter": "\ue007", "Escape": "\ue00c",
+        "PageUp": "\ue00e", "PageDown": "\ue00f"}  # fmt: skip
 FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1400,900"),
@@ -235,14 +238,52 @@ def test_marks_survive_a_reload_and_are_exported(browser, page):
     assert saved_by(browser, "save-artifact") == "FILES_SEG: []\n"
 
 
-def test_undo_takes_back_the_last_mark_and_its_image(browser, page):
+@pytest.mark.parametrize("closed", [False, True])
+def test_undo_takes_back_the_last_mark_and_its_image(browser, page, closed):
     start_review(browser, page, "#sub-01_T2w")
     name = name_of(browser)
     browser.press("f")
     browser.wait(f"return document.getElementById('name').textContent !== {json.dumps(name)}")
+    if closed:
+        browser.open(page, "#sub-02_T1w")
     browser.press("u")
     browser.wait(f"return document.getElementById('name').textContent === {json.dumps(name)}")
     assert json.loads(saved_by(browser, "save-all"))["marks"] == []
+
+
+def test_two_windows_of_a_page_keep_each_others_marks(browser, page):
+    start_review(browser, page, "#sub-01_T2w")
+    first = browser.call("GET", "/window")
+    second = browser.call("POST", "/window/new", {"type": "window"})["handle"]
+    browser.call("POST", "/window", {"handle": second})
+    browser.open(page, "#sub-02_T2w")
+    browser.call("POST", "/window", {"handle": first})
+    browser.press("f")
+    browser.call("POST", "/window", {"handle": second})
+    browser.wait("return document.getElementById('counts').textContent.includes('1 reviewed')")
+    browser.press("p")
+    assert {(image, mark) for image, _, mark in marks_of(browser)} == {("sub-01_T2w", "fail"), ("sub-02_T2w", "pass")}
+    browser.call("DELETE", "/window")
+    browser.call("POST", "/window", {"handle": first})
+    browser.press("u")
+    assert {(image, mark) for image, _, mark in marks_of(browser)} == {("sub-01_T2w", "fail")}
+
+
+def test_a_browser_that_stores_nothing_says_so_once_and_loses_no_mark(browser, page):
+    start_review(browser, page, "#sub-01_T2w")
+    browser.run("Storage.prototype.setItem = () => { throw new Error('full'); }")
+    browser.press("f")
+    assert "Save marks before" in browser.text("#message")
+    browser.press("Escape", "p")
+    assert not browser.run("return document.getElementById('message-box').open")
+    assert len({image for image, _, _ in marks_of(browser)}) == 2
+
+
+def test_an_address_that_is_wrong_opens_an_image_all_the_same(browser, page):
+    for fragment in ("#sub-01_T2w/999", "#%", "#sub-99/abc", "#sub-01_T2w/abc"):
+        start_review(browser, page, fragment)
+        browser.wait("return document.getElementById('readout').textContent.startsWith('Slice')")
+        assert browser.run("return document.querySelectorAll('.tile.current').length") == 1
 
 
 def test_rating_comment_and_slices_go_with_the_mark(browser, page):
@@ -310,6 +351,25 @@ def test_the_same_key_again_removes_nothing_and_the_end_of_a_pass_shows_no_image
     assert marks_of(browser) == given
 
 
+def test_files_of_one_name_are_listed_by_their_paths(browser, tmp_path):
+    images = [tmp_path / person / "t2.nii.gz" for person in ("a", "b", "c")]
+    for n, image in enumerate(images):
+        image.parent.mkdir()
+        mask = write_cord(image, np.random.default_rng(n))
+        add_files(tmp_path / "qc", image, mask, method="propseg", contrast="t2")
+    page = build_index(tmp_path / "qc")
+    start_review(browser, page, "")
+    names = []
+    for key in "ff":
+        names.append(name_of(browser))
+        browser.press(key)
+        browser.wait(f"return document.getElementById('name').textContent !== {json.dumps(names[-1])}")
+    assert len(set(names)) == 2
+    listed = saved_by(browser, "save-fail").splitlines()[1:]
+    assert len(listed) == 2
+    assert {line.removeprefix("- ").split("  #")[0].strip('"') for line in listed} <= set(map(str, images))
+
+
 def load_files(browser, *contents):
     """Give the page files of marks, as a person chooses them."""
     browser.run(f"""
@@ -337,6 +397,23 @@ def test_files_of_two_raters_are_merged_and_those_of_another_report_refused(brow
     browser.press("Escape")
     marks = json.loads(saved_by(browser, "save-all"))["marks"]
     assert {(m["rater"], m["mark"]) for m in marks} == {("Ann", "fail"), ("Bob", "pass")}
+
+
+def test_marks_of_the_pilots_page_load_into_the_studys(browser, page):
+    folder = StudyFolder(page.parents[1])
+    pilot, _ = index_study(StudyView(folder, Stage.PILOT), folder.qc(Stage.PILOT), folder.qc(Stage.ALL))
+    write_decision(folder, "deepseg")
+    view = StudyView(folder, Stage.STUDY)
+    render_study(view, folder.qc(Stage.STUDY))
+    folder.decision.unlink()
+    study, _ = index_study(StudyView(folder, Stage.STUDY), folder.qc(Stage.STUDY))
+    start_review(browser, pilot, "#sub-01_T2w")
+    browser.press("f")
+    saved = json.loads(saved_by(browser, "save-all"))
+    start_review(browser, study, "#sub-01_T2w")
+    load_files(browser, json.dumps(saved))
+    assert marks_of(browser) == {("sub-01_T2w", "propseg", "fail"), ("sub-01_T2w", "deepseg", "fail")}
+    assert browser.run("return document.querySelector('[data-mark=fail]').getAttribute('aria-pressed')") == "true"
 
 
 def test_what_was_said_of_an_earlier_mask_stays_beside_what_is_said_of_the_one_shown(browser, page):
@@ -436,6 +513,20 @@ def start_round(browser):
     browser.wait("return document.querySelectorAll('#blind .tile').length > 0")
 
 
+@pytest.mark.parametrize(("down", "up"), [(" ", "PageUp"), ("PageDown", "Up"), ("j", "k"), (".", ","), ("Down", "k")])
+def test_keys_scroll_both_panes_of_a_blind_round(browser, page, down, up):
+    start_review(browser, page, "", look=False)
+    start_round(browser)
+    browser.press("d")  # large tiles, so that there is more than the window shows
+    places = "return [...document.querySelectorAll('#blind .canvas')].map((pane) => pane.scrollTop)"
+    browser.press(down)
+    browser.wait(f"const [x, y] = (() => {{ {places} }})(); return x > 30 && x === y")
+    browser.press(*[up] * 6)
+    browser.wait(f"const [x, y] = (() => {{ {places} }})(); return x === 0 && y === 0")
+    assert browser.text("#blind-count") == "1 of 4"
+    browser.press("d", "Escape")
+
+
 def stored_round(browser):
     return json.loads(browser.run("return localStorage[Object.keys(localStorage).find((k) => k.endsWith(':round'))]"))
 
@@ -518,7 +609,7 @@ def test_a_stored_round_goes_on_without_what_has_left_the_page(browser, page, da
     browser.open(page, look=False)
     if damage == "junk":
         browser.wait("return document.getElementById('message-box').open")
-        assert "2 of 3 marks" in browser.text("#message")  # the answer is one of the three
+        assert "2 of the marks" in browser.text("#message")
         browser.press("Escape")
     start_round(browser)
     assert browser.text("#blind-count") == left

@@ -120,12 +120,12 @@ class TestFile:
             one = study_image("01", image_id=of)
             return rank_label_files(one, {("01", ""): files}, {"sub-01_T2w": image})[0]
 
-        own, foreign, drawn = labels(sha256_file(image)[:12]), labels("0" * 12, "b"), LabelFile("d", "sub-01_T2w", "_x")
-        assert chosen(foreign, own).clicked is own.clicked
+        own, others, drawn = labels(sha256_file(image)[:12]), labels("0" * 12, "b"), LabelFile("d", "sub-01_T2w", "_x")
+        assert chosen(others, own).clicked is own.clicked
         assert chosen(labels("", "c"), drawn).path == "c/levels.json"
         for of in ("sub-01_T2w", "sub-01_run-2_T2w"):
             with pytest.raises(InputError, match=r"b/levels\.json: expected discs of .*another image of this name"):
-                chosen(foreign, drawn, of=of)
+                chosen(others, drawn, of=of)
             with pytest.raises(InputError, match=r"b/levels\.json: expected labels of sub-01_T2w in one file"):
                 chosen(own, replace(own, path="b/levels.json"), of=of)
 

@@ -10,12 +10,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 from made_study import MADE_BY, save_nifti, write_decision
-from report_study import AFFINE, SHAPE, make_study, write_cord
+from report_study import AFFINE, SHAPE, cord_mask, make_study, write_cord
 
 from spineseg.cli import main
 from spineseg.errors import InputError
 from spineseg.phantom.dataset import write_dataset
 from spineseg.report import qc_page
+from spineseg.report.flags import FAILED
 from spineseg.report.pictures import load_layers
 from spineseg.report.qc import add_files, entry_name, render_study
 from spineseg.report.qc_page import build_index
@@ -273,6 +274,25 @@ def test_adding_again_replaces_the_entry(tmp_path):
     (entry,) = page_data(page)["entries"]
     assert (entry["subject"], entry["session"], entry["suffix"]) == ("07", "2", "T2w")
     assert entry["methods"][0]["status"] == "ok"
+
+
+def test_a_mask_that_is_no_longer_the_methods_is_not_shown_as_its(cord, tmp_path):
+    image, seg = cord
+    draw_files(tmp_path / "qc", image, seg, method="propseg")
+    save_nifti(seg, cord_mask(radius_mm=4), AFFINE)
+    (entry,) = page_data(draw_files(tmp_path / "qc", image, seg, method="deepseg"))["entries"]
+    assert [m["name"] for m in entry["methods"]] == ["deepseg"]  # it was written over the other
+    assert "now holds the mask by deepseg" in entry["flags"][0]["text"]
+    assert entry["flags"][0]["severity"] == FAILED
+    other = tmp_path / "other.nii.gz"
+    other.write_bytes(seg.read_bytes())
+    (entry,) = page_data(draw_files(tmp_path / "qc", image, other, method="propseg"))["entries"]
+    assert [m["name"] for m in entry["methods"]] == ["propseg", "deepseg"]
+    assert not entry["flags"]
+    write_cord(image, np.random.default_rng(1))  # the image is another now
+    (entry,) = page_data(draw_files(tmp_path / "qc", image, other, method="propseg"))["entries"]
+    assert [m["name"] for m in entry["methods"]] == ["propseg"]
+    assert "has changed since; run deepseg again" in entry["flags"][0]["text"]
 
 
 def test_status_and_notes_come_from_the_masks_sidecar(cord, tmp_path):

@@ -135,17 +135,19 @@ def compare(mask, n_slices=9):
     return agreement.measure_agreement(volume, mask, chosen, centres, None)
 
 
-class TestJudge:
+class TestReferenceNetwork:
     def test_the_networks_own_mask_is_perfect(self, sees_disc):
         found = compare(disc(RADIUS))
-        assert found["judge_dice"] == found["judge_overlap"] == found["judge_ceiling"] == found["judge_worst"] == 1
-        assert found["judge_area"] == 0
-        assert found["judge_sees"] == found["extent"] == 1
+        assert (
+            found["network_dice"] == found["network_overlap"] == found["network_ceiling"] == found["network_worst"] == 1
+        )
+        assert found["network_area"] == 0
+        assert found["network_sees"] == found["extent"] == 1
 
     def test_too_large(self, sees_disc):
         found = compare(disc(6.0))
-        assert found["judge_dice"] == pytest.approx(2 * 25 / (25 + 36), abs=0.01)
-        assert found["judge_area"] == pytest.approx(np.log(36 / 25), abs=0.02)
+        assert found["network_dice"] == pytest.approx(2 * 25 / (25 + 36), abs=0.01)
+        assert found["network_area"] == pytest.approx(np.log(36 / 25), abs=0.02)
 
     def test_cord_beyond_the_ends_and_in_gaps_shortens_the_extent(self, sees_disc):
         mask = disc(RADIUS)
@@ -159,7 +161,7 @@ class TestJudge:
     def test_a_structure_that_is_no_cord(self, sees_disc):
         sees_disc["slices"] = set()
         found = compare(disc(RADIUS))
-        assert found["judge_dice"] == found["judge_sees"] == 0
+        assert found["network_dice"] == found["network_sees"] == 0
         assert found["extent"] == 1
 
     def test_distance_to_the_line(self):
@@ -202,8 +204,8 @@ def made_cases(n=600, seed=0, people=20):
     rows = []
     for number in range(n):
         row = {name: float(rng.uniform(0, 1)) for name, _, _ in FEATURES} | {"extent": 1.0}
-        row |= {"judge_overlap": rng.beta(3, 1), "extent": rng.choice([1.0, rng.uniform(0.3, 1)])}
-        loss = np.exp(-0.8 * TRANSFORMS["loss"](row["judge_overlap"]) + 0.1 * rng.standard_normal())
+        row |= {"network_overlap": rng.beta(3, 1), "extent": rng.choice([1.0, rng.uniform(0.3, 1)])}
+        loss = np.exp(-0.8 * TRANSFORMS["loss"](row["network_overlap"]) + 0.1 * rng.standard_normal())
         dice = max(0.0, 1 - loss) * 2 * row["extent"] / (1 + row["extent"])
         image = f"{number // 6}"
         rows.append(

@@ -43,6 +43,7 @@ def refused(path, read=load_image) -> str:
 
 
 @pytest.mark.parametrize("read", [load_image, load_mask])
+# row: any bit of a `.nii.gz` flipped | refused, or every voxel as before
 def test_no_single_bit_of_a_compressed_file_changes_a_voxel_unnoticed(tmp_path, read):
     data = (np.random.default_rng(0).random((24, 20, 6)) > 0.7).astype(np.uint8)
     raw = gzip.compress(content(data), mtime=0)
@@ -66,6 +67,7 @@ def test_no_single_bit_of_a_compressed_file_changes_a_voxel_unnoticed(tmp_path, 
 
 
 @pytest.mark.parametrize("keep", [1, 9, 17, 100, 0.3, 0.7, -9, -8, -4, -1])
+# row: cut `.nii.gz` | refused
 def test_a_cut_compressed_file_is_refused(tmp_path, keep):
     raw = gzip.compress(content())
     cut = raw[: int(keep * len(raw)) if isinstance(keep, float) else keep]
@@ -73,14 +75,17 @@ def test_a_cut_compressed_file_is_refused(tmp_path, keep):
 
 
 @pytest.mark.parametrize("tail", [b"x", b"trailing garbage", b"\0" * 30 + b"x", b"\x1f\x8b garbage", b"\x1f"])
+# row: bytes after the end of a `.nii.gz` | refused; zeros are padding
 def test_what_follows_a_compressed_file_is_refused(tmp_path, tail):
     assert "damaged" in refused(write(tmp_path / "a.nii.gz", gzip.compress(content()) + tail))
 
 
+# row: a second image in the stream | refused
 def test_a_second_image_in_the_stream_is_refused(tmp_path):
     assert "more follow" in refused(write(tmp_path / "a.nii.gz", gzip.compress(content()) * 2))
 
 
+# row: with `test_what_follows_a_compressed_file_is_refused`
 def test_a_stream_in_parts_and_padding_are_read(tmp_path):
     raw = content(np.random.default_rng(0).random((80, 80, 60)))
     expected = load_image(write(tmp_path / "whole.nii", raw))[0].data
@@ -95,6 +100,7 @@ def test_a_stream_in_parts_and_padding_are_read(tmp_path):
 
 
 @pytest.mark.parametrize("change", [-1, -2880, 1, 16, 5000])
+# row: `.nii` longer or shorter than its header claims | refused
 def test_an_uncompressed_file_of_another_length_is_refused(tmp_path, change):
     raw = content()
     changed = raw[:change] if change < 0 else raw + bytes(change)
@@ -102,12 +108,14 @@ def test_an_uncompressed_file_of_another_length_is_refused(tmp_path, change):
     assert f"its header claims {len(raw)} bytes, found {len(changed)}" in message
 
 
+# row: compressed but named `.nii`, or the reverse | refused
 def test_names_and_content_must_agree(tmp_path):
     raw = content()
     assert "is not compressed but named with .gz" in refused(write(tmp_path / "a.nii.gz", raw))
     assert "is compressed but named without .gz" in refused(write(tmp_path / "a.nii", gzip.compress(raw)))
 
 
+# row: the same with names in capitals (`.NII.GZ`) | the same
 def test_names_in_capitals_are_checked_as_well(tmp_path):
     raw = content()
     assert load_image(write(tmp_path / "a.NII.GZ", gzip.compress(raw)))[0].shape
@@ -116,6 +124,7 @@ def test_names_in_capitals_are_checked_as_well(tmp_path):
     assert "its header claims" in refused(write(tmp_path / "b.NII", raw + b"x"))
 
 
+# row: one of `.img` and `.hdr` alone, or more in the `.img` than its header claims | refused
 def test_an_image_of_two_files_needs_both_and_no_more_than_it_claims(tmp_path):
     data = np.random.default_rng(0).random((10, 11, 12)).astype(np.float32)
     for name, kind, end in (("a", nib.Nifti1Pair, ""), ("b", nib.Spm99AnalyzeImage, ""), ("c", nib.Nifti1Pair, ".gz")):
@@ -131,6 +140,7 @@ def test_an_image_of_two_files_needs_both_and_no_more_than_it_claims(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.mgz", "a.img.gz"])
+# row: bombs as `.mgz`, `.img.gz` | refused within a second
 def test_bombs_of_other_formats_are_refused_at_once(tmp_path, name):
     data = np.zeros((10, 11, 12), np.float32)
     nib.save((nib.MGHImage if name == "a.mgz" else nib.Nifti1Pair)(data, AFFINE), tmp_path / name)
@@ -141,6 +151,7 @@ def test_bombs_of_other_formats_are_refused_at_once(tmp_path, name):
     assert monotonic() - start < 1
 
 
+# row: pointers of Git LFS and git-annex, broken links, `.bz2` | refused, with what fetches or opens it
 def test_what_stands_in_place_of_an_image_is_named(tmp_path):
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n"
     assert "git lfs pull fetches it" in refused(write(tmp_path / "a.nii.gz", pointer))
@@ -149,6 +160,7 @@ def test_what_stands_in_place_of_an_image_is_named(tmp_path):
     assert "found .bz2; decompress it" in refused(write(tmp_path / "c.nii.bz2", b"BZh9"))
 
 
+# row: `.mgz`, `.img.gz` with a wrong check sum | refused
 def test_pairs_and_other_formats_are_checked_to_their_end(tmp_path):
     data = np.random.default_rng(0).random((10, 11, 12)).astype(np.float32)
     nib.save(nib.MGHImage(data, AFFINE), tmp_path / "a.mgz")
@@ -160,6 +172,7 @@ def test_pairs_and_other_formats_are_checked_to_their_end(tmp_path):
         refused(write(path, bytes(raw)))
 
 
+# row: folder, pipe, loop of links, name too long | refused
 def test_what_is_no_file_is_refused(tmp_path):
     (tmp_path / "folder.nii.gz").mkdir()
     assert "found a folder" in refused(tmp_path / "folder.nii.gz")
@@ -171,6 +184,7 @@ def test_what_is_no_file_is_refused(tmp_path):
     refused(write(tmp_path / "file", b"") / "a.nii.gz")
 
 
+# row: short memory, failing disk | said as such, not as damage
 def test_short_memory_and_a_failing_disk_are_not_called_damage(tmp_path, monkeypatch):
     path = write(tmp_path / "a.nii.gz", gzip.compress(content()))
     monkeypatch.setattr("spineseg.volume.stored.read_compressed", lambda *_: (_ for _ in ()).throw(MemoryError()))
@@ -210,6 +224,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("kind", BOMBS)
+# row: a header that claims more than the file holds, or more than the limits | refused within 1 s and 200 MB
 def test_header_bombs_are_refused_within_a_second_and_200_mb(tmp_path, kind):
     header, n, ending = BOMBS[kind]
     path = write(
@@ -225,6 +240,7 @@ def test_header_bombs_are_refused_within_a_second_and_200_mb(tmp_path, kind):
         assert peak < 200e6
 
 
+# row: the largest public fMRI (104 x 104 x 72 x 1200) | opened
 def test_the_largest_series_pass_the_limits_of_the_header(tmp_path):
     shape = (104, 104, 72, 1200)  # the largest public fMRI; a sparse file of the right length
     path = write(tmp_path / "a.nii", header_of(shape))
@@ -238,6 +254,7 @@ def held_mib() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+# row: a mask that compresses to a 500th | read, a few planes at a time; its zeros take no memory
 def test_a_mask_that_compresses_well_is_read_and_its_zeros_take_no_memory(tmp_path):
     data = np.zeros((320, 320, 200), np.float64)
     data[150:160, 150:160] = 1

@@ -56,6 +56,7 @@ def scaled(*edges, offset=(0, 0, 0)):
     ],
 )
 @pytest.mark.parametrize("sform", [0, 1])
+# row: micron with voxels above 50, metre with voxels below 0.05 | converted, note
 def test_other_units_are_converted_and_said(tmp_path, unit, edges, in_mm, sform):
     path = write(tmp_path / "a.nii", affine=scaled(*edges, offset=edges), unit=unit, sform=sform)
     volume, grid = load_image(path)
@@ -68,6 +69,7 @@ def test_other_units_are_converted_and_said(tmp_path, unit, edges, in_mm, sform)
 
 
 @pytest.mark.parametrize("unit", ["micron", "meter", "unknown"])
+# row: another unit, or an unknown code, beside voxels in mm | passed over
 def test_a_unit_that_cannot_be_meant_is_passed_over(tmp_path, unit):
     volume, grid = load_image(write(tmp_path / "a.nii", unit=unit))
     np.testing.assert_allclose(volume.zooms, (0.5, 0.5, 3))
@@ -77,6 +79,7 @@ def test_a_unit_that_cannot_be_meant_is_passed_over(tmp_path, unit):
 
 @pytest.mark.parametrize("read", [load_image, load_mask])
 @pytest.mark.parametrize(("row", "column"), [(0, 1), (1, 2), (2, 0)])
+# row: axes of a voxel that miss 90 degrees by more than 5 | refused: areas would be wrong
 def test_voxels_without_right_angles_are_refused(tmp_path, read, row, column):
     affine = scaled(0.5, 0.5, 3)
     sheared = affine.copy()
@@ -102,6 +105,7 @@ def test_voxels_without_right_angles_are_refused(tmp_path, read, row, column):
         ((3e38, 1, 1), "mm"),
     ],
 )
+# row: voxel edge outside 0.05 to 30 mm, affine of 1e30 or 1e-30 | refused
 def test_voxels_that_no_scan_has_are_refused(tmp_path, edges, unit, read):
     refused(write(tmp_path / "a.nii", affine=scaled(*edges), unit=unit, qform=None), "expected", "found", read=read)
 
@@ -117,6 +121,7 @@ def test_voxels_that_no_scan_has_are_refused(tmp_path, edges, unit, read):
         (scaled(1, 1, 1, offset=(0, 1e8, 0)), "expected an origin within"),
     ],
 )
+# row: affine singular, not finite, or with an origin 1 km away | refused
 def test_affines_that_mean_no_place_are_refused(tmp_path, affine, words):
     fields = {f"srow_{axis}": affine[row] for row, axis in enumerate("xyz")}
     refused(write(tmp_path / "a.nii", qform=None, **fields), words)
@@ -147,6 +152,7 @@ def sparse(path, shape, affine):
         ((33, 3000, 33), (30, 0.5, 30), "needs"),
     ],
 )
+# row: too many voxels, too large a field of view, or a grid that resampling would blow up | refused
 def test_limits_are_told_by_the_header(tmp_path, shape, edges, words):
     affine = scaled(*edges)
     if shape[1] == 3000:  # the same lying: the slices' axis is not the last
@@ -156,11 +162,13 @@ def test_limits_are_told_by_the_header(tmp_path, shape, edges, words):
 
 
 @pytest.mark.parametrize("shape", [(7,), (4, 5, 6, 1, 3), (4, 5, 6, 2, 2), (4, 5, 6, 1, 1, 2)])
+# row: 1-D, 5-D and more | refused, unless the axes beyond the fourth are 1
 def test_images_that_are_no_series_are_refused(tmp_path, shape):
     refused(write(tmp_path / "a.nii", shape=shape), "found shape")
 
 
 @pytest.mark.parametrize("shape", [(4, 5, 6, 1), (4, 5, 6, 1, 1), (4, 5, 6, 3, 1)])
+# row: with `test_images_that_are_no_series_are_refused`
 def test_further_axes_of_one_are_dropped(tmp_path, shape):
     volume, grid = load_image(write(tmp_path / "a.nii", shape=shape))
     assert (volume.shape, grid.shape) == ((4, 5, 6), (4, 5, 6))
@@ -168,6 +176,7 @@ def test_further_axes_of_one_are_dropped(tmp_path, shape):
 
 @pytest.mark.parametrize("excess", [1e-7, 1e-6, 1e-5, 5e-4])
 @pytest.mark.parametrize("sform", [0, 1])
+# row: quaternion a rounding error too long | brought to length 1
 def test_a_quaternion_a_rounding_error_too_long_is_accepted(tmp_path, excess, sform):
     parts = np.array([0.6, 0.64, np.sqrt(1 - 0.36 - 0.4096)]) * np.sqrt(1 + excess)
     fields = dict(zip(("quatern_b", "quatern_c", "quatern_d"), parts, strict=True))
@@ -181,11 +190,13 @@ def test_a_quaternion_a_rounding_error_too_long_is_accepted(tmp_path, excess, sf
     assert written.header["qform_code"] == 1
 
 
+# row: quaternion that is no rotation | refused where it is used
 def test_a_quaternion_that_is_no_rotation_is_refused_where_it_is_used(tmp_path):
     refused(write(tmp_path / "a.nii", sform=0, quatern_b=0.9, quatern_c=0.9), "damaged")
     load_image(write(tmp_path / "b.nii", sform=1, quatern_b=0.9, quatern_c=0.9))
 
 
+# row: sform and qform that differ by more than a voxel | note; masks with other axes are refused
 def test_forms_that_disagree_are_said_and_carry_nothing(tmp_path):
     path = write(tmp_path / "a.nii", qoffset_x=3.0)
     volume, grid = load_image(path)
@@ -203,6 +214,7 @@ def test_forms_that_disagree_are_said_and_carry_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("sform", [0, 1])
+# row: 2-D image | keeps its slice thickness
 def test_a_2_d_image_keeps_its_slice_thickness(tmp_path, sform):
     path = write(tmp_path / "a.nii", shape=(12, 14), sform=sform, pixdim=[-1, 0.5, 0.5, 3, 1, 1, 1, 1])
     volume, grid = load_image(path)
@@ -219,6 +231,7 @@ def test_a_2_d_image_keeps_its_slice_thickness(tmp_path, sform):
     [(1e38, 0), (-1e38, 0), (1e-38, 0), (np.inf, 0), (1, np.inf), (1, np.nan), (2, 1e38), (np.inf, np.nan)],
 )
 @pytest.mark.parametrize("dtype", [np.int16, np.float32])
+# row: slope of 1e38 or infinite, intercept not finite | refused
 def test_slopes_that_no_float_holds_are_refused(tmp_path, slope, inter, dtype, recwarn):
     words = "check the slope" if np.isfinite([slope, inter]).all() else "damaged"
     words = "in every voxel" if inter == 1e38 else words
@@ -226,6 +239,7 @@ def test_slopes_that_no_float_holds_are_refused(tmp_path, slope, inter, dtype, r
     assert not recwarn.list
 
 
+# row: voxels of 0 mm that place the image | refused
 def test_voxels_of_no_size_are_refused_where_they_place_the_image(tmp_path):
     edges = np.array([1, 0, 0.5, 3, 0, 0, 0, 0])
     refused(write(tmp_path / "a.nii", sform=0, pixdim=edges), "found an edge of 0 mm")
@@ -233,6 +247,7 @@ def test_voxels_of_no_size_are_refused_where_they_place_the_image(tmp_path):
     assert load_image(write(tmp_path / "a.nii", pixdim=edges))[0].zooms[0] == 0.5  # of the sform
 
 
+# row: neither sform nor qform, or a format without (Analyze) | note: what the axes were taken for
 def test_a_header_without_orientation_is_said(tmp_path):
     said = stored.UNKNOWN_AXES
     assert load_image(write(tmp_path / "a.nii", sform=0, qform=0))[1].notes == (said,)
@@ -241,11 +256,13 @@ def test_a_header_without_orientation_is_said(tmp_path):
 
 
 @pytest.mark.parametrize("slope", [0, np.nan])
+# row: slope 0 or NaN | no scaling
 def test_no_slope_is_no_scaling(tmp_path, slope):  # as nibabel itself writes float images
     volume, _ = load_image(write(tmp_path / "a.nii", scl_slope=slope, scl_inter=np.nan))
     np.testing.assert_array_equal(volume.data, load_image(write(tmp_path / "b.nii"))[0].data)
 
 
+# row: NIfTI-2 | read; the mask is NIfTI-1 on its grid
 def test_nifti_2_is_read_and_answered_on_its_grid(tmp_path):
     affine = scaled(-0.5, 0.5, 3, offset=(3, 4, 5))
     data = np.random.default_rng(0).random(SHAPE)

@@ -53,6 +53,7 @@ def overshooting(top):
 
 
 @pytest.mark.parametrize("top", [1.0000001, 1.004, 1.05])
+# row: soft, largest value up to 1.05 | clipped to 1, note
 def test_one_voxel_above_1_does_not_change_the_others(tmp_path, top):
     mask, grid = load_mask(save(tmp_path / "m.nii", overshooting(top)))
     np.testing.assert_array_equal(mask.data, soft_disc())
@@ -61,6 +62,7 @@ def test_one_voxel_above_1_does_not_change_the_others(tmp_path, top):
 
 @pytest.mark.parametrize("full", [255, 100])
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.float64])
+# row: runs to 255 or 100, most of it there | divided, note
 def test_values_that_run_to_255_or_100_are_rescaled_and_said(tmp_path, full, dtype):
     stored = (soft_disc() * full).astype(dtype)
     mask, grid = load_mask(save(tmp_path / "m.nii", stored))
@@ -69,6 +71,7 @@ def test_values_that_run_to_255_or_100_are_rescaled_and_said(tmp_path, full, dty
 
 
 @pytest.mark.parametrize(("slope", "top"), [(1 / 255, 255), (0.01, 100), (1 / 200, 200), (1.0, 1)])
+# row: slope and intercept in the header | applied before all rules
 def test_slope_comes_before_every_rule(tmp_path, slope, top):
     stored = np.round(soft_disc() * top).astype(np.uint8)
     mask, _ = load_mask(save(tmp_path / "m.nii", stored, slope=slope))
@@ -76,6 +79,7 @@ def test_slope_comes_before_every_rule(tmp_path, slope, top):
     assert area(mask) == pytest.approx(float(stored.sum(axis=(0, 1)).mean()) / top * 0.25, rel=1e-4)
 
 
+# row: with `test_slope_comes_before_every_rule`
 def test_intercept_comes_before_every_rule(tmp_path):
     stored = (disc() * 10 + 5).astype(np.int16)
     mask, _ = load_mask(save(tmp_path / "m.nii", stored, slope=0.1, inter=-0.5))
@@ -83,6 +87,7 @@ def test_intercept_comes_before_every_rule(tmp_path):
 
 
 @pytest.mark.parametrize("value", [1, 2, 7, 100, 255, 1000, 70000])
+# row: 0 and one label of any number | a mask
 def test_one_label_of_any_number_is_a_mask(tmp_path, value):
     mask, grid = load_mask(save(tmp_path / "m.nii", (disc() * value).astype(np.int32)))
     np.testing.assert_array_equal(mask.data, disc())
@@ -90,6 +95,8 @@ def test_one_label_of_any_number_is_a_mask(tmp_path, value):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+# row: several labels | refused, unless one is named (`-label N` of dice, csa and qc; `label: N` of a study's method
+#   or `references`)
 def test_several_labels_are_refused_unless_one_is_named(tmp_path, dtype):
     labels = disc()
     labels[:20] *= 2
@@ -127,6 +134,7 @@ def images():
 
 
 @pytest.mark.parametrize("kind", images())
+# row: negative, infinite, other values, no background | refused: is it an image?
 def test_what_looks_like_an_image_is_refused_in_one_line(tmp_path, kind):
     path = save(tmp_path / "m.nii.gz", images()[kind].astype(np.float32))
     with pytest.raises(InputError) as caught:
@@ -136,6 +144,7 @@ def test_what_looks_like_an_image_is_refused_in_one_line(tmp_path, kind):
     assert "\n" not in str(caught.value)
 
 
+# row: NaN | counts as 0, note
 def test_nan_counts_as_0_and_is_said(tmp_path):
     data = disc()
     data[:5] = np.nan
@@ -145,6 +154,7 @@ def test_nan_counts_as_0_and_is_said(tmp_path):
 
 
 @pytest.mark.parametrize("air", [0, 60])
+# row: an image whose values were scaled to 0 to 1 | refused
 def test_an_image_that_was_scaled_to_1_is_refused(tmp_path, air):
     image = np.random.default_rng(0).gamma(3, 0.08, (40, 44, 6)).astype(np.float32)
     image[: 40 * air // 100] = 0
@@ -153,6 +163,7 @@ def test_an_image_that_was_scaled_to_1_is_refused(tmp_path, air):
 
 
 @pytest.mark.parametrize("value", [1 / 255, 0.01, 0.3, 0.5, 0.7, 0.9])
+# row: 0 and one number below 0.95, as of a wrong slope | refused
 def test_a_mask_of_0_and_a_small_number_is_refused(tmp_path, value):
     with pytest.raises(InputError, match=r"expected a mask of 0 and 1, found 0 and .* slope"):
         load_mask(save(tmp_path / "m.nii", disc() * value))
@@ -160,22 +171,26 @@ def test_a_mask_of_0_and_a_small_number_is_refused(tmp_path, value):
         load_mask(save(tmp_path / "s.nii", disc().astype(np.uint8), slope=value))
 
 
+# row: soft, nowhere 0.5 | note: counts as empty
 def test_a_mask_that_nowhere_reaches_one_half_is_said(tmp_path):
     _, grid = load_mask(save(tmp_path / "m.nii", soft_disc() * 0.4))
     assert grid.notes == ("m.nii: no value reaches 0.5 (largest 0.4); it counts as empty",)
 
 
+# row: soft, most of it at one value below 0.95 | note
 def test_a_soft_mask_that_is_mostly_less_than_1_is_said(tmp_path):
     mask, grid = load_mask(save(tmp_path / "m.nii", soft_disc() * 0.8))
     np.testing.assert_array_equal(mask.data, (soft_disc() * 0.8).astype(np.float32))
     assert grid.notes == ("m.nii: most of the mask is 0.8, not 1; areas count it as partial volume",)
 
 
+# row: more than half of the voxels | note: is it inverted?
 def test_an_inverted_mask_is_said(tmp_path):
     _, grid = load_mask(save(tmp_path / "m.nii", 1 - disc()))
     assert grid.notes == ("m.nii: more than half of the voxels are in the mask; is it inverted?",)
 
 
+# row: soft or empty mask | as it is
 def test_soft_and_empty_masks_stay_what_they_are(tmp_path):
     for name, data in {"soft": soft_disc(), "floor": 0.05 + 0.9 * soft_disc(), "empty": disc() * 0}.items():
         mask, grid = load_mask(save(tmp_path / f"{name}.nii.gz", data.astype(np.float32)))
@@ -183,6 +198,7 @@ def test_soft_and_empty_masks_stay_what_they_are(tmp_path):
         assert grid.notes == ()
 
 
+# row: points and centerlines that people draw | any value above 0 counts (`any_positive=True`)
 def test_drawings_may_have_any_value(tmp_path):
     points = np.zeros((40, 44, 6), np.float32)
     points[20, 21, [0, 3, 5]] = 0.2, 37.5, 3000
@@ -193,6 +209,7 @@ def test_drawings_may_have_any_value(tmp_path):
 
 
 @pytest.mark.parametrize("extra", [(1,), (1, 1)])
+# row: with `test_masks_of_more_dimensions_are_one_line_everywhere`
 def test_further_axes_of_one_are_dropped(tmp_path, extra):
     mask, grid = load_mask(save(tmp_path / "m.nii", disc().reshape(*disc().shape, *extra)))
     np.testing.assert_array_equal(mask.data, disc())
@@ -201,6 +218,7 @@ def test_further_axes_of_one_are_dropped(tmp_path, extra):
 
 @pytest.mark.parametrize("extra", [(2,), (1, 3), (5, 1), (2, 2)])
 @pytest.mark.parametrize("command", ["dice", "csa", "centerline", "qc", "-init-mask"])
+# row: 4-D or 5-D | refused, unless the extra axes are 1
 def test_masks_of_more_dimensions_are_one_line_everywhere(tmp_path, extra, command, capsys):
     data = np.broadcast_to(disc().reshape(*disc().shape, *[1] * len(extra)), (*disc().shape, *extra))
     path = str(save(tmp_path / "m.nii", np.ascontiguousarray(data)))
@@ -223,6 +241,7 @@ def test_masks_of_more_dimensions_are_one_line_everywhere(tmp_path, extra, comma
     assert not (tmp_path / "out").exists()
 
 
+# row: masks of other programs | the same rules
 def test_masks_of_others_are_read_by_the_same_rules(tmp_path):
     volume, grid = load_image(save(tmp_path / "i.nii", images()["noise"].astype(np.float32)))
     soft = save(tmp_path / "soft.nii", overshooting(1.004))
@@ -259,6 +278,7 @@ def test_every_command_refuses_several_labels_unless_one_is_named(tmp_path, caps
     assert main([*call, "-label", "2"]) == 0
 
 
+# row: with `test_several_labels_are_refused_unless_one_is_named`
 def test_dice_of_a_named_label(tmp_path, capsys):
     both = disc() + disc() * (np.indices(disc().shape)[0] > 19)
     labels = str(save(tmp_path / "labels.nii", both))
@@ -274,6 +294,7 @@ def test_dice_of_a_named_label(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+# row: with `test_a_mask_that_compresses_well_is_read_and_its_zeros_take_no_memory`
 def test_planes_that_are_read_apart_make_the_same_mask(tmp_path, monkeypatch, axes):
     """A mask is read a few planes at a time; the number of planes, and the file's axes, change no voxel."""
     affine = np.eye(4)
@@ -293,6 +314,7 @@ def test_planes_that_are_read_apart_make_the_same_mask(tmp_path, monkeypatch, ax
 
 
 @pytest.mark.parametrize("name", ["m.mgz", "m.img", "m.img.gz"])
+# row: a large mask as `.mgz` or `.img` | held as it is stored: 600 x 600 x 600 take 460 and 320 MB
 def test_masks_of_other_formats_are_held_as_they_are_stored(tmp_path, monkeypatch, name):
     """A large one takes a quarter of float32; slope and intercept come plane by plane, with nibabel's own numbers."""
     stored = np.random.default_rng(0).integers(0, 255, (7, 8, 9), dtype=np.uint8)

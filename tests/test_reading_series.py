@@ -24,6 +24,7 @@ def series(path, data=None):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("where", ["a volume", "a slice of two", "a voxel of all", "scattered"])
+# row: NaN or infinity in some volumes | mean of what is finite, voxel by voxel, note
 def test_the_mean_is_of_what_is_finite(tmp_path, bad, where):
     data = np.random.default_rng(0).random(SHAPE).astype(np.float32)
     if where == "a volume":
@@ -70,6 +71,7 @@ IMAGE = "sub-01/ses-2/dwi/sub-01_ses-2_acq-b1000_run-1_dwi.nii.gz"
         "sub-01/ses-2/dwi/sub-01_ses-2_acq-b1000_run-1_dwi.bval",
     ],
 )
+# row: `.bval` in the folder of the image, session, subject or dataset | found; the closest wins, then most entities
 def test_b_values_are_inherited(tmp_path, bval):
     path, data = series(tmp_path / IMAGE)
     (tmp_path / bval).write_text(B_VALUES)
@@ -91,6 +93,8 @@ def test_b_values_are_inherited(tmp_path, bval):
         "../dwi.bval",
     ],
 )
+# row: `.bval` with an entity that the image has not | passed over
+# row: dwi without b-values, or without b > 50 s/mm² | mean of all volumes, note
 def test_b_values_of_others_are_not(tmp_path, bval):
     path, data = series(tmp_path / "data" / IMAGE)
     (tmp_path / "data" / bval).parent.mkdir(parents=True, exist_ok=True)
@@ -101,6 +105,7 @@ def test_b_values_of_others_are_not(tmp_path, bval):
     assert grid.notes == ("mean of 5 volumes: all of them, since no b-values were found",)
 
 
+# row: with `test_b_values_are_inherited`
 def test_the_closest_b_values_win_and_then_those_with_most_entities(tmp_path):
     path, _ = series(tmp_path / IMAGE)
     order = ["dwi.bval", "sub-01/sub-01_acq-b1000_dwi.bval", "sub-01/ses-2/dwi/sub-01_ses-2_dwi.bval"]
@@ -110,6 +115,7 @@ def test_the_closest_b_values_win_and_then_those_with_most_entities(tmp_path):
         assert find_bval(path) == tmp_path / name
 
 
+# row: two `.bval` that fit alike | refused
 def test_two_files_that_fit_alike_are_refused(tmp_path):
     path, _ = series(tmp_path / IMAGE)
     for name in ("sub-01_run-1_dwi.bval", "sub-01_acq-b1000_dwi.bval"):
@@ -134,6 +140,7 @@ def test_outside_a_dataset_only_the_own_folder_counts(tmp_path):
     assert find_bval(path) == tmp_path / "scans" / "sub-01_dwi.bval"
 
 
+# row: with `test_b_values_of_others_are_not`
 def test_a_series_without_weighted_volumes_says_so(tmp_path):
     path, _ = series(tmp_path / "d.nii.gz")
     path.with_name("d.bval").write_text("0 0 5 5 50")
@@ -154,6 +161,7 @@ def test_a_series_without_weighted_volumes_says_so(tmp_path):
         (b"", "expected 5 b-values for d.nii.gz, found 0"),
     ],
 )
+# row: b-values that are no numbers, negative, above 100 000 s/mm², or too few | refused
 def test_bad_b_values_are_one_line(tmp_path, text, words):
     path, _ = series(tmp_path / "d.nii.gz")
     path.with_name("d.bval").write_bytes(text)
@@ -167,6 +175,7 @@ def test_bad_b_values_are_one_line(tmp_path, text, words):
 @pytest.mark.parametrize(
     "text", [B_VALUES.replace(" ", "\t"), "\ufeff" + B_VALUES, B_VALUES.replace("\n", " \r\n\r\n")]
 )
+# row: byte-order mark, tabs, Windows line ends in b-values | read
 def test_marks_and_line_ends_of_other_systems_are_read(tmp_path, text):
     path, data = series(tmp_path / "d.nii.gz")
     path.with_name("d.bval").write_bytes(text.encode())

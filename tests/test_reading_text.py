@@ -160,6 +160,7 @@ def test_blanks_around_cells_are_dropped(tmp_path):
     assert list(read_table(tmp_path / "t.tsv", ("a", "b"))) == [(2, {"a": "1", "b": "2 3"})]
 
 
+# row: a line break within a cell of a table | read as a blank
 def test_a_line_break_within_a_cell_is_a_blank(tmp_path):
     (tmp_path / "t.tsv").write_text('a\tb\n1\t"2\n\t3"\n4\t5\u20286\n')
     assert list(read_table(tmp_path / "t.tsv", ("a", "b"))) == [

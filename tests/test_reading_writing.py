@@ -42,6 +42,7 @@ STEPS = {"making the folder": (Path, "mkdir"), "opening": (tempfile, "mkstemp"),
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EDQUOT, errno.EROFS, errno.EIO])
 @pytest.mark.parametrize("step", STEPS)
+# row: disk full or no permission at any step | one line, nothing left
 def test_a_failure_at_any_step_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, step, code):
     def fail(*_, **__):
         raise OSError(code, os.strerror(code))
@@ -74,6 +75,7 @@ def test_a_disk_that_is_full_while_writing(tmp_path, monkeypatch):
         write_bytes(tmp_path / "m.json", b"x")
 
 
+# row: a file exists and the new one cannot be written | the old one stays
 def test_what_exists_stays_where_a_write_fails(tmp_path, monkeypatch):
     path = tmp_path / "m"
     write_bytes(path, b"old")
@@ -89,6 +91,8 @@ def test_a_trial_leaves_no_trace(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["n" * 240 + ".nii.gz", "ü" * 110 + ".nii.gz"])
+# row: names of 240 characters | written; an image of a study whose masks' names would be too long is left out with
+#   the reason
 def test_long_names_are_written(tmp_path, name):
     write_bytes(tmp_path / name, b"x")
     assert [p.name for p in tmp_path.iterdir()] == [name]
@@ -110,6 +114,7 @@ WAYS = [["-o", "folder"], ["-o", "file/m.nii.gz"], ["-ofolder", "file"], ["-o", 
 
 @pytest.mark.parametrize("way", WAYS, ids=" ".join)
 @pytest.mark.parametrize("command", ["propseg", "deepseg", "centerline"])
+# row: `-o` names a folder, or a place that cannot be written | refused before an image is read
 def test_what_cannot_be_written_is_known_before_the_work(image, capsys, monkeypatch, command, way):
     def fail(*_, **__):
         raise AssertionError("an image was read")
@@ -123,6 +128,7 @@ def test_what_cannot_be_written_is_known_before_the_work(image, capsys, monkeypa
     assert sorted(p.name for p in Path.cwd().rglob("*")) == ["file", "folder", "i.nii.gz", "m.nii.gz"]
 
 
+# row: with `test_what_cannot_be_written_is_known_before_the_work`
 def test_dice_knows_it_too(image, capsys):
     assert main(["dice", "-i", "m.nii.gz", "-d", "m.nii.gz", "-o", "folder"]) == 2
     captured = capsys.readouterr()
@@ -130,6 +136,7 @@ def test_dice_knows_it_too(image, capsys):
     assert "folder: expected the name of a file, found a folder" in captured.err
 
 
+# row: with `test_a_failure_at_any_step_is_one_line_and_leaves_nothing`
 def test_a_full_disk_of_any_command_is_one_line(image, capsys, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
     assert main(["propseg", "-i", image, "-c", "t2", "-v", "0"]) == 2
@@ -139,6 +146,7 @@ def test_a_full_disk_of_any_command_is_one_line(image, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("full_from", [1, 2])
+# row: disk full between mask, by-products and sidecar | one line; the files of the run before stay, all of them
 def test_a_disk_that_fills_within_a_result_leaves_the_result_before(image, capsys, monkeypatch, full_from):
     command = ["propseg", "-i", image, "-c", "t2", "-v", "0", "-o", "r/s.nii.gz"]
     assert main(command) == 0
@@ -158,6 +166,7 @@ def test_a_disk_that_fills_within_a_result_leaves_the_result_before(image, capsy
     assert {path.name: path.read_bytes() for path in Path("r").iterdir()} == before
 
 
+# row: short memory | one line, exit code 2
 def test_short_memory_is_one_line(image, capsys, monkeypatch):
     monkeypatch.setattr("spineseg.volume.load_mask", lambda *_, **__: (_ for _ in ()).throw(MemoryError()))
     assert main(["dice", "-i", "m.nii.gz", "-d", "m.nii.gz"]) == 2
@@ -166,11 +175,13 @@ def test_short_memory_is_one_line(image, capsys, monkeypatch):
     )
 
 
+# row: names with line breaks and escape codes | escaped in messages and tables
 def test_names_with_line_breaks_and_codes_stay_one_line(image, capsys):
     assert main(["dice", "-i", "no\nsuch\x1b[31m.nii", "-d", "m.nii.gz"]) == 2
     assert capsys.readouterr().err == "spineseg dice: error: no\\nsuch\\x1b[31m.nii: no such file\n"
 
 
+# row: a killed run's temporary files | deleted when the study goes on, if their writer is gone
 def test_what_killed_runs_leave_is_swept_and_nothing_else(tmp_path, monkeypatch):
     with open_whole(tmp_path / "live") as stream:  # a writer at work, old as it may look
         stream.write(b"x")
@@ -216,6 +227,7 @@ def test_a_label_is_named_for_csa_and_qc(image, capsys):
     assert "bad.nii.gz" in capsys.readouterr().err
 
 
+# row: with `test_names_with_line_breaks_and_codes_stay_one_line`
 def test_names_with_codes_never_reach_a_terminal_or_a_table_raw(tmp_path, capfd, monkeypatch):
     monkeypatch.chdir(tmp_path)
     name = "m\n\x1b[31m'b.nii.gz"
@@ -232,6 +244,7 @@ def test_names_with_codes_never_reach_a_terminal_or_a_table_raw(tmp_path, capfd,
     assert "fsleyes $'m\\n\\x1b[31m\\'b.nii.gz' -cm" in shown.out
 
 
+# row: with `test_names_with_line_breaks_and_codes_stay_one_line`
 def test_a_name_that_is_not_utf_8_is_written_out(tmp_path):
     write_text(tmp_path / "t", os.fsdecode(b"x\xff"))
     assert (tmp_path / "t").read_text() == "x\\udcff"

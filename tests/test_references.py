@@ -14,9 +14,10 @@ from spineseg.errors import InputError
 from spineseg.study.configuration import make_configuration
 from spineseg.study.index import source_fingerprint, summarise_index
 from spineseg.study.references import ENDS, KINDS, origin_of
-from spineseg.study.sources import find_unused_references
+from spineseg.study.sources import describe_references, list_references
 from spineseg.studyfolder.images import read_images, write_images
 from spineseg.studyfolder.layout import Stage
+from spineseg.studyfolder.references import read_references, write_references
 
 IMAGE = "sub-01/anat/sub-01_T2w.nii.gz"
 LABELS = "derivatives/labels/sub-01/anat/sub-01_T2w"
@@ -34,13 +35,39 @@ def test_masks_of_other_tissue_are_no_references(tmp_path, end):
     assert by_id(rows)["sub-01_T2w"].reference == ""
 
 
+def test_every_other_file_of_the_folder_is_listed_with_the_reason(tmp_path):
+    names = [
+        f"{LABELS}{end}.nii.gz" for end in ("_seg_manual", "_label-spinalcord_dseg", "_label-discs_dlabel", "_seg")
+    ]
+    names += ["derivatives/labels/sub-01_T2w_seg.nii.gz", "derivatives/labels/sub-01/sub-01_T2w_seg.nii.gz"]
+    left_out = "sub-02/anat/sub-02_T2w.nii.gz"
+    root = make_dataset(tmp_path, IMAGE, left_out, *names, f"derivatives/labels/{left_out[:-7]}_seg.nii.gz")
+    config = make_configuration({"dataset": "x", "bids_dir": str(root), "subjects": ["01"]})
+    before = source_fingerprint(config)
+    found = list_references(config, index(root, subjects=["01"])[0])
+    assert {one.path.removeprefix(f"{root}/"): one.reason.split(":")[0] for one in found} == {
+        names[0]: "its name is not one of a cord mask, such as sub-01_T2w_label-SC_seg",
+        names[1]: "its name is not one of a cord mask, such as sub-01_T2w_label-SC_seg",
+        names[2]: "it is of discs, not of the cord",
+        names[3]: "",
+        names[4]: "beside the folders of subjects, in none of them",
+        names[5]: "in none of the folders anat, dwi, func",
+        f"derivatives/labels/{left_out[:-7]}_seg.nii.gz": "its image is not part of the study",
+    }
+    write_references(tmp_path / "references.tsv", found)
+    assert read_references(tmp_path / "references.tsv") == found
+    assert describe_references(found)[0] == "references by name: 1 _seg"
+    (root / names[0]).unlink()
+    assert source_fingerprint(config) != before
+
+
 def test_of_two_the_first_name_is_used_and_the_other_is_listed(tmp_path):
     ends = ("_seg-manual", "_label-SC_seg", "_label-GM_seg", "x_seg")
     root = make_dataset(tmp_path, IMAGE, *(f"{LABELS}{end}.nii.gz" for end in ends))
     rows, _ = index(root)
     assert by_id(rows)["sub-01_T2w"].reference.endswith("_label-SC_seg.nii.gz")
     config = make_configuration({"dataset": "x", "bids_dir": str(root)})
-    grey, manual, other = sorted(find_unused_references(config, rows))
+    grey, manual, other = sorted(describe_references(list_references(config, rows))[1:])
     assert grey.endswith("sub-01_T2w_label-GM_seg.nii.gz: not used as a reference: it is of GM, not of the cord")
     assert "sub-01_T2w_seg-manual.nii.gz: not used as a reference: " in manual
     assert manual.endswith("_label-SC_seg.nii.gz is used")

@@ -8,6 +8,8 @@ import pytest
 from report_study import METHODS, decide, keep, make_study, measure_stage
 
 from spineseg.cli import main
+from spineseg.decision.study_size import people_per_group
+from spineseg.report.decision_figure import sample_size_rows
 from spineseg.report.figures import KINDS, draw_figures
 from spineseg.report.frames import frame_tables
 from spineseg.report.page import advise, list_departures
@@ -247,6 +249,10 @@ def test_the_sample_size_is_drawn_of_a_decision_that_has_one(tmp_path):
     tables = frame_tables([], [], [], [])
     (drawn,) = draw_figures(tables, tmp_path, {"study": [row], "parameters": settings})
     assert drawn.name == "sample_size"
+    points = sample_size_rows({"study": [row], "parameters": settings})  # the table behind it
+    near = min(points, key=lambda point: abs(point.effect_pct - 5.0))
+    assert near.people_low < near.people < near.people_high
+    assert near.people == pytest.approx(people_per_group(8.0 / 0.9, near.effect_pct, 0.8))
     assert draw_figures(tables, tmp_path, {"study": [], "parameters": settings}) == []
     assert not (tmp_path / "sample_size.png").is_file()
 

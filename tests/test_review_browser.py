@@ -174,8 +174,14 @@ def test_a_blind_round_leaks_nothing_and_two_raters_are_joined(browser, page, tm
     assert set(ann) == {"deepseg"}  # the larger mask, whatever side it was on
     bob = [one.answer for one in joined.preferences if one.rater == "Bob"]
     assert set(bob) == {"propseg", "deepseg"}
-    orders = [[p.image for p in joined.preferences if p.rater == r] for r in ("Ann", "Bob")]
+    given = [[p for p in joined.preferences if p.rater == r] for r in ("Ann", "Bob")]
+    orders = [[p.image for p in own] for own in given]
     assert orders[0] != orders[1]
+    for own, order in zip(given, orders, strict=True):
+        again = [n for n, p in enumerate(own) if p.repeat]
+        assert len(again) == 3
+        assert all(n - order.index(order[n]) > len(order) / 3 - 2 for n in again)  # a third of the round lies between
+        assert min(again) >= len(order) * 2 / 3 - 2
 
 
 def load_file(browser, path, content):
@@ -197,7 +203,15 @@ def test_raters_neither_undo_nor_overwrite_each_other(browser, page, tmp_path):
     browser.wait("return document.getElementById('rater-open').textContent === 'Rater: Bob'")
     browser.run("document.activeElement.blur()")
     browser.press("u")
-    assert json.loads(saved_by(browser, "save-all"))["marks"] == []  # Ann's is gone, and Bob has none
+    assert json.loads(saved_by(browser, "save-all"))["marks"] == saved["marks"]  # they are Ann's, and Bob has none
+    leave_to_ann = "document.getElementById('rater-open').click(); document.getElementById('rater').value = 'Ann'"
+    for rater in ("Ann", "Bob"):
+        browser.run(leave_to_ann.replace("Ann", rater))
+        browser.press("Enter")
+        browser.wait(f"return document.getElementById('rater-open').textContent === 'Rater: {rater}'")
+        browser.run("document.activeElement.blur()")
+        browser.press("u")
+        assert json.loads(saved_by(browser, "save-all"))["marks"] == []
     load_file(browser, tmp_path / "new.json", saved)
     older = saved | {"marks": [saved["marks"][0] | {"mark": "pass", "time": "2020-01-01T00:00:00Z"}]}
     load_file(browser, tmp_path / "old.json", older)

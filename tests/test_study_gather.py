@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from made_study import (
@@ -27,7 +28,7 @@ from spineseg.errors import InputError
 from spineseg.provenance import sha256_file
 from spineseg.study.configuration import make_configuration
 from spineseg.study.gather import gather_tables
-from spineseg.study.keep import keep_masks
+from spineseg.study.keep import keep_masks, note_gone
 from spineseg.study.notices import list_refused
 from spineseg.studyfolder.corrections import find_refused, is_corrected
 from spineseg.studyfolder.decisions import (
@@ -297,6 +298,30 @@ def test_a_fail_is_of_the_mask_that_the_rater_saw(study, tmp_path, of):
     assert keep(study, Stage.STUDY, config)["sub-1_T2w"].status == "corrected"
 
 
+def test_a_mask_saved_again_without_a_change_is_no_correction_and_its_fail_holds(study, tmp_path):
+    ours = draw(tmp_path / "mask.nii.gz")
+    replace_mask(study, ours)
+    one = {"image": "sub-1_T2w", "method": "deepseg", "mark": "fail", "rater": "AB", "mask_sha256": digest(ours)}
+    write_json(tmp_path / "marks.json", {"marks": [one]})
+    config = make_configuration({"dataset": "x", "marks": str(tmp_path / "marks.json")})
+    write_kept(study.kept(Stage.STUDY), list(keep(study, Stage.STUDY, config).values()))
+    note = tmp_path / "note"
+    note_gone(study, note)
+    assert (note.read_text(), list_refused(study)) == ("", [])
+    data = nib.load(kept_mask(study))
+    affine = data.affine.copy()
+    affine[0, 3] += 0.001
+    nib.save(nib.Nifti1Image(np.asarray(data.dataobj, np.float64), affine), kept_mask(study))
+    (line,) = list_refused(study)
+    assert "saved again without a change of any voxel, so not corrected: sub-1_T2w" in line
+    note_gone(study, note)
+    assert note.read_text()
+    row = keep(study, Stage.STUDY, config)["sub-1_T2w"]
+    assert (row.status, row.message) == ("failed", "fail by AB")
+    assert kept_mask(study).read_bytes() == ours
+    assert list_refused(study) == []
+
+
 def test_a_correction_saved_unpacked_is_refused(study):
     keep(study)
     unpacked = kept_mask(study).with_suffix("")
@@ -325,14 +350,17 @@ def replace_image(study, content):
     write_images(study.images, [image, *images[1:]])
     Path(image.path).parent.mkdir(parents=True, exist_ok=True)
     Path(image.path).write_bytes(content)
-    mask = study.mask(image, "deepseg")
-    mask.write_bytes(b"mask of " + content)
-    write_sidecar(mask, replace(read_sidecar(mask), mask_sha256=digest(mask.read_bytes())))
+    replace_mask(study, b"mask of " + content)
+
+
+def replace_mask(study, content):
+    """Put another mask in the place of the method's of the first image."""
+    mask = study.mask(read_images(study.images)[0], "deepseg")
+    mask.write_bytes(content)
+    write_sidecar(mask, replace(read_sidecar(mask), mask_sha256=digest(content)))
     path = study.manifest("deepseg", IMAGES["sub-1_T2w"])
     manifest = read_manifest(path)
-    entries = [
-        replace(e, mask_sha256=digest(mask.read_bytes())) if e.image_id == "sub-1_T2w" else e for e in manifest.images
-    ]
+    entries = [replace(e, mask_sha256=digest(content)) if e.image_id == "sub-1_T2w" else e for e in manifest.images]
     write_manifest(path, replace(manifest, images=tuple(entries)))
 
 

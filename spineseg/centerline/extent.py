@@ -83,7 +83,7 @@ class Evidence:
     border_mm: Floats  # from the middle to the nearest side of the field, negative outside
 
 
-def look_along(volume: Volume, slices: NDArray[np.intp], centres: Floats) -> Evidence:
+def sample_along(volume: Volume, slices: NDArray[np.intp], centres: Floats) -> Evidence:
     """Look along a curve with one centre (n, 2), voxels, in each of consecutive slices (n,)."""
     zooms = np.asarray(volume.zooms, np.float64)
     half = np.ceil(CANAL_MM / zooms[:2]).astype(int)
@@ -184,7 +184,7 @@ def stop_at_conus(volume: Volume, line: Centerline, darker: bool, path_vox: Floa
         return line
     slices = line.slices if path_vox is None else np.arange(line.slices[-1] + 1)
     centres = line.points_vox[:, :2] if path_vox is None else path_vox[slices]
-    found = find_conus(look_along(volume, slices, centres), float(volume.zooms[2]), darker)
+    found = find_conus(sample_along(volume, slices, centres), float(volume.zooms[2]), darker)
     if found is None:
         return line
     conus = int(slices[found])
@@ -221,7 +221,7 @@ def describe_extent(
     zooms = np.asarray(volume.zooms, np.float64)
     every = np.arange(mask.shape[2])
     centres = _prolong(volume, mask, found)
-    evidence = look_along(volume, every, centres)
+    evidence = sample_along(volume, every, centres)
     above, below = every > found[-1], every < found[0]
     reasons = _explain(evidence, above, below, zooms[2])
     if conus is None:

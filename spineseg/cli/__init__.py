@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import errno
 import gc
 import importlib
 import math
@@ -13,7 +12,7 @@ import sys
 from contextlib import suppress
 from typing import NoReturn
 
-from spineseg.errors import InputError, SpinesegError, one_line
+from spineseg.errors import MACHINE_ADVICE, InputError, SpinesegError, advise, one_line
 from spineseg.extras import advise_extra, advise_installation
 from spineseg.methods.registry import OWN_METHODS
 
@@ -75,23 +74,6 @@ class CommandParser(argparse.ArgumentParser):
         known = difflib.get_close_matches(option_string, self._option_string_actions, n=1)
         hint = f"; did you mean {known[0]}" if known else ""
         self.error(f"no option {option_string}{hint}")
-
-
-MACHINE_ERRORS = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EIO,
-    errno.EMFILE,
-    errno.ENFILE,
-    errno.ENAMETOOLONG,
-    errno.ELOOP,
-    errno.ENOTDIR,
-    errno.EISDIR,
-)
-"""What the system says where the machine, or the name of a file, is at fault, not the program."""
 
 
 class ShowVersion(argparse.Action):
@@ -192,11 +174,12 @@ def main(argv: list[str] | None = None) -> int:
         _drop_output()
         return 0
     except OSError as error:
-        if error.errno not in MACHINE_ERRORS:
+        if error.errno not in MACHINE_ADVICE:
             raise
         _drop_output()  # what it still holds would fail again when Python ends
         place = f"{error.filename}: " if error.filename else ""
-        print(f"spineseg {command}: error: {one_line(place)}{error.strerror}; mend that and repeat", file=sys.stderr)
+        advice = f"{advise(error)}, and repeat the command"
+        print(f"spineseg {command}: error: {one_line(place)}{error.strerror}; {advice}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130  # what shells report for Ctrl-C

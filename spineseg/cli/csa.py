@@ -66,10 +66,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-discfile", type=Path, nargs="+", metavar="FILE", help="a voxel per disc; 3: C2/C3, above vertebra 3"
     )
     place.add_argument("-pmj", type=Path, nargs="+", metavar="FILE", help="a voxel on the pontomedullary junction")
-    place.add_argument("-pmj-distance", type=float, metavar="MM", help="middle of the slices, mm below it on the cord")
+    place.add_argument(
+        "-pmj-distance",
+        type=float,
+        metavar="MM",
+        help="middle of the slices, mm below it on the cord; without it -perslice 1 gives each slice's distance",
+    )
     place.add_argument("-pmj-extent", type=float, metavar="MM", help="length of cord used; default 20")
     place.add_argument(
-        "-centerline", type=Path, nargs="+", metavar="FILE", help="line for the angles, .nii.gz or .csv; default: SEG's"
+        *("-centerline", "-angle-corr-centerline"),
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="line for the angles, .nii.gz or .csv; default: SEG's",
     )
 
 
@@ -116,8 +125,12 @@ def _check_arguments(args: argparse.Namespace) -> None:
     if (args.vert or args.perlevel) and not (args.vertfile or args.discfile):
         flag = f"-vert {args.vert}" if args.vert else "-perlevel 1"
         raise InputError(f"{flag}: expected a file of levels or discs, found none; add -vertfile or -discfile")
-    if (args.pmj is None) != (args.pmj_distance is None):
-        raise InputError("-pmj and -pmj-distance: expected both, found one; give the junction and the distance from it")
+    is_by_slice = args.pmj and args.perslice and args.pmj_extent is None  # each slice with its distance
+    if (args.pmj is None) != (args.pmj_distance is None) and not is_by_slice:
+        raise InputError(
+            "-pmj and -pmj-distance: expected both, found one; give the junction and the distance from it, "
+            "or -pmj with -perslice 1 alone"
+        )
     if args.pmj is None and args.pmj_extent is not None:
         raise InputError("-pmj-extent: expected -pmj and -pmj-distance with it, found neither; give both")
     if args.pmj_extent is None:
@@ -149,6 +162,8 @@ def _measure(args: argparse.Namespace, n: int) -> list[dict[str, Any]]:
     notes = [*grid.notes, *_notes_of_sides(volume.data, path)]
     labels, values = _file_of(args.vertfile or args.discfile, n), None
     if labels is not None:
+        if not volume.data.any():
+            raise InputError(f"{path}: expected a cord whose levels can be measured, found an empty mask; check it")
         read, of_labels = read_labels(labels, like=grid)
         values, notes = read.data, [*notes, *of_labels.notes]
     for note in notes if args.v else ():
@@ -158,6 +173,7 @@ def _measure(args: argparse.Namespace, n: int) -> list[dict[str, Any]]:
         volume.zooms,
         per=" and ".join(name for name in ("level", "slice") if getattr(args, f"per{name}")) or "request",
         requests=requests,
+        all_asked=False,
         chosen=parse_slices(args.z, volume.shape[2]),
         discs=find_discs(values, volume.zooms, str(labels), grid) if args.discfile and values is not None else None,
         level_values=values if args.vertfile else None,

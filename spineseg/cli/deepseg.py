@@ -36,7 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="other weights: .safetensors, SCT's .h5 or .onnx, or a folder of them",
     )
-    group.add_argument("-device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto")
+    group.add_argument(
+        "-device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="auto: a GPU where torch finds one; default auto",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from spineseg.errors import advise
 from spineseg.extras import EXTRA_OF, advise_extra
 
 SUMMARY = """Check the installation: libraries, weights, cores, memory, disk; both methods on a synthetic image.
@@ -174,7 +175,7 @@ def _check_places(facts: dict[str, Any], folders: Sequence[str]) -> list[str]:
     temporary, wanted = Path(tempfile.gettempdir()), os.environ.get("TMPDIR")
     if wanted and Path(wanted).absolute() != temporary.absolute():
         problems.append(
-            f"TMPDIR is {wanted}, which cannot be used, so {temporary} is: make that folder, or mend TMPDIR"
+            f"TMPDIR is {wanted}, which cannot be used, so {temporary} is: make that folder, or correct TMPDIR"
         )
     places = [("here", Path()), ("for temporary files", temporary)]
     places += [("for results", Path("results"))] if Path("results").is_dir() else []
@@ -192,7 +193,7 @@ def _check_places(facts: dict[str, Any], folders: Sequence[str]) -> list[str]:
                 os.fsync(stream.fileno())
         except OSError as error:
             name = "the working folder" if folder == Path() else folder
-            problems.append(f"{name}: cannot be written ({error.strerror}): free space or choose another place")
+            problems.append(f"{name}: cannot be written ({error.strerror}); {advise(error)}")
     return problems
 
 
@@ -215,7 +216,7 @@ def _try_methods(facts: dict[str, Any]) -> list[str]:
                 if code:
                     raise ValueError(f"exit code {code}")
                 first, second = load_mask(mask)[0], load_mask(truth)[0]
-                dice = compute_dice(first.data >= 0.5, second.data >= 0.5)
+                dice = compute_dice(first.data, second.data)
             except Exception as error:  # whatever is broken, the others are still tried
                 problems.append(f"{name} does not run on a synthetic image ({type(error).__name__}: {error}): {AGAIN}")
                 continue

@@ -37,10 +37,11 @@ def run(args: argparse.Namespace) -> int:
         summarise_index,
     )
     from spineseg.study.lock import find_frozen_pilot
-    from spineseg.study.sources import check_sources, find_unused_references
+    from spineseg.study.sources import check_sources, describe_references, list_references
     from spineseg.studyfolder.decisions import find_membership, write_membership
     from spineseg.studyfolder.images import write_images
     from spineseg.studyfolder.layout import StudyFolder
+    from spineseg.studyfolder.references import write_references
 
     if args.chunk_size < 1:
         raise InputError(f"-chunk-size: expected 1 or more, found {args.chunk_size}")
@@ -58,9 +59,11 @@ def run(args: argparse.Namespace) -> int:
     is_started = any(any(folder.manifest(method, "any").parent.glob("*.json")) for method in config.methods)
     scope = Scope(list(config.methods), config.reference_kinds)
     fix_plan(folder, config.decision, scope, is_started=is_started)
+    references = list_references(config, images)
+    write_references(folder.references, references)
     write_images(folder.images, images)
     describe_results(folder, config, images)  # what is there by now
     idle = find_idle_exclusions(config, images) + find_unlisted_people(config, images)
     idle += [f"warning: nobody in the pilot is of {name}" for name in find_unseen_strata(config, images)]
-    print("\n".join([summarise_index(images), *idle, *find_unused_references(config, images)]))
+    print("\n".join([summarise_index(images), *idle, *describe_references(references)]))
     return 0

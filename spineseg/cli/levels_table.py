@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     from collections import Counter
 
     from spineseg.study.change import measure_change, read_session_times
-    from spineseg.study.levels import measure_levels, measure_method_levels
+    from spineseg.study.levels import measure_levels, measure_method_levels, measure_other_levels
     from spineseg.studyfolder.change import write_change
     from spineseg.studyfolder.csa import write_csa, write_sct_tables
     from spineseg.studyfolder.decisions import read_kept
@@ -36,6 +36,8 @@ def run(args: argparse.Namespace) -> int:
         path, rows = folder.csa(stage), measure_levels(folder, stage, config)
         masks = {row.image_id: str(folder.inside(row.mask)) for row in read_kept(folder.kept(stage))}
         write_sct_tables(folder.sct_tables(stage), rows, masks)
+        if stage is Stage.STUDY:  # no other step measures levels there
+            write_csa(folder.levels(stage), [*rows, *measure_other_levels(folder, stage, config, rows)], config.columns)
         if config.follow_up:
             times = read_session_times(config.bids_dir or ".")
             write_change(folder.change(stage), measure_change(rows, config.follow_up, times))

@@ -28,12 +28,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--discs", "-discs", action="store_true", help="also write labels of discs, C1/C2 and below, and levels"
     )
+    parser.add_argument(
+        "--center",
+        "-center",
+        metavar="LEVELS",
+        help="levels or disc in the middle of the fields of view, such as C2-C3 or C2/C3, which T2star and dwi do not"
+        " reach else [C4]",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the dataset; one line per image on standard error."""
     from spineseg.errors import InputError
+    from spineseg.phantom.acquisition import TARGET_S_MM
     from spineseg.phantom.dataset import SUFFIXES, write_dataset
 
     if args.seed < 0:
@@ -46,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
         hard=args.hard,
         rescan=args.rescan,
         discs=args.discs,
+        target_s_mm=TARGET_S_MM if args.center is None else _height_of(args.center),
         report=lambda path: print(path, file=sys.stderr),
     )
     if args.json:
@@ -53,3 +62,20 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(f"{len(images)} images of {args.subjects} people written to {args.folder}")
     return 0
+
+
+def _height_of(center: str) -> float:
+    """Height of the middle of some levels or of a disc, mm, as `make_image` takes it."""
+    from spineseg.errors import InputError
+    from spineseg.levels.names import level_name, parse_request
+    from spineseg.phantom.discs import FIRST_VALUE, LABEL_S_MM, middle_of
+
+    request = parse_request(center)
+    places = [*((first, last + 1) for first, last in request.ranges), *((disc, disc) for disc in request.discs)]
+    lowest = FIRST_VALUE + len(LABEL_S_MM) - 1
+    if len(places) != 1 or request.points or not FIRST_VALUE <= places[0][0] <= places[0][1] <= lowest:
+        raise InputError(
+            f"--center {center}: expected levels from {level_name(FIRST_VALUE)} to {level_name(lowest - 1)} or a disc "
+            "between them, such as C2-C3 or C2/C3"
+        )
+    return middle_of(*places[0])

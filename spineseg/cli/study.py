@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 import time
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -161,6 +162,8 @@ def _plan(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) ->
 
 def _status(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> int:
     """Print how far the study is."""
+    from spineseg.errors import InputError
+    from spineseg.study.lock import check_study
     from spineseg.study.notices import list_notices
     from spineseg.study.outcome import describe_failures, describe_result
     from spineseg.study.standing import latest_stage
@@ -175,6 +178,11 @@ def _status(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) 
     reached = latest_stage(folder)
     lines = describe_result(folder, config, reached, _command(args)) if reached else []
     known = [*describe_failures(folder, config), *list_notices(folder, config, reached)]
+    try:
+        check_study(config, folder, to_study=False)
+    except InputError as error:  # masks of other code or settings are none of those counted above
+        known_lines = takewhile(lambda line: not line.startswith("next:"), lines)
+        lines = [*known_lines, f"next:    nothing runs as it is: {error}"]
     print("\n".join([*known, *(lines or [f"next:    {_command(args)(Stage.PILOT)}"])]))
     return 0
 
@@ -188,9 +196,9 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
     from spineseg.study.outcome import GO_ON, describe_failures, describe_result, describe_unfinished
     from spineseg.study.run import RunOptions, run_stage, unlock
     from spineseg.study.standing import latest_stage
+    from spineseg.study.workflow_files import find_profile
     from spineseg.studyfolder.commands import ACTION, typed_as
     from spineseg.studyfolder.layout import Stage
-    from spineseg.writing import write_text
 
     if args.extra and not args.extra[0].startswith("-"):
         raise InputError(
@@ -204,6 +212,8 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
     else:
         stage = Stage.ALL if args.all_methods else Stage.STUDY
     options = RunOptions(args.config, args.cores or "", args.profile, tuple(args.extra))
+    if args.profile:
+        find_profile(args.profile, Path.cwd())  # said before anything is written
     check_study(config, folder, to_study=stage == Stage.STUDY)
     count, _ = _count(config, folder, stage)
     check_space(estimate_cost(folder, config, count, _cores(args)), Path())
@@ -211,10 +221,8 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
         unlock(stage, options)
     say: Callable[[str], None] = print if args.v else _nothing
     typed = _typed("report", args.shown) if args.action == "report" else _command(args)(stage)
+    started = _mark_start()
     say(f"{typed}: {len(count.wanted)} masks, results in {folder.root.resolve()}")
-    mark = Path(".snakemake") / "spineseg" / "started"
-    write_text(mark, "")  # the time of the file system, which the jobs' logs have too
-    started = mark.stat().st_mtime_ns
     with typed_as(_typed(ACTION, args.shown)):
         end = run_stage(stage, options, folder, config, verbosity=args.v)
     failures = describe_failures(folder, config)
@@ -233,6 +241,29 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
         lines = [*failures, *(unfinished or end.last_lines), *list_notices(folder, config, stage), GO_ON]
     print("\n".join(lines), file=sys.stderr)
     return 130 if end.is_stopped else 2 if end.is_locked else 1
+
+
+def _mark_start() -> int:
+    """Return the time of the file system, which the jobs' logs have too, in nanoseconds.
+
+    Raises
+    ------
+    InputError
+        If the configuration's folder, to which results and logs go, cannot be written to.
+    """
+    from spineseg.errors import InputError, OutputError
+    from spineseg.writing import write_text
+
+    mark = Path(".snakemake") / "spineseg" / "started"
+    try:
+        write_text(mark, "")
+    except OutputError as error:
+        reason = getattr(error.__cause__, "strerror", None) or error
+        raise InputError(
+            f"{Path.cwd()}: expected a folder for results and logs, found one that cannot be written to ({reason}); "
+            "put the configuration into a folder of your own, with its paths changed to that"
+        ) from error
+    return mark.stat().st_mtime_ns
 
 
 def _nothing(text: str) -> None:

@@ -104,8 +104,48 @@ def repeat_variances(evidence: Evidence, repeats: Repeats) -> RepeatSpread:
         cell = people[str(evidence.subject[first])], contrasts[str(evidence.contrast[first])]
         sums[cell] += free * 1e4 * areas.var(axis=0, ddof=1) / areas.mean(axis=0) ** 2
         df[cell] += free
-    variance = np.divide(sums, df[:, :, None], out=np.full(sums.shape, np.nan), where=df[:, :, None] > 0)
-    return RepeatSpread(evidence.contrasts, variance, df)
+    return RepeatSpread(evidence.contrasts, _over_freedom(sums, df), df)
+
+
+def change_error_variances(
+    evidence: Evidence, errors: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Compute the variance of errors over each person's sessions, in which what stays with the person cancels.
+
+    Images of a session that differ in their run alone are averaged; images that differ in more than session and run
+    are of other sets.
+
+    Parameters
+    ----------
+    evidence : Evidence
+    errors : (N, m) ndarray
+        Of some methods; an image that one of them does not know counts for none.
+
+    Returns
+    -------
+    variance : (P, C, m) ndarray
+        NaN for people with fewer than two sessions.
+    df : (P, C) ndarray
+    """
+    sessions = Repeats(sessions=tuple(name for name in np.unique(evidence.session).tolist() if name))
+    people = {name: n for n, name in enumerate(evidence.people.tolist())}
+    contrasts = {name: n for n, name in enumerate(evidence.contrasts.tolist())}
+    known = np.asarray(np.isfinite(errors).all(axis=1))
+    df = np.zeros((len(people), len(contrasts)))
+    sums = np.zeros((*df.shape, errors.shape[1]))
+    for parts in repeat_groups(evidence, sessions):
+        means = [errors[part[known[part]]].mean(axis=0) for part in parts if known[part].any()]
+        if len(means) > 1:
+            first = parts[0][0]
+            cell = people[str(evidence.subject[first])], contrasts[str(evidence.contrast[first])]
+            sums[cell] += (len(means) - 1) * np.var(means, axis=0, ddof=1)
+            df[cell] += len(means) - 1
+    return _over_freedom(sums, df), df
+
+
+def _over_freedom(sums: NDArray[np.float64], df: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Divide (P, C, m) sums of squares by their degrees of freedom, (P, C); NaN without any."""
+    return np.divide(sums, df[:, :, None], out=np.full(sums.shape, np.nan), where=df[:, :, None] > 0)
 
 
 def pool_repeats(

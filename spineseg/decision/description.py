@@ -92,7 +92,7 @@ def predict_area_errors(evidence: Evidence) -> dict[str, Any]:
         area = evidence.values["csa_mean_mm2"][:, [m]]
         with np.errstate(invalid="ignore", divide="ignore"):
             edges = -200.0 * evidence.values["edge_offset_mm"][:, [m]] / np.sqrt(area / math.pi)
-        network = 100.0 * np.expm1(evidence.values["judge_area"][:, [m]])
+        network = 100.0 * np.expm1(evidence.values["network_area"][:, [m]])
         parts = {"network": network, "edges": edges}
         found[method] = {key: known_mean(evidence.person_mean(value)) for key, value in parts.items()}
     return found

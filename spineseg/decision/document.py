@@ -13,6 +13,7 @@ from spineseg.decision.area_errors import summarise_errors
 from spineseg.decision.by_contrast import conclude, describe_contrasts, judge_contrasts
 from spineseg.decision.common_stretch import repeat_variances
 from spineseg.decision.comparison import Comparison
+from spineseg.decision.contradictions import is_of_enough
 from spineseg.decision.description import (
     check_prediction,
     count_with_references,
@@ -29,7 +30,7 @@ from spineseg.decision.params import OBSOLETE, DecisionParams
 from spineseg.decision.plan import NO_SCOPE, Scope, describe_plan
 from spineseg.decision.raters import summarise_ratings
 from spineseg.decision.reliability import summarise_reliability
-from spineseg.decision.rule import Judgement, failure_rates, judge_with_doubt, people_needed
+from spineseg.decision.rule import Judgement, failure_rates, judge_with_doubt
 from spineseg.decision.settling import settle_choice
 from spineseg.decision.shares import binomial_limits
 from spineseg.decision.stability import leave_one_out
@@ -40,6 +41,9 @@ from spineseg.decision.wording import people
 from spineseg.errors import InputError
 from spineseg.spelling import name_some
 from spineseg.studyfolder.decisions import Plan
+
+WITHIN_PEOPLE = ("change_error", "repeats")
+"""Endpoints in which what stays with a person cancels, as it does in a change."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +195,7 @@ def _endpoints(evidence: Evidence, judgement: Judgement, params: DecisionParams)
     for pair, known in judgement.pairs.items():
         first = judgement.best if judgement.best in pair else pair[0]
         for one in known.values():
-            enough = one.n >= people_needed(one.key, params)
+            enough = is_of_enough(one, params)
             rows.append(describe(one.of(first), evidence.methods) | {"is_known_of_enough": enough})
     return rows
 
@@ -277,7 +281,7 @@ def _notes(
 ) -> list[str]:
     """What a reader must know about how the verdict came about."""
     notes = [f"{c}: {text}" for c, one in separate.items() for text in (*one.contradictions, *one.reasons)]
-    notes = notes or [*judgement.contradictions, *judgement.reasons]
+    notes = notes if separate else [*judgement.contradictions, *judgement.reasons]
     dropped = [m for i, m in enumerate(evidence.methods) if i not in judgement.eligible]
     if dropped and judgement.eligible:
         notes.append(
@@ -295,6 +299,13 @@ def _notes(
         and not any("repeats" in each for each in main.values())
     ):
         notes.append("no declared repeats could be compared on the same stretch of cord (table of slices, or levels)")
+    ruling = judgement.comparison() if judgement.basis == "endpoint" and not separate else None
+    if params.aim == "change" and ruling is not None and ruling.key not in WITHIN_PEOPLE:
+        notes.append(
+            f"the study wants to see change, but the choice rests on {ruling.kind.words}, in which what is the same at "
+            "each scan of a person counts though it cancels in a change: repeats of six people, or references of two "
+            "sessions of five, would show each method's precision within people"
+        )
     if params.level:
         notes.append(_level_note(evidence, judgement, params.level))
     notes += _left_out(evidence)

@@ -9,7 +9,7 @@ from math import exp, log
 import numpy as np
 from numpy.typing import NDArray
 
-from spineseg.decision.common_stretch import repeat_variances
+from spineseg.decision.common_stretch import change_error_variances, repeat_variances
 from spineseg.decision.comparison import Comparison, ratio_margin
 from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams
@@ -282,7 +282,15 @@ def _compare_repeats(evidence: Evidence, pair: tuple[int, int], params: Decision
     """Compare within-person SDs over declared repeats."""
     spread = repeat_variances(evidence, params.repeats)
     place = np.searchsorted(spread.contrasts, evidence.contrasts)  # people who are left out may take a contrast along
-    variance, free = spread.variance[:, place][:, :, pair], spread.df[:, place]
+    return _compare_within(
+        evidence, "repeats", pair, spread.variance[:, place][:, :, pair], spread.df[:, place], params
+    )
+
+
+def _compare_within(
+    evidence: Evidence, key: str, pair: tuple[int, int], variance: NDArray, free: NDArray, params: DecisionParams
+) -> Comparison | None:
+    """Compare within-person SDs, from (P, C, 2) variances and their degrees of freedom, (P, C)."""
     known = np.asarray(np.isfinite(variance).all(axis=2))
     margin, shape = area_margin(evidence, params), known.shape
     values, influence, sds = np.full(shape[1], np.nan), np.full(shape, np.nan), np.zeros((2, shape[1]))
@@ -300,7 +308,7 @@ def _compare_repeats(evidence: Evidence, pair: tuple[int, int], params: Decision
         values[c] = log(sds[1, c] / sds[0, c])
     if not np.isfinite(values).any():
         return None
-    return _from_sds(evidence, "repeats", pair, Strata(values, influence, evidence.weights, errors), sds, margin)
+    return _from_sds(evidence, key, pair, Strata(values, influence, evidence.weights, errors), sds, margin)
 
 
 def compare_pair(evidence: Evidence, a: int, b: int, params: DecisionParams) -> dict[str, Comparison]:
@@ -323,6 +331,9 @@ def compare_pair(evidence: Evidence, a: int, b: int, params: DecisionParams) -> 
     errors = _compare_errors(evidence, pair, params)
     if errors is not None:
         found[errors.key] = errors
+    if "change_error" in params.endpoints:
+        of_change = change_error_variances(evidence, evidence.area_errors(pair)[0])
+        found["change_error"] = _compare_within(evidence, "change_error", pair, *of_change, params)
     found["bias"] = _compare_bias(evidence, pair, params)
     for key, least in (("dice", params.margin_dice), ("nsd", params.margin_nsd)):
         margin = max(least, evidence.rater_error.get(key, 0.0))

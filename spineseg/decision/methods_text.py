@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from spineseg.decision.wording import count_of, format_gap
+from spineseg.spelling import join_names
 
 VERDICT_WORDS = {
     "clear": "clear",
@@ -161,11 +162,12 @@ def _kept_sentence(d: Mapping[str, Any]) -> str:
     """Say the verdict, which method was kept, or which for what, and by whose choice."""
     verdict = VERDICT_WORDS[d["computed"]["verdict"]]
     if d["method_by_contrast"]:
-        parts = [
-            f"{method or 'no method'} for {contrast} ({VERDICT_WORDS[d['per_contrast'][contrast]['verdict']]})"
-            for contrast, method in d["method_by_contrast"].items()
-        ]
-        return f"One method was kept for each contrast: {', '.join(parts)}."
+        alike: dict[tuple[str, str], list[str]] = {}
+        for contrast, method in d["method_by_contrast"].items():
+            words = VERDICT_WORDS[d["per_contrast"][contrast]["verdict"]]
+            alike.setdefault((method or "no method", words), []).append(contrast)
+        parts = [f"{method} for {join_names(own)} ({words})" for (method, words), own in alike.items()]
+        return f"The method was chosen for each contrast alone: {'; '.join(parts)}."
     kept = f"{d['method']} was kept" if d["method"] else "no method was kept"
     if d["verdict"] == "override":
         kept += f" by the choice of {d['override']['by']} ({d['override']['reason']})"

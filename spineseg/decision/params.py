@@ -14,8 +14,18 @@ AIMS = ("groups", "change", "absolute")
 """What a study compares: people with people, a person with himself, or an area with a limit. A constant bias cancels in
 the first two."""
 
-ENDPOINTS = ("csa_error", "preference", "repeats")
-"""Endpoints that may rule, in their order: references, blind ratings of people, repeats."""
+ENDPOINTS = ("csa_error", "preference", "repeats", "change_error")
+"""Endpoints that may rule: references, blind ratings of people, repeats, references of several sessions of a person."""
+
+_OF_PEOPLE = ("csa_error", "preference", "repeats")
+
+ORDER = {
+    "groups": _OF_PEOPLE,
+    "change": ("change_error", "repeats", "csa_error", "preference"),
+    "absolute": _OF_PEOPLE,
+}
+"""Endpoints by aim, in the order in which they rule where the plan names none. What is the same at each scan of a
+person cancels in a change: precision within people comes first."""
 
 OBSOLETE = {
     "primary": "the endpoints are tried in the order of decision.endpoints",
@@ -87,7 +97,8 @@ class DecisionParams:
         Contrast (or BIDS suffix) to its weight; empty: all, equally weighted.
     repeats : Repeats
     endpoints : tuple of str
-        Of `ENDPOINTS`, in the order in which they rule.
+        In the order in which they rule. Empty: csa_error, preference, repeats; where the aim is change, change_error,
+        repeats, csa_error, preference.
     by : str
         One method for the ``dataset``, or one for each ``contrast``.
     group, site : str, optional
@@ -112,7 +123,7 @@ class DecisionParams:
     contrasts: Mapping[str, float] | None = None
     repeats: Repeats = Repeats()
     """None: sessions are follow-up, and runs may be other parts of the body."""
-    endpoints: tuple[str, ...] = ENDPOINTS
+    endpoints: tuple[str, ...] = ()
     by: str = parameter("dataset", "", choices=("dataset", "contrast"))
     group: str | None = parameter(None, "")
     site: str | None = parameter("site", "")
@@ -157,7 +168,9 @@ class DecisionParams:
             check_ranges(self)
         except InputError as error:
             raise InputError(f"decision.{error}") from error
-        if not self.endpoints or len(set(self.endpoints)) < len(self.endpoints):
+        if not self.endpoints:
+            object.__setattr__(self, "endpoints", ORDER[self.aim])
+        if len(set(self.endpoints)) < len(self.endpoints):
             raise InputError(f"decision.endpoints: expected each endpoint once, found {list(self.endpoints)}")
         known = dict.fromkeys([*SUFFIX_CONTRAST, *SUFFIX_CONTRAST.values()])
         for name in self.contrasts or ():

@@ -101,4 +101,6 @@ def _in_words(value: Any) -> str:
         return ", ".join(f"{key} {_in_words(one)}" for key, one in value.items()) or "none"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(str, value))}]" if value else "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

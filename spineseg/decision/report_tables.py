@@ -164,7 +164,7 @@ def study_section(d: Mapping[str, Any]) -> list[str]:
         f"To see a difference of {plan['effect_pct']:g} % in CSA between the {seen} of two groups at "
         f"{100 * plan['power']:.0f} % power (two-sided, 5 %), failures made up for; 95 % intervals. All methods are "
         "measured in the same people, in whom none failed; these must be like the study's. Of the effect a method "
-        "shows as much as its slope against the references says"
+        "shows as much as its slope against the references of all contrasts says"
     )
     text += "; where that is not known, all is taken to show." if any(r["slope"] is None for r in d["study"]) else "."
     if is_change:

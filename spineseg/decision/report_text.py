@@ -12,6 +12,7 @@ from spineseg.decision.methods_text import (
     reference_words,
     separate_decisions,
 )
+from spineseg.decision.next_steps import next_steps
 from spineseg.decision.report_tables import (
     endpoint_section,
     error_section,
@@ -31,7 +32,8 @@ from spineseg.decision.wording import (
     percent,
 )
 from spineseg.measures import AREA_UNIT
-from spineseg.spelling import name_some
+from spineseg.spelling import join_names
+from spineseg.studyfolder.locks import KeptMethods
 
 LEARNED = {"propseg": "the cord detectors"}
 """What of a method learned from people, where it is not its networks."""
@@ -52,7 +54,8 @@ def write_report(d: Mapping[str, Any]) -> str:
     """
     parts = [
         f"# Which segmentation method to keep: {d['dataset']}",
-        f"**{verdict_sentence(d)}**",
+        f"**{_headline(d)}**",
+        format_list(_contrast_sentences(d)),
         *_numbers(d),
         "## What to do next",
         format_list(next_steps(d)),
@@ -81,28 +84,31 @@ def verdict_sentence(d: Mapping[str, Any]) -> str:
     d : mapping
         The content of decision.json.
     """
+    return " ".join([_headline(d), *_contrast_sentences(d)])
+
+
+def _headline(d: Mapping[str, Any]) -> str:
+    """What to keep; where each contrast has its method, which one."""
     if d["verdict"] == "override":
         return _override_sentence(d)
-    if parts := separate_decisions(d):
-        said = [f"{contrast}: {_with_contradictions(part)}" for contrast, part in parts.items()]
-        return " ".join(["One method for each contrast, as planned.", *said])
+    if d["method_by_contrast"]:
+        kept = KeptMethods(d["method"], d["method_by_contrast"])
+        return f"One method for each contrast, as planned: {kept.words()}."
     return _with_contradictions(d)
+
+
+def _contrast_sentences(d: Mapping[str, Any]) -> list[str]:
+    """The verdict of each contrast, where each has its own."""
+    if d["verdict"] == "override":
+        return []
+    return [f"{contrast}: {_with_contradictions(part)}" for contrast, part in separate_decisions(d).items()]
 
 
 def _with_contradictions(d: Mapping[str, Any]) -> str:
     """The rule's own verdict, and what contradicts it."""
     text, against = _computed_sentence(d), "; ".join(d["contradictions"])
     text = f"{text} But {against}." if against else text
-    return text + _corrected_sentence(d) + _taught_sentence(d)
-
-
-def _corrected_sentence(d: Mapping[str, Any]) -> str:
-    """Say which method leads without references that were corrected from a method, where it is another one."""
-    without, made = d["references"].get("without_corrected"), d["references"].get("corrected_from", {})
-    if not without or without["method"] in (None, d["computed"]["method"]):
-        return ""
-    listed = ", ".join(f"{n} from {method}" for method, n in made.items())
-    return f" But references were made by correcting masks ({listed}); without them {without['method']} leads."
+    return text + _taught_sentence(d)
 
 
 def _taught_sentence(d: Mapping[str, Any]) -> str:
@@ -261,10 +267,15 @@ def _numbers(d: Mapping[str, Any]) -> list[str]:
         failures = d["failures"][method]
         where = [contrast for contrast, own in d["method_by_contrast"].items() if own == method]
         is_kept = bool(where) or (method == d["method"] and not d["method_by_contrast"])
-        kept = method + f" (kept{' for ' * bool(where)}{', '.join(where)})" * is_kept
+        only = f" for {join_names(where)}" if 0 < len(where) < len(d["method_by_contrast"]) else ""
+        kept = method + f" (kept{only})" * is_kept
         failed = f"{failures['n_failed']} of {failures['n_images']}"
         table.append([kept, failed, *(rows[name][number] for name in shown)])
-    text = f"{d['n_images']} images of {d['n_participants']} participants. Means are over participants."
+    text = f"{count_of(d['n_images'], 'image')} of {count_of(d['n_participants'], 'participant')}."
+    text += (
+        " Means are over participants, of each method on its own images; under Every endpoint, on the images of both, "
+        "with contrasts as the plan weighs them."
+    )
     if "Dice with reference" in shown or "Predicted Dice" in shown:
         text += f" Dice is the overlap with {reference_words(d)}: 1 is perfect, below 0.7 a mask is useless."
     if "Predicted Dice" in shown:
@@ -306,89 +317,3 @@ def _agreement(d: Mapping[str, Any]) -> str:
                 text += f" (in 95 % of people by {low:+.1f} to {high:+.1f} {AREA_UNIT})"
         lines.append(text + ".")
     return " ".join(lines)
-
-
-def next_steps(d: Mapping[str, Any]) -> list[str]:
-    """Return what a reader can do now, a sentence each."""
-    steps = []
-    failed = sorted({image for row in d["failures"].values() for image in row["images"]})
-    parts = [(part["kept_failed"], part["kept_flagged"]) for part in separate_decisions(d).values()]
-    parts = parts or [(d["failures"].get(d["method"], {}).get("images", []), d["flagged"].get(d["method"], []))]
-    kept_failed = [image for images, _ in parts for image in images]
-    flagged = [image for _, images in parts for image in images if image not in kept_failed]
-    low = sorted({image for row in d["agreement"] for image in row["images_below_0.7"]})
-    if d["method"] is None and not any(d["method_by_contrast"].values()):
-        if failed:
-            steps.append(f"Look at the failed images in the QC page first: {name_some(failed)}.")
-        steps.append("To go on with a method nevertheless, set `override` in the config with a reason and your name.")
-        return steps
-    separate = separate_decisions(d)
-    for contrast, part in separate.items():
-        steps += [f"{contrast}: {step}" for step in _settle(part)]
-    steps += [] if separate else _settle(d)
-    if separate:
-        kept = ", ".join(f"{contrast}: {method or 'none'}" for contrast, method in d["method_by_contrast"].items())
-        steps.append(f"Use one method for each contrast ({kept}); never compare areas of different contrasts.")
-    else:
-        steps.append(f"Use {d['method']} for every image of this study; mixing methods shifts the measured areas.")
-    kept = "the kept method" if separate else d["method"]
-    if kept_failed:
-        steps.append(f"Correct or exclude the images in which {kept} failed: {name_some(kept_failed)}.")
-    if flagged:
-        steps.append(
-            f"Look first at the images on which the mask of {kept} is probably wrong (low predicted Dice): "
-            f"{name_some(flagged)}."
-        )
-    if low:
-        steps.append(
-            f"Look at the images on which methods disagree (Dice below 0.7; one of them failed): {name_some(low)}."
-        )
-    steps.append("Look through the QC page before any statistics: no number here replaces that.")
-    return steps
-
-
-def _settle(d: Mapping[str, Any]) -> list[str]:
-    """What could settle an open choice, and what stands in the way."""
-    computed, needed = d["computed"], d["parameters"]["min_participants"]
-    if computed["verdict"] != "undecided" or computed["basis"] == "single":
-        return []
-    if computed["basis"] in ("triage", "nothing"):
-        return [
-            f"To settle the choice, at least {needed} people need a reference, a blind rating (in the pilot's QC page) "
-            "or another scan of the same cord, flagged images first. So few settle it only where the methods differ a "
-            "lot; ten to twenty do more often."
-        ]
-    pilots, steps = d["pilots"], []
-    obstacles = pilots["obstacles"]
-    power = percent(d["parameters"]["power"])
-    if (missing := needed - d["n_compared"]) > 0:
-        steps.append(
-            f"To settle the choice, add at least {count_of(missing, 'participant')}{_evidence_words(d)}: fewer than "
-            f"{needed} people never give a clear verdict, and how many do cannot be told from so few."
-        )
-    elif pilots["further_needed"]:
-        steps.append(
-            f"To settle the choice, add about {pilots['further_needed']} participants{_evidence_words(d)} "
-            f"({power} chance of a verdict by the whole rule, if they are like the present ones, methods fail in "
-            "them as often and they come from the same sites). The number is as rough as the pilot is small."
-        )
-    elif pilots["searched_up_to"] and not obstacles:
-        steps.append(
-            f"Not even {pilots['searched_up_to']} participants would settle the choice, if they are like the present "
-            "ones: the difference lies at the limit of what matters. Choose by cost, or by what your field uses."
-        )
-    elif pilots["searched_up_to"]:
-        steps.append(
-            f"More participants like the present ones would hardly settle the choice: even {pilots['searched_up_to']} "
-            f"have a chance below {power}."
-        )
-    elif not obstacles:
-        steps.append("So many people were compared that more will hardly settle the choice: choose by cost.")
-    steps += [f"In the way: {one['words']}.{' ' * bool(one['helps'])}{one['helps']}" for one in obstacles]
-    return steps
-
-
-def _evidence_words(d: Mapping[str, Any]) -> str:
-    """What participants must have to be compared by the ruling endpoint."""
-    words = {"preference": " with blind ratings", "repeats": " with repeats", "failure_rate": ""}
-    return words.get(d["endpoint"], " with references")

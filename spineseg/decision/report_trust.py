@@ -7,7 +7,7 @@ from typing import Any
 
 from spineseg.decision.methods_text import VERDICT_WORDS
 from spineseg.decision.training import LEARNERS, PREDICTION
-from spineseg.decision.wording import format_number, format_signed, format_value, people, percent, ruling_endpoint
+from spineseg.decision.wording import format_number, format_signed, format_value, people, ruling_endpoint
 from spineseg.spelling import name_some
 
 
@@ -95,9 +95,8 @@ def _prediction_lines(d: Mapping[str, Any]) -> list[str]:
         rank = "" if check["spearman"] is None else f", rank correlation {check['spearman']:.2f}"
         lines.append(
             f"Predicted against measured Dice, {check['n']} masks: off by {format_number(check['mean_abs_error'], 3)} "
-            f"on average{rank}; predicted minus measured by method: {bias}; {percent(check['covered'])} lie in their "
-            "90 % "
-            "interval."
+            f"on average{rank}; predicted minus measured by method: {bias}; "
+            f"{round(check['covered'] * check['n'])} of {check['n']} lie in their 90 % interval."
         )
     if d["endpoint"] == "predicted_dice":
         parts = [
@@ -125,7 +124,7 @@ def _taught_lines(d: Mapping[str, Any]) -> list[str]:
     if learned := taught.get(PREDICTION, {}).get("participants"):
         nobody = "" if d["prediction_against_truth"] else ", of whom none has a reference"
         lines.append(
-            f"The predicted Dice learned from {people(len(learned))} of these, on whom it looks truer than it is; it "
+            f"The predicted Dice learned from {len(learned)} of these people, on whom it looks truer than it is; it "
             f"is checked on the others alone{nobody}."
         )
     own = [name for name in d["methods"] if name in LEARNERS]

@@ -10,19 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spineseg.decision.comparison import Comparison
+from spineseg.decision.contradictions import (
+    contradicting,
+    describe_favour,
+    is_of_enough,
+    missing_contrasts,
+    opposed_contrasts,
+)
 from spineseg.decision.differential_bias import compare_bias_by_group
 from spineseg.decision.endpoints import MIN_SITES, compare_pair, failure_shares
 from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams
 from spineseg.decision.statistics import enough_people
-from spineseg.decision.wording import format_interval, format_value, people
+from spineseg.decision.wording import people
 
 Pairs = Mapping[tuple[int, int], Mapping[str, Comparison]]
 
 GATES = ("dice", "nsd")
 """Overlap with references: a gate for the area, never finer than it."""
 
-EQUIVALENCE = ("failures", "csa_error", "csa_error_rms", "bias", "dice", "nsd", "preference", "repeats")
+EQUIVALENCE = (
+    *("failures", "csa_error", "csa_error_rms", "change_error", "bias", "dice", "nsd", "preference", "repeats"),
+)
 """Endpoints that must all lie within their margins, where they are known, for methods to be equivalent."""
 
 
@@ -118,11 +127,11 @@ def judge(evidence: Evidence, params: DecisionParams) -> Judgement:
         known = _turned(pairs, best, other)
         outcomes[other], why, against = _judge_pair(evidence, known, best, other, ruling, params)
         reasons += why
-        contradictions += against or _opposed_contrasts(evidence, known.get(shown or ""))
+        contradictions += against or opposed_contrasts(evidence, known.get(shown or ""))
 
     def conclude(method: int, verdict: str, basis: str, key: str | None) -> Judgement:
         main = _turned(pairs, best, rival).get(key or "")
-        reasons.extend(_missing_contrasts(evidence, main))
+        reasons.extend(missing_contrasts(evidence, main))
         reasons.extend(_few_sites(main) if verdict != "clear" else [])
         words = tuple(dict.fromkeys(reasons)), tuple(dict.fromkeys(contradictions))
         return Judgement(method, verdict, basis, key, best, rival, eligible, pairs, *words)
@@ -143,18 +152,11 @@ def judge(evidence: Evidence, params: DecisionParams) -> Judgement:
     return conclude(best if kept is None else kept, "undecided", "triage", shown)
 
 
-def people_needed(key: str, params: DecisionParams) -> int:
-    """Return the people from which on an endpoint counts."""
-    if key in ("csa_error", "csa_error_rms", "dice", "nsd", "bias"):
-        return params.min_references
-    return 1 if key in ("failures", "predicted_dice") else params.min_repeats
-
-
 def _first_known(pairs: Pairs, eligible: tuple[int, ...], keys: tuple[str, ...], params: DecisionParams | None = None):
     """Return the first key that all pairs of the eligible methods know in enough people."""
     wanted = [pairs[pair] for pair in combinations(eligible, 2)] or list(pairs.values())
     for key in keys:
-        if all(key in each and (params is None or each[key].n >= people_needed(key, params)) for each in wanted):
+        if all(key in each and (params is None or is_of_enough(each[key], params)) for each in wanted):
             return key
     return None
 
@@ -224,15 +226,10 @@ def _judge_pair(
     """Judge whether method a is better than b: clear, failures, equivalent or undecided; why; contradictions."""
     name, other = evidence.methods[a], evidence.methods[b]
     failures, main = known["failures"], known.get(ruling or "")
-    lower = _lower_classes(known, ruling, params)
-    against = [
-        f"by {one.kind.words} {evidence.methods[one.winner]} is better"
-        for one in lower
-        if one.winner is not None and main is not None and main.winner is not None and one.winner != main.winner
-    ]
+    against = [] if main is None else [describe_favour(evidence, one) for one in contradicting(known, main, params)]
     if main is not None and failures.winner is not None and main.winner not in (None, failures.winner):
         against.append(f"{evidence.methods[main.winner]} is better by {main.kind.words}, but fails more often")
-    against += _opposed_contrasts(evidence, main) + _opposed_contrasts(evidence, failures)
+    against += opposed_contrasts(evidence, main) + opposed_contrasts(evidence, failures)
     differing = compare_bias_by_group(evidence, (a, b), params)
     uneven = [] if differing is None else differing.doubts(name, other)
     doubts = uneven if main is None else [*_doubts(evidence, known, main, name, other, params), *uneven]
@@ -250,48 +247,6 @@ def _judge_pair(
     is_reason = main.winner == a or main.n < params.min_participants
     why = doubts if is_reason else _why_not_equivalent(known, main, params, even=even)
     return "undecided", why, against
-
-
-def _lower_classes(known: Mapping[str, Comparison], ruling: str | None, params: DecisionParams) -> list[Comparison]:
-    """Endpoints of the plan other than the ruling one, where enough people have them."""
-    keys = [
-        key for name in params.endpoints for key in (("csa_error", "csa_error_rms") if name == "csa_error" else (name,))
-    ]
-    return [known[key] for key in keys if key != ruling and key in known and known[key].n >= people_needed(key, params)]
-
-
-def _opposed_contrasts(evidence: Evidence, main: Comparison | None) -> list[str]:
-    """Say where contrasts favour different methods beyond the margin."""
-    if main is None:
-        return []
-    sides: dict[int, list[str]] = {}
-    for contrast, one in main.by_contrast.items():
-        if one.leaning is not None:
-            sides.setdefault(one.leaning, []).append(contrast)
-    if len(sides) < 2:
-        return []
-    parts = []
-    for m, names in sorted(sides.items()):
-        found = []
-        for name in names:
-            one = main.by_contrast[name].of(m)
-            gap, *limits = (one.in_unit(value) for value in (one.estimate, *one.interval))
-            points = f"by {format_value(gap, one.key)}{' percentage points' * ('%' in one.kind.unit)}"
-            found.append(f"{name} ({points} in {people(one.n)}, 90 % interval {format_interval(limits, one.key)})")
-        parts.append(f"{evidence.methods[m]} in {', '.join(found)}")
-    return [f"contrasts favour different methods by {main.kind.words}: {' and '.join(parts)}"]
-
-
-def _missing_contrasts(evidence: Evidence, main: Comparison | None) -> list[str]:
-    """Say which contrasts what rules is not known in: the verdict rests on the others alone."""
-    missing = [name for name in evidence.contrasts.tolist() if main is not None and name not in main.by_contrast]
-    if main is None or evidence.contrasts.size < 2 or not missing:
-        return []
-    seen = " and ".join(main.by_contrast) or "no contrast alone"
-    return [
-        f"this rests on images of {seen}: by {main.kind.words} too few people, or nobody, could be compared in "
-        f"{' and '.join(missing)}"
-    ]
 
 
 def _few_sites(main: Comparison | None) -> list[str]:
@@ -335,9 +290,7 @@ def _is_equivalent(known: Mapping[str, Comparison], main: Comparison, params: De
         return False
     if any(abs(one.estimate) > one.margin for one in main.by_contrast.values()):
         return False
-    return all(
-        known[key].is_within for key in EQUIVALENCE if key in known and known[key].n >= people_needed(key, params)
-    )
+    return all(known[key].is_within for key in EQUIVALENCE if key in known and is_of_enough(known[key], params))
 
 
 def _why_not_equivalent(
@@ -349,7 +302,7 @@ def _why_not_equivalent(
     crossing = [
         known[key].kind.words
         for key in EQUIVALENCE
-        if key in known and known[key].n >= people_needed(key, params) and not known[key].is_within
+        if key in known and is_of_enough(known[key], params) and not known[key].is_within
     ]
     crossing += [] if even else ["how their biases differ between groups"]
     if not crossing:
@@ -372,16 +325,19 @@ def judge_with_doubt(evidence: Evidence, params: DecisionParams) -> tuple[Judgem
     if not doubtful.any():
         return whole, None
     without = judge(evidence.without_references(doubtful), params)
-    is_settled = whole.verdict in ("clear", "equivalent")
-    sources = ", ".join(sorted(set(evidence.reference_from[doubtful].tolist())))
-    if not is_settled and without.method not in (None, whole.method):
-        other = evidence.methods[without.method]
-        why = f"without the references that were made by correcting masks of {sources}, {other} would be kept"
-        return replace(whole, contradictions=(*whole.contradictions, why)), without
-    if not is_settled or (without.verdict, without.method) == (whole.verdict, whole.method):
-        return whole, without
-    why = (
-        f"the verdict rests on references that were made by correcting masks of {sources}; without them it does not "
-        "hold"
+    falls = whole.verdict in ("clear", "equivalent") and (without.verdict, without.method) != (
+        whole.verdict,
+        whole.method,
     )
-    return replace(whole, verdict="undecided", contradictions=(*whole.contradictions, why)), without
+    knows = {"endpoint": " leads", "failures": " leads", "triage": " looks better by the prediction"}
+    other = without.method if without.basis in knows and without.method != whole.method else None
+    leads = "" if other is None else evidence.methods[other] + knows[without.basis]
+    if not falls and not leads:
+        return whole, without
+    sources = ", ".join(sorted(set(evidence.reference_from[doubtful].tolist())))
+    made = f"references that were made by correcting masks of {sources}"
+    why = f"without the {made}, {leads}"
+    if falls:
+        why = f"the verdict rests on {made}; without them it does not hold" + f", and {leads}" * bool(leads)
+    verdict = "undecided" if falls else whole.verdict
+    return replace(whole, verdict=verdict, contradictions=(*whole.contradictions, why)), without

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from spineseg.decision.common_stretch import repeat_variances
 from spineseg.decision.comparison import Comparison
-from spineseg.decision.differential_bias import compare_bias_by_group
+from spineseg.decision.contradictions import contradicting, is_of_enough
+from spineseg.decision.differential_bias import BiasByGroup, compare_bias_by_group
 from spineseg.decision.endpoints import MIN_SITES
 from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams
-from spineseg.decision.rule import GATES, Judgement, judge_with_doubt, people_needed
+from spineseg.decision.rule import GATES, Judgement, judge_with_doubt
 from spineseg.studyfolder.marks import Preference
 
 SETTLED = ("clear", "equivalent")
@@ -33,11 +34,11 @@ STEP = 0.05
 
 @dataclass(frozen=True)
 class Obstacle:
-    """What keeps a choice open and more people alone may not mend.
+    """What keeps a choice open and more people alone may not settle.
 
     Parameters
     ----------
-    kind : {"sites", "corrected", "contrasts", "contradiction", "failures", "groups", "overlap", "unproven"}
+    kind : {"sites", "corrected", "contrasts", "contradiction", "failures", "groups", "bias", "overlap", "unproven"}
     words : str
         What stands in the way, to follow "because".
     helps : str
@@ -205,22 +206,39 @@ def _in_the_sample(evidence: Evidence, main: Comparison, params: DecisionParams)
 
 def _in_other_endpoints(known: Mapping[str, Comparison], main: Comparison, params: DecisionParams) -> list[Obstacle]:
     """Name the endpoints that favour the other method, with people enough."""
-    against = [
-        one.kind.words
-        for key, one in known.items()
-        if key in params.endpoints
-        and key != main.key
-        and one.winner is not None
-        and main.winner is not None
-        and one.winner != main.winner
-        and one.n >= people_needed(one.key, params)
-    ]
+    against = [one.kind.words for one in contradicting(known, main, params)]
     if not against:
         return []
     mend = (
-        "No number of people mends that: look at the masks, and say in `decision.endpoints` what the study needs most."
+        "More people do not settle that: look at the masks, and say in `decision.endpoints` what the study needs most."
     )
     return [Obstacle("contradiction", f"{' and '.join(against)} says the opposite", mend)]
+
+
+def _unequal(
+    known: Mapping[str, Comparison], uneven: BiasByGroup | None, better: str, worse: str, params: DecisionParams
+) -> list[Obstacle]:
+    """Name biases in which equally precise methods differ, so that no number of people makes them equal."""
+    found, bias = [], known.get("bias")
+    if bias is not None and is_of_enough(bias, params) and bias.winner is not None:
+        found.append(
+            Obstacle(
+                "bias",
+                f"the methods are not equal, for their mean areas differ by {abs(bias.estimate):.1f} %",
+                "What is constant of it cancels between groups and over time: then either will do, but never both.",
+            )
+        )
+    if uneven is not None and any(gap.is_beyond(uneven.margin) for gap in uneven.between):
+        gap = max(uneven.between, key=lambda one: abs(one.difference))
+        found.append(
+            Obstacle(
+                "groups",
+                f"the biases of {better} and {worse} do not differ alike between groups: the gap between their areas "
+                f"changes by {abs(gap.difference):.1f} % between {gap.level} and the others",
+                "Keep the one whose own bias differs less between groups (see the warnings), not the cheaper one.",
+            )
+        )
+    return found
 
 
 def _in_the_better_method(
@@ -237,7 +255,7 @@ def _in_the_better_method(
             Obstacle(
                 "failures",
                 f"{better} fails more often than {worse}",
-                f"Find out why {better} fails in these images: other settings may mend it.",
+                f"Find out why {better} fails in these images: other settings may help.",
             )
         )
     elif main.is_within and not failures.is_within:
@@ -253,6 +271,8 @@ def _in_the_better_method(
                 "groups", words, "See on the QC page in which group its masks are off, or let raters correct them."
             )
         )
+    if main.is_within and not found:
+        found += _unequal(known, uneven, better, worse, params)
     for key in GATES:
         gate = known.get(key)
         if gate is None or key == main.key or gate.n < params.min_references:

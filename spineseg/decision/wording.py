@@ -70,7 +70,7 @@ def format_value(value: float | None, key: str, *, signed: bool = False) -> str:
     if key in IN_PERCENT:
         value *= 100
     far = 1 if key in SCORES else FAR
-    if abs(value) > far:
+    if round(abs(value), 6) > far:
         return f"below -{far}" if value < 0 else f"above {'+' * signed}{far}"
     digits = 3 if key in SCORES else 1
     value = round(value, digits) + 0.0  # no -0.0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,19 +61,25 @@ class JunctionWindow:
     point_mm : (3,) ndarray, mm
         The junction, voxel index times voxel size.
     distance_mm, extent_mm : float, mm
-        Middle and whole length of the window.
+        Middle and whole length of the window; without a distance all slices count.
     source : str
         The file, for messages.
     """
 
     point_mm: NDArray[np.float64]
-    distance_mm: float
+    distance_mm: float | None
     extent_mm: float = JUNCTION_EXTENT_MM
     source: str = "pmj"
 
 
 def choose_stretches(
-    levels: Levels, request: Request, has_cord: NDArray[np.bool_], arc_mm: NDArray[np.float64], *, per_level: bool
+    levels: Levels,
+    request: Request,
+    has_cord: NDArray[np.bool_],
+    arc_mm: NDArray[np.float64],
+    *,
+    per_level: bool,
+    all_asked: bool = True,
 ) -> list[Stretch]:
     """Find the slices that a request means.
 
@@ -86,6 +93,8 @@ def choose_stretches(
         Position of each slice along the cord's line.
     per_level : bool
         One stretch for each level and disc; else one for all together.
+    all_asked : bool
+        Whether every level asked for must be there; else those that are, one at least, serve, and a note names others.
 
     Returns
     -------
@@ -98,19 +107,23 @@ def choose_stretches(
     InputError
         If a level or disc is not in the file, one disc alone is, or a level has no slice with cord.
     """
-    groups = _requested_groups(levels, request)
+    groups = _requested_groups(levels, request, has_cord, all_asked=all_asked)
     parts = [_level_stretch(levels, group, has_cord, arc_mm) for group in groups]
     around = [(disc, -HALF_STRETCH_MM, HALF_STRETCH_MM) for disc in request.discs]
     parts += [
         _disc_stretch(levels, disc, (low, high), has_cord, arc_mm) for disc, low, high in (*around, *request.points)
     ]
+    left_out = _left_out(levels, _lacking(request, groups))
     if per_level:
+        lowest = len(groups) - 1
+        if left_out:
+            parts[lowest] = replace(parts[lowest], note="; ".join(filter(None, (parts[lowest].note, left_out))))
         return sorted(parts, key=lambda part: np.flatnonzero(part.chosen)[0])
     values = sorted({level for first, last in groups for level in range(first, last + 1)})
     names = [range_name(first, last) for first, last in find_runs(values)]
     names += [part.level for part in parts[len(groups) :]]
     notes = [levels.note(first, last) for first, last in find_runs(values)]
-    notes += [part.note for part in parts[len(groups) :]]
+    notes += [*(part.note for part in parts[len(groups) :]), left_out]
     chosen = np.any([part.chosen for part in parts], axis=0)
     pairs = [_covered_and_whole(levels, first, last, has_cord, arc_mm) for first, last in find_runs(values)]
     pairs += [(part.covered, part.whole) for part in parts[len(groups) :]]
@@ -124,35 +137,62 @@ def request_all(levels: Levels, has_cord: NDArray[np.bool_]) -> Request:
     return Request(",".join(range_name(a, b) for a, b in groups), tuple(groups))
 
 
-def _requested_groups(levels: Levels, request: Request) -> list[tuple[int, int]]:
-    """Groups of levels that the ranges of a request touch, superior first."""
+def _requested_groups(
+    levels: Levels, request: Request, has_cord: NDArray[np.bool_], *, all_asked: bool
+) -> list[tuple[int, int]]:
+    """Groups of levels with cord that the ranges of a request touch, superior first."""
     if request.ranges and len(levels.disc_arc_mm) == 1:
         only = next(iter(levels.disc_arc_mm))
         raise InputError(
             f"{levels.source}: expected at least two discs to bound a level, found only disc {only} "
             f"({disc_name(only)}); label more discs, or ask for {disc_name(only)}"
         )
+    shown = request_all(levels, has_cord).ranges
+    wanted = [(a, b) for a, b in shown if any(first <= b and last >= a for first, last in request.ranges)]
+    lacking = _lacking(request, wanted)
+    if lacking and (all_asked or not wanted):
+        raise _is_lacking(levels, lacking)
+    return wanted
+
+
+def _lacking(request: Request, groups: Sequence[tuple[int, int]]) -> list[int]:
+    """Levels that a request asks for and that none of the groups has."""
     asked = {level for first, last in request.ranges for level in range(first, last + 1)}
-    wanted = {(a, b) for a, b in levels.groups if asked & set(range(a, b + 1))}
-    if lacking := sorted(asked - {level for a, b in wanted for level in range(a, b + 1)}):
-        labelled = {level for value in levels.border_arc_mm for level in (value - 1, value)}
-        if beyond := [level for level in lacking if level in labelled]:
-            raise _not_reached(levels, beyond[0], beyond[-1])
-        known = ", ".join(range_name(a, b) for a, b in _joined(levels.groups)) or "no level"
-        names = ", ".join(range_name(a, b) for a, b in find_runs(lacking))
-        raise InputError(
-            f"{levels.source}: expected level {names} ({format_runs(lacking)}), found {known}; "
-            "ask for these, or label more where the image shows them"
+    return sorted(asked - {level for a, b in groups for level in range(a, b + 1)})
+
+
+def _unreached(levels: Levels, lacking: list[int]) -> list[int]:
+    """Those of the levels that are labelled where there is no cord."""
+    labelled = {level for a, b in levels.groups for level in range(a, b + 1)}
+    labelled |= {level for value in levels.border_arc_mm for level in (value - 1, value)}
+    return [level for level in lacking if level in labelled]
+
+
+def _names(levels: list[int]) -> str:
+    """Name levels by their runs."""
+    return ", ".join(range_name(a, b) for a, b in find_runs(levels))
+
+
+def _is_lacking(levels: Levels, lacking: list[int]) -> InputError:
+    """Say why levels that are asked for cannot be measured."""
+    if beyond := _unreached(levels, lacking):
+        return InputError(
+            f"{levels.source}: level {_names(beyond)}: labelled, but found no cord there, for the field of view "
+            "or the mask ends before it; ask for other levels, or check the mask"
         )
-    return sorted(wanted)
-
-
-def _not_reached(levels: Levels, first: int, last: int) -> InputError:
-    """Say that labels hold levels that the image or its mask does not."""
+    known = ", ".join(range_name(a, b) for a, b in _joined(levels.groups)) or "no level"
     return InputError(
-        f"{levels.source}: level {range_name(first, last)}: labelled, but found no cord there, for the field of view "
-        "or the mask ends before it; ask for other levels, or check the mask"
+        f"{levels.source}: expected level {_names(lacking)} ({format_runs(lacking)}), found {known}; "
+        "ask for these, or label more where the image shows them"
     )
+
+
+def _left_out(levels: Levels, lacking: list[int]) -> str:
+    """Say which levels that are asked for are not in the rows."""
+    beyond = _unreached(levels, lacking)
+    unknown = [level for level in lacking if level not in beyond]
+    told = [f"{_names(unknown)}: asked for, but not labelled"] if unknown else []
+    return "; ".join([*told, *([f"{_names(beyond)}: asked for, but found no cord there"] if beyond else [])])
 
 
 def _joined(groups: list[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -167,8 +207,6 @@ def _level_stretch(
     first, last = group
     chosen = (levels.first == first) & (levels.last == last) & has_cord
     name = range_name(first, last)
-    if not chosen.any():
-        raise _not_reached(levels, first, last)
     numbers = format_runs(list(range(first, last + 1)))
     lengths = _covered_and_whole(levels, first, last, has_cord, arc_mm)
     return Stretch(chosen, name, numbers, levels.note(first, last), *lengths)
@@ -255,6 +293,8 @@ def junction_distance(
     line = fit_cord_line(centers, spacing_mm)
     assert line is not None  # the junction itself is a point
     distance = line.project(window.point_mm[None])[1][0] - line.arc_of_slices(len(centers), spacing_mm)
+    if window.distance_mm is None:
+        return distance, np.ones(len(distance), bool)
     low, high = window.distance_mm - window.extent_mm / 2, window.distance_mm + window.extent_mm / 2
     chosen = (distance >= low) & (distance <= high)
     covered = distance[has_cord]

@@ -18,6 +18,17 @@ FIRST_VALUE = 2
 """Of the border C1/C2, in SCT's numbers: value k lies above vertebra k."""
 
 
+def middle_of(first: int, last: int) -> float:
+    """Return the height of the middle between the borders above two levels or discs (C2: 2), mm, at height 1.
+
+    Examples
+    --------
+    >>> middle_of(3, 3), middle_of(2, 4)  # the disc C2/C3; the levels C2 and C3
+    (-42.0, -38.5)
+    """
+    return float((LABEL_S_MM[first - FIRST_VALUE] + LABEL_S_MM[last - FIRST_VALUE]) / 2)
+
+
 def label_discs(person: AnatomyParams, acquisition: Acquisition) -> np.ndarray:
     """Mark the borders of the vertebrae that an image shows, from C1/C2 down, each in the nearest voxel of the cord.
 

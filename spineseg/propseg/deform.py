@@ -41,7 +41,8 @@ SPREADS = 2.5
 """Standard deviations of the cord that are no sign of leaving it."""
 
 PATH_PRICE = 3.0
-"""Price (1/mm²) of crossing foreign tissue: a millimetre of fluid costs more than a stronger edge behind it gains."""
+"""Price (1/mm²) of crossing tissue unlike the cord: a millimetre of fluid costs more than a stronger edge behind it
+gains."""
 
 BLUR_MM = 0.4
 """What lies nearer than this is not yet priced: half the blur of a 1 mm voxel, so that a clean step stays put."""

@@ -54,11 +54,11 @@ class PropsegParams:
         group=PROPAGATION, metavar="MM2", above=0,
     )  # fmt: skip
     max_deformation_mm: float = parameter(
-        2.5, "-max-deformation", "mean shift of a new band at which it is not believed, mm; default 2.5",
+        2.5, "-max-deformation", "mean shift above which a new band is rejected, mm; default 2.5",
         group=PROPAGATION, metavar="MM", above=0,
     )  # fmt: skip
     min_contrast: float = parameter(
-        50.0, "-min-contrast", "least contrast of cord and fluid, 0 to 1000 of the image; default 50",
+        50.0, "-min-contrast", "smallest contrast of cord and fluid, 0 to 1000 of the image; default 50",
         group=PROPAGATION, metavar="C", least=0,
     )  # fmt: skip
     distance_weight: float | None = parameter(
@@ -66,7 +66,7 @@ class PropsegParams:
         group=PROPAGATION, metavar="D", least=0,
     )  # fmt: skip
     alpha: float = parameter(
-        25.0, "-alpha", "stiffness, no unit: how much the shape of the cord before is kept; default 25",
+        25.0, "-alpha", "stiffness, no unit: how much the previous shape is kept; default 25",
         group=PROPAGATION, metavar="A", above=0,
     )  # fmt: skip
     distance_search: int = parameter(
@@ -74,7 +74,12 @@ class PropsegParams:
         group=PROPAGATION, metavar="N", above=0,
     )  # fmt: skip
     nbiter: int = parameter(
-        200, "-nbiter", "most bands (6 mm each) per direction; default 200", group=PROPAGATION, metavar="N", least=0
+        200,
+        "-nbiter",
+        "largest number of bands (6 mm each) per direction; default 200",
+        group=PROPAGATION,
+        metavar="N",
+        least=0,
     )
     down: int | None = parameter(
         None, "-down", "lowest slice of the mask, 0-based from below; default: the first",

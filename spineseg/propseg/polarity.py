@@ -130,7 +130,7 @@ def _grow_turned(scene: Scene, slices: NDArray[np.intp]) -> Propagation | None:
 
 
 def _insert(grown: Propagation, part: Propagation) -> Propagation:
-    """Replace rings that were not believed by those of the other polarity that are."""
+    """Replace rejected rings with accepted ones of the other polarity."""
     good = part.tube.take(~part.bridged)
     keep = ~np.isin(grown.tube.slices, good.slices)
     order = np.argsort(np.concatenate([grown.tube.slices[keep], good.slices]))

@@ -42,10 +42,10 @@ class Propagation:
     """The tube as propagated."""
 
     tube: Tube  # Rings by increasing slice
-    # (R,) of bool: rings that carry the shape of the cord before them, because their own image was not believed
+    # (R,) of bool: rings that carry the shape of the cord before them, because their own image was rejected
     bridged: NDArray[np.bool_]
     contrast: float  # 0 to 1000: mean local contrast
-    stops: tuple[tuple[int, str], ...] = ()  # tuple of (int, str): slice and reason of every band that was not believed
+    stops: tuple[tuple[int, str], ...] = ()  # tuple of (int, str): slice and reason of every band that was rejected
 
 
 @dataclass
@@ -183,7 +183,7 @@ def _slope(slices: NDArray[np.intp], centers: Floats) -> Floats:
 
 
 def _find_fault(front: _Front, band: _Band, params: PropsegParams) -> str:
-    """Return why a band is not believed, empty where it is."""
+    """Return why a band is rejected, empty where it is not."""
     area = float(compute_areas(band.rings).mean())
     recent = float(np.mean([*front.areas[-2:], area]))
     contrast = float(np.mean([*front.contrasts[-2:], band.contrast]))

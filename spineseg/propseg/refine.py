@@ -36,7 +36,7 @@ class FilledTube:
     """A tube with one ring in every slice that it reaches."""
 
     tube: Tube
-    bridged: NDArray[np.bool_]  # (R,) of bool: slices whose own image was not believed
+    bridged: NDArray[np.bool_]  # (R,) of bool: slices whose own image was rejected
 
 
 def fill_slices(grown: Propagation, scene: Scene) -> FilledTube:

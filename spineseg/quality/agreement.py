@@ -1,7 +1,7 @@
 """How a mask agrees with deepseg's probability map around the mask's own centre, and with OptiC's centerline.
 
 The same network scores masks of every method, deepseg's among them; which method that favours is corrected by learning
-on real masks of both (see `spineseg.quality.predictor`). Columns of its results are called ``judge_*``.
+on real masks of both (see `spineseg.quality.predictor`). Columns of its results are called ``network_*``.
 """
 
 from __future__ import annotations
@@ -69,12 +69,12 @@ def measure_agreement(
 
     Returns
     -------
-    judge_dice : 0 to 1; expected Dice of the mask, were the network's probabilities true
-    judge_overlap : 0 to 1; Dice with the network's own mask, its probabilities cut at one half
-    judge_ceiling : 0 to 1; the expected Dice of the network's own mask: how certain the network is
-    judge_area : natural logarithm of the mask's volume over that of the network's own
-    judge_worst : 0 to 1; tenth percentile over slices of the expected Dice
-    judge_sees : 0 to 1; share of slices in which the network finds a cord
+    network_dice : 0 to 1; expected Dice of the mask, were the network's probabilities true
+    network_overlap : 0 to 1; Dice with the network's own mask, its probabilities cut at one half
+    network_ceiling : 0 to 1; the expected Dice of the network's own mask: how certain the network is
+    network_area : natural logarithm of the mask's volume over that of the network's own
+    network_worst : 0 to 1; tenth percentile over slices of the expected Dice
+    network_sees : 0 to 1; share of slices in which the network finds a cord
     extent : float, 0 to 1
         Share of the cord's length that the mask covers, as far as the network sees: slices with mask over those, the
         gaps, and the slices up to the image's border at an end beyond which the network sees cord go on.
@@ -102,7 +102,7 @@ def measure_agreement(
     below, above = _seen_beyond(area, n_low, len(chosen), mask_area)
     missed = below * filled[0] + above * (volume.shape[2] - 1 - filled[-1])
     return found | {
-        "judge_sees": float((area[inner][held] >= SEEN_MM2).mean()),
+        "network_sees": float((area[inner][held] >= SEEN_MM2).mean()),
         "extent": float(len(filled) / (filled[-1] - filled[0] + 1 + missed)),
     }
 
@@ -120,11 +120,11 @@ def _expected_dice(prob: Floats, mask: NDArray[np.bool_]) -> dict[str, float]:
     best = prob >= 0.5
     by_slice = 2 * both / np.maximum(seen + own, 1e-9)
     return {
-        "judge_dice": float(2 * both.sum() / max(seen.sum() + own.sum(), 1e-9)),
-        "judge_overlap": float(2 * (mask & best).sum() / max(own.sum() + best.sum(), 1)),
-        "judge_ceiling": float(2 * (prob * best).sum() / max(seen.sum() + best.sum(), 1e-9)),
-        "judge_area": float(np.log(max(own.sum(), 1.0) / max(best.sum(), 1.0))),
-        "judge_worst": float(np.quantile(by_slice, 0.1)),
+        "network_dice": float(2 * both.sum() / max(seen.sum() + own.sum(), 1e-9)),
+        "network_overlap": float(2 * (mask & best).sum() / max(own.sum() + best.sum(), 1)),
+        "network_ceiling": float(2 * (prob * best).sum() / max(seen.sum() + best.sum(), 1e-9)),
+        "network_area": float(np.log(max(own.sum(), 1.0) / max(best.sum(), 1.0))),
+        "network_worst": float(np.quantile(by_slice, 0.1)),
     }
 
 

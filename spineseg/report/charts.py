@@ -299,7 +299,7 @@ def draw_failures(study: StudyTables, place: Place = new_figure) -> FigureBase |
         for label in labels:
             label.set_bbox({"facecolor": color, "edgecolor": "none", "pad": 3})  # legible on the hatching
         start += width
-    axes.set_yticks(range(len(bars)), [f"{contrast}  {method}" for contrast, method in bars])
+    axes.set_yticks(range(len(bars)), [f"{c}  {m}, n = {int(counts.loc[c, m].sum())}" for c, m in bars])
     axes.invert_yaxis()
     axes.grid(visible=False)
     axes.set(xlabel="images")
@@ -326,6 +326,8 @@ def draw_cost(study: StudyTables, place: Place = new_figure) -> FigureBase | Non
             if len(values) <= MAX_POINTS:
                 panel.scatter(values, number + rng.uniform(-0.16, 0.16, len(values)), s=12, alpha=0.6, linewidths=0,
                               color=palette[method], marker=MARKERS[number % len(MARKERS)])  # fmt: skip
+        n_images = [int((done["method"] == method).sum()) for method in study.methods]
+        panel.set_yticks(range(len(n_images)), [f"{m}\nn = {n}" for m, n in zip(study.methods, n_images, strict=True)])
         panel.set(xlabel=MEASURES[name].heading, ylabel="")
         panel.set_xlim(left=0)
     return figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -16,28 +17,55 @@ N_EFFECTS = 40
 """Points of a curve."""
 
 
+@dataclass(frozen=True)
+class SampleSizeRow:
+    """A point of a curve: people per group that see an effect, with the ends of their 95 % interval."""
+
+    contrast: str
+    method: str
+    n_pilots: int
+    effect_pct: float
+    people: float
+    people_low: float
+    people_high: float
+
+
+SAMPLE_SIZE_COLUMNS = tuple(field.name for field in fields(SampleSizeRow))
+
+
+def sample_size_rows(decision: Mapping[str, Any]) -> list[SampleSizeRow]:
+    """Return the points of the figure, by contrast and method."""
+    settings = decision["parameters"]
+    found = []
+    for row in decision["study"]:
+        if not row["sd_pct"] or None in row.get("sd_over_slope_ci95", [None]):
+            continue
+        low, high = row["sd_over_slope_ci95"]
+        spreads = (row["sd_pct"] / (row["slope"] or 1.0), low, high)
+        for effect in np.linspace(settings["effect_pct"] / 2, settings["effect_pct"] * 2, N_EFFECTS).tolist():
+            people = [people_per_group(sd, effect, settings["power"], row["failures"]) for sd in spreads]
+            found.append(SampleSizeRow(row["contrast"], row["method"], row["n"], effect, *people))
+    return found
+
+
 def draw_sample_size(decision: Mapping[str, Any]) -> Figure | None:
     """Draw the people per group against the effect that the study wants to see, by contrast and method."""
-    rows = [row for row in decision["study"] if row["sd_pct"] and None not in row.get("sd_over_slope_ci95", [None])]
-    if not rows:
+    curves: dict[str, dict[str, list[SampleSizeRow]]] = {}
+    for row in sample_size_rows(decision):
+        curves.setdefault(row.contrast, {}).setdefault(row.method, []).append(row)
+    if not curves:
         return None
-    contrasts, settings = list(dict.fromkeys(row["contrast"] for row in rows)), decision["parameters"]
-    effects = np.linspace(settings["effect_pct"] / 2, settings["effect_pct"] * 2, N_EFFECTS)
-    figure = Figure(figsize=(max(5.5, 3.2 * len(contrasts)), 3.8), layout="constrained")
+    figure = Figure(figsize=(max(5.5, 3.2 * len(curves)), 3.8), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, len(contrasts), squeeze=False, sharey=True)[0]
-    for panel, contrast in zip(axes, contrasts, strict=True):
-        for number, row in enumerate(row for row in rows if row["contrast"] == contrast):
-            low_sd, high_sd = row["sd_over_slope_ci95"]
-            low, middle, high = (
-                [people_per_group(sd, effect, settings["power"], row["failures"]) for effect in effects]
-                for sd in (low_sd, row["sd_pct"] / (row["slope"] or 1.0), high_sd)
-            )
-            color = print_color_of(row["method"], number)
-            label = f"{row['method']} (n = {row['n']})"
+    axes = figure.subplots(1, len(curves), squeeze=False, sharey=True)[0]
+    for panel, (contrast, of_methods) in zip(axes, curves.items(), strict=True):
+        for number, (method, rows) in enumerate(of_methods.items()):
+            effects, color = [row.effect_pct for row in rows], print_color_of(method, number)
+            low, high = [row.people_low for row in rows], [row.people_high for row in rows]
             panel.fill_between(effects, low, high, color=color, alpha=0.15, linewidth=0)
-            panel.plot(effects, middle, color=color, linestyle=("-", "--", ":", "-.")[number % 4], label=label)
-        panel.axvline(settings["effect_pct"], color="#9AA5B1", linewidth=1)
+            style, label = ("-", "--", ":", "-.")[number % 4], f"{method} (n = {rows[0].n_pilots})"
+            panel.plot(effects, [row.people for row in rows], color=color, linestyle=style, label=label)
+        panel.axvline(decision["parameters"]["effect_pct"], color="#9AA5B1", linewidth=1)
         panel.set(title=contrast, xlabel="difference in CSA, %", yscale="log")
         panel.legend(fontsize=8)
     axes[0].set_ylabel("people per group")

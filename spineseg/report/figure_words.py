@@ -30,7 +30,8 @@ FIGURE_WORDS: Mapping[str, FigureWords] = {
     ),
     "csa_levels": FigureWords(
         "CSA by vertebral level",
-        "Every person (thin), their mean (thick) and how many people show each level; beside it the difference of two"
+        "Every person (thin; of many the interquartile range), their mean (thick) and how many people show each level;"
+        " beside it the difference of two"
         " methods at each level, its mean and limits of agreement (1.96 SD). Levels that are doubted, joined or covered"
         " by less than 0.8 are left out.",
     ),

@@ -20,7 +20,6 @@ from spineseg.report.decision_figure import draw_sample_size
 from spineseg.report.figure_words import BY, FIGURE_WORDS, FigureWords
 from spineseg.report.frames import StudyTables, split_tables
 from spineseg.report.level_figure import draw_levels
-from spineseg.studyfolder.csa import CsaRow
 from spineseg.studyfolder.layout import TABLES, Stage, StudyFolder
 from spineseg.writing import write_bytes
 
@@ -53,13 +52,18 @@ class FigureKind:
     Parameters
     ----------
     table : str
-        The table that it is drawn from, beside the report.
+        The table that it is drawn from; empty where it is written beside the figure.
     draw : callable or None
-        A chart of `spineseg.report.charts`; None for those drawn from the decision and from the areas by level.
+        A chart of `spineseg.report.charts`; None for the one drawn from the decision.
     """
 
     table: str
     draw: Any = None
+
+
+def _draw_levels(study: StudyTables, place: charts.Place = charts.new_figure) -> FigureBase | None:
+    """Draw the areas by level."""
+    return draw_levels(study.levels, place)
 
 
 KINDS: Mapping[str, FigureKind] = {
@@ -67,10 +71,10 @@ KINDS: Mapping[str, FigureKind] = {
     "dice": FigureKind(METRICS, charts.draw_dice),
     "bland_altman": FigureKind(AGREEMENT, charts.draw_bland_altman),
     "csa_along_cord": FigureKind(SLICES, charts.draw_csa_along_cord),
-    "csa_levels": FigureKind(LEVELS),
+    "csa_levels": FigureKind(LEVELS, _draw_levels),
     "csa_contrasts": FigureKind(METRICS, charts.draw_contrast_agreement),
     "cost": FigureKind(TIMINGS, charts.draw_cost),
-    "sample_size": FigureKind(METRICS),
+    "sample_size": FigureKind(""),
 }
 """Name of the file to figure, as in `FIGURE_WORDS`."""
 
@@ -96,7 +100,6 @@ def draw_figures(
     folder: Path,
     decision: Mapping[str, Any] | None = None,
     columns: Mapping[str, Mapping[str, str]] | None = None,
-    levels: Sequence[CsaRow] = (),
     levels_table: str = LEVELS,
 ) -> list[DrawnFigure]:
     """Draw every figure that the tables and the decision allow, as PNG and SVG files; files of a former run go.
@@ -109,10 +112,8 @@ def draw_figures(
         The content of decision.json.
     columns : mapping, optional
         Column of participants.tsv to subject to value: every figure is drawn for each value, too.
-    levels : sequence of CsaRow
-        Areas by level, of every method where there are several.
     levels_table : str
-        Name of their table.
+        Name of the table of areas by level.
 
     Returns
     -------
@@ -120,24 +121,21 @@ def draw_figures(
         In the order of `KINDS`, then by column.
     """
     drawn = []
+    tables = {name: kind.table for name, kind in KINDS.items()} | {"csa_levels": levels_table}
     with mpl.rc_context(RC):
         sizes = {}
         for name, kind in KINDS.items():
-            if name == "csa_levels":
-                figure = draw_levels(levels)
-            else:
-                figure = kind.draw(study) if kind.draw else draw_sample_size(decision) if decision else None
+            figure = kind.draw(study) if kind.draw else draw_sample_size(decision) if decision else None
             if figure is not None:
                 sizes[name] = tuple(figure.get_size_inches())
                 figure.suptitle(FIGURE_WORDS[name].title, fontsize=12, fontweight="bold")
-                table = levels_table if name == "csa_levels" else kind.table
-                drawn.append(DrawnFigure(name, name, _write(figure, folder / name), table))
+                drawn.append(DrawnFigure(name, name, _write(figure, folder / name), tables[name]))
         for column, values in (columns or {}).items():
             parts = split_tables(study, values)
             for name in [name for name in sizes if KINDS[name].draw and parts]:
                 figure = _draw_parts(name, parts, column, sizes[name])
                 file = f"{name}{BY}{file_part(column)}"
-                drawn.append(DrawnFigure(name, file, _write(figure, folder / file), KINDS[name].table, column))
+                drawn.append(DrawnFigure(name, file, _write(figure, folder / file), tables[name], column))
     written = {f"{one.file}.{ending}" for one in drawn for ending in ("png", "svg")}
     for path in (path for ending in ("png", "svg") for path in folder.glob(f"*.{ending}")):
         if path.name not in written:

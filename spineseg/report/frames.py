@@ -10,6 +10,7 @@ import pandas as pd
 from spineseg.contrasts import CONTRASTS
 from spineseg.measures import AGREEMENT, METRICS
 from spineseg.methods.registry import sort_methods
+from spineseg.studyfolder.csa import CsaRow
 from spineseg.studyfolder.manifests import TIMING_COLUMNS, Timing
 from spineseg.studyfolder.tables import IDENTITY, AgreementRow, MetricsRow
 
@@ -22,6 +23,7 @@ class StudyTables:
     metrics: pd.DataFrame  # Columns of metrics.tsv, and seconds and peak_mb; possibly without rows
     agreement: pd.DataFrame  # Columns of agreement.tsv and slices.tsv.gz; possibly without rows
     slices: pd.DataFrame  # Columns of agreement.tsv and slices.tsv.gz; possibly without rows
+    levels: Sequence[CsaRow] = ()  # Areas by level, of every method where there are several
 
 
 def frame_tables(
@@ -29,6 +31,7 @@ def frame_tables(
     agreement: Sequence[AgreementRow] = (),
     slices: Sequence[pd.DataFrame] = (),
     timings: Sequence[Timing] = (),
+    levels: Sequence[CsaRow] = (),
 ) -> StudyTables:
     """Make data frames of the rows of a stage."""
     numbers = [vars(row.image) | {"method": row.method, "status": row.status} | dict(row.values) for row in metrics]
@@ -43,6 +46,7 @@ def frame_tables(
         frame.merge(cost, how="left", on=list(TIMING_COLUMNS[:2])),
         _frame(pairs, ("method_a", "method_b"), AGREEMENT),
         pd.concat(slices) if slices else pd.DataFrame(columns=["image_id", "method", "slice", "csa_mm2"]),
+        levels,
     )
 
 
@@ -81,5 +85,6 @@ def split_tables(study: StudyTables, values: Mapping[str, str]) -> dict[str, Stu
         metrics = study.metrics[study.metrics["subject"].isin(own)]
         agreement = study.agreement[study.agreement["subject"].isin(own)]
         slices = study.slices[study.slices["image_id"].isin(set(metrics["image_id"]))]
-        parts[value or "not known"] = StudyTables(study.methods, metrics, agreement, slices)
+        levels = [row for row in study.levels if row.image.subject in own]
+        parts[value or "not known"] = StudyTables(study.methods, metrics, agreement, slices, levels)
     return parts

@@ -9,33 +9,32 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spineseg.measures import AREA_UNIT
+from spineseg.report.charts import MAX_POINTS, Place, new_figure
 from spineseg.report.palette import print_color_of
 from spineseg.studyfolder.csa import UNTRUSTED, CsaRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import FigureBase
 
 Areas = dict[str, dict[str, float]]
 """Level to subject to area, mm²."""
 
 
-def draw_levels(rows: Sequence[CsaRow]) -> Figure | None:
+def draw_levels(rows: Sequence[CsaRow], place: Place = new_figure) -> FigureBase | None:
     """Draw the area along the cord by level, and the methods' difference at each level (Bland-Altman).
 
     Parameters
     ----------
     rows : sequence of CsaRow
-        Of ``levels.tsv``, or of ``csa.tsv`` in a study by one method.
+        Of ``levels.tsv``, or of ``csa.tsv`` where a version before it left no ``levels.tsv``.
 
     Returns
     -------
-    Figure or None
+    figure or None
         A row of panels for each contrast; None where no level was measured. Single levels are drawn where there are
         some, else the ranges and stretches that the study asks for.
     """
-    from matplotlib.figure import Figure
-
     methods = list(dict.fromkeys(row.method for row in rows if row.method))
     contrasts = [
         c
@@ -45,15 +44,16 @@ def draw_levels(rows: Sequence[CsaRow]) -> Figure | None:
     if not contrasts:
         return None
     pairs = list(combinations(methods, 2))
-    figure = Figure(figsize=(4.2 * (len(methods) + len(pairs)), 3.2 * len(contrasts)), layout="constrained")
-    axes = figure.subplots(len(contrasts), len(methods) + len(pairs), squeeze=False)
-    for contrast, places in zip(contrasts, axes, strict=True):
-        for number, (method, place) in enumerate(zip(methods, places[: len(methods)], strict=True)):
-            _draw_people(place, _areas(rows, contrast, method), print_color_of(method, number))
-            place.set_title(f"{contrast}: {method}")
-        for (a, b), place in zip(pairs, places[len(methods) :], strict=True):
-            _draw_difference(place, _areas(rows, contrast, a), _areas(rows, contrast, b))
-            place.set_title(f"{contrast}: {a} minus {b}")
+    n_columns = len(methods) + len(pairs)
+    figure, axes = place(4.2 * n_columns, 3.2 * len(contrasts), n_columns, len(contrasts))
+    for row, contrast in enumerate(contrasts):
+        places = axes[row * n_columns : (row + 1) * n_columns]
+        for number, (method, panel) in enumerate(zip(methods, places[: len(methods)], strict=True)):
+            _draw_people(panel, _areas(rows, contrast, method), print_color_of(method, number))
+            panel.set_title(f"{contrast}: {method}")
+        for (a, b), panel in zip(pairs, places[len(methods) :], strict=True):
+            _draw_difference(panel, _areas(rows, contrast, a), _areas(rows, contrast, b))
+            panel.set_title(f"{contrast}: {a} minus {b}")
     return figure
 
 
@@ -71,9 +71,14 @@ def _areas(rows: Sequence[CsaRow], contrast: str, method: str) -> Areas:
 
 
 def _draw_people(place: Axes, areas: Areas, color: str) -> None:
-    """Draw every person thin and the mean thick, with the number of people at each level."""
+    """Draw every person thin (of many the quartiles) and the mean thick, with the number of people at each level."""
     levels = list(areas)
-    for subject in sorted({subject for people in areas.values() for subject in people}):
+    subjects = sorted({subject for people in areas.values() for subject in people})
+    if len(subjects) > MAX_POINTS:
+        low, high = np.transpose([np.percentile(list(areas[level].values()), [25, 75]) for level in levels])
+        place.fill_between(range(len(levels)), low, high, color=color, alpha=0.18, linewidth=0)
+        subjects = []
+    for subject in subjects:
         place.plot(range(len(levels)), [areas[level].get(subject, np.nan) for level in levels], color=color, lw=0.6,
                    alpha=0.4, marker=".", ms=2)  # fmt: skip
     place.plot(range(len(levels)), [np.mean(list(areas[level].values())) for level in levels], color=color, lw=2.5,
@@ -91,7 +96,8 @@ def _draw_difference(place: Axes, a: Areas, b: Areas) -> None:
     for x, level in enumerate(levels):
         shared = sorted(a[level].keys() & b[level].keys())
         gaps = np.array([a[level][subject] - b[level][subject] for subject in shared])
-        place.plot(np.full(len(gaps), x), gaps, ".", color="0.55", ms=4)
+        if len(gaps) <= MAX_POINTS:
+            place.plot(np.full(len(gaps), x), gaps, ".", color="0.55", ms=4)
         place.plot([x - 0.3, x + 0.3], [gaps.mean()] * 2, color="0.1", lw=2)
         if len(gaps) > 1:
             for limit in gaps.mean() + np.array([-1.96, 1.96]) * gaps.std(ddof=1):

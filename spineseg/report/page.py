@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from spineseg.decision.methods_text import REFERENCE_WORDS
-from spineseg.decision.report_text import next_steps
+from spineseg.decision.next_steps import next_steps
 from spineseg.measures import MEASURES
 from spineseg.methods.registry import sort_methods
 from spineseg.report.changes import (
@@ -23,6 +23,7 @@ from spineseg.report.changes import (
     list_unseen,
     write_methods,
 )
+from spineseg.report.decision_figure import SAMPLE_SIZE_COLUMNS, sample_size_rows
 from spineseg.report.figures import DrawnFigure, draw_figures
 from spineseg.report.flags import (
     BAD,
@@ -38,6 +39,7 @@ from spineseg.report.frames import frame_tables
 from spineseg.report.palette import print_color_of
 from spineseg.report.qc import entry_name
 from spineseg.report.qc_page import content_policy, template_environment
+from spineseg.report.references import summarise_references
 from spineseg.report.review import ReviewImage, StudyView, collect_reviews, read_stage
 from spineseg.report.reviewed import Reviewed, summarise_reviewing
 from spineseg.report.summaries import (
@@ -125,12 +127,12 @@ def write_report(view: StudyView, paths: ReportPaths, code: str = "") -> Path:
     records = read_stage(view)
     decision = records.decision
     reviews = collect_reviews(view, records)
-    study = frame_tables(records.metrics, records.agreement, records.slices, records.timings)
     csa, of_methods = view.folder.csa(view.stage), view.folder.levels(view.stage)
     by_level = of_methods if of_methods.is_file() else csa
     levels = read_csa(by_level) if by_level.is_file() else []
+    study = frame_tables(records.metrics, records.agreement, records.slices, records.timings, levels)
     document = decision.document if decision else None
-    drawn = draw_figures(study, paths.figures, document, view.columns, levels, by_level.name)
+    drawn = draw_figures(study, paths.figures, document, view.columns, by_level.name)
     qc, tables = _relative(paths.qc, paths.page), _relative(view.folder.table(view.stage, ""), paths.page)
     images = describe_images(view, reviews, qc)
     changes = list_changes(view, records, reviews)
@@ -166,7 +168,6 @@ def write_report(view: StudyView, paths: ReportPaths, code: str = "") -> Path:
         "figures": [_figure(one, _relative(paths.figures, paths.page), tables) for one in drawn if not one.column],
         "split": {column: [_figure(one, _relative(paths.figures, paths.page), tables) for one in drawn
                            if one.column == column] for column in view.columns},
-        "n_people": len({review.image.subject for review in reviews}),
         "images": images,
         "n_rows": N_ROWS,
         "worst": [image for image in images if image["severity"] >= LOOK][:N_WORST],
@@ -175,9 +176,11 @@ def write_report(view: StudyView, paths: ReportPaths, code: str = "") -> Path:
         "methods_text": " ".join(filter(None, (write_methods(view, records, reviews, changes), describe_areas(areas)))),
         "reviewed": reviewed,
         "excluded": list_excluded(records.images, decision),
+        "references": summarise_references(view.folder, records.metrics),
+        "table_of_references": _relative(view.folder.references, paths.page),
         "advice": advise(decision, images, view.stage, qc),
         "citations": [words for method, words in CITATIONS.items() if not method or method in methods],
-        "lists": _write_lists(paths, images, changes, reviewed),
+        "lists": _write_lists(paths, images, changes, reviewed, document),
         "tables": tables,
         "table_of_images": _relative(view.folder.images, paths.page),
         "qc": f"{qc}/index.html",
@@ -187,7 +190,11 @@ def write_report(view: StudyView, paths: ReportPaths, code: str = "") -> Path:
 
 
 def _write_lists(
-    paths: ReportPaths, images: Sequence[Mapping[str, Any]], changes: Sequence[PeoplesChange], reviewed: Reviewed
+    paths: ReportPaths,
+    images: Sequence[Mapping[str, Any]],
+    changes: Sequence[PeoplesChange],
+    reviewed: Reviewed,
+    decision: Mapping[str, Any] | None,
 ) -> dict[str, str]:
     """Write the lists of the page in full beside the figures, and return the links to them by name."""
     warned = [
@@ -199,6 +206,7 @@ def _write_lists(
         "warnings": (("image_id", "contrast", "severity", "method", "warning"), warned),
         "people": (("image_id", "kind", "words"), [vars(change) for change in changes]),
         "not_reviewed": (("image_id",), [{"image_id": name} for name in reviewed.unseen]),
+        "sample_size": (SAMPLE_SIZE_COLUMNS, [vars(row) for row in sample_size_rows(decision)] if decision else []),
     }
     links = {}
     for name, (columns, rows) in lists.items():
@@ -285,7 +293,7 @@ def _figure(figure: DrawnFigure, folder: str, tables: str) -> dict[str, str]:
         "caption": figure.words.caption,
         "source": f"{file}.svg" if figure.column else f"data:image/svg+xml;base64,{data}",
         "file": file,
-        "table": f"{tables}/{figure.table}",
+        "table": f"{tables}/{figure.table}" if figure.table else f"{file}.tsv",
     }
 
 

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from spineseg.errors import InputError
 from spineseg.measures import ADULTS, PlausibleLimits
-from spineseg.methods.registry import sort_methods
+from spineseg.methods.registry import OWN_METHODS, sort_methods
 from spineseg.metrics.overlap import compute_overlap
 from spineseg.provenance import sha256_file
 from spineseg.reading import read_json
@@ -243,7 +243,7 @@ def add_image(
     )
     name = entry_name(f"{stem}_{place}")
     with _sole_writer(qc_dir, name):
-        earlier, masks, problems = _earlier_results(qc_dir, name, grid, but=result.name)
+        earlier, masks, problems = _earlier_results(qc_dir, name, grid, image_path, result)
         masks[result.name] = mask
         results = [
             replace(one, csa_mm2=pictures.axial_areas(masks[one.name], volume.zooms), csa_corrected=False)
@@ -277,25 +277,47 @@ def _sole_writer(qc_dir: Path, name: str) -> Iterator[None]:
 
 
 def _earlier_results(
-    qc_dir: Path, name: str, grid: NativeGrid, but: str
+    qc_dir: Path, name: str, grid: NativeGrid, image_path: Path, added: MethodResult
 ) -> tuple[list[MethodResult], dict[str, NDArray[np.bool_]], list[str]]:
-    """Return what other methods have made of an image that is in the page already, as their masks are now."""
+    """Return what other methods have made of an image that is in the page already, as their masks are now.
+
+    A mask of an image that has changed since, or in whose file another method's mask lies now, is named as a problem.
+    """
     results: list[MethodResult] = []
     masks: dict[str, NDArray[np.bool_]] = {}
     problems: list[str] = []
-    for known in (read_entry(qc_dir / "entries" / f"{name}.json") or {}).get("methods", []):
-        if known["name"] == but or known["mask"] is None:
+    entry = read_entry(qc_dir / "entries" / f"{name}.json") or {}
+    is_same_image = entry.get("image_sha256") == _digest(str(image_path))
+    for known in entry.get("methods", []):
+        if known["name"] == added.name or known["mask"] is None:
             continue
         path = Path(known["mask"])
         try:
-            masks[known["name"]] = pictures.load_layer(path, grid)
+            if not is_same_image:
+                raise InputError(f"{image_path} has changed since; run {known['name']} again")
+            mask = pictures.load_layer(path, grid)
+            checksum = sha256_file(path)
+            is_same = checksum.startswith(known["sha"])
+            if not is_same and (maker := _maker_of(path, added)) not in ("", known["name"]):
+                raise InputError(f"{path} now holds the mask by {maker}; give each method its own -o or -ofolder")
         except InputError as error:
             problems.append(f"{known['name']} is no longer shown: {error}")
             continue
-        checksum = sha256_file(path)
-        times = (known["seconds"], known["peak_mb"]) if checksum.startswith(known["sha"]) else (None, None)
+        masks[known["name"]] = mask
+        times = (known["seconds"], known["peak_mb"]) if is_same else (None, None)
         results.append(MethodResult(known["name"], known["status"], known["message"], path, checksum, *times))
     return results, masks, problems
+
+
+def _maker_of(path: Path, added: MethodResult) -> str:
+    """Return which of our methods made the mask in a file, as far as is known."""
+    if added.mask is not None and added.mask.resolve() == path.resolve():
+        return added.name
+    try:
+        sidecar = read_sidecar(path)
+    except InputError:
+        return ""
+    return sidecar.method if sidecar and sidecar.method in OWN_METHODS else ""
 
 
 def _agreement(

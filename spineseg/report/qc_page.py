@@ -25,14 +25,11 @@ from spineseg.report.qc import MASK_MEASURES, PAIR_MEASURES, entry_name, read_en
 from spineseg.report.review import StudyView, list_methods
 from spineseg.studyfolder.decisions import read_membership
 from spineseg.studyfolder.images import read_images
-from spineseg.studyfolder.layout import Stage, stage_images
+from spineseg.studyfolder.layout import PAGE_IDENTITY, Stage, stage_images
 from spineseg.version import find_version
 from spineseg.writing import write_bytes, write_text
 
 PAGE = "index.html"
-
-REPORT_ID = "report_id.txt"
-"""Holds the page's identity, in its folder."""
 
 SCRIPTS = ("page", "marks", "list", "image", "difference", "side", "levels", "wall", "blind", "keys")
 """Parts of the page's script, in this order in one closure."""
@@ -83,13 +80,13 @@ def index_study(view: StudyView, qc_dir: Path, drawn: Path | None = None) -> tup
     names = {entry_name(image.image_id): image.image_id for image in images}
     if drawn is not None and drawn.resolve() != qc_dir.resolve():
         _report_id(drawn)
-        for name in (REPORT_ID, *(f"entries/{name}.json" for name in names)):
+        for name in (PAGE_IDENTITY, *(f"entries/{name}.json" for name in names)):
             _share(drawn / name, qc_dir / name)
         for path in (path for name in names for path in sorted((drawn / "images" / name).glob("*"))):
             _share(path, qc_dir / path.relative_to(drawn))
     shown = set(names.values())
     chunk_of = read_membership(view.folder).chunks if view.methods is None else {}
-    others = (view.folder.qc(stage) / REPORT_ID for stage in Stage)
+    others = (view.folder.page_identity(stage) for stage in Stage)
     known = StudyNames(
         [image.image_id for image in every if image.image_id not in shown],
         view.methods if view.methods is not None else list_methods(view.folder, chunk_of),
@@ -167,7 +164,7 @@ def _folder_state(qc_dir: Path) -> dict[Path, int]:
 
 def _report_id(qc_dir: Path) -> str:
     """Return the page's identity, made once: the reviewer's marks are stored under it."""
-    path = qc_dir / REPORT_ID
+    path = qc_dir / PAGE_IDENTITY
     if not path.is_file():
         candidate = qc_dir / f".report_id.{uuid.uuid4().hex}"
         write_bytes(candidate, f"{uuid.uuid4()}\n".encode())

@@ -284,7 +284,9 @@ def describe_areas(areas: Sequence[AreaRow]) -> str:
         return ""
     each = [level for level in levels if describe_stretch(level) == f"the vertebral level {level}"]
     parts = [f"{level} is {describe_stretch(level)}" for level in levels if level not in each]
-    listed = "; ".join([*([f"each vertebral level from {each[0]} to {each[-1]}"] if each else []), *parts])
+    if each:
+        parts.insert(0, f"each of the vertebral levels {', '.join(each)}" if each[1:] else describe_stretch(each[0]))
+    listed = "; ".join(parts)
     return (
         f"Cross-sectional areas are means over stretches of cord ({listed}), whose borders are planes across the line"
         " of the cord; the area of each slice was corrected for the angle between cord and slice."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import combinations
@@ -12,12 +13,17 @@ import numpy as np
 from spineseg.errors import InputError
 from spineseg.reading import read_table
 from spineseg.studyfolder.change import ChangeRow
-from spineseg.studyfolder.csa import CsaRow
+from spineseg.studyfolder.csa import UNTRUSTED, CsaRow
+from spineseg.studyfolder.forms import form_of
 
 DAYS_OF_A_YEAR = 365.25
 
-Key = tuple[str, str, str, str]
-"""Subject, suffix, method and level."""
+Key = tuple[str, str, str, str, str]
+"""Subject, suffix, what an image's name says beside session and run, method and level."""
+
+INCOMPARABLE = UNTRUSTED - {"joined"}
+"""Flags of rows whose area is not that of the level: there is no change from or to one. Levels that are joined in both
+sessions are the same cord."""
 
 
 def measure_change(
@@ -42,8 +48,11 @@ def measure_change(
     areas: dict[Key, dict[str, list[CsaRow]]] = {}
     for row in rows:
         if row.image.session in sessions and np.isfinite(row.values.get("csa_mm2", np.nan)):
-            key = (row.image.subject, row.image.suffix, row.method, row.level)
+            # two images of one name have numbers: sub-01_T2w-1
+            form = re.sub(r"-\d+$", "", form_of(row.image.image_id))
+            key = (row.image.subject, row.image.suffix, form, row.method, row.level)
             areas.setdefault(key, {}).setdefault(row.image.session, []).append(row)
+    areas = {key: {one: _comparable(runs) for one, runs in of.items()} for key, of in areas.items()}
     errors = _own_errors(areas)
     found = []
     for key in sorted(areas):
@@ -53,15 +62,20 @@ def measure_change(
     return found
 
 
-def _own_errors(areas: Mapping[Key, Mapping[str, Sequence[CsaRow]]]) -> dict[tuple[str, str, str], tuple[float, int]]:
-    """Return suffix, method and level to the SD of a change by error alone, percent, and its degrees of freedom.
+def _comparable(runs: Sequence[CsaRow]) -> list[CsaRow]:
+    """Return the runs of a session whose area is that of the level, or all of them where none is."""
+    return [row for row in runs if not INCOMPARABLE & set(row.flags)] or [*runs]
+
+
+def _own_errors(areas: Mapping[Key, Mapping[str, Sequence[CsaRow]]]) -> dict[tuple[str, ...], tuple[float, int]]:
+    """Return a key without its subject to the SD of a change by error alone, percent, and its degrees of freedom.
 
     From the runs of a session: variance over them pooled over people, twice, for a change has two ends.
     """
-    sums: dict[tuple[str, str, str], tuple[float, int]] = {}
+    sums: dict[tuple[str, ...], tuple[float, int]] = {}
     for key, by_session in areas.items():
         for runs in by_session.values():
-            values = np.array([row.values["csa_mm2"] for row in runs])
+            values = np.array([row.values["csa_mm2"] for row in runs if not INCOMPARABLE & set(row.flags)])
             total, df = sums.get(key[1:], (0.0, 0))
             if values.size > 1:
                 total += 1e4 * float(values.var(ddof=1)) / float(values.mean()) ** 2 * (values.size - 1)
@@ -79,16 +93,15 @@ def _change(
     error_df: int,
 ) -> ChangeRow:
     """Compare two sessions."""
-    subject, suffix, method, level = key
+    subject, suffix, form, method, level = key
     before, after = (float(np.mean([row.values["csa_mm2"] for row in by_session[one]])) for one in (a, b))
     flags = dict.fromkeys(flag for one in (a, b) for row in by_session[one] for flag in row.flags)
-    # without a border on one side the two sessions may show different parts of the level
-    change = float("nan") if "unbounded" in flags else 100 * (after / before - 1)
+    change = float("nan") if INCOMPARABLE & set(flags) else 100 * (after / before - 1)
     years = float("nan")
     if (subject, a) in times and (subject, b) in times:
         years = (times[subject, b] - times[subject, a]).total_seconds() / 86400 / DAYS_OF_A_YEAR
     yearly = change / years if years > 0 else float("nan")
-    more = (years, yearly, error_pct, error_df, ",".join(flags))
+    more = (years, yearly, error_pct, error_df, ",".join(flags), form)
     return ChangeRow(subject, suffix, method, level, a, b, before, after, change, *more)
 
 

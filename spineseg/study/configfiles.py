@@ -1,9 +1,11 @@
-"""The files after Snakemake's ``--configfile``, looked at first: Snakemake says less about what is wrong with them."""
+"""Files of configurations and paths within them, looked at first: others say less about what is wrong with them."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from spineseg.errors import InputError
 from spineseg.reading import read_yaml
@@ -51,3 +53,25 @@ def read_keys(path: str | Path) -> Mapping[str, object]:
         found = "nothing" if document is None else repr(document)[:60]
         raise InputError(f"{path}: expected keys and values, such as dataset: my-study, found {found}")
     return document
+
+
+PATH_KEYS = ("bids_dir", "images", "references", "level_labels", "level_marks", "marks", "excluded")
+"""Keys whose texts are paths: themselves, in a list, or as folder or file of a mapping."""
+
+
+def check_paths(document: Mapping[str, Any]) -> None:
+    """Refuse what only a shell replaces, for such a folder would be said to be missing.
+
+    Raises
+    ------
+    InputError
+    """
+    for key in PATH_KEYS:
+        value = document[key]
+        value = [value.get("folder"), value.get("file")] if isinstance(value, Mapping) else value
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and text.startswith(("~", "$")):
+                raise InputError(
+                    f"config key {key!r}: expected a path as it is, found {text!r}, whose beginning only a shell"
+                    f" replaces; write {Path(os.path.expandvars(text)).expanduser()}"
+                )

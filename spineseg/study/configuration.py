@@ -16,14 +16,14 @@ from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
 from spineseg.contrasts import CONTRASTS, SUFFIX_CONTRAST
-from spineseg.decision.params import DecisionParams, decision_schema
+from spineseg.decision.params import OBSOLETE, RENAMED, DecisionParams, decision_schema
 from spineseg.errors import InputError
 from spineseg.levels.names import checked_requests
 from spineseg.measures import PlausibleLimits
 from spineseg.methods.declared import MANUAL, DeclaredMethod, declared_methods, manual_masks
 from spineseg.spelling import closest
 from spineseg.study.choices import USE, AcceptChanges, PersonsChoice, PilotChoice
-from spineseg.study.configfiles import read_keys
+from spineseg.study.configfiles import check_paths, read_keys
 from spineseg.study.exclusion import Exclusions, read_exclusions
 from spineseg.study.references import TRUE_KINDS
 from spineseg.studyfolder import csa
@@ -156,6 +156,7 @@ def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = No
         In one line that names the key.
     """
     complete = complete_document(document)
+    check_paths(complete)
     if demo_dir and not complete["bids_dir"] and not complete["images"]:
         complete["bids_dir"] = demo_dir
     if complete["bids_dir"] and complete["images"]:
@@ -368,8 +369,9 @@ def _explain(error: ValidationError) -> str:
     schema: Mapping[str, Any] = error.schema if isinstance(error.schema, Mapping) else {}
     instance: Any = error.instance
     if error.validator == "additionalProperties":
-        known = schema["properties"]
-        unknown = next(name for name in instance if name not in known)
+        former = {*OBSOLETE, *RENAMED} if key == "decision" else set()  # still read, but no key to write
+        known = [name for name in schema["properties"] if name not in former]
+        unknown = next(name for name in instance if name not in schema["properties"])
         full = f"{key}.{unknown}" if key else str(unknown)
         return f"config key {full!r}: no such key{closest(unknown, known)}; known: {', '.join(known)}"
     if error.validator == "required":

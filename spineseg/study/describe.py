@@ -85,6 +85,7 @@ def _sections(folder: StudyFolder) -> Iterator[tuple[str, list[tuple[list[Path],
         "The dataset",
         [
             line(folder.images, "every image, and the reason where one is not part of the study"),
+            line(folder.references, "every reference mask, and the reason where one is not used"),
             line(folder.configuration, "the configuration with its defaults"),
             line(folder.plan, "what was planned of the decision before the pilot, with its hash"),
             ([folder.decision], both, "which method to keep, why, how sure"),

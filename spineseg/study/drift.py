@@ -11,6 +11,7 @@ import numpy as np
 from spineseg.decision.bland_altman import bland_altman
 from spineseg.errors import InputError
 from spineseg.metrics.compare import compare_masks
+from spineseg.metrics.overlap import binarise
 from spineseg.metrics.shape import compute_shape
 from spineseg.studyfolder.images import StudyImage, read_images
 from spineseg.studyfolder.layout import StudyFolder
@@ -153,7 +154,7 @@ def _compare_image(image: StudyImage, method: str, folders: tuple[StudyFolder, S
 def _numbers(a: np.ndarray, b: np.ndarray, zooms: np.ndarray) -> Row:
     """Distances and areas of two masks; areas over the slices where both have cord."""
     shapes = [compute_shape(mask, zooms) for mask in (a, b)]
-    pair = compare_masks(b >= 0.5, shapes[1], a >= 0.5, shapes[0], zooms)
+    pair = compare_masks(binarise(b), shapes[1], binarise(a), shapes[0], zooms)
     both = np.isfinite(shapes[0].csa_mm2) & np.isfinite(shapes[1].csa_mm2)
     mean_a, mean_b = (float(s.csa_mm2[both].mean()) if both.any() else float("nan") for s in shapes)
     return {

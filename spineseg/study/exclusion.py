@@ -151,12 +151,12 @@ class Exclusions:
             named = [image for image in images if image.image_id == one.name]
             if named and not any(map(one.concerns, named)) and not self.may_be_unmatched:
                 raise InputError(
-                    f"{one.where}: {one.entry!r} is no image of {one.contrast}, so it would stay in; mend it"
+                    f"{one.where}: {one.entry!r} is no image of {one.contrast}, so it would stay in; correct it"
                 )
         for one in [] if self.may_be_unmatched else self.find_unmatched(images, sites):
             raise InputError(
                 f"{one.where}: {one.entry!r} fits no subject, session or image of the study"
-                f"{closest(one.name, known)}; mend it, or set excluded.unmatched to ignore for a list that other"
+                f"{closest(one.name, known)}; correct it, or set excluded.unmatched to ignore for a list that other"
                 " datasets share"
             )
 

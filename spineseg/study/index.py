@@ -21,7 +21,7 @@ from spineseg.study.configuration import StudyConfig
 from spineseg.study.entries import check_entries
 from spineseg.study.exclusion import Sites
 from spineseg.study.participants import Participants, read_participants
-from spineseg.study.sources import check_sources, find_images
+from spineseg.study.sources import check_sources, find_images, list_references
 from spineseg.studyfolder.decisions import Membership
 from spineseg.studyfolder.forms import OTHER_FORM, find_other_forms, form_of, group_forms
 from spineseg.studyfolder.images import StudyImage, word_exclusion
@@ -219,7 +219,8 @@ def source_fingerprint(config: StudyConfig) -> str:
     """
     images = _select_all(config)
     listed = [(image.image_id, image.path, image.reason, image.reference_kind) for image in images]
-    return sha256_json([listed, [(path, stamp_of(path)) for path in source_files(config, images)]])
+    masks = [(one.path, one.reason) for one in list_references(config, images)]
+    return sha256_json([listed, masks, [(path, stamp_of(path)) for path in source_files(config, images)]])
 
 
 def digest_sources(config: StudyConfig, images: Sequence[StudyImage], earlier: FileDigests) -> list[str]:

@@ -17,9 +17,9 @@ from spineseg.study.choices import find_exceptions
 from spineseg.study.configuration import StudyConfig
 from spineseg.study.corrected import corrected_entry
 from spineseg.study.segment import except_entry, segment_images
-from spineseg.studyfolder.corrections import find_correction, is_corrected, record_kept
+from spineseg.studyfolder.corrections import find_correction, find_saved_again, is_corrected, record_kept
 from spineseg.studyfolder.decisions import Decision, KeptRow, read_exceptions, read_kept, read_membership
-from spineseg.studyfolder.images import StudyImage, read_images
+from spineseg.studyfolder.images import StudyImage, read_images, read_included
 from spineseg.studyfolder.layout import Stage, StudyFolder, stage_images
 from spineseg.studyfolder.locks import KeptMethods, find_lock
 from spineseg.studyfolder.manifests import ManifestEntry, read_entries
@@ -124,7 +124,7 @@ def _row(image: StudyImage, **values: str) -> KeptRow:
 
 
 def note_gone(folder: StudyFolder, note: Path) -> None:
-    """Write into a file that kept masks are gone which the tables name, so that they are made again.
+    """Write into a file that kept masks are gone, or were saved again as they are, so that ours are put there.
 
     The rules that keep masks have it as an input: only its content and its time change, and only then.
     """
@@ -132,7 +132,8 @@ def note_gone(folder: StudyFolder, note: Path) -> None:
     for stage in (Stage.ALL, Stage.STUDY):
         with suppress(InputError):  # not made yet, or about to be made again
             named |= {row.mask for row in read_kept(folder.kept(stage)) if row.mask}
-    if any(not folder.inside(mask).is_file() for mask in named):
+    is_gone = any(not folder.inside(mask).is_file() for mask in named)
+    if is_gone or (named and find_saved_again(folder, read_included(folder.images))):
         write_text(note, str(time.time_ns()))
     elif not note.is_file():
         write_text(note, "")

@@ -221,7 +221,7 @@ def carry_labels(file: LabelFile, mask: Volume, like: NativeGrid | None = None) 
     labels, grid = read_labels(file.path, like=like)
     if grid.forms_disagree:
         raise InputError(
-            f"{file.path}: expected one place in the scanner, found sform and qform that differ; mend its header"
+            f"{file.path}: expected one place in the scanner, found sform and qform that differ; correct its header"
         )
     if file.end in JUNCTION_ENDS:
         place = find_junction(labels.data, labels.zooms, file.path, grid)

@@ -80,8 +80,24 @@ def measure_levels(folder: StudyFolder, stage: Stage, config: StudyConfig) -> li
     InputError
         If a column of participants.tsv is not there, or the tables of the stage are missing.
     """
+    return _measure_masks(_kept_masks(folder, stage), config, config.levels or ("",))
+
+
+def measure_other_levels(folder: StudyFolder, stage: Stage, config: StudyConfig, rows: list[CsaRow]) -> list[CsaRow]:
+    """Measure the kept masks of a stage at each labelled level that `rows` do not have: the cord along all levels."""
+    return _other_levels(rows, _measure_masks(_kept_masks(folder, stage), config, [""]) if config.levels else [])
+
+
+def _other_levels(rows: Sequence[CsaRow], of_all: Sequence[CsaRow]) -> list[CsaRow]:
+    """Return the rows of all labelled levels that were not asked for by name."""
+    known = {(row.image.image_id, row.method, row.level) for row in rows}
+    return [row for row in of_all if row.level and (row.image.image_id, row.method, row.level) not in known]
+
+
+def _kept_masks(folder: StudyFolder, stage: Stage) -> list[_Mask]:
+    """Return the kept mask of each image of a stage."""
     images = {image.image_id: image for image in read_images(folder.images)}
-    masks = [
+    return [
         _Mask(
             images[row.image_id],
             row.method,
@@ -92,7 +108,6 @@ def measure_levels(folder: StudyFolder, stage: Stage, config: StudyConfig) -> li
         )
         for row in read_kept(folder.kept(stage))
     ]
-    return _measure_masks(masks, config, config.levels or ("",))
 
 
 def measure_method_levels(folder: StudyFolder, stage: Stage, config: StudyConfig) -> list[CsaRow]:
@@ -108,8 +123,8 @@ def measure_method_levels(folder: StudyFolder, stage: Stage, config: StudyConfig
     Returns
     -------
     list of CsaRow
-        By method, then in the order of the images; only of images that have labels. At the plan's level the
-        references come after the methods.
+        By method, then in the order of the images; only of images that have labels. Labelled levels that are not asked
+        for follow: the report draws the cord along all. At the plan's level the references come after the methods.
 
     Raises
     ------
@@ -135,7 +150,9 @@ def measure_method_levels(folder: StudyFolder, stage: Stage, config: StudyConfig
             for image, entry in entries.items()
         ]
         # all of them: the mask of a labelled image tells how far others lie from it
-        rows += [row for row in _measure_masks(masks, config, levels, files) if _is_placed(row)]
+        asked = [row for row in _measure_masks(masks, config, levels, files) if _is_placed(row)]
+        others = _measure_masks(masks, config, [""], files) if "" not in levels else []
+        rows += [*asked, *_other_levels(asked, others)]
     if plan:
         drawn = [_Mask(i, REFERENCE, Path(i.reference)) for i in images.values() if i.reference]
         rows += [row for row in _measure_masks(drawn, config, [plan], files) if _is_placed(row)]
@@ -266,7 +283,7 @@ def _read_labels(one: _Mask, file: LabelFile | None, masks: Mapping[str, _Mask])
         if file.stem != one.image.stem and grid.forms_disagree:
             raise InputError(
                 f"{one.image.path}: sform and qform differ, so labels of {file.stem} cannot be carried to it; "
-                "mend its header"
+                "correct its header"
             )
         named = masks.get(file.stem)
         like = _read_mask(named.path, named.label)[1] if named and named.path else None

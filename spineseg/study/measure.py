@@ -20,7 +20,7 @@ from spineseg.metrics.overlap import binarise
 from spineseg.metrics.shape import SliceShape, compute_shape
 from spineseg.quality.features import PreparedImage
 from spineseg.study.corrected import corrected_entry
-from spineseg.study.predict import NOTHING_FOUND, guess_contrast, judge_image, predict_dice, read_image
+from spineseg.study.predict import NOTHING_FOUND, guess_contrast, predict_dice, prepare_for_masks, read_image
 from spineseg.studyfolder.corrections import find_correction
 from spineseg.studyfolder.decisions import Exceptions, Perturbed
 from spineseg.studyfolder.images import StudyImage, read_images
@@ -175,18 +175,18 @@ def _measure_image(
     common = np.logical_or.reduce(hulls) if hulls else None
     volume, trouble = read_image(image)
     guess, doubt = ("", "") if volume is None else guess_contrast(volume, image.contrast)
-    judged, like = None, next((m.volume for m in masks.values() if m.volume is not None), None)
+    prepared, like = None, next((m.volume for m in masks.values() if m.volume is not None), None)
     if like is None:
         trouble = ""  # without masks there is nothing to predict
     elif volume is not None:
-        judged, trouble = judge_image(volume, image.contrast, like)
+        prepared, trouble = prepare_for_masks(volume, image.contrast, like)
     problem = "; ".join(text for text in (problem, trouble) if text)
     identity = Identity.of(image)
     for method, measured in masks.items():
         entry = measured.entry
         messages = (entry.exception, entry.message, measured.problem, problem)
         truth = None if method == MANUAL else reference  # which it is itself
-        values = _measure_mask(measured, common, limits, truth, judged)
+        values = _measure_mask(measured, common, limits, truth, prepared)
         message = "; ".join(text for text in messages if text)
         tables.metrics.append(MetricsRow(identity, method, measured.status, values, guess, doubt, message))
         tables.slices.extend(_slice_rows(image.image_id, method, measured))
@@ -237,21 +237,21 @@ def _read_uncertainty(mask: Path, entry: ManifestEntry, n_slices: int) -> NDArra
 
 
 def _load_reference(image: StudyImage, masks: Mapping[str, MeasuredMask]) -> tuple[Reference | None, str]:
-    """Load the image's reference on the masks' grid and measure it; None and a reason where it cannot be used."""
+    """Load and measure the image's reference on the masks' grid; also what was corrected, or why there is none."""
     if not image.reference:
         return None, ""
     if why := absent_content(image.reference):
         return None, f"reference not used: {image.reference}: {why}"
     grid = next((m.grid for m in masks.values() if m.grid is not None), None)
     try:
-        volume, _ = load_mask(image.reference, like=grid, label=image.reference_label)
+        volume, own_grid = load_mask(image.reference, like=grid, label=image.reference_label)
     except InputError as error:
         return None, f"reference not used: {error}"
-    reference = binarise(volume.data)
+    reference, notes = binarise(volume.data), "; ".join(f"reference {note}" for note in own_grid.notes)
     if not reference.any():
-        return None, "reference not used: it is empty"
+        return None, f"reference not used: it is empty{'; ' if notes else ''}{notes}"
     zooms = next((m.volume for m in masks.values() if m.volume is not None), volume).zooms
-    return Reference(reference, compute_shape(reference, zooms)), ""
+    return Reference(reference, compute_shape(reference, zooms)), notes
 
 
 def _measure_mask(
@@ -259,7 +259,7 @@ def _measure_mask(
     common: NDArray[np.bool_] | None,
     limits: PlausibleLimits | None,
     reference: Reference | None,
-    judged: PreparedImage | None,
+    prepared: PreparedImage | None,
 ) -> dict[str, float]:
     """Return the measures of one image by one method."""
     if measured.mask is None or measured.volume is None or measured.shape is None:
@@ -270,7 +270,7 @@ def _measure_mask(
         return values if reference is None else values | {"dice": 0.0, "nsd": 0.0}
     zooms = measured.volume.zooms
     quality = compute_intrinsic(measured.mask, zooms, measured.shape, common, limits)
-    values = asdict(quality) | predict_dice(judged, measured.mask, measured.shape, quality)
+    values = asdict(quality) | predict_dice(prepared, measured.mask, measured.shape, quality)
     if measured.uncertainty is not None and np.isfinite(measured.uncertainty).any():
         values["uncertainty"] = float(np.nanmean(measured.uncertainty))
     csa = measured.shape.csa_mm2[np.isfinite(measured.shape.csa_mm2)]

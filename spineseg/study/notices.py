@@ -8,7 +8,12 @@ from spineseg.spelling import name_some
 from spineseg.study.configuration import StudyConfig
 from spineseg.study.index import find_idle_exclusions, find_unlisted_people
 from spineseg.study.keep import CORRECTED
-from spineseg.studyfolder.corrections import find_correction, find_refused, find_strange_masks
+from spineseg.studyfolder.corrections import (
+    find_correction,
+    find_refused,
+    find_saved_again,
+    find_strange_masks,
+)
 from spineseg.studyfolder.decisions import read_kept
 from spineseg.studyfolder.frozen import describe_changes_beside
 from spineseg.studyfolder.images import StudyImage, read_images
@@ -18,14 +23,20 @@ from spineseg.studyfolder.marks import word_fails
 
 
 def list_refused(folder: StudyFolder) -> list[str]:
-    """Return a line for each corrected mask that cannot be used, and one for those that are nobody's kept mask.
+    """Return a line for each corrected mask that cannot be used, and one each for saves that correct nothing.
 
     Nothing before the images are listed.
     """
     if not folder.images.is_file():
         return []
     images = read_images(folder.images)
-    lines = find_refused(folder, [image for image in images if image.included])
+    included = [image for image in images if image.included]
+    lines = find_refused(folder, included)
+    if saved := find_saved_again(folder, included):
+        lines.append(
+            f"{folder.labels}: saved again without a change of any voxel, so not corrected: {name_some(saved)}; a fail"
+            " of such a mask still holds"
+        )
     if strange := find_strange_masks(folder, images):
         lines.append(
             f"{folder.labels}: not used, for no image has a kept mask of this name: {name_some(strange)}; save a"
@@ -52,12 +63,30 @@ def list_notices(folder: StudyFolder, config: StudyConfig, stage: Stage | None) 
     if not folder.images.is_file():
         return []
     images = read_images(folder.images)
-    notices = list_refused(folder) + find_idle_exclusions(config, images) + find_unlisted_people(config, images)
+    notices = (
+        list_refused(folder)
+        + _foreign_marks(folder, config)
+        + find_idle_exclusions(config, images)
+        + find_unlisted_people(config, images)
+    )
     if find_lock(folder) is not None or stage in (Stage.STUDY, Stage.ALL):
         of_stage = stage_images(images, stage or Stage.ALL)
         notices += [f"warning: {text}" for text in describe_changes_beside(folder, of_stage)]
         notices += _unclear_fails(folder, config, of_stage) + _earlier_fails(folder, config)
     return notices
+
+
+def _foreign_marks(folder: StudyFolder, config: StudyConfig) -> list[str]:
+    """Name files of marks that were saved from no page of this study."""
+    known = {path.read_text().strip() for stage in Stage if (path := folder.page_identity(stage)).is_file()}
+    if not known:  # no page has been made yet
+        return []
+    return [
+        f"warning: {file}: saved from a page that is none of this study's (of another study, or of results that are"
+        " gone); artefacts count by the images' names: look whether they are of this study"
+        for file, page in zip(config.marks.files, config.marks.pages, strict=True)
+        if page and page not in known
+    ]
 
 
 def _earlier_fails(folder: StudyFolder, config: StudyConfig) -> list[str]:

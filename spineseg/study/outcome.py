@@ -46,7 +46,7 @@ def stop_if_too_many_failed(folder: StudyFolder, config: StudyConfig, method: st
         reason, count = reasons.most_common(1)[0]
         raise InputError(
             f"{folder.chunks / method}: stopped early: {failed} of {done} images failed by {method}, more than the"
-            f" config key max_failed allows ({config.max_failed:g}); most often ({count}): {reason}; mend the cause, or"
+            f" config key max_failed allows ({config.max_failed:g}); most often ({count}): {reason}; find the cause, or"
             " set max_failed higher (null: never stop), then run the study again"
         )
 

@@ -95,7 +95,7 @@ class PaceWatch:
         self._missing: dict[Path, tuple[str, int]] = {}
         self._total = self._n_missing = self._steps_done = 0
 
-    def look(self) -> Pace | None:
+    def measure(self) -> Pace | None:
         """Return how far the run has come; None before its images are listed."""
         try:
             listed = self._folder.images.stat().st_mtime_ns
@@ -160,7 +160,7 @@ def follow(watch: PaceWatch, say: Callable[[str], None], interval_s: float = INT
     def run() -> None:
         last = None
         while not ended.wait(interval_s):
-            pace = watch.look()
+            pace = watch.measure()
             if pace is not None and (pace.done, pace.steps_done) != last and pace.steps_left:
                 last = (pace.done, pace.steps_done)
                 say(pace.words())

@@ -48,7 +48,7 @@ def read_image(image: StudyImage) -> tuple[Volume | None, str]:
         return None, f"quality not predicted: {error}"
 
 
-def judge_image(volume: Volume, contrast: str, masks: Volume) -> tuple[PreparedImage | None, str]:
+def prepare_for_masks(volume: Volume, contrast: str, masks: Volume) -> tuple[PreparedImage | None, str]:
     """Make an image ready for the features of its masks; None and a reason where it is not the one they belong to.
 
     Parameters

@@ -138,7 +138,7 @@ def origin_of(sidecar: Mapping[str, object]) -> tuple[str, str]:
     if KIND.search(kind):
         words, programs, authors, told = kind, [], [], None
     made_from = next((name for name in OWN_METHODS for _, text in said if _names(name, text)), "")
-    kind = _judge(words, programs=bool(programs), authors=bool(authors), told=told)
+    kind = _kind_of_words(words, programs=bool(programs), authors=bool(authors), told=told)
     return kind, "" if kind in ("manual", "unknown") else made_from
 
 
@@ -162,7 +162,7 @@ def _names(method: str, text: str) -> bool:
     return bool(_words(method).search(OTHER.sub(" ", text)))
 
 
-def _judge(words: str, *, programs: bool, authors: bool, told: str | None) -> str:
+def _kind_of_words(words: str, *, programs: bool, authors: bool, told: str | None) -> str:
     """Return the kind of a mask: what words say, whether programs and authors are named, what Manual says."""
     words = OTHER.sub(" ", words)
     denied = DENIED.search(words) is not None or told in ("false", "no", "0")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import importlib.util
+import os
 import re
 import signal
 import subprocess
@@ -84,6 +86,27 @@ def snakemake_command(stage: Stage, options: RunOptions) -> list[str]:
     return [*command, *options.extra]
 
 
+def snakemake_environment() -> dict[str, str]:
+    """Return Snakemake's environment, with a home and a user's name where there is none, as in a container.
+
+    Snakemake and its jobs keep settings and what can be computed again below the home; its log names the user.
+    """
+    environment = dict(os.environ)
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # the system does not know the number of this user
+        environment["USER"] = f"user{os.getuid()}"
+    try:
+        is_usable = os.access(Path.home(), os.W_OK | os.X_OK)
+    except RuntimeError:  # no HOME, and no entry among the users of the system
+        is_usable = False
+    if not is_usable:
+        home = (Path(".snakemake") / "spineseg" / "home").resolve()
+        home.mkdir(parents=True, exist_ok=True)
+        environment["HOME"] = str(home)
+    return environment
+
+
 @dataclass(frozen=True)
 class RunEnd:
     """How a run ended.
@@ -125,11 +148,12 @@ def run_stage(
     command = snakemake_command(stage, options)
     if verbosity == 2:
         with _passing_on_signals() as child:
-            child.append(process := subprocess.Popen(command))
+            child.append(process := subprocess.Popen(command, env=snakemake_environment()))
             is_stopped = _wait(process, None)
         return RunEnd(process.returncode, is_stopped=is_stopped)
     with log.open("w", encoding="utf-8") as output, _passing_on_signals() as child:
-        child.append(process := subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT))
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=snakemake_environment())
+        child.append(process)
         is_stopped = _wait(
             process, ProgressLine(PaceWatch(folder, config, stage), log, sys.stderr) if verbosity else None
         )
@@ -146,7 +170,8 @@ def unlock(stage: Stage, options: RunOptions) -> None:
     InputError
         If Snakemake cannot.
     """
-    done = subprocess.run([*snakemake_command(stage, options), "--unlock"], capture_output=True, text=True, check=False)
+    command = [*snakemake_command(stage, options), "--unlock"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=snakemake_environment())
     if done.returncode:
         last = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()][-1:]
         raise InputError(f"{Path.cwd()}: cannot be unlocked: {' '.join(last)}")
@@ -174,7 +199,7 @@ class ProgressLine:
 
     def text(self) -> str:
         """Return the line."""
-        pace, jobs = self._watch.look(), self._read_jobs()
+        pace, jobs = self._watch.measure(), self._read_jobs()
         parts = ["looking at the dataset" if pace is None else pace.words()]
         if pace and not pace.steps_left and not (jobs and jobs[0] == jobs[1]):
             parts.append("measuring and drawing")

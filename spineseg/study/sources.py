@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from spineseg.study.configuration import StudyConfig
 from spineseg.study.image_table import read_image_table
 from spineseg.study.references import ENDS, describe_reference, find_references
 from spineseg.studyfolder.images import StudyImage
+from spineseg.studyfolder.references import ReferenceMask
 from spineseg.writing import file_stem
 
 NAME_BYTES = 255
@@ -40,23 +42,53 @@ def find_images(config: StudyConfig) -> list[StudyImage]:
     return [_with_short_names(_with_content(_with_reference(image, config)), config) for image in found]
 
 
-def find_unused_references(config: StudyConfig, images: Iterable[StudyImage]) -> list[str]:
-    """Return one line for each mask of the references' folder that is compared with no image, with the reason."""
-    folder = config.reference_folder
-    if not folder:
-        return []
-    by_image = {image.image_id: image.reference for image in images}
-    lines = []
-    for stem, path in _masks_in(folder):
-        fitting = [stem.removesuffix(end) for end in ENDS if stem.endswith(end)]
-        of_image = next((image for image in fitting if image in by_image), None)
-        if not fitting or by_image.get(of_image or "") == str(path):
-            continue
-        why = "the dataset has no such image" if of_image is None else f"{by_image[of_image]} is used"
-        if of_image is None and (label := re.search("_label-([A-Za-z0-9]+)$", fitting[0])):
-            why = f"it is of {label[1]}, not of the cord"
-        lines.append(f"{path}: not used as a reference: {why}")
-    return lines
+def list_references(config: StudyConfig, images: Iterable[StudyImage]) -> list[ReferenceMask]:
+    """Return every mask of the references' folder, or of the table of images, with its use or why it has none."""
+    of_image = {image.stem: image for image in images}
+    found = [_used_reference(image) for image in of_image.values() if image.reference]
+    if not config.reference_folder or config.images:
+        return found
+    used = {one.path for one in found}
+    for stem, path in _masks_in(config.reference_folder):
+        if str(path) not in used:
+            found.append(_unused_reference(stem, path, of_image))
+    return found + [ReferenceMask(one.path, reason=one.reason) for one in _find_passed_over(config.reference_folder)]
+
+
+def _used_reference(image: StudyImage) -> ReferenceMask:
+    """Return the reference of an image, with the reason where its content is elsewhere or the image is left out."""
+    path = Path(image.reference)
+    stem = image_stem(path) or ""
+    name = stem.removeprefix(image.stem) if stem.startswith(image.stem) else ""
+    why = absent_content(image.reference)
+    if not image.included:
+        why = f"its image is not part of the study: {image.reason}"
+    use = "" if why else image.reference_use
+    return ReferenceMask(str(path), image.image_id, name, image.reference_kind, image.reference_from, use, why)
+
+
+def _unused_reference(stem: str, path: Path, of_image: Mapping[str, StudyImage]) -> ReferenceMask:
+    """Return a mask that is compared with no image, and why."""
+    parts = stem.split("_")  # the longest beginning that is the name of an image
+    begins = ("_".join(parts[:n]) for n in range(len(parts), 0, -1))
+    of = next((one for one in begins if one in of_image), "")
+    if not of:
+        return ReferenceMask(str(path), reason="the dataset has no such image")
+    image, name = of_image[of], stem.removeprefix(of)
+    why = f"its name is not one of a cord mask, such as {of}{ENDS[0]}"
+    label = re.search("_label-([A-Za-z0-9]+)", name)
+    if label and label[1] != "SC" and "cord" not in label[1].lower():
+        why = f"it is of {label[1]}, not of the cord"
+    elif name in ENDS:
+        why = f"{image.reference} is used"
+    return ReferenceMask(str(path), image.image_id, name, reason=why)
+
+
+def describe_references(references: Sequence[ReferenceMask]) -> list[str]:
+    """Return in a line how many masks were found under which name, and one line for each that is not used."""
+    names = Counter(one.name or "by the table of images" for one in references if one.use)
+    lines = [f"references by name: {', '.join(f'{n} {name}' for name, n in names.most_common())}"] if names else []
+    return lines + [f"{one.path}: not used as a reference: {one.reason}" for one in references if not one.use]
 
 
 def _with_reference(image: StudyImage, config: StudyConfig) -> StudyImage:

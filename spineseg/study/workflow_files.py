@@ -7,6 +7,7 @@ from pathlib import Path
 
 from spineseg.code_digest import PACKAGE
 from spineseg.errors import InputError
+from spineseg.spelling import closest
 
 CHECKOUT = PACKAGE.parent
 
@@ -49,10 +50,11 @@ def find_profile(name: str, beside: Path) -> Path:
     for folder in (beside / "profiles" / name, Path(name), shipped / name):
         if (folder / "profile.yaml").is_file():
             return folder.resolve()
-    known = ", ".join(sorted(path.parent.name for path in shipped.glob("*/profile.yaml")))
+    known = sorted(path.parent.name for path in shipped.glob("*/profile.yaml"))
     raise InputError(
-        f"-profile {name}: expected {known}, or a folder with a profile.yaml, found neither; for your own, copy the"
-        f" folder of a shipped one ({shipped}) to {beside / 'profiles' / name}"
+        f"-profile {name}: expected {', '.join(known)}, or a folder with a profile.yaml, found neither"
+        f"{closest(name, known)}; for your own, copy the folder of a shipped one ({shipped}) to"
+        f" {beside / 'profiles' / Path(name).name}"
     )
 
 

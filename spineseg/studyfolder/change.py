@@ -32,7 +32,9 @@ class ChangeRow:
     error_df : int
         Degrees of freedom of that.
     flags : str
-        Of either row of ``csa.tsv``.
+        Of either row of ``csa.tsv``; with one of them that says the area is not that of the level there is no change.
+    form : str
+        What the images' names say beside subject, session and run, such as ``acq-sag_T2w``: others are not compared.
     """
 
     subject: str
@@ -49,6 +51,7 @@ class ChangeRow:
     error_pct: float = NAN
     error_df: int = 0
     flags: str = ""
+    form: str = ""
 
 
 COLUMNS = tuple(ChangeRow.__dataclass_fields__)

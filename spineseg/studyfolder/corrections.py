@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-REFUSED = "a corrected mask cannot be used, so its image has no numbers until it is mended or deleted"
+REFUSED = "a corrected mask cannot be used, so its image has no numbers until it is corrected or deleted"
 
 
 DRAWN_ON = "ImageSHA256"
@@ -90,15 +90,19 @@ def is_corrected(mask: Path) -> bool:
 
 
 def find_correction(folder: StudyFolder, image: StudyImage) -> Correction | None:
-    """Return what a person has made of the kept mask of an image, or None where it is as we wrote it."""
+    """Return what a person has made of the kept mask of an image, or None where it is as we wrote it.
+
+    One that was saved again, without another value of any voxel, is no correction.
+    """
     mask, _, unpacked = correction_files(folder, image)
     if unpacked.is_file() and not _is_packed(unpacked, mask):
         return Correction(folder.relative(unpacked), sha256_file(unpacked))
     if not is_corrected(mask):
         return None
-    sidecar, content = read_sidecar(mask), sha256_file(mask)
-    if content == _record(folder, image).written or (sidecar is None and _is_a_method_s(folder, image, content)):
+    content, record = sha256_file(mask), _record(folder, image)
+    if content == record.written or (content != record.drawn and is_saved_again(folder, image)):
         return None
+    sidecar = read_sidecar(mask)
     author, date = read_author(mask)
     drawn_on = _drawn_on(folder, image, content)
     return Correction(
@@ -189,10 +193,29 @@ def _digests(path: Path, stamp: str) -> FileDigests:
     return FileDigests(path)
 
 
-def _is_a_method_s(folder: StudyFolder, image: StudyImage, content: str) -> bool:
-    """Whether a kept mask whose sidecar is gone is a method's mask as it was made: nobody has changed it."""
-    pattern = folder.mask(image, "*")
-    return any(sha256_file(path) == content for path in pattern.parent.glob(pattern.name))
+def is_saved_again(folder: StudyFolder, image: StudyImage) -> bool:
+    """Whether a kept mask of other content than we wrote holds the values of the method's mask, voxel by voxel.
+
+    An editor writes other bytes of the same mask. Nobody has changed it, so a rater's fail of it still holds. Without
+    our sidecar it may be any method's.
+    """
+    mask = folder.kept_mask(image)
+    sidecar, pattern = read_sidecar(mask), folder.mask(image, "*")
+    origin = str(sidecar.more.get("KeptFrom", "")) if sidecar else ""
+    made = [folder.inside(origin)] if origin else sorted(pattern.parent.glob(pattern.name))
+    content = sha256_file(mask)
+    return any(path.is_file() and (sha256_file(path) == content or _has_same_values(mask, path)) for path in made)
+
+
+def _has_same_values(mask: Path, made: Path) -> bool:
+    """Whether two masks lie on one grid and have the same values; not where one cannot be read."""
+    from spineseg.volume import load_mask
+
+    try:
+        before, grid = load_mask(made)
+        return bool((load_mask(mask, like=grid)[0].data == before.data).all())
+    except InputError:
+        return False
 
 
 def check_correction(folder: StudyFolder, image: StudyImage, correction: Correction, source: str = "") -> CorrectedMask:
@@ -246,6 +269,19 @@ def find_refused(folder: StudyFolder, images: Iterable[StudyImage]) -> list[str]
             except InputError as error:
                 lines.append(f"{REFUSED}: {error}")
     return lines
+
+
+def find_saved_again(folder: StudyFolder, images: Iterable[StudyImage]) -> list[str]:
+    """Return the images whose kept mask was saved again without another value of any voxel."""
+    found = []
+    for image in images:
+        mask = folder.kept_mask(image)
+        saved, ours = (path.stat().st_mtime_ns if path.is_file() else 0 for path in (mask, sidecar_path(mask)))
+        if (
+            saved > ours > 0 and is_corrected(mask) and find_correction(folder, image) is None
+        ):  # we write the mask first
+            found += [image.image_id] if sha256_file(mask) != _record(folder, image).written else []
+    return found
 
 
 def find_strange_masks(folder: StudyFolder, images: Iterable[StudyImage]) -> list[str]:

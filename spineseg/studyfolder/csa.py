@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,6 +138,14 @@ SCT_MEASURES = {
 """Our measure to its name in the tables of ``sct_process_segmentation``, in their order."""
 
 
+def _distance_of(level: str) -> str:
+    """Return the middle of ``PMJ 54:74`` or ``PMJ 64``, mm: SCT's -pmj-distance; empty for other levels."""
+    if not re.fullmatch(r"pmj\s+[\d.:-]+", level.strip(), re.IGNORECASE):
+        return ""
+    ends = [float(end) for end in level.split()[1].split(":")]
+    return f"{sum(ends) / len(ends):g}"
+
+
 def write_sct_tables(folder: Path, rows: Sequence[CsaRow], masks: Mapping[str, str]) -> list[Path]:
     """Write ``csa-SC_<suffix>.csv`` for each suffix, with the columns of ``sct_process_segmentation``.
 
@@ -175,7 +184,7 @@ def write_sct_tables(folder: Path, rows: Sequence[CsaRow], masks: Mapping[str, s
             # no time: equal results have equal bytes
             made_by = f"spineseg {find_version()}"
             level = row.vert_level or row.level  # C2/C3 has no number
-            table.writerow(["", made_by, masks[row.image.image_id], row.slices, level, "", *cells])
+            table.writerow(["", made_by, masks[row.image.image_id], row.slices, level, _distance_of(row.level), *cells])
         written.append(folder / f"csa-SC_{suffix}.csv")
         write_text(written[-1], stream.getvalue())
     return written

@@ -115,10 +115,17 @@ def read_text_table(path: str | Path) -> str:
         raw = path.read_bytes()
         raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such table; run the study again, which makes it") from error
+        raise _missing_table(path) from error
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: not a whole table ({_one_line(error)}); {MEND}") from error
     return decode_text(raw, path, MEND)
+
+
+def _missing_table(path: Path) -> InputError:
+    """Return what to say of a table that is not there, or whose folder is not."""
+    if not path.parent.is_dir():
+        return InputError(f"{path.parent}: expected a folder of results, found none; check the path")
+    return InputError(f"{path}: no such table; run the study again, which makes it")
 
 
 def iterate_table(path: str | Path, needed: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -171,7 +178,7 @@ def stream_table(path: str | Path, columns: Sequence[str]) -> Iterator[tuple[int
                     raise InputError(f"{path}, line {number}: {found}; {MEND}")
                 yield number, [cells[place] for place in places]
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such table; run the study again, which makes it") from error
+        raise _missing_table(path) from error
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise InputError(f"{path}: not a whole table ({_one_line(error)}); {MEND}") from error
 

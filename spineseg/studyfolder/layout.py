@@ -30,6 +30,9 @@ def stage_images(images: Iterable[StudyImage], stage: Stage) -> list[StudyImage]
 TABLES = ("metrics.tsv", "agreement.tsv", "slices.tsv.gz")
 """The tables that are measured chunk by chunk and gathered for each stage."""
 
+PAGE_IDENTITY = "report_id.txt"
+"""Holds the identity of a quality-control page, in its folder."""
+
 RESERVED_FOLDERS = ("measures", "perturbed")
 """Folders among those of the methods in ``chunks/`` that are no method's."""
 
@@ -65,6 +68,11 @@ class StudyFolder:
     def images(self) -> Path:
         """The table of images."""
         return self.root / "images.tsv"
+
+    @property
+    def references(self) -> Path:
+        """The table of the masks to compare with, used or not."""
+        return self.root / "references.tsv"
 
     @property
     def description(self) -> Path:
@@ -197,6 +205,10 @@ class StudyFolder:
     def qc(self, stage: Stage) -> Path:
         """The quality-control page's folder."""
         return self.stage(stage) / "qc"
+
+    def page_identity(self, stage: Stage) -> Path:
+        """The identity of the quality-control page, which files of marks name."""
+        return self.qc(stage) / PAGE_IDENTITY
 
     # masks
     def mask(self, image: StudyImage, method: str) -> Path:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from spineseg.errors import InputError
+from spineseg.spelling import join_names
 from spineseg.studyfolder.files import listed, read_record
 from spineseg.studyfolder.layout import StudyFolder
 from spineseg.studyfolder.sidecars import MadeBy
@@ -58,13 +59,18 @@ class KeptMethods:
         --------
         >>> KeptMethods("a").words(), KeptMethods("a", {"t1": "a", "t2": "b", "dwi": "a"}).words()
         ('a', 'a for t1 and dwi, b for t2')
+        >>> KeptMethods("a", {"t1": "a", "t2": "a", "dwi": "a"}).words()
+        'a for every contrast'
         """
         if not self.by_contrast:
             return self.method or "no method"
         contrasts: dict[str | None, list[str]] = {}
         for contrast, method in self.by_contrast.items():
             contrasts.setdefault(method, []).append(contrast)
-        return ", ".join(f"{method or 'no method'} for {' and '.join(own)}" for method, own in contrasts.items())
+        if len(contrasts) == 1 < len(self.by_contrast):
+            (method,) = contrasts
+            return f"{method or 'no method'} for every contrast"
+        return ", ".join(f"{method or 'no method'} for {join_names(own)}" for method, own in contrasts.items())
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ def read_entries(
     ------
     InputError
         If a manifest is missing or damaged, has no entry for an image, or a mask is gone or has changed; with
-        the command that mends it.
+        the command that repairs it.
     """
     entries: dict[str, dict[str, ManifestEntry]] = {}
     found = {}
@@ -147,7 +147,7 @@ def check_mask(folder: StudyFolder, entry: ManifestEntry, manifest: str | Path) 
     Raises
     ------
     InputError
-        If it is gone or has changed, with the command that mends it.
+        If it is gone or has changed, with the command that repairs it.
     """
     if entry.mask is None:
         return None

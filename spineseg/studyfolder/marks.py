@@ -138,11 +138,15 @@ class Preference:
 
 @dataclass(frozen=True)
 class Marks:
-    """All that raters have said; one mark for a mask (the content of it) and rater."""
+    """All that raters have said; one mark for a mask (the content of it) and rater.
+
+    `pages` are the identities of the pages that the files were saved from; empty where a file does not say it.
+    """
 
     marks: tuple[Mark, ...] = ()
     preferences: tuple[Preference, ...] = ()
     files: tuple[str, ...] = field(default=(), compare=False)
+    pages: tuple[str, ...] = field(default=(), compare=False)
 
     def of_kind(self, kind: str) -> list[Mark]:
         """Return the marks of a kind."""
@@ -276,6 +280,7 @@ def read_marks(paths: Sequence[str | Path]) -> Marks:
     """
     marks: dict[tuple[str, str | None, str], list[Mark]] = {}
     preferences: dict[Preference, None] = {}
+    pages: list[str] = []
     for path in paths:
         one = read_record(path, _parse_marks, "marks of the quality-control page", MEND_MARKS)
         for mark in one.marks:
@@ -284,8 +289,10 @@ def read_marks(paths: Sequence[str | Path]) -> Marks:
             if all(other.time <= mark.time for other in same):
                 own[:] = [other for other in own if other not in same] + [mark]
         preferences |= dict.fromkeys(one.preferences)
+        pages += one.pages
     ordered = sorted(marks, key=lambda key: (key[0], key[1] or "", key[2]))
-    return Marks(tuple(mark for key in ordered for mark in marks[key]), tuple(preferences), tuple(map(str, paths)))
+    every = tuple(mark for key in ordered for mark in marks[key])
+    return Marks(every, tuple(preferences), tuple(map(str, paths)), tuple(pages))
 
 
 def _parse_marks(content: dict[str, Any]) -> Marks:
@@ -301,6 +308,7 @@ def _parse_marks(content: dict[str, Any]) -> Marks:
     return Marks(
         tuple(Mark.parse(one) for one in listed(given)),
         tuple(Preference.parse(one) for one in listed(content.get("preferences", []))),
+        pages=(str(content.get("report") or ""),),
     )
 
 

@@ -30,9 +30,12 @@ NO_BACKGROUND = 0.95
 HALF = 0.5
 """From here on a voxel is cord, in every measure of overlap."""
 
-BETWEEN, BETWEEN_SHARE, PLATEAU, PLATEAU_SHARE = (0.01, 0.99), 0.2, 0.9, 0.01
-"""A soft mask is 0 or 1 but for its border, even in a box drawn tight around the cord; an image that was scaled to
-0 to 1 has values between the first two in more than this share of its voxels, and next to none above the third."""
+PLATEAU, BETWEEN_SHARE = 0.9, 0.2
+IMAGE_SIGNS = ((0.01, 0.99, BETWEEN_SHARE, 0.05), (0.1, 0.9, 0.5, 0.3))
+"""A soft mask is 0 or 1 but for its border. An image that was scaled to 0 to 1 has values between the first two in more
+than a share of its voxels, and at the plateau less than a share of what is not 0. Of a mask in a box drawn tight around
+it a third may be border, but then half of it is full; an image whose brightest 1 to 3 % were cut is full there alone.
+A network's haze of a few percent may fill the field."""
 
 
 def read_mask_values(
@@ -98,8 +101,9 @@ def _check_soft(mask: NDArray[np.float32], n_voxels: int, path: Path) -> tuple[s
     inside = mask[mask > 0]
     if not inside.size:
         return ()
-    between = np.count_nonzero((mask > BETWEEN[0]) & (mask < BETWEEN[1])) / n_voxels
-    if between > BETWEEN_SHARE and np.mean(inside >= PLATEAU) < PLATEAU_SHARE:
+    full = np.mean(inside >= PLATEAU)
+    shares = [np.count_nonzero((mask > low) & (mask < high)) / n_voxels for low, high, _, _ in IMAGE_SIGNS]
+    if any(share > most and full < least for share, (_, _, most, least) in zip(shares, IMAGE_SIGNS, strict=True)):
         raise _looks_like_image(path, mask)
     highest = float(inside.max())
     if highest <= NO_BACKGROUND and inside.min() == highest:
@@ -110,6 +114,8 @@ def _check_soft(mask: NDArray[np.float32], n_voxels: int, path: Path) -> tuple[s
         return (f"{path.name}: no value reaches {HALF:g} (largest {highest:.2g}); it counts as empty",)
     if highest <= NO_BACKGROUND and np.mean(inside >= highest * (1 - FULL_SLACK)) > FULL_SHARE:
         return (f"{path.name}: most of the mask is {highest:.3g}, not 1; areas count it as partial volume",)
+    if shares[1] > BETWEEN_SHARE:
+        return (f"{path.name}: {100 * shares[1]:.0f} % of the voxels are neither in the mask nor out; is it an image?",)
     if np.count_nonzero(mask >= HALF) > n_voxels / 2:
         return (f"{path.name}: more than half of the voxels are in the mask; is it inverted?",)
     return ()

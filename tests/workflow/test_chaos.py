@@ -8,6 +8,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from chaos_study import FAST, run_chaos
 
 
+# row: a study that is killed, short of disk, short of memory | ends with the same bytes
 def test_a_disturbed_study_ends_as_an_undisturbed_one(tmp_path):
     said: list[str] = []
     assert run_chaos(tmp_path, 2, 2, 3, FAST, said.append) == []

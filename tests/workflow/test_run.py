@@ -178,6 +178,9 @@ def test_settings_of_the_decision_segment_and_measure_nothing(finished):
     assert "0.3" in json.dumps(decision)
 
 
+# row: an image brings its process down | tried once more by itself, then failed by that method with the signal; its
+#   chunk goes on
+# row: folders with braces, spaces, quotes, percent and dollar signs, accents | work
 def test_a_crash_fails_its_image_alone_whatever_folders_are_called(people, tmp_path):
     """The checkout, the dataset and the working folder have names that mean something to shells and to Snakemake."""
     folder = tmp_path / "a {b} c% 'q' ü \"x\" $HOME"
@@ -214,6 +217,7 @@ def test_a_crash_fails_its_image_alone_whatever_folders_are_called(people, tmp_p
     assert study.plan() == {}
 
 
+# row: more images fail by a method than `max_failed` | the study stops and says why most of them failed
 def test_a_study_whose_images_mostly_fail_stops_early(people, tmp_path):
     image = next(people.glob("sub-01/anat/*_T2star.nii.gz"))
     copies = [shutil.copy(image, tmp_path / f"{n:03d}.nii.gz") for n in range(60)]

@@ -58,6 +58,7 @@ def test_a_pilot_on_slurm(people, make_study, slurm):
     assert queue() == ""
 
 
+# row: a SLURM job is cancelled, out of memory, or over time | comes back as another job with more
 def test_a_job_cancelled_one_out_of_memory_and_one_over_time(people, make_study, slurm, tmp_path):
     """Each comes back as another job with what it lacked, and the pilot is finished."""
     attempts, job = tmp_path / "attempts", tmp_path / "job"
@@ -88,6 +89,7 @@ def test_a_job_cancelled_one_out_of_memory_and_one_over_time(people, make_study,
     assert queue() == ""
 
 
+# row: `snakemake` is killed while its jobs go on | nothing is segmented twice
 def test_after_a_killed_controller_nothing_is_done_twice(people, make_study, slurm, tmp_path):
     started, go = tmp_path / "started", tmp_path / "go"
     command = f"echo {{image_id}} >> {started}; while ! test -e {go}; do sleep 0.2; done; {drawn(people)}"

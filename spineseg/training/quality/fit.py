@@ -19,12 +19,12 @@ Floats = NDArray[np.float64]
 
 FEATURES: tuple[tuple[str, str, int], ...] = (
     ("weakest", "loss", 1),
-    ("judge_overlap", "loss", 1),
-    ("judge_relative", "loss", 1),
-    ("judge_ceiling", "loss", 1),
-    ("judge_worst", "loss", 1),
-    ("judge_area", "above", -1),
-    ("judge_area", "below", -1),
+    ("network_overlap", "loss", 1),
+    ("network_relative", "loss", 1),
+    ("network_ceiling", "loss", 1),
+    ("network_worst", "loss", 1),
+    ("network_area", "above", -1),
+    ("network_area", "below", -1),
     ("edge_dice", "loss", 1),
     ("edge_offset_mm", "above", -1),
     ("edge_offset_mm", "below", -1),

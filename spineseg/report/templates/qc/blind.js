@@ -28,9 +28,14 @@ let round = loadRound();
 const isQuiet = () => offered || round !== null;  // the list then names images, and says nothing of the methods
 
 // an image that a rater has seen with the methods' names is no longer blind to him or her, as long as its masks are the same
-const seen = new Map(Object.entries(load("seen") || {}).filter(([, keys]) => Array.isArray(keys)).map(([name, keys]) => [name, new Set(keys)]));
+const seen = new Map();                // rater -> keys
 const seenKey = (e) => [e.id, ...e.methods.map((m) => (m.sha || "").slice(0, 8))].join(" ");
+function takeSeen() {                  // what was seen in another window
+  if (!isNews("seen")) return;
+  for (const [name, keys] of Object.entries(load("seen") || {})) if (Array.isArray(keys)) seen.set(name, new Set([...(seen.get(name) || []), ...keys]));
+}
 function noteSeen(...entries) {
+  takeSeen();
   const own = seen.get(rater) || new Set(), before = own.size;
   for (const e of entries) if (blindPairs(e).length) own.add(seenKey(e));
   if (own.size === before) return;
@@ -126,6 +131,7 @@ function leaveBlind() {
   filterList();
   if (state.entry) open(state.entry); else if (shown.length) open(shown[0]);
 }
+takeSeen();
 let answerable = false;                // a key counts for the masks that are seen, never for those that are still loaded
 async function drawTrial() {
   const { trials, at } = round;
@@ -181,12 +187,27 @@ function scrollBlind(rows, screens = 0) {
   const pane = $("pane-x") || document.querySelector(".verdict"), tile = pane.querySelector(".tile");
   pane.scrollBy({ top: rows * (tile ? tile.offsetHeight : 40) + screens * 0.9 * pane.clientHeight });
 }
-function sameView(event) {             // the two panes scroll together
+const followed = new WeakMap();        // pane -> where the other one has put it
+function sameView(event) {             // the two panes scroll together; the one that follows leads nobody back
   const pane = event.target;
-  for (const other of document.querySelectorAll("#blind .canvas")) if (other !== pane && Math.abs(other.scrollTop - pane.scrollTop) > 1) other.scrollTop = pane.scrollTop;
+  if (followed.get(pane) === pane.scrollTop) return;
+  followed.delete(pane);
+  for (const other of document.querySelectorAll("#blind .canvas")) {
+    if (other === pane || Math.abs(other.scrollTop - pane.scrollTop) <= 1) continue;
+    other.scrollTop = pane.scrollTop;
+    followed.set(other, other.scrollTop);
+  }
+}
+function isElsewhere() {               // another window has gone on with the round: this one follows
+  takeStored(); takeSeen();
+  if (!isNews(roundKey())) return false;
+  round = loadRound();
+  if (!round) leaveBlind(); else { sides = null; drawTrial(); }
+  notice("The comparison was gone on with in another window; this one has followed.");
+  return true;
 }
 function answer(choice) {
-  if (!answerable || !round || round.at >= round.trials.length) return;
+  if (!answerable || !round || round.at >= round.trials.length || isElsewhere()) return;
   const trial = round.trials[round.at], e = entryOf.get(trial.image);
   const sha = (name) => (e.methods.find((m) => m.name === name) || {}).sha || "";
   preferences.push({ image: imageOf(e), x: sides.x, y: sides.y, choice, rater, time: new Date().toISOString().replace(/[.]\d+/, ""), repeat: trial.repeat, blind: !isSeen(e), x_sha256: sha(sides.x), y_sha256: sha(sides.y) });
@@ -195,7 +216,8 @@ function answer(choice) {
   drawTrial();
 }
 function takeBack() {
-  if (!round || round.at === 0) { say("nothing to undo"); return; }
+  if (!round || isElsewhere()) return;
+  if (round.at === 0) { notice("There is nothing to undo."); return; }
   round.at -= 1;
   sides = null;
   const { image, pair: names, repeat } = round.trials[round.at], e = entryOf.get(image);
@@ -233,8 +255,9 @@ function drawVerdict() {
   if (known) rows.push(["not blind, for names were seen before: not counted", known]);
   for (const one of raters) rows.push([`${one} with himself or herself`, agreementText(matched(latest(one, false), latest(one, true)))]);
   raters.forEach((a, n) => raters.slice(n + 1).forEach((b) => rows.push([`${a} with ${b}`, agreementText(matched(latest(a, false), latest(b, false)))])));
-  const images = [...latest(rater, false)].map(([name, value]) => {
-    const e = data.entries.find((entry) => name.startsWith(`${imageOf(entry)} `));
+  const entryNamed = (name) => data.entries.find((entry) => name.startsWith(`${imageOf(entry)} `));  // not of the study's other images
+  const images = [...latest(rater, false)].filter(([name]) => entryNamed(name)).map(([name, value]) => {
+    const e = entryNamed(name);
     const link = make("button", { type: "button" }, title(e));
     link.addEventListener("click", () => { leaveBlind(); open(e); });
     return make("tr", {}, make("td", {}, link), make("td", {}, value));

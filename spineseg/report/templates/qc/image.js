@@ -28,7 +28,7 @@ async function open(e, k = null, announce = true) {
   drawRows(); drawHeading(); drawMarks();
   const detail = await fetchDetail(e);
   if (state.entry !== e) return;      // the reader has gone on meanwhile
-  if (detail && state.k === null) state.k = Math.round((detail.extent[0] + detail.extent[1]) / 2);
+  if (detail) state.k = state.k === null ? Math.round((detail.extent[0] + detail.extent[1]) / 2) : clamp(state.k, 0, detail.tiles.centres.length - 1);
   drawLayers(); drawStage();
   if (announce) say(`${title(e)}, ${reason(e).text}`);
   history.replaceState(null, "", `#${encodeURIComponent(e.id)}${state.k === null ? "" : `/${state.k}`}`);

@@ -110,7 +110,16 @@ function connect() {
   press("blind-keys", showHelp);
   $("load").addEventListener("change", loadMarks);
   $("load-label").addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); $("load").click(); } });
+  window.addEventListener("storage", followStore);
   window.addEventListener("resize", () => { if (document.body.classList.contains("blind")) drawTrial(); else { drawRows(); drawStage(); } });
+}
+function addressed() {                 // image and slice that the address names
+  try { return decodeURIComponent(location.hash.slice(1)).split("/"); } catch { return []; }
+}
+function followStore() {               // another window of the same page has stored something
+  takeStored(); takeSeen(); takeDiscs();
+  filterList();
+  if (state.entry) { drawMarks(); drawDiscs(); }
 }
 function start() {
   const contrasts = [...new Set(data.entries.map((e) => e.contrast).filter(Boolean))].sort();
@@ -119,13 +128,13 @@ function start() {
   $("rater-open").textContent = rater ? `Rater: ${rater}` : "Rater …";
   $("blind-open").hidden = !data.entries.some((e) => e.methods.length > 1);
   connect(); connectLevels();
-  const [id, k] = decodeURIComponent(location.hash.slice(1)).split("/");
+  const [id, k] = addressed();
   const named = data.entries.find((e) => e.id === id || e.image_id === id);
   const isNew = !seen.size && !MARKS.size && !preferences.length;  // nobody has looked at anything with this browser
   if (!named && (isNew || round) && data.entries.some((e) => e.study && blindPairs(e).length)) { offerBlind(); return; }
   filterList();
   const wanted = named || shown[0];
-  if (wanted) open(wanted, k === undefined || k === "" ? null : Number(k));
+  if (wanted) open(wanted, /^\d+$/.test(k) ? Number(k) : null);
   else close();
 }
 start();

@@ -52,6 +52,7 @@ function proposals(e) {                // as spineseg.levels.spacing.propose_dis
 
 async function setDiscs(discs, words) { // every change comes this way
   const e = state.entry;
+  takeDiscs();
   DISCS.set(imageOf(e), discs.sort((a, b) => b.voxel[2] - a.voxel[2]));
   store("levels", levelsOf());
   drawDiscs(); say(words);
@@ -212,4 +213,9 @@ function connectLevels() {
   $("levels-load").addEventListener("change", loadLevels);
   $("levels-load-label").addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); $("levels-load").click(); } });
 }
-takeLevels({ report: data.report, levels: Array.isArray(load("levels")) ? load("levels").filter(isLevels) : [] }, "Discs clicked before");
+function takeDiscs() {                 // those that this browser stores, of another window too
+  if (!isNews("levels")) return;
+  DISCS.clear();
+  takeLevels({ report: data.report, levels: Array.isArray(load("levels")) ? load("levels").filter(isLevels) : [] }, "Discs clicked before");
+}
+takeDiscs();

@@ -5,7 +5,8 @@ const MARK_GLYPH = { pass: "✓", fail: "✕", artefact: "⚠" };
 const MARKS = new Map();               // image -> its marks, of all raters and masks
 let preferences = [];                  // answers of blind comparisons, of all raters
 let rater = typeof load("rater") === "string" ? load("rater") : "";
-const undone = [];                     // what the last keys replaced, for U
+const MAX_UNDONE = 100;
+let undone = [];                       // what the last keys replaced, for U; of all raters, and kept when the page is closed
 
 const imageOf = (e) => (e.study ? e.image_id : e.id);
 const marksOf = (e) => MARKS.get(imageOf(e)) || [];
@@ -95,26 +96,43 @@ function addMark(given) {              // of a file: the later of two by the sam
   putMark(mark);
   return 1;
 }
-function saveMarks() { store("marks", [...MARKS.values()].flat()); store("preferences", preferences); }
+function saveMarks() { store("marks", [...MARKS.values()].flat()); store("preferences", preferences); store("undone", undone); }
+function takeStored() {                // what another window of this page has changed since; the number of damaged rows
+  if (!["marks", "preferences", "undone"].map(isNews).some(Boolean)) return 0;
+  const rows = (what, defaults) => (Array.isArray(load(what)) ? load(what).map((row) => ({ ...defaults, ...row })) : []);
+  const marks = rows("marks", MARK_DEFAULTS), answers = rows("preferences", PREFERENCE_DEFAULTS);
+  const right = marks.filter((mark) => !wrongMark(mark));
+  MARKS.clear();
+  right.forEach(addMark);
+  preferences = answers.filter((p) => !wrongPreference(p));
+  undone = rows("undone", {}).filter((one) => [one.marks, one.made].every((own) => Array.isArray(own) && own.every((mark) => !wrongMark(mark))));
+  return marks.length + answers.length - right.length - preferences.length;
+}
 
 function change(e, methods, changes) { // every change of marks comes this way, so every one can be undone
+  takeStored();
   const before = methods.map((method) => ownMark(e, method));
   const time = new Date().toISOString().replace(/[.]\d+/, "");
   const made = before.map((mark) => ({ ...mark, ...changes(mark), time, mask_sha256: resultOf(e, mark.method)?.sha || "" }));
   before.forEach(dropMark);
   made.forEach(putMark);
-  undone.push({ entry: e, marks: before, made });
+  undone = [...undone.slice(1 - MAX_UNDONE), { entry: e.id, rater, marks: before, made }];
   saveMarks(); drawMarks(); drawRows(); drawCounts();
 }
+const isAsMade = (mark) => {           // nobody has changed it since, nor a file that was loaded
+  const now = (MARKS.get(mark.image) || []).find((m) => isSameMark(m, mark));
+  return now ? now.mark === mark.mark && now.time === mark.time : isEmptyMark(mark);
+};
 function undo() {
-  const last = undone.pop();
-  if (!last) { say("nothing to undo"); return; }
-  last.made.forEach(dropMark);
-  last.marks.forEach(putMark);
+  takeStored();
+  const at = undone.findLastIndex((one) => one.rater === rater && entryOf.has(one.entry));
+  if (at < 0) { notice("There is nothing to undo."); return; }
+  const [last] = undone.splice(at, 1), e = entryOf.get(last.entry), isMine = last.made.every(isAsMade);
+  if (isMine) { last.made.forEach(dropMark); last.marks.forEach(putMark); }
   saveMarks(); filterList();
-  if (shown.includes(last.entry)) open(last.entry);
+  if (shown.includes(e)) open(e);
   else close();
-  notice(`Undone: ${title(last.entry)}${shown.includes(last.entry) ? "" : ", which the list does not show"}`);
+  notice(`${isMine ? "Undone" : "Not undone, for it was changed since"}: ${title(e)}${shown.includes(e) ? "" : ", which the list does not show"}`);
 }
 function toMark(e) {                   // the methods that a mark is of; says so where there are none
   const methods = e ? markedMethods(e) : [];
@@ -185,6 +203,7 @@ async function askRater(again = false) {
     if (name) { rater = name; store("rater", rater); renameSeen(); round = loadRound(); filterList(); if (state.entry) drawMarks(); }
   }
   $("rater-open").textContent = rater ? `Rater: ${rater}` : "Rater …";
+  takeStored();
   return Boolean(rater);
 }
 
@@ -218,12 +237,18 @@ function listed(kind) {                // as the field's tools for manual correc
   });
   return `FILES_SEG:${lines.length ? `\n${[...new Set(lines)].sort().join("")}` : " []\n"}`;
 }
-function marksFile() {
-  const marks = [...MARKS.values()].flat().sort((a, b) => (`${a.image} ${a.method} ${a.rater} ${a.time}` < `${b.image} ${b.method} ${b.rater} ${b.time}` ? -1 : 1));
-  return JSON.stringify({ report: data.report, dataset: data.title, marks, preferences }, null, 1);
+function marksFile() {                 // what the study takes: of images and methods that it has
+  takeStored();
+  const isKnown = (image, ...methods) => !data.entries.some((e) => e.study) || !wrongName(image, ...methods);
+  const every = [...MARKS.values()].flat(), known = every.filter((m) => isKnown(m.image, m.method)), answers = preferences.filter((p) => isKnown(p.image, p.x, p.y));
+  const left = every.length - known.length + preferences.length - answers.length;
+  if (left) notice(`${left} marks are of images or methods that the study no longer has, and not in the file.`);
+  const marks = known.sort((a, b) => (`${a.image} ${a.method} ${a.rater} ${a.time}` < `${b.image} ${b.method} ${b.rater} ${b.time}` ? -1 : 1));
+  return JSON.stringify({ report: data.report, dataset: data.title, marks, preferences: answers }, null, 1);
 }
 async function loadMarks() {
   const problems = [], told = [];
+  takeStored();
   for (const file of $("load").files) {
     try {
       const content = JSON.parse(await file.text());
@@ -249,13 +274,13 @@ async function loadMarks() {
   if (problems.length) tell([...problems, ...told].join("\n"));
 }
 const preferenceKey = (p) => JSON.stringify(PREFERENCE_FIELDS.map((name) => p[name]));
-function tell(text) { $("message").textContent = text; $("message-box").showModal(); }
+function tell(text) {
+  const box = $("message-box");
+  $("message").textContent = box.open ? `${$("message").textContent}\n${text}` : text;
+  if (!box.open) box.showModal();
+}
 
 {                                      // what the browser stores may be of an earlier version, or damaged
-  const rows = (what, defaults) => (Array.isArray(load(what)) ? load(what).map((row) => ({ ...defaults, ...row })) : []);
-  const marks = rows("marks", MARK_DEFAULTS), answers = rows("preferences", PREFERENCE_DEFAULTS);
-  for (const mark of marks) if (!wrongMark(mark)) addMark(mark);
-  preferences = answers.filter((p) => !wrongPreference(p));
-  const lost = marks.length + answers.length - marks.filter((m) => !wrongMark(m)).length - preferences.length;
-  if (lost) setTimeout(() => tell(`${lost} of ${marks.length + answers.length} marks that this browser stores are damaged and left out.`));
+  const lost = takeStored();
+  if (lost) setTimeout(() => tell(`${lost} of the marks that this browser stores are damaged and left out.`));
 }

@@ -20,9 +20,23 @@ function key(what) { return `spineseg-qc:${what === "view" || what === "rater" ?
 function load(what) {
   try { return JSON.parse(localStorage.getItem(key(what))); } catch { return null; }
 }
+const stored = new Map();              // text that this window has stored last, or read
+const unstored = new Set();            // what the browser did not take
 function store(what, value) {
-  try { localStorage.setItem(key(what), JSON.stringify(value)); }
-  catch { say("This browser does not store the marks; use Save marks before closing the page."); }
+  const text = JSON.stringify(value);
+  try { localStorage.setItem(key(what), text); stored.set(what, text); unstored.delete(what); }
+  catch {
+    if (!unstored.size) tell("This browser stores nothing more: it is set so, or its store is full. Marks are kept until this page is closed: use Save marks before.");
+    unstored.add(what);
+  }
+}
+function isNews(what) {                // whether another window of the same page has stored something since
+  if (unstored.has(what)) return false;  // this window knows more than the store
+  let text = null;
+  try { text = localStorage.getItem(key(what)); } catch { return false; }
+  if (text === null || text === stored.get(what)) return false;
+  stored.set(what, text);
+  return true;
 }
 function storeView() {
   const { only, fill, red, difference, opacity, size, all, sharp } = state;

@@ -1,0 +1,63 @@
+"""What masks a study was compared with: how many of which name and kind, and which were not used."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from spineseg.decision.methods_text import REFERENCE_WORDS
+from spineseg.studyfolder.layout import StudyFolder
+from spineseg.studyfolder.references import ReferenceMask, read_references
+from spineseg.studyfolder.tables import MetricsRow
+
+UNUSED = "reference not used: "
+"""How a message of metrics.tsv begins to say so."""
+
+
+@dataclass(frozen=True)
+class ReferenceCount:
+    """How many masks have one name, kind and use."""
+
+    n: int
+    name: str
+    kind: str
+    use: str
+
+
+@dataclass(frozen=True)
+class References:
+    """The references of a study: those used, counted, and the others."""
+
+    counts: list[ReferenceCount]
+    unused: list[ReferenceMask]
+
+
+def summarise_references(folder: StudyFolder, metrics: Sequence[MetricsRow]) -> References:
+    """Return what became of every mask of the references' folder; nothing where the study has no such table.
+
+    Parameters
+    ----------
+    folder : StudyFolder
+    metrics : sequence of MetricsRow
+        Of the stage: their messages tell which references do not fit their image.
+
+    Raises
+    ------
+    InputError
+        If the table is damaged.
+    """
+    found = read_references(folder.references) if folder.references.is_file() else []
+    refused = {
+        row.image.image_id: row.message.split(UNUSED, 1)[1].split("; ", 1)[0]
+        for row in metrics
+        if UNUSED in row.message
+    }
+    found = [replace(r, use="", reason=refused[r.image_id]) if r.use and r.image_id in refused else r for r in found]
+    uses = {"truth": "the truth", "agreement": "agreement, no more"}
+    used = Counter(
+        (r.name or "named by the table of images", REFERENCE_WORDS.get(r.kind, r.kind), uses.get(r.use, r.use))
+        for r in found
+        if r.use
+    )
+    return References([ReferenceCount(n, *key) for key, n in used.most_common()], [r for r in found if not r.use])
