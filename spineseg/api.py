@@ -344,7 +344,8 @@ def _grid_of(segmentation: Segmentation) -> NativeGrid:
 def _path_of(value: str | Path, what: str) -> Path:
     """Return a path, refusing an image, an array or a table in memory."""
     if not isinstance(value, str | os.PathLike):
-        raise InputError(f"expected the path of {what}, found {type(value).__name__}; save it to a file first")
+        advice = "name a file in it" if isinstance(value, StudyFolder) else "save it to a file first"
+        raise InputError(f"expected the path of {what}, found {type(value).__name__}; {advice}")
     return Path(value)
 
 

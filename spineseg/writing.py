@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import sys
 import tempfile
 import time
 import zlib
@@ -176,7 +177,7 @@ def _temporary_beside(path: Path) -> Iterator[tuple[int, str]]:
     try:
         missing = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
-        own_name = os.fsencode(path.name)[:TEMPORARY_NAME_BYTES].decode(errors="ignore")
+        own_name = os.fsencode(path.name)[:TEMPORARY_NAME_BYTES].decode(sys.getfilesystemencoding(), "ignore")
         handle, name = tempfile.mkstemp(prefix=f".{own_name}.{_host()}-", suffix=SUFFIX, dir=path.parent)
         yield handle, name
     except BaseException as error:

@@ -290,3 +290,43 @@ def test_every_shipped_weight_has_its_checksum():
 
     listed = {line.partition("  ")[2] for line in (WEIGHTS_DIR / "SHA256SUMS").read_text().splitlines()}
     assert listed == {file.name for file in WEIGHTS_DIR.iterdir() if file.suffix in (".safetensors", ".json")}
+
+
+def save_mask(path: Path) -> None:
+    mask = np.zeros((12, 12, 6), np.uint8)
+    mask[4:8, 4:8] = 1
+    nib.save(nib.Nifti1Image(mask, np.diag([-1, 1, 5, 1.0])), path)
+
+
+CLOSED = {
+    "output": ("csa -i m.nii.gz >&-", 0),
+    "all three": ("csa -i m.nii.gz -o m.csv <&- >&- 2>&-", 0),
+    "errors to a full disk": ("csa -i none.nii.gz 2>/dev/full", 2),
+    "an ASCII terminal": ("dice -i m.nii.gz -d m.nii.gz", 0),
+    "a working folder that is gone": ("qc -i m.nii.gz -s m.nii.gz", 2),
+}
+
+
+# row: output or errors closed, on a full disk, of another encoding; a working folder that is gone | exit code 0 or 2,
+#   and one line where it can be read
+def test_odd_terminals(tmp_path):
+    save_mask(tmp_path / "m.nii.gz")
+    calls = []
+    for name, (call, _) in CLOSED.items():
+        away = "mkdir away && cd away && rmdir ../away && " if "gone" in name else ""
+        here = call.replace("m.nii.gz", f"{tmp_path}/m.nii.gz") if away else call
+        calls.append(f"({away}PYTHONIOENCODING=ascii {sys.executable} -m spineseg {here}); echo $? >> codes")
+    printed = subprocess.run("\n".join(calls), shell=True, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert [int(code) for code in (tmp_path / "codes").read_text().split()] == [code for _, code in CLOSED.values()]
+    assert "Traceback" not in printed.stderr
+    assert "mm\\xb2 = 0.0000" in printed.stdout
+    assert "qc: No such file or directory; it went away meanwhile" in printed.stderr
+    assert (tmp_path / "m.csv").read_text().startswith("file,")
+
+
+# row: a name that is not UTF-8, with a quality-control page | drawn
+def test_a_name_that_is_not_utf_8_has_a_page(tmp_path):
+    name = os.fsdecode(b"\xe9.nii.gz")
+    save_mask(tmp_path / name)
+    assert main(["qc", "-i", str(tmp_path / name), "-s", str(tmp_path / name), "-qc", str(tmp_path / "qc")]) == 0
+    assert (tmp_path / "qc" / "index.html").is_file()

@@ -61,6 +61,8 @@ def test_every_figure_can_be_split_by_a_column(tmp_path, n):
     assert {one.name for one in drawn if one.column == "age"} == (whole if n <= MAX_PARTS else set())
     svg = (tmp_path / "failures_by-site.svg").read_text()
     assert all(f"site: {site} ({2 * n // 3} images of {n // 3} people)" in svg for site in SITES)
+    limits = "too few for limits of agreement" in (tmp_path / "bland_altman_by-site.svg").read_text()
+    assert limits == (n == 3)  # two images of a site
     assert (tmp_path / "failures_by-site.png").is_file()
     draw_figures(study, tmp_path)
     assert not list(tmp_path.glob("*_by-*"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import math
@@ -182,7 +183,7 @@ def refusal(reader: Reader, folder: StudyFolder, path: Path) -> str:
     message = str(caught.value)
     assert str(path) in message
     assert "\n" not in message
-    assert any(word in message for word in ("run the study again", "delete")), message
+    assert any(word in message for word in ("run the study again", "delete", "give the name")), message
     return message
 
 
@@ -227,6 +228,26 @@ def test_a_folder_in_its_place(reader, folder):
     path.mkdir()
     if reader.name not in MAY_BE_ABSENT:
         refusal(reader, folder, path)
+
+
+@named(READERS)
+def test_a_file_that_may_not_be_read_is_not_called_damaged(reader, folder, monkeypatch):
+    """Nor is it to be deleted."""
+    path = reader.write(folder)
+
+    def refuse(*_args, **_more):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    for name in ("read_bytes", "open", "read_text"):
+        monkeypatch.setattr(Path, name, refuse)
+    monkeypatch.setattr("gzip.open", refuse)
+    with pytest.raises(InputError) as caught:
+        reader.read(folder, path)
+    found = str(caught.value)
+    assert found.startswith(str(path))
+    assert "Permission denied" in found
+    assert "change the permissions" in found
+    assert "delete" not in found
 
 
 @named(READERS)

@@ -6,11 +6,12 @@ import argparse
 import difflib
 import gc
 import importlib
+import io
 import math
 import os
 import sys
 from contextlib import suppress
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from spineseg.errors import MACHINE_ADVICE, InputError, SpinesegError, advise, one_line
 from spineseg.extras import advise_extra, advise_installation
@@ -135,6 +136,7 @@ def use_one_blas_thread() -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; return 0 when done, 2 for bad usage or input, 1 for a bug."""
+    _prepare_streams()
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0].startswith("-"):
         overview = build_overview()
@@ -148,7 +150,7 @@ def main(argv: list[str] | None = None) -> int:
         from spineseg.spelling import closest
 
         known = f"expected one of {', '.join(COMMANDS)}{closest(command, COMMANDS)}"
-        print(f"spineseg: error: no command {command!r}; {known}", file=sys.stderr)
+        _say(f"spineseg: error: no command {command!r}; {known}")
         return 2
     try:
         args = build_parser(command).parse_args(rest)
@@ -157,35 +159,54 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()  # a full disk is told here, not when Python ends
         return code
     except SpinesegError as error:
-        print(f"spineseg {command}: error: {error}", file=sys.stderr)
+        _say(f"spineseg {command}: error: {error}")
         return 2 if isinstance(error, InputError) else 1
     except ImportError as error:
         if not (advice := advise_extra(error.name) or advise_installation(error)):
             raise
-        print(f"spineseg {command}: error: {advice}", file=sys.stderr)
+        _say(f"spineseg {command}: error: {advice}")
         return 2
     except MemoryError:
-        print(
-            f"spineseg {command}: error: not enough memory; close other programs or use another machine",
-            file=sys.stderr,
-        )
+        _say(f"spineseg {command}: error: not enough memory; close other programs or use another machine")
         return 2
     except BrokenPipeError:  # the reader of our output, such as head, has gone
-        _drop_output()
+        _drop_output(sys.stdout)
         return 0
     except OSError as error:
         if error.errno not in MACHINE_ADVICE:
             raise
-        _drop_output()  # what it still holds would fail again when Python ends
+        _drop_output(sys.stdout)  # what it still holds would fail again when Python ends
         place = f"{error.filename}: " if error.filename else ""
         advice = f"{advise(error)}, and repeat the command"
-        print(f"spineseg {command}: error: {one_line(place)}{error.strerror}; {advice}", file=sys.stderr)
+        _say(f"spineseg {command}: error: {one_line(place)}{error.strerror}; {advice}")
         return 2
     except KeyboardInterrupt:
         return 130  # what shells report for Ctrl-C
 
 
-def _drop_output() -> None:
+def _say(text: str) -> None:
+    """Print an error; where errors cannot be written either, such as to a full disk, the exit code tells."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        _drop_output(sys.stderr)
+
+
+def _prepare_streams() -> None:
+    """Print in any encoding of the terminal, and open nothing in the place of an input or output that was closed.
+
+    A file that is opened later would get the number of the closed one, and what libraries print would go into it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            setattr(sys, name, os.fdopen(number, "r" if name == "stdin" else "w", closefd=False))
+        elif name != "stdin" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _drop_output(stream: TextIO) -> None:
     """Let what is printed from now on go nowhere."""
     with suppress(OSError, ValueError):  # a stdout that is no file, as in tests
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -84,7 +84,12 @@ def verdict_sentence(d: Mapping[str, Any]) -> str:
     d : mapping
         The content of decision.json.
     """
-    return " ".join([_headline(d), *_contrast_sentences(d)])
+    return " ".join(verdict_sentences(d))
+
+
+def verdict_sentences(d: Mapping[str, Any]) -> list[str]:
+    """Return what to keep, then the verdict of each contrast where each has its own."""
+    return [_headline(d), *_contrast_sentences(d)]
 
 
 def _headline(d: Mapping[str, Any]) -> str:

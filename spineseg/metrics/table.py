@@ -55,6 +55,8 @@ def parse_slices(text: str | None, n_slices: int) -> NDArray[np.bool_]:
             first, last = (int(end) for end in (part.split(":") if ":" in part else (part, part)))
         except ValueError as error:
             raise InputError(f"-z {text}: expected slices such as 5:23 or 2,5,8:10, found {part!r}") from error
+        if first > last:
+            raise InputError(f"-z {text}: expected slices with the lower one first, found {part}; write {last}:{first}")
         if not 0 <= first <= last < n_slices:
             raise InputError(f"-z {text}: expected slices within 0:{n_slices - 1}, found {part}")
         chosen[first : last + 1] = True

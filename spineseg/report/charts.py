@@ -46,6 +46,9 @@ MIN_PROFILE_SLICES = 4
 MIN_PEOPLE = 3
 """Fewer show nothing of how one contrast follows the other."""
 
+MIN_LIMITS = 3
+"""Images; the SD of two is half of their difference, and limits from it say nothing."""
+
 AREA_UNIT = MEASURES["csa_mean_mm2"].unit
 JITTER = 0.09  # of a category's width, so that equal values do not hide each other
 BOXES: dict[str, Any] = {
@@ -162,15 +165,18 @@ def _draw_differences(axes: Axes, pairs: pd.DataFrame, first: str, second: str) 
         part = pairs[pairs["contrast"] == contrast]
         axes.scatter(part["mean"], part["difference"], s=26, alpha=0.8, linewidths=0, label=contrast,
                      color=color, marker=MARKERS[number % len(MARKERS)])  # fmt: skip
+    axes.axhline(0, color="#9AA5B1", linewidth=1)
+    axes.set(xlabel=f"mean CSA of both methods, {AREA_UNIT}", ylabel=f"{first} - {second}, {AREA_UNIT}",
+             title=f"n = {len(pairs)}, too few for limits of agreement")  # fmt: skip
+    if len(pairs) < MIN_LIMITS:
+        return
     limits = bland_altman(pairs["difference"].to_numpy())
     low, high = limits["loa_low"], limits["loa_high"]
-    axes.axhline(0, color="#9AA5B1", linewidth=1)
     axes.axhspan(low, high, color="#5F6B7A", alpha=0.07, linewidth=0)
     for value, name in ((limits["bias"], "bias"), (low, "lower limit"), (high, "upper limit")):
         axes.axhline(value, color="#3E4650", linewidth=1.2, linestyle="-" if name == "bias" else "--")
         axes.text(1.0, value, f" {value:+.1f}\n {name}", transform=axes.get_yaxis_transform(), va="center", fontsize=9)
-    axes.set(xlabel=f"mean CSA of both methods, {AREA_UNIT}", ylabel=f"{first} - {second}, {AREA_UNIT}",
-             title=f"bias and 95 % limits of agreement (n = {len(pairs)})")  # fmt: skip
+    axes.set_title(f"bias and 95 % limits of agreement (n = {len(pairs)})")
 
 
 def _csa_pairs(study: StudyTables, first: str, second: str) -> pd.DataFrame:
@@ -206,7 +212,7 @@ def draw_csa_along_cord(study: StudyTables, place: Place = new_figure) -> Figure
             curves = profiles[contrast].get(method)
             if curves is None:
                 continue
-            low, middle, high = np.nanpercentile(curves, [25, 50, 75], axis=0)
+            low, middle, high = _quartiles_along(curves)
             color = print_color_of(method, number)
             panel.fill_between(position, low, high, color=color, alpha=0.18, linewidth=0)
             panel.plot(position, middle, color=color, linewidth=1.8, linestyle=("-", "--", ":", "-.")[number % 4],
@@ -216,6 +222,14 @@ def draw_csa_along_cord(study: StudyTables, place: Place = new_figure) -> Figure
     axes[0].set_ylabel(f"CSA, {AREA_UNIT}")
     axes[0].set_ylim(bottom=0)
     return figure
+
+
+def _quartiles_along(curves: np.ndarray) -> np.ndarray:
+    """Return quartiles (3, N_POSITIONS) of curves (n, N_POSITIONS); NaN where none of them reaches."""
+    reached = np.isfinite(curves).any(axis=0)
+    found = np.full((3, curves.shape[1]), np.nan)
+    found[:, reached] = np.nanpercentile(curves[:, reached], [25, 50, 75], axis=0)
+    return found
 
 
 def _profiles(slices: pd.DataFrame) -> dict[str, np.ndarray]:

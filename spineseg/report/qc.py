@@ -66,7 +66,12 @@ IDENTITY = ("image_id", "subject", "session", "run", "suffix", "contrast", "path
 def entry_name(text: str) -> str:
     """Return a name that is safe as a file and in a link; distinct texts keep distinct names."""
     safe = re.sub(r"[^A-Za-z0-9_.-]", "_", text).lstrip(".") or "_"
-    return safe if safe == text else f"{safe}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return safe if safe == text else f"{safe}-{_short_digest(text)}"
+
+
+def _short_digest(name: str) -> str:
+    """Return 8 digits that tell names apart, those too that are not UTF-8."""
+    return hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:8]
 
 
 def write_entry(
@@ -231,7 +236,7 @@ def add_image(
         The entry's JSON file.
     """
     stem = file_stem(image_path)
-    place = hashlib.sha256(str(image_path.resolve()).encode()).hexdigest()[:8]
+    place = _short_digest(str(image_path.resolve()))
     image = StudyImage(
         stem,
         subject or _entity(stem, "sub") or _folder(image_path, 2),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from spineseg.decision.report_text import verdict_sentence
+from spineseg.decision.report_text import verdict_sentences
 from spineseg.decision.report_trust import trust_lines
 from spineseg.decision.wording import format_gap, percent
 from spineseg.studyfolder.decisions import Decision
@@ -36,6 +36,8 @@ class Verdict:
     ----------
     headline : str
         One sentence: what to keep.
+    by_contrast : tuple of str
+        The verdict of each contrast, where each has its own.
     reason : str
         Probability, difference and its interval.
     doubts : tuple of str
@@ -51,6 +53,7 @@ class Verdict:
     doubts: tuple[str, ...] = ()
     shares: tuple[Share, ...] = ()
     tone: str = "missing"
+    by_contrast: tuple[str, ...] = ()
 
 
 def word_verdict(decision: Decision | None) -> Verdict:
@@ -60,12 +63,14 @@ def word_verdict(decision: Decision | None) -> Verdict:
             "No decision has been made yet.", "spineseg decide writes decision.json from the pilot's tables."
         )
     content = decision.document
+    headline, *by_contrast = verdict_sentences(content)
     return Verdict(
-        verdict_sentence(content),
+        headline,
         _reason(content),
         tuple(trust_lines(content)),
         probability_shares(content),
         decision.verdict,
+        tuple(by_contrast),
     )
 
 

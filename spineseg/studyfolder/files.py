@@ -15,7 +15,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from spineseg.errors import InputError
+from spineseg.errors import MACHINE_ADVICE, InputError, advise
 from spineseg.reading import decode_text, read_json
 from spineseg.writing import write_text
 
@@ -114,18 +114,20 @@ def read_text_table(path: str | Path) -> str:
     try:
         raw = path.read_bytes()
         raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
-    except FileNotFoundError as error:
-        raise _missing_table(path) from error
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: not a whole table ({_one_line(error)}); {MEND}") from error
+        raise _unread_table(path, error) from error
     return decode_text(raw, path, MEND)
 
 
-def _missing_table(path: Path) -> InputError:
-    """Return what to say of a table that is not there, or whose folder is not."""
-    if not path.parent.is_dir():
+def _unread_table(path: Path, error: Exception) -> InputError:
+    """Return what to say of a table that was not read; only one that is damaged is to be deleted."""
+    if isinstance(error, FileNotFoundError) and not path.parent.is_dir():
         return InputError(f"{path.parent}: expected a folder of results, found none; check the path")
-    return InputError(f"{path}: no such table; run the study again, which makes it")
+    if isinstance(error, FileNotFoundError):
+        return InputError(f"{path}: no such table; run the study again, which makes it")
+    if isinstance(error, OSError) and error.errno in MACHINE_ADVICE:
+        return InputError(f"{path}: expected a table, found what cannot be read ({error.strerror}); {advise(error)}")
+    return InputError(f"{path}: not a whole table ({_one_line(error)}); {MEND}")
 
 
 def iterate_table(path: str | Path, needed: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -177,10 +179,8 @@ def stream_table(path: str | Path, columns: Sequence[str]) -> Iterator[tuple[int
                     found = f"expected {len(header)} cells, found {len(cells)}"
                     raise InputError(f"{path}, line {number}: {found}; {MEND}")
                 yield number, [cells[place] for place in places]
-    except FileNotFoundError as error:
-        raise _missing_table(path) from error
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        raise InputError(f"{path}: not a whole table ({_one_line(error)}); {MEND}") from error
+        raise _unread_table(path, error) from error
 
 
 def read_rows(path: str | Path, parse: Callable[[dict[str, str]], T], needed: Iterable[str]) -> list[T]:

@@ -167,7 +167,7 @@ async function drawTrial() {
   say(`comparison ${at + 1} of ${trials.length}`);
 }
 function blindPane(letter) {
-  return make("section", { class: "pane", "aria-label": `mask ${letter}` }, make("h3", {}, letter), make("div", { class: "canvas", id: `pane-${letter.toLowerCase()}`, tabindex: "0" }));
+  return make("section", { class: "pane", "aria-label": `mask ${letter}` }, make("h2", {}, letter), make("div", { class: "canvas", id: `pane-${letter.toLowerCase()}`, tabindex: "0" }));
 }
 function fillPane(pane, e, detail, method) {
   const layer = detail.layers.find((l) => l.name === method);
@@ -260,12 +260,12 @@ function drawVerdict() {
     const e = entryNamed(name);
     const link = make("button", { type: "button" }, title(e));
     link.addEventListener("click", () => { leaveBlind(); open(e); });
-    return make("tr", {}, make("td", {}, link), make("td", {}, value));
+    return make("tr", {}, make("td", {}, link), make("td", {}, CHOICES[value] || value));
   });
   const save = make("button", { type: "button" }, "Save marks");
   save.addEventListener("click", () => download("qc_marks.json", marksFile()));
   $("blind-panes").replaceChildren(make("div", { class: "verdict", tabindex: "0" },
-    make("h3", {}, "The round is done"),
+    make("h2", {}, "The round is done"),
     make("table", {}, ...rows.map(([what, value]) => make("tr", {}, make("th", { scope: "row" }, what), make("td", {}, String(value))))),
     make("p", {}, "Save marks writes the answers; name that file in the configuration (marks:), and the decision counts them by person. "), save,
     make("table", {}, ...images)));

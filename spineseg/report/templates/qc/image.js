@@ -235,8 +235,8 @@ function drawReadout() {
   if (!detail || state.k === null) { $("readout").textContent = ""; return; }
   const count = detail.tiles.centres.length, native = detail.native.flipped ? count - 1 - state.k : state.k;
   const differs = state.difference && pairNow(detail) ? `${differenceText(differenceAt(detail, count - 1 - state.k))} · ` : "";
-  $("readout").replaceChildren(`Slice ${state.k}, of 0 to ${count - 1}`, make("span", { class: "dim", title: "slice 0 is the lowest" }, `  (index ${native} on axis ${detail.native.axis} of the file)   `),
-    `${differs}${areasHere(detail).join(" · ")}`);
+  $("readout").replaceChildren(`Slice ${state.k}, of 0 to ${count - 1} · ${differs}${areasHere(detail).join(" · ")}`,
+    make("span", { class: "dim", title: "slice 0 is the lowest" }, `  (index ${native} on axis ${detail.native.axis} of the file)`));
 }
 
 // ------------------------------------------------------------------ other viewers

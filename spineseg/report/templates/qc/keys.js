@@ -101,7 +101,7 @@ function connect() {
   press("undo", undo);
   press("previous", () => step(-1));
   press("next", () => step(1));
-  press("list-open", () => document.body.classList.toggle("list-shown"));
+  press("list-open", () => { document.body.classList.toggle("list-shown"); drawRows(); drawStage(); });
   press("blind-open", startBlind);
   press("blind-leave", leaveBlind);
   press("blind-undo", takeBack);

@@ -60,10 +60,11 @@ function reason(e) {                  // the worst that is known of an image
   const worst = e.flags[0];
   return worst && worst.severity ? { kind: `sev${worst.severity}`, text: `${worst.method} ${worst.text}`.trim() } : { kind: "", text: "no warning" };
 }
+const isTelephone = () => matchMedia("(max-width: 640px)").matches;  // as in the style sheet: the list takes the place of the viewer
 function drawRow(e, position) {
   const row = make("div", { class: "row", role: "option", id: `row-${e.id}`, "aria-selected": String(e === state.entry),
     "aria-posinset": position + 1, "aria-setsize": shown.length, style: `top:${position * ROW}px` });
-  row.addEventListener("click", () => open(e));
+  row.addEventListener("click", () => { document.body.classList.toggle("list-shown", !isTelephone() && document.body.classList.contains("list-shown")); open(e); });
   if (isQuiet()) { row.append(make("div", { class: "title" }, make("span", { title: e.image_id }, title(e)))); return row; }
   const glyphs = make("span", { class: "glyphs" });
   for (const m of e.methods) glyphs.append(make("span", { class: `status-${m.shown}`, title: `${m.name}: ${m.shown}`, role: "img", "aria-label": `${m.name} ${m.shown}` }, GLYPH[m.shown] || "?"));

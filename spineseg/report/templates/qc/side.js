@@ -4,7 +4,8 @@ function drawSide(e, detail, low, high) {
   const side = $("side"), strip = detail.sagittal, count = detail.tiles.centres.length;
   const height = $("canvas").clientHeight - 2, top = 34, bottom = 26;
   const span = high - low + 1, mm = span * strip.zooms[1];
-  const perMm = Math.min((height - top - bottom) / mm, clamp(window.innerWidth * 0.17, 150, 330) / (strip.columns * strip.zooms[0]));
+  const perMm = Math.min(Math.max(1, height - top - bottom) / mm,  // not below: the list may cover the viewer
+     clamp(window.innerWidth * 0.17, 150, 330) / (strip.columns * strip.zooms[0]));
   const body = mm * perMm, width = strip.columns * strip.zooms[0] * perMm, chart = 150, left = width + 40;
   axis = { top, low, high, rowPx: strip.zooms[1] * perMm };
   const svg = make("svg:svg", { width: left + chart + 14, height: Math.max(top + body + bottom, 140), role: "img",
