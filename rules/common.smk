@@ -83,6 +83,9 @@ try:
         note_gone(FOLDER, Path(GONE))
         for stage, note in OLD_REPORTS.items():
             note_old_report(FOLDER.report(stage), digest_step("report"), Path(note))
+        # here, for no hook runs where nothing is to be done
+        if lines := list_refused(FOLDER, STUDY.methods):
+            logger.warning("\n".join(lines))
 except InputError as error:
     stop(str(error))
 
@@ -137,8 +140,6 @@ onstart:
     except InputError as error:
         stop(str(error))
     write_text(STARTED, "")
-    if lines := list_refused(FOLDER):
-        logger.warning("\n".join(lines))
     if stage := asked_stage():
         follow(PaceWatch(FOLDER, STUDY, stage), logger.warning)
 

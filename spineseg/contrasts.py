@@ -1,5 +1,13 @@
 """The four contrasts, what they show, and which BIDS suffix has which."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 CONTRASTS = ("t1", "t2", "t2s", "dwi")
 
 CORD_DARKER = {"t1": False, "t2": True, "t2s": True, "dwi": False}
@@ -17,3 +25,12 @@ SUFFIX_CONTRAST = {
     "sbref": "t2",
 }
 """BIDS suffix to contrast; other suffixes are not segmented."""
+
+EPI_PIXEL_MM, EPI_SLICE_MM = 0.85, 2.0
+"""Least size of the voxels of an echo-planar mean: axial T2w have pixels of 0.4 to 0.7 mm, and 3-D images thinner
+slices."""
+
+
+def is_echo_planar(contrast: str, zooms: NDArray[np.floating]) -> bool:
+    """Tell an echo-planar mean, which is given as T2w, by its voxels (3,), mm."""
+    return contrast == "t2" and min(zooms[:2]) >= EPI_PIXEL_MM and zooms[2] >= EPI_SLICE_MM

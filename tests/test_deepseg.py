@@ -469,6 +469,9 @@ def test_runs_are_joined_and_short_ones_dropped():
     assert not inference.select_run(np.zeros(5), 0.25, 2.0).any()
     assert not inference.select_run(np.full(9, 0.35), 0.25, 2.0).any()  # brainstem: warm everywhere, sure nowhere
     assert inference.select_run(np.array([0.0, 0.5, 0.0]), 0.25, 4.0).tolist() == [False, True, False]
+    half_sure = np.array([0.2, 0.5, 0.5, 0.5, 0.2, 0.0])  # a thick last slice of the slab is added, no other
+    assert inference.select_run(half_sure, 0.25, 4.0).tolist() == [True] * 4 + [False] * 2
+    assert inference.select_run(np.array([0.5]), 0.25, 4.0).tolist() == [True]
 
 
 def test_smoothing_leaves_thick_slices_alone():

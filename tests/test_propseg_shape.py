@@ -7,7 +7,7 @@ import pytest
 from propseg_tubes import CORD, make_tube, mean_area
 from scipy import ndimage as ndi
 
-from spineseg.contrasts import SUFFIX_CONTRAST
+from spineseg.contrasts import SUFFIX_CONTRAST, is_echo_planar
 from spineseg.phantom.dataset import make_image
 from spineseg.propseg.consensus import reach_consensus, undo_blur
 from spineseg.propseg.parameters import get_contrast_model
@@ -164,15 +164,21 @@ def test_the_blur_of_an_echo_planar_voxel_takes_no_area_from_the_cord(voxel):
     assert mean_area(result.cord_prob, volume) == pytest.approx(truth, rel=0.015)
 
 
-def test_blur_is_undone_in_echo_planar_images_alone_and_not_where_a_border_was_drawn(tube):
+def test_echo_planar_means_are_told_by_their_voxels():
+    assert is_echo_planar("t2", (1.0, 1.0, 5.0))
+    assert not is_echo_planar("t2s", (1.0, 1.0, 5.0))
+    for others in ((0.6, 0.6, 3.0), (1.0, 1.0, 1.0), (3.0, 0.6, 0.6)):  # T2w: axial, 3-D, sagittal
+        assert not is_echo_planar("t2", others)
+
+
+def test_undoing_blur_adds_its_area_but_not_where_a_border_was_drawn(tube):
     volume, line = tube
     surface = surface_of(line, 4.5)
     scene = scene_of(volume, line)
-    assert undo_blur(scene, surface, "t2") is surface
-    wider = areas(undo_blur(scene, surface, "dwi"))
+    wider = areas(undo_blur(scene, surface))
     np.testing.assert_allclose(wider - areas(surface), np.pi * 0.5**2, rtol=0.02)
     drawn = np.zeros(volume.shape)
     drawn[24, 20, 12] = 1
-    held = areas(undo_blur(build_scene(volume, line, scene.model, PropsegParams(), correction=drawn), surface, "dwi"))
+    held = areas(undo_blur(build_scene(volume, line, scene.model, PropsegParams(), correction=drawn), surface))
     assert held[12] == areas(surface)[12]
     assert held[0] == wider[0]

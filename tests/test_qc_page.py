@@ -321,7 +321,7 @@ def test_single_image_by_command_line(cord, tmp_path, capsys):
     assert main(["qc", "-i", str(image)]) == 2
     assert main(["qc"]) == 2
     assert main(["qc", "-results", str(tmp_path / "nothing")]) == 2
-    assert "images.tsv" in capsys.readouterr().err
+    assert "expected a folder of results, found none" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", [b"not an image", b"", None])

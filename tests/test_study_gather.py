@@ -337,10 +337,20 @@ def test_a_correction_saved_unpacked_is_refused(study):
 def test_a_correction_under_another_name_is_named(study):
     keep(study)
     assert list_refused(study) == []
-    for name in ("sub-1_T2w_label-SC_seg-manual.nii.gz", "sub-1_T2w_seg.nii", "sub-1_T2w_label-discs_dlabel.nii.gz"):
-        draw(kept_mask(study).with_name(name))
+    strange = ("sub-1_T2w_label-SC_mask.NII", "sub-1_T2w_label-SC_seg-manual.nii.gz", "sub-1_T2w_manual.nii")
+    for name in (*strange, "sub-1_T2w_label-discs_dlabel.nii.gz"):
+        kept_mask(study).with_name(name).write_bytes(b"a mask")
     (line,) = list_refused(study)
-    assert "sub-1_T2w_label-SC_seg-manual.nii.gz, derivatives/labels/sub-1/anat/sub-1_T2w_seg.nii; save" in line
+    assert f"{', '.join(f'derivatives/labels/sub-1/anat/{name}' for name in strange)}; save" in line
+
+
+def test_a_changed_mask_of_a_method_is_named(study):
+    keep(study)
+    mask = study.mask(read_images(study.images)[0], "propseg")
+    draw(mask)
+    assert list_refused(study) == []
+    (line,) = list_refused(study, METHODS)
+    assert f"changed, which no number uses: {study.relative(mask)}; a correction belongs in derivatives/labels" in line
 
 
 def replace_image(study, content):

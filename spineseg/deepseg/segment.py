@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from spineseg.centerline.curve import Centerline
 from spineseg.centerline.extent import describe_extent, stop_at_conus
-from spineseg.contrasts import CORD_DARKER
+from spineseg.contrasts import CORD_DARKER, is_echo_planar
 from spineseg.deepseg.cleanup import clean_mask, find_unsure_slices
 from spineseg.deepseg.inference import compute_heatmap, compute_probability, trace_cord
 from spineseg.deepseg.model import load_models
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 UNSURE_ON_AVERAGE = 0.18
 """Expected loss of Dice, mean over the mask, above which a whole mask is called partial: half of the masks above it are
-below 0.85, and a twentieth of the good ones are above it (`benchmarks/status_calibration.py`)."""
+below 0.85, and a twentieth of the good ones are above it (`benchmarks/status.py`)."""
 
 
 OWN_THRESHOLDS = {"t1": 0.5, "t2": 0.45, "t2s": 0.5, "dwi": 0.5}
@@ -38,9 +38,6 @@ OWN_THRESHOLDS = {"t1": 0.5, "t2": 0.45, "t2s": 0.5, "dwi": 0.5}
 EPI_THRESHOLD = 0.42
 """The same for echo-planar means, which have T2w's contrast. At 0.45 phantoms are 3.1 % too small, at this 1.3 %, with
 0.0025 more Dice; two people gain and lose 0.002; 48 of others were reported 9 % too small."""
-
-EPI_PIXEL_MM, EPI_SLICE_MM = 0.85, 2.0
-"""Least size of their voxels: axial T2w have pixels of 0.4 to 0.7 mm, and 3-D images thinner slices."""
 
 
 def segment_cord(
@@ -121,8 +118,7 @@ def default_threshold(models: Models, contrast: str, zooms: NDArray[np.floating]
     """Return the threshold of a contrast, and of voxels (3,), mm, for the network which outlines, ours or SCT's."""
     if isinstance(models.segment, SctUNet):
         return THRESHOLDS[models.segment.config.contrast]
-    is_epi = contrast == "t2" and min(zooms[:2]) >= EPI_PIXEL_MM and zooms[2] >= EPI_SLICE_MM
-    return EPI_THRESHOLD if is_epi else OWN_THRESHOLDS[contrast]
+    return EPI_THRESHOLD if is_echo_planar(contrast, zooms) else OWN_THRESHOLDS[contrast]
 
 
 def _check_centerline(centerline: Centerline, volume: Volume) -> None:

@@ -86,10 +86,8 @@ def leave_dark_walls(scene: Scene, surface: FilledTube) -> FilledTube:
     """Draw the border back from where echo-planar images show darkness in place of cord.
 
     There a cord may lie on a wall without fluid between, or fade towards it; the shape prior completes such a side to
-    the mean outline, and raters stop where the signal does. Other images keep their surface.
+    the mean outline, and raters stop where the signal does.
     """
-    if not scene.image.unsteady:
-        return surface
     tube = surface.tube
     rings = tube.vertices()
     normals = compute_normals(rings)
@@ -107,19 +105,17 @@ def leave_dark_walls(scene: Scene, surface: FilledTube) -> FilledTube:
     return FilledTube(Tube(tube.slices, *recenter(rings + move[..., None] * normals)), surface.bridged)
 
 
-def undo_blur(scene: Scene, surface: FilledTube, contrast: str) -> FilledTube:
+def undo_blur(scene: Scene, surface: FilledTube) -> FilledTube:
     """Move the border out to where it was before the blur of an echo-planar image drew it in.
 
     Blur of standard deviation s moves the steepest place, and the half maximum, of a disc's border of radius r inwards
-    by s^2 / 2r [1]_. Where a correction was drawn, its border stays. Other images keep their surface: raters draw their
-    cords no larger than this surface already.
+    by s^2 / 2r [1]_. Where a correction was drawn, its border stays. Not for other images: raters draw their cords no
+    larger than this surface already.
 
     References
     ----------
     .. [1] Verbeek and van Vliet 1994, IEEE TPAMI 16:726. Where curved edges lie in filtered images.
     """
-    if contrast != "dwi" and not scene.image.unsteady:
-        return surface
     tube = surface.tube
     blur_mm = BLUR_VOXELS * np.sqrt(np.prod(scene.course.zooms[:2]))
     move = blur_mm**2 / (2 * tube.radii.mean(axis=1))

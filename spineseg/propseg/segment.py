@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from spineseg.centerline.curve import Centerline
 from spineseg.centerline.extent import COMPLETE, describe_extent
+from spineseg.contrasts import is_echo_planar
 from spineseg.propseg.byproducts import make_byproducts
 from spineseg.propseg.consensus import leave_dark_walls, reach_consensus, undo_blur
 from spineseg.propseg.csf import grow_csf
@@ -108,7 +109,12 @@ def segment_cord(
     grown = settle_bridges(grown, MAX_GAP_MM, scene.slice_mm, trusted)
     stage("refinement")
     surface = refine(scene, fill_slices(grown, scene), grown.contrast)
-    surface = undo_blur(scene, leave_dark_walls(scene, reach_consensus(scene, surface)), contrast)
+    surface = reach_consensus(scene, surface)
+    is_epi = scene.image.unsteady or is_echo_planar(contrast, volume.zooms)
+    if is_epi:
+        surface = leave_dark_walls(scene, surface)
+    if is_epi or contrast == "dwi":
+        surface = undo_blur(scene, surface)
     notes = _describe_polarity(scene, turned)
     notes += tuple(f"propagation met an obstacle at slice {k}: {why}" for k, why in grown.stops)
     if params.correct_seg:

@@ -12,7 +12,7 @@ from spineseg.methods.declared import MANUAL
 from spineseg.report.review import ReviewImage, StageRecords, StudyView
 from spineseg.studyfolder.corrections import REFUSED, find_correction
 from spineseg.studyfolder.forms import OTHER_FORM
-from spineseg.studyfolder.frozen import describe_changes_beside
+from spineseg.studyfolder.frozen import describe_changes_beside, find_left_pilot
 from spineseg.studyfolder.images import StudyImage
 from spineseg.studyfolder.layout import Stage, stage_images
 from spineseg.studyfolder.marks import Mark
@@ -129,6 +129,9 @@ def write_methods(
         listed = "; ".join(f"{n} for: {reason}" for reason, n in reasons.most_common())
         n = reasons.total()
         parts.append(f"{count_of(n, 'image')} {'was' if n == 1 else 'were'} excluded by people ({listed}).")
+    if n_left := len(find_left_pilot(view.folder, stage_images(records.images, view.stage))):
+        verb, them = ("was", "it") if n_left == 1 else ("were", "them")
+        parts.append(f"{count_of(n_left, 'image')} of the pilot {verb} left out later; the choice rests on {them} too.")
     n_forms = len({i.reason for i in records.images if i.reason.startswith(OTHER_FORM)})  # it names the one used
     if n_forms:
         several = "with several forms, such as a series and its own average, one form was used"

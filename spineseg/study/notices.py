@@ -9,6 +9,7 @@ from spineseg.study.configuration import StudyConfig
 from spineseg.study.index import find_idle_exclusions, find_unlisted_people
 from spineseg.study.keep import CORRECTED
 from spineseg.studyfolder.corrections import (
+    find_changed_masks,
     find_correction,
     find_refused,
     find_saved_again,
@@ -22,7 +23,7 @@ from spineseg.studyfolder.locks import find_lock
 from spineseg.studyfolder.marks import word_fails
 
 
-def list_refused(folder: StudyFolder) -> list[str]:
+def list_refused(folder: StudyFolder, methods: Iterable[str] = ()) -> list[str]:
     """Return a line for each corrected mask that cannot be used, and one each for saves that correct nothing.
 
     Nothing before the images are listed.
@@ -36,6 +37,12 @@ def list_refused(folder: StudyFolder) -> list[str]:
         lines.append(
             f"{folder.labels}: saved again without a change of any voxel, so not corrected: {name_some(saved)}; a fail"
             " of such a mask still holds"
+        )
+    if changed := find_changed_masks(folder, included, methods):
+        lines.append(
+            f"{folder.root}: a method's own masks were changed, which no number uses: {name_some(changed)}; a"
+            f" correction belongs in {folder.relative(folder.labels)}, in the place of the kept mask; to have the"
+            " method's mask again, delete it and the method's file of the image's chunk in chunks/"
         )
     if strange := find_strange_masks(folder, images):
         lines.append(
@@ -64,7 +71,7 @@ def list_notices(folder: StudyFolder, config: StudyConfig, stage: Stage | None) 
         return []
     images = read_images(folder.images)
     notices = (
-        list_refused(folder)
+        list_refused(folder, config.methods)
         + _foreign_marks(folder, config)
         + find_idle_exclusions(config, images)
         + find_unlisted_people(config, images)

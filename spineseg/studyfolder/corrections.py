@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -31,6 +32,13 @@ REFUSED = "a corrected mask cannot be used, so its image has no numbers until it
 
 DRAWN_ON = "ImageSHA256"
 """Key of the JSON beside a corrected mask: the beginning of the checksum of the image that it was drawn on."""
+
+
+IMAGE_NAME = re.compile(r"[.](?:nii|nii[.]gz|mha|mhd|nrrd|mgz)$", re.IGNORECASE)
+"""Of files that a person may have saved a mask in."""
+
+OTHER_LABEL = re.compile(r"_label-(?!SC)|_dlabel|_labels[-_.]|_labeled|_centerline|_lesion", re.IGNORECASE)
+"""In names of what else lies beside masks: discs, levels, centerlines, other structures."""
 
 
 @dataclass(frozen=True)
@@ -276,10 +284,7 @@ def find_saved_again(folder: StudyFolder, images: Iterable[StudyImage]) -> list[
     found = []
     for image in images:
         mask = folder.kept_mask(image)
-        saved, ours = (path.stat().st_mtime_ns if path.is_file() else 0 for path in (mask, sidecar_path(mask)))
-        if (
-            saved > ours > 0 and is_corrected(mask) and find_correction(folder, image) is None
-        ):  # we write the mask first
+        if _is_saved_later(mask) and is_corrected(mask) and find_correction(folder, image) is None:
             found += [image.image_id] if sha256_file(mask) != _record(folder, image).written else []
     return found
 
@@ -287,8 +292,20 @@ def find_saved_again(folder: StudyFolder, images: Iterable[StudyImage]) -> list[
 def find_strange_masks(folder: StudyFolder, images: Iterable[StudyImage]) -> list[str]:
     """Return the masks in the folder of the kept ones that are of no image, by name; a correction may be misnamed."""
     known = {path for image in images for path in correction_files(folder, image)}
-    found = (path for ending in ("*_seg*.nii.gz", "*_seg*.nii") for path in folder.labels.glob(f"sub-*/**/{ending}"))
-    return sorted(folder.relative(path) for path in found if path not in known)
+    found = (path for path in folder.labels.rglob("*") if IMAGE_NAME.search(path.name) and path not in known)
+    return sorted(folder.relative(path) for path in found if not OTHER_LABEL.search(path.name))
+
+
+def find_changed_masks(folder: StudyFolder, images: Iterable[StudyImage], methods: Iterable[str]) -> list[str]:
+    """Return the methods' own masks that somebody has changed, by name: a correction belongs to the kept masks."""
+    masks = [folder.mask(image, method) for method in methods for image in images]
+    return [folder.relative(mask) for mask in masks if _is_saved_later(mask) and is_corrected(mask)]
+
+
+def _is_saved_later(mask: Path) -> bool:
+    """Whether a mask was saved after its sidecar, which we write last; cheaper to ask than what is in it."""
+    stamps = [path.stat().st_mtime_ns if path.is_file() else 0 for path in (mask, sidecar_path(mask))]
+    return stamps[0] > stamps[1] > 0
 
 
 def refuse_entry(entry: ManifestEntry, error: InputError) -> ManifestEntry:

@@ -37,9 +37,17 @@ def describe_changes_beside(folder: StudyFolder, images: Sequence[StudyImage]) -
     if replaced := find_replaced_pilot(folder):
         named = name_some(replaced)
         lines.append(f"replaced since the study started, so its decision has not seen what is there now: {named}")
+    if left := find_left_pilot(folder, images):
+        lines.append(f"left the study since it started, though its decision rests on it: {name_some(left)}")
     if (preview := find_decision(folder.preview)) is not None:
         lines += [f"a new decision (preview/decision.md): {text}" for text in compare_decisions(decision, preview)]
     return lines
+
+
+def find_left_pilot(folder: StudyFolder, images: Iterable[StudyImage]) -> list[str]:
+    """Return the images that were the pilot's when the study started and are not among `images` any more."""
+    lock, there = find_lock(folder), {image.image_id for image in images}
+    return sorted(image for image in lock.pilot if image not in there) if lock else []
 
 
 def compare_decisions(held: Decision, new: Decision) -> list[str]:

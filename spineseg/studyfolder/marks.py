@@ -21,6 +21,8 @@ CHOICES = ("x", "y", "same", "both-bad")
 UNNAMED = "unnamed rater"
 """Of marks that an earlier version of the page has saved, and of those whose rater gave no name."""
 
+MEND_NAME = "mend its name, or delete the marks of an image that is gone"
+
 MEND_MARKS = "save it again with the page's button 'Save marks'"
 
 
@@ -225,7 +227,7 @@ class Marks:
         for image, method in named:
             if image not in known:
                 hint = closest(image, known)
-                raise InputError(f"{where}: a mark is of image {image!r}, which the study has not{hint}")
+                raise InputError(f"{where}: a mark is of image {image!r}, which the study has not{hint}; {MEND_NAME}")
             if method is not None and method not in compared:
                 raise InputError(
                     f"{where}: a mark of {image} is about method {method!r}, which is not compared"

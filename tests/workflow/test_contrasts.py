@@ -138,6 +138,8 @@ def test_lists_of_contrasts_a_condition_on_participants_and_a_mark_of_the_datase
     assert "fail by anna: an old mask" in rows["sub-03_T1w"]["message"]
     assert {row["site"] for row in study.table("csa.tsv", "study")} == {"south"}
     assert "'sub-01' leaves out nothing: none of its 3 images is t1" in printed
+    assert "left the study since it started, though its decision rests on it: sub-01_T2star, sub-01_T2w" in printed
+    assert "2 images of the pilot were left out later; the choice rests on them too." in report
     assert (study.results / "decision.json").read_bytes() == frozen
     assert study.plan("study") == {}
     study.config["excluded"] = {"sub-02_T2W": "motion"}
