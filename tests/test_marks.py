@@ -43,6 +43,16 @@ def test_a_rater_without_a_name_is_called_so_and_blanks_make_no_other_rater(tmp_
     assert found.failures(METHODS) == {("sub-01_T2w", method) for method in METHODS}
 
 
+def test_names_that_differ_in_case_or_blanks_alone_are_one_raters(tmp_path):
+    choice = {"image": "sub-01_T2w", "x": "deepseg", "y": "propseg", "choice": "y", "rater": "ann  lee"}
+    one = write(tmp_path / "1.json", [mark(rater="ann lee", time="2026-01-02T00:00:00Z")], [choice])
+    two = write(tmp_path / "2.json", [mark(kind="pass", rater="Ann Lee"), mark(rater="Ann-Lee")], [choice])
+    for files in ([one, two], [two, one]):
+        found = read_marks(files)
+        assert {(m.rater, m.mark) for m in found.marks} == {("Ann Lee", "fail"), ("Ann-Lee", "fail")}
+        assert [p.rater for p in found.preferences] == ["Ann Lee"]
+
+
 def test_the_first_form_of_the_page_is_still_read(tmp_path):
     path = tmp_path / "old.json"
     old = {"sub-01_T2w": {"propseg": {"mark": "fail", "sha": "abc"}, "deepseg": {"mark": "artifact", "sha": ""}}}

@@ -556,20 +556,25 @@ def test_a_round_that_was_left_goes_on_and_no_name_was_shown_meanwhile(browser, 
                for trial in stored["trials"])  # nothing of the sides  # fmt: skip
     browser.press("Escape")
     for _ in range(2):  # left, and opened again
-        assert browser.run("return document.querySelectorAll('.tile, .card').length") == 0
-        assert "left at 2 of 4" in browser.text("#offer")
-        rows = browser.run("return [...document.querySelectorAll('.row')].map((row) => row.textContent)")
-        assert rows == [f"sub-0{n} · {kind}" for n in (1, 2) for kind in ("T1w", "T2w")]  # names, in their order
-        assert not [w for w in ("failed", "propseg", "warning") if w in browser.text("#counts")]
+        assert_quiet(browser, "left at 2 of 4")
+        assert rows_of(browser) == [f"sub-0{n} · {kind}" for n in (1, 2) for kind in ("T1w", "T2w")]  # in their order
         browser.open(page, look=False)
     start_round(browser)
     assert browser.text("#blind-count") == "2 of 4"
     browser.press("Escape")
+    assert_quiet(browser, "left at 2 of 4")
+    browser.press("w")  # the wall shows masks and warnings
+    assert_quiet(browser, "left at 2 of 4")
+    browser.press("/", *"sub-01")
+    assert len(rows_of(browser)) == 2
+    assert_quiet(browser, "left at 2 of 4")
+    browser.press("Escape")
+    browser.run("document.getElementById('search').value = ''")
     leave_to(browser, "Bob")  # his round is another
     start_round(browser)
     assert browser.text("#blind-count") == "1 of 4"
     browser.press("Escape")
-    leave_to(browser, "AB")
+    leave_to(browser, "a b", "AB")  # in another spelling
     start_round(browser)
     assert browser.text("#blind-count") == "2 of 4"
     answer_all(browser, "x")
@@ -578,11 +583,26 @@ def test_a_round_that_was_left_goes_on_and_no_name_was_shown_meanwhile(browser, 
     assert all(p["blind"] for p in json.loads(saved_by(browser, "save-all"))["preferences"])
 
 
-def leave_to(browser, rater):
+def rows_of(browser):
+    return browser.run("return [...document.querySelectorAll('.row')].map((row) => row.textContent)")
+
+
+def assert_quiet(browser, offer):
+    """Nothing that is seen, nor a title or a label, says anything of the methods; the comparison is offered."""
+    assert offer in browser.text("#offer")
+    assert browser.run("return document.querySelectorAll('.tile, .card, .wall, main img').length") == 0
+    labels = "(e) => [e.title, e.getAttribute('aria-label')].join(' ')"
+    said = browser.run(f"return [...document.querySelectorAll('main *')].map({labels}).join(' ')")
+    said += visible_text(browser)
+    assert not [word for word in ("propseg", "deepseg", "mm²", "Dice") if word in said]
+    assert all(re.fullmatch("sub-0[12] · T[12]w", row) for row in rows_of(browser))
+
+
+def leave_to(browser, typed, rater=""):
     """Another rater sits down."""
-    browser.run(f"document.getElementById('rater-open').click(); document.getElementById('rater').value = '{rater}'")
+    browser.run(f"document.getElementById('rater-open').click(); document.getElementById('rater').value = '{typed}'")
     browser.press("Enter")
-    browser.wait(f"return document.getElementById('rater-open').textContent === 'Rater: {rater}'")
+    browser.wait(f"return document.getElementById('rater-open').textContent === 'Rater: {rater or typed}'")
     browser.run("document.activeElement.blur()")
 
 
@@ -619,8 +639,7 @@ def test_a_stored_round_goes_on_without_what_has_left_the_page(browser, page, da
     browser.press("Escape")
 
 
-@pytest.mark.parametrize("before", [(), ("x",)], ids=["before the round", "in the middle of a round"])
-@pytest.mark.parametrize("view", ["viewer", "wall"])
+@pytest.mark.parametrize(("before", "view"), [((), "viewer"), ((), "wall"), (("x",), "viewer")])
 def test_an_answer_after_the_names_were_seen_is_not_blind(browser, page, before, view):
     start_review(browser, page, "", look=False)
     image = "sub-01_T2w"
@@ -662,7 +681,7 @@ def test_search_narrows_the_list(browser, page):
 
 
 def test_wall_shows_every_image_and_opens_one(browser, page):
-    browser.open(page)
+    start_review(browser, page, "")  # no round stands open
     browser.press("w")
     assert browser.run("return document.querySelectorAll('.wall button').length") == 4
     browser.run("document.querySelectorAll('.wall button')[3].click()")

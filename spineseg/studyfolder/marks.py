@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -272,8 +273,8 @@ def word_fails(marks: Iterable[Mark], mask_sha256: str, *, corrected: bool = Fal
 def read_marks(paths: Sequence[str | Path]) -> Marks:
     """Read the files of one or more raters and join them.
 
-    Where a rater has marked the same mask twice, the later mark counts. Marks of several masks of one method, the
-    method's own and a corrected one, stand beside each other.
+    Names that differ in case or blanks alone are one rater's. Where a rater has marked the same mask twice, the later
+    mark counts. Marks of several masks of one method, the method's own and a corrected one, stand beside each other.
 
     Raises
     ------
@@ -283,18 +284,30 @@ def read_marks(paths: Sequence[str | Path]) -> Marks:
     marks: dict[tuple[str, str | None, str], list[Mark]] = {}
     preferences: dict[Preference, None] = {}
     pages: list[str] = []
-    for path in paths:
-        one = read_record(path, _parse_marks, "marks of the quality-control page", MEND_MARKS)
-        for mark in one.marks:
+    given = [read_record(path, _parse_marks, "marks of the quality-control page", MEND_MARKS) for path in paths]
+    raters = [[mark.rater for mark in one.marks] + [p.rater for p in one.preferences] for one in given]
+    spelling = _spellings(name for names in raters for name in names)
+    for one in given:
+        for mark in (replace(mark, rater=spelling[_folded(mark.rater)]) for mark in one.marks):
             own = marks.setdefault((mark.image, mark.method, mark.rater), [])
             same = [other for other in own if is_same_mask(other.mask_sha256, mark.mask_sha256)]
             if all(other.time <= mark.time for other in same):
                 own[:] = [other for other in own if other not in same] + [mark]
-        preferences |= dict.fromkeys(one.preferences)
+        preferences |= dict.fromkeys(replace(p, rater=spelling[_folded(p.rater)]) for p in one.preferences)
         pages += one.pages
     ordered = sorted(marks, key=lambda key: (key[0], key[1] or "", key[2]))
     every = tuple(mark for key in ordered for mark in marks[key])
     return Marks(every, tuple(preferences), tuple(map(str, paths)), tuple(pages))
+
+
+def _folded(rater: str) -> str:
+    """Return what tells one rater's name from another's: neither case nor blanks."""
+    return "".join(unicodedata.normalize("NFC", rater).casefold().split())
+
+
+def _spellings(raters: Iterable[str]) -> dict[str, str]:
+    """Return how each rater is called: of several spellings the one with capitals, in whatever order files come."""
+    return {_folded(name): name for name in sorted({" ".join(name.split()) for name in raters}, reverse=True)}
 
 
 def _parse_marks(content: dict[str, Any]) -> Marks:

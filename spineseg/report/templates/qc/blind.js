@@ -101,6 +101,7 @@ async function startBlind() {
 }
 function offerBlind() {                // before any image is shown with the methods' names
   offered = true;
+  state.view = "mosaic";
   filterList(); close();
   const isLeft = round !== null;
   const blind = make("button", { type: "button" }, isLeft ? "Go on with the blind comparison " : "Compare blind first ", make("kbd", {}, "B"));
@@ -112,7 +113,7 @@ function offerBlind() {                // before any image is shown with the met
   $("canvas").replaceChildren(make("div", { class: "message", id: "offer" },
     make("p", {}, isLeft ? `The blind comparison was left at ${round.at + 1} of ${round.trials.length}.` : "Two methods have masks here that you have not compared."),
     make("p", {}, "Once an image was shown with the methods' names, your answer on it no longer counts as blind."), make("p", { class: "choices" }, blind, look, ...(isLeft ? [end] : [])),
-    ...(isLeft ? [make("p", {}, "Until it is done or ended, the list tells the images' names only.")] : [])));
+    ...(isLeft ? [make("p", {}, "Until it is done or ended, the list tells the images' names only, and the wall stays closed.")] : [])));
 }
 function endOffer() {
   if (!offered) return;

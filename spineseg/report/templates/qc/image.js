@@ -226,6 +226,7 @@ function setView(view) {
   endOffer();
   state.view = view;
   drawStage();
+  if (state.view !== view) return;     // the wall stays closed
   if (view === "mosaic") goTo(state.k, false);
   say({ slice: `slice ${state.k}`, mosaic: "all slices", wall: "all images" }[view]);
 }

@@ -92,7 +92,7 @@ function connect() {
   press("save-fail", () => download("qc_fail.yml", listed("fail")));
   press("save-artifact", () => download("qc_artifact.yml", listed("artefact")));
   press("save-all", () => download("qc_marks.json", marksFile()));
-  press("rater-open", async () => { if (await askRater(true)) { if (offered) offerBlind(); else followFilter(); } });
+  press("rater-open", async () => { if (await askRater(true)) { if (isQuiet()) offerBlind(); else followFilter(); } });
   press("command-open", showCommand);
   press("help-open", showHelp);
   press("difference", toggleDifference);

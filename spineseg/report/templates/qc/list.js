@@ -28,7 +28,7 @@ function filterList() {
 function followFilter() {             // the viewer shows an image of the list or nothing, so that no key marks what is hidden
   $("list").scrollTop = 0;
   filterList();
-  if (state.entry && shown.includes(state.entry)) return;
+  if (offered || (state.entry && shown.includes(state.entry))) return;  // a search opens no image before the offer is answered
   if (shown.length) open(shown[0], null, false);
   else close();
 }

@@ -197,10 +197,15 @@ function ask(what, value) {            // the answer, or null where the reader c
   field.select();
   return new Promise((resolve) => box.addEventListener("close", () => resolve(box.returnValue === "ok" ? field.value : null), { once: true }));
 }
+const folded = (name) => name.normalize("NFC").toLowerCase().replace(/\s+/g, "");
+function knownRater(name) {            // as it was written before: names that differ in case or blanks alone are one rater's
+  const known = [rater, ...[...MARKS.values()].flat().map((m) => m.rater), ...preferences.map((p) => p.rater), ...seen.keys()];
+  return known.find((other) => folded(other) === folded(name)) || name;
+}
 async function askRater(again = false) {
   if (!rater || again) {
     const name = ((await ask("rater", rater)) || "").trim();
-    if (name) { rater = name; store("rater", rater); renameSeen(); round = loadRound(); filterList(); if (state.entry) drawMarks(); }
+    if (name) { rater = knownRater(name); store("rater", rater); renameSeen(); round = loadRound(); filterList(); if (state.entry) drawMarks(); }
   }
   $("rater-open").textContent = rater ? `Rater: ${rater}` : "Rater …";
   takeStored();
@@ -268,7 +273,7 @@ async function loadMarks() {
   }
   saveMarks();
   $("load").value = "";
-  if (offered) filterList(); else followFilter();
+  followFilter();
   if (state.entry) drawMarks();
   notice(told.join(" · "));
   if (problems.length) tell([...problems, ...told].join("\n"));

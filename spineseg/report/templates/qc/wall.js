@@ -1,6 +1,11 @@
 // ------------------------------------------------------------------ wall: every image of the list at a glance
 const WALL_WIDTH = 430, WALL_HEIGHT = 132;  // px of an item, as in the style sheet
 function drawWall() {
+  if (isQuiet()) {                     // it shows every image's masks and warnings
+    offerBlind();
+    notice("The wall opens once the blind comparison is done or ended: it shows masks and warnings of every image.");
+    return;
+  }
   drawViewButtons();
   $("readout").textContent = `${shown.length} images, as in the list`;
   const canvas = $("canvas"), columns = Math.max(1, Math.floor(canvas.clientWidth / WALL_WIDTH));
