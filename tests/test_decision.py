@@ -20,6 +20,7 @@ from spineseg.decision.from_files import Question, decide_from_files
 from spineseg.decision.next_steps import next_steps
 from spineseg.decision.params import OBSOLETE, RENAMED, DecisionParams
 from spineseg.decision.plan import Scope, describe_plan, fix_plan
+from spineseg.decision.report_tables import left_out_section
 from spineseg.decision.report_text import verdict_sentence, write_report
 from spineseg.decision.training import LEARNERS, PREDICTION, TRAINING_IMAGES, Taught, find_taught
 from spineseg.decision.wording import format_interval
@@ -780,6 +781,14 @@ class TestFewPeopleOfAContrast:
         d = self.six(pilot, dice=0.95).decide()
         assert "csa_error" not in {row["endpoint"] for row in d["endpoints"]}
         assert d["verdict"] == "undecided"
+
+    def test_a_person_alone_is_compared_and_not_left_out(self, pilot):
+        pilot.add("0", {m: {"predicted_dice": 0.9} for m in METHODS})
+        assert pilot.decide()["excluded"] == []
+
+    def test_a_path_in_a_reason_keeps_its_letters(self):
+        rows = [{"image_id": name, "reason": why} for name, why in (("a", "bids/a.nii: empty"), ("b", "no mask"))]
+        assert left_out_section({"excluded": rows})[1] == "- bids/a.nii: empty: a.\n- No mask: b."
 
     def test_a_contrast_of_two_beside_a_larger_one_is_left_out_and_said(self, pilot):
         self.six(pilot, predicted_dice=0.9)

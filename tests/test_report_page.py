@@ -148,13 +148,15 @@ def test_a_damaged_table_is_one_line(tmp_path, capsys):
 def test_markup_in_the_tables_stays_text(tmp_path):
     folder = make_study(tmp_path, n_subjects=1)
     evil = "<script>alert(1)</script>"
-    decide(folder, verdict="override", override={"method": "deepseg", "by": evil, "reason": "<b>x"})
+    notes = [f"name them in `decision.{evil}`"]
+    decide(folder, verdict="override", override={"method": "deepseg", "by": evil, "reason": "<b>x"}, notes=notes)
     write_images(folder.images, [replace(image, contrast=evil) for image in read_images(folder.images)])
     report(folder)
     html_text = folder.report(Stage.ALL).read_text()
     assert "<script>alert" not in html_text
     assert html_text.count("&lt;script&gt;") > 1  # in the decision and in the list of images
     assert "<b>x" not in html_text
+    assert "<code>decision.&lt;script&gt;" in html_text
 
 
 def computed(method, verdict):

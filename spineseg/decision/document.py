@@ -378,5 +378,11 @@ def _uncompared(evidence: Evidence, judgement: Judgement, main: Comparison | Non
         True: f"fewer than {MIN_STRATUM} people with {main.kind.words} in their contrast",
         False: f"not known: {main.kind.words}",
     }
+    if main.n >= has_value.sum():  # of a single person compared there is no contribution to a spread either
+        reasons.pop(True)
     people = zip(evidence.people.tolist(), has_value.tolist(), np.isnan(main.pseudo).tolist(), strict=True)
-    return [{"participant": person, "reason": reasons[has]} for person, has, is_missing in people if is_missing]
+    return [
+        {"participant": person, "reason": reasons[has]}
+        for person, has, is_missing in people
+        if is_missing and has in reasons
+    ]

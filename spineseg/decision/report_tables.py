@@ -191,6 +191,11 @@ def _no_study(d: Mapping[str, Any]) -> str:
     return "People per group are computed from six people with areas by every method in one contrast; there are fewer."
 
 
+def _capital(reason: str) -> str:
+    """Return a reason with a capital letter, unless a path comes first."""
+    return reason if "/" in reason.split(" ")[0] else f"{reason[:1].upper()}{reason[1:]}"
+
+
 def left_out_section(d: Mapping[str, Any]) -> list[str]:
     """List of what did not take part."""
     if not d["excluded"]:
@@ -198,5 +203,5 @@ def left_out_section(d: Mapping[str, Any]) -> list[str]:
     by_reason: dict[str, list[str]] = {}
     for row in d["excluded"]:
         by_reason.setdefault(row["reason"], []).append(row.get("image_id") or row.get("participant", ""))
-    lines = [f"{reason[0].upper()}{reason[1:]}: {name_some(names)}." for reason, names in by_reason.items()]
+    lines = [f"{_capital(reason)}: {name_some(names)}." for reason, names in by_reason.items()]
     return ["## Left out", format_list(lines)]

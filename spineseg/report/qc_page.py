@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import shutil
 import uuid
 from collections.abc import Collection, Sequence
@@ -13,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import markupsafe
 from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup
 
@@ -180,10 +182,17 @@ def _report_id(qc_dir: Path) -> str:
 
 def template_environment() -> Environment:
     """Return the templates, escaping whatever is put into them."""
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("spineseg.report"), autoescape=select_autoescape(("html",)), trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
+    environment.filters["coded"] = _show_code
+    return environment
+
+
+def _show_code(text: str) -> Markup:
+    """Return a text of Markdown in which `keys` stand as code, and whatever else is in it as text."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(markupsafe.escape(text))))
 
 
 def content_policy(script: str, further: str) -> str:
