@@ -64,7 +64,8 @@ def read_text(path: str | Path, what: str = "text", mend: str = CHECK) -> str:
             raise InputError(f"{path}: expected {what} of at most {least} MiB, found {size} MiB; {mend}")
         raw = path.read_bytes()
     except OSError as error:
-        todo = advise(error) if error.errno in MACHINE_ADVICE else mend
+        is_gone = isinstance(error, FileNotFoundError)
+        todo = advise(error) if error.errno in MACHINE_ADVICE and not is_gone else mend
         raise InputError(f"{path}: expected {what}, found no file to read ({error.strerror}); {todo}") from error
     except ValueError as error:  # a NUL in the name
         raise InputError(f"{path}: expected {what}, found no file name ({error}); {mend}") from error
