@@ -176,10 +176,14 @@ def test_kappa_is_not_defined_where_there_is_one_answer():
 
 
 def test_areas_are_of_people_and_leave_out_what_has_a_warning():
-    def row(person, area, flags=()):
-        image = Identity(f"sub-{person}", person, contrast="t2")
-        return CsaRow(image, level="C2-C3", values={"csa_mm2": area}, flags=flags)
+    def row(person, area, flags=(), level=3, contrast="t2"):
+        image = Identity(f"sub-{person}", person, contrast=contrast)
+        name = "C2-C3" if level == 3 else f"C{level}"
+        return CsaRow(image, level=name, vert_level=str(level), values={"csa_mm2": area}, flags=flags)
 
+    mixed = [row("1", 70.0, (), level, contrast) for level in (5, 4) for contrast in ("t2", "t1")]
+    order = [(area.contrast, area.level) for area in summarise_areas(mixed)]
+    assert order == [("t2", "C4"), ("t2", "C5"), ("t1", "C4"), ("t1", "C5")]
     (found,) = summarise_areas([row("1", 70.0), row("1", 72.0), row("2", 75.0), row("3", 10.0, ("failed",))])
     assert (found.n_people, found.mean, found.n_flagged) == (2, "73.0", 1)
     assert "C2-C3 is the vertebral levels C2 to C3" in describe_areas([found])

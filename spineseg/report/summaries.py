@@ -296,7 +296,13 @@ def describe_areas(areas: Sequence[AreaRow]) -> str:
 def summarise_areas(rows: Sequence[CsaRow]) -> list[AreaRow]:
     """Return mean and SD of CSA by contrast and level, over people; rows with a warning are counted apart."""
     by_level: dict[tuple[str, str], list[CsaRow]] = {}
-    for row in rows:
+    contrasts = list(dict.fromkeys(row.image.contrast for row in rows))
+
+    def place(row: CsaRow) -> tuple[int, int]:  # contrasts as in the table, levels from above
+        first = row.vert_level.split(":")[0]
+        return contrasts.index(row.image.contrast), int(first) if first.isdigit() else 0
+
+    for row in sorted(rows, key=place):
         by_level.setdefault((row.image.contrast, row.level or WHOLE_MASK), []).append(row)
     found = []
     for (contrast, level), own in by_level.items():
