@@ -26,7 +26,7 @@ from spineseg.study.index import (
 )
 from spineseg.study.sources import check_sources
 from spineseg.studyfolder.decisions import Membership, read_membership
-from spineseg.studyfolder.images import StudyImage, read_images, read_included, write_images
+from spineseg.studyfolder.images import IMAGE_COLUMNS, StudyImage, read_images, read_included, write_images
 from spineseg.studyfolder.layout import StudyFolder
 
 
@@ -713,3 +713,12 @@ def test_keys_of_contrasts_that_name_nothing_are_refused(tmp_path, key):
     root = make_dataset(tmp_path, "sub-01/anat/sub-01_T2w.nii.gz", "sub-02/anat/sub-02_T2w.nii.gz")
     with pytest.raises(InputError, match=rf"'contrasts.{re.escape(key)}': the dataset has no such suffix or image"):
         index(root, contrasts={"T2w": "t2", key: "t1"})
+
+
+@pytest.mark.parametrize("label", ["cord", "1.0", "-1", "1_0", "nan"])
+def test_a_bad_reference_label_is_named(tmp_path, label):
+    cells = dict.fromkeys(IMAGE_COLUMNS, "x") | {"included": "true", "pilot": "false", "reference_label": label}
+    table = tmp_path / "images.tsv"
+    table.write_text("\t".join(cells) + "\n" + "\t".join(cells.values()) + "\n")
+    with pytest.raises(InputError, match=f"line 2: column reference_label: expected a whole number.*{label}"):
+        read_images(table)

@@ -113,5 +113,7 @@ def _parse(cells: dict[str, str]) -> StudyImage:
     """Make an image of its cells."""
     values: dict[str, Any] = {name: cells.get(name, "") for name in IMAGE_COLUMNS}
     label = values["reference_label"]
+    if label and not (label.isascii() and label.isdecimal()):
+        raise ValueError(f"column reference_label: expected a whole number or n/a, found {label[:40]!r}")
     values |= {name: parse_bool(values[name] or "false") for name in _FLAGS}
     return StudyImage(**values | {"reference_label": int(label) if label else None})
