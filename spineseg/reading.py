@@ -122,11 +122,32 @@ def read_table(
         characters or with a control code, or a column is missing or stands twice. Empty rows are passed over.
     """
     path = Path(path)
+    header: list[str] | None = None
+    for line, cells in _read_cells(path, what):
+        if header is None:
+            header = cells
+            _check_header(path, header, needed, what)
+        elif len(cells) != len(header):
+            raise InputError(
+                f"{path}, line {line}: expected {len(header)} cells as in the heading, found "
+                f"{len(cells)}; separate by one tab (.tsv) or comma (.csv), and write n/a where nothing is known"
+            )
+        else:
+            yield line, dict(zip(header, cells, strict=True))
+
+
+def read_heading(path: str | Path) -> list[str]:
+    """Return the names in the first row of a table that `read_table` reads."""
+    return next(cells for _, cells in _read_cells(Path(path), "a table"))
+
+
+def _read_cells(path: Path, what: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield line number and cells of every row that is not empty; there is one at least."""
     text = read_text(path, what)
     reader = csv.reader(
         io.StringIO(text, newline=""), delimiter="," if path.suffix.lower() == ".csv" else "\t", strict=True
     )
-    header: list[str] | None = None
+    is_empty = True
     try:
         for row in reader:
             cells = [_BREAKS.sub(" ", cell.strip()) for cell in row]
@@ -135,23 +156,14 @@ def read_table(
                     f"{path}, line {reader.line_num}: expected text, found a control character in {odd[:SHOWN]!r}; "
                     "delete it"
                 )
-            if not any(cells):
-                continue
-            if header is None:
-                header = cells
-                _check_header(path, header, needed, what)
-            elif len(cells) != len(header):
-                raise InputError(
-                    f"{path}, line {reader.line_num}: expected {len(header)} cells as in the heading, found "
-                    f"{len(cells)}; separate by one tab (.tsv) or comma (.csv), and write n/a where nothing is known"
-                )
-            else:
-                yield reader.line_num, dict(zip(header, cells, strict=True))
+            if any(cells):
+                is_empty = False
+                yield reader.line_num, cells
     except csv.Error as error:
         raise InputError(
             f"{path}, line {reader.line_num}: a cell that cannot be read ({error}); check its quotes"
         ) from error
-    if header is None:
+    if is_empty:
         raise InputError(f"{path}: expected {what} with a heading, found an empty file; fill it in, or leave it out")
 
 

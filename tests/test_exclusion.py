@@ -87,9 +87,39 @@ def test_a_column_is_understood_or_refused(root, tmp_path, table, words):
     if not words:
         assert left_out(root, str(tmp_path / "e.tsv")) == {"sub-02_T1w", "sub-01_T2w"}
         return
-    with pytest.raises(InputError, match=r"e\.tsv, line 2: ") as caught:
+    with pytest.raises(InputError, match=r"e\.tsv(, line 2)?: ") as caught:
         left_out(root, str(tmp_path / "e.tsv"))
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("e.csv", "sub-02,motion\n", "expected id and reason"),  # no heading: nobody would be left out
+        ("e.tsv", "sub-02\n", "expected id and reason"),
+        ("e.yml", "csa_t2: sub-02\n", "expected a list of subjects"),
+        ("e.yml", "[sub-01/anat/sub-02_T2w.nii.gz]\n", "fits no subject"),
+        ("e.yml", "[sub-stanford03/ses-b/anat/sub-stanford03_ses-a_T2w.nii.gz]\n", "fits no subject"),
+    ],
+)
+def test_a_list_that_would_leave_out_nobody_or_another_is_refused(root, tmp_path, name, text, words):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=words):
+        left_out(root, str(tmp_path / name))
+
+
+@pytest.mark.parametrize(("name", "text"), [("e.csv", "id,reason\n"), ("e.yml", "csa_t1:\ncsa_t2:\n"), ("e.yml", "")])
+def test_a_list_of_nobody_leaves_out_nobody(root, tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    assert left_out(root, str(tmp_path / name)) == set()
+
+
+def test_an_entry_of_another_case_is_named_where_entries_may_fit_nothing(root, tmp_path):
+    (tmp_path / "e.yml").write_text("[sub-02_T2W, sub-x1]\n")
+    excluded = {"file": str(tmp_path / "e.yml"), "unmatched": "ignore"}
+    config = make_configuration({"dataset": "x", "bids_dir": str(root), "excluded": excluded})
+    _, line = find_idle_exclusions(config, index_images(config, 10)[0])
+    assert line.endswith("leave nothing out: 'sub-02_T2W' ('sub-02_T2w'?)")
 
 
 def test_what_fits_nothing_and_may_do_so_is_said_in_one_line(root, tmp_path):
@@ -176,6 +206,8 @@ def test_sites_are_declared_never_guessed(root, tmp_path):
     with pytest.raises(InputError, match="'stanford' fits no subject"):
         left_out(root, file)
     assert left_out(root, file | {"sites": {"stanford": "sub-stanford"}}) == stanford
+    with pytest.raises(InputError, match="every subject begins with 'sub-'"):  # all of them would be of the site
+        left_out(root, file | {"sites": {"stanford": "sub-"}})
     with pytest.raises(InputError, match="no subject begins with 'oxford'"):
         left_out(root, file | {"sites": {"stanford": "stanford", "oxford": "oxford"}})
     (root / "participants.tsv").write_text("participant_id\tsite\nsub-01\tmni\nsub-stanford03\tstanford\n")
@@ -240,6 +272,8 @@ def test_people_are_chosen_by_participants_tsv(root, query, who):
         ("pathology == 'XX'", "fits none of the 3 participants"),
         ("pathology = 'HC'", "is no condition"),
         ("pathology", "expected comparisons"),
+        ("'pathology' != 'HC'", "expected a column in each comparison, found"),  # of all of them it would hold
+        ("age > 3 or 1 == 1", "expected a column in each comparison"),
         ("__import__('os').system('true')", "no column '__import__'"),
         ("age.real == 3", "expected a column or a value"),
         ("pathology > 3", "compares 'HC' with the number 3"),

@@ -17,6 +17,7 @@ from spineseg.study.configuration import make_configuration
 from spineseg.study.index import (
     check_before_jobs,
     digest_sources,
+    find_pilot_gaps,
     find_unlisted_people,
     find_unseen_strata,
     index_images,
@@ -109,6 +110,21 @@ def test_a_form_that_is_left_out_gives_its_place_to_the_other_and_a_started_stud
     assert {"sub-01_rec-average_dwi", "sub-02_ses-a_dwi"} <= by_id(images).keys()
     assert "in the study when that started" in reasons(images)["sub-02_ses-a_desc-mean_dwi"]
     assert "sub-02_ses-a_desc-mean_dwi" in by_id(index_images(config, 10)[0])  # another study
+
+
+def test_forms_of_one_acquisition_are_excluded_as_one_image(tmp_path):
+    """A person who is left out had one image of it in the study; each form names the entry."""
+    root = make_dataset(tmp_path, *FORMS)
+    images, _ = index(root, excluded={"sub-01": "withdrew"})
+    left = {image.image_id: image for image in images if image.subject == "01"}
+    assert {name: image.exclusion for name, image in left.items()} == {
+        "sub-01_dwi": "withdrew",
+        "sub-01_rec-average_dwi": "",
+    }
+    assert "sub-01_dwi; excluded: withdrew ('sub-01' in" in left["sub-01_rec-average_dwi"].reason
+    assert "not included, 1: another form of an excluded image" in summarise_index(images)
+    images, _ = index(root, excluded={"sub-01": "withdrew"}, forms="all")
+    assert [image.exclusion for image in images if image.subject == "01"] == ["withdrew"] * 2
 
 
 def test_people_whose_forms_differ_though_they_have_the_same_are_named(tmp_path):
@@ -521,6 +537,23 @@ def test_a_contrast_that_the_pilot_lacks_is_named(tmp_path):
     assert "no image of the pilot" not in summarise_index(drawn)
 
 
+@pytest.mark.parametrize(
+    ("pilot", "words"),
+    [
+        ({"n": 40}, "asks for 40 people, and the study has 2"),
+        ({"n": 2}, ""),
+        ("all", ""),
+        (["01", "03"], "the pilot is without 03, who have no image in the study"),
+    ],
+)
+def test_a_pilot_of_fewer_people_than_asked_for_is_said(tmp_path, pilot, words):
+    root = make_dataset(tmp_path, *(f"sub-0{n}/anat/sub-0{n}_T2w.nii.gz" for n in (1, 2, 3)))
+    keys = {"dataset": "x", "bids_dir": str(root), "excluded": ["03"], "pilot": {"subjects": pilot}}
+    config = make_configuration(keys)
+    said = find_pilot_gaps(config, index_images(config, 10)[0])
+    assert [words in line for line in said] == [True] * bool(words)
+
+
 POINTER = b"/annex/objects/MD5E-s10--0123456789abcdef0123456789abcdef.nii.gz\n"
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 10\n"
 
@@ -610,6 +643,19 @@ def test_the_command_writes_everything_and_twice_the_same(tmp_path):
     assert "chunk" not in folder.images.read_text().splitlines()[0].split("\t")
     run_index(tmp_path, root, pilot={"subjects": {"n": 1, "seed": 3}})
     assert {path: path.read_bytes() for path in folder.root.rglob("*") if path.is_file()} == written
+
+
+def test_a_column_that_is_not_there_stops_the_index(tmp_path, capsys):
+    root = make_dataset(tmp_path / "bids", *UNEQUAL)
+    (tmp_path / "c.yaml").write_text(str({"dataset": "x", "bids_dir": str(root), "columns": ["sex"]}))
+    command = ["index", "-config", str(tmp_path / "c.yaml"), "-results", str(tmp_path / "r")]
+    named = "participant_id\tage\n01\t20\n"
+    for table, words in ((None, "is missing or says nothing of anybody"), (named, "it has age")):
+        if table:
+            (root / "participants.tsv").write_text(table)
+        assert main(command) == 2
+        assert words in capsys.readouterr().err
+        assert not (tmp_path / "r").exists()
 
 
 def test_a_damaged_membership_is_an_error_and_no_new_draw(tmp_path, capsys):

@@ -442,11 +442,11 @@ MASKS = {
     ),
     "NIfTI-2": Case(put(content(BINARY, kind=nib.Nifti2Image)), READ, READ),
     "turned: axes in another order": Case(
-        mask(np.moveaxis(BINARY, 2, 0), AFFINE[:, [2, 0, 1, 3]]), READ, NOT_USED, "resample it"
+        mask(np.moveaxis(BINARY, 2, 0), AFFINE[:, [2, 0, 1, 3]]), READ, NOT_USED, "expected the image's axes"
     ),
     "mirrored: an axis the other way": Case(
         mask(BINARY[::-1], AFFINE @ np.array([[-1, 0, 0, 47], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])),
-        *(READ, NOT_USED, "resample it"),
+        *(READ, NOT_USED, "in another order; save it by the image's axes"),
     ),
     "of FreeSurfer, .mgz": Case(other_format(nib.MGHImage, ".mgz"), READ, READ),
     ".img and .hdr": Case(other_format(nib.Nifti1Pair, ".img"), READ, READ),

@@ -29,8 +29,10 @@ def run(args: argparse.Namespace) -> int:
     from spineseg.study.configuration import make_configuration, read_configuration
     from spineseg.study.describe import describe_results
     from spineseg.study.index import (
+        check_columns,
         digest_sources,
         find_idle_exclusions,
+        find_pilot_gaps,
         find_unlisted_people,
         find_unseen_strata,
         index_images,
@@ -51,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         config = make_configuration({"dataset": args.bids.resolve().name, "bids_dir": str(args.bids)})
     check_sources(config)
+    check_columns(config)
     earlier = find_membership(folder)
     images, membership = index_images(config, args.chunk_size, earlier, find_frozen_pilot(config, folder, earlier))
     digests = FileDigests(folder.file_digests)
@@ -64,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
     write_images(folder.images, images)
     describe_results(folder, config, images)  # what is there by now
     idle = find_idle_exclusions(config, images) + find_unlisted_people(config, images)
+    idle += find_pilot_gaps(config, images)
     idle += [f"warning: nobody in the pilot is of {name}" for name in find_unseen_strata(config, images)]
     print("\n".join([summarise_index(images), *idle, *describe_references(references)]))
     return 0

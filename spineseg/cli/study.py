@@ -146,6 +146,8 @@ def _command(args: argparse.Namespace) -> Callable[[Stage], str]:
 def _plan(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> int:
     """Print what a run will cost."""
     from spineseg.study.cost import estimate_cost, free_mib
+    from spineseg.study.index import find_pilot_gaps
+    from spineseg.study.standing import list_images
     from spineseg.studyfolder.layout import Stage
 
     stages = [Stage.PILOT] if args.pilot else [Stage.ALL] if args.all_methods else [Stage.PILOT, Stage.STUDY]
@@ -157,6 +159,8 @@ def _plan(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) ->
         if stage == Stage.STUDY and method is None:
             print(f"  not decided yet; counted with {list(config.methods)[-1]} for those who are not in the pilot")
         print("\n".join(f"  {line}" for line in cost.lines(cores, free_mib(Path()))))
+    for line in find_pilot_gaps(config, list_images(folder, config)[0]):
+        print(line)
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from spineseg.bids import image_stem
 from spineseg.contrasts import CONTRASTS, SUFFIX_CONTRAST
 from spineseg.errors import InputError
-from spineseg.reading import read_table, read_yaml
+from spineseg.reading import read_heading, read_table, read_yaml
 from spineseg.spelling import closest
 from spineseg.studyfolder.images import StudyImage, word_exclusion
 
@@ -52,6 +52,8 @@ class Exclusion:
         """The entry as the beginning of an image's name."""
         parts = [part for part in self.entry.strip().strip("/").split("/") if part not in ("", ".")]
         last = parts[-1] if parts else ""
+        if _names_two(parts):
+            return "/".join(parts)
         folders = [part for part in parts[-2:] if part.startswith(("sub-", "ses-"))]
         if last.startswith("ses-") and len(folders) == 2:  # the folder of a session
             return "_".join(folders)
@@ -138,6 +140,10 @@ class Exclusions:
         images = list(images)
         known = _names_of(images) | sites.names()
         for site, prefix in self.prefixes.items():
+            if not prefix:
+                raise InputError(
+                    f"config key 'excluded.sites.{site}': every subject begins with 'sub-'; write what follows it"
+                )
             if not any(image.subject.startswith(prefix) for image in images) and not self.may_be_unmatched:
                 raise InputError(f"config key 'excluded.sites.{site}': no subject begins with {prefix!r}")
         subjects = sorted({image.subject for image in images})
@@ -160,6 +166,16 @@ class Exclusions:
                 " datasets share"
             )
 
+    def find_misspelt(self, images: Iterable[StudyImage], sites: Sites = NO_SITES) -> list[str]:
+        """Return the entries that fit nothing but by another case of their letters, each with what it may mean."""
+        images = list(images)
+        known = {name.lower(): name for name in _names_of(images) | sites.names()}
+        return [
+            f"{one.entry!r} ({known[one.name.lower()]!r}?)"
+            for one in self.find_unmatched(images, sites)
+            if known.get(one.name.lower(), one.name) != one.name
+        ]
+
     def find_unmatched(self, images: Iterable[StudyImage], sites: Sites = NO_SITES) -> list[Exclusion]:
         """Return the entries that fit no image of the source."""
         images = list(images)
@@ -169,6 +185,18 @@ class Exclusions:
             found |= {"_".join(parts[:n]) for n in range(1, len(parts) + 1)} | {image.subject}
         unknown = (one for one in self.entries if one.name not in found)
         return [one for one in unknown if not any(one.fits(image, sites) for image in images)]
+
+
+def _names_two(parts: Sequence[str]) -> bool:
+    """Whether the folders of a path are of another subject or session than the file's name; neither is guessed."""
+    *folders, last = parts or ("",)
+    own = (image_stem(last) or last).split("_")
+    start = max((n for n, part in enumerate(folders) if part.startswith("sub-")), default=len(folders))
+    return any(
+        part not in own and any(name.startswith(part[:4]) for name in own)
+        for part in folders[start:]
+        if part.startswith(("sub-", "ses-"))
+    )
 
 
 def _names_of(images: Iterable[StudyImage]) -> set[str]:
@@ -254,6 +282,7 @@ def _read_file(path: Path, lists: list[str] | None) -> Iterable[Exclusion]:
         raise InputError(f"config key 'excluded': expected a file, found none at {path}")
     if path.suffix.lower() in (".tsv", ".csv"):
         _refuse_lists(lists, path)
+        _known_keys(dict.fromkeys(read_heading(path)), str(path))  # a name without a heading would be taken for one
         for line, cells in read_table(path, (), what="a table with the columns id and reason"):
             where = f"{path}, line {line}"
             row = _known_keys(cells, where)
@@ -267,7 +296,7 @@ def _read_file(path: Path, lists: list[str] | None) -> Iterable[Exclusion]:
         raise InputError(f"{path}: expected a list or a mapping of subjects and images, found {str(content)[:60]!r}")
     if isinstance(content, dict) and "marks" in content:
         raise InputError(f"{path}: holds marks of the quality-control page; name it with the config key 'marks'")
-    if isinstance(content, dict) and any(isinstance(value, list) for value in content.values()):
+    if isinstance(content, dict) and any(isinstance(of, list) or _is_list(name) for name, of in content.items()):
         yield from _named_lists(content, path, lists)
     else:
         _refuse_lists(lists, path)
@@ -286,7 +315,7 @@ def _named_lists(content: dict[Any, Any], path: Path, chosen: list[str] | None) 
     for name in chosen or ():
         if name not in titles:
             raise InputError(f"config key 'excluded.lists': {path} has no list {name!r}{closest(name, titles)}")
-    unclear = [t for t in titles if not contrast_of_list(t) and not t.startswith(FILE_LISTS)]
+    unclear = [title for title in titles if not _is_list(title)]
     if chosen is None and unclear:
         raise InputError(
             f"{path}: the lists {', '.join(map(repr, unclear))} are named after no contrast; say which lists are"
@@ -306,15 +335,20 @@ def _named_lists(content: dict[Any, Any], path: Path, chosen: list[str] | None) 
             yield Exclusion(entry.entry, reason, where, contrast or entry.contrast)
 
 
+def _is_list(title: Any) -> bool:
+    """Whether a title is that of a list which is meant as it is: of a contrast, or of images' files."""
+    return bool(contrast_of_list(str(title))) or str(title).startswith(FILE_LISTS)
+
+
 def contrast_of_list(title: str) -> str:
     """Return the suffix or contrast that a list is named after, or an empty string.
 
     Examples
     --------
-    >>> [contrast_of_list(title) for title in ("csa_t1", "T2w", "t2star", "csa_dwi", "mtr", "FILES_SEG")]
-    ['t1', 'T2w', 'T2star', 'dwi', '', '']
+    >>> [contrast_of_list(title) for title in ("csa_t1", "T2w", "t2star", "T2*", "csa_dwi", "mtr", "FILES_SEG")]
+    ['t1', 'T2w', 'T2star', 't2s', 'dwi', '', '']
     """
-    name = title.lower().removeprefix(AREA_LIST)
+    name = title.lower().removeprefix(AREA_LIST).replace("*", "s")
     known = {suffix.lower(): suffix for suffix in SUFFIX_CONTRAST} | {contrast: contrast for contrast in CONTRASTS}
     return known.get(name, "")
 

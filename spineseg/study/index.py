@@ -23,7 +23,7 @@ from spineseg.study.exclusion import Sites
 from spineseg.study.participants import Participants, read_participants
 from spineseg.study.sources import check_sources, find_images, list_references
 from spineseg.studyfolder.decisions import Membership
-from spineseg.studyfolder.forms import OTHER_FORM, find_other_forms, form_of, group_forms
+from spineseg.studyfolder.forms import OTHER_EXCLUDED, OTHER_FORM, find_other_forms, form_of, group_forms
 from spineseg.studyfolder.images import StudyImage, word_exclusion
 from spineseg.studyfolder.layout import StudyFolder
 
@@ -98,6 +98,12 @@ def _leave_other_forms(images: list[StudyImage], config: StudyConfig, in_study: 
     if config.forms is None or config.images:
         return images
     others = find_other_forms((image for image in images if image.included), config.forms, in_study)
+    for group in group_forms(image for image in images if image.included or image.exclusion):
+        if not any(image.included for image in group):  # with its forms it would have been one image
+            left = find_other_forms(group, config.forms, in_study)
+            used = next(image.image_id for image in group if image.image_id not in left)
+            reasons = {image.image_id: image.reason for image in group}
+            others |= {name: f"{OTHER_EXCLUDED}: {used}; {reasons[name]}" for name in left}
     return [
         replace(image, included=False, reason=others[image.image_id]) if image.image_id in others else image
         for image in images
@@ -122,12 +128,40 @@ def strata_of(config: StudyConfig, subjects: Iterable[str]) -> dict[str, set[str
     }
 
 
+def find_pilot_gaps(config: StudyConfig, images: Sequence[StudyImage]) -> list[str]:
+    """Say where fewer people can be in the pilot than the configuration asks for."""
+    people, asked = {image.subject for image in images if image.included}, config.pilot
+    key = "warning: config key 'pilot.subjects'"
+    if asked.n is not None and asked.n > len(people):
+        return [f"{key}: asks for {asked.n} people, and the study has {len(people)}"]
+    if absent := sorted(set(asked.subjects or ()) - people):
+        return [f"{key}: the pilot is without {name_some(absent)}, who have no image in the study"]
+    return []
+
+
 def find_unseen_strata(config: StudyConfig, images: Sequence[StudyImage]) -> list[str]:
     """Return the values of strata that nobody in the pilot has, of the people of the study."""
     included = [image for image in images if image.included]
     strata = strata_of(config, {image.subject for image in included})
     seen = {name for image in included if image.pilot for name in strata[image.subject]}
     return sorted({name for own in strata.values() for name in own} - seen)
+
+
+def check_columns(config: StudyConfig) -> bool:
+    """Refuse a column that participants.tsv has not; return whether the configuration names any.
+
+    Raises
+    ------
+    InputError
+    """
+    plan, people = config.decision, _participants(config)
+    named = [(name, "config key 'columns'") for name in config.columns]
+    named += [(plan.group, "config key 'decision.group'")] if plan.group else []
+    named += [(plan.site, "config key 'decision.site'")] if plan.site not in (None, DecisionParams.site) else []
+    named += [(name, "config key 'pilot.strata'") for name in config.pilot.strata]
+    for name, key in named:
+        people.check_column(name, key)
+    return bool(named)
 
 
 def check_before_jobs(config: StudyConfig, folder: StudyFolder | None = None, *, with_images: bool = True) -> None:
@@ -149,18 +183,12 @@ def check_before_jobs(config: StudyConfig, folder: StudyFolder | None = None, *,
     check_declared(config.methods, None)
     if with_images:
         check_sources(config)
-        named = [(name, "config key 'columns'") for name in config.columns]
-        plan = config.decision
-        named += [(plan.group, "config key 'decision.group'")] if plan.group else []
-        named += [(plan.site, "config key 'decision.site'")] if plan.site not in (None, DecisionParams.site) else []
-        for name, key in named:
-            _participants(config).check_column(name, key)
-        strata_of(config, ())
+        is_asked = check_columns(config)
         frozen = () if folder and folder.lock.is_file() else None
         images, _ = index_images(config, 1, frozen=frozen)  # it knows the images that keys are about
         people = {image.subject for image in images if image.included}
         listed = _participants(config)
-        if (named or config.pilot.strata) and not people & listed.cells.keys():
+        if is_asked and not people & listed.cells.keys():
             one = min(people)
             raise InputError(
                 f"{listed.path}: has no row of anybody in the study, such as sub-{one}{closest(one, listed.cells)};"
@@ -185,6 +213,11 @@ def find_idle_exclusions(config: StudyConfig, images: Sequence[StudyImage]) -> l
         named = name_some([one.entry for one in found])
         fit = "1 entry fits" if len(found) == 1 else f"{len(found)} entries fit"
         lines.append(f"{config.excluded.files[0]}: {fit} nothing here (excluded.unmatched: ignore): {named}")
+        if alike := config.excluded.find_misspelt(images, sites):
+            lines.append(
+                f"warning: {config.excluded.files[0]}: by the case of a letter these leave nothing out:"
+                f" {name_some(alike)}"
+            )
     return lines
 
 
@@ -247,7 +280,9 @@ def summarise_index(images: Sequence[StudyImage]) -> str:
     unseen = sorted(set(contrasts) - {image.contrast for image in included if image.pilot})
     lines += [f"warning: no image of the pilot is {name}; the decision says nothing of it" for name in unseen]
     reasons = Counter(
-        OTHER_FORM if image.reason.startswith(OTHER_FORM) else image.reason for image in images if not image.included
+        next((words for words in (OTHER_FORM, OTHER_EXCLUDED) if image.reason.startswith(words)), image.reason)
+        for image in images
+        if not image.included
     )
     lines += [f"not included, {count}: {reason}" for reason, count in reasons.most_common()]
     lines += [

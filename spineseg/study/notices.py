@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from spineseg.spelling import name_some
 from spineseg.study.configuration import StudyConfig
-from spineseg.study.index import find_idle_exclusions, find_unlisted_people
+from spineseg.study.index import find_idle_exclusions, find_pilot_gaps, find_unlisted_people
 from spineseg.study.keep import CORRECTED
 from spineseg.studyfolder.corrections import (
     find_changed_masks,
@@ -75,6 +75,7 @@ def list_notices(folder: StudyFolder, config: StudyConfig, stage: Stage | None) 
         + _foreign_marks(folder, config)
         + find_idle_exclusions(config, images)
         + find_unlisted_people(config, images)
+        + find_pilot_gaps(config, images)
     )
     if find_lock(folder) is not None or stage in (Stage.STUDY, Stage.ALL):
         of_stage = stage_images(images, stage or Stage.ALL)

@@ -62,6 +62,9 @@ class Participants:
         ------
         InputError
         """
+        if not self.columns:
+            nothing = f"{self.path} is missing or says nothing of anybody"
+            raise InputError(f"{where}: names the column {name!r}, and {nothing}")
         if name not in self.columns:
             hint = closest(name, self.columns)
             raise InputError(f"{where}: {self.path} has no column {name!r}{hint}; it has {', '.join(self.columns)}")
@@ -87,6 +90,10 @@ class Participants:
             for node in ast.walk(tree):
                 if isinstance(node, ast.Name):
                     self.check_column(node.id, where)
+                if isinstance(node, ast.Compare) and not any(isinstance(part, ast.Name) for part in ast.walk(node)):
+                    raise InputError(
+                        f"{where}: expected a column in each comparison, found {_shown(node)}; columns have no quotes"
+                    )
             found = [subject for subject, cells in self.cells.items() if _holds(tree, cells, where) is True]
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise InputError(no_condition) from error

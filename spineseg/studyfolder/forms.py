@@ -10,6 +10,9 @@ from spineseg.studyfolder.images import StudyImage
 OTHER_FORM = "another form of an acquisition"
 """Begins the reason of an image in whose place another form of it is used."""
 
+OTHER_EXCLUDED = "another form of an excluded image"
+"""Begins the reason of an image that is excluded with the form in whose place it is not: they count as one."""
+
 WHY = (
     "the configuration prefers it",
     "it was in the study when that started",

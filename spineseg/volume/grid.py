@@ -134,11 +134,32 @@ def native_index(index: NDArray[np.intp], grid: NativeGrid) -> NDArray[np.intp]:
 
 def check_same_grid(grid: NativeGrid, like: NativeGrid, path: str | Path) -> None:
     """Raise GeometryError unless `grid` (of `path`) has the shape and the affine of `like`."""
+    if (codes := _reordered_axes(grid, like)) is not None:
+        raise GeometryError(
+            f"{path}: expected the image's axes {codes[1]}, found {codes[0]}: the same voxels in another order; save it"
+            " by the image's axes, without resampling"
+        )
     if grid.shape3 != like.shape3:
         raise GeometryError(
             f"{path}: expected the image's grid {like.shape3}, found {grid.shape3}; resample it to the image"
         )
     check_same_affine(grid.affine, like.affine, like.shape3, path)
+
+
+def _reordered_axes(grid: NativeGrid, like: NativeGrid) -> tuple[str, str] | None:
+    """Return the axes of two grids that are one but for the order and direction of their axes, such as RAS; or None."""
+    turn, turn_like = _to_canonical_transform(grid.affine), _to_canonical_transform(like.affine)
+    if np.array_equal(turn, turn_like) or np.isnan([turn, turn_like]).any():
+        return None
+    i, j, k = (grid.shape3[axis] for axis in np.argsort(turn[:, 0]))
+    affine = grid.affine @ orientations.inv_ornt_aff(turn, grid.shape3)
+    affine_like = like.affine @ orientations.inv_ornt_aff(turn_like, like.shape3)
+    if [i, j, k] != [like.shape3[axis] for axis in np.argsort(turn_like[:, 0])]:
+        return None
+    if not measure_shift(affine, affine_like, (i, j, k)) <= MAX_SHIFT_VOX:
+        return None
+    found, expected = ("".join(orientations.aff2axcodes(one.affine)) for one in (grid, like))
+    return found, expected
 
 
 def measure_shift(affine: NDArray[np.float64], like: NDArray[np.float64], shape: tuple[int, int, int]) -> float:
