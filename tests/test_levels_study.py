@@ -425,7 +425,8 @@ def test_a_range_that_cannot_be_read_is_named(text):
 
 
 def test_a_column_that_is_not_there_is_named(study):
-    with pytest.raises(InputError, match=r"config key 'columns': names the column 'age', .*participants\.tsv is missing"):
+    expected = r"config key 'columns': names the column 'age', .*participants\.tsv is missing"
+    with pytest.raises(InputError, match=expected):
         study.add().measure(columns=["age"])
 
 
