@@ -239,6 +239,7 @@ class TestTable:
         assert table.slice_row(shape, 2, 2.5)["n_slices"] == 0
         mean = table.mean_row(shape, np.array([True, True, True, False]), slices="0:2")
         assert (mean["slice"], mean["slices"], mean["tilted"], mean["n_slices"]) == ("mean", "0:2", 1, 2)
+        assert mean["note"] == "1 of 2 slices in the mean are tilted beyond 30 degrees"
         assert (mean["csa_mm2"], mean["csa_sd_mm2"], mean["length_mm"]) == (75, 5, 4)
         assert np.isnan(mean["position_mm"])
         assert set(mean) <= set(table.TABLE_COLUMNS)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from spineseg.errors import InputError
 from spineseg.measures import SCT_SOLIDITY, SLICE_SD, SLICE_SHAPE
-from spineseg.metrics.shape import STEEP_ANGLE_DEG, SliceShape
+from spineseg.metrics.shape import MAX_ANGLE_DEG, STEEP_ANGLE_DEG, SliceShape
 
 Row = dict[str, Any]
 
@@ -86,7 +86,7 @@ def mean_row(shape: SliceShape, chosen: NDArray[np.bool_], **place: Any) -> Row:
     shape : SliceShape
     chosen : (K,) ndarray of bool
         Slices without cord do not count, nor those beyond `spineseg.metrics.shape.STEEP_ANGLE_DEG`; the note
-        says how many.
+        says how many, and how many of those that count are beyond `spineseg.metrics.shape.MAX_ANGLE_DEG`.
     **place
         Fills further columns.
 
@@ -107,10 +107,12 @@ def mean_row(shape: SliceShape, chosen: NDArray[np.bool_], **place: Any) -> Row:
             row[SLICE_SD[name]] = float(values.std()) if values.size else NAN
     row["length_mm"] = float(shape.length_mm[used].sum())
     row["tilted"], row["n_slices"] = int(shape.is_tilted[found].sum()), int(used.sum())
+    told = []
     if steep := int((found & shape.is_steep).sum()):
-        left_out = f"{steep} of {found.sum()} slices are tilted beyond {STEEP_ANGLE_DEG:g} degrees and left out"
-        place["note"] = "; ".join(filter(None, (place.get("note"), left_out)))
-    return row | place
+        told.append(f"{steep} of {found.sum()} slices are tilted beyond {STEEP_ANGLE_DEG:g} degrees and left out")
+    if tilted := int((used & shape.is_tilted).sum()):
+        told.append(f"{tilted} of {used.sum()} slices in the mean are tilted beyond {MAX_ANGLE_DEG:g} degrees")
+    return row | place | {"note": "; ".join(filter(None, (place.get("note"), *told)))}
 
 
 def sd_row(mean: Row) -> Row:
