@@ -583,6 +583,20 @@ def test_a_round_that_was_left_goes_on_and_no_name_was_shown_meanwhile(browser, 
     assert all(p["blind"] for p in json.loads(saved_by(browser, "save-all"))["preferences"])
 
 
+def test_an_address_opens_no_image_while_a_round_stands_open(browser, page):
+    start_review(browser, page, "", look=False)
+    start_round(browser)
+    browser.press("x", "Escape")
+    browser.open(page, "#sub-02_T2w/3", look=False)  # a link of the report
+    assert_quiet(browser, "left at 2 of 4")
+    browser.press("Down")  # the reader wants it all the same
+    browser.wait("return document.querySelectorAll('.tile').length > 0")
+    assert browser.text("#name") == "sub-02 · T2w"
+    assert browser.text("#readout").startswith("Slice 3,")
+    browser.press("Up")
+    browser.wait("return document.getElementById('name').textContent !== 'sub-02 · T2w'")
+
+
 def rows_of(browser):
     return browser.run("return [...document.querySelectorAll('.row')].map((row) => row.textContent)")
 

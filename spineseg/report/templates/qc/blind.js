@@ -3,6 +3,7 @@
 // order and sides are random, and a tenth of the images comes twice, to learn how far a rater agrees with himself.
 const REPEATED = 0.1;
 let offered = false;                   // whether the page asks to compare blind before it shows anything
+let asked = null;                      // {entry, slice}: what the address names, opened once the question is answered
 let sides = null;                      // {trial, x, y}: drawn when a comparison is shown, and never stored before the answer
 
 function blindPairs(e) {               // names of two methods whose masks can be compared
@@ -99,7 +100,7 @@ async function startBlind() {
   const known = entries.filter(isSeen).length;
   if (known) tell(`${known} of ${entries.length} images were shown to you with the methods' names. Answers on these are kept, but do not count as blind.`);
 }
-function offerBlind() {                // before any image is shown with the methods' names
+function offerBlind(first = null, slice = null) {  // before any image is shown with the methods' names, one of an address too
   offered = true;
   state.view = "mosaic";
   filterList(); close();
@@ -107,6 +108,7 @@ function offerBlind() {                // before any image is shown with the met
   const blind = make("button", { type: "button" }, isLeft ? "Go on with the blind comparison " : "Compare blind first ", make("kbd", {}, "B"));
   const look = make("button", { type: "button" }, "Look at the images ", make("kbd", {}, "↓"));
   blind.addEventListener("click", startBlind);
+  asked = first && { entry: first, slice };
   look.addEventListener("click", () => step(1));
   const end = make("button", { type: "button" }, "End the comparison");
   end.addEventListener("click", () => { round = null; saveRound(); step(1); notice("The comparison has ended. The answers given are kept."); });
@@ -116,6 +118,7 @@ function offerBlind() {                // before any image is shown with the met
     ...(isLeft ? [make("p", {}, "Until it is done or ended, the list tells the images' names only, and the wall stays closed.")] : [])));
 }
 function endOffer() {
+  asked = null;
   if (!offered) return;
   offered = false;
   filterList();

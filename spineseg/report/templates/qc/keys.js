@@ -129,12 +129,13 @@ function start() {
   $("blind-open").hidden = !data.entries.some((e) => e.methods.length > 1);
   connect(); connectLevels();
   const [id, k] = addressed();
-  const named = data.entries.find((e) => e.id === id || e.image_id === id);
+  const named = data.entries.find((e) => e.id === id || e.image_id === id), slice = /^\d+$/.test(k) ? Number(k) : null;
   const isNew = !seen.size && !MARKS.size && !preferences.length;  // nobody has looked at anything with this browser
-  if (!named && (isNew || round) && data.entries.some((e) => e.study && blindPairs(e).length)) { offerBlind(); return; }
+  const isOffered = isNew && !named && data.entries.some((e) => e.study && blindPairs(e).length);
+  if (round || isOffered) { offerBlind(named, slice); return; }
   filterList();
   const wanted = named || shown[0];
-  if (wanted) open(wanted, /^\d+$/.test(k) ? Number(k) : null);
+  if (wanted) open(wanted, slice);
   else close();
 }
 start();

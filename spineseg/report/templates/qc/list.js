@@ -79,8 +79,10 @@ function drawRow(e, position) {
   return row;
 }
 function step(by) {
+  const named = asked;
   endOffer();
   if (!shown.length) return;
   const at = shown.indexOf(state.entry);
+  if (named && shown.includes(named.entry)) { open(named.entry, named.slice); return; }
   open(shown[at < 0 ? 0 : clamp(at + by, 0, shown.length - 1)]);
 }
