@@ -18,13 +18,14 @@ from spineseg.phantom.dataset import write_dataset
 from spineseg.report import qc_page
 from spineseg.report.flags import FAILED
 from spineseg.report.pictures import load_layers
-from spineseg.report.qc import add_files, entry_name, render_study
+from spineseg.report.qc import add_files, entry_name, render_study, write_entry
 from spineseg.report.qc_page import build_index
 from spineseg.report.review import MethodResult, ReviewImage, StudyView, list_methods
 from spineseg.studyfolder.decisions import read_membership
 from spineseg.studyfolder.images import StudyImage, read_images
 from spineseg.studyfolder.layout import Stage
 from spineseg.studyfolder.sidecars import Sidecar, write_sidecar
+from spineseg.studyfolder.tables import AgreementRow, Identity
 from spineseg.volume import files
 
 
@@ -85,6 +86,24 @@ def test_page_holds_every_image_failures_first(study):
     assert {e["image_id"] for e in data["entries"]} == {f"sub-0{n}_{s}" for n in (1, 2) for s in ("T1w", "T2w")}
     assert {e["image_id"] for e in data["entries"][:2]} == {"sub-02_T1w", "sub-01_T1w"}
     assert [f["text"][:6] for e in data["entries"][:2] for f in e["flags"][:1]].count("failed") == 1
+
+
+def test_no_number_stands_beside_a_mask_that_is_not_there(study):
+    """The decision takes a predicted Dice of 0 for it; on the page 0.000 would read as a measurement."""
+    methods = [m for e in page_data(study.qc(Stage.ALL) / "index.html")["entries"] for m in e["methods"]]
+    assert {m["status"] for m in methods if not m["metrics"]} == {"failed", "empty"}
+    assert all(m["metrics"] == {} for m in methods if m["status"] in ("failed", "empty"))
+
+
+def test_of_images_that_are_as_bad_the_one_whose_masks_overlap_least_comes_first(tmp_path):
+    names = [f"sub-0{n}_T2w" for n in range(4)]
+    for name, dice in zip(names, (0.97, None, 0.95, 0.98), strict=True):
+        methods = tuple(MethodResult(method, "ok") for method in ("propseg", "deepseg"))
+        image = StudyImage(name, name[4:6], suffix="T2w", contrast="t2", path=str(tmp_path / f"{name}.nii.gz"))
+        pair = AgreementRow(Identity.of(image), "propseg", "deepseg", {} if dice is None else {"dice": dice})
+        write_entry(tmp_path, ReviewImage(image, methods, (pair,)), None, name=name, dataset="made")
+    order = [e["image_id"] for e in page_data(build_index(tmp_path))["entries"]]
+    assert order == [names[n] for n in (2, 0, 3, 1)]
 
 
 def test_page_needs_no_network(study):

@@ -45,7 +45,7 @@ from spineseg.report.review import (
     read_stage,
 )
 from spineseg.studyfolder.images import StudyImage
-from spineseg.studyfolder.sidecars import read_sidecar
+from spineseg.studyfolder.sidecars import NO_CORD, read_sidecar
 from spineseg.studyfolder.tables import AgreementRow, Identity
 from spineseg.version import find_version
 from spineseg.volume import NativeGrid, Volume, load_image
@@ -162,7 +162,8 @@ def _method_entry(result: MethodResult) -> dict[str, Any]:
         "sha": result.mask_sha256[:12],
         "seconds": result.seconds,
         "peak_mb": result.peak_mb,
-        "metrics": _shown(result.metrics, MASK_MEASURES),
+        # the predicted Dice of nothing is 0 for the decision, and no number of a mask
+        "metrics": {} if result.status in NO_CORD else _shown(result.metrics, MASK_MEASURES),
     }
 
 

@@ -230,6 +230,12 @@ def _weigh_warnings(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return weighed
 
 
+def _place(entry: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what sorts entries, the worst first: as bad, those whose masks overlap least, then by name."""
+    overlap = min((pair["dice"] for pair in entry["agreement"] if "dice" in pair), default=1.0)
+    return -entry["badness"], overlap, entry["subject"], entry["session"], entry["file"], entry["id"]
+
+
 def _style(name: str, number: int) -> dict[str, str]:
     """Return a layer's colour and line style."""
     return {"name": name, "color": palette.color_of(name, number), "dash": palette.dash_of(name, number)}
@@ -251,7 +257,7 @@ def _render_page(
     """Return the page's HTML."""
     environment = template_environment()
     entries = _weigh_warnings(entries)
-    entries = sorted(entries, key=lambda e: (-e["badness"], e["subject"], e["session"], e["file"], e["id"]))
+    entries = sorted(entries, key=_place)
     datasets = sorted({entry["dataset"] for entry in entries if entry["dataset"]})
     methods = sort_methods(m["name"] for entry in entries for m in entry["methods"])
     title = title or (datasets[0] if len(datasets) == 1 else "Spinal cord quality control")
