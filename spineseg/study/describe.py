@@ -96,13 +96,15 @@ def _sections(folder: StudyFolder) -> Iterator[tuple[str, list[tuple[list[Path],
         ],
     )
     for stage, title in _STAGES.items():
-        tables = folder.table(stage, "")
+        tables, figures = folder.table(stage, ""), folder.figures(stage)
+        lists = ", ".join(sorted(path.name for path in figures.glob("*.tsv")))
+        drawn = "the figures as PNG and SVG" + (f"; the report's lists in full: {lists}" if lists else "")
         yield (
             title,
             [
                 line(folder.report(stage), "start here: the decision and its evidence on one page"),
                 line(folder.qc(stage) / "index.html", "every image, slice by slice"),
-                line(folder.figures(stage), "the figures as PNG and SVG", "/"),
+                line(figures, drawn, "/"),
                 *([line(folder.lock, "what the study is held to")] if stage == Stage.STUDY else []),
                 line(tables, ", ".join(sorted(path.name for path in tables.glob("*"))), "/"),
             ],
