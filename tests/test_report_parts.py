@@ -76,6 +76,25 @@ def test_parts_hold_their_people_alone_and_those_of_whom_nothing_is_known():
     assert split_tables(many(6), dict.fromkeys("012345", "Bern")) == {}
 
 
+def test_a_column_of_many_words_is_split_by_the_most_frequent_and_the_others():
+    """A multi-centre study has more sites than fit below each other; ages and codes are no groups."""
+    people = [str(person) for person in range(24)]
+    sites = {person: f"site{n % 12:02d}" if n < 20 else "site00" for n, person in enumerate(people)} | {"23": ""}
+    parts = split_tables(many(24), sites)
+    assert list(parts) == [*(f"site{n:02d}" for n in range(6)), "6 others", "not known"]
+    assert sum(len(part.metrics) for part in parts.values()) == 48
+    assert split_tables(many(24), {person: f"{20 + n % 12}.5" for n, person in enumerate(people)}) == {}
+    assert split_tables(many(24), {person: f"code{person}" for person in people}) == {}
+
+
+def test_names_of_columns_and_values_stand_as_they_are(tmp_path):
+    columns = {name: {str(n): ("$x_{", "a$b$")[n % 2] for n in range(6)} for name in ("$si_te", "a b", "a_b", "a b_2")}
+    drawn = draw_figures(many(6), tmp_path, columns=columns)
+    assert len({one.file for one in drawn}) == len(drawn)
+    svg = (tmp_path / f"failures{BY}-si-te.svg").read_text()
+    assert all(words in svg for words in ("Images by status, by $si_te", "$si_te: $x_{ (", "$si_te: a$b$ ("))
+
+
 def test_many_images_are_drawn_as_distributions(tmp_path):
     few, crowd = (tmp_path / name for name in ("few", "crowd"))
     n = charts.MAX_POINTS + 600

@@ -19,8 +19,9 @@ FIGURE_WORDS: Mapping[str, FigureWords] = {
     "failures": FigureWords("Images by status", "Images by status, method and contrast."),
     "dice": FigureWords(
         "Overlap",
-        "Dice by contrast. Boxes: quartiles, whiskers: 5th and 95th percentile, points: images where they are few; a"
-        " missing mask counts as 0.",
+        "Dice by contrast. Boxes: quartiles, whiskers: 5th and 95th percentile, points: images where they are few."
+        " Against the reference a missing mask counts as 0; two methods are compared where neither failed and one found"
+        " cord.",
     ),
     "bland_altman": FigureWords(
         "Difference of CSA between methods", f"Per image, on the slices that both segmented, {AREA_UNIT}."

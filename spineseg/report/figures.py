@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,11 +130,11 @@ def draw_figures(
                 sizes[name] = tuple(figure.get_size_inches())
                 figure.suptitle(FIGURE_WORDS[name].title, fontsize=12, fontweight="bold")
                 drawn.append(DrawnFigure(name, name, _write(figure, folder / name), tables[name]))
-        for column, values in (columns or {}).items():
-            parts = split_tables(study, values)
+        for column, part in file_parts(columns or {}).items():
+            parts = split_tables(study, (columns or {})[column])
             for name in [name for name in sizes if KINDS[name].draw and parts]:
                 figure = _draw_parts(name, parts, column, sizes[name])
-                file = f"{name}{BY}{file_part(column)}"
+                file = f"{name}{BY}{part}"
                 drawn.append(DrawnFigure(name, file, _write(figure, folder / file), tables[name], column))
     written = {f"{one.file}.{ending}" for one in drawn for ending in ("png", "svg")}
     for path in (path for ending in ("png", "svg") for path in folder.glob(f"*.{ending}")):
@@ -143,9 +143,20 @@ def draw_figures(
     return drawn
 
 
-def file_part(column: str) -> str:
-    """Return the name of a column as a part of a file's name."""
-    return re.sub(r"[^A-Za-z0-9-]", "-", column)
+def file_parts(columns: Iterable[str]) -> dict[str, str]:
+    """Return the part of a file's name for each column; two columns never share one."""
+    parts: dict[str, str] = {}
+    for column in columns:
+        part, number = re.sub(r"[^A-Za-z0-9-]", "-", column), 2
+        parts[column] = part
+        while list(parts.values()).count(parts[column]) > 1:
+            parts[column], number = f"{part}-{number}", number + 1
+    return parts
+
+
+def _plain(text: str) -> str:
+    """Return a text of people's tables so that matplotlib sets it as it is: dollars do not begin a formula."""
+    return text.replace("$", r"\$")
 
 
 def _draw_parts(name: str, parts: Mapping[str, StudyTables], column: str, size: Sequence[float]) -> Figure:
@@ -164,10 +175,10 @@ def _draw_parts(name: str, parts: Mapping[str, StudyTables], column: str, size: 
             return here, axes
 
         n_images, n_people = study.metrics["image_id"].nunique(), study.metrics["subject"].nunique()
-        words = f"{column}: {value} ({n_images} images of {n_people} people)"
+        words = f"{_plain(f'{column}: {value}')} ({n_images} images of {n_people} people)"
         found = KINDS[name].draw(study, at)
         place.suptitle(words if found else f"{words}: too few to draw", fontsize=10)
-    figure.suptitle(f"{FIGURE_WORDS[name].title}, by {column}", fontsize=12, fontweight="bold")
+    figure.suptitle(f"{FIGURE_WORDS[name].title}, by {_plain(column)}", fontsize=12, fontweight="bold")
     _share_limits(places)
     return figure
 

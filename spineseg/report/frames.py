@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -63,11 +64,11 @@ def contrasts_of(frame: pd.DataFrame) -> list[str]:
 
 
 MAX_PARTS = 8
-"""Values of a column that figures are split by; a column with more, such as age, splits nothing."""
+"""Parts that figures are split into: values of a column, or the most frequent ones and the others together."""
 
 
 def split_tables(study: StudyTables, values: Mapping[str, str]) -> dict[str, StudyTables]:
-    """Return the tables of the people with each value of a column; nothing where it has one value or too many.
+    """Return the tables of the people with each value of a column; nothing where it has one value, or many numbers.
 
     Parameters
     ----------
@@ -76,15 +77,46 @@ def split_tables(study: StudyTables, values: Mapping[str, str]) -> dict[str, Stu
         Subject to value; one that is not known is an empty text.
     """
     people = sorted(set(study.metrics["subject"]))
-    found = sorted({values.get(person, "") for person in people}, key=lambda value: (value == "", value))
-    if not 1 < len(found) <= MAX_PARTS:
+    part_of = _parts_of({person: values.get(person, "") for person in people})
+    found = sorted(set(part_of.values()), key=lambda value: (value in (OTHERS, ""), value == "", value))
+    if len(found) < 2:
         return {}
     parts = {}
     for value in found:
-        own = {person for person in people if values.get(person, "") == value}
+        own = {person for person in people if part_of[person] == value}
         metrics = study.metrics[study.metrics["subject"].isin(own)]
         agreement = study.agreement[study.agreement["subject"].isin(own)]
         slices = study.slices[study.slices["image_id"].isin(set(metrics["image_id"]))]
         levels = [row for row in study.levels if row.image.subject in own]
-        parts[value or "not known"] = StudyTables(study.methods, metrics, agreement, slices, levels)
+        name = f"{len({values[person] for person in own})} others" if value == OTHERS else value or "not known"
+        parts[name] = StudyTables(study.methods, metrics, agreement, slices, levels)
     return parts
+
+
+OTHERS = "\0"
+"""In place of the values that few people have; no value of a table."""
+
+
+def _parts_of(value_of: Mapping[str, str]) -> dict[str, str]:
+    """Return the part of each person: the value, or `OTHERS` where the column has too many; nothing where none joins.
+
+    Numbers such as ages are no groups, nor are values that nobody shares.
+    """
+    counts = Counter(value_of.values())
+    known = sorted(set(counts) - {""}, key=lambda value: (-counts[value], value))
+    room = MAX_PARTS - ("" in counts)
+    if len(known) <= room:
+        return dict(value_of)
+    if counts[known[0]] == 1 or all(map(_is_number, known)):
+        return {}
+    rare = set(known[room - 1 :])
+    return {person: OTHERS if value in rare else value for person, value in value_of.items()}
+
+
+def _is_number(text: str) -> bool:
+    """Whether a text is a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -168,6 +168,7 @@ def write_report(view: StudyView, paths: ReportPaths, code: str = "") -> Path:
         "figures": [_figure(one, _relative(paths.figures, paths.page), tables) for one in drawn if not one.column],
         "split": {column: [_figure(one, _relative(paths.figures, paths.page), tables) for one in drawn
                            if one.column == column] for column in view.columns},
+        "unsplit": sorted(set(view.columns) - {one.column for one in drawn}),
         "images": images,
         "n_rows": N_ROWS,
         "worst": [image for image in images if image["severity"] >= LOOK][:N_WORST],
@@ -281,7 +282,10 @@ def describe_images(view: StudyView, reviews: Sequence[ReviewImage], qc: str) ->
                 "agreement": min((p.values["dice"] for p in review.agreement if "dice" in p.values), default=None),
             }
         )
-    return sorted(images, key=lambda image: (-image["badness"], image["id"]))
+    return sorted(
+        images,
+        key=lambda image: (-image["badness"], 1.0 if image["agreement"] is None else image["agreement"], image["id"]),
+    )
 
 
 def _figure(figure: DrawnFigure, folder: str, tables: str) -> dict[str, str]:
