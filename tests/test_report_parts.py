@@ -8,18 +8,22 @@ from report_study import make_study
 
 from spineseg.cli import main
 from spineseg.report import charts
+from spineseg.report.areas import (
+    AreaRow,
+    describe_areas,
+    describe_level_sources,
+    list_level_sources,
+    summarise_areas,
+)
 from spineseg.report.figure_words import BY, FIGURE_WORDS, figure_title
 from spineseg.report.figures import KINDS, draw_figures
 from spineseg.report.frames import MAX_PARTS, frame_tables, split_tables
 from spineseg.report.review import MethodResult, ReviewImage
 from spineseg.report.reviewed import compute_kappa, summarise_reviewing
 from spineseg.report.summaries import (
-    AreaRow,
     PilotRow,
     compare_pilots,
-    describe_areas,
     describe_disagreement,
-    summarise_areas,
     summarise_evidence,
     summarise_failures,
 )
@@ -209,6 +213,43 @@ def test_areas_are_of_people_and_leave_out_what_has_a_warning():
     assert describe_areas([replace(found, n_people=0), replace(found, level="whole mask")]) == ""
 
 
+def test_areas_of_two_kinds_of_image_are_not_averaged_though_their_contrast_is_one():
+    rows = [
+        CsaRow(Identity(f"sub-1_{name}", "1", contrast="t2"), level="C3", vert_level="3", values={"csa_mm2": area})
+        for name, area in (("T2w", 70.0), ("run-1_task-rest_bold", 80.0), ("run-2_task-rest_bold", 84.0))
+    ]
+    assert [(area.images, area.mean) for area in summarise_areas(rows)] == [("T2w", "70.0"), ("task-rest_bold", "82.0")]
+
+
+def test_the_report_says_which_labels_serve_an_image_and_how_far_the_cords_lie_apart():
+    def row(name, labels, distance, flags=(), n_slices=9):
+        return CsaRow(
+            Identity(name, name[4]),
+            level="C3",
+            n_slices=n_slices,
+            levels_from=labels,
+            levels_distance_mm=distance,
+            flags=flags,
+        )
+
+    own = row("sub-1_T2w", "/x/sub-1_T2w_labels-disc.nii.gz", 0.0)
+    near = row("sub-1_T2star", "/x/sub-1_T2w_labels-disc.nii.gz", 0.6)
+    far = row("sub-2_T2star", "/x/sub-2_T2w_labels-disc.nii.gz", 4.25, ("doubted",))
+    lost = row("sub-3_T2star", "/x/sub-3_T2w_labels-disc.nii.gz", float("nan"), ("doubted",))
+    none = row("sub-4_T2star", "/x/sub-4_T2w_labels-disc.nii.gz", float("nan"), ("unmeasured",), 0)
+    assert describe_level_sources(list_level_sources([own, none])) == ""
+    one = describe_level_sources(list_level_sources([near, near]))
+    assert one.startswith("1 image has its levels from labels of another image of the session; ")
+    assert one.endswith("the middles of the two cords lie 0.6 mm apart.")
+    found = list_level_sources([own, near, far, lost, none])
+    assert [(one.image, one.distance, one.is_doubted) for one in found] == [
+        ("sub-3_T2star", "not compared", True),
+        ("sub-2_T2star", "4.2 mm", True),
+        ("sub-1_T2star", "0.6 mm", False),
+    ]
+    assert describe_level_sources(found).endswith("2.4 mm apart in the median, 4.2 mm at most; 2 of them are doubted.")
+
+
 @pytest.mark.parametrize(
     ("level", "words"),
     [
@@ -220,7 +261,7 @@ def test_areas_are_of_people_and_leave_out_what_has_a_warning():
     ],
 )
 def test_what_an_area_is_of_is_said_for_a_paper(level, words):
-    own = AreaRow("t2", level, 3, "70.0", "1.0", 0)
+    own = AreaRow("T2w", "t2", level, 3, "70.0", "1.0", 0)
     assert words in describe_areas([own])
     text = describe_areas([own, *(replace(own, level=name) for name in ("C2", "C3", "T1"))])
     assert words in text

@@ -15,6 +15,7 @@ from spineseg.decision.methods_text import REFERENCE_WORDS
 from spineseg.decision.next_steps import next_steps
 from spineseg.measures import MEASURES
 from spineseg.methods.registry import sort_methods
+from spineseg.report.areas import describe_areas, describe_level_sources, list_level_sources, summarise_areas
 from spineseg.report.changes import (
     PeoplesChange,
     count_changes,
@@ -44,9 +45,7 @@ from spineseg.report.review import ReviewImage, StudyView, collect_reviews, read
 from spineseg.report.reviewed import Reviewed, summarise_reviewing
 from spineseg.report.summaries import (
     compare_pilots,
-    describe_areas,
     describe_disagreement,
-    summarise_areas,
     summarise_contrasts,
     summarise_evidence,
     summarise_failures,
@@ -141,7 +140,8 @@ def write_report(view: StudyView, paths: ReportPaths, code: str = "") -> Path:
     # a study by the kept method alone still says how the others fared
     shown = dict.fromkeys([*study.methods, *(share.key for share in verdict.shares if share.key != EQUIVALENT)])
     methods = study.methods or sort_methods(r.name for review in reviews for r in review.methods)
-    areas = summarise_areas(read_csa(csa)) if csa.is_file() else []
+    of_kept = read_csa(csa) if csa.is_file() else []
+    areas, level_sources = summarise_areas(of_kept), list_level_sources(of_kept)
     failures, reviewed = summarise_failures(reviews, methods), summarise_reviewing(view.marks, reviews)
     context = {
         "dataset": view.folder.name,
@@ -164,6 +164,8 @@ def write_report(view: StudyView, paths: ReportPaths, code: str = "") -> Path:
         "failures": failures,
         "pilots": compare_pilots(records.images, view.columns, study, kept),
         "areas": areas,
+        "level_sources": level_sources,
+        "level_sources_words": describe_level_sources(level_sources),
         "csa": f"{tables}/{quote(csa.name)}",
         "figures": [_figure(one, _relative(paths.figures, paths.page), tables) for one in drawn if not one.column],
         "split": {column: [_figure(one, _relative(paths.figures, paths.page), tables) for one in drawn

@@ -1,4 +1,4 @@
-"""Tables of the report: evidence by method, contrasts, failures by kind, pilots beside the rest, areas by level."""
+"""Tables of the report: evidence by method, contrasts, failures by kind, pilots beside the rest."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ import numpy as np
 import pandas as pd
 
 from spineseg.decision.wording import format_interval, format_value, ruling_endpoint
-from spineseg.levels.names import describe_stretch
 from spineseg.measures import MEASURES
 from spineseg.report.frames import StudyTables, contrasts_of
 from spineseg.report.review import ReviewImage
 from spineseg.report.verdict import probability_shares
-from spineseg.studyfolder.csa import CsaRow
 from spineseg.studyfolder.decisions import Decision
 from spineseg.studyfolder.files import NOT_AVAILABLE
 from spineseg.studyfolder.images import StudyImage
@@ -259,59 +257,3 @@ def _shares(what: str, pilots: Sequence[str], rest: Sequence[str]) -> list[Pilot
         PilotRow(f"{what}: {value or 'not known'}", f"{100 * a:.0f} %", f"{100 * b:.0f} %", abs(a - b) > FAR_APART)
         for value, (a, b) in shares.items()
     ]
-
-
-@dataclass(frozen=True)
-class AreaRow:
-    """Mean CSA of the kept masks in one contrast at one level, over people."""
-
-    contrast: str
-    level: str
-    n_people: int
-    mean: str
-    sd: str
-    n_flagged: int
-
-
-WHOLE_MASK = "whole mask"
-"""What an area is of where no levels are asked for."""
-
-
-def describe_areas(areas: Sequence[AreaRow]) -> str:
-    """Say for a paper what the areas are means of: C2-C3 and C2/C3 are two things, about 5 % apart."""
-    levels = list(dict.fromkeys(area.level for area in areas if area.n_people and area.level != WHOLE_MASK))
-    if not levels:
-        return ""
-    each = [level for level in levels if describe_stretch(level) == f"the vertebral level {level}"]
-    parts = [f"{level} is {describe_stretch(level)}" for level in levels if level not in each]
-    if each:
-        parts.insert(0, f"each of the vertebral levels {', '.join(each)}" if each[1:] else describe_stretch(each[0]))
-    listed = "; ".join(parts)
-    return (
-        f"Cross-sectional areas are means over stretches of cord ({listed}), whose borders are planes across the line"
-        " of the cord; the area of each slice was corrected for the angle between cord and slice."
-    )
-
-
-def summarise_areas(rows: Sequence[CsaRow]) -> list[AreaRow]:
-    """Return mean and SD of CSA by contrast and level, over people; rows with a warning are counted apart."""
-    by_level: dict[tuple[str, str], list[CsaRow]] = {}
-    contrasts = list(dict.fromkeys(row.image.contrast for row in rows))
-
-    def place(row: CsaRow) -> tuple[int, int]:  # contrasts as in the table, levels from above
-        first = row.vert_level.split(":")[0]
-        return contrasts.index(row.image.contrast), int(first) if first.isdigit() else 0
-
-    for row in sorted(rows, key=place):
-        by_level.setdefault((row.image.contrast, row.level or WHOLE_MASK), []).append(row)
-    found = []
-    for (contrast, level), own in by_level.items():
-        values: dict[str, list[float]] = {}
-        for row in own:
-            if not row.flags and (area := row.values.get("csa_mm2")) is not None and np.isfinite(area):
-                values.setdefault(row.image.subject, []).append(area)
-        means = np.array([np.mean(areas) for areas in values.values()])
-        sd = f"{means.std(ddof=1):.1f}" if len(means) > 1 else NOT_AVAILABLE
-        mean = f"{means.mean():.1f}" if len(means) else NOT_AVAILABLE
-        found.append(AreaRow(contrast, level, len(means), mean, sd, sum(bool(row.flags) for row in own)))
-    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import combinations
@@ -14,7 +13,7 @@ from spineseg.errors import InputError
 from spineseg.reading import read_table
 from spineseg.studyfolder.change import ChangeRow
 from spineseg.studyfolder.csa import UNTRUSTED, CsaRow
-from spineseg.studyfolder.forms import form_of
+from spineseg.studyfolder.forms import form_of_id
 
 DAYS_OF_A_YEAR = 365.25
 
@@ -48,9 +47,7 @@ def measure_change(
     areas: dict[Key, dict[str, list[CsaRow]]] = {}
     for row in rows:
         if row.image.session in sessions and np.isfinite(row.values.get("csa_mm2", np.nan)):
-            # two images of one name have numbers: sub-01_T2w-1
-            form = re.sub(r"-\d+$", "", form_of(row.image.image_id))
-            key = (row.image.subject, row.image.suffix, form, row.method, row.level)
+            key = (row.image.subject, row.image.suffix, form_of_id(row.image.image_id), row.method, row.level)
             areas.setdefault(key, {}).setdefault(row.image.session, []).append(row)
     areas = {key: {one: _comparable(runs) for one, runs in of.items()} for key, of in areas.items()}
     errors = _own_errors(areas)

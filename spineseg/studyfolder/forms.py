@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 
 from spineseg.bids import acquisition_of
@@ -41,6 +42,17 @@ def form_of(stem: str) -> str:
     ('rec-average_dwi', 'dwi')
     """
     return "_".join(part for part in stem.split("_") if not part.startswith(("sub-", "ses-", "run-")))
+
+
+def form_of_id(image_id: str) -> str:
+    """Return the same of an image's id, without the number that tells two images of one name apart.
+
+    Examples
+    --------
+    >>> form_of_id("sub-01_acq-sag_T2w-2")
+    'acq-sag_T2w'
+    """
+    return re.sub(r"-\d+$", "", form_of(image_id))
 
 
 def find_other_forms(
