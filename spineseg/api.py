@@ -10,6 +10,7 @@ import os
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +88,7 @@ def load(path: str | Path, contrast: str | None = None, *, bval: str | Path | No
     if contrast is None:
         name = parse_name(file_stem(path))
         contrast = SUFFIX_CONTRAST.get(name.suffix) if name else None
+    bval = None if bval is None else _path_of(bval, "b-values")
     volume, grid = load_image(path, contrast=contrast, bval=bval)
     if contrast is None:
         raise InputError(f"{path}: its name tells no contrast; give contrast=, one of {', '.join(CONTRASTS)}")
@@ -114,6 +116,8 @@ def load_mask(path: str | Path, *, like: Image | Segmentation | None = None, lab
     path = _path_of(path, "a mask")
     if like is not None:
         _check_type("like", like, (ImageInput, Segmentation))
+    if label is not None and not isinstance(label, int):
+        raise InputError(f"label={label!r}: expected a whole number")
     volume, grid = load_mask_volume(path, like=like.grid if like else None, label=label)
     mask = volume.data >= 0.5
     return Segmentation(volume.data, mask, None, "ok" if mask.any() else "empty", tuple(grid.notes), grid=grid)
@@ -141,8 +145,8 @@ def segment(
     device : {"auto", "cpu", "cuda"}
         For the networks.
     threads : int
-    progress : Progress, optional
-        Is told the stages.
+    progress : spineseg.progress.Progress, optional
+        Is told the stages, and prints them.
     **options
         Those of the command line, with ``_`` for ``-``: ``max_area=150``, ``thr=0.4``, ``weights="my_networks/"``.
 
@@ -170,6 +174,8 @@ def segment(
         raise InputError(f"device={device!r}: expected one of {', '.join(DEVICES)}")
     if not isinstance(threads, int) or threads < 1:
         raise InputError(f"threads={threads!r}: expected a whole number of 1 or more")
+    if progress is not None and not hasattr(progress, "stage"):
+        raise InputError(f"progress: expected a spineseg.progress.Progress, found {type(progress).__name__}")
     if lists := [name for name, value in options.items() if not isinstance(value, Hashable)]:
         raise InputError(f"{method}: option {lists[0]!r}: expected one value, found {options[lists[0]]!r}")
     prepared = _prepare(method, tuple(sorted(options.items())), device, threads)
@@ -232,6 +238,7 @@ def measure(
         raise InputError(f"per={per!r}: expected one of {', '.join(PER)}")
     if levels is not None and not isinstance(levels, str):
         raise InputError(f"levels={levels!r}: expected text, such as 'C2-C3' or '2:3'")
+    discs = None if discs is None else _path_of(discs, "disc labels")
     if discs is None and (levels or per == "level"):
         asked = f"levels={levels!r}" if levels else f"per={per!r}"
         raise InputError(f"{asked}: expected discs=, the labels of the discs, found none")
@@ -241,7 +248,7 @@ def measure(
         grid.zooms,
         per=per,
         requests=[parse_request(levels)] if levels else [],
-        discs=None if discs is None else find_discs(load_labels(Path(discs), grid), grid.zooms, str(discs), grid),
+        discs=None if discs is None else find_discs(load_labels(discs, grid), grid.zooms, str(discs), grid),
         correction=correction,
         source=str(discs),
     )
@@ -283,7 +290,7 @@ def compare(
     from spineseg.metrics.compare import describe_pair
 
     check_same_grid(_grid_of(b), _grid_of(a), "the second mask")
-    if tolerance_mm is not None and not 0 <= tolerance_mm < math.inf:
+    if tolerance_mm is not None and not (isinstance(tolerance_mm, Real) and 0 <= tolerance_mm < math.inf):
         raise InputError(f"tolerance_mm={tolerance_mm!r}: expected a length of 0 mm or more")
     first, second = (one.cord_prob if soft else one.cord_mask for one in (a, b))
     values, _ = describe_pair(first, second, _grid_of(a).zooms, tolerance_mm=tolerance_mm)

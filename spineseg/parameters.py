@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from spineseg.errors import InputError
+from spineseg.spelling import closest
 
 P = TypeVar("P")
 
@@ -161,7 +162,7 @@ def params_from_options(cls: type[P], options: Mapping[str, Any]) -> P:
         name = known.get(_spelling(str(option)))
         if name is None:
             names = sorted((flag.name or one.name).lstrip("-") for one, flag in _flagged(cls))
-            raise InputError(f"no such option {option!r}; expected one of {', '.join(names)}")
+            raise InputError(f"no such option {option!r}; expected one of {', '.join(names)}{closest(option, names)}")
         allowed = _kinds(cls, name)
         # a whole number is a number; true is neither
         fits = isinstance(value, (*allowed, int) if float in allowed else allowed)

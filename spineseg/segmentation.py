@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 STATUSES = ("ok", "partial", "empty", "failed")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # == of arrays is no single truth
 class Segmentation:
     """A cord mask on the canonical grid of the image, and how it came about.
 
@@ -71,7 +72,8 @@ class Segmentation:
     def save(self, path: str | Path, *, soft: bool = False) -> tuple[Path, ...]:
         """Write the mask, and the by-products beside it, on the image's own grid; all of them or none.
 
-        A sidecar of an earlier mask of that name is deleted, for it would not fit.
+        A mask of that name is replaced, any other file is not. The sidecar of an earlier mask is deleted, for it
+        would not fit.
 
         Parameters
         ----------
@@ -88,13 +90,18 @@ class Segmentation:
         Raises
         ------
         InputError
-            If the grid is not known, or a file cannot be written.
+            If the grid is not known, the path holds what is no mask, such as the image itself, or a file cannot be
+            written.
         """
+        if not isinstance(path, str | os.PathLike):
+            raise InputError(f"expected the path of the mask to write, found {type(path).__name__}")
         path = Path(path)
         if self.grid is None:
             raise InputError(f"{path}: this segmentation knows no grid to be saved on; take it from spineseg.segment")
         if not path.name.endswith((".nii", ".nii.gz")):
             raise InputError(f"{path}: expected the name of a file that ends in .nii or .nii.gz")
+        if path.exists():
+            _check_is_mask(path)
         with all_or_none(sidecar_path(path)):
             return self.write(path, self.grid, file_stem(path), soft=soft)[0]
 
@@ -115,3 +122,13 @@ class Segmentation:
                 write_text(beside, content)
             files.append(beside)
         return tuple(files), mask_sha256
+
+
+def _check_is_mask(path: Path) -> None:
+    """Refuse to replace anything but a mask: a person's image cannot be had back."""
+    from spineseg.volume import load_mask
+
+    try:
+        load_mask(path)
+    except InputError as error:
+        raise InputError(f"{path}: is there and is no mask, so it is not replaced; name another file") from error

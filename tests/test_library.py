@@ -124,6 +124,17 @@ def test_what_does_not_fit_is_told(person, tmp_path):
         (lambda path: compare(path, path), "mask: expected a segmentation from segment"),
         (lambda path: compare(empty_mask(), load(path)), "mask: expected a segmentation from segment"),
         (lambda path: decide([{"dice": 0.9}]), "expected the path of a table, found list"),
+        (lambda path: load(path, bval=3), "expected the path of b-values, found int"),
+        (lambda path: load_mask(path, label="1"), "label='1': expected a whole number"),
+        (lambda path: segment(load(path), progress=print), "progress: expected a spineseg.progress.Progress"),
+        (lambda path: segment(load(path), max_aera=3), "did you mean 'max-area'?"),
+        (lambda path: measure(empty_mask(), discs=3, levels="C2"), "expected the path of disc labels, found int"),
+        (
+            lambda path: compare(*[empty_mask(load(path).grid)] * 2, tolerance_mm="1"),
+            "tolerance_mm='1': expected a length",
+        ),
+        (lambda path: empty_mask(load(path).grid).save(None), "expected the path of the mask to write"),
+        (lambda path: empty_mask(load(path).grid).save(path), "is there and is no mask, so it is not replaced"),
         (lambda path: empty_mask(load(path).grid).save("mask"), "expected the name of a file that ends in .nii"),
     ],
 )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from spineseg.volume import NativeGrid, Volume
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # == of arrays is no single truth
 class ImageInput:
     """One image as methods get it.
 
