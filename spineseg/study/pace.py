@@ -136,7 +136,7 @@ class PaceWatch:
                 path = sidecar_path(self._folder.mask(image, name))
                 again = self._folder.perturbed_image(name, image.image_id)
                 sidecar = read_sidecar(self._folder.mask(image, name)) if path.is_file() else None
-                is_done = sidecar is not None and not sidecar.made_by.changes_to(made_by)
+                is_done = sidecar is not None and sidecar.made_by.is_current(made_by)
                 if not is_done and not self._is_new(path):
                     self._missing[path] = (image.image_id, 1)
                 if copies and chunk_of[image.image_id].startswith(PILOT) and not (is_done and again.is_file()):

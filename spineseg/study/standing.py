@@ -103,7 +103,7 @@ class MaskCount:
     chunk_of : dict
         Image to chunk.
     since_ns : int
-        A sidecar written after this time counts; an earlier one if the present code and weights made it.
+        A sidecar written after this time counts; an earlier one if the present code, weights and parameters made it.
     """
 
     folder: StudyFolder
@@ -159,8 +159,8 @@ class MaskCount:
                 sidecar = read_sidecar(mask)
                 now = self._made_by[one.method]
                 if sidecar is not None:
-                    is_same = (sidecar.made_by.code, sidecar.made_by.weights) == (now.code, now.weights)
-                    status = sidecar.status if is_same or changed >= self.since_ns else ""
+                    counts = sidecar.made_by.is_current(now) or changed >= self.since_ns
+                    status = sidecar.status if counts else ""
             except (InputError, FileNotFoundError):
                 status = ""
             known = (changed, status)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,20 @@ class MadeBy:
             content["weights"],
             content["libraries"],
         )
+
+    def is_current(self, now: MadeBy) -> bool:
+        """Whether the present code, weights and parameters made a mask, by its sidecar.
+
+        The sidecar holds what a parameter that was left open came to on that image.
+
+        Examples
+        --------
+        >>> before = MadeBy("1", "c" * 64, {"thr": 0.45}, {"a": "0" * 64})
+        >>> [before.is_current(replace(before, parameters={"thr": thr})) for thr in (None, 0.5)]
+        [True, False]
+        """
+        by_image = {key: self.parameters.get(key) for key, value in now.parameters.items() if value is None}
+        return not self.changes_to(replace(now, parameters=dict(now.parameters) | by_image))
 
     def changes_to(self, now: MadeBy) -> list[str]:
         """Name what differs and may change a mask, with both values.
