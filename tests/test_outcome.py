@@ -3,6 +3,7 @@
 import os
 import pwd
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,6 +113,50 @@ def test_the_command_says_what_a_person_must_know_before_the_verdict(
         assert "the study was started otherwise (code" in after
 
 
+@pytest.mark.parametrize(
+    ("prints", "code", "message"),
+    [
+        (
+            "usage: ...\nsnakemake: error: argument --executor/-e: invalid choice: 'slurm' (choose from 'local')",
+            2,
+            "executor slurm: expected one that is installed, found none; snakemake_executor_plugin_slurm is not"
+            " installed; pip install 'spineseg[cluster]' brings it",
+        ),
+        (
+            "usage: ...\nsnakemake: error: argument --executor/-e: invalid choice: 'lsf' (choose from 'local')",
+            2,
+            "executor lsf: expected one that is installed, found none; pip install snakemake-executor-plugin-lsf",
+        ),
+        ("usage: ...\n__main__.py: error: unrecognized arguments: --bogus", 2, "unrecognized arguments: --bogus"),
+        (
+            "    message: Job submission failed with exception: invalid partition\nAt least one job failed.",
+            1,
+            "the cluster did not take the jobs: invalid partition",
+        ),
+    ],
+)
+def test_what_snakemake_or_a_cluster_refuses_is_said_in_one_line(tmp_path, monkeypatch, capsys, prints, code, message):
+    write_text(tmp_path / "bids" / "sub-01" / "anat" / "sub-01_T2w.nii.gz", "x")
+    write_text(tmp_path / "study.yaml", "dataset: demo\nbids_dir: bids\n")
+    monkeypatch.chdir(tmp_path)
+    fails = [sys.executable, "-c", f"print({prints!r}); raise SystemExit(1)"]
+    monkeypatch.setattr(run, "snakemake_command", lambda *args: fails)
+    assert main(["study", "pilot", "-v", "0"]) == code
+    said = capsys.readouterr().err
+    assert message in said
+    assert "usage" not in said
+
+
+def test_a_dry_run_shows_what_snakemake_prints_and_no_verdict(folder, tmp_path, monkeypatch, capfd):
+    write_text(tmp_path / "bids" / "sub-01" / "anat" / "sub-01_T2w.nii.gz", "x")
+    write_text(tmp_path / "study.yaml", "dataset: demo\nbids_dir: bids\n")
+    decide(folder, "propseg", "undecided", computed={"method": "propseg", "verdict": "undecided", "basis": "endpoint"})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "snakemake_command", lambda *args: [sys.executable, "-c", "print('would run this')"])
+    assert main(["study", "pilot", "--", "-n"]) == 0
+    assert capfd.readouterr().out == "would run this\n"
+
+
 def finish(folder, config, image, method):
     return write_result(folder, image, method, None, message="x", made_by=config.methods[method].made_by())
 
@@ -133,6 +178,17 @@ def test_the_pace_counts_what_this_run_has_finished(folder, config):
     for method in ("propseg", "deepseg"):
         finish(folder, config, images[1], method)
     assert watch.measure().words() == "2 of 2 images segmented"
+
+
+def test_a_mask_whose_sidecar_says_what_the_image_came_to_is_done(folder, config):
+    made_by = config.methods["deepseg"].made_by()
+    by_image = replace(made_by, parameters=dict(made_by.parameters) | {"thr": 0.45, "mirror": True})
+    for image in read_images(folder.images):
+        finish(folder, config, image, "propseg")
+        write_result(folder, image, "deepseg", None, message="x", made_by=by_image)
+    for path in folder.root.rglob("*.json"):
+        os.utime(path, ns=(1, 1))
+    assert PaceWatch(folder, config, Stage.ALL).measure().words() == "2 of 2 images segmented"
 
 
 def test_a_pace_without_images_waits(tmp_path, config):

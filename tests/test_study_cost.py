@@ -90,6 +90,7 @@ def test_a_draft_says_what_was_found_and_fits_the_schema(bids):
     (masks / "sub-03_T2w_seg-manual.nii.gz").write_text("not read")
     (bids / "sub-05" / "func").mkdir()
     (bids / "sub-05" / "func" / "sub-05_task-rest_bold.nii.gz").write_text("not read")
+    (bids / "sub-05" / "anat" / "sub-05_UNIT1.nii.gz").write_text("not read")
     text, found = draft_configuration(bids, "bids")
     drafted = yaml.safe_load(text)
     assert drafted["pilot"] == {"subjects": {"n": 10, "seed": 1}}
@@ -97,12 +98,15 @@ def test_a_draft_says_what_was_found_and_fits_the_schema(bids):
     assert drafted["references"] == "derivatives/drawn"
     assert "participants.tsv has sex, site" in text.replace("\n# ", " ")
     assert "1 bold" in text.replace("\n# ", " ")
+    assert "of unknown contrast: 1 UNIT1" in text.replace("\n# ", " ")
+    assert "not segmented unless config key contrasts says what they show: 1 UNIT1" in found
+    assert found[0].endswith("30 people; images: 30 T1w, 30 T2w, 1 bold")  # no sessions where names have none
     assert make_configuration(drafted).pilot.n == 10
     # every key is there, set or as a comment with its default
     commented = "\n".join(line.removeprefix("# ") for line in text.splitlines() if ": " in line)
     for key in make_configuration(drafted).document:
         assert any(line.startswith(f"{key}: ") for line in commented.splitlines()), key
-    assert any(line.startswith("references: 1 masks in derivatives/drawn") for line in found)
+    assert any(line.startswith("references: 1 mask in derivatives/drawn") for line in found)
 
 
 @pytest.mark.parametrize(
@@ -113,11 +117,17 @@ def test_a_draft_says_what_was_found_and_fits_the_schema(bids):
         ("bids/sub-01", "expected a BIDS dataset with folders sub-*, found none; did you mean"),
         ("bids/participants.tsv", "expected the folder of a BIDS dataset, found a file"),
         ("empty", "expected a BIDS dataset with folders sub-*, found none; a dataset in another form"),
+        (
+            "other",
+            "found UNIT1; for another suffix, say in a configuration what its cord looks like",
+        ),
     ],
 )
 def test_a_wrong_folder_is_named(bids, name, message):
     (bids / "participants.tsv").touch()
     (bids.parent / "empty").mkdir()
+    (bids.parent / "other" / "sub-01" / "anat").mkdir(parents=True)
+    (bids.parent / "other" / "sub-01" / "anat" / "sub-01_UNIT1.nii.gz").touch()
     with pytest.raises(InputError) as caught:
         draft_configuration(bids.parent / name, name)
     assert message in str(caught.value)

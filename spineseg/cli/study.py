@@ -43,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         sub = actions.add_parser(action, help=summary, description=summary)
         if action == "init":
             sub.add_argument("bids", type=Path, metavar="BIDS", help="folder of the dataset, with folders sub-*")
-            sub.add_argument("-o", type=Path, default=Path(DEFAULT), metavar="FILE", help=f"default {DEFAULT}")
+            names = ("-o", "-config", "--config")
+            text = f"configuration to write; default {DEFAULT}"
+            sub.add_argument(*names, dest="o", type=Path, default=Path(DEFAULT), metavar="FILE", help=text)
             sub.add_argument("-dataset", "--dataset", metavar="NAME", help="of the study; default: the folder's name")
             text = "also copy a shipped profile, such as slurm, to profiles/ beside the configuration, to fill in"
             sub.add_argument("-profile", "--profile", metavar="NAME", help=text)
@@ -101,7 +103,8 @@ def _init(args: argparse.Namespace) -> int:
     print(f"written: {target}")
     if profile:
         print(f"written: {profile}; write your partition and account into it")
-    print(f"next:    read {target}, then: {_typed('plan', target)}, {_typed('pilot', target)}")
+    options = f" -profile {shlex.quote(args.profile)}" if args.profile else ""
+    print(f"next:    read {target}, then: {_typed('plan', target)}, {_typed('pilot', target, options)}")
     return 0
 
 
@@ -198,7 +201,7 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
     from spineseg.study.lock import check_study
     from spineseg.study.notices import list_notices
     from spineseg.study.outcome import GO_ON, describe_failures, describe_result, describe_unfinished
-    from spineseg.study.run import RunOptions, run_stage, unlock
+    from spineseg.study.run import DRY_RUN, RunOptions, run_stage, unlock
     from spineseg.study.standing import latest_stage
     from spineseg.study.workflow_files import find_profile
     from spineseg.studyfolder.commands import ACTION, typed_as
@@ -223,12 +226,13 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
     check_space(estimate_cost(folder, config, count, _cores(args)), Path())
     if args.unlock:
         unlock(stage, options)
-    say: Callable[[str], None] = print if args.v else _nothing
+    is_dry = not DRY_RUN.isdisjoint(args.extra)
+    say: Callable[[str], None] = print if args.v and not is_dry else _nothing
     typed = _typed("report", args.shown) if args.action == "report" else _command(args)(stage)
     started = _mark_start()
     say(f"{typed}: {len(count.wanted)} masks, results in {folder.root.resolve()}")
     with typed_as(_typed(ACTION, args.shown)):
-        end = run_stage(stage, options, folder, config, verbosity=args.v)
+        end = run_stage(stage, options, folder, config, verbosity=2 if is_dry else args.v)
     failures = describe_failures(folder, config)
     if end.code == 0:
         notices = list_notices(folder, config, stage)
@@ -242,7 +246,9 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
         ]
     else:
         unfinished = describe_unfinished(folder, config, Path("logs") / config.dataset, started)
-        lines = [*failures, *(unfinished or end.last_lines), *list_notices(folder, config, stage), GO_ON]
+        refused = [f"the cluster did not take the jobs: {end.refusal}"] if end.refusal else []
+        reasons = [*refused, *(unfinished or end.last_lines)]
+        lines = [*failures, *reasons, *list_notices(folder, config, stage), GO_ON]
     print("\n".join(lines), file=sys.stderr)
     return 130 if end.is_stopped else 2 if end.is_locked else 1
 

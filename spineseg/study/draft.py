@@ -64,11 +64,12 @@ def draft_configuration(bids: Path, shown: str, dataset: str | None = None) -> t
     images = [image for image in find_images(config) if not image.reason]
     suffixes = Counter(image.suffix for image in images)
     known = [suffix for suffix in SUFFIX_CONTRAST if suffixes[suffix]]
+    others = sorted(set(filter(None, suffixes)) - set(known))
     if not known:
         raise InputError(
             f"{bids}: expected images with a suffix among {', '.join(SUFFIX_CONTRAST)}, found"
-            f" {', '.join(sorted(filter(None, suffixes))) or 'no image'}; a table of images may name others"
-            " (config key images, config/README.md)"
+            f" {', '.join(others) or 'no image'}; for another suffix, say in a configuration what its cord looks like:"
+            f" contrasts: {{{others[0] if others else 'PDw'}: t2}}; other names need a table of images (docs/study.md)"
         )
     asked = [suffix for suffix in known if suffix in DEFAULT_SUFFIXES or SAME_SUFFIX.get(suffix) in DEFAULT_SUFFIXES]
     asked = asked or known
@@ -78,31 +79,42 @@ def draft_configuration(bids: Path, shown: str, dataset: str | None = None) -> t
     label_files = find_label_files(find_level_folder(config)).values()
     levels = [files for files in label_files if any(file.has_levels for file in files)]
 
-    contrasts = ", ".join(f"{suffixes[suffix]} {suffix}" for suffix in known)
-    sessions = len({(image.subject, image.session) for image in images})
-    found = [f"{bids}: {len(people)} people, {sessions} sessions; images: {contrasts}"]
-    found += [f"references: {count} masks in {folder}" for folder, count in references]
+    contrasts, other = (", ".join(f"{suffixes[suffix]} {suffix}" for suffix in some) for some in (known, others))
+    sessions = {(image.subject, image.session) for image in images if image.session}
+    counted = _count(len(people), "person", "people") + (
+        f", {_count(len(sessions), 'session', 'sessions')}" if sessions else ""
+    )
+    found = [f"{bids}: {counted}; images: {contrasts}"]
+    found += [f"not segmented unless config key contrasts says what they show: {other}"] if other else []
+    found += [f"references: {_count(count, 'mask', 'masks')} in {folder}" for folder, count in references]
     found += (
         ["references: none found; without them no choice is settled but by blind ratings"] if not references else []
     )
     found += [f"participants.tsv: {', '.join(columns)}"] if columns else []
-    found += [f"labels of vertebral levels: for {len(levels)} images"] if levels else []
+    found += [f"labels of vertebral levels: for {_count(len(levels), 'image', 'images')}"] if levels else []
 
     chosen: dict[str, tuple[Any, str]] = {
         "dataset": (name, ""),
         "bids_dir": (shown, ""),
-        "contrasts": (asked, f"Found: {contrasts}."),
+        "contrasts": (asked, f"Found: {contrasts}{f'; of unknown contrast: {other}' if other else ''}."),
         "pilot": _choose_pilot(len(people)),
     }
     if references:
         folder, count = references[0]
         more = f" Also: {', '.join(other for other, _ in references[1:])}." if references[1:] else ""
-        chosen["references"] = (folder, f"{count} masks found there.{more}")
+        chosen["references"] = (folder, f"{_count(count, 'mask', 'masks')} found there.{more}")
     hints = {
         "columns": f"participants.tsv has {', '.join(columns)}." if columns else "",
-        "levels": f"Labels were found for {len(levels)} images, so [C2-C3] can be asked for." if levels else "",
+        "levels": f"Labels were found for {_count(len(levels), 'image', 'images')}, so [C2-C3] can be asked for."
+        if levels
+        else "",
     }
     return _write_text(config, chosen, hints), found
+
+
+def _count(number: int, one: str, many: str) -> str:
+    """Return a number with its noun."""
+    return f"{number} {one if number == 1 else many}"
 
 
 def _check_folder(bids: Path) -> None:
@@ -140,7 +152,7 @@ def _find_references(bids: Path, images: Sequence[StudyImage]) -> list[tuple[str
 def _choose_pilot(n_people: int) -> tuple[Any, str]:
     """Return the pilot for a number of people, and why."""
     if n_people <= PILOT_SIZE + 2:
-        return {"subjects": "all"}, f"All of the {n_people} people: they are few."
+        return {"subjects": "all"}, f"All: {_count(n_people, 'person is', 'people are')} few."
     draw = {"subjects": {"n": PILOT_SIZE, "seed": 1}}
     return draw, f"{PILOT_SIZE} of the {n_people} people, drawn; no verdict is clear below six."
 

@@ -39,6 +39,18 @@ LOCKED = "LockException"
 OWN_LOG = "snakemake.txt"
 """All that Snakemake printed, in the dataset's folder of logs; no .log, for those are the jobs'."""
 
+USAGE = re.compile(r"\S+: error: (.+)")
+"""The last line that Snakemake prints where it does not understand its options, after pages of them."""
+
+EXECUTOR = re.compile(r"argument --executor/-e: invalid choice: '([\w-]+)'")
+"""Said of a profile whose executor is not installed."""
+
+SUBMISSION = re.compile(r"Job submission failed with exception: (.+)")
+"""Said of a job that a cluster did not take; the job's own log is empty then."""
+
+DRY_RUN = frozenset(("-n", "--dry-run", "--dryrun"))
+"""Options of Snakemake that only print what would run."""
+
 LAST_LINES = 12
 """Of Snakemake's output, shown where it stopped for a reason that no job's log tells."""
 
@@ -121,12 +133,15 @@ class RunEnd:
         A person has stopped it.
     last_lines : tuple of str
         The end of what Snakemake printed.
+    refusal : str
+        Why a cluster did not take a job; empty where it took all.
     """
 
     code: int
     is_locked: bool = False
     is_stopped: bool = False
     last_lines: tuple[str, ...] = ()
+    refusal: str = ""
 
 
 def run_stage(
@@ -142,6 +157,11 @@ def run_stage(
     config : StudyConfig
     verbosity : {0, 1, 2}
         0 shows nothing, 2 what Snakemake prints.
+
+    Raises
+    ------
+    InputError
+        If Snakemake is not installed, or there is no such profile, executor or option.
     """
     log = Path("logs") / config.dataset / OWN_LOG
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +179,26 @@ def run_stage(
         )
     text = log.read_text(encoding="utf-8", errors="replace")
     lines = [line for line in text.splitlines() if line.strip()]
-    return RunEnd(process.returncode, LOCKED in text, is_stopped, tuple(lines[-LAST_LINES:]))
+    _check_usage(lines[-1] if process.returncode and lines else "")
+    refusals = SUBMISSION.findall(text)
+    last = tuple(lines[-LAST_LINES:])
+    return RunEnd(process.returncode, LOCKED in text, is_stopped, last, refusals[-1] if refusals else "")
+
+
+def _check_usage(last_line: str) -> None:
+    """Refuse what Snakemake refuses among its options, from the command line or from a profile.
+
+    Raises
+    ------
+    InputError
+    """
+    if not (said := USAGE.fullmatch(last_line)):
+        return
+    if executor := EXECUTOR.match(said[1]):
+        plugin = f"snakemake-executor-plugin-{executor[1]}"
+        advice = advise_extra(plugin.replace("-", "_")) or f"pip install {plugin}"
+        raise InputError(f"executor {executor[1]}: expected one that is installed, found none; {advice}")
+    raise InputError(f"Snakemake does not take its options (those after --, or of the profile): {said[1]}")
 
 
 def unlock(stage: Stage, options: RunOptions) -> None:
