@@ -46,7 +46,8 @@ def test_a_rater_without_a_name_is_called_so_and_blanks_make_no_other_rater(tmp_
 def test_names_that_differ_in_case_or_blanks_alone_are_one_raters(tmp_path):
     choice = {"image": "sub-01_T2w", "x": "deepseg", "y": "propseg", "choice": "y", "rater": "ann  lee"}
     one = write(tmp_path / "1.json", [mark(rater="ann lee", time="2026-01-02T00:00:00Z")], [choice])
-    two = write(tmp_path / "2.json", [mark(kind="pass", rater="Ann Lee"), mark(rater="Ann-Lee")], [choice])
+    passed = mark(kind="pass", rater="Ann Lee", time="2026-01-01")
+    two = write(tmp_path / "2.json", [passed, mark(rater="Ann-Lee")], [choice])
     for files in ([one, two], [two, one]):
         found = read_marks(files)
         assert {(m.rater, m.mark) for m in found.marks} == {("Ann Lee", "fail"), ("Ann-Lee", "fail")}
@@ -66,6 +67,38 @@ def test_of_two_files_of_one_rater_the_later_mark_counts(tmp_path):
     late = write(tmp_path / "b.json", [mark(kind="pass", time="2026-01-02T00:00:00Z"), mark(rater="Bob")])
     for files in ([early, late], [late, early]):
         assert {(m.rater, m.mark) for m in read_marks(files).marks} == {("Ann", "pass"), ("Bob", "fail")}
+
+
+@pytest.mark.parametrize(
+    ("early", "late"),
+    [
+        ("2026-11-28T09:00:00+02:00", "2026-11-28T08:00:00Z"),
+        ("2026-11-28T23:30:00-05:00", "2026-11-29T05:00:00+00:00"),
+        ("2026-11-28T08:00:00Z", "2026-11-28T08:00:00.500Z"),
+        ("2026-11-28", "2026-11-28 08:00:00"),
+    ],
+)
+def test_the_later_mark_is_told_by_the_moment_in_whatever_zone_it_is_written(tmp_path, early, late):
+    given = [mark(kind="pass", time=early), mark(time=late)]
+    for n, marks in enumerate((given, given[::-1])):
+        assert [m.mark for m in read_marks([write(tmp_path / f"{n}.json", marks)]).marks] == ["fail"]
+    said = (Mark("a", "propseg", "fail", time=late, mask_sha256="abc"), Mark("a", "propseg", "pass", time=early))
+    assert word_fails(said, "abc" * 20) == "fail by unnamed rater"
+
+
+@pytest.mark.parametrize("wrong", [{"time": "yesterday"}, {"time": "28.11.2026 08:00"}, {"slices": [4, -1]}])
+def test_a_time_or_a_slice_that_is_none_is_named(tmp_path, wrong):
+    with pytest.raises(InputError, match=str(*wrong)[:-1]):
+        read_marks([write(tmp_path / "a.json", [mark(**wrong)])])
+
+
+def test_of_two_marks_that_differ_a_missing_time_is_asked_for(tmp_path):
+    timed = mark(kind="pass", time="2026-11-28T08:00:00Z")
+    for given in ([timed, mark()], [mark(), timed]):
+        with pytest.raises(InputError, match=r"Ann has marked propseg of sub-01_T2w .* write the time"):
+            read_marks([write(tmp_path / "a.json", given)])
+    assert len(read_marks([write(tmp_path / "b.json", [timed, mark(kind="pass"), mark(rater="Bob")])]).marks) == 2
+    assert [m.mark for m in read_marks([write(tmp_path / "c.json", [mark(), mark(kind="pass")])]).marks] == ["pass"]
 
 
 def test_a_fail_counts_between_methods_where_the_rater_has_seen_both():

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ class Mark:
     rating : int or None
         0 to 9, the page's digit keys.
     rater, time, reason : str
-        Time in ISO 8601.
+        Time in ISO 8601; without a zone it is UTC.
     slices : tuple of int
         Canonical slices that the mark is about, counted from below.
     mask_sha256 : str
@@ -72,7 +73,14 @@ class Mark:
             raise ValueError(f"mark {mark.mark!r} of {mark.image} names no method")
         if not re.fullmatch("[0-9a-f]{0,64}", mark.mask_sha256):
             raise ValueError(f"mask_sha256 {mark.mask_sha256!r} of {mark.image}, expected the beginning of a checksum")
+        if any(number < 0 for number in mark.slices):
+            raise ValueError(f"slice {min(mark.slices)} of {mark.image}, expected slices counted from 0")
+        _moment(mark.time)
         return mark
+
+    def is_before(self, other: Mark) -> bool:
+        """Whether it was said before another mark, whatever the zones of the two times; one without a time is first."""
+        return _moment(self.time) < _moment(other.time)
 
     def is_of(self, mask_sha256: str, *, corrected: bool = False) -> bool:
         """Whether it speaks of the mask of its image and method that lies there now: every reader of marks asks this.
@@ -251,7 +259,7 @@ def latest_marks(marks: Iterable[Mark]) -> list[Mark]:
     found: dict[tuple[str, str | None, str], Mark] = {}
     for mark in marks:
         key = (mark.image, mark.method, mark.rater)
-        if key not in found or found[key].time <= mark.time:
+        if key not in found or not mark.is_before(found[key]):
             found[key] = mark
     return list(found.values())
 
@@ -279,7 +287,8 @@ def read_marks(paths: Sequence[str | Path]) -> Marks:
     Raises
     ------
     InputError
-        If a file is missing, no JSON, or holds something else.
+        If a file is missing, no JSON, or holds something else, or if a rater says two things of a mask and one has no
+        time, so that it is not known which is the later.
     """
     marks: dict[tuple[str, str | None, str], list[Mark]] = {}
     preferences: dict[Preference, None] = {}
@@ -291,13 +300,36 @@ def read_marks(paths: Sequence[str | Path]) -> Marks:
         for mark in (replace(mark, rater=spelling[_folded(mark.rater)]) for mark in one.marks):
             own = marks.setdefault((mark.image, mark.method, mark.rater), [])
             same = [other for other in own if is_same_mask(other.mask_sha256, mark.mask_sha256)]
-            if all(other.time <= mark.time for other in same):
+            for other in same:
+                _check_order(other, mark)
+            if not any(mark.is_before(other) for other in same):
                 own[:] = [other for other in own if other not in same] + [mark]
         preferences |= dict.fromkeys(replace(p, rater=spelling[_folded(p.rater)]) for p in one.preferences)
         pages += one.pages
     ordered = sorted(marks, key=lambda key: (key[0], key[1] or "", key[2]))
     every = tuple(mark for key in ordered for mark in marks[key])
     return Marks(every, tuple(preferences), tuple(map(str, paths)), tuple(pages))
+
+
+def _moment(time: str) -> datetime:
+    """Return a time in ISO 8601, by UTC where it names no zone; an empty one is before all others."""
+    if not time:
+        return datetime.min.replace(tzinfo=UTC)
+    try:
+        found = datetime.fromisoformat(time)
+    except ValueError as error:
+        raise ValueError(f"time {time!r}, expected one such as 2026-11-28T08:00:00Z, or none") from error
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _check_order(one: Mark, other: Mark) -> None:
+    """Refuse two marks of one rater and mask that differ, where one has no time."""
+    if one.mark != other.mark and bool(one.time) != bool(other.time):
+        of = f"{one.method} of {one.image}" if one.method else one.image
+        raise InputError(
+            f"marks: {one.rater} has marked {of} as {one.mark or 'none'!r} and as {other.mark or 'none'!r},"
+            " and one of the two has no time, so that it is not known which came later; write the time, or delete one"
+        )
 
 
 def _folded(rater: str) -> str:

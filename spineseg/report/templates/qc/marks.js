@@ -25,7 +25,8 @@ function putMark(mark) {               // in the place of the same rater's earli
   dropMark(mark);
   if (!isEmptyMark(mark)) MARKS.get(mark.image).push(mark);
 }
-const ofRater = (marks, method) => marks.filter((m) => m.method === method && m.rater === rater).reduce((a, b) => (a && a.time > b.time ? a : b), null);
+const moment = (m) => Date.parse(m.time) || 0;  // times may be of several zones; one without is first
+const ofRater = (marks, method) => marks.filter((m) => m.method === method && m.rater === rater).reduce((a, b) => (a && moment(a) > moment(b) ? a : b), null);
 function ownMark(e, method) {
   return ofRater(shownMarks(e), method) || { image: imageOf(e), method, mark: "", rating: null, rater, time: "", reason: "", slices: [], mask_sha256: resultOf(e, method)?.sha || "" };
 }
@@ -50,7 +51,7 @@ const earlierMark = (e, method) => ofRater(marksOf(e).filter((m) => !isShown(e, 
 const CHOICES = { x: "X better", y: "Y better", same: "same", "both-bad": "both bad" };
 const MARK_DEFAULTS = { rating: null, rater: "unnamed rater", time: "", reason: "", slices: [], mask_sha256: "" };  // as the study's reader
 const PREFERENCE_DEFAULTS = { time: "", repeat: false, blind: true, x_sha256: "", y_sha256: "" };
-const SHA = /^[0-9a-f]{0,64}$/, TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d)$/, DAY_MS = 86400e3;
+const SHA = /^[0-9a-f]{0,64}$/, TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d([.]\d+)?(Z|[+-]\d\d:\d\d)$/, DAY_MS = 86400e3;
 const MARK_FIELDS = ["image", "method", "mark", "rating", "rater", "time", "reason", "slices", "mask_sha256"];
 const PREFERENCE_FIELDS = ["image", "x", "y", "choice", "rater", "time", "repeat", "blind", "x_sha256", "y_sha256"];
 function wrongRow(row, fields, texts) {
@@ -92,7 +93,7 @@ function wrongName(image, ...methods) {
 }
 function addMark(given) {              // of a file: the later of two by the same rater of the same mask stays
   const mark = { ...given, mask_sha256: given.mask_sha256 || "" };
-  if ((MARKS.get(mark.image) || []).some((m) => isSameMark(m, mark) && m.time > mark.time)) return 0;
+  if ((MARKS.get(mark.image) || []).some((m) => isSameMark(m, mark) && moment(m) > moment(mark))) return 0;
   putMark(mark);
   return 1;
 }
