@@ -154,8 +154,8 @@ def _mask_sentences(
 ) -> list[str]:
     """Say how many masks are not the kept method's, and how many images have none."""
     n, sentences = len(reviews), []
-    failed = {row.image.image_id for row in records.metrics if row.status == "failed"}
-    corrected = {change.image_id for change in changes if change.kind == "corrected"} - failed
+    without = {row.image.image_id for row in records.metrics if row.status in ("failed", "empty")}
+    corrected = {change.image_id for change in changes if change.kind == "corrected"} - without
     if corrected:
         sentences.append(f"{_of(len(corrected), n)} corrected by hand and measured as corrected.")
     manual = [review for review in reviews if is_manual(review)]
@@ -166,11 +166,11 @@ def _mask_sentences(
     others = [review for review in reviews if review.exception and not is_manual(review)]
     if others:
         sentences.append(f"{_of(len(others), n)} by another method, chosen by a person for these images.")
-    marked = {change.image_id for change in changes if change.kind == "failed"} & failed
+    marked = {change.image_id for change in changes if change.kind == "failed"} & without
     if marked:
         sentences.append(f"{count_of(len(marked), 'image')} had no numbers because a rater failed the mask.")
-    if failed - marked:
-        sentences.append(f"{count_of(len(failed - marked), 'image')} had no mask that could be measured.")
+    if without - marked:
+        sentences.append(f"{count_of(len(without - marked), 'image')} had no mask that could be measured.")
     return sentences
 
 

@@ -29,7 +29,7 @@ def corrected_entry(
     if masks.before is None:
         return corrected
     differ = np.flatnonzero((masks.drawn != masks.before).any(axis=(0, 1)))
-    where = f", {differ[0]} to {differ[-1]}" if differ.size else ""
-    dice = compute_dice(masks.drawn, masks.before)
-    how_much = f"Dice to it {dice:.3f}; {differ.size} slices differ{where}"
+    slices = f"{differ.size} slices differ" + (f", {differ[0]} to {differ[-1]}" if differ.size else "")
+    slices = f"1 slice differs, {differ[0]}" if differ.size == 1 else slices
+    how_much = f"Dice to it {compute_dice(masks.drawn, masks.before):.3f}; {slices}"
     return replace(corrected, message=f"{corrected.message} ({how_much})")

@@ -197,7 +197,12 @@ def test_a_correction_that_cannot_be_used_ends_no_study_and_masks_that_are_gone_
     assert other.is_file()
     assert study.plan("study", options=ONE) == {}
     mask.unlink()
+    image = nib.load(other)
+    nib.save(nib.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), other)  # a person sees no cord there
     study.run("study", options=ONE)
     assert mask.is_file()
     assert "corrected" not in rows_of(study)[CORRECTED]["message"]
+    methods = (study.results / "study" / "report.html").read_text().split('<section id="methods">')[1]
+    assert "1 image had no mask that could be measured." in methods
+    assert "measured as corrected" not in methods
     assert study.plan("study", options=ONE) == {}
