@@ -330,7 +330,8 @@ class TestMistakes:
         assert float(lowest[heading.index("distance_pmj_mm")]) == pytest.approx((58 - 4) * ZOOMS[2], abs=0.2)
         assert "-append" in refused(capsys, *cord, "-append", "1")
         assert "-pmj-extent" in refused(capsys, *cord, "-pmj-extent", "30")
-        assert "stretch" in refused(capsys, *cord, "-vertfile", paths["levels"], "-vert", "C2/C3")
+        none = refused(capsys, *cord, "-vertfile", paths["levels"], "-vert", "T9/T10")
+        assert "expected levels that meet at T9/T10" in none
         assert "per mask" in refused(capsys, *cord, *cord[1:], "-vertfile", *[paths["levels"]] * 3, "-vert", "3")
 
     def test_window_beyond_the_cord(self, files, capsys):

@@ -264,6 +264,19 @@ def test_a_missing_disc_joins_what_it_separates(study):
     assert row.values["level_coverage"] == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize(
+    ("asked", "flags"), [("C3-C4", ()), ("C3-C5", ()), ("C2-C3", ("joined",)), ("C4,C5", ("joined",))]
+)
+def test_a_disc_that_is_missing_within_what_was_asked_for_leaves_the_area_as_it_is(study, asked, flags):
+    labels, affine = disc_labels("T2w", (2, 3, 4, 5, 6))
+    (whole,) = study.add().label(labels, affine).measure(levels=[asked])
+    (row,) = study.label(np.where(labels == 4, 0, labels), affine).measure(levels=[asked])
+    assert row.flags == flags
+    assert "C3-C4: disc 4 is missing" in row.note
+    if not flags:
+        assert (row.level, row.values) == (whole.level, whole.values)
+
+
 def test_the_command_writes_what_statistics_and_sct_scripts_read(study):
     (study.bids / "participants.tsv").write_text("participant_id\tage\tsex\nsub-01\t30\tF\nsub-02\tn/a\tM\n")
     marks = study.bids / "marks.json"

@@ -163,9 +163,10 @@ def test_every_file_gives_the_same(axcodes, tube, tmp_path):
     assert measure(tmp_path, "cord", "discs", "-perlevel", "1") == expected
 
 
-def test_stretch_around_a_disc(tube, tmp_path):
+@pytest.mark.parametrize("labels", ["discs", "levels"])
+def test_stretch_around_a_disc(tube, tmp_path, labels):
     tube.save(tmp_path, "PSR")
-    row = measure(tmp_path, "soft", "discs", "-vert", "C4/C5")["C4/C5"]
+    row = measure(tmp_path, "soft", labels, "-vert", "C4/C5")["C4/C5"]
     low, high = (int(end) for end in row["slices"].split(":"))
     middle = tube.true_border(5)
     assert (low + high) / 2 == pytest.approx(middle, abs=1)

@@ -241,12 +241,13 @@ def _disc_stretch(
     low, high = below_mm
     is_around = (low, high) == (-HALF_STRETCH_MM, HALF_STRETCH_MM)
     name = disc_name(disc) if is_around else f"{disc_name(disc)} {low:g}:{high:g}"
-    if not levels.disc_arc_mm:
-        raise InputError(f"{levels.source}: {name} is a stretch around a disc; give the discs as -discfile")
-    if disc not in levels.disc_arc_mm:
-        known = ", ".join(map(disc_name, sorted(levels.disc_arc_mm)))
-        raise InputError(f"{levels.source}: expected disc {disc} ({disc_name(disc)}), found {known}; label it")
-    below = levels.disc_arc_mm[disc] - arc_mm
+    places = levels.border_arc_mm  # of discs, or where two levels of a labelled cord meet
+    if disc not in places:
+        known = ", ".join(map(disc_name, sorted(places))) or "no such border"
+        what = f"disc {disc} ({disc_name(disc)})" if levels.disc_arc_mm else f"levels that meet at {disc_name(disc)}"
+        mend = "label it" if levels.disc_arc_mm else "label both levels, or the discs"
+        raise InputError(f"{levels.source}: expected {what}, found {known}; {mend}")
+    below = places[disc] - arc_mm
     near = (below >= low - 1e-6) & (below <= high + 1e-6)  # 1e-6: rounding
     chosen = near & has_cord
     if not chosen.any():
@@ -258,7 +259,7 @@ def _disc_stretch(
     short = below[has_cord].min() - half > low or below[has_cord].max() + half < high or (near & ~has_cord).any()
     reach = "10 mm to each side" if is_around else "all of it"
     note = f"{name}: the mask does not reach {reach}" if short else ""
-    bottom, top = levels.disc_arc_mm[disc] - high, levels.disc_arc_mm[disc] - low
+    bottom, top = places[disc] - high, places[disc] - low
     return Stretch(chosen, name, "", note, _covered_mm(arc_mm, has_cord, bottom, top), high - low)
 
 

@@ -72,7 +72,7 @@ FLAGS = {
     "unmeasured": "nothing could be measured; the note says why",
     "coverage": "less than 0.8 of the level lies in mask and field of view, in slices not too steep to measure",
     "unbounded": "no label bounds the level on one side, so how much of it is covered is not known",
-    "joined": "a disc between the levels is missing, so they are reported together",
+    "joined": "a disc is missing, so that a level is reported together with one that was not asked for",
     "tilted": "slices are tilted beyond 30 degrees",
     "doubted": "the cord of the labelled image lies elsewhere, or could not be compared",
     "failed": "a rater marked the mask as failed, or the image as spoilt",
