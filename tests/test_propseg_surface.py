@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from spineseg.propseg.deform import align_template, solve_rings
-from spineseg.propseg.rasterise import rasterise
+from spineseg.propseg.rasterise import choose_voxels, rasterise
 from spineseg.propseg.surface import (
     Tube,
     compute_areas,
@@ -108,6 +108,34 @@ def test_rasterised_tube_has_the_analytic_area(tilt, zooms):
     assert binary == pytest.approx(np.pi * 4.5**2 * stretch, rel=0.01 if tilt else 0.03)
     assert coverage.min() >= 0
     assert coverage.max() <= 1
+
+
+def test_the_mask_of_an_upright_cord_follows_its_area():
+    """A threshold rounds all slices of an upright cord alike: areas that differ by 2 % may come out alike."""
+    rng = np.random.default_rng(1)
+    slices, zooms = np.arange(20), np.ones(3)
+    errors = {"threshold": [], "chosen": []}
+    for radius in rng.uniform(3.5, 6.0, 60):
+        centers = np.tile(10 + rng.uniform(-0.5, 0.5, 2), (20, 1))
+        radii = np.roll(ellipse_radii(1.15 * radius, 0.87 * radius, 60), rng.integers(60))
+        coverage = rasterise(Tube(slices, centers, np.tile(radii, (20, 1))), (20, 20, 20), zooms)
+        mask = choose_voxels(coverage)
+        assert mask[coverage > 0.61].all()
+        assert not mask[coverage < 0.39].any()
+        for name, voxels in (("threshold", coverage >= 0.5), ("chosen", mask)):
+            errors[name].append(voxels.sum() / coverage.sum() - 1)
+    assert np.std(errors["threshold"]) > 0.01
+    np.testing.assert_allclose(errors["chosen"], 0, atol=0.002)
+
+
+def test_what_no_slice_can_take_is_not_carried_on():
+    coverage = np.zeros((6, 6, 30), np.float32)
+    coverage[1:4, 1:4] = 1
+    coverage[4, 1:4] = 0.3  # nearly a voxel a slice that may not be set
+    coverage[4, 1:4, 20:] = 0.52
+    added = choose_voxels(coverage).sum((0, 1)) - 9
+    assert (added[:20] == 0).all()
+    assert 1.56 * 10 - 1 <= added[20:].sum() <= 1.56 * 10 + 2
 
 
 def test_rasterising_over_the_border_keeps_what_is_inside():

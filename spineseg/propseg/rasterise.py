@@ -8,12 +8,20 @@ from numpy.typing import NDArray
 from spineseg.propseg.surface import Tube, resample_angles, unit_circle
 
 Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 OUTLINE_VERTICES = 128
 """Vertices of the outline that is filled; the polygon of a circle then loses 0.04 % of its area."""
 
 SUBSAMPLES = 5
 """Points per voxel side at the border: coverage in steps of 4 %, and 0.5 is met by 13 of 25 points."""
+
+HALF_INSIDE = 2.75 / SUBSAMPLES**2
+"""Distance of coverage from 0.5 up to which a voxel is about half inside: 10 to 15 of 25 points. With fewer (12 or 13)
+areas of upright ellipses of 9 mm in voxels of 1 mm are still off by 1.5 % (SD; 2.4 % by a threshold; so 0.02 %)."""
+
+MOST_CARRIED = 1.0
+"""Voxels of area, more or less, that a slice may leave to the next."""
 
 
 def rasterise(tube: Tube, shape: tuple[int, int, int], zooms: Floats) -> NDArray[np.float32]:
@@ -52,6 +60,44 @@ def rasterise(tube: Tube, shape: tuple[int, int, int], zooms: Floats) -> NDArray
     slices = np.broadcast_to(tube.slices[:, None], inside.shape)
     coverage[voxels[inside][:, 0], voxels[inside][:, 1], slices[inside]] = values[inside]
     return coverage
+
+
+def choose_voxels(coverage: NDArray[np.float32]) -> Mask:
+    """Choose the mask: voxels well inside, and of those about half inside as many as the area asks for.
+
+    Parameters
+    ----------
+    coverage : (I, J, K) ndarray, 0 to 1
+        As `rasterise` returns it.
+
+    Returns
+    -------
+    mask : (I, J, K) ndarray of bool
+
+    Notes
+    -----
+    A threshold alone rounds the area of an upright cord alike in all slices, by 2 % in voxels of 1 mm, so that a cord
+    thinner by 2 % may show no change or twice as much. Here what one slice has too much, the next gets less. It costs
+    0.002 Dice on labelled images.
+    """
+    mask = np.zeros(coverage.shape, bool)
+    touched = np.nonzero(coverage)
+    shares, slices = coverage[touched].astype(np.float64), touched[2]
+    is_open = np.abs(shares - 0.5) <= HALF_INSIDE
+    sure = (shares > 0.5) & ~is_open
+    mask[touched] = sure
+    missing = np.bincount(slices, shares - sure)
+    candidates = np.flatnonzero(is_open)
+    candidates = candidates[np.lexsort((-shares[candidates], slices[candidates]))]
+    ends = np.cumsum(np.bincount(slices[candidates], minlength=missing.size))
+    carried = 0.0
+    for k in np.unique(slices).tolist():
+        first = int(ends[k - 1]) if k else 0
+        wanted = missing[k] + carried
+        n = int(np.clip(np.rint(wanted), 0, ends[k] - first))
+        mask[tuple(axis[candidates[first : first + n]] for axis in touched)] = True
+        carried = float(np.clip(wanted - n, -MOST_CARRIED, MOST_CARRIED))
+    return mask
 
 
 def _depth(outline: Floats, rows: NDArray[np.intp], points: Floats) -> Floats:

@@ -18,7 +18,7 @@ from spineseg.propseg.doubt import GUESS, MAX_DOUBT, find_guessed_ends, is_unsur
 from spineseg.propseg.parameters import PropsegParams, get_contrast_model
 from spineseg.propseg.polarity import choose_polarity, propagate_both_polarities
 from spineseg.propseg.propagate import Propagation, settle_bridges
-from spineseg.propseg.rasterise import rasterise
+from spineseg.propseg.rasterise import choose_voxels, rasterise
 from spineseg.propseg.refine import FilledTube, fill_slices, refine
 from spineseg.propseg.repair import repair_surface
 from spineseg.propseg.scene import Scene, build_scene, limit_line, line_from_three, order_starts
@@ -149,13 +149,13 @@ def _assemble(
     """Rasterise the surface and put the result together."""
     params, zooms = scene.params, scene.course.zooms
     cord_prob = rasterise(surface.tube, volume.shape, zooms)
-    cord_mask = cord_prob >= 0.5
+    cord_mask = choose_voxels(cord_prob)
     if not cord_mask.any():
         return _empty(volume, params, "no cord: the surface encloses no voxel", line)
     tubes = {"surface": surface.tube, "propagated": grown.tube, "initial": initial}
     extra = make_byproducts(params.byproducts, volume, zooms, tubes)
     if params.csf:
-        fluid, fluid_notes = _segment_fluid(volume, scene, surface, cord_prob)
+        fluid, fluid_notes = _segment_fluid(volume, scene, surface, cord_mask)
         extra |= fluid
         notes += fluid_notes
     extent = describe_extent(volume, cord_mask, contrast, line.conus, asked)
@@ -179,14 +179,14 @@ def _assemble(
 
 
 def _segment_fluid(
-    volume: Volume, scene: Scene, surface: FilledTube, cord_prob: NDArray[np.float32]
+    volume: Volume, scene: Scene, surface: FilledTube, cord_mask: NDArray[np.bool_]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Segment the fluid around the cord; return its files and notes."""
     outer = grow_csf(scene, surface, MAX_GAP_MM)
     if outer is None:
         return {"_CSF_seg.nii.gz": np.zeros(volume.shape, bool)}, ("no cerebrospinal fluid found",)
     zooms = scene.course.zooms
-    mask = (rasterise(outer.tube, volume.shape, zooms) >= 0.5) & (cord_prob < 0.5)
+    mask = (rasterise(outer.tube, volume.shape, zooms) >= 0.5) & ~cord_mask
     wanted = tuple(name for name in scene.params.byproducts if name in ("mesh", "cross"))
     return {"_CSF_seg.nii.gz": mask} | make_byproducts(wanted, volume, zooms, {"surface": outer.tube}, "_CSF"), ()
 
