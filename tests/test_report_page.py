@@ -9,7 +9,7 @@ from report_study import METHODS, decide, keep, make_study, measure_stage
 
 from spineseg.cli import main
 from spineseg.decision.study_size import people_per_group
-from spineseg.report.decision_figure import sample_size_rows
+from spineseg.report.decision_figure import draw_sample_size, sample_size_rows
 from spineseg.report.figures import KINDS, draw_figures
 from spineseg.report.frames import frame_tables
 from spineseg.report.page import advise, list_departures
@@ -255,6 +255,14 @@ def test_the_sample_size_is_drawn_of_a_decision_that_has_one(tmp_path):
     near = min(points, key=lambda point: abs(point.effect_pct - 5.0))
     assert near.people_low < near.people < near.people_high
     assert near.people == pytest.approx(people_per_group(8.0 / 0.9, near.effect_pct, 0.8))
+    unsure = row | {"method": "propseg", "slope_ci95": [-0.2, 2.0], "sd_over_slope_ci95": [4.0, None]}  # no upper limit
+    both = {"study": [row, unsure], "parameters": settings}
+    ends = {(point.method, point.people_high is None) for point in sample_size_rows(both)}
+    assert ends == {("deepseg", False), ("propseg", True)}
+    (figure,) = draw_sample_size(both).axes
+    assert [text.get_text() for text in figure.get_legend().get_texts()] == ["deepseg (n = 12)", "propseg (n = 12)"]
+    (figure,) = draw_sample_size(both | {"parameters": settings | {"aim": "change"}}).axes
+    assert figure.get_xlabel() == "difference in the change of CSA, %"
     assert draw_figures(tables, tmp_path, {"study": [], "parameters": settings}) == []
     assert not (tmp_path / "sample_size.png").is_file()
 

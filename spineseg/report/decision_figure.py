@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -19,7 +20,7 @@ N_EFFECTS = 40
 
 @dataclass(frozen=True)
 class SampleSizeRow:
-    """A point of a curve: people per group that see an effect, with the ends of their 95 % interval."""
+    """A point of a curve: people per group that see an effect, with the ends of their 95 % interval; None: no end."""
 
     contrast: str
     method: str
@@ -27,7 +28,7 @@ class SampleSizeRow:
     effect_pct: float
     people: float
     people_low: float
-    people_high: float
+    people_high: float | None
 
 
 SAMPLE_SIZE_COLUMNS = tuple(field.name for field in fields(SampleSizeRow))
@@ -38,13 +39,14 @@ def sample_size_rows(decision: Mapping[str, Any]) -> list[SampleSizeRow]:
     settings = decision["parameters"]
     found = []
     for row in decision["study"]:
-        if not row["sd_pct"] or None in row.get("sd_over_slope_ci95", [None]):
+        low, high = row.get("sd_over_slope_ci95", [None, None])
+        if not row["sd_pct"] or low is None:
             continue
-        low, high = row["sd_over_slope_ci95"]
-        spreads = (row["sd_pct"] / (row["slope"] or 1.0), low, high)
+        spreads = (row["sd_pct"] / (row["slope"] or 1.0), low, math.inf if high is None else high)
         for effect in np.linspace(settings["effect_pct"] / 2, settings["effect_pct"] * 2, N_EFFECTS).tolist():
-            people = [people_per_group(sd, effect, settings["power"], row["failures"]) for sd in spreads]
-            found.append(SampleSizeRow(row["contrast"], row["method"], row["n"], effect, *people))
+            people, least, most = (people_per_group(sd, effect, settings["power"], row["failures"]) for sd in spreads)
+            limit = most if math.isfinite(most) else None
+            found.append(SampleSizeRow(row["contrast"], row["method"], row["n"], effect, people, least, limit))
     return found
 
 
@@ -55,18 +57,23 @@ def draw_sample_size(decision: Mapping[str, Any]) -> Figure | None:
         curves.setdefault(row.contrast, {}).setdefault(row.method, []).append(row)
     if not curves:
         return None
+    points = [row for of_methods in curves.values() for rows in of_methods.values() for row in rows]
+    top = 2 * max(row.people_high or row.people for row in points)
     figure = Figure(figsize=(max(5.5, 3.2 * len(curves)), 3.8), layout="constrained")
     FigureCanvasAgg(figure)
+    effect = f"difference in {'the change of ' * (decision['parameters'].get('aim') == 'change')}CSA, %"
     axes = figure.subplots(1, len(curves), squeeze=False, sharey=True)[0]
     for panel, (contrast, of_methods) in zip(axes, curves.items(), strict=True):
         for number, (method, rows) in enumerate(of_methods.items()):
             effects, color = [row.effect_pct for row in rows], print_color_of(method, number)
-            low, high = [row.people_low for row in rows], [row.people_high for row in rows]
+            low = [row.people_low for row in rows]
+            high = [top if row.people_high is None else row.people_high for row in rows]
             panel.fill_between(effects, low, high, color=color, alpha=0.15, linewidth=0)
             style, label = ("-", "--", ":", "-.")[number % 4], f"{method} (n = {rows[0].n_pilots})"
             panel.plot(effects, [row.people for row in rows], color=color, linestyle=style, label=label)
         panel.axvline(decision["parameters"]["effect_pct"], color="#9AA5B1", linewidth=1)
-        panel.set(title=contrast, xlabel="difference in CSA, %", yscale="log")
+        panel.set(title=contrast, xlabel=effect, yscale="log")
         panel.legend(fontsize=8)
     axes[0].set_ylabel("people per group")
+    axes[0].set_ylim(top=top)
     return figure

@@ -44,8 +44,8 @@ FIGURE_WORDS: Mapping[str, FigureWords] = {
     "cost": FigureWords("Time and memory", "Time in seconds and peak memory in MiB, per image."),
     "sample_size": FigureWords(
         "How many people the study needs",
-        "People per group to see a difference in CSA, by the pilot's spread between people (band: 95 % interval); the"
-        " line marks the effect of the plan.",
+        "People per group to see a difference in CSA, or in its change where the study measures that, by the pilot's"
+        " spread (band: 95 % interval, up to the edge where it has no end); the line marks the effect of the plan.",
     ),
 }
 """Name of the file to the figure's words, in the order of the report."""
