@@ -232,6 +232,14 @@ class TestVerdict:
         assert (d["method"], d["verdict"]) == ("propseg", "undecided")
         assert "do not differ alike between groups: the gap between their areas changes by 2." in verdict_sentence(d)
 
+    @pytest.mark.parametrize("bias", [0.9, 1.0])
+    def test_a_difference_near_its_margin_is_named_where_people_do_not_settle(self, pilot, bias):
+        d = with_errors(pilot, 30, (0, 1), (bias, 1)).decide()
+        assert d["verdict"] == "undecided"
+        (said,) = [step for step in next_steps(d) if "hardly proven equal" in step]
+        (gap,) = [row["difference"] for row in d["endpoints"] if row["endpoint"] == "bias"]
+        assert f"the mean areas the methods are hardly proven equal: {abs(gap):.1f} %, where up to 1.25 %" in said
+
     def test_references_corrected_from_a_method_are_in_the_way(self, pilot):
         with_errors(pilot, 30, (0, 8), (0, 2))
         d = pilot.decide_with(corrected_from={f"sub-{s:02d}_T2w": "deepseg" for s in range(30)})

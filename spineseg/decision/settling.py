@@ -17,7 +17,8 @@ from spineseg.decision.differential_bias import BiasByGroup, compare_bias_by_gro
 from spineseg.decision.endpoints import MIN_SITES
 from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams
-from spineseg.decision.rule import GATES, Judgement, judge_with_doubt
+from spineseg.decision.rule import EQUIVALENCE, GATES, Judgement, judge_with_doubt
+from spineseg.decision.wording import format_margin, format_value
 from spineseg.studyfolder.marks import Preference
 
 SETTLED = ("clear", "equivalent")
@@ -241,6 +242,21 @@ def _unequal(
     return found
 
 
+def _hard_to_prove(known: Mapping[str, Comparison], main: Comparison, params: DecisionParams) -> list[Obstacle]:
+    """Name endpoints that differ by more than half of their margin, so that equality takes very many people."""
+    found = []
+    for key in EQUIVALENCE:
+        one = known.get(key)
+        if one is None or key in ("failures", main.key) or one.is_within or not is_of_enough(one, params):
+            continue
+        if abs(one.estimate) > one.margin / 2 and one.winner is None:
+            gap, margin = format_value(abs(one.in_unit(one.estimate)), key), format_margin(one.in_unit(one.margin), key)
+            unit = " %" if "%" in one.kind.unit else ""
+            words = f"by {one.kind.words} the methods are hardly proven equal: {gap}{unit}, where up to {margin}{unit}"
+            found.append(Obstacle("near", f"{words} counts as none", ""))
+    return found
+
+
 def _in_the_better_method(
     evidence: Evidence, known: Mapping[str, Comparison], main: Comparison, params: DecisionParams
 ) -> list[Obstacle]:
@@ -271,8 +287,9 @@ def _in_the_better_method(
                 "groups", words, "See on the QC page in which group its masks are off, or let raters correct them."
             )
         )
-    if main.is_within and not found:
-        found += _unequal(known, uneven, better, worse, params)
+    if main.is_within:
+        found += _unequal(known, uneven, better, worse, params) if not found else []
+        found += _hard_to_prove(known, main, params) if not any(one.kind == "bias" for one in found) else []
     for key in GATES:
         gate = known.get(key)
         if gate is None or key == main.key or gate.n < params.min_references:
