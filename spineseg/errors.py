@@ -1,6 +1,8 @@
 """Errors that the package raises; the command line turns them into one line and an exit code."""
 
 import errno
+import os
+import re
 
 
 def one_line(text: object) -> str:
@@ -26,8 +28,15 @@ class GeometryError(InputError):
     """Two images that must share a grid do not, or a grid is unusable."""
 
 
-class OutputError(InputError):
-    """A file cannot be written: the disk is full, or the folder is not ours. It is no fault of an image."""
+class MachineError(SpinesegError):
+    """The machine is short of something, such as memory, space or open files.
+
+    It is no `InputError`: whoever records that a file cannot be used must let this pass, and record nothing.
+    """
+
+
+class OutputError(MachineError):
+    """A file cannot be written: the disk is full, or the folder is not ours."""
 
 
 class ModelError(InputError):
@@ -46,6 +55,7 @@ MACHINE_ADVICE = {
     errno.EACCES: "change the permissions, or choose a place that you may use",
     errno.EPERM: "change the permissions, or choose a place that you may use",
     errno.EIO: "check the disk",
+    errno.ETIMEDOUT: "check the disk and the network",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENFILE: "close other programs",
     errno.ENAMETOOLONG: "choose a shorter name",
@@ -54,6 +64,60 @@ MACHINE_ADVICE = {
     errno.EISDIR: "give the name of a file",
 }
 """What to do about errors of the machine or of a file's name, which are no fault of the program."""
+
+
+SHORTAGES = frozenset(
+    {
+        *(errno.ENOMEM, errno.EAGAIN, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE),
+        *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EROFS),
+    }
+)
+"""Errors of the system that say nothing of the file at which they are met."""
+
+NO_MEMORY = "not enough memory; close other programs or use another machine"
+
+NO_TEMPORARY_FOLDER = "No usable temporary directory found"
+"""By Python, where the disks of all of them are full."""
+
+_SHORT_OF_MEMORY = re.compile(
+    r"^MemoryError\b|can(no|')t allocate memory|out of memory|bad[_ ]alloc|failed to map segment"
+    r"|can't start new thread",
+    re.IGNORECASE,
+)
+"""What torch, zlib, CUDA, C++, Python and the loader of libraries say where they are no MemoryError of ours."""
+
+_SHORT_OF_SPACE = re.compile("|".join(re.escape(os.strerror(code)) for code in (errno.ENOSPC, errno.EDQUOT)))
+
+
+def find_shortage(error: BaseException) -> MachineError | None:
+    """Return an error that says what the machine is short of; None where the error means something else."""
+    if isinstance(error, SpinesegError):
+        return error if isinstance(error, MachineError) else None
+    if isinstance(error, MemoryError):
+        return MachineError(NO_MEMORY)
+    if isinstance(error, FileNotFoundError) and NO_TEMPORARY_FOLDER in str(error):
+        return MachineError(f"{NO_TEMPORARY_FOLDER}; free space, or let TMPDIR name a folder with space")
+    if isinstance(error, OSError) and error.errno is not None:
+        place = f"{error.filename}: " if error.filename else ""
+        is_short = error.errno in SHORTAGES
+        return MachineError(f"{place}{error.strerror}; {advise(error)}, and repeat the command") if is_short else None
+    return read_shortage(str(error))
+
+
+def read_shortage(text: str) -> MachineError | None:
+    """Return what the machine is short of by the words of a library or a program; None where they mean something else.
+
+    Examples
+    --------
+    >>> read_shortage("cp: error writing 'a': No space left on device")
+    MachineError('No space left on device; free space, or choose a place on another disk, and repeat the command')
+    >>> read_shortage("CUDA out of memory. Tried to allocate 2 GiB")
+    MachineError('not enough memory; close other programs or use another machine')
+    >>> read_shortage("this image has no cord")
+    """
+    if found := _SHORT_OF_SPACE.search(text):
+        return MachineError(f"{found[0]}; {MACHINE_ADVICE[errno.ENOSPC]}, and repeat the command")
+    return MachineError(NO_MEMORY) if _SHORT_OF_MEMORY.search(text) else None
 
 
 def advise(error: OSError) -> str:

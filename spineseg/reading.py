@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from spineseg.errors import MACHINE_ADVICE, InputError, advise
+from spineseg.errors import MACHINE_ADVICE, SHORTAGES, InputError, MachineError, advise
 
 MAX_TEXT_BYTES = 256 << 20
 """Largest text file: the table of a cohort of 100 000 images has a tenth of it."""
@@ -64,6 +64,8 @@ def read_text(path: str | Path, what: str = "text", mend: str = CHECK) -> str:
             raise InputError(f"{path}: expected {what} of at most {least} MiB, found {size} MiB; {mend}")
         raw = path.read_bytes()
     except OSError as error:
+        if error.errno in SHORTAGES:
+            raise MachineError(f"{path}: cannot be read ({error.strerror}); {advise(error)}") from error
         is_gone = isinstance(error, FileNotFoundError)
         todo = advise(error) if error.errno in MACHINE_ADVICE and not is_gone else mend
         raise InputError(f"{path}: expected {what}, found no file to read ({error.strerror}); {todo}") from error

@@ -48,7 +48,7 @@ def open_whole(path: str | Path) -> Iterator[BinaryIO]:
 
     Raises
     ------
-    InputError
+    OutputError
         If the folder cannot be made or written to, the disk is full, or `path` is a folder. Nothing is left
         then. Its cause is the system's OSError.
     """

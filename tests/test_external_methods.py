@@ -14,7 +14,7 @@ from made_study import CHUNK, study_folder, study_image, write_index
 from nibabel import orientations
 
 from spineseg.cli import main
-from spineseg.errors import InputError
+from spineseg.errors import InputError, MachineError
 from spineseg.methods.declared import check_declared
 from spineseg.methods.external import run_program
 from spineseg.methods.placeholders import check_command, fill_command
@@ -207,6 +207,24 @@ def test_a_program_that_goes_wrong_fails_its_image_only(tmp_path, bids, command,
     assert message in entries["01"]["message"]
     assert "spineseg-" not in entries["01"]["message"]  # a name that chance has given
     assert not list((tmp_path / "results").rglob("*.nii.gz"))
+
+
+@pytest.mark.parametrize(
+    ("last_words", "advice"),
+    [
+        ("cp: error writing 'a': No space left on device", "free space"),
+        ("OSError: [Errno 122] Disk quota exceeded", "free space"),
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", "not enough memory"),
+        ("MemoryError", "not enough memory"),
+        ("terminate called after throwing an instance of 'std::bad_alloc'", "not enough memory"),
+    ],
+)
+# row: a program that says that the disk is full or memory short | stops its chunk; nothing is recorded of the image
+def test_a_program_on_a_machine_that_is_short_fails_no_image(tmp_path, bids, last_words, advice):
+    command = tool(tmp_path, f"import sys; sys.exit({last_words!r})") + " {image} {mask}"
+    with pytest.raises(MachineError, match=rf"^sub-01_T2w.nii.gz: .*{advice}"):
+        segment(tmp_path, bids, {"name": "mine", "command": command})
+    assert not list((tmp_path / "results").rglob("sub-*"))
 
 
 def test_a_program_may_name_its_mask_itself(tmp_path, bids):

@@ -1,5 +1,6 @@
 """Changes that must not matter: what they do to an image, how masks come back, and what a method's agreement says."""
 
+import errno
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from made_study import CHUNK, MADE_BY, save_nifti, study_folder, study_image, write_chunk, write_index, write_result
 
 from spineseg.cli import main
+from spineseg.errors import MachineError, OutputError
 from spineseg.methods.protocol import ImageInput, PreparedOwnMethod
 from spineseg.perturbation import NOISE, Perturbation, draw_perturbations, map_back, perturb_volume
 from spineseg.segmentation import Segmentation
@@ -159,6 +161,23 @@ def test_a_method_that_reads_files_is_given_changed_ones(study):
     again = perturb_chunk(study, FileThreshold("mine", MADE_BY, method.segment), CHUNK, 3)
     assert method.calls == 3
     assert again.images == expected
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OutputError("a.nii.gz: cannot be written (No space left on device)"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 7718400 bytes."),
+    ],
+    ids=["writing", "system", "torch"],
+)
+def test_a_machine_that_is_short_makes_no_method_unsteady(study, monkeypatch, error):
+    method = Threshold()
+    monkeypatch.setattr(method, "segment", lambda *_, **__: (_ for _ in ()).throw(error))
+    with pytest.raises(MachineError):
+        run(study, method)
+    assert not study.perturbed_image("mine", "sub-01_T2w").exists()
 
 
 def test_finished_images_are_not_done_again(study):

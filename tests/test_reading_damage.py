@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from spineseg.errors import InputError
+from spineseg.errors import InputError, MachineError
 from spineseg.volume import load_image, load_mask
 from spineseg.volume.compressed import CHUNK_BYTES
 from spineseg.volume.stored import open_image
@@ -192,7 +192,8 @@ def test_short_memory_and_a_failing_disk_are_not_called_damage(tmp_path, monkeyp
         load_image(path)
     failing = OSError(5, "Input/output error")
     monkeypatch.setattr("spineseg.volume.stored.read_compressed", lambda *_: (_ for _ in ()).throw(failing))
-    assert "cannot be read (Input/output error)" in refused(path)
+    with pytest.raises(MachineError, match=f"{path}: cannot be read .Input/output error.; check the disk"):
+        load_image(path)
 
 
 def header_of(shape, dtype=np.int16) -> bytes:

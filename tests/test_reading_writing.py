@@ -9,6 +9,7 @@ import os
 import re
 import tempfile
 import time
+import zlib
 from pathlib import Path
 
 import nibabel as nib
@@ -16,8 +17,11 @@ import numpy as np
 import pytest
 
 from spineseg.cli import main
-from spineseg.errors import InputError
+from spineseg.errors import MachineError, OutputError
 from spineseg.methods import segment_file
+from spineseg.methods.segment_file import ImageTask
+from spineseg.progress import Progress
+from spineseg.study.configuration import make_configuration
 from spineseg.writing import check_writable, compress, open_whole, sweep, write_bytes, write_text
 
 
@@ -49,7 +53,7 @@ def test_a_failure_at_any_step_is_one_line_and_leaves_nothing(tmp_path, monkeypa
 
     monkeypatch.setattr(*STEPS[step], fail)
     path = tmp_path / "a" / "b" / "m.nii.gz"
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(OutputError) as caught:
         write_bytes(path, b"x" * 100)
     assert str(caught.value).startswith(f"{path}: cannot be written ({os.strerror(code)}); ")
     assert caught.value.__cause__.errno == code
@@ -71,7 +75,7 @@ def test_a_disk_that_is_full_while_writing(tmp_path, monkeypatch):
         return os.open("/dev/full", os.O_WRONLY), str(tmp_path / "unused")
 
     monkeypatch.setattr(tempfile, "mkstemp", full)
-    with pytest.raises(InputError, match="No space left on device"):
+    with pytest.raises(OutputError, match="No space left on device"):
         write_bytes(tmp_path / "m.json", b"x")
 
 
@@ -80,7 +84,7 @@ def test_what_exists_stays_where_a_write_fails(tmp_path, monkeypatch):
     path = tmp_path / "m"
     write_bytes(path, b"old")
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
-    with pytest.raises(InputError):
+    with pytest.raises(OutputError):
         write_bytes(path, b"new")
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
 
@@ -173,6 +177,30 @@ def test_short_memory_is_one_line(image, capsys, monkeypatch):
     assert capsys.readouterr().err == (
         "spineseg dice: error: not enough memory; close other programs or use another machine\n"
     )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to"),
+        RuntimeError("can't start new thread"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+        zlib.error("Error -4 while decompressing data: out of memory"),
+        OSError(errno.EMFILE, "Too many open files"),
+        FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp', '/var/tmp']"),
+    ],
+    ids=["torch", "thread", "loader", "zlib", "files", "temporary"],
+)
+# row: short memory that a library, not Python, tells | one line, exit code 2; a study records nothing
+def test_what_the_machine_is_short_of_is_no_fault_of_the_image(image, capsys, monkeypatch, error):
+    monkeypatch.setattr("spineseg.methods.segment_file._read_input", lambda *_: (_ for _ in ()).throw(error))
+    method = make_configuration({"dataset": "x", "bids_dir": "."}).methods["propseg"].prepare()
+    with pytest.raises(MachineError):
+        segment_file.segment_or_explain(ImageTask(Path(image), Path("r/s.nii.gz"), "t2"), method, Progress(1))
+    assert not Path("r").exists()
+    assert main(["propseg", "-i", image, "-c", "t2", "-v", "0"]) == 2
+    assert "Traceback" not in (errors := capsys.readouterr().err)
+    assert "spineseg propseg: error: " in errors.splitlines()[-1]
 
 
 # row: names with line breaks and escape codes | escaped in messages and tables

@@ -13,7 +13,15 @@ import sys
 from contextlib import suppress
 from typing import NoReturn, TextIO
 
-from spineseg.errors import MACHINE_ADVICE, InputError, SpinesegError, advise, one_line
+from spineseg.errors import (
+    MACHINE_ADVICE,
+    InputError,
+    MachineError,
+    SpinesegError,
+    advise,
+    find_shortage,
+    one_line,
+)
 from spineseg.extras import advise_extra, advise_installation
 from spineseg.methods.registry import OWN_METHODS
 
@@ -160,28 +168,31 @@ def main(argv: list[str] | None = None) -> int:
         return code
     except SpinesegError as error:
         _say(f"spineseg {command}: error: {error}")
-        return 2 if isinstance(error, InputError) else 1
-    except ImportError as error:
-        if not (advice := advise_extra(error.name) or advise_installation(error)):
-            raise
-        _say(f"spineseg {command}: error: {advice}")
-        return 2
-    except MemoryError:
-        _say(f"spineseg {command}: error: not enough memory; close other programs or use another machine")
-        return 2
+        return 2 if isinstance(error, InputError | MachineError) else 1
     except BrokenPipeError:  # the reader of our output, such as head, has gone
         _drop_output(sys.stdout)
         return 0
-    except OSError as error:
-        if error.errno not in MACHINE_ADVICE:
+    except Exception as error:  # of the machine or the installation; whatever else is a bug of ours
+        if not (advice := _advise(error)):
             raise
-        _drop_output(sys.stdout)  # what it still holds would fail again when Python ends
-        place = f"{error.filename}: " if error.filename else ""
-        advice = f"{advise(error)}, and repeat the command"
-        _say(f"spineseg {command}: error: {one_line(place)}{error.strerror}; {advice}")
+        if isinstance(error, OSError):
+            _drop_output(sys.stdout)  # what it still holds would fail again when Python ends
+        _say(f"spineseg {command}: error: {advice}")
         return 2
     except KeyboardInterrupt:
         return 130  # what shells report for Ctrl-C
+
+
+def _advise(error: Exception) -> str:
+    """Return what to do about an error of the machine or the installation; an empty string for others."""
+    if shortage := find_shortage(error):
+        return str(shortage)
+    if isinstance(error, ImportError):
+        return advise_extra(error.name) or advise_installation(error)
+    if isinstance(error, OSError) and error.errno in MACHINE_ADVICE:
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{one_line(place)}{error.strerror}; {advise(error)}, and repeat the command"
+    return ""
 
 
 def _say(text: str) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spineseg.errors import GeometryError, InputError
+from spineseg.errors import GeometryError, InputError, read_shortage
 from spineseg.methods.placeholders import fill_command, fill_path
 from spineseg.methods.protocol import ImageInput
 from spineseg.segmentation import Segmentation
@@ -159,6 +159,8 @@ def run_program(command: str, variables: Mapping[str, str], seconds: float, thre
     ------
     InputError
         With the program's last line where it fails, or where it takes longer than `seconds`.
+    MachineError
+        Where that line says that there is no space or no memory.
     """
     counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"), str(threads))
     shell = shutil.which("bash") or "sh"
@@ -192,6 +194,8 @@ def run_program(command: str, variables: Mapping[str, str], seconds: float, thre
     if late.is_set():
         raise InputError(f"took longer than {seconds / 60:g} min and was ended{f'; last line: {last}' if last else ''}")
     if process.returncode:
+        if shortage := read_shortage(last):  # no fault of the image
+            raise shortage
         raise InputError(f"exit code {process.returncode}: {last or 'it printed nothing'}")
     return usage.ru_maxrss / 1024
 

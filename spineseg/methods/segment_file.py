@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spineseg.bids import sidecar_path
-from spineseg.errors import InputError, ModelError, OutputError
+from spineseg.errors import InputError, MachineError, ModelError, OutputError, find_shortage
 from spineseg.methods.protocol import ImageInput, Method
 from spineseg.provenance import PeakMemory
 from spineseg.segmentation import Segmentation
@@ -125,9 +125,12 @@ def segment_or_explain(task: ImageTask, method: Method, progress: Progress) -> I
     """
     try:
         return segment_file(task, method, progress)
-    except (MemoryError, ModelError, OutputError):
+    except ModelError:
         raise
     except Exception as error:  # one image must not stop the study; the line and the log say why
+        if shortage := find_shortage(error):
+            name = "" if isinstance(shortage, OutputError) else f"{task.image.name}: "
+            raise MachineError(f"{name}{shortage}") from error
         progress.end_image("failed")
         if not isinstance(error, InputError):
             traceback.print_exc(file=sys.stderr)

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spineseg.errors import InputError
+from spineseg.errors import InputError, find_shortage
 from spineseg.measures import ADULTS, PlausibleLimits
 from spineseg.methods.registry import OWN_METHODS, sort_methods
 from spineseg.metrics.overlap import compute_overlap
@@ -100,9 +100,9 @@ def write_entry(
         picture, problems = pictures.draw_image(review, layers, qc_dir, name), layers.problems
     except InputError as error:
         picture, problems = None, (str(error),)
-    except MemoryError:
-        raise
     except Exception as error:  # one image must not cost the page of all others
+        if shortage := find_shortage(error):
+            raise shortage from error
         traceback.print_exc(file=sys.stderr)
         picture, problems = None, (f"the pictures could not be drawn ({type(error).__name__}: {error})",)
     flags = find_flags(review, limits, problems)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spineseg.code_digest import digest_code
-from spineseg.errors import InputError, ModelError
+from spineseg.errors import InputError, ModelError, find_shortage
 from spineseg.methods.placeholders import image_names
 from spineseg.methods.protocol import ImageInput, Method
 from spineseg.metrics.overlap import binarise, compute_dice
@@ -112,9 +112,11 @@ def _segment(image: ImageInput, method: Method) -> NDArray[np.bool_]:
             path = Path(folder) / f"{image.names['image_id']}.nii.gz"
             save_volume(path, image.volume.data, image.grid, np.float32)
             return method.segment(replace(image, path=path)).cord_mask
-    except (MemoryError, ModelError):
+    except ModelError:
         raise
     except Exception as error:  # as in the segmentation: one image must not stop the study
+        if shortage := find_shortage(error):
+            raise shortage from error
         if not isinstance(error, InputError):
             traceback.print_exc(file=sys.stderr)
         return np.zeros(image.volume.shape, dtype=bool)

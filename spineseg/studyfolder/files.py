@@ -15,7 +15,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from spineseg.errors import MACHINE_ADVICE, InputError, advise
+from spineseg.errors import MACHINE_ADVICE, SHORTAGES, InputError, MachineError, SpinesegError, advise
 from spineseg.reading import decode_text, read_json
 from spineseg.writing import write_text
 
@@ -119,12 +119,14 @@ def read_text_table(path: str | Path) -> str:
     return decode_text(raw, path, MEND)
 
 
-def _unread_table(path: Path, error: Exception) -> InputError:
+def _unread_table(path: Path, error: Exception) -> SpinesegError:
     """Return what to say of a table that was not read; only one that is damaged is to be deleted."""
     if isinstance(error, FileNotFoundError) and not path.parent.is_dir():
         return InputError(f"{path.parent}: expected a folder of results, found none; check the path")
     if isinstance(error, FileNotFoundError):
         return InputError(f"{path}: no such table; run the study again, which makes it")
+    if isinstance(error, OSError) and error.errno in SHORTAGES:
+        return MachineError(f"{path}: cannot be read ({error.strerror}); {advise(error)}")
     if isinstance(error, OSError) and error.errno in MACHINE_ADVICE:
         return InputError(f"{path}: expected a table, found what cannot be read ({error.strerror}); {advise(error)}")
     return InputError(f"{path}: not a whole table ({_one_line(error)}); {MEND}")

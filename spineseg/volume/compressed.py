@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from spineseg.errors import InputError
+from spineseg.errors import InputError, find_shortage
 
 CHUNK_BYTES = 1 << 20
 """Read at a time: small beside any image, large beside a call."""
@@ -107,6 +107,8 @@ def _decompress(stream: BinaryIO, path: Path, room: Callable[[], int]) -> Iterat
             try:
                 piece = member.decompress(waiting, max(1, room()))
             except zlib.error as error:
+                if shortage := find_shortage(error):
+                    raise shortage from error
                 reason = str(error).removeprefix("Error -3 while decompressing data: ")
                 raise InputError(f"{path}: damaged or truncated ({reason}); copy or convert it again") from error
             yield piece

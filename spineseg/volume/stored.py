@@ -18,7 +18,7 @@ from nibabel.spatialimages import SpatialImage
 from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
-from spineseg.errors import InputError
+from spineseg.errors import SHORTAGES, InputError, MachineError, SpinesegError, advise
 from spineseg.file_digests import absent_content
 from spineseg.volume.compressed import CHUNK_BYTES, GZIP_MAGIC, read_compressed
 from spineseg.volume.grid import Volume, canonical_zeros, native_view
@@ -136,16 +136,19 @@ def open_image(path: Path, *, is_mask: bool = False) -> StoredImage:
 
 @contextmanager
 def _one_line_errors(path: Path) -> Iterator[None]:
-    """Turn what nibabel, numpy and the system say into one line; short memory stays what it is."""
+    """Turn what nibabel, numpy and the system say of a file into one line; a short machine is no damage."""
     was_disabled, logger.disabled = logger.disabled, True  # nibabel also prints what it mends in a header
     try:
         with np.errstate(all="ignore"):
             yield
-    except (InputError, MemoryError, NameError):  # the last is a bug of ours, and no damage
+    except (SpinesegError, MemoryError, NameError):  # the last is a bug of ours, and no damage
         raise
     except nib.filebasedimages.ImageFileError as error:
         raise InputError(f"{path}: expected a NIfTI image, found another format; convert it first") from error
     except OSError as error:
+        if error.errno in SHORTAGES:
+            reason = error.strerror or str(error)
+            raise MachineError(f"{path}: cannot be read ({reason}); {advise(error)}") from error
         if error.errno is not None:
             raise InputError(
                 f"{path}: cannot be read ({error.strerror}); check the disk and its permissions"
