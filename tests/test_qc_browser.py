@@ -386,14 +386,15 @@ def test_files_of_two_raters_are_merged_and_those_of_another_report_refused(brow
     ann = json.loads(saved_by(browser, "save-all"))
     bob = {**ann, "marks": [{**ann["marks"][0], "rater": "Bob", "mark": "pass"}]}
     other = {**ann, "report": "another"}
-    wrong = [{"mark": "superb"}, {"rating": 99}, {"slices": ["a", -4]}, {"image": "sub-99_T2w"}, {"method": "mine"},
-             {"time": "2999-01-01T00:00:00Z", "rater": "Ann"}]  # fmt: skip
+    wrong = [{"mark": "superb"}, {"mark": "constructor"}, {"rating": 99}, {"slices": ["a", -4]},
+             {"image": "sub-99_T2w"}, {"method": "mine"}, {"time": "2999-01-01T00:00:00Z", "rater": "Ann"}]  # fmt: skip
     bob["marks"] += [bob["marks"][0] | one for one in wrong] + [3, None]
     bob["preferences"] = [{"image": "sub-01_T2w", "x": "propseg", "y": "propseg", "choice": "x", "rater": "Bob"}]
-    load_files(browser, json.dumps(bob), json.dumps(other), "[]")
-    assert "marks0.json: 9 of 10 rows left out" in browser.text("#message")
+    bob["preferences"].append(bob["preferences"][0] | {"y": "deepseg", "choice": "valueOf"})
+    load_files(browser, json.dumps(bob), json.dumps(other), "null")
+    assert "marks0.json: 11 of 12 rows left out" in browser.text("#message")
     assert "another report" in browser.text("#message")
-    assert "marks2.json" in browser.text("#message")
+    assert "marks2.json cannot be used: it holds no list of marks" in browser.text("#message")
     browser.press("Escape")
     marks = json.loads(saved_by(browser, "save-all"))["marks"]
     assert {(m["rater"], m["mark"]) for m in marks} == {("Ann", "fail"), ("Bob", "pass")}

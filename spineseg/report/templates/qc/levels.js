@@ -176,7 +176,7 @@ const isLevels = (one) => Boolean(one) && typeof one.image === "string" && Array
   && one.discs.every((d) => Boolean(d) && VALUES.includes(d.value) && areNumbers(d.voxel) && areNumbers(d.mm));
 // Images are told apart by content; files that do not hold it are taken of this page or its dataset.
 function takeLevels(content, where) {
-  if (!Array.isArray(content.levels)) throw new Error("it holds no levels");
+  if (!Array.isArray(content?.levels)) throw new Error("it holds no levels");
   if (!content.levels.every(isLevels)) throw new Error("a row of it is damaged");
   const others = [];
   for (const one of content.levels) {

@@ -68,7 +68,7 @@ function wrongRow(row, fields, texts) {
 function wrongMark(m) {
   const wrong = wrongRow(m, MARK_FIELDS, ["image", "rater", "mark", "time", "reason", "mask_sha256"]);
   if (wrong) return wrong;
-  if (m.mark && !(m.mark in MARK_GLYPH)) return `mark ${m.mark}`;
+  if (m.mark && !Object.hasOwn(MARK_GLYPH, m.mark)) return `mark ${m.mark}`;
   if (m.method !== null && typeof m.method !== "string") return "no method";
   if ((m.mark === "pass" || m.mark === "fail") && m.method === null) return `${m.mark} of no method`;
   if (m.rating !== null && !(Number.isInteger(m.rating) && m.rating >= 0 && m.rating <= 9)) return `rating ${m.rating}`;
@@ -80,7 +80,7 @@ function wrongPreference(p) {
   const wrong = wrongRow(p, PREFERENCE_FIELDS, ["image", "x", "y", "choice", "rater", "time", "x_sha256", "y_sha256"]);
   if (wrong) return wrong;
   if (typeof p.repeat !== "boolean" || typeof p.blind !== "boolean") return "neither true nor false for repeat or blind";
-  if (!(p.choice in CHOICES)) return `choice ${p.choice}`;
+  if (!Object.hasOwn(CHOICES, p.choice)) return `choice ${p.choice}`;
   if (p.x === p.y) return `${p.x} compared with itself`;
   return SHA.test(p.x_sha256) && SHA.test(p.y_sha256) ? "" : "no checksum of a mask";
 }
@@ -258,7 +258,7 @@ async function loadMarks() {
   for (const file of $("load").files) {
     try {
       const content = JSON.parse(await file.text());
-      if (!Array.isArray(content.marks)) throw new Error("it holds no list of marks");
+      if (!Array.isArray(content?.marks)) throw new Error("it holds no list of marks");
       if (!data.reports.includes(content.report)) throw new Error("its marks are of another report");
       const given = content.preferences ?? [];
       if (!Array.isArray(given)) throw new Error("its preferences are no list");
