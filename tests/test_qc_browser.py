@@ -468,6 +468,34 @@ def test_flicker_shows_two_masks_in_turn(browser, page):
         browser.wait(f"return document.body.dataset.overlay === '{name}'")
     browser.press("t")
     assert browser.shown_layers() == ["propseg", "deepseg", "reference"]
+    browser.press("t", "Down", "Up")  # another image ends it, too, and shows every mask again
+    browser.wait("return document.querySelectorAll('.tile').length > 0")
+    assert browser.shown_layers() == ["propseg", "deepseg", "reference"]
+
+
+def test_with_reduced_motion_each_press_shows_the_other_mask(browser, page):
+    start_review(browser, page, "#sub-01_T2w")
+    prefer = {"cmd": "Emulation.setEmulatedMedia", "params": {"features": []}}
+    still = {"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]}
+    browser.call("POST", "/goog/cdp/execute", prefer | {"params": still})
+    shown = []
+    for _ in range(3):
+        browser.press("t")
+        shown.append(browser.shown_layers())
+    browser.call("POST", "/goog/cdp/execute", prefer)
+    assert shown == [["propseg"], ["deepseg"], ["propseg"]]
+
+
+def test_one_mask_alone_is_compared_with_nothing_and_the_page_says_so(browser, tmp_path):
+    image = tmp_path / "sub-01_T2w.nii.gz"
+    mask = write_cord(image, np.random.default_rng(0))
+    add_files(tmp_path / "qc", image, mask, method="propseg", contrast="t2")
+    browser.open(build_index(tmp_path / "qc"))
+    for name, key in (("difference", "x"), ("flicker", "t")):
+        assert browser.run(f"return document.getElementById('{name}').disabled")
+        browser.run("document.getElementById('notice').textContent = ''")
+        browser.press(key)
+        assert "no two masks" in browser.text("#notice")
 
 
 def visible_text(browser):

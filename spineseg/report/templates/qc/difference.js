@@ -42,22 +42,31 @@ function differenceAt(detail, t) {     // in tile t: [name, what it has beyond t
   return [[names[0], beyond(a, b)], [names[1], beyond(b, a)]].map(([name, more]) => ({ name, path: more.path, mm2: more.count * mm2 }));
 }
 function differenceText(parts) { return parts.map((part) => `${part.name} alone ${part.mm2.toFixed(1)} ${AREA_UNIT}`).join(", "); }
+const NO_PAIR = "There are no two masks to compare here.";
 function toggleDifference() {
-  if (!pairNow(detailNow())) { say("there are no two masks to compare"); return; }
+  if (!pairNow(detailNow())) { notice(NO_PAIR); return; }
   state.difference = !state.difference;
   storeView(); drawLayers(); drawStage();
   say(state.difference ? `difference of ${pairNow(detailNow())}` : "difference off");
 }
 
 let flicker = null;                    // the timer while two masks alternate
-function stopFlicker() { clearInterval(flicker); flicker = null; }
+let unflickered = "";                  // the layer that was shown alone before, or all
+function stopFlicker() {
+  if (flicker === null) return;
+  clearInterval(flicker);
+  flicker = null;
+  state.only = unflickered;
+}
 function toggleFlicker() {
-  if (flicker) { stopFlicker(); show(""); return; }
+  if (flicker !== null) { stopFlicker(); show(state.only); return; }
   const names = pairNow(detailNow()).split(" – ");
-  if (names.length < 2) { say("there are no two masks to compare"); return; }
-  let turn = 0;
-  const swap = () => { state.only = names[turn++ % 2]; state.on = true; drawLayers(); };
+  if (names.length < 2) { notice(NO_PAIR); return; }
+  const other = () => (state.only === names[0] ? names[1] : names[0]);
+  if (matchMedia("(prefers-reduced-motion: reduce)").matches) { show(other()); return; }  // in turn by each press
+  const swap = () => { state.only = other(); state.on = true; drawLayers(); };
+  unflickered = state.only;
   swap();
-  if (!matchMedia("(prefers-reduced-motion: reduce)").matches) flicker = setInterval(swap, 450);
+  flicker = setInterval(swap, 450);
   say(`flicker of ${names.join(" and ")}`);
 }

@@ -116,6 +116,7 @@ function drawLayers() {
   for (const made of document.querySelectorAll("[data-fill]")) made.setAttribute("aria-pressed", String((made.dataset.fill === "1") === state.fill));
   $("difference").setAttribute("aria-pressed", String(state.difference));
   const pairs = detailNow() ? pairsOf(detailNow()) : [];
+  $("difference").disabled = $("flicker").disabled = !pairs.length;
   $("pair").hidden = pairs.length < 2;
   $("pair").replaceChildren(...pairs.map((pair) => make("option", { value: pair }, pair)));
   $("pair").value = pairNow(detailNow());

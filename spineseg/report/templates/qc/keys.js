@@ -60,7 +60,7 @@ function onKey(event) {
 function showNumber(digit) {          // the same number in every image
   const name = digit ? (data.methods[digit - 1] || {}).name : "";
   if (name === "" || layerNames().includes(name)) show(name);
-  else say(`no mask by ${name || `method ${digit}`}`);
+  else notice(`There is no mask by ${name || `method ${digit}`} here.`);
 }
 function press(id, action) { $(id).addEventListener("click", action); }
 function connect() {
