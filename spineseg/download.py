@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import re
 import shutil
 import tempfile
 import urllib.error
@@ -25,7 +26,7 @@ BLOCK_BYTES = 1 << 18
 """Small enough that a progress line moves on a slow line."""
 
 LARGEST_BYTES = 8 << 30
-"""Of an unpacked archive: ten times the full tutorial dataset."""
+"""Of an archive, packed or unpacked: ten times the full tutorial dataset."""
 
 RECORD = "download.json"
 """In the unpacked folder: where it came from, and the checksum of what came."""
@@ -114,20 +115,27 @@ def fetch_dataset(
     if target.exists():
         raise InputError(f"{target}: expected no such folder, or one of an earlier download; name another by -o")
     address, sha256 = address or dataset.address, sha256 or dataset.sha256
-    if not address.startswith(("https://", "http://")):
+    if not address.lower().startswith(("https://", "http://")):
         raise InputError(f"{address}: expected an address that begins with https://")
+    if sha256 and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+        raise InputError(f"SHA-256 {sha256}: expected 64 of the characters 0-9 and a-f, found {len(sha256)}")
     folder.mkdir(parents=True, exist_ok=True)
     archive = folder / f"{name}.zip.part"
     by_hand = f"or fetch the archive from {dataset.page} with a browser and unpack it"
     _fetch(address, archive, by_hand, report or (lambda done, total: None))
     found = _hash(archive)
     if sha256 and found != sha256.lower():
-        archive.unlink()
+        _discard(archive)
         raise InputError(f"{address}: expected SHA-256 {sha256}, found {found}; it is another file: nothing was kept")
     _unpack(archive, target, {"Address": address, "SHA256": found, "Bytes": archive.stat().st_size})
-    archive.unlink()
-    _etag_file(archive).unlink(missing_ok=True)
+    _discard(archive)
     return target
+
+
+def _discard(archive: Path) -> None:
+    """Delete what has come of an archive."""
+    archive.unlink(missing_ok=True)
+    _etag_file(archive).unlink(missing_ok=True)
 
 
 def _fetch(address: str, archive: Path, by_hand: str, report: Report) -> None:
@@ -140,23 +148,32 @@ def _fetch(address: str, archive: Path, by_hand: str, report: Report) -> None:
     try:
         with urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=TIMEOUT_S) as answer:
             goes_on = answer.status == http.client.PARTIAL_CONTENT
+            if goes_on and not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+                _discard(archive)
+                raise InputError(f"{address}: the server sent another part than asked for; repeat the command")
             start = start if goes_on else 0
             _etag_file(archive).write_text(_strong_tag(answer))
-            length = answer.headers.get("Content-Length")
-            total = start + int(length) if length else None
+            length = answer.headers.get("Content-Length", "")
+            total = start + int(length) if length.isdecimal() else None
             with archive.open("ab" if goes_on else "wb") as stream:
                 while block := answer.read(BLOCK_BYTES):
                     stream.write(block)
                     report(stream.tell(), total)
+                    if stream.tell() > LARGEST_BYTES:
+                        _discard(archive)
+                        raise InputError(f"{address}: sends more than {LARGEST_BYTES} bytes; it is another file")
     except urllib.error.HTTPError as error:
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:  # all of it had come
             return
-        raise InputError(f"{address}: the server answered {error.code} {error.reason}; try later, {by_hand}") from error
+        said = str(error.reason).partition("\n")[0]  # of an endless redirect Python says more
+        raise InputError(f"{address}: the server answered {error.code} {said}; try later, {by_hand}") from error
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", None) or error
         raise InputError(
             f"{address}: no connection ({reason}); check network and proxy and repeat the same command, {by_hand}"
         ) from error
+    except ValueError as error:  # of urllib, which takes ASCII and short host names
+        raise InputError(f"{address}: expected a web address as a browser shows it when copied ({error})") from error
     size = archive.stat().st_size
     if total is not None and size != total:
         raise InputError(f"{address}: expected {total} bytes, {size} came; repeat the same command, and it goes on")
@@ -192,7 +209,7 @@ def _unpack(archive: Path, target: Path, record: dict[str, Any]) -> None:
                 _check_members(stored, inside)
                 stored.extractall(inside)  # verifies the checksum of each file
         except (zipfile.BadZipFile, EOFError, NotImplementedError, UnicodeError) as error:
-            archive.unlink()
+            _discard(archive)
             raise InputError(
                 f"{record['Address']}: expected a zip file, found {error}; it was removed, repeat the command"
             ) from error

@@ -37,6 +37,8 @@ class Server(ThreadingHTTPServer):
     breaks_after = 0
     ranges = True
     status = 200
+    shift = 0
+    length = ""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -55,10 +57,12 @@ class Handler(BaseHTTPRequestHandler):
                 self.send_error(416)
                 return
             self.send_response(206)
+            end = len(server.content) - 1
+            self.send_header("Content-Range", f"bytes {start + server.shift}-{end}/{len(server.content)}")
         else:
             self.send_response(200)
         self.send_header("ETag", server.tag)
-        self.send_header("Content-Length", str(len(server.content) - start))
+        self.send_header("Content-Length", server.length or str(len(server.content) - start))
         self.end_headers()
         end = start + server.breaks_after if server.breaks_after else len(server.content)
         self.wfile.write(server.content[start:end])
@@ -150,7 +154,10 @@ def test_what_is_too_large_is_not_unpacked(server, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "LARGEST_BYTES", 1000)
     with pytest.raises(InputError, match="more than 1000"):
         fetch(server, tmp_path)
-    assert list(tmp_path.iterdir()) == [tmp_path / f"{NAME}.zip.part.tag"]
+    assert not list(tmp_path.iterdir())
+    server.content = b"0" * 5000
+    with pytest.raises(InputError, match="sends more than 1000 bytes"):
+        fetch(server, tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["no zip", "one bit"])
@@ -169,9 +176,26 @@ def test_damage_is_found_and_removed(server, tmp_path, damage):
 
 
 def test_another_file_than_expected_is_not_kept(server, tmp_path):
-    with pytest.raises(InputError, match="expected SHA-256 00, found"):
-        fetch(server, tmp_path, sha256="00")
-    assert not (tmp_path / NAME).exists()
+    with pytest.raises(InputError, match="expected SHA-256 00"):
+        fetch(server, tmp_path, sha256="00" * 32)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_server_that_sends_another_part_than_asked_is_not_believed(server, tmp_path):
+    server.breaks_after, server.shift = 100_000, -1
+    with pytest.raises(InputError, match="100000 came"):
+        fetch(server, tmp_path)
+    with pytest.raises(InputError, match="another part than asked for; repeat the command"):
+        fetch(server, tmp_path)
+    server.breaks_after = 0
+    fetch(server, tmp_path)
+    assert download.read_record(tmp_path / NAME)["SHA256"] == hashlib.sha256(ARCHIVE).hexdigest()
+
+
+def test_a_length_that_is_no_number_is_not_counted_on(server, tmp_path):
+    server.length = "unknown"
+    fetch(server, tmp_path)
+    assert download.read_record(tmp_path / NAME)["Bytes"] == len(ARCHIVE)
 
 
 def test_a_server_that_refuses_is_one_line_with_a_way_out(server, tmp_path, capsys):
@@ -199,6 +223,9 @@ def test_no_network_is_one_line_with_a_way_out(tmp_path, capsys):
     [
         (["sct-tutorials"], "expected one of sct-tutorial, sct-course-2020"),
         ([NAME, "-address", "file:///etc/passwd"], "begins with https://"),
+        ([NAME, "-address", "http://127.0.0.1:9/ä.zip"], "expected a web address as a browser shows it when copied"),
+        ([NAME, "-address", "http://[bad/x"], "expected a web address as a browser shows it when copied"),
+        ([NAME, "-sha256", "abc"], "expected 64 of the characters 0-9 and a-f, found 3"),
     ],
 )
 def test_mistakes(argv, message, tmp_path, capsys):

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"{folder}: {record['Bytes']} bytes, SHA-256 {record['SHA256']}")
     images = sorted(folder.rglob("*.nii.gz"))
     if images:
-        print(f"{len(images)} images, such as {images[-1]}")
+        print(f"images: {len(images)}, such as {images[-1]}")
     return 0
 
 
