@@ -542,6 +542,9 @@ def test_change_between_sessions_with_the_methods_own_error(tmp_path):
         rows = [session_row("01", "a", 80.0), session_row("01", "b", 70.0, flags=(flag,))]
         (unknown,) = measure_change(rows, ["a", "b"], {})
         assert (unknown.csa_b_mm2, unknown.flags, np.isnan(unknown.change_pct)) == (70.0, flag, True)
+    whole = [session_row("01", session, area, level="") for session, area in (("a", 80.0), ("b", 70.0))]
+    (unknown,) = measure_change(whole, ["a", "b"], {})
+    assert (unknown.csa_b_mm2, np.isnan(unknown.change_pct)) == (70.0, True)
     (folder / "sub-01_sessions.tsv").write_text(f"{head}ses-a\tsoon\n")
     with pytest.raises(InputError, match=r"sub-01_sessions\.tsv, line 2: expected acq_time"):
         read_session_times(tmp_path)

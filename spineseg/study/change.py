@@ -93,7 +93,8 @@ def _change(
     subject, suffix, form, method, level = key
     before, after = (float(np.mean([row.values["csa_mm2"] for row in by_session[one]])) for one in (a, b))
     flags = dict.fromkeys(flag for one in (a, b) for row in by_session[one] for flag in row.flags)
-    change = float("nan") if INCOMPARABLE & set(flags) else 100 * (after / before - 1)
+    # whole masks, without a level, end where their fields of view do
+    change = float("nan") if INCOMPARABLE & set(flags) or not level else 100 * (after / before - 1)
     years = float("nan")
     if (subject, a) in times and (subject, b) in times:
         years = (times[subject, b] - times[subject, a]).total_seconds() / 86400 / DAYS_OF_A_YEAR
