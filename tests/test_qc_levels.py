@@ -212,6 +212,10 @@ def test_discs_by_mouse_and_keyboard_end_in_the_table(browser, tmp_path):
     assert shown_discs(browser) == {3: "confirmed", 4: "proposed"} | (
         {2: "proposed"} if 2 in shown_discs(browser) else {}
     )
+    browser.press("\ue017")  # Delete: the disc just put, though the next is chosen
+    assert shown_discs(browser) == {}
+    assert "C2/C3" in browser.text("#levels-next")
+    click_strip(browser, 11)
     browser.press("j", "j")  # two slices down from the middle, 7
     before = int(browser.text("#readout").split()[1].rstrip(","))
     browser.press("g")  # C3/C4 by keyboard
@@ -221,7 +225,10 @@ def test_discs_by_mouse_and_keyboard_end_in_the_table(browser, tmp_path):
     browser.shift("ArrowDown", "ArrowDown")
     browser.press("[", "[", "[", "[")  # to the junction
     assert "PMJ" in browser.text("#levels-next")
+    click_strip(browser, 1)
+    assert browser.text("#levels-wrong") == "C2/C3 lies above PMJ"
     click_strip(browser, 13)
+    assert browser.text("#levels-wrong") == ""
     browser.press("]", "]", "]", "]")
     file = tmp_path / "levels.json"
     file.write_text(saved_by(browser, "levels-save"))

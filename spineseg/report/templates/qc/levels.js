@@ -5,7 +5,7 @@ const VALUES = [PMJ, ...Array.from({ length: 29 }, (_, n) => n + 1)];
 const IN_FRONT_MM = 12;                // where a disc set by a key is drawn, before the middle of the cord
 const NEAR_PX = 5;                     // a press so close to a disc takes hold of it
 const DISCS = new Map();               // image -> its discs, all confirmed by a person
-const clicking = { on: false, value: 3, held: null };
+const clicking = { on: false, value: 3, last: 3, held: null };
 
 const REGIONS = [["C", 1, 7], ["T", 8, 12], ["L", 20, 5], ["S", 25, 5]];
 function levelName(value) {
@@ -59,17 +59,25 @@ async function setDiscs(discs, words) { // every change comes this way
 }
 function putDisc(value, k, j) {
   if (k < 0 || k >= detailNow().tiles.centres.length) return;
+  clicking.last = value;
   setDiscs([...discsOf(state.entry).filter((d) => d.value !== value), placed(value, k, j)], `${discName(value)} in slice ${k}`);
 }
-function removeDisc(value) {
-  setDiscs(discsOf(state.entry).filter((d) => d.value !== value), `${discName(value)} removed`);
+function takenDisc() {                 // the chosen disc or, after a click, the one just put, for then the next is chosen
+  const found = [clicking.value, clicking.last].map((value) => discsOf(state.entry).find((d) => d.value === value)).find(Boolean);
+  if (!found) say(`${discName(clicking.value)} is not marked`);
+  else clicking.value = found.value;
+  return found;
+}
+function removeDisc() {
+  const disc = takenDisc();
+  if (disc) setDiscs(discsOf(state.entry).filter((d) => d !== disc), `${discName(disc.value)} removed`);
 }
 function confirmProposals() {
   const proposed = proposals(state.entry);
   setDiscs([...discsOf(state.entry), ...proposed.map((d) => ({ ...d, state: "confirmed" }))], `${proposed.length} discs confirmed`);
 }
 function moveDisc(step) {
-  const disc = discsOf(state.entry).find((d) => d.value === clicking.value);
+  const disc = takenDisc();
   if (disc) putDisc(disc.value, Math.round(disc.voxel[2]) + step, disc.voxel[1]);
 }
 function chooseDisc(step) {
@@ -118,8 +126,8 @@ function drawDiscs() {                 // over the strip, whenever that is drawn
   });
   svg.append(layer);
   $("levels-next").textContent = `next: ${discName(clicking.value)}`;
-  const wrong = discs.slice(1).find((disc, n) => disc.voxel[2] >= discs[n].voxel[2]);
-  $("levels-wrong").textContent = wrong ? `${discName(wrong.value)} lies above ${discName(discs[discs.indexOf(wrong) - 1].value)}` : "";
+  const order = [...own.filter((d) => d.value === PMJ), ...discs], wrong = order.findIndex((disc, n) => n && disc.voxel[2] >= order[n - 1].voxel[2]);
+  $("levels-wrong").textContent = wrong > 0 ? `${discName(order[wrong].value)} lies above ${discName(order[wrong - 1].value)}` : "";
 }
 function toggleClicking() {
   if (detailNow() && !detailNow().affine) { tell("This image was drawn by an earlier version; draw the page again to click levels."); return; }
@@ -152,7 +160,7 @@ function drag(event) {
   if (at.k >= axis.low && at.k <= axis.high) putDisc(clicking.held, at.k, at.j);
 }
 const CLICK_KEYS = {
-  "[": () => chooseDisc(-1), "]": () => chooseDisc(1), y: confirmProposals, Delete: () => removeDisc(clicking.value), Backspace: () => removeDisc(clicking.value),
+  "[": () => chooseDisc(-1), "]": () => chooseDisc(1), y: confirmProposals, Delete: removeDisc, Backspace: removeDisc,
   g: () => { if (state.k !== null) { putDisc(clicking.value, state.k, inFront(state.k)); nextFree(); drawDiscs(); } },
 };
 function onClickKey(event) {
@@ -206,7 +214,7 @@ function connectLevels() {
   window.addEventListener("pointerup", () => { clicking.held = null; });
   press("levels-open", toggleClicking);
   press("levels-confirm", confirmProposals);
-  press("levels-remove", () => removeDisc(clicking.value));
+  press("levels-remove", removeDisc);
   press("levels-up", () => chooseDisc(-1));
   press("levels-down", () => chooseDisc(1));
   press("levels-save", () => download("levels.json", levelsFile()));
