@@ -40,7 +40,8 @@ def _words(pattern: str) -> re.Pattern[str]:
 
 AUTOMATIC = (
     "(?:semi-?)?auto(?:mat|seg)[a-z]*|auto|(?:ai|machine)[ -](?:assisted|based|generated|made|learning|segmented)"
-    "|artificial intelligence|deep learning|neural network"
+    "|artificial intelligence|deep learning|neural network|cnn|predict(?:ed|ion|ions)|inferred|inference"
+    "|thresholding|(?:multi-?)?atlas[ -]based|(?:warped|propagated) (?:from|template|atlas)[a-z]*"
 )
 PROGRAM = _words(
     "|".join((*OWN_METHODS, AUTOMATIC, "sct_[a-z0-9_]+", "spinal cord toolbox", "totalspineseg", "spineps"))
@@ -56,7 +57,7 @@ KIND = re.compile("|".join(p.pattern for p in (PERSON, CORRECTED, SILVER, _words
 """What makes the key Kind outweigh all others."""
 
 OTHER = re.compile(
-    r"compar[a-z]*(?: (?:with|to|against))? [a-z0-9_-]+"
+    r"(?:compar[a-z]*(?: (?:with|to|against))?|(?:check|validat|evaluat|test)[a-z]* against) [a-z0-9_-]+"
     r"|(?<![a-z])(?:bias|motion|field|distortion|eddy|eddy[ -]current|intensity|n4)[ -](?:field[ -])?correct[a-z]*"
 )
 """Words that do not tell who made a mask: what it is compared with, and corrections of the image."""
