@@ -100,6 +100,20 @@ def test_axe_finds_nothing_serious(browser, study, page, axe, scheme):
     assert {view: own for view, own in found.items() if own} == {}
 
 
+def test_no_table_of_the_report_is_cut_on_paper(browser, study):
+    browser.call("POST", "/url", {"url": study.report(Stage.ALL).as_uri()})
+    paper = {"width": 720, "height": 1000, "deviceScaleFactor": 1, "mobile": False}  # A4 with margins
+    for command, params in (("setEmulatedMedia", {"media": "print"}), ("setDeviceMetricsOverride", paper)):
+        browser.call("POST", "/goog/cdp/execute", {"cmd": f"Emulation.{command}", "params": params})
+    cut = browser.run("""return [...document.querySelectorAll('.scroll')].filter((e) => e.scrollWidth > e.clientWidth
+        || e.scrollHeight > e.clientHeight).map((e) => e.getAttribute('aria-label'));""")
+    n_tables = browser.run("return document.querySelectorAll('.scroll table').length")
+    for command, params in (("setEmulatedMedia", {"media": ""}), ("clearDeviceMetricsOverride", {})):
+        browser.call("POST", "/goog/cdp/execute", {"cmd": f"Emulation.{command}", "params": params})
+    assert n_tables > 3
+    assert cut == []
+
+
 def test_thirty_images_are_reviewed_by_keyboard_alone(browser, page, tmp_path):
     start(browser, page, "")
     answers = []
