@@ -270,6 +270,7 @@ def test_the_cord_of_a_mask_with_several_labels_is_named(tmp_path, bids):
         ({"name": "a", "command": "true {image} {mask}", "timeout": 0}, "'methods.1.timeout': expected minutes"),
         ({"name": "a/b", "files": "x/{image_id}"}, "'methods.1.name': expected a name of letters"),
         ({"name": "reference", "files": "x/{image_id}"}, "'reference' means something else"),
+        ({"name": "both-bad", "files": "x/{image_id}"}, "'both-bad' means something else"),
         ({"name": "deepseg", "files": "x/{image_id}"}, "deepseg is a method of spineseg"),
         ({"name": "PropSeg", "method": "propseg"}, "a second method is named PropSeg"),
         (

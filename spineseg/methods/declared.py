@@ -31,8 +31,8 @@ from spineseg.studyfolder.layout import RESERVED_FOLDERS
 from spineseg.studyfolder.sidecars import MadeBy
 from spineseg.version import find_version
 
-RESERVED = ("equivalent", "reference", "none", *RESERVED_FOLDERS)
-"""Names that mean something else in tables, on pages or among the folders of a study."""
+RESERVED = ("equivalent", "reference", "none", "same", "both-bad", *RESERVED_FOLDERS)
+"""Names that mean something else in tables, on pages, as a rater's answer or among the folders of a study."""
 
 MANUAL = "manual"
 """Of the masks that the dataset brings, where a study uses them."""
