@@ -36,7 +36,7 @@ function drawCounts() {
   const count = (test) => data.entries.reduce((sum, e) => sum + (test(e) ? 1 : 0), 0);
   const bad = count(STATES.bad), look = count(STATES.look), done = count(isReviewed);
   const part = shown.length === data.entries.length ? "" : `${shown.length} of `;
-  const words = [`${part}${data.entries.length} images`, `${done} reviewed`], partly = count(isPartly);
+  const words = [`${part}${data.entries.length} image${data.entries.length === 1 ? "" : "s"}`, `${done} reviewed`], partly = count(isPartly);
   if (partly) words.push(`${partly} by some of their methods`);
   if (isQuiet()) words.push("blind comparison open");
   else if (bad) words.push(`${bad} failed or wrong`);
