@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -167,6 +168,13 @@ class TestVerdict:
         whole = pilot.decide(aim="absolute")
         assert (whole["method"], whole["verdict"], whole["endpoint"]) == ("propseg", "clear", "csa_error_rms")
         assert "which cancels" not in write_report(whole)
+
+    def test_small_biases_and_their_intervals_have_the_same_digits(self, pilot):
+        with_errors(pilot, 30, (0.4, 0.5), (-0.03, 0.5))
+        text = write_report(pilot.decide(effect_pct=1))
+        assert re.search(r"Areas by propseg are 0\.[2-6] % larger", text)
+        assert re.search(r"\| deepseg \| 30 \| -?0\.\d \(-?0\.\d to -?0\.\d\) \|", text)
+        assert "-0.0 " not in text
 
     def test_equal_needs_sixty_people_and_takes_the_preferred_and_else_the_first_of_the_list(self, pilot):
         with_dice(pilot, 40, 0.0, spread=0.002)

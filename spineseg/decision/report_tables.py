@@ -104,11 +104,9 @@ def error_section(d: Mapping[str, Any]) -> list[str]:
 
 
 def _with_interval(value: float | None, limits: Sequence[float | None], digits: int) -> str:
-    """Format a value with its interval."""
-    text = format_number(value, digits)
-    if None in limits or not limits:
-        return text
-    return f"{text} ({limits[0]:.{digits}f} to {limits[1]:.{digits}f})"
+    """Format a value with its interval, to the same digits."""
+    known = [f"{round(x, digits) + 0.0:.{digits}f}" for x in (value, *limits) if x is not None]  # no -0.0
+    return f"{known[0]} ({known[1]} to {known[2]})" if len(known) == 3 else format_number(value, digits)
 
 
 def reliability_section(d: Mapping[str, Any]) -> list[str]:

@@ -153,7 +153,8 @@ def _bias_lines(d: Mapping[str, Any]) -> list[str]:
                 if d["parameters"]["aim"] == "absolute"
                 else ", which cancels between groups and over time if it is constant"
             )
-            lines.append(f"Areas by {method} are {abs(bias):.0f} % {size} than the references{cancels}{steady}.")
+            much = f"{abs(bias):.{int(abs(bias) < 10)}f} %"  # a bias of 0.4 % is not 0
+            lines.append(f"Areas by {method} are {much} {size} than the references{cancels}{steady}.")
     for method, row in d["area_errors"].items():
         low, high = row["slope_ci95"]
         if low is None or low <= 1 <= high:
