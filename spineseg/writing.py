@@ -140,7 +140,7 @@ def _host() -> str:
 
 
 def check_writable(path: str | Path, *inputs: Path | None) -> None:
-    """Try whether a file can be written, before the work whose result it shall hold.
+    """Try whether a file can be written, before the work whose result it shall hold, and `sweep` its folder.
 
     Parameters
     ----------
@@ -162,6 +162,7 @@ def check_writable(path: str | Path, *inputs: Path | None) -> None:
     with _temporary_beside(path) as (handle, name):
         os.close(handle)
         Path(name).unlink()
+        sweep(path.parent)
         raise _Undo
 
 

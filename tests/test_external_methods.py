@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -18,12 +19,14 @@ from spineseg.errors import InputError, MachineError
 from spineseg.methods.declared import check_declared
 from spineseg.methods.external import run_program
 from spineseg.methods.placeholders import check_command, fill_command
+from spineseg.provenance import sha256_file
 from spineseg.study.configuration import StudyConfig, make_configuration
 from spineseg.study.index import index_images
 from spineseg.study.segment import segment_chunk
 from spineseg.study.sources import check_sources
 from spineseg.studyfolder.manifests import read_manifest, read_timings
 from spineseg.studyfolder.sidecars import read_sidecar
+from spineseg.volume import load_image
 from spineseg.writing import compress
 
 AFFINE = np.diag([-0.5, 0.5, 2.0, 1.0])
@@ -159,6 +162,29 @@ def test_a_mask_that_comes_later_is_taken_in_and_one_that_goes_is_missed(tmp_pat
     gone = segment(tmp_path, bids, FILES)["02"]
     assert gone["status"] == "failed"
     assert not gone["path"].exists()
+
+
+# row: an image or mask without permission to read it | failed, with the reason; it is done once it can be read
+def test_a_file_that_nobody_may_read_fails_its_image_only(tmp_path, bids, monkeypatch):
+    for subject in SUBJECTS:
+        save(mask_path(bids, subject), disc())
+
+    def open_others(path):
+        if "sub-01" in str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return sha256_file(path)
+
+    def load_others(path, **options):
+        open_others(path)
+        return load_image(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("spineseg.study.segment.sha256_file", open_others)
+        patch.setattr("spineseg.methods.segment_file.load_image", load_others)
+        before = segment(tmp_path, bids, FILES)
+    assert [before[subject]["status"] for subject in SUBJECTS] == ["failed", "ok"]
+    assert "Permission denied" in before["01"]["message"]
+    assert segment(tmp_path, bids, FILES)["01"]["status"] == "ok"
 
 
 TOOL = """

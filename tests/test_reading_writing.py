@@ -170,6 +170,22 @@ def test_a_disk_that_fills_within_a_result_leaves_the_result_before(image, capsy
     assert {path.name: path.read_bytes() for path in Path("r").iterdir()} == before
 
 
+def test_the_two_files_of_a_centerline_appear_together(image, capsys, monkeypatch):
+    real, calls = os.fsync, []
+
+    def first_alone(handle):
+        calls.append(handle)
+        if len(calls) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(handle)
+
+    monkeypatch.setattr(os, "fsync", first_alone)
+    assert main(["centerline", "-i", "m.nii.gz", "-method", "fitseg", "-o", "r/c.nii.gz"]) == 2
+    assert len(calls) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert not list(Path("r").glob("*"))
+
+
 # row: short memory | one line, exit code 2
 def test_short_memory_is_one_line(image, capsys, monkeypatch):
     monkeypatch.setattr("spineseg.volume.load_mask", lambda *_, **__: (_ for _ in ()).throw(MemoryError()))
@@ -231,6 +247,18 @@ def test_what_killed_runs_leave_is_swept_and_nothing_else(tmp_path, monkeypatch)
         assert {p.name for p in tmp_path.iterdir()} == {live.name, other.name, ".mine.tmp"}
     assert (tmp_path / "live").read_bytes() == b"x"
     assert sweep(tmp_path / "gone") == 0
+
+
+def test_the_next_run_of_a_command_sweeps_its_folder(image):
+    with open_whole("r/d.tsv") as stream:
+        stream.write(b"x")
+        stream.flush()
+        left = Path("r") / next(Path("r").iterdir()).name.replace("d.tsv", "c.tsv")
+        left.write_bytes(b"x")
+    old = time.time() - 60
+    os.utime(left, (old, old))
+    assert main(["dice", "-i", "m.nii.gz", "-d", "m.nii.gz", "-o", "r/d.tsv"]) == 0
+    assert [path.name for path in Path("r").iterdir()] == ["d.tsv"]
 
 
 def test_rows_that_cannot_be_added_leave_the_table_whole(image, capsys, monkeypatch):

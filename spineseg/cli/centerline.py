@@ -12,7 +12,7 @@ from spineseg.cli.sct_flags import add_sct_flags
 from spineseg.cli.segment_images import parse_contrast
 from spineseg.errors import InputError, one_line
 from spineseg.parameters import output_file
-from spineseg.writing import check_writable, shell_word
+from spineseg.writing import all_or_none, check_writable, shell_word
 
 if TYPE_CHECKING:
     from spineseg.centerline.curve import Centerline
@@ -168,8 +168,9 @@ def _process_image(image: Path, args: argparse.Namespace, detector: Detector | N
         line = extend_centerline(line, zooms, np.arange(n_slices))
     stem = output_stem(image, args)
     files = [stem.with_name(f"{stem.name}{suffix}") for suffix in OUTPUT_SUFFIXES]
-    save_centerline(files[0], line, grid, soft=bool(args.centerline_soft))
-    save_centerline_csv(files[1], line, grid, space=args.space)
+    with all_or_none():
+        save_centerline(files[0], line, grid, soft=bool(args.centerline_soft))
+        save_centerline_csv(files[1], line, grid, space=args.space)
     if args.qc and not line.is_empty:
         _add_to_qc(args, image, files[0])
     return {

@@ -87,7 +87,7 @@ def except_entry(entry: ManifestEntry, choice: PersonsChoice, instead_of: str) -
 
 
 def content_key(image: StudyImage, method_name: str, made_by: MadeBy, sources: Sequence[Path]) -> str:
-    """Return a key that changes when anything does that the result depends on; empty where the image is not there.
+    """Return a key that changes when anything does that the result depends on; empty where a file cannot be read.
 
     The content of the image, its b-values and the other `sources`, not their names or dates; contrast, parameters,
     weights, and the code.
@@ -95,11 +95,17 @@ def content_key(image: StudyImage, method_name: str, made_by: MadeBy, sources: S
     if not Path(image.path).is_file():
         return ""
     bval = image.bval_path
-    return sha256_json(
-        {
+    try:
+        content = {
             "image": sha256_file(image.path),
             "bval": sha256_file(bval) if bval and bval.is_file() else None,
             "sources": [sha256_file(path) for path in sources],
+        }
+    except PermissionError:  # whoever reads it says so
+        return ""
+    return sha256_json(
+        content
+        | {
             "contrast": image.contrast,
             "method": method_name,
             "parameters": dict(made_by.parameters),
