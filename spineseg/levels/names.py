@@ -189,6 +189,14 @@ def parse_stretch(text: str) -> Request | SliceRange | JunctionRange:
     return parse_request(text)
 
 
+def has_more_levels(vert_level: str, asked: str) -> bool:
+    """Whether a row, by SCT's numbers, holds levels that were not asked for."""
+    stretch = parse_stretch(asked) if asked else None
+    ranges = stretch.ranges if isinstance(stretch, Request) else ()
+    runs = parse_request(vert_level).ranges if vert_level else ()
+    return not all(any(a <= first and last <= b for a, b in ranges) for first, last in runs)
+
+
 def describe_stretch(text: str) -> str:
     """Say in words what an entry of a study's levels is, for a paper.
 

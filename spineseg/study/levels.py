@@ -12,7 +12,7 @@ import numpy as np
 
 from spineseg.errors import InputError
 from spineseg.levels.choice import JunctionWindow
-from spineseg.levels.names import JunctionRange, Request, SliceRange, parse_request, parse_stretch
+from spineseg.levels.names import JunctionRange, Request, SliceRange, has_more_levels, parse_stretch
 from spineseg.levels.rows import MIN_COVERAGE, measure_rows
 from spineseg.measures import LEVEL_SHAPE
 from spineseg.study.configuration import StudyConfig
@@ -372,14 +372,6 @@ def _read_mask(path: Path, label: int | None) -> tuple[Volume, NativeGrid]:
     return load_mask(path, label=label)
 
 
-def _has_more_levels(vert_level: str, asked: str) -> bool:
-    """Whether a row, by SCT's numbers, holds levels that were not asked for."""
-    stretch = parse_stretch(asked) if asked else None
-    ranges = stretch.ranges if isinstance(stretch, Request) else ()
-    runs = parse_request(vert_level).ranges if vert_level else ()
-    return not all(any(a <= first and last <= b for a, b in ranges) for first, last in runs)
-
-
 def _row(base: CsaRow, measured: dict[str, Any], doubt: str) -> CsaRow:
     """Make a row of what was measured, with its flags."""
     values = {name: float(measured.get(name, np.nan)) for name in LEVEL_SHAPE}
@@ -389,7 +381,7 @@ def _row(base: CsaRow, measured: dict[str, Any], doubt: str) -> CsaRow:
         "unmeasured": n_slices == 0,
         "coverage": coverage < MIN_COVERAGE,
         "unbounded": bool(level) and bool(np.isnan(coverage)),
-        "joined": "missing" in note and _has_more_levels(str(measured.get("vert_level", "")), base.level),
+        "joined": "missing" in note and has_more_levels(str(measured.get("vert_level", "")), base.level),
         "tilted": bool(measured["tilted"]),
         "doubted": bool(doubt),
     }
