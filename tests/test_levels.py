@@ -332,6 +332,7 @@ class TestMistakes:
         assert "-pmj-extent" in refused(capsys, *cord, "-pmj-extent", "30")
         none = refused(capsys, *cord, "-vertfile", paths["levels"], "-vert", "T9/T10")
         assert "expected levels that meet at T9/T10" in none
+        assert "spreadsheets open .csv" in refused(capsys, *cord, "-o", "x.xlsx")
         assert "per mask" in refused(capsys, *cord, *cord[1:], "-vertfile", *[paths["levels"]] * 3, "-vert", "3")
 
     def test_window_beyond_the_cord(self, files, capsys):

@@ -17,6 +17,9 @@ from spineseg.parameters import output_file
 FILE_OPTIONS = ("vertfile", "discfile", "pmj", "centerline")
 """Options that name a file, or one per mask."""
 
+SPREADSHEETS = (".xls", ".xlsx", ".ods")
+"""Ends of names under which a text would not open."""
+
 MAX_APART_MM = 7.0
 """Median distance of a centerline from the middle of the mask: beyond it the line leaves the cord, 7 mm wide in A-P."""
 
@@ -100,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
         text = json.dumps(rows, indent=2) + "\n"
     else:
         text = format_table(TABLE_COLUMNS, rows)
-        if args.o and ".csv" in args.o.name.lower():
+        if args.o and args.o.name.lower().removesuffix(".gz").endswith(".csv"):
             text = _to_csv(text)
     if args.o and args.append:
         _append(args.o, text)
@@ -118,6 +121,8 @@ def _check_arguments(args: argparse.Namespace) -> None:
     """Refuse options that do not go together, before anything is read."""
     if args.o and image_stem(args.o.name.lower()) is not None:
         raise InputError(f"-o {args.o}: expected the name of a table (.csv or .tsv), found that of an image")
+    if args.o and args.o.suffix.lower() in SPREADSHEETS:
+        raise InputError(f"-o {args.o}: expected a table as text (.csv or .tsv); spreadsheets open .csv")
     if args.vert is not None and not args.vert.strip():
         raise InputError("-vert: expected levels such as 2:4, found an empty text")
     if args.vertfile and args.discfile:
