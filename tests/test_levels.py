@@ -586,7 +586,7 @@ class TestCoverage:
 class TestFiles:
     def test_append(self, files, tmp_path, capsys):
         paths, _ = files
-        for name in ("all.csv", "all.tsv"):
+        for name in ("all.csv", "new/all.tsv"):  # folders are made, as without -append
             for _ in range(2):
                 assert main(["csa", "-i", paths["cord"], "-o", str(tmp_path / name), "-append", "1"]) == 0
             lines = (tmp_path / name).read_text().splitlines()

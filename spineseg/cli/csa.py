@@ -270,6 +270,7 @@ def _append(path: Path, text: str) -> None:
 
     header, _, rows = text.partition("\n")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             stream.seek(0)
