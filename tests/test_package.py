@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -131,3 +133,18 @@ def test_matplotlib_is_held_back_for_seaborn_alone():
     from seaborn import categorical
 
     assert "vert=" in inspect.getsource(categorical)
+
+
+def test_pinned_versions_run_on_every_python_that_is_promised():
+    """Debian 12 has 3.11.2, and a pin that asks for 3.11.5 stopped `make setup` there."""
+    specifiers = pytest.importorskip("packaging.specifiers")
+    pins = dict(re.findall(r"^([\w.-]+)==([^\s#+]+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+    pins = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pins.items()}
+    refused = [
+        f"{one.name} {one.version} {asked}"
+        for one in importlib.metadata.distributions()
+        if pins.get(re.sub(r"[-_.]+", "-", one.name).lower()) == one.version.partition("+")[0]
+        and (asked := one.metadata["Requires-Python"])
+        and not specifiers.SpecifierSet(asked).contains("3.11.0")
+    ]
+    assert not refused
