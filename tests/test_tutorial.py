@@ -100,12 +100,12 @@ def test_every_command_runs_and_the_table_shows_what_came_out(scores):
     if os.environ.get("SPINESEG_WRITE_DOCS"):
         PAGE.write_text(f"{start}{FIRST}\n{write_table(scores)}\n{LAST}{rest}")
         return
-    printed = {
-        (suffix, how): float(dice) for suffix, how, dice in re.findall(r"\| (T\dw) \| ([^|]*) \| ([\d.]+) \|", shown)
-    }
+    row = r"\| (T\dw) \| ([^|]*) \| ([\d.]+) \| ([+-]\d+) % \|"
+    printed = {(suffix, how): (float(dice), int(volume)) for suffix, how, dice, volume in re.findall(row, shown)}
     assert printed.keys() == scores.keys()
-    for key, dice in printed.items():
+    for key, (dice, volume) in printed.items():
         assert abs(dice - scores[key][0]) < TOLERANCE, f"{key}: SPINESEG_WRITE_DOCS=1 writes the table again"
+        assert abs(volume - scores[key][1]) < 0.5 + 100 * TOLERANCE, f"{key}: SPINESEG_WRITE_DOCS=1 writes it again"
 
 
 def test_the_story_is_true(scores):
