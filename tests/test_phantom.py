@@ -313,3 +313,22 @@ def test_disc_labels_lie_on_the_cord_at_the_heights_of_the_discs(tmp_path):
     assert discs.LABEL_S_MM[1] == -42  # C2/C3, as drawn
     half = np.linalg.norm(image.acquisition.affine[:3, :3], axis=0).max() * 0.87  # half the diagonal of a voxel
     assert np.abs(s - wanted).max() < half
+
+
+@pytest.mark.parametrize("description", [None, "{}", '{"GeneratedBy": [{"Name": "scanner"}]}', "no JSON", "[1]"])
+def test_people_of_another_dataset_are_never_replaced(tmp_path, description):
+    image = tmp_path / "sub-01" / "anat" / "sub-01_T2w.nii.gz"
+    image.parent.mkdir(parents=True)
+    image.write_text("precious")
+    if description is not None:
+        (tmp_path / "dataset_description.json").write_text(description)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match="expected no dataset, or one of synthetic people, found another"):
+        dataset.write_dataset(tmp_path, 1, seed=1, contrasts=["T2w"])
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_synthetic_people_can_be_added_to_their_own_kind(tmp_path):
+    for n in (1, 2):
+        dataset.write_dataset(tmp_path, n, seed=1, contrasts=["T2star"])
+    assert len(list(tmp_path.glob("sub-*"))) == 2

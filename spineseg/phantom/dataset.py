@@ -27,8 +27,12 @@ from spineseg.phantom.course import DISC_S_MM
 from spineseg.phantom.discs import label_discs, label_levels, true_areas
 from spineseg.phantom.epi import EpiParams, bend, draw_epi, fade
 from spineseg.phantom.sampling import sample_grid, voxel_points
+from spineseg.reading import read_json
 from spineseg.version import find_version
 from spineseg.writing import compress, write_bytes, write_json, write_text
+
+MAKER = "spineseg phantom"
+"""Named in the descriptions, by which a dataset of synthetic people is known."""
 
 HARD_CASES = ("csf_loss", "low_snr", "touching", "short_fov", "compressed")
 LOWER_CASES = ("none", "degenerated", "stenosis", "fracture", "eight_bits")
@@ -205,7 +209,7 @@ def write_dataset(
     Parameters
     ----------
     folder : path
-        Made if missing; files of the same name are replaced.
+        Made if missing; in one that holds synthetic people already, files of the same name are replaced.
     n_subjects : int
         Number of people, at least 1.
     seed : int
@@ -231,7 +235,8 @@ def write_dataset(
     Raises
     ------
     InputError
-        If a contrast is unknown, the number of people is below 1, or the folder cannot be written.
+        If a contrast is unknown, the number of people is below 1, the folder holds a dataset of real people, or it
+        cannot be written.
     """
     folder = Path(folder)
     unknown = [name for name in contrasts if name not in PROTOCOLS]
@@ -239,6 +244,7 @@ def write_dataset(
         raise InputError(f"contrast: expected some of {', '.join(PROTOCOLS)}, found {unknown[0]!r}")
     if n_subjects < 1:
         raise InputError(f"number of subjects: expected 1 or more, found {n_subjects}")
+    _check_is_ours(folder)
     _write_descriptions(folder, seed, rescan)
     images = []
     for index in range(n_subjects):
@@ -258,9 +264,22 @@ def write_dataset(
     return images
 
 
+def _check_is_ours(folder: Path) -> None:
+    """Refuse a folder with people whom this module has not written: they have the same names as ours."""
+    if not any(folder.glob("sub-*")):
+        return
+    description = folder / "dataset_description.json"
+    try:
+        is_ours = [one["Name"] for one in read_json(description, "description")["GeneratedBy"]] == [MAKER]
+    except (InputError, KeyError, TypeError):  # none, damaged, or of another form
+        is_ours = False
+    if not is_ours:
+        raise InputError(f"{folder}: expected no dataset, or one of synthetic people, found another; name a new folder")
+
+
 def _write_descriptions(folder: Path, seed: int, rescan: bool) -> None:
     """Write what BIDS wants at the top of the dataset and of the references."""
-    made_by = [{"Name": "spineseg phantom", "Version": find_version(), "Seed": seed}]
+    made_by = [{"Name": MAKER, "Version": find_version(), "Seed": seed}]
     common = {"BIDSVersion": "1.10.0", "License": "CC0", "GeneratedBy": made_by}
     write_json(folder / "dataset_description.json", {"Name": "Synthetic people", "DatasetType": "raw", **common})
     write_json(
