@@ -122,6 +122,26 @@ def test_above_the_cord_lies_the_brain():
     assert "slices 70-119: no cord, brainstem and brain" in extent.notes
 
 
+@pytest.mark.parametrize(("cord", "fluid", "contrast"), [(CORD, FLUID, "t2"), (800.0, 250.0, "t1")])
+@pytest.mark.parametrize(("lost", "kept"), [((60, 90), (0, 59)), ((60, 112), (0, 59)), ((20, 60), (60, 119))])
+def test_cord_beyond_slices_that_lost_their_signal_is_missed(cord, fluid, contrast, lost, kept):
+    volume, mask = spine(cord=cord, fluid=fluid)
+    volume.data[..., lost[0] : lost[1]] = 0
+    extent = describe_extent(volume, cut(mask, *kept), contrast)
+    assert extent.status == "partial"
+    assert "nothing shows that there is no cord" in extent.notes[-1]
+
+
+def test_above_thick_slices_that_lost_their_signal_nothing_is_called_brain():
+    volume, mask = spine()
+    thick = Volume(np.ascontiguousarray(volume.data[..., ::24]), volume.affine @ np.diag([1, 1, 24.0, 1]))
+    thick.data[..., 2:4] = 0
+    thick.data[..., 4] = np.roll(thick.data[..., 4], 12, axis=0)  # so far aside that muscle lies where the cord was
+    extent = describe_extent(thick, cut(mask[..., ::24], 0, 1), "t2")
+    assert extent.status == "partial"
+    assert extent.notes[-1].startswith("slices 4:")
+
+
 def test_a_cord_at_the_side_of_the_field_is_partial():
     volume, mask = spine(at=(3, 30))
     extent = describe_extent(volume, mask, "t2")

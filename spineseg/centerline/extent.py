@@ -146,12 +146,17 @@ def find_conus(evidence: Evidence, slice_mm: float, darker: bool) -> int | None:
     above, below = round(CONUS_ABOVE_MM / slice_mm), max(2, round(CONUS_BELOW_MM / slice_mm))
     least, near = max(2, round(LEAST_CORD_MM / slice_mm)), max(2, round(CONUS_NEAR_MM / slice_mm))
     fluid = np.log(np.maximum(evidence.core, 1e-6)) * (1 if darker else -1)
+    shown = evidence.bright > np.finfo(np.float32).tiny
+    if not shown.any():
+        return None
+    fluid = np.where(shown, fluid, fluid[shown].min())  # a slice without signal is no dark fluid
     piece = evidence.piece_mm2
     best, found = np.log(CONUS_FACTOR), None
     for k in range(below, n - least + 1):
         cord = max(np.median(fluid[k : k + above]), np.median(fluid[k : k + below]))
         step = np.median(fluid[k - below : k]) - cord
-        if step <= best or (fluid[:k] - cord > 0.7 * np.log(CONUS_FACTOR)).mean() < CONUS_SHARE:
+        like_fluid = fluid[:k] - cord > 0.7 * np.log(CONUS_FACTOR)
+        if step <= best or (like_fluid & shown[:k]).sum() < CONUS_SHARE * shown[:k].sum():
             continue
         sudden = np.median(fluid[max(0, k - near) : k]) - np.median(fluid[k : k + near])
         if sudden < CONUS_SUDDEN * step:
@@ -304,15 +309,18 @@ def _explain(
     alike = ndi.median_filter(evidence.alike, size, mode="nearest")
     beyond = above | below
     usual = np.median(evidence.bright[~beyond])
+    nothing = beyond & (alike < NOISE_ALIKE) & (evidence.bright < NOISE_BRIGHT * usual)
     reasons = {
-        "nothing is to be seen there": beyond & (alike < NOISE_ALIKE) & (evidence.bright < NOISE_BRIGHT * usual),
+        "nothing is to be seen there": nothing,
         "it has left the field": beyond & (evidence.border_mm < 0),
     }
-    piece = ndi.median_filter(evidence.piece_mm2, size, mode="nearest")
+    # the canal is not followed through slices that lost their signal, each one large piece: a cord may go on above them
+    reached = above & (np.cumsum(above & nothing) == 0)
+    piece = ndi.median_filter(np.where(nothing, 0.0, evidence.piece_mm2), size, mode="nearest")
     # where the cord itself is not told from what surrounds it, size says nothing
     bounded = np.median(evidence.piece_mm2[~beyond]) <= LARGEST_CORD_MM2
-    brain = above & (piece > BRAIN_MM2) & bounded
-    if brain.any() and brain[above].mean() >= CONUS_SHARE:
+    brain = reached & (piece > BRAIN_MM2) & bounded
+    if brain.any() and brain[reached].mean() >= CONUS_SHARE:
         reasons["brainstem and brain"] = above
     return reasons
 
