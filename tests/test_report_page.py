@@ -8,6 +8,7 @@ import pytest
 from report_study import METHODS, decide, keep, make_study, measure_stage
 
 from spineseg.cli import main
+from spineseg.decision.report_text import write_report
 from spineseg.decision.study_size import people_per_group
 from spineseg.report.decision_figure import draw_sample_size, sample_size_rows
 from spineseg.report.figures import KINDS, draw_figures
@@ -282,3 +283,6 @@ def test_advice_fits_the_stage(study):
     for words in ("Use ", "To settle", "Run snakemake study", "override"):
         assert words not in said[Stage.STUDY]
     assert f"The study is held to {decision.method}" in said[Stage.STUDY]
+    (preview,) = advise(decision, [], Stage.PILOT, "qc", "propseg")
+    assert "The study has started and is held to propseg" in preview["text"]
+    assert f"- {preview['text']}" in write_report(dict(decision.document), "propseg")

@@ -40,13 +40,17 @@ def run(args: argparse.Namespace) -> int:
     from spineseg.decision.from_files import decide_from_files
     from spineseg.decision.report_text import verdict_sentence, write_report
     from spineseg.studyfolder.decisions import write_decision
+    from spineseg.studyfolder.layout import StudyFolder
+    from spineseg.studyfolder.locks import find_lock
     from spineseg.writing import all_or_none, write_text
 
     question = _read_question(args.config)
     tables = {"slices": args.slices, "table": args.table, "levels": args.levels}
     decision = decide_from_files(args.metrics, args.agreement, **tables, question=question)
+    folder = StudyFolder(args.o.parent.parent)
+    lock = find_lock(folder) if args.o == folder.preview else None
     with all_or_none():
-        write_text(args.o.with_suffix(".md"), write_report(decision))
+        write_text(args.o.with_suffix(".md"), write_report(decision, lock.kept.words() if lock else ""))
         write_decision(args.o, decision)
     print(json.dumps(decision, indent=2) if args.json else verdict_sentence(decision))
     return 0

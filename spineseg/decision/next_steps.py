@@ -11,8 +11,25 @@ from spineseg.spelling import name_some
 from spineseg.studyfolder.locks import KeptMethods
 
 
-def next_steps(d: Mapping[str, Any]) -> list[str]:
-    """Return what a reader can do now, a sentence each."""
+def word_preview(held: str) -> str:
+    """Say that a decision is a preview: the study has started by the methods that `held` names."""
+    return (
+        f"This is a preview of what a new decision would say. The study has started and is held to {held}: another"
+        " choice needs another dataset name, or accept_changes in the config."
+    )
+
+
+def next_steps(d: Mapping[str, Any], held: str = "") -> list[str]:
+    """Return what a reader can do now, a sentence each.
+
+    Parameters
+    ----------
+    d : mapping
+    held : str
+        The methods that a started study is held to, where the decision is a preview.
+    """
+    if held:
+        return [word_preview(held)]
     steps = []
     failed = sorted({image for row in d["failures"].values() for image in row["images"]})
     parts = [(part["kept_failed"], part["kept_flagged"]) for part in separate_decisions(d).values()]

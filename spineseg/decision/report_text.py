@@ -39,13 +39,15 @@ LEARNED = {"propseg": "the cord detectors"}
 """What of a method learned from people, where it is not its networks."""
 
 
-def write_report(d: Mapping[str, Any]) -> str:
+def write_report(d: Mapping[str, Any], held: str = "") -> str:
     """Write decision.md from the content of decision.json.
 
     Parameters
     ----------
     d : mapping
         As `build_decision` returns it.
+    held : str
+        The methods that a started study is held to, where the decision is a preview.
 
     Returns
     -------
@@ -53,12 +55,12 @@ def write_report(d: Mapping[str, Any]) -> str:
         Markdown: the verdict, the numbers and what to do next on the first screen, then the details.
     """
     parts = [
-        f"# Which segmentation method to keep: {d['dataset']}",
+        f"# Which segmentation method to keep: {d['dataset']}{' (a preview)' if held else ''}",
         f"**{_headline(d)}**",
         format_list(_contrast_sentences(d)),
         *_numbers(d),
         "## What to do next",
-        format_list(next_steps(d)),
+        format_list(next_steps(d, held)),
         "## How far to trust this",
         format_list(trust_lines(d)),
         *study_section(d),

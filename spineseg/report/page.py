@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from spineseg.decision.methods_text import REFERENCE_WORDS
-from spineseg.decision.next_steps import next_steps
+from spineseg.decision.next_steps import next_steps, word_preview
 from spineseg.measures import MEASURES
 from spineseg.methods.registry import sort_methods
 from spineseg.report.areas import describe_areas, describe_level_sources, list_level_sources, summarise_areas
@@ -143,6 +143,7 @@ def write_report(view: StudyView, paths: ReportPaths, code: str = "") -> Path:
     of_kept = read_csa(csa) if csa.is_file() else []
     areas, level_sources = summarise_areas(of_kept), list_level_sources(of_kept)
     failures, reviewed = summarise_failures(reviews, methods), summarise_reviewing(view.marks, reviews)
+    held = records.lock.kept.words() if records.lock and view.decision == view.folder.preview else ""
     context = {
         "dataset": view.folder.name,
         "stage": view.stage,
@@ -151,6 +152,7 @@ def write_report(view: StudyView, paths: ReportPaths, code: str = "") -> Path:
         "measures": MEASURES,
         "verdict": verdict,
         "departures": [
+            *([word_preview(held)] if held else []),
             *list_departures(records.lock, reviews),
             *(f"{text[:1].upper()}{text[1:]}." for text in list_unseen(view, records.images)),
         ],
@@ -181,7 +183,7 @@ def write_report(view: StudyView, paths: ReportPaths, code: str = "") -> Path:
         "excluded": list_excluded(records.images, decision),
         "references": summarise_references(view.folder, records.metrics),
         "table_of_references": _relative(view.folder.references, paths.page),
-        "advice": advise(decision, images, view.stage, qc),
+        "advice": advise(decision, images, view.stage, qc, held),
         "citations": [words for method, words in CITATIONS.items() if not method or method in methods],
         "lists": _write_lists(paths, images, changes, reviewed, document),
         "tables": tables,
@@ -319,9 +321,9 @@ def list_excluded(images: Sequence[StudyImage], decision: Decision | None) -> li
 
 
 def advise(
-    decision: Decision | None, images: Sequence[Mapping[str, Any]], stage: Stage, qc: str
+    decision: Decision | None, images: Sequence[Mapping[str, Any]], stage: Stage, qc: str, held: str = ""
 ) -> list[dict[str, str]]:
-    """Return what to do next, as sentences with an optional link."""
+    """Return what to do next, as sentences with an optional link; `held` as in `next_steps`."""
     bad = [image for image in images if image["severity"] >= BAD]
     advice = []
     if bad:
@@ -333,6 +335,8 @@ def advise(
     if decision is None:
         run = f"Run {stage_command(Stage.PILOT)} to have the methods compared and a decision made."
         return [*advice, {"text": run}]
+    if held:
+        return [*advice, {"text": word_preview(held)}]
     kept = decision.kept
     mend = {"text": "Correct a mask in derivatives/labels by hand where needed: corrected masks are never overwritten."}
     if stage == Stage.STUDY:  # what is done is not advised any more

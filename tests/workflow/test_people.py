@@ -154,6 +154,10 @@ def test_a_new_decision_is_a_preview_and_a_replaced_pilot_is_named(study):
     printed = study.run("pilot", options=ONE)
     assert (study.results / "decision.json").read_bytes() == frozen
     preview = json.loads((study.results / "preview" / "decision.json").read_text())
+    for page in ("preview/decision.md", "pilot/report.html"):
+        said = (study.results / page).read_text()
+        assert "The study has started and is held to propseg" in said
+        assert "Use " not in said.split("What to do next")[1].split("How far to trust")[0][:600]
     assert [preview["failures"]["propseg"][key] for key in ("n_failed", "n_images")] == [1, 1]
     words = ("propseg failed on 1 of 1 images in place of 0 of 1", "replaced since the study started")
     assert all(said in printed for said in words), printed[-3000:]
