@@ -61,6 +61,7 @@ from spineseg.writing import write_json
 METHODS = ("propseg", "deepseg")
 IMAGES = {"sub-1_T2w": "pilot-0001", "sub-2_T2w": "rest-0001", "sub-3_T2w": "pilot-0001", "sub-4_T2w": "rest-0001"}
 FAILED = "sub-4_T2w"
+SLICE = {"csa_mm2": 70.0, "centroid_z_mm": 5.0}
 
 
 def digest(content: bytes) -> str:
@@ -94,8 +95,8 @@ def write_parts(folder, methods, stage=Stage.ALL) -> None:
         tables = ChunkTables()
         for name in (name for name, where in IMAGES.items() if where == chunk):
             image = Identity(name, name[4], suffix="T2w", contrast="t2")
-            tables.metrics.extend(MetricsRow(image, m, "ok", {"coverage": 1.0}) for m in methods)
-            tables.slices.extend(SliceRow(name, m, k, {"csa_mm2": 70.0}) for m in methods for k in range(2))
+            tables.metrics.extend(MetricsRow(image, m, "ok", {"n_slices": 2, "coverage": 1.0}) for m in methods)
+            tables.slices.extend(SliceRow(name, m, k, SLICE) for m in methods for k in range(2))
             if len(methods) > 1:
                 tables.agreement.append(AgreementRow(image, *methods, {"dice": 0.9}))
         write_chunk_tables(folder, stage, chunk, tables)
@@ -132,7 +133,7 @@ def test_the_same_parts_give_the_same_bytes_however_they_are_dealt(study):
     for image in IMAGES:
         for table, rows in (("metrics", read_metrics(paths[0])), ("agreement", read_agreement(paths[1]))):
             getattr(tables, table).extend(row for row in rows if row.image.image_id == image)
-        tables.slices.extend(SliceRow(image, m, k, {"csa_mm2": 70.0}) for m in METHODS for k in range(2))
+        tables.slices.extend(SliceRow(image, m, k, SLICE) for m in METHODS for k in range(2))
     write_chunk_tables(study, Stage.ALL, "pilot-0001", tables)
     gather(study)
     assert [path.read_bytes() for path in paths] == before
@@ -213,6 +214,43 @@ def test_a_part_that_lacks_an_image_or_has_it_twice(study):
         gather(study)
     part.unlink()
     with pytest.raises(InputError, match="no such table"):
+        gather(study)
+
+
+@pytest.mark.parametrize("change", ["cut", "header", "twice", "inside"])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (
+            "agreement.tsv",
+            "one row for each image and pair of methods; sub-.* by propseg and deepseg has [02]; .* rm -r",
+        ),
+        (
+            "slices.tsv.gz",
+            "2 slices with cord of sub-.* by .*seg, as in metrics.tsv, found [01]; .* rm -r|expected slice",
+        ),
+    ],
+)
+def test_rows_that_got_lost_or_came_twice(study, name, expected, change):
+    part = study.chunk_table(Stage.ALL, "rest-0001", name)
+    opened = gzip.open if name.endswith(".gz") else open
+    with opened(part, "rt") as file:
+        lines = file.readlines()
+    damaged = {"cut": lines[:-1], "header": lines[:1], "twice": [*lines, lines[-1]], "inside": [lines[0], *lines[2:]]}
+    with opened(part, "wt") as file:
+        file.writelines(damaged[change])
+    with pytest.raises(InputError, match=expected):
+        gather(study)
+
+
+@pytest.mark.parametrize("number", ["q", "-1", "1.5", ""])
+def test_a_slice_that_is_no_number(study, number):
+    part = study.chunk_table(Stage.ALL, "rest-0001", "slices.tsv.gz")
+    with gzip.open(part, "rt") as file:
+        text = file.read()
+    with gzip.open(part, "wt") as file:
+        file.write(text.replace("\t0\t", f"\t{number}\t", 1))
+    with pytest.raises(InputError, match=f"expected the number of a slice, found '{number}'"):
         gather(study)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 from spineseg.errors import InputError
 from spineseg.studyfolder.decisions import Exceptions, read_membership
@@ -20,7 +21,7 @@ from spineseg.studyfolder.manifests import (
     read_timings,
     write_timings,
 )
-from spineseg.studyfolder.tables import join_chunk_tables, read_metrics
+from spineseg.studyfolder.tables import count_filled_slices, join_chunk_tables, read_agreement, read_metrics
 from spineseg.writing import sweep
 
 
@@ -97,17 +98,38 @@ def _check_complete(
     of_method: Mapping[str, Sequence[str]],
     excepted: Mapping[str, ManifestEntry],
 ) -> None:
-    """Refuse a table that lacks an image by a method, or has one twice."""
-    table = folder.table(stage, TABLES[0])
-    found = Counter((row.image.image_id, row.method) for row in read_metrics(table))
+    """Refuse tables that lack an image by a method, a pair of methods or a slice of cord, or have one twice."""
+    metrics, agreement, slices = (folder.table(stage, name) for name in TABLES)
+    rows = read_metrics(metrics)
+    again = f"to measure again: rm -r {folder.chunk_table(stage, 'x', 'y').parent}, then run the study again"
+
+    found = Counter((row.image.image_id, row.method) for row in rows)
     pairs = [(image, method) for method, own in of_method.items() for image in own]
     expected = Counter(pair for pair in pairs if pair[0] not in excepted)
     expected.update((image, excepted[image].method) for image in {image for image, _ in pairs} & excepted.keys())
-    odd = sorted((expected - found) + (found - expected))
-    if odd:
+    if odd := sorted((expected - found) + (found - expected)):
         image, method = odd[0]
-        measures = folder.chunk_table(stage, "x", "y").parent
         raise InputError(
-            f"{table}: expected one row for each image and method; {image} by {method} has {found[odd[0]]};"
-            f" to measure again: rm -r {measures}, then run the study again"
+            f"{metrics}: expected one row for each image and method; {image} by {method} has {found[odd[0]]}; {again}"
         )
+
+    methods: dict[str, list[str]] = {}
+    for row in rows:
+        methods.setdefault(row.image.image_id, []).append(row.method)
+    compared = Counter((row.image.image_id, row.method_a, row.method_b) for row in read_agreement(agreement))
+    due = Counter((image, a, b) for image, own in methods.items() for a, b in combinations(own, 2))
+    if unlike := sorted((due - compared) + (compared - due)):
+        image, a, b = unlike[0]
+        raise InputError(
+            f"{agreement}: expected one row for each image and pair of methods; {image} by {a} and {b} has"
+            f" {compared[unlike[0]]}; {again}"
+        )
+
+    filled = count_filled_slices(slices)
+    for row in rows:
+        n, known = filled.pop((row.image.image_id, row.method), 0), row.values.get("n_slices")
+        if n != (known or 0):
+            raise InputError(
+                f"{slices}: expected {known or 0:.0f} slices with cord of {row.image.image_id} by {row.method}, as in"
+                f" {metrics.name}, found {n}; {again}"
+            )

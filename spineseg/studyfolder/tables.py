@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -225,6 +226,26 @@ def read_profiles(path: str | Path, images: Collection[str]) -> dict[tuple[str, 
             except ValueError as error:
                 raise InputError(f"{path}, line {line}: expected numbers, found {cells[2:]}; {MEND}") from error
     return {key: np.array(values, np.float32) for key, values in found.items()}
+
+
+def count_filled_slices(path: str | Path) -> Counter[tuple[str, str]]:
+    """Count the slices with cord of each image and method in ``slices.tsv.gz``, line by line.
+
+    Raises
+    ------
+    InputError
+        If the table is missing or damaged, or has a slice twice or not in order.
+    """
+    filled: Counter[tuple[str, str]] = Counter()
+    last: tuple[tuple[str, str], int] | None = None
+    for line, (image, method, number, z) in stream_table(path, ("image_id", "method", "slice", "centroid_z_mm")):
+        mask = image, method
+        if not number.isdecimal() or (last and last[0] == mask and int(number) != last[1] + 1):
+            expected = f"slice {last[1] + 1}" if last and last[0] == mask else "the number of a slice"
+            raise InputError(f"{path}, line {line}: expected {expected}, found '{number}'; {MEND}")
+        last = mask, int(number)
+        filled[mask] += z != NOT_AVAILABLE
+    return filled
 
 
 def write_chunk_tables(folder: StudyFolder, stage: Stage, chunk: str, tables: ChunkTables) -> list[Path]:
