@@ -1,6 +1,6 @@
 """How often the rule is wrong, and how often it decides: simulated pilots whose truth is known.
 
-    python benchmarks/decision_operating.py [-pilots 2000] [-jobs 2] [-docs docs/decision.md]
+    python benchmarks/decision_operating.py [-pilots 1000] [-jobs 2] [-docs docs/decision.md]
 
 Every pilot goes through `spineseg.decision.rule.judge_with_doubt`, which is what `spineseg decide` calls. "Wrong
 clear": the verdict is clear, and the kept method is not better by more than the margin. "Wrong equivalent": the
@@ -230,7 +230,7 @@ def format_results(results: list[Result]) -> str:
 def main() -> int:
     """Simulate every cell, print the table, put it into the docs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-pilots", type=int, default=2000, help="of each cell and number of people")
+    parser.add_argument("-pilots", type=int, default=1000, help="of each cell and number of people")
     parser.add_argument("-jobs", type=int, default=2)
     parser.add_argument("-seed", type=int, default=1)
     parser.add_argument("-only", default="", help="cells whose name has this text")

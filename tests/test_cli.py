@@ -35,6 +35,16 @@ def test_help_of_every_command(command, capsys):
     assert "usage" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("argv", "words"), [(["help"], "commands:"), (["help", "csa"], "usage: spineseg csa"), (["version"], "spineseg 0")]
+)
+def test_help_and_version_as_words(argv, words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+    assert caught.value.code == 0
+    assert words in capsys.readouterr().out
+
+
 def test_no_arguments_prints_the_commands_and_exits_2(capsys):
     assert main([]) == 2
     assert "propseg" in capsys.readouterr().out

@@ -146,6 +146,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; return 0 when done, 2 for bad usage or input, 1 for a bug."""
     _prepare_streams()
     argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] in ("help", "version"):  # as git and many others have them
+        argv = [*argv[1:2], "-h"] if argv[0] == "help" else ["--version"]
     if not argv or argv[0].startswith("-"):
         overview = build_overview()
         overview.parse_args(argv)

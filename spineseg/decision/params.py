@@ -268,5 +268,9 @@ def _schema_of(flag: Flag, kind: str) -> dict[str, Any]:
         "type": "integer" if whole else "number",
         "minimum": flag.least,
         "maximum": flag.most,
-        "x-expected": f"{'a whole number' if whole else 'a number'} from {flag.least:g} to {flag.most:g}",
+        "x-expected": (
+            f"a whole number from {flag.least:.0f} to {flag.most:.0f}"
+            if whole
+            else f"a number from {flag.least:g} to {flag.most:g}"
+        ),
     }

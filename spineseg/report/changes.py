@@ -186,6 +186,6 @@ def count_changes(changes: Sequence[PeoplesChange], n_kept: int) -> str:
         for kinds in (("corrected",), ("marked", "failed"), ("added",), ("excluded",))
     )
     return (
-        f"{corrected} of {n_kept} masks were corrected by hand; raters marked masks of {marked} images;"
+        f"{_of(corrected, n_kept)} corrected by hand; raters marked masks of {marked} images;"
         f" people excluded {excluded} images" + (f" and added {added} since the study started." if added else ".")
     )

@@ -112,7 +112,7 @@ def test_four_changes_and_the_same_command(study):
         "A. Rater",
         "fail by anna: a leak",
         "withdrew (by phone)",
-        "1 of 3 masks were corrected by hand",
+        "1 of 3 masks was corrected by hand",
         "added 1 since the study started",
     ):
         assert words in report

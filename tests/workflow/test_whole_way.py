@@ -120,7 +120,7 @@ def test_pilot_review_decision_study_fails_correction_report(people, tmp_path):
 
     report = words_of(results / "study" / "report.html")
     assert f"Keep {method}" in report
-    assert f"1 of {len(kept)} masks were corrected by hand; raters marked masks of 3 images" in report
+    assert f"1 of {len(kept)} masks was corrected by hand; raters marked masks of 3 images" in report
     assert "no number of this mask is used" in report
     assert f"Nobody has reviewed {len(kept) - 3} of" in report or "A person has looked at every image" in report
     assert "For the methods section" in report
