@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from spineseg.errors import InputError
+from spineseg.errors import OutputError
 from spineseg.writing import write_text
 
 PACKAGE = Path(__file__).parent
@@ -72,7 +72,7 @@ def read_outlines() -> dict[str, Outline]:
         if content["sources"] == raw.hexdigest():
             return {name: (digest, imports) for name, (digest, imports) in content["outlines"].items()}
     outlines = {name: _outline(source) for name, source in sources.items()}
-    with suppress(InputError, OSError):  # parsing takes 0.3 s, more than half of a command's start-up
+    with suppress(OutputError, OSError):  # parsing takes 0.3 s, more than half of a command's start-up
         write_text(stored, json.dumps({"sources": raw.hexdigest(), "outlines": outlines}))
     return outlines
 
