@@ -3,6 +3,7 @@
 import os
 import pwd
 import re
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -233,3 +234,23 @@ def test_a_user_whom_the_system_does_not_know_has_a_name(tmp_path, monkeypatch):
     assert "USER" not in run.snakemake_environment()
     monkeypatch.setattr(pwd, "getpwuid", lambda _: (_ for _ in ()).throw(KeyError("uid not found")))
     assert run.snakemake_environment()["USER"] == f"user{os.getuid()}"
+
+
+def test_ctrl_c_while_the_progress_is_looked_at(monkeypatch, capsys):
+    """Snakemake is waited for, and that a person has stopped it is known, whenever the keys are pressed."""
+
+    class Line:
+        looks = 0
+
+        def show(self, *, is_last=False):
+            self.looks += 1
+            if self.looks == 1:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "POLL_S", 0.05)
+    line = Line()
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.4)"]) as process:
+        assert run._wait(process, line)
+    assert process.returncode == 0
+    assert line.looks > 1
+    assert "the jobs are being ended" in capsys.readouterr().err

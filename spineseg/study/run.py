@@ -259,17 +259,25 @@ def _wait(process: subprocess.Popen[bytes], line: ProgressLine | None) -> bool:
     is_stopped = False
     while True:
         try:
-            process.wait(POLL_S)
-            break
-        except subprocess.TimeoutExpired:
+            if _has_ended(process):
+                break
             if line:
                 line.show()
-        except KeyboardInterrupt:  # Snakemake gets it too, and ends its jobs
+        except KeyboardInterrupt:  # while waiting or looking; Snakemake gets it too, and ends its jobs
             is_stopped = True
             print("\nstopping: the jobs are being ended", file=sys.stderr, flush=True)
     if line:
         line.show(is_last=True)
     return is_stopped
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Wait for a while; return whether a process has ended."""
+    try:
+        process.wait(POLL_S)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 @contextmanager
