@@ -1,4 +1,4 @@
-"""The version: that of the repository's tag and commit in a checkout, that of the installed package elsewhere."""
+"""The version: from the git tag and commit in a checkout or an archive of it, else that of the installed package."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ def find_version() -> str:
     unpacked = CHECKOUT / "PKG-INFO"  # of a source distribution
     if unpacked.is_file() and (found := re.search(r"^Version: (\S+)", unpacked.read_text(), re.MULTILINE)):
         return found[1]
+    archived = CHECKOUT / ".git_archival.txt"  # git fills it in when it makes an archive, as GitHub's downloads are
+    if archived.is_file() and (described := next((w for w in archived.read_text().split() if "$" not in w), "")):
+        return parse_description(described)
     try:
         return metadata.version("spineseg")
     except metadata.PackageNotFoundError:
@@ -47,19 +50,19 @@ def _describe_checkout() -> str:
 
 
 def parse_description(text: str) -> str:
-    """Turn what ``git describe --long --always --dirty`` says into a version as Python's packages have it.
+    """Turn the output of ``git describe --always --dirty``, with ``--long`` or without it, into a Python version.
 
     Examples
     --------
     >>> parse_description("v0.2.0-0-g1a2b3c4"), parse_description("v0.2.0-5-g1a2b3c4-dirty")
     ('0.2.0', '0.2.0.post5+g1a2b3c4.dirty')
-    >>> parse_description("1a2b3c4")
-    '0.1.0.dev0+g1a2b3c4'
+    >>> parse_description("1a2b3c4"), parse_description("v0.2.0")
+    ('0.1.0.dev0+g1a2b3c4', '0.2.0')
     """
     text, dirty = text.removesuffix("-dirty"), text.endswith("-dirty")
-    found = re.fullmatch(r"v(.+)-(\d+)-g([0-9a-f]+)", text)
-    tag, distance, commit = found.groups() if found else (f"{FIRST}.dev0", "", text)
-    if distance == "0" and not dirty:
+    found = re.fullmatch(r"v(.+?)(?:-(\d+)-g([0-9a-f]+))?", text)
+    tag, distance, commit = found.groups() if found else (f"{FIRST}.dev0", None, text)
+    if distance in (None, "0") and found and not dirty:
         return tag
-    after = f".post{distance}" if distance and distance != "0" else ""
+    after = f".post{distance}" if distance not in (None, "0") else ""
     return f"{tag}{after}+g{commit}{'.dirty' if dirty else ''}"
