@@ -42,6 +42,7 @@ from spineseg.study.describe import write_readme
 from spineseg.study.environment import write_environment
 from spineseg.study.index import check_before_jobs
 from spineseg.study.keep import note_gone
+from spineseg.studyfolder.killed import note_killed, read_note
 from spineseg.study.lock import check_study, find_refusal, is_frozen
 from spineseg.study.notices import list_notices, list_refused
 from spineseg.study.old_reports import note_old_report
@@ -79,8 +80,11 @@ try:
     OLD_REPORTS = {
         stage: f".snakemake/spineseg/{STUDY.dataset}.{stage}.report" for stage in Stage
     }
+    # and of chunks with images that are to be tried again
+    KILLED = Path(".snakemake") / "spineseg" / f"{STUDY.dataset}.killed.json"
     if workflow.is_main_process:
         note_gone(FOLDER, Path(GONE))
+        note_killed(FOLDER, KILLED)
         for stage, note in OLD_REPORTS.items():
             note_old_report(FOLDER.report(stage), digest_step("report"), Path(note))
         # here, for no hook runs where nothing is to be done

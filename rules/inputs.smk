@@ -85,7 +85,15 @@ def get_chunk_content(wildcards):
     files = [path for image in images for path in (image.path, image.bval) if path]
     files += [mask for image in images for mask in method.find_masks(image)]
     named = [(image.image_id, image.contrast) for image in images]
-    return sha256_json([named, digest_files(files)])
+    manifest = FOLDER.manifest(wildcards.method, wildcards.chunk)
+    return sha256_json([named, digest_files(files), *read_killed(manifest)])
+
+
+@cache
+def read_killed(manifest):
+    """When it was found that images of a manifest are to be tried again; nothing where none are."""
+    when = read_note(KILLED).get(FOLDER.relative(manifest))
+    return [when] if when else []
 
 
 def get_chunk_references(wildcards):
@@ -327,7 +335,8 @@ def get_preview(wildcards):
 def get_excepted(wildcards):
     """The same of the study, and the methods that may make them."""
     excepted = digest_exceptions(wildcards, STUDY_IMAGES.kept(wildcards))
-    return sha256_json([excepted, get_declarations(wildcards)])
+    declared = get_declarations(wildcards)
+    return sha256_json([excepted, declared, *read_killed(FOLDER.exceptions)])
 
 
 def get_declarations(wildcards):

@@ -33,6 +33,7 @@ from spineseg.studyfolder.csa import REFERENCE, CsaRow, write_csa
 from spineseg.studyfolder.decisions import DECISION_KEYS, Decision
 from spineseg.studyfolder.layout import TABLES, Stage
 from spineseg.studyfolder.marks import Preference
+from spineseg.studyfolder.sidecars import KILLED
 from spineseg.studyfolder.tables import AgreementRow, ChunkTables, Identity, MetricsRow, SliceRow, write_chunk_tables
 
 GOOD = {
@@ -124,6 +125,16 @@ def with_errors(pilot, n, propseg, deepseg, seed=0, *, dice=(0.95, 0.95), suffix
             methods[name] = {"csa_error_pct": error, "csa_mean_mm2": size * (1 + error / 100), "dice": dice[m]}
         pilot.add(f"{s:02d}", methods, suffix=suffix, contrast=contrast)
     return pilot
+
+
+def test_an_image_whose_process_the_system_killed_counts_for_no_method(pilot):
+    with_dice(pilot, 3, 0.0)
+    killed = f"{KILLED} (SIGKILL, as when memory runs out)"
+    pilot.add("99", {"propseg": {}, "deepseg": {"status": "failed", "dice": None, "message": killed}})
+    pilot.add("98", {"propseg": {}, "deepseg": {"status": "failed", "dice": None, "message": "the process died"}})
+    decision = pilot.decide()
+    assert decision["excluded"] == [{"image_id": "sub-99_T2w", "reason": f"no result by deepseg: {killed}"}]
+    assert decision["failures"]["deepseg"]["images"] == ["sub-98_T2w"]
 
 
 class TestVerdict:

@@ -24,7 +24,7 @@ SECTIONS = {
     "Damaged and oversized files": ("test_reading_damage.py", "test_fuzz_reading.py"),
     "Odd headers": ("test_reading_limits.py",),
     "Series": ("test_reading_series.py",),
-    "Faults in a study": ("workflow/test_run.py", "workflow/test_slurm.py", "workflow/test_chaos.py"),
+    "Faults in a study": ("workflow/test_run.py", "workflow/test_slurm.py", "workflow/test_chaos.py", "test_killed.py"),
     "Output, options and names": (
         *("test_reading_writing.py", "test_cli.py", "test_index.py", "test_reading_text.py", "test_exclusion.py"),
         "test_external_methods.py",

@@ -14,6 +14,7 @@ from spineseg.errors import InputError
 from spineseg.measures import AGREEMENT, METRICS
 from spineseg.studyfolder.csa import REFERENCE
 from spineseg.studyfolder.marks import Preference
+from spineseg.studyfolder.sidecars import is_killed
 from spineseg.studyfolder.tables import AgreementRow, MetricsRow
 
 MIN_RATED_TWICE = 5
@@ -229,10 +230,14 @@ def _choose_images(
 
 
 def _image_fault(rows: Sequence[MetricsRow]) -> str:
-    """Return why no method could use an image, or nothing where that may be a method's failure.
+    """Return why an image says nothing about the methods, or nothing where its failures may be theirs.
 
-    A file that cannot be read fails with the same words by every method; it says nothing about them.
+    A file that cannot be read fails with the same words by every method. A process that the system killed tells of
+    the machine.
     """
+    for row in rows:
+        if is_killed(row):
+            return f"no result by {row.method}: {row.message}"
     messages = {row.message for row in rows}
     if len(rows) > 1 and len(messages) == 1 and all(row.status == "failed" for row in rows):
         return messages.pop()

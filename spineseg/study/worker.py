@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
-from spineseg.errors import ModelError
+from spineseg.errors import MachineError, ModelError
 from spineseg.methods.declared import DeclaredMethod
 from spineseg.progress import Progress
+from spineseg.spelling import name_some
 from spineseg.study.segment import record_failure, segment_images
 from spineseg.studyfolder.images import StudyImage
 from spineseg.studyfolder.layout import StudyFolder
 from spineseg.studyfolder.manifests import ManifestEntry, Timing
-from spineseg.studyfolder.sidecars import MadeBy
+from spineseg.studyfolder.sidecars import KILLED, MadeBy, is_killed, read_sidecar
 
 
 @dataclass(frozen=True)
@@ -40,17 +41,18 @@ class Segmenter:
     def run(self, images: Sequence[StudyImage]) -> tuple[MadeBy, list[ManifestEntry], list[Timing]]:
         """Segment images; finished ones are not done again.
 
-        An image whose process dies (a crash in a library, the system out of memory) is tried once more in a process
-        of its own after the others. If that dies too, the image has failed, and the reason is the signal.
+        An image whose process dies is tried once more in a process of its own after the others. If that dies too, the
+        image has failed, and the reason is the signal. Where the system killed it, as when memory runs out, it has
+        failed only if that had happened in an earlier run too: until then the chunk is not finished.
 
         Raises
         ------
-        InputError, MemoryError
-            What is no fault of an image, as `segment_images` does.
+        InputError, MachineError
+            What is no fault of an image, as `segment_images` does, and an image whose process the system killed.
         """
         results: dict[str, tuple[ManifestEntry, Timing]] = {}
         waiting = list(images)
-        died: list[tuple[StudyImage, str]] = []
+        died: list[StudyImage] = []
         worker = _Worker(self, len(waiting))
         try:
             while waiting:
@@ -58,28 +60,50 @@ class Segmenter:
                 try:
                     results[image.image_id] = worker.ask(image)
                 except _Died as death:
-                    died.append((image, str(death)))
+                    died.append(image)
                     print(f"{image.image_id}: the process died ({death}); going on with the others", file=sys.stderr)
                     worker = _Worker(self, len(waiting) + len(died))
-            for image, _ in died:
+            killed = []
+            for image in died:
                 try:
                     results[image.image_id] = worker.ask(image)
                 except _Died as death:
+                    before = read_sidecar(self.folder.mask(image, self.method.name))
+                    if death.is_kill and not (before and is_killed(before)):
+                        killed.append(image.image_id)
                     worker = _Worker(self, 1)
-                    reason = (
-                        f"the process died on this image, twice ({death}); to try again, with more memory where that"
-                        " was short, delete the manifest of its chunk"
-                    )
-                    results[image.image_id] = worker.ask(image, reason)
+                    results[image.image_id] = worker.ask(image, death.reason)
             made_by = worker.made_by
         finally:
             worker.end()
+        if killed:
+            raise MachineError(
+                f"{name_some(killed)}: the system killed the process, twice ({KILL}); the other images of the chunk are"
+                " finished; close other programs, run fewer jobs at a time, or give the job more memory, and run the"
+                " study again"
+            )
         entries, timings = zip(*(results[image.image_id] for image in images), strict=True) if images else ((), ())
         return made_by, list(entries), list(timings)
 
 
+KILL = "SIGKILL, as when memory runs out"
+"""How a process ends that the system kills."""
+
+
 class _Died(Exception):
     """The process is gone; the message says how."""
+
+    @property
+    def is_kill(self) -> bool:
+        """Whether the system killed it, which says nothing of the image."""
+        return str(self) == KILL
+
+    @property
+    def reason(self) -> str:
+        """Why an image failed on which it died twice."""
+        if self.is_kill:
+            return f"{KILLED} ({self}); it is in no comparison, and the next run tries it again"
+        return f"the process died on this image, twice ({self}); to try again, delete the manifest of its chunk"
 
 
 class _Worker:
@@ -131,7 +155,7 @@ class _Worker:
         if code >= 0:
             return f"exit code {code}"
         name = signal.Signals(-code).name
-        return f"{name}, as when memory runs out" if name == "SIGKILL" else f"{name}, a crash in compiled code"
+        return KILL if name == "SIGKILL" else f"{name}, a crash in compiled code"
 
 
 def _work(connection: Connection, segmenter: Segmenter, n_images: int) -> None:

@@ -6,18 +6,38 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from spineseg.bids import sidecar_path
 from spineseg.errors import InputError
 from spineseg.studyfolder.files import listed, read_record
 from spineseg.writing import write_json
 
+
+class Result(Protocol):
+    """What a sidecar, an entry of a manifest and a row of measures all have."""
+
+    @property
+    def status(self) -> str:
+        """One of `STATUSES`."""
+
+    @property
+    def message(self) -> str:
+        """Why the status is not ok."""
+
+
 STATUSES = ("ok", "partial", "empty", "failed")
 """Cord along the field of view; in a part of it; none found, an empty mask; no image of a cord, no mask."""
 
 NO_CORD = ("empty", "failed")
 """Statuses of an image in which a method has found nothing."""
+
+KILLED = "the system killed the process on this image"
+"""How the message of an image begins whose process was killed, most often for want of memory.
+
+That tells of the machine, not of the image or the method: such a failure is in no comparison, and the next run tries
+the image again.
+"""
 
 SHOWN_DIGITS = 12
 """Of a checksum in a message; the files have it whole."""
@@ -209,6 +229,11 @@ _SIDECAR_KEYS = {
     *("Sources", "SpatialReference", "GeneratedBy", "Method", "Contrast", "Status", "Notes", "Parameters", "Seconds"),
     *("PeakMB", "Device", "Threads", "ContentKey", "MaskSHA256", "StageSeconds", "SliceUncertainty"),
 }
+
+
+def is_killed(result: Result) -> bool:
+    """Whether an image failed only because the system killed its process (`KILLED`)."""
+    return result.status == "failed" and result.message.startswith(KILLED)
 
 
 def read_sidecar(mask: str | Path) -> Sidecar | None:

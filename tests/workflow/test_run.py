@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from run_workflow import ROOT, Study, clean_environment
 
+from spineseg.studyfolder.sidecars import KILLED
+
 BAD = {
     "sub-90": ("failed", "not NIfTI"),
     "sub-91": ("failed", "empty file"),
@@ -215,6 +217,9 @@ def test_a_crash_fails_its_image_alone_whatever_folders_are_called(people, tmp_p
     end = "\n".join(printed.splitlines()[-12:])
     assert "crash failed on 1 of 2 images: sub-01_T2star (the process died on this image, twice (SIGSEGV" in end
     assert study.plan() == {}
+    manifest = study.results / "chunks" / "crash" / "pilot-0001.json"
+    manifest.write_text(manifest.read_text().replace("the process died on this image", KILLED))
+    assert study.plan()["segment_chunk"] == 1  # of its own accord, as after a want of memory
 
 
 # row: more images fail by a method than `max_failed` | the study stops and says why most of them failed
