@@ -82,3 +82,31 @@ def test_a_mistake_after_configfile_is_one_line(words, message, tmp_path, monkey
 
 def test_the_page_has_ten_of_them():
     assert len(ROWS) >= 10
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("spineseg -i t2.nii.gz propseg", "options follow the command: spineseg propseg -i ..."),
+        ("spineseg study -config good.yaml plan", "options follow the command: spineseg study plan -config ..."),
+        ("spineseg study Plan", "expected one of init, plan, pilot, run, status, report; found 'Plan'; did you mean"),
+        ("spineseg study plan good.yaml", "expected no word 'good.yaml'; give each file by its option"),
+        ("spineseg study pilot good.yaml", "good.yaml: expected no word here; name a configuration by -config"),
+        ("spineseg propseg -i a.nii.gz -c", "-c: expected a value after it, found none"),
+        ("spineseg propseg -i -c t2", "-i: expected a value after it, found none"),
+        ("spineseg propseg -i a.nii.gz -c t2 b.nii.gz", "expected no word 'b.nii.gz'"),
+        ("spineseg propseg -i a.nii.gz -c t2 -radius wide", "-radius: expected a number, found 'wide'"),
+        ("spineseg phantom people --seed 1.5", "--seed/-seed: expected a whole number, found '1.5'"),
+        ("spineseg csa -i a.nii.gz -perlevel 2", "-perlevel: expected one of 0, 1; found 2"),
+    ],
+)
+def test_a_mistyped_command_is_one_line_in_our_words(command, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = main(command.split()[1:])
+    except SystemExit as error:
+        code = error.code
+    assert code == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert message in said

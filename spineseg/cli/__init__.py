@@ -11,7 +11,7 @@ import math
 import os
 import sys
 from contextlib import suppress
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 from spineseg.errors import (
     MACHINE_ADVICE,
@@ -61,7 +61,19 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the mistake and where help is."""
-        self.exit(2, f"{self.prog}: error: {one_line(message)} (see {self.prog} -h)\n")
+        from spineseg.cli.mistakes import reword
+
+        self.exit(2, f"{self.prog}: error: {one_line(reword(message))} (see {self.prog} -h)\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse an option before the sub-command, which argparse would take the option's value for."""
+        from spineseg.cli.mistakes import find_late_command
+
+        if self._subparsers is not None:
+            choices = self._subparsers._group_actions[0].choices
+            if advice := find_late_command(self.prog, list(args or ()), list(choices or ())):
+                self.error(advice)
+        return super().parse_known_args(args, namespace)
 
     def _get_value(self, action: argparse.Action, arg_string: str) -> object:
         """Refuse, for every option, values that none can mean: nothing, no finite number, a number without limit."""
@@ -149,7 +161,11 @@ def main(argv: list[str] | None = None) -> int:
     if argv and argv[0] in ("help", "version"):  # as git and many others have them
         argv = [*argv[1:2], "-h"] if argv[0] == "help" else ["--version"]
     if not argv or argv[0].startswith("-"):
+        from spineseg.cli.mistakes import find_late_command
+
         overview = build_overview()
+        if advice := find_late_command("spineseg", argv, COMMANDS):
+            overview.error(advice)
         overview.parse_args(argv)
         overview.print_help()
         return 2

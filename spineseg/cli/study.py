@@ -78,8 +78,19 @@ def run(args: argparse.Namespace) -> int:
     """Do what was asked for."""
     if args.action == "init":
         return _init(args)
+    _refuse_bare_words(getattr(args, "extra", []))
     config, folder = _open_study(args)
     return {"status": _status, "plan": _plan}.get(args.action, _run)(args, config, folder)
+
+
+def _refuse_bare_words(extra: list[str]) -> None:
+    """Raise an error if a word follows that is neither an option nor after ``--``, before a configuration is missed."""
+    from spineseg.errors import InputError
+
+    if extra and not extra[0].startswith("-"):
+        raise InputError(
+            f"{extra[0]}: expected no word here; name a configuration by -config, and put options of Snakemake after --"
+        )
 
 
 def _init(args: argparse.Namespace) -> int:
@@ -196,7 +207,6 @@ def _status(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) 
 
 def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> int:
     """Run a stage and say how it ended."""
-    from spineseg.errors import InputError
     from spineseg.study.cost import check_space, estimate_cost
     from spineseg.study.lock import check_study
     from spineseg.study.notices import list_notices
@@ -207,11 +217,6 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
     from spineseg.studyfolder.commands import ACTION, typed_as
     from spineseg.studyfolder.layout import Stage
 
-    if args.extra and not args.extra[0].startswith("-"):
-        raise InputError(
-            f"{args.extra[0]}: expected no word here; a configuration is named by -config, a dataset by init, and"
-            " options of Snakemake follow --"
-        )
     if args.action == "report":
         stage = latest_stage(folder) or Stage.PILOT
     elif args.action == "pilot":

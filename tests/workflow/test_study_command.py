@@ -141,7 +141,7 @@ def home(people, tmp_path) -> Path:
         ),
         ({}, ("init", "nowhere", "-o", "x.yaml"), "nowhere: expected the folder of a BIDS dataset, found none"),
         ({}, ("init", "."), "study.yaml: exists already"),
-        ({}, ("pilot", "bids"), "bids: expected no word here; a configuration is named by -config"),
+        ({}, ("pilot", "bids"), "bids: expected no word here; name a configuration by -config"),
         ({"dataset": "old"}, ("run",), "results/old/study/lock.json: "),
     ],
 )
