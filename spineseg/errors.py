@@ -1,5 +1,7 @@
 """Errors that the package raises; the command line turns them into one line and an exit code."""
 
+from __future__ import annotations
+
 import errno
 import os
 import re
@@ -33,6 +35,24 @@ class MachineError(SpinesegError):
 
     It is no `InputError`: whoever records that a file cannot be used must let this pass, and record nothing.
     """
+
+
+class KilledError(MachineError):
+    """A process of another program ended as one does when memory runs out.
+
+    Parameters
+    ----------
+    signal_name : str
+        The signal that has ended it.
+    """
+
+    def __init__(self, signal_name: str):
+        super().__init__(f"the program was ended by {signal_name}, as when memory runs out; {NO_MEMORY}")
+        self.signal_name = signal_name
+
+    def __reduce__(self) -> tuple[type[KilledError], tuple[str]]:
+        """Let it pass from one process to another."""
+        return type(self), (self.signal_name,)
 
 
 class OutputError(MachineError):
@@ -81,10 +101,10 @@ NO_TEMPORARY_FOLDER = "No usable temporary directory found"
 
 _SHORT_OF_MEMORY = re.compile(
     r"^MemoryError\b|can(no|')t allocate memory|out of memory|bad[_ ]alloc|failed to map segment"
-    r"|can't start new thread",
+    r"|can't start new thread|could not (create|execute) a primitive",
     re.IGNORECASE,
 )
-"""What torch, zlib, CUDA, C++, Python and the loader of libraries say where they are no MemoryError of ours."""
+"""What torch, oneDNN, zlib, CUDA, C++, Python and the loader of libraries say where it is no MemoryError of ours."""
 
 _SHORT_OF_SPACE = re.compile("|".join(re.escape(os.strerror(code)) for code in (errno.ENOSPC, errno.EDQUOT)))
 

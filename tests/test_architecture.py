@@ -14,7 +14,17 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 BASE = {
     *("errors", "contrasts", "volume", "bids", "writing", "progress", "provenance", "segmentation", "series"),
-    *("code_digest", "file_digests", "measures", "parameters", "version", "spelling", "reading", "extras"),
+    *(
+        "code_digest",
+        "file_digests",
+        "measures",
+        "parameters",
+        "version",
+        "spelling",
+        "reading",
+        "extras",
+        "memory_limit",
+    ),
 }
 BELOW_STUDY = {
     *("centerline", "metrics", "levels", "propseg", "deepseg", "quality", "perturbation", "studyfolder", "methods"),

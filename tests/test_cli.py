@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ import numpy as np
 import pytest
 
 from spineseg.cli import COMMANDS, build_parser, doctor, main
+from spineseg.errors import MachineError
+from spineseg.methods.registry import own_method
 
 EMPTY_DIGEST = "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
 """SHA-256 of nothing, as pip writes it."""
@@ -237,6 +240,20 @@ def test_doctor_finds_a_quota(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "fsync", refuse)
     monkeypatch.chdir(tmp_path)
     assert "Disk quota exceeded" in doctor._check_places({}, [])[0]
+
+
+@pytest.mark.parametrize("limit", [500, 700])
+# row: a limit of memory (`ulimit -v`) under which torch would abort or hang | one line, exit code 2; `spineseg doctor`
+#   names it, and no library
+def test_a_limit_of_memory_that_is_too_low_is_one_line(limit, monkeypatch, tmp_path):
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (limit << 20, limit << 20))
+    monkeypatch.chdir(tmp_path)
+    problems = doctor.collect_facts()["problems"]
+    assert len(problems) == 1
+    assert f"at least, found {limit} MiB; raise it (ulimit -v)" in problems[0]
+    with pytest.raises(MachineError, match=f"deepseg needs a limit of memory of 900 MiB at least, found {limit} MiB"):
+        own_method("deepseg").load_adapter()
+    assert own_method("propseg").load_adapter()
 
 
 # row: with `test_a_library_that_does_not_load_is_one_line_and_a_bug_of_ours_is_not`

@@ -1,5 +1,7 @@
 """An image whose process the system kills is no result: nothing is decided by it, and it is tried again."""
 
+import resource
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from made_study import CHUNK, save_nifti, study_folder, study_image, write_chunk, write_index
 
 from spineseg.errors import MachineError
+from spineseg.memory_limit import ended_for_memory
 from spineseg.methods.declared import DeclaredMethod
 from spineseg.study.worker import Segmenter
 from spineseg.studyfolder.decisions import Exceptions, write_exceptions
@@ -17,35 +20,42 @@ from spineseg.studyfolder.sidecars import KILLED, is_killed
 BLOCK = np.pad(np.ones((8, 8, 10)), ((16, 16), (18, 18), (0, 0)))
 
 
-@pytest.fixture
-def killing(tmp_path):
-    """A study of two images, and a method whose process dies on the first while a file is there."""
+@pytest.fixture(params=["kill -KILL $PPID", "kill -KILL $$"], ids=["the process", "its program"])
+def killing(request, tmp_path):
+    """A study of two images, and a method that is killed on the first while a file is there."""
     mask = save_nifti(tmp_path / "mask.nii.gz", BLOCK)
     paths = [str(save_nifti(tmp_path / f"sub-0{n}_T2w.nii.gz", 100 + 50 * BLOCK, dtype=np.int16)) for n in (1, 2)]
     images = [study_image(f"0{n}", path=path) for n, path in enumerate(paths, start=1)]
     program, short = tmp_path / "program.sh", tmp_path / "short"
     program.write_text(
-        f'case "$1" in sub-01*) if [ -e {short} ]; then kill -KILL $PPID; sleep 60; fi;; esac; cp {mask} "$2"\n'
+        f'case "$1" in sub-01*) if [ -e {short} ]; then {request.param}; sleep 60; fi;; esac; cp {mask} "$2"\n'
     )
     short.touch()
     method = DeclaredMethod("program", "command", f"exec sh {program} {{image_id}} {{mask}}")
     return Segmenter(write_index(study_folder(tmp_path), images), method), images, short
 
 
-# row: the system kills the process of an image, as when memory runs out | the others of its chunk are done, and the
-#   chunk is tried again with more memory; where that helps nothing, the image has failed for this run, is in no
+# row: the process of an image, or its program, is killed as when memory runs out | the others of its chunk are done,
+#   and the job is tried again with more memory; where that helps nothing, the image has failed for this run, is in no
 #   comparison, and the next run tries it again
-def test_a_process_that_the_system_kills_leaves_its_image_for_another_run(killing):
+def test_what_is_killed_leaves_its_image_for_another_run(killing):
     segmenter, images, short = killing
-    with pytest.raises(MachineError, match="sub-01_T2w: the system killed the process, twice"):
+    with pytest.raises(MachineError, match="sub-01_T2w: the process ended twice as when memory runs out"):
         segmenter.run(images)
     assert segmenter.folder.mask(images[1], "program").is_file()
     first, second = segmenter.run(images)[1]  # of the next job; nothing else can tell that memory never suffices
     assert is_killed(first)
-    assert first.message.startswith(f"{KILLED} (SIGKILL, as when memory runs out)")
+    assert first.message.startswith(f"{KILLED} (SIGKILL)")
     assert second.status == "ok"
     short.unlink()
     assert [entry.status for entry in segmenter.run(images)[1]] == ["ok", "ok"]
+
+
+def test_a_crash_under_a_limit_of_memory_is_taken_for_its_want(monkeypatch):
+    codes = [-signal.SIGSEGV, -signal.SIGABRT, 128 + signal.SIGABRT, -signal.SIGKILL, 1]
+    assert [ended_for_memory(code) for code in codes] == ["", "", "", "SIGKILL", ""]
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (2**30, 2**30))
+    assert [ended_for_memory(code) for code in codes] == ["SIGSEGV", "SIGABRT", "SIGABRT", "SIGKILL", ""]
 
 
 @pytest.mark.parametrize("in_exceptions", [False, True])

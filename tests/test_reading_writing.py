@@ -199,13 +199,14 @@ def test_short_memory_is_one_line(image, capsys, monkeypatch):
     "error",
     [
         RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to"),
+        RuntimeError("could not create a primitive"),
         RuntimeError("can't start new thread"),
         ImportError("libtorch_cpu.so: failed to map segment from shared object"),
         zlib.error("Error -4 while decompressing data: out of memory"),
         OSError(errno.EMFILE, "Too many open files"),
         FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp', '/var/tmp']"),
     ],
-    ids=["torch", "thread", "loader", "zlib", "files", "temporary"],
+    ids=["torch", "oneDNN", "thread", "loader", "zlib", "files", "temporary"],
 )
 # row: short memory that a library, not Python, tells | one line, exit code 2; a study records nothing
 def test_what_the_machine_is_short_of_is_no_fault_of_the_image(image, capsys, monkeypatch, error):

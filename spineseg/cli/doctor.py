@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from spineseg.errors import advise
+from spineseg.errors import MachineError, advise
 from spineseg.extras import EXTRA_OF, advise_extra
+from spineseg.memory_limit import check_address_limit
 
 SUMMARY = """Check the installation: libraries, weights, cores, memory, disk; both methods on a synthetic image.
 
@@ -30,6 +31,9 @@ PACKAGE = {"PIL": "pillow", "yaml": "pyyaml"}
 
 NEEDED_MIB = 500
 """Free space below which a study of a few people does not end: its masks, pages and temporary files."""
+
+NEEDED_ADDRESS_MIB = 1100
+"""Limit of the address space under which all libraries load and both methods run; deepseg alone takes 900."""
 
 TRIED_BYTES = 1 << 20
 """Written for a try: a mask's size, so that a quota shows as well."""
@@ -70,7 +74,9 @@ def collect_facts(folders: Sequence[str] = (), *, run_methods: bool = True) -> d
     facts: dict[str, Any] = {"spineseg": find_version(), "python": platform.python_version()}
     facts |= {"system": platform.platform()}
     problems = _check_places(facts, folders)  # first: where the working folder is gone, torch ends the process
-    if "free here" in facts:
+    tight = _check_memory_limit()  # the same, and a want of memory is no broken library
+    problems += tight
+    if "free here" in facts and not tight:
         problems += _check_packages(facts)
         problems += _check_own_files()
     problems += _check_weights(facts)
@@ -79,6 +85,15 @@ def collect_facts(folders: Sequence[str] = (), *, run_methods: bool = True) -> d
     if run_methods and not problems:
         problems += _try_methods(facts)
     return facts | {"problems": problems}
+
+
+def _check_memory_limit() -> list[str]:
+    """Say whether a limit of the shell or the batch system leaves too little memory for all libraries."""
+    try:
+        check_address_limit(NEEDED_ADDRESS_MIB, "spineseg doctor, which loads every library,")
+    except MachineError as error:
+        return [str(error)]
+    return []
 
 
 def _check_packages(facts: dict[str, Any]) -> list[str]:

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spineseg.errors import GeometryError, InputError, read_shortage
+from spineseg.errors import GeometryError, InputError, KilledError, read_shortage
+from spineseg.memory_limit import ended_for_memory
 from spineseg.methods.placeholders import fill_command, fill_path
 from spineseg.methods.protocol import ImageInput
 from spineseg.segmentation import Segmentation
@@ -196,6 +197,8 @@ def run_program(command: str, variables: Mapping[str, str], seconds: float, thre
     if process.returncode:
         if shortage := read_shortage(last):  # no fault of the image
             raise shortage
+        if name := ended_for_memory(process.returncode):
+            raise KilledError(name)
         raise InputError(f"exit code {process.returncode}: {last or 'it printed nothing'}")
     return usage.ru_maxrss / 1024
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spineseg.errors import InputError, ModelError
+from spineseg.memory_limit import check_address_limit
 from spineseg.provenance import WEIGHTS_DIR, WEIGHTS_SUFFIXES, sha256_file
 
 
@@ -29,6 +30,8 @@ class OwnMethod:
         Pattern of the shipped files that it reads.
     weights_option : str
         Option that names a user's own, on the command line and in a configuration.
+    address_mib : int
+        Limit of the address space (``ulimit -v``) below which it cannot be loaded, MiB.
     color, print_color : str
         On dark pages, and dark enough for lines on white paper (3:1 contrast at least).
     dash : str
@@ -41,6 +44,7 @@ class OwnMethod:
     adapter: str
     shipped_weights: str
     weights_option: str
+    address_mib: int
     color: str
     print_color: str
     dash: str
@@ -51,7 +55,14 @@ class OwnMethod:
         return getattr(import_module(module), name)
 
     def load_adapter(self) -> Any:
-        """Import the module that prepares the method."""
+        """Import the module that prepares the method.
+
+        Raises
+        ------
+        MachineError
+            If the limit of memory is too low for its libraries.
+        """
+        check_address_limit(self.address_mib, self.name)
         return import_module(self.adapter)
 
     def hash_weights(self, own: str | Path | None = None) -> dict[str, str]:
@@ -87,6 +98,7 @@ OWN_METHODS = {
             "spineseg.methods.propseg",
             "optic*.safetensors",
             "detector",
+            300,
             "#E69F00",
             "#B97A00",
             "",
@@ -98,6 +110,7 @@ OWN_METHODS = {
             "spineseg.methods.deepseg",
             "deepseg_*.safetensors",
             "weights",
+            900,  # with less torch aborts or, at 630 MiB, hangs; measured on a small image
             "#56B4E9",
             "#2A7FB8",
             "5 2.5",

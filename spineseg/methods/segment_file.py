@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spineseg.bids import sidecar_path
-from spineseg.errors import InputError, MachineError, ModelError, OutputError, find_shortage
+from spineseg.errors import InputError, KilledError, MachineError, ModelError, OutputError, find_shortage
 from spineseg.methods.protocol import ImageInput, Method
 from spineseg.provenance import PeakMemory
 from spineseg.segmentation import Segmentation
@@ -128,6 +128,8 @@ def segment_or_explain(task: ImageTask, method: Method, progress: Progress) -> I
     except ModelError:
         raise
     except Exception as error:  # one image must not stop the study; the line and the log say why
+        if isinstance(error, KilledError):
+            raise
         if shortage := find_shortage(error):
             name = "" if isinstance(shortage, OutputError) else f"{task.image.name}: "
             raise MachineError(f"{name}{shortage}") from error

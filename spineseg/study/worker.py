@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
-from spineseg.errors import MachineError, ModelError
+from spineseg.errors import KilledError, MachineError, ModelError
+from spineseg.memory_limit import ended_for_memory
 from spineseg.methods.declared import DeclaredMethod
 from spineseg.progress import Progress
 from spineseg.spelling import name_some
@@ -42,13 +43,13 @@ class Segmenter:
         """Segment images; finished ones are not done again.
 
         An image whose process dies is tried once more in a process of its own after the others. If that dies too, the
-        image has failed, and the reason is the signal. Where the system killed it, as when memory runs out, it has
-        failed only if that had happened in an earlier run too: until then the chunk is not finished.
+        image has failed, and the reason is the signal. Where it ended as when memory runs out, it has failed only if
+        that had happened in an earlier job too: until then the chunk is not finished.
 
         Raises
         ------
         InputError, MachineError
-            What is no fault of an image, as `segment_images` does, and an image whose process the system killed.
+            What is no fault of an image, as `segment_images` does, and an image whose process was killed.
         """
         results: dict[str, tuple[ManifestEntry, Timing]] = {}
         waiting = list(images)
@@ -62,7 +63,7 @@ class Segmenter:
                 except _Died as death:
                     died.append(image)
                     print(f"{image.image_id}: the process died ({death}); going on with the others", file=sys.stderr)
-                    worker = _Worker(self, len(waiting) + len(died))
+                    worker = self._replace(worker, len(waiting) + len(died))
             killed = []
             for image in died:
                 try:
@@ -71,39 +72,46 @@ class Segmenter:
                     before = read_sidecar(self.folder.mask(image, self.method.name))
                     if death.is_kill and not (before and is_killed(before)):
                         killed.append(image.image_id)
-                    worker = _Worker(self, 1)
+                    worker = self._replace(worker, 1)
                     results[image.image_id] = worker.ask(image, death.reason)
             made_by = worker.made_by
         finally:
             worker.end()
         if killed:
             raise MachineError(
-                f"{name_some(killed)}: the system killed the process, twice ({KILL}); the other images of the chunk are"
-                " finished; close other programs, run fewer jobs at a time, or give the job more memory, and run the"
-                " study again"
+                f"{name_some(killed)}: the process ended twice as when memory runs out; the other images of the chunk"
+                " are finished; close other programs, run fewer jobs at a time, or give the job more memory, and run"
+                " the study again"
             )
         entries, timings = zip(*(results[image.image_id] for image in images), strict=True) if images else ((), ())
         return made_by, list(entries), list(timings)
 
-
-KILL = "SIGKILL, as when memory runs out"
-"""How a process ends that the system kills."""
+    def _replace(self, worker: _Worker, n_images: int) -> _Worker:
+        """Return a new process in place of one that is gone, or whose program was killed."""
+        worker.end()
+        return _Worker(self, n_images)
 
 
 class _Died(Exception):
     """The process is gone; the message says how."""
 
-    @property
-    def is_kill(self) -> bool:
-        """Whether the system killed it, which says nothing of the image."""
-        return str(self) == KILL
+    is_kill = False
 
     @property
     def reason(self) -> str:
         """Why an image failed on which it died twice."""
-        if self.is_kill:
-            return f"{KILLED} ({self}); it is in no comparison, and the next run tries it again"
         return f"the process died on this image, twice ({self}); to try again, delete the manifest of its chunk"
+
+
+class _Killed(_Died):
+    """The process, or that of a program, ended as when memory runs out, which says nothing of the image."""
+
+    is_kill = True
+
+    @property
+    def reason(self) -> str:
+        """Why an image failed whose process was killed in several jobs."""
+        return f"{KILLED} ({self}); it is in no comparison, and the next run tries it again"
 
 
 class _Worker:
@@ -128,7 +136,7 @@ class _Worker:
         try:
             self._connection.send((image, failure))
         except OSError as error:
-            raise _Died(self._how()) from error
+            raise self._death() from error
         answer: tuple[ManifestEntry, Timing] = self._answer()
         return answer
 
@@ -143,19 +151,20 @@ class _Worker:
         try:
             answer = self._connection.recv()
         except (EOFError, ConnectionResetError) as error:
-            raise _Died(self._how()) from error
+            raise self._death() from error
+        if isinstance(answer, KilledError):
+            raise _Killed(answer.signal_name)
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    def _how(self) -> str:
+    def _death(self) -> _Died:
         """Say how the process ended."""
         self._process.join()
         code = self._process.exitcode or 0
-        if code >= 0:
-            return f"exit code {code}"
-        name = signal.Signals(-code).name
-        return KILL if name == "SIGKILL" else f"{name}, a crash in compiled code"
+        if name := ended_for_memory(code):
+            return _Killed(name)
+        return _Died(f"exit code {code}" if code >= 0 else f"{signal.Signals(-code).name}, a crash in compiled code")
 
 
 def _work(connection: Connection, segmenter: Segmenter, n_images: int) -> None:

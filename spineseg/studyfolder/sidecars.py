@@ -32,8 +32,8 @@ STATUSES = ("ok", "partial", "empty", "failed")
 NO_CORD = ("empty", "failed")
 """Statuses of an image in which a method has found nothing."""
 
-KILLED = "the system killed the process on this image"
-"""How the message of an image begins whose process was killed, most often for want of memory.
+KILLED = "the process ended on this image as when memory runs out"
+"""How the message of an image begins whose process was killed (`spineseg.memory_limit.ended_for_memory`).
 
 That tells of the machine, not of the image or the method: such a failure is in no comparison, and the next run tries
 the image again.
@@ -232,7 +232,7 @@ _SIDECAR_KEYS = {
 
 
 def is_killed(result: Result) -> bool:
-    """Whether an image failed only because the system killed its process (`KILLED`)."""
+    """Whether an image failed only because its process was killed (`KILLED`)."""
     return result.status == "failed" and result.message.startswith(KILLED)
 
 

@@ -1,0 +1,54 @@
+"""The limit of memory that a shell or a batch system sets (``ulimit -v``), and how processes end for want of memory."""
+
+from __future__ import annotations
+
+import resource
+import signal
+
+from spineseg.errors import MachineError
+
+SHELL_SIGNAL = 128
+"""What a shell adds to the number of the signal that has ended a program."""
+
+
+def address_limit_mib() -> int | None:
+    """Return the limit of this process's address space, MiB; None where there is none."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit >> 20
+
+
+def check_address_limit(needed_mib: int, what: str) -> None:
+    """Refuse a limit under which a library would hang or abort: it has no answer to a want of memory while it loads.
+
+    Raises
+    ------
+    MachineError
+    """
+    limit = address_limit_mib()
+    if limit is not None and limit < needed_mib:
+        raise MachineError(
+            f"{what} needs a limit of memory of {needed_mib} MiB at least, found {limit} MiB; raise it (ulimit -v), or"
+            " ask the batch system for more"
+        )
+
+
+def ended_for_memory(code: int) -> str:
+    """Return the signal by which a process ended as it does when memory runs out; empty where it ended otherwise.
+
+    The system kills it, or, under a limit of its address space, a library without an answer to that ends it.
+
+    Parameters
+    ----------
+    code : int
+        As Python and shells have it: a negative signal, or one more than 128.
+
+    Examples
+    --------
+    >>> [ended_for_memory(code) for code in (-9, 137, 1, 0, -15)]
+    ['SIGKILL', 'SIGKILL', '', '', '']
+    """
+    number = -code if code < 0 else code - SHELL_SIGNAL
+    fatal = {signal.SIGKILL}
+    if address_limit_mib() is not None:
+        fatal |= {signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS}
+    return signal.Signals(number).name if number in fatal else ""
