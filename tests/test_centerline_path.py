@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spineseg.centerline.path import MIN_WINDOW_VOX, find_path, refine_path, smooth_path
+from spineseg.centerline.path import MIN_WINDOW_VOX, _min_transform, find_path, refine_path, smooth_path
 
 
 def energy(score, path, zooms, smoothness):
@@ -33,6 +33,18 @@ def test_path_is_the_best_of_all_paths(n_slices, n_i, n_j, zoom_i, zoom_j, dz, s
     best = min(energy(score, np.array(path), zooms, smoothness) for path in itertools.product(pixels, repeat=n_slices))
     found = find_path(score, zooms, smoothness)
     assert energy(score, found, zooms, smoothness) == pytest.approx(best, abs=1e-9)
+
+
+def test_steps_that_cannot_pay_are_left_out_without_a_difference():
+    rng = np.random.default_rng(5)
+    cost = np.round(rng.normal(size=(7, 23)), 1)
+    forbidden = np.where(rng.random(cost.shape) < 0.4, np.inf, cost)
+    place = np.arange(23)
+    for scale, reach in ((0.0, 5), (0.02, 22), (0.3, 9), (5.0, 5), (1e-300, 22)):
+        step = np.where(abs(place[:, None] - place) <= reach, scale * (place[:, None] - place) ** 2, np.inf)
+        for each in (cost, forbidden, np.zeros_like(cost), np.full_like(cost, np.inf)):
+            expected = (each[:, None, :] + step).min(axis=2)
+            assert np.array_equal(_min_transform(each, scale, reach), expected)
 
 
 def test_ties_go_to_the_first_pixel():

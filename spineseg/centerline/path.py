@@ -73,13 +73,17 @@ def _reach(zoom: float, dz: float, n: int) -> int:
 
 def _min_transform(cost: NDArray[np.float64], scale: float, reach: int) -> NDArray[np.float64]:
     """Return the minimum over v of cost[:, v] + scale (u - v)^2 with |u - v| <= reach, for all u."""
+    span = cost.max() - cost.min() if np.isfinite(cost).all() else np.inf
+    if span < scale * reach**2:  # farther steps cost more than the worst pixel; a little more than that, for rounding
+        reach = min(reach, int(1.001 * np.sqrt(span / scale)))
     rows, n = cost.shape
     padded = np.full((rows, n + 2 * reach), np.inf)
     padded[:, reach : reach + n] = cost
-    best = np.full((rows, n), np.inf)
-    candidate = np.empty((rows, n))
-    for offset in range(-reach, reach + 1):  # tens of shifts of whole planes
-        np.add(padded[:, reach + offset : reach + offset + n], scale * offset**2, out=candidate)
+    best, candidate = cost.copy(), np.empty((rows, n))
+    for offset in range(1, reach + 1):  # tens of shifts of whole planes
+        before, after = reach - offset, reach + offset
+        np.minimum(padded[:, before : before + n], padded[:, after : after + n], out=candidate)
+        candidate += scale * offset**2
         np.minimum(best, candidate, out=best)
     return best
 
