@@ -116,6 +116,18 @@ class TestSurfaceDistance:
         sides = 4 * (10 - 1) * 0.5 * 12 + 4 * np.sqrt(0.5) * 0.5 * 12  # corners are cut at 45 degrees
         assert extract_surface(mask, zooms).area_mm2.sum() == pytest.approx(sides)
 
+    def test_elements_of_both_surfaces_are_no_special_case(self):
+        a = box((12, 10, 8), (3, 9), (2, 7), (1, 7))
+        b = a.copy()
+        b[3:5, 2:5], b[10, 8, 6] = False, True
+        sa, sb = extract_surface(a, (0.5, 0.8, 3.0)), extract_surface(b, (0.5, 0.8, 3.0))
+        apart = np.linalg.norm(sa.points_mm[:, None] - sb.points_mm, axis=2)
+        distance = compute_surface_distance(a, b, (0.5, 0.8, 3.0))
+        assert 0.3 < (apart.min(axis=1) == 0).mean() < 1
+        assert distance.hd_mm == max(apart.min(axis=0).max(), apart.min(axis=1).max())
+        means = [np.average(apart.min(axis=axis), weights=s.area_mm2) for axis, s in ((1, sa), (0, sb))]
+        assert distance.assd_mm == pytest.approx(np.mean(means))
+
     def test_same_as_distance_transform(self):
         rng = np.random.default_rng(3)
         zooms = np.array([0.5, 0.8, 3.0])

@@ -40,8 +40,10 @@ def compare_with_reference(
     Labelled slices are stacked, so that a reference that labels every fifth slice is compared slice with
     slice; between them the mask's surface is not judged.
     """
-    labelled = labelled_slices(reference)
-    inside, truth = mask[:, :, labelled], reference[:, :, labelled]
+    labelled = np.flatnonzero(labelled_slices(reference))
+    together = len(labelled) == labelled[-1] - labelled[0] + 1
+    part = slice(labelled[0], labelled[-1] + 1) if together else labelled  # of consecutive slices nothing is copied
+    inside, truth = mask[:, :, part], reference[:, :, part]
     distance = compute_surface_distance(inside, truth, zooms)
     return {
         "dice": compute_dice(inside, truth),

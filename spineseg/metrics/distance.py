@@ -24,6 +24,7 @@ class Surface:
 
     points_mm: NDArray[np.float64]  # (n, 3) of float64, mm: centres of the elements, from the centre of voxel (0, 0, 0)
     area_mm2: NDArray[np.float64]  # (n,) of float64, mm²
+    cells: NDArray[np.intp]  # (n,) of int: number of the cell in an image of this shape, rising
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def extract_surface(mask: ArrayLike, zooms: ArrayLike) -> Surface:
     """
     mask, zooms = binarise(mask), np.asarray(zooms, np.float64)
     if not mask.any():
-        return Surface(np.empty((0, 3)), np.empty(0))
+        return Surface(np.empty((0, 3)), np.empty(0), np.empty(0, np.intp))
     box = mask_box(mask, (0, 0, 1))
     padded = np.pad(mask[box], ((1, 1), (1, 1), (0, 0)))
     corners = np.pad(padded, ((0, 0), (0, 0), (1, 1)), mode="edge").astype(np.uint8)
@@ -72,8 +73,9 @@ def extract_surface(mask: ArrayLike, zooms: ArrayLike) -> Surface:
     area = np.sqrt(sum((_face_difference(corners, axis)[cells] * face_areas[axis]) ** 2 for axis in range(3)))
     n_planes = count.shape[2]
     area[(cells[2] == 0) | (cells[2] == n_planes - 1)] *= 0.5  # half of these cells lies outside the array
-    points = (np.stack(cells, axis=1) + [part.start for part in box] - 0.5) * zooms
-    return Surface(points, area)
+    places = np.stack(cells, axis=1) + [part.start for part in box]
+    numbers = np.ravel_multi_index(tuple(places.T), [n + 1 for n in mask.shape])
+    return Surface((places - 0.5) * zooms, area, numbers)
 
 
 def compute_surface_distance(
@@ -107,8 +109,6 @@ def compute_surface_distance(
     .. [1] Nikolov et al. 2021, J Med Internet Res 23(7):e26151 (surface Dice at a tolerance). The area
        of an element comes from the divergence theorem instead of their table of 256 cases.
     """
-    from scipy.spatial import cKDTree
-
     mask, reference = binarise(mask), binarise(reference)
     check_same_shape(mask, reference)
     tolerance = choose_tolerance(zooms) if tolerance_mm is None else float(tolerance_mm)
@@ -116,11 +116,7 @@ def compute_surface_distance(
     if not (mask.any() and reference.any()):
         return SurfaceDistance(nan, nan, nan, 0.0 if mask.any() or reference.any() else nan, tolerance)
     a, b = extract_surface(mask, zooms), extract_surface(reference, zooms)
-    # unbalanced trees are built in half the time; the distances are the same
-    a_to_b, b_to_a = (
-        cKDTree(to.points_mm, balanced_tree=False, compact_nodes=False).query(of.points_mm)[0]
-        for of, to in ((a, b), (b, a))
-    )
+    a_to_b, b_to_a = _distances(a, b), _distances(b, a)
     distance, area = np.concatenate([a_to_b, b_to_a]), np.concatenate([a.area_mm2, b.area_mm2])
     return SurfaceDistance(
         hd_mm=float(distance.max()),
@@ -131,10 +127,22 @@ def compute_surface_distance(
     )
 
 
+def _distances(of: Surface, to: Surface) -> NDArray[np.float64]:
+    """Return the distance of each element of a surface from another surface, (n,), mm: 0 where an element is both's."""
+    from scipy.spatial import cKDTree
+
+    distance = np.zeros(len(of.cells))
+    apart = ~np.isin(of.cells, to.cells, assume_unique=True)
+    if apart.any():  # unbalanced trees are built in half the time; the distances are the same
+        tree = cKDTree(to.points_mm, balanced_tree=False, compact_nodes=False)
+        distance[apart] = tree.query(of.points_mm[apart])[0]
+    return distance
+
+
 def _pair_sum(array: NDArray, axis: int) -> NDArray:
     """Sum neighbours along an axis; one element less along it."""
-    first = np.take(array, range(array.shape[axis] - 1), axis)
-    return first + np.take(array, range(1, array.shape[axis]), axis)
+    array = np.moveaxis(array, axis, 0)
+    return np.moveaxis(array[:-1] + array[1:], 0, axis)
 
 
 def _face_difference(corners: NDArray[np.uint8], axis: int) -> NDArray[np.float64]:

@@ -75,8 +75,7 @@ def compute_overlap(mask: ArrayLike, reference: ArrayLike) -> Overlap:
     """
     mask, reference = binarise(mask), binarise(reference)
     check_same_shape(mask, reference)
-    n_mask, n_reference = int(mask.sum()), int(reference.sum())
-    n_both = int(np.count_nonzero(mask & reference))
+    n_mask, n_reference, n_both = (int(np.count_nonzero(part)) for part in (mask, reference, mask & reference))
     return Overlap(
         dice=ratio(2 * n_both, n_mask + n_reference),
         jaccard=ratio(n_both, n_mask + n_reference - n_both),

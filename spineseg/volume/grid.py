@@ -183,8 +183,12 @@ def check_same_affine(
 
 def mask_box(mask: NDArray[np.bool_], margin: Sequence[int] = (0, 0, 0)) -> tuple[slice, slice, slice]:
     """Return the box of a mask that is not empty, wider by `margin` voxels to each side as far as the grid goes."""
-    found = (np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
-    low, middle, high = (slice(max(0, int(i[0]) - m), int(i[-1]) + m + 1) for i, m in zip(found, margin, strict=True))
+    box = [slice(None)] * 3
+    for axis in range(3):  # what the axes before left of the grid
+        others = tuple(a for a in range(3) if a != axis)
+        found = np.flatnonzero(mask[tuple(box)].any(axis=others))
+        box[axis] = slice(int(found[0]), int(found[-1]) + 1)
+    low, middle, high = (slice(max(0, part.start - m), part.stop + m) for part, m in zip(box, margin, strict=True))
     return low, middle, high
 
 
