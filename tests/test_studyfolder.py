@@ -471,9 +471,9 @@ def test_a_sidecar_with_values_of_other_types_is_none(folder):
     path = sc.write_sidecar(mask, own)
     content = json.loads(path.read_text())
     assert sc.read_sidecar(mask) == own
-    for key, wrong in (("SliceUncertainty", ["x"]), ("SliceUncertainty", "ab"), ("Status", 3), ("Notes", "ab"),
-                       ("Seconds", "x"), ("MaskSHA256", 3), ("Sources", {}), ("Parameters", 3),
-                       ("GeneratedBy", [{}])):  # fmt: skip
+    for key, wrong in (("SliceUncertainty", ["x"]), ("SliceUncertainty", [0.1, None, "x", 0.2]),
+                       ("SliceUncertainty", "ab"), ("Status", 3), ("Notes", "ab"), ("Seconds", "x"),
+                       ("MaskSHA256", 3), ("Sources", {}), ("Parameters", 3), ("GeneratedBy", [{}])):  # fmt: skip
         path.write_text(json.dumps(content | {key: wrong}))
         assert sc.read_sidecar(mask) is None, key
 

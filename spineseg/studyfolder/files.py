@@ -25,6 +25,9 @@ NOT_AVAILABLE = "n/a"
 MEND = "delete it and run the study again"
 """What brings back any file that a study has made."""
 
+PLAIN = (bool, int, float, str, type(None))
+"""Types of values that hold no others."""
+
 T = TypeVar("T")
 
 
@@ -81,13 +84,19 @@ def _fits(value: Any, hint: Any) -> bool:
     if isinstance(hint, UnionType):
         return any(_fits(value, one) for one in inside)
     if get_origin(hint) is tuple:
-        return isinstance(value, tuple) and all(_fits(item, inside[0]) for item in value)
+        return isinstance(value, tuple) and all(_fits(item, inside[0]) for item in _examples(value))
     if inside:
         pairs = value.items() if isinstance(value, Mapping) else ()
         return isinstance(value, Mapping) and all(_fits(k, inside[0]) and _fits(v, inside[1]) for k, v in pairs)
     if isinstance(value, bool):  # which Python counts among the whole numbers
         return hint in (bool, Any)
     return hint is Any or isinstance(value, int | float if hint is float else hint)
+
+
+def _examples(values: tuple[Any, ...]) -> Iterable[Any]:
+    """Return the values, but of numbers and texts one of each type, which tells for all: there may be thousands."""
+    plain = {type(item): item for item in values if isinstance(item, PLAIN)}
+    return *plain.values(), *(item for item in values if not isinstance(item, PLAIN))
 
 
 def listed(value: Any) -> tuple[Any, ...]:
@@ -240,16 +249,16 @@ def format_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> s
 
 def format_cell(value: Any) -> str:
     """Format one cell; text loses tabs and line breaks."""
+    if isinstance(value, float):  # nearly all cells; numpy's float64 is one
+        if not math.isfinite(value):
+            return NOT_AVAILABLE
+        return f"{round(float(value), 9) + 0.0:.6g}"  # rounding noise and -0 become 0, so that bytes are stable
     if value is None or value == "":
         return NOT_AVAILABLE
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float):  # numpy's float64 is one
-        if not math.isfinite(value):
-            return NOT_AVAILABLE
-        return f"{round(float(value), 9) + 0.0:.6g}"  # rounding noise and -0 become 0, so that bytes are stable
     text = str(value)
-    if all(letter.isprintable() or unicodedata.category(letter) == "Zs" for letter in text):
+    if text.isprintable() or all(letter.isprintable() or unicodedata.category(letter) == "Zs" for letter in text):
         return text  # blanks of a path must stay what they are
     return " ".join(text.split()).encode(errors="backslashreplace").decode()  # a file's name may be no text
 

@@ -179,11 +179,10 @@ def _open_nifti(path: Path, is_mask: bool) -> StoredImage:
             raise InputError(f"{path}: expected a NIfTI image, found another format; convert it first")
         raise InputError(f"{path}: is {state} but named {name} .gz; rename it")
 
-    found: list[nib.Nifti1Header] = []
+    found: list[tuple[nib.Nifti1Header, _Place]] = []
 
     def claimed_bytes(head: bytes) -> int:
         header = _parse_header(path, head)
-        found.append(header)
         claimed = check_claim(
             path,
             header.get_data_shape(),
@@ -191,7 +190,7 @@ def _open_nifti(path: Path, is_mask: bool) -> StoredImage:
             header.get_data_offset(),
             is_mask=is_mask,
         )
-        _place(path, header)
+        found.append((header, _place(path, header)))
         if is_gz:
             check_stored(path, claimed, stored, is_mask=is_mask)
         return claimed
@@ -204,8 +203,7 @@ def _open_nifti(path: Path, is_mask: bool) -> StoredImage:
             f"{path}: damaged or truncated (its header claims {claimed} bytes, found {stored}); "
             "copy or convert it again"
         )
-    header = found[0]
-    affine, notes, forms_disagree = _place(path, header)
+    header, (affine, notes, forms_disagree) = found[0]
     shape, dtype = header.get_data_shape(), header.get_data_dtype()
     slope, inter = header.get_slope_inter()
     scaling = (1.0 if slope is None else slope, 0.0 if inter is None else inter)
@@ -341,7 +339,10 @@ def _shorten_quaternion(path: Path, header: nib.Nifti1Header) -> None:
             header[name] = part
 
 
-def _place(path: Path, header: nib.Nifti1Header) -> tuple[NDArray[np.float64], tuple[str, ...], bool]:
+_Place = tuple[NDArray[np.float64], tuple[str, ...], bool]
+
+
+def _place(path: Path, header: nib.Nifti1Header) -> _Place:
     """Return a header's affine in mm, checked, what is odd about it, and whether its two forms disagree."""
     code = int(header["xyzt_units"]) % 8
     unit = nib.nifti1.unit_codes.label[code] if code in nib.nifti1.unit_codes.code else "unknown"
