@@ -13,8 +13,19 @@ from spineseg.decision.comparison import ratio_margin
 from spineseg.decision.endpoints import area_margin, compare_failures, compare_pair
 from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams
-from spineseg.decision.shares import paired_share_limits
-from spineseg.decision.statistics import RULE, SQUARES, Strata, log_ratio_strata, pool_sds, ratio_influence
+from spineseg.decision.rule import judge
+from spineseg.decision.shares import paired_share_limits, paired_share_probabilities
+from spineseg.decision.stability import MOST_DROPS, leave_one_out
+from spineseg.decision.statistics import (
+    RULE,
+    SQUARES,
+    Estimate,
+    Strata,
+    log_ratio_strata,
+    pool_sds,
+    ratio_influence,
+)
+from spineseg.studyfolder.marks import Preference
 
 PARAMS = DecisionParams.from_config({})
 PAIR = (0, 1)
@@ -255,3 +266,93 @@ def test_a_ratio_by_contrast_is_of_its_own_people():
     expected = [log(b[:rows, c].std(ddof=1) / a[:rows, c].std(ddof=1)) for c, rows in ((0, 9), (1, 6))]
     assert strata.values == pytest.approx(expected)
     assert strata.estimate().value == pytest.approx(np.mean(expected))
+
+
+def test_a_further_error_of_all_people_adds_in_squares():
+    wide = Estimate(value=1.0, se=3.0, df=10.0, skew=0.5, n=11).widened(4.0)
+    assert wide.se == pytest.approx(5.0)
+    assert wide.df == pytest.approx(10.0 * (5 / 3) ** 4)  # Welch and Satterthwaite, the further error being known
+    assert wide.skew == pytest.approx(0.5 * (3 / 5) ** 3)  # the third moment stays, the variance grows
+    assert (wide.value, wide.n) == (1.0, 11)
+
+
+class TestPreference:
+    @staticmethod
+    def preferred(*answers):
+        """Shares of one person who is rated so, among seven others who are all rated for the first method."""
+        rated = [("000_t2", *answer) for answer in answers] + [(f"{p:03d}_t2", "r1", "propseg") for p in range(1, 8)]
+        ratings = tuple(
+            Preference(image=image, rater=rater, x="propseg", y="deepseg", choice="xy"[answer == "deepseg"])
+            for image, rater, answer in rated
+        )
+        return compare_pair(make_evidence(8, ratings=ratings), *PAIR, PARAMS)["preference"].pseudo[0]
+
+    def test_a_persons_majority_counts_once(self):
+        assert self.preferred(("r1", "deepseg"), ("r2", "deepseg"), ("r3", "propseg")) == pytest.approx(-1)
+        assert self.preferred(("r1", "propseg"), ("r2", "propseg"), ("r3", "deepseg")) == pytest.approx(1)
+
+    def test_without_a_majority_neither_is_preferred(self):
+        assert self.preferred(("r1", "propseg"), ("r2", "deepseg")) == pytest.approx(0)
+
+    def test_of_images_that_are_not_there_nothing_is_taken(self):
+        rated = [Preference(f"{p:03d}_t2", "propseg", "deepseg", "x", "r1") for p in range(9)]
+        found = compare_pair(make_evidence(8, ratings=tuple(rated)), *PAIR, PARAMS)["preference"]
+        assert found.n == 8
+
+
+class TestMargins:
+    @pytest.mark.parametrize("n", [PARAMS.min_references - 1, PARAMS.min_references])
+    def test_bias_is_of_errors_from_the_least_number_of_references_on(self, n):
+        errors = np.random.default_rng(4).normal(0, [2.0, 5.0], (8, 2))
+        errors[n:] = np.nan
+        assert ("bias" in compare_pair(make_evidence(8, csa_error_pct=errors), *PAIR, PARAMS)) == (
+            n == PARAMS.min_references
+        )
+
+    def test_raters_who_differ_by_more_widen_the_margin_of_overlap(self):
+        dice = np.random.default_rng(5).uniform(0.9, 0.95, (8, 2))
+        plain, rated = (
+            compare_pair(make_evidence(8, dice=dice, nsd=dice, rater_error=error), *PAIR, PARAMS)
+            for error in ({}, {"dice": 0.05})
+        )
+        assert (plain["dice"].margin, rated["dice"].margin) == (PARAMS.margin_dice, 0.05)
+        assert plain["nsd"].margin == rated["nsd"].margin
+
+
+def test_a_persons_mean_is_over_the_contrasts_that_are_known():
+    areas = np.array([[70.0, 66.0], [np.nan, 62.0], [50.0, 40.0], [52.0, 44.0]])  # one of a pair is none
+    evidence = make_evidence(2, contrasts=("t1", "t2"))
+    assert evidence.person_mean(areas) == pytest.approx(np.array([[70.0, 66.0], [51.0, 42.0]]))
+
+
+@pytest.mark.parametrize(("better", "worse", "n"), [(0, 0, 4), (3, 1, 9), (1, 6, 30)])
+def test_probabilities_of_shares_are_those_of_the_posterior(better, worse, n):
+    prior = np.array([better, worse, n - better - worse]) + 0.5  # Jeffreys
+    draws = np.random.default_rng(3).dirichlet(prior, 200_000)
+    ahead = draws[:, 0] - draws[:, 1]
+    expected = [(ahead > 0.05).mean(), (np.abs(ahead) <= 0.05).mean(), (ahead < -0.05).mean()]
+    assert paired_share_probabilities(better, worse, n, 0.05) == pytest.approx(expected, abs=0.01)
+
+
+class TestLeavingOnePersonOut:
+    @staticmethod
+    def left_out(dice, **asked):
+        params = replace(PARAMS, **asked)
+        evidence = make_evidence(len(dice), dice=dice)
+        return leave_one_out(evidence, judge(evidence, params), params)
+
+    @pytest.mark.parametrize("outlier", [0, 59])
+    def test_of_many_people_those_who_move_the_estimate_most(self, outlier):
+        gain = np.full(60, 0.03) + np.linspace(-0.004, 0.004, 60)
+        gain[outlier] = -0.9  # without this person the first method is clearly better
+        found = self.left_out(np.column_stack([np.full(60, 0.9), 0.9 - gain]))
+        assert found == {"n_people": 60, "n_drops": MOST_DROPS, "n_flips": 1, "participants": [f"{outlier:03d}"]}
+
+    @pytest.mark.parametrize("n", [2, 3])
+    def test_two_people_less_one_are_nobody_to_ask(self, n):
+        found = self.left_out(np.linspace([0.93, 0.90], [0.95, 0.91], n), min_references=2)
+        assert (found["n_people"], found["n_drops"]) == (n, 0 if n == 2 else n)
+
+    def test_an_endpoint_of_nobody_has_nobody_to_leave_out(self):
+        found = self.left_out(np.full((8, 2), np.nan))
+        assert found == {"n_people": 0, "n_drops": 0, "n_flips": 0, "participants": []}

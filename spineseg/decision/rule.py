@@ -232,7 +232,7 @@ def _judge_pair(
     against += opposed_contrasts(evidence, main) + opposed_contrasts(evidence, failures)
     differing = compare_bias_by_group(evidence, (a, b), params)
     uneven = [] if differing is None else differing.doubts(name, other)
-    doubts = uneven if main is None else [*_doubts(evidence, known, main, name, other, params), *uneven]
+    doubts = uneven if main is None else [*_doubts(known, main, name, other, params), *uneven]
     if uneven and failures.winner == a:
         return "undecided", uneven, against
     if failures.winner == a and failures.n >= params.min_participants and not against and _enough_sites(failures):
@@ -265,7 +265,7 @@ def _enough_sites(one: Comparison) -> bool:
 
 
 def _doubts(
-    evidence: Evidence, known: Mapping[str, Comparison], main: Comparison, name: str, other: str, params: DecisionParams
+    known: Mapping[str, Comparison], main: Comparison, name: str, other: str, params: DecisionParams
 ) -> list[str]:
     """Say what keeps a difference from being clear."""
     doubts = []
@@ -339,5 +339,4 @@ def judge_with_doubt(evidence: Evidence, params: DecisionParams) -> tuple[Judgem
     why = f"without the {made}, {leads}"
     if falls:
         why = f"the verdict rests on {made}; without them it does not hold" + f", and {leads}" * bool(leads)
-    verdict = "undecided" if falls else whole.verdict
-    return replace(whole, verdict=verdict, contradictions=(*whole.contradictions, why)), without
+    return replace(whole, verdict="undecided", contradictions=(*whole.contradictions, why)), without
