@@ -91,7 +91,7 @@ def load(path: str | Path, contrast: str | None = None, *, bval: str | Path | No
     bval = None if bval is None else _path_of(bval, "b-values")
     volume, grid = load_image(path, contrast=contrast, bval=bval)
     if contrast is None:
-        raise InputError(f"{path}: its name tells no contrast; give contrast=, one of {', '.join(CONTRASTS)}")
+        raise InputError(f"{path}: its name has no known contrast; give contrast=, one of {', '.join(CONTRASTS)}")
     return ImageInput(path, volume, grid, contrast)
 
 

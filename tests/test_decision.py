@@ -659,7 +659,7 @@ class TestRepeats:
         assert found["repeat_sd_ci95"][0] < found["repeat_sd_pct"] < found["repeat_sd_ci95"][1]
         factor = found["smallest_detectable_change_pct"] / found["repeat_sd_pct"]
         assert factor == pytest.approx(1.96 * 2**0.5, rel=1e-4)
-        assert "How each method repeats itself" in write_report(d)
+        assert "Repeatability of each method" in write_report(d)
 
     def test_undeclared_runs_and_sessions_repeat_nothing(self, pilot):
         d = self.runs(pilot, 12, {"propseg": 6.0, "deepseg": 1.0}).decide()
@@ -983,7 +983,7 @@ class TestContrastsAndSites:
         d = pilot.decide(by="contrast")
         assert (d["verdict"], d["per_contrast"]["t2s"]["verdict"]) == ("undecided", "undecided")
         steps = next_steps(d)
-        assert any(step.startswith("t2s: In the way: propseg fails more often") for step in steps)
+        assert any(step.startswith("t2s: Obstacle: propseg fails more often") for step in steps)
         kept = d["method_by_contrast"]
         assert kept == {"t2": "deepseg", "t2s": "propseg"}
         assert f"Correct or exclude the images in which the kept method failed: {name}, {other}." in steps
@@ -1285,14 +1285,16 @@ class TestPeopleWhoTaught:
             row.values.update(predicted_dice=0.95, predicted_dice_low=0.9, predicted_dice_high=1.0)
         others = pilot.decide_with(taught=Taught({"propseg": frozenset(["00", "01"])}, frozenset(["00"])))
         assert others["verdict"] == "clear"  # they flatter propseg, and deepseg is better nevertheless
-        assert "2 of these 20 people (2 of the 20 compared) taught the cord detectors" in verdict_sentence(others)
+        assert "2 of these 20 people (2 of the 20 compared) were used to train the cord detectors" in verdict_sentence(
+            others
+        )
         assert others["prediction_against_truth"]["n"] == 38
         everyone = frozenset(f"{s:02d}" for s in range(18))
         d = pilot.decide_with(taught=Taught({"deepseg": everyone}, everyone | {"18", "19"}))
         assert (d["method"], d["verdict"], d["prediction_against_truth"]) == ("deepseg", "undecided", None)
         assert "rests on people who taught deepseg; without them it does not hold" in verdict_sentence(d)
         text = write_report(d)
-        assert "checked on the others alone, of whom none has a reference" in text
+        assert "checked only on the others, of whom none has a reference" in text
         assert "decision.training_subjects" in write_report(pilot.decide_with())
 
 
@@ -1475,7 +1477,7 @@ class TestDocument:
         )
         question = Question(methods=["propseg", "deepseg"], params=params, code=code)
         d = decide_from_files(metrics, table=pilot.folder.images, question=question)
-        assert "nobody of the study is called 92 (config key decision.training_subjects)" in d["notes"]
+        assert "nobody in the study is called 92 (config key decision.training_subjects)" in d["notes"]
         assert [(row["image_id"], row["reason"]) for row in d["excluded"]] == [
             ("sub-91_T2w", "unknown suffix"),
             ("sub-90_T2w", "no result by deepseg"),
@@ -1553,7 +1555,7 @@ class TestInputs:
         assert set(old) == set(params.obsolete) | set(RENAMED)
         assert set(params.obsolete) <= set(OBSOLETE)
         notes = with_dice(pilot, 8, 0.04).decide(primary="composite")["notes"]
-        assert any(note.startswith("config key decision.primary means nothing any more") for note in notes)
+        assert any(note.startswith("config key decision.primary is no longer used") for note in notes)
 
     def test_wrong_tables(self, pilot, tmp_path):
         with_dice(pilot, 3, 0.02)

@@ -119,7 +119,7 @@ def test_an_entry_of_another_case_is_named_where_entries_may_fit_nothing(root, t
     excluded = {"file": str(tmp_path / "e.yml"), "unmatched": "ignore"}
     config = make_configuration({"dataset": "x", "bids_dir": str(root), "excluded": excluded})
     _, line = find_idle_exclusions(config, index_images(config, 10)[0])
-    assert line.endswith("leave nothing out: 'sub-02_T2W' ('sub-02_T2w'?)")
+    assert line.endswith("because upper and lower case differ: 'sub-02_T2W' ('sub-02_T2w'?)")
 
 
 def test_what_fits_nothing_and_may_do_so_is_said_in_one_line(root, tmp_path):

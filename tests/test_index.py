@@ -650,7 +650,7 @@ def test_a_column_that_is_not_there_stops_the_index(tmp_path, capsys):
     (tmp_path / "c.yaml").write_text(str({"dataset": "x", "bids_dir": str(root), "columns": ["sex"]}))
     command = ["index", "-config", str(tmp_path / "c.yaml"), "-results", str(tmp_path / "r")]
     named = "participant_id\tage\n01\t20\n"
-    for table, words in ((None, "is missing or says nothing of anybody"), (named, "it has age")):
+    for table, words in ((None, "is missing or describes nobody"), (named, "it has age")):
         if table:
             (root / "participants.tsv").write_text(table)
         assert main(command) == 2
@@ -748,7 +748,7 @@ def test_people_whom_participants_tsv_does_not_list_are_named(tmp_path):
     (root / "participants.tsv").write_text("participant_id\tage\n01\t20\n")
     check_before_jobs(config)
     (line,) = find_unlisted_people(config, index_images(config, 10)[0])
-    assert "no row of 02" in line
+    assert "no row for 02" in line
     (root / "participants.tsv").write_text("participant_id\tage\nsub-1\t20\nsub-2\t30\n")
     with pytest.raises(InputError, match=r"no row of anybody in the study, such as sub-01; did you mean '1'\?"):
         check_before_jobs(config)

@@ -96,7 +96,7 @@ def test_what_does_not_fit_is_told(person, tmp_path):
         segment(load(image), "propseq")
     with pytest.raises(InputError, match="no such option 'max_aera'"):
         segment(load(image), "propseg", max_aera=3)
-    with pytest.raises(InputError, match="its name tells no contrast"):
+    with pytest.raises(InputError, match="its name has no known contrast"):
         load(save_nifti(tmp_path / "image.nii.gz", np.arange(120.0).reshape(4, 5, 6)))
     made_inside = Segmentation(np.zeros((2, 2, 2)), np.zeros((2, 2, 2), bool), None, "empty")
     with pytest.raises(InputError, match="knows no grid"):

@@ -272,4 +272,4 @@ def test_a_file_from_a_page_of_another_study_is_named(tmp_path):
     folder.page_identity(Stage.PILOT).parent.mkdir(parents=True)
     folder.page_identity(Stage.PILOT).write_text("here\n")
     (line,) = list_notices(folder, config, Stage.PILOT)
-    assert line.startswith(f"warning: {files[1]}: saved from a page that is none of this study's")
+    assert line.startswith(f"warning: {files[1]}: not saved from a page of this study")

@@ -110,8 +110,8 @@ def test_the_command_says_what_a_person_must_know_before_the_verdict(
         write_lock(folder, Lock(KeptMethods("propseg"), {"propseg": made_by}))
         assert main(["study", action]) == 0
         after = capsys.readouterr().out.partition("next:")[2]
-        assert after.startswith("    nothing runs as it is: ")
-        assert "the study was started otherwise (code" in after
+        assert after.startswith("    nothing can run until this is resolved: ")
+        assert "the study was started with another setup (code" in after
 
 
 @pytest.mark.parametrize(
@@ -253,4 +253,4 @@ def test_ctrl_c_while_the_progress_is_looked_at(monkeypatch, capsys):
         assert run._wait(process, line)
     assert process.returncode == 0
     assert line.looks > 1
-    assert "the jobs are being ended" in capsys.readouterr().err
+    assert "stopping the jobs" in capsys.readouterr().err

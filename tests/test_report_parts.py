@@ -130,8 +130,8 @@ def in_contrast(difference, favours):
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ({"t1": (0.05, "deepseg"), "t2": (-0.05, "propseg")}, "The contrasts disagree: t1 speaks for deepseg"),
-        ({"t1": (0.05, None), "t2": (-0.05, None)}, "lean apart"),
+        ({"t1": (0.05, "deepseg"), "t2": (-0.05, "propseg")}, "The contrasts disagree: t1 favours deepseg"),
+        ({"t1": (0.05, None), "t2": (-0.05, None)}, "but none clearly"),
         ({"t1": (0.05, None), "t2": (0.02, None)}, None),
     ],
 )

@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="file to write, extension optional; one image only; default <img>_centerline.nii.gz and .csv here",
     )
-    parser.add_argument("-ofolder", type=Path, metavar="DIR", help="folder to write to, made where missing")
+    parser.add_argument("-ofolder", type=Path, metavar="DIR", help="folder to write to, created if missing")
     parser.add_argument(
         "-detector", type=Path, metavar="FILE", help="another detector: .safetensors, or OptiC's OpenCV *_model.yml"
     )
@@ -59,14 +59,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MM",
         help="fitseg: waves of the curve shorter than this are smoothed away, mm; default 20, 0 for none",
     )
-    parser.add_argument("-label", type=int, metavar="N", help="fitseg: the cord's label, where masks hold several")
+    parser.add_argument("-label", type=int, metavar="N", help="fitseg: label of the cord, if masks have several labels")
     parser.add_argument(
         "-extrapolation",
         type=int,
         choices=(0, 1),
         default=0,
         metavar="0|1",
-        help="1: go on in straight lines to the first and last slice of the image; default 0",
+        help="1: extend in straight lines to the first and last slice of the image; default 0",
     )
     parser.add_argument(
         "-centerline-soft",

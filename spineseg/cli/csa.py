@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", type=output_file, metavar="FILE", help="write the table here: .csv with commas, else with tabs"
     )
-    parser.add_argument("-label", type=int, metavar="N", help="the cord's label, where masks hold several")
+    parser.add_argument("-label", type=int, metavar="N", help="label of the cord, if the masks have several labels")
     parser.add_argument("-append", type=int, choices=(0, 1), default=0, help="1: add the rows to FILE; default 0")
     parser.add_argument(
         "-perslice", type=int, choices=(0, 1), default=0, help="1: each slice, then mean, sd (of each level); default 0"

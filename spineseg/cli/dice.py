@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-i", type=Path, required=True, metavar="MASK", help="first mask")
     parser.add_argument("-d", type=Path, required=True, metavar="MASK", help="second mask, on the same grid")
     parser.add_argument("-o", type=output_file, metavar="FILE", help="write the text (or the JSON) to a file too")
-    parser.add_argument("-label", type=int, metavar="N", help="the cord's label, where -i holds several")
+    parser.add_argument("-label", type=int, metavar="N", help="label of the cord, if -i has several labels")
     parser.add_argument("-label-d", type=int, metavar="N", help="the same of -d")
     parser.add_argument("-tolerance", type=float, metavar="MM", help="default: 0.5 mm or one in-plane voxel")
     parser.add_argument(

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     image.add_argument("-i", type=Path, metavar="IMG", help="image")
     image.add_argument("-s", type=Path, metavar="SEG", help="its mask")
     image.add_argument("-d", type=Path, metavar="REF", help="a reference mask to show with it")
-    image.add_argument("-label", type=int, metavar="N", help="the cord's label, where SEG holds several")
+    image.add_argument("-label", type=int, metavar="N", help="label of the cord, if SEG has several labels")
     image.add_argument("-label-d", type=int, metavar="N", help="the same of REF")
     image.add_argument("-c", default="", metavar="CONTRAST", help="t1, t2, t2s or dwi")
     image.add_argument("-p", default="mask", metavar="NAME", help="method that made the mask; default: mask")

@@ -38,15 +38,18 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         type=parse_contrast,
         metavar="CONTRAST",
-        help="t1, t2, t2s or dwi; for others the closest by eye (cord darker than the fluid: t2)",
+        help="t1, t2, t2s or dwi; for others the one that looks most similar (cord darker than the fluid: t2)",
     )
     files.add_argument("-bval", type=Path, metavar="FILE", help="b-values of a 4-D series; default: beside the image")
     out = parser.add_argument_group("output")
     out.add_argument(
-        "-o", type=output_file, metavar="FILE", help="mask to write; default <img>_seg.nii.gz here; one image only"
+        "-o",
+        type=output_file,
+        metavar="FILE",
+        help="mask to write, for one image; default <img>_seg.nii.gz in this folder",
     )
     out.add_argument(
-        "-ofolder", type=Path, metavar="DIR", help="folder for the masks, made where missing; default: here"
+        "-ofolder", type=Path, metavar="DIR", help="folder for the masks, created if missing; default: this folder"
     )
     out.add_argument(
         "-soft",

@@ -24,11 +24,11 @@ The configuration is study.yaml in this folder unless -config names another. Res
 
 ACTIONS = {
     "init": "look at a dataset and write a commented configuration",
-    "plan": "say what a run will cost: images, jobs, time, memory, disk; nothing runs",
-    "pilot": "every method on the pilot's people, up to the decision and the pages",
-    "run": "everyone by the decided method: areas, pages, report; the pilot first where it is missing",
-    "status": "say how far the study is, and what to do next",
-    "report": "bring the pages and the report up to date, and say where they are",
+    "plan": "estimate what a run will cost: images, jobs, time, memory, disk; nothing runs",
+    "pilot": "run every method on the pilot, then decide and write the pages",
+    "run": "everyone by the chosen method: areas, pages, report; runs the pilot first if it is missing",
+    "status": "show the progress of the study, and what to do next",
+    "report": "update the pages and the report, and print where they are",
 }
 """What can be asked for."""
 
@@ -60,12 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         text = "how jobs run: slurm, or a folder with a profile.yaml (profiles/README.md)"
         sub.add_argument("-profile", "--profile", default="", metavar="NAME", help=text)
         if action in ("plan", "run"):
-            text = "every image by every method, not by the decided one alone"
+            text = "every image by every method, not only by the chosen one"
             sub.add_argument("-all-methods", "--all-methods", action="store_true", help=text)
         if action == "plan":
             sub.add_argument("-pilot", "--pilot", action="store_true", help="of the pilot alone")
             continue
-        text = "a run was killed and none is going on: free its folder first"
+        text = "first unlock the folder, after a run was killed and while none is running"
         sub.add_argument("-unlock", "--unlock", action="store_true", help=text)
         sub.add_argument(
             "-v", type=int, choices=(0, 1, 2), default=1, metavar="0|1|2", help="2: all of Snakemake's output"
@@ -200,7 +200,7 @@ def _status(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) 
         check_study(config, folder, to_study=False)
     except InputError as error:  # masks of other code or settings are none of those counted above
         known_lines = takewhile(lambda line: not line.startswith("next:"), lines)
-        lines = [*known_lines, f"next:    nothing runs as it is: {error}"]
+        lines = [*known_lines, f"next:    nothing can run until this is resolved: {error}"]
     print("\n".join([*known, *(lines or [f"next:    {_command(args)(Stage.PILOT)}"])]))
     return 0
 
@@ -247,7 +247,7 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
         lines = [f"stopped. {GO_ON}"]
     elif end.is_locked:
         lines = [
-            f"{Path.cwd()}: another run works in this folder, or one was killed. If none is going on: {typed} -unlock"
+            f"{Path.cwd()}: another run is using this folder, or one was killed. If none is running: {typed} -unlock"
         ]
     else:
         unfinished = describe_unfinished(folder, config, Path("logs") / config.dataset, started)

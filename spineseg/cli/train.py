@@ -91,7 +91,7 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-phantoms", type=int, default=2000, help="synthetic anatomical slices (default 2000)")
     parser.add_argument("-cordless", type=int, default=500, help="synthetic slices without a spine (default 500)")
     parser.add_argument("-kernel", choices=("2d", "3d"), default="2d", help="3d: with neighbouring slices (segment)")
-    text = "weights to go on from, such as the 2-D network's for a 3-D one"
+    text = "weights to continue from, such as the 2-D network's for a 3-D one"
     parser.add_argument("-start", type=Path, metavar="FILE", help=text)
     parser.add_argument("-o", required=True, type=output_file, metavar="FILE", help="weights to write (.safetensors)")
     parser.add_argument("-fold", metavar="i/N", help="hold out the people of fold i (0-based) of N")
@@ -105,7 +105,7 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-seed", type=int, default=1, help="of all random draws (default 1)")
     parser.add_argument("-device", default="cpu", help="cpu or cuda (default cpu)")
     parser.add_argument("-threads", type=int, help="CPU threads of torch")
-    parser.add_argument("-resume", action="store_true", help="go on from the checkpoint beside the output")
+    parser.add_argument("-resume", action="store_true", help="continue from the checkpoint beside the output")
 
 
 def _train_network(args: argparse.Namespace) -> None:

@@ -321,8 +321,10 @@ def _notes(
             f"found cord: {name_some(names)}; look whether the longer mask is cord"
         )
     if params.by == "contrast":
-        notes.append("one method is kept for each contrast (decision.by): areas of different contrasts do not compare")
-    return notes + [f"config key decision.{key} means nothing any more: {OBSOLETE[key]}" for key in params.obsolete]
+        notes.append(
+            "one method is kept for each contrast (decision.by): areas of different contrasts cannot be compared"
+        )
+    return notes + [f"config key decision.{key} is no longer used: {OBSOLETE[key]}" for key in params.obsolete]
 
 
 def _by_contrast(methods: Sequence[str], planned: Mapping[str, Judgement]) -> dict[str, Any]:

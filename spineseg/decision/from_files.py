@@ -266,7 +266,7 @@ def _unknown_training(images: Sequence[StudyImage], params: DecisionParams) -> l
     unknown = {name.removeprefix("sub-") for name in params.training_subjects} - {i.subject for i in images}
     if not images or not unknown:
         return []
-    return [f"nobody of the study is called {name_some(sorted(unknown))} (config key decision.training_subjects)"]
+    return [f"nobody in the study is called {name_some(sorted(unknown))} (config key decision.training_subjects)"]
 
 
 def _doubted_contrasts(rows: Sequence[MetricsRow]) -> list[str]:
@@ -277,7 +277,7 @@ def _doubted_contrasts(rows: Sequence[MetricsRow]) -> list[str]:
     count = "1 image looks" if len(doubted) == 1 else f"{len(doubted)} images look"
     return [
         f"{count} like another contrast than taken for: {name_some(doubted)} (column contrast_doubt of metrics.tsv);"
-        " check the config key contrasts, for a method that is told a wrong contrast cannot be judged by it"
+        " check the config key contrasts, because a method that is given the wrong contrast cannot be compared fairly"
     ]
 
 

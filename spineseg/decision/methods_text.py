@@ -69,7 +69,7 @@ def methods_text(d: Mapping[str, Any]) -> str:
         return f"{listed} segmented a pilot of {pilot}; nothing was compared. {_kept_sentence(d)} {software}"
     is_by_contrast = p["by"] == "contrast"
     over = "participants" if is_by_contrast else "participants, contrasts as strata and sites as clusters"
-    each = " Each contrast was judged alone." if is_by_contrast else ""
+    each = " Each contrast was analysed separately." if is_by_contrast else ""
     return (
         f"{listed} were compared on a pilot of {pilot}.{_reference_sentence(d)}{_taught_sentence(d)} "
         f"{_plan_sentence(d)} Failures (no mask, coverage below {p['coverage_limit']:g} "

@@ -42,7 +42,7 @@ def next_steps(d: Mapping[str, Any], held: str = "") -> list[str]:
     if d["method"] is None and not any(d["method_by_contrast"].values()):
         if failed:
             steps.append(f"Look at the failed images in the QC page first: {name_some(failed)}.")
-        steps.append("To go on with a method nevertheless, set `override` in the config with a reason and your name.")
+        steps.append("To continue with a method anyway, set `override` in the config with a reason and your name.")
         return steps
     separate = separate_decisions(d)
     alike: dict[str, list[str]] = {}
@@ -108,7 +108,7 @@ def _settle(d: Mapping[str, Any]) -> list[str]:
         )
     elif not obstacles:
         steps.append("So many people were compared that more will hardly settle the choice: choose by cost.")
-    steps += [f"In the way: {one['words']}.{' ' * bool(one['helps'])}{one['helps']}" for one in obstacles]
+    steps += [f"Obstacle: {one['words']}.{' ' * bool(one['helps'])}{one['helps']}" for one in obstacles]
     return steps
 
 

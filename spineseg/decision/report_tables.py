@@ -96,9 +96,9 @@ def error_section(d: Mapping[str, Any]) -> list[str]:
     ]
     header = ["Method", "People", "Bias, % (95 % interval)", "SD of the error, %", "Slope against the reference"]
     text = (
-        "Bias is the mean error: constant, it cancels between groups and over time. The SD of the error is what is "
-        "left, and"
-        " costs people. A slope below 1 draws small cords too large and hides atrophy."
+        "Bias is the mean error; if it is constant, it cancels between groups and over time. The SD of the error "
+        "remains, and more of it needs more people. A slope below 1 means that small cords are drawn too large, which "
+        "hides atrophy."
     )
     return ["## Errors of the area against references", format_table(header, rows), text]
 
@@ -125,10 +125,10 @@ def reliability_section(d: Mapping[str, Any]) -> list[str]:
     header = ["Method", "People with repeats", "Within-person SD, %", "ICC", "Smallest detectable change, %"]
     header += ["People with several contrasts", f"SD between contrasts, {AREA_UNIT}"]
     text = (
-        "On the same stretch of cord, with 95 % intervals. Masks that are small everywhere look consistent: never "
-        "alone."
+        "On the same stretch of cord, with 95 % intervals. Masks that are too small everywhere look consistent too, so "
+        "do not rely on this alone."
     )
-    return ["## How each method repeats itself", format_table(header, rows), text]
+    return ["## Repeatability of each method", format_table(header, rows), text]
 
 
 def study_section(d: Mapping[str, Any]) -> list[str]:
@@ -160,11 +160,11 @@ def study_section(d: Mapping[str, Any]) -> list[str]:
     seen = "changes" if is_change else "means"
     text = (
         f"To see a difference of {plan['effect_pct']:g} % in CSA between the {seen} of two groups at "
-        f"{100 * plan['power']:.0f} % power (two-sided, 5 %), failures made up for; 95 % intervals. All methods are "
-        "measured in the same people, in whom none failed; these must be like the study's. Of the effect a method "
-        "shows as much as its slope against the references of all contrasts says"
+        f"{100 * plan['power']:.0f} % power (two-sided, 5 %), with more people to replace failures; 95 % intervals. "
+        "All methods are measured in the same people, in whom none failed; these must be like the study's. Each method "
+        "shows the effect multiplied by its slope against the references of all contrasts"
     )
-    text += "; where that is not known, all is taken to show." if any(r["slope"] is None for r in d["study"]) else "."
+    text += "; if a slope is not known, it is taken to be 1." if any(r["slope"] is None for r in d["study"]) else "."
     if is_change:
         text += (
             " The SD of a change is that of the difference of two scans of one person, from the declared repeats: it is"

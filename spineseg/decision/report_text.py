@@ -131,8 +131,8 @@ def _taught_sentence(d: Mapping[str, Any]) -> str:
         if d["computed"]["basis"] == "endpoint":
             n += f" ({taught[methods[0]]['n_compared']} of the {d['n_compared']} compared)"
         learned = " and ".join(f"{LEARNED.get(method, 'the networks')} of {method}" for method in methods)
-        parts.append(f"{n} taught {learned}")
-    return f" Mind: {'; '.join(parts)}. Numbers on them flatter what learned from them." if parts else ""
+        parts.append(f"{n} were used to train {learned}")
+    return f" Note: {'; '.join(parts)}. Methods score too well on people they were trained on." if parts else ""
 
 
 def _computed_sentence(d: Mapping[str, Any]) -> str:
@@ -141,7 +141,7 @@ def _computed_sentence(d: Mapping[str, Any]) -> str:
     best, rival = d["best"], d["runner_up"]
     if verdict == "none":
         if not d["n_images"]:
-            return "Keep no method yet: there are no images to judge by."
+            return "Keep no method yet: there are no images to compare."
         return (
             f"Keep no method as it is: every method failed in more than {percent(d['parameters']['max_fail'])} of the "
             f"images ({_failure_words(d)}), so correct the masks by hand or change the acquisition or the settings."

@@ -81,9 +81,9 @@ def _stability_lines(d: Mapping[str, Any]) -> list[str]:
     if d["advantage_on_people_left_out"] is not None and d["best"]:
         key = ruling_endpoint(d)
         gap, own = (format_value(d[name], key, signed=True) for name in ("advantage_on_people_left_out", "difference"))
-        said = f"Where nine tenths of the people choose and the last tenth judges, the advantage is {gap}"
-        same = " the same, since every nine tenths choose the same method: no replication" if gap == own else f" {own}"
-        lines.append(f"{said}; on all it is{same}.")
+        said = f"With the method chosen on nine tenths of the people and tested on the rest, the advantage is {gap}"
+        same = "the same, because every nine tenths choose the same method; this is no replication"
+        lines.append(f"{said}; on all it is {same if gap == own else own}.")
     return lines
 
 
@@ -124,8 +124,8 @@ def _taught_lines(d: Mapping[str, Any]) -> list[str]:
     if learned := taught.get(PREDICTION, {}).get("participants"):
         nobody = "" if d["prediction_against_truth"] else ", of whom none has a reference"
         lines.append(
-            f"The predicted Dice learned from {len(learned)} of these people, on whom it looks truer than it is; it "
-            f"is checked on the others alone{nobody}."
+            f"The predicted Dice learned from {len(learned)} of these people, on whom it looks more accurate than it "
+            f"is; it is checked only on the others{nobody}."
         )
     own = [name for name in d["methods"] if name in LEARNERS]
     if own and not by_people and not d["parameters"]["training_subjects"]:

@@ -231,7 +231,7 @@ def list_departures(lock: Lock | None, reviews: Sequence[ReviewImage]) -> list[s
     if excepted:
         verb = "is" if len(excepted) == 1 else "are"
         departures.append(
-            f"{name_some(excepted)} {verb} kept by another method (see the warnings): areas may not compare."
+            f"{name_some(excepted)} {verb} kept by another method (see the warnings): areas may not be comparable."
         )
     if manual := Counter(r.image.reference_kind for r in reviews if is_manual(r)):
         kinds = ", ".join(f"{n} {REFERENCE_WORDS[kind]}" for kind, n in sorted(manual.items()))

@@ -154,16 +154,16 @@ def describe_disagreement(decision: Decision | None) -> str:
     rows = {contrast: row for contrast, row in content["per_contrast"].items() if row.get("difference") is not None}
     settled = {contrast: row["favours"] for contrast, row in rows.items() if row["favours"]}
     if len(set(settled.values())) > 1:
-        return "The contrasts disagree: " + "; ".join(f"{c} speaks for {m}" for c, m in settled.items()) + "."
+        return "The contrasts disagree: " + "; ".join(f"{c} favours {m}" for c, m in settled.items()) + "."
     if not rows or content["best"] is None or len({row["difference"] > 0 for row in rows.values()}) < 2:
         return ""
     leanings = [
-        f"{contrast} leans to {content['best'] if row['difference'] > 0 else content['runner_up']}"
+        f"{contrast} favours {content['best'] if row['difference'] > 0 else content['runner_up']}"
         f" ({format_value(row['difference'], key, signed=True)}"
         f"{f', 90 % interval {interval}' if (interval := format_interval(row['ci90'], key)) else ''}; n = {row['n']})"
         for contrast, row in rows.items()
     ]
-    return "The contrasts lean apart, though none settles it: " + "; ".join(leanings) + "."
+    return "The contrasts favour different methods, but none clearly: " + "; ".join(leanings) + "."
 
 
 @dataclass(frozen=True)

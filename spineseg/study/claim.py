@@ -41,7 +41,7 @@ def claimed(path: Path, *, stale_s: float = STALE_S, poll_s: float = 1.0) -> Ite
         state = _state(path)
         if state != seen:
             if seen is None and state is not None:
-                print(f"{path}: another job works on this, {state[1]}; waiting for it", file=sys.stderr, flush=True)
+                print(f"{path}: another job is working on this ({state[1]}); waiting", file=sys.stderr, flush=True)
             seen, since = state, time.monotonic()
         if state is not None and (_is_dead(str(state[1])) or time.monotonic() - since > stale_s):
             _remove(path, state)

@@ -35,7 +35,7 @@ def check_configfiles(words: Sequence[str]) -> None:
             continue
         if not Path(word).exists():
             is_target = not word.endswith((".yaml", ".yml", ".json"))
-            advice = f"targets go before it: snakemake {word} --configfile FILE" if is_target else "mind the path"
+            advice = f"targets go before it: snakemake {word} --configfile FILE" if is_target else "check the path"
             raise InputError(f"{word}: expected a configuration file after --configfile, found none; {advice}")
         read_keys(word)
 
@@ -60,7 +60,7 @@ PATH_KEYS = ("bids_dir", "images", "references", "level_labels", "level_marks", 
 
 
 def check_paths(document: Mapping[str, Any]) -> None:
-    """Refuse what only a shell replaces, for such a folder would be said to be missing.
+    """Refuse a path that only a shell expands: the folder would be reported as missing.
 
     Raises
     ------
@@ -72,6 +72,6 @@ def check_paths(document: Mapping[str, Any]) -> None:
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str) and text.startswith(("~", "$")):
                 raise InputError(
-                    f"config key {key!r}: expected a path as it is, found {text!r}, whose beginning only a shell"
-                    f" replaces; write {Path(os.path.expandvars(text)).expanduser()}"
+                    f"config key {key!r}: expected a full path, found {text!r}, whose beginning only a shell"
+                    f" expands; write {Path(os.path.expandvars(text)).expanduser()}"
                 )

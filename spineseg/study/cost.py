@@ -68,9 +68,7 @@ class Cost:
     def lines(self, cores: int, free_mib: int) -> list[str]:
         """Return the cost in a few lines for people."""
         todo = self.n_masks - self.n_done
-        basis = (
-            f"as measured for {', '.join(self.measured)}" if self.measured else "by a rule of thumb; the pilot tells"
-        )
+        basis = f"as measured for {', '.join(self.measured)}" if self.measured else "roughly, until the pilot has run"
         return [
             f"images: {self.n_images}; masks: {self.n_masks} ({self.n_done} done, {todo} to make)",
             f"jobs:   about {self.n_jobs}",

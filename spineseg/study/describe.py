@@ -92,7 +92,7 @@ def _sections(folder: StudyFolder) -> Iterator[tuple[str, list[tuple[list[Path],
             line(folder.preview, "what a new decision would say; the study keeps its own"),
             (masks, "sub-*/", "every method's masks, each with a JSON file that says how it was made"),
             line(folder.labels, kept, "/"),
-            line(folder.chunks, "what each job did; the study goes on from here", "/"),
+            line(folder.chunks, "what each job did; the study continues from here", "/"),
         ],
     )
     for stage, title in _STAGES.items():
@@ -105,7 +105,7 @@ def _sections(folder: StudyFolder) -> Iterator[tuple[str, list[tuple[list[Path],
                 line(folder.report(stage), "start here: the decision and its evidence on one page"),
                 line(folder.qc(stage) / "index.html", "every image, slice by slice"),
                 line(figures, drawn, "/"),
-                *([line(folder.lock, "what the study is held to")] if stage == Stage.STUDY else []),
+                *([line(folder.lock, "method, code and weights of the study")] if stage == Stage.STUDY else []),
                 line(tables, ", ".join(sorted(path.name for path in tables.glob("*"))), "/"),
             ],
         )

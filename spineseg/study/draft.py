@@ -87,9 +87,8 @@ def draft_configuration(bids: Path, shown: str, dataset: str | None = None) -> t
     found = [f"{bids}: {counted}; images: {contrasts}"]
     found += [f"not segmented unless config key contrasts says what they show: {other}"] if other else []
     found += [f"references: {_count(count, 'mask', 'masks')} in {folder}" for folder, count in references]
-    found += (
-        ["references: none found; without them no choice is settled but by blind ratings"] if not references else []
-    )
+    if not references:
+        found.append("references: none found; without them, blind ratings or declared repeats can settle the choice")
     found += [f"participants.tsv: {', '.join(columns)}"] if columns else []
     found += [f"labels of vertebral levels: for {_count(len(levels), 'image', 'images')}"] if levels else []
 

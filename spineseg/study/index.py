@@ -215,7 +215,7 @@ def find_idle_exclusions(config: StudyConfig, images: Sequence[StudyImage]) -> l
         lines.append(f"{config.excluded.files[0]}: {fit} nothing here (excluded.unmatched: ignore): {named}")
         if alike := config.excluded.find_misspelt(images, sites):
             lines.append(
-                f"warning: {config.excluded.files[0]}: by the case of a letter these leave nothing out:"
+                f"warning: {config.excluded.files[0]}: these exclude nothing, because upper and lower case differ:"
                 f" {name_some(alike)}"
             )
     return lines
@@ -228,7 +228,7 @@ def find_unlisted_people(config: StudyConfig, images: Sequence[StudyImage]) -> l
         return []
     asked = {image.subject for image in images if image.included or config.subject_query}
     unlisted = sorted(asked - people.cells.keys())
-    return [f"{people.path}: has no row of {name_some(unlisted)}, so nothing is known of them"] if unlisted else []
+    return [f"{people.path}: has no row for {name_some(unlisted)}, so nothing is known about them"] if unlisted else []
 
 
 def source_files(config: StudyConfig, images: Sequence[StudyImage]) -> list[str]:

@@ -66,7 +66,7 @@ def keep_masks(
     for image_id, image in images.items():
         entry = entries.get(image_id)
         if entry is None:
-            rows.append(_row(image, message="no method was good enough to be kept"))
+            rows.append(_row(image, message="no method was good enough to keep"))
             continue
         row = _keep(folder, image, entry, decision, failed.get((image_id, entry.method), ()))
         untested = ""

@@ -58,7 +58,8 @@ def check_study(config: StudyConfig, folder: StudyFolder, *, to_study: bool) -> 
         if any(changed.values()) and not _is_accepted(config, now):
             listed = "; ".join(f"{name}: {', '.join(texts)}" for name, texts in changed.items() if texts)
             raise InputError(
-                f"{folder.chunks}: the pilot was not made by what is here now ({listed}). {_advice(config, now)}"
+                f"{folder.chunks}: the pilot was made by other code or settings than the present ones ({listed}). "
+                f"{_advice(config, now)}"
             )
 
 
@@ -178,8 +179,8 @@ def _refuse(config: StudyConfig, folder: StudyFolder, lock: Lock, kept: KeptMeth
     changes = _changes(lock, now)
     if changes and not _is_accepted(config, now):
         raise InputError(
-            f"{folder.lock}: the study was started otherwise ({', '.join(changes)}); going on would mix masks that do"
-            f" not compare. {_advice(config, now)}"
+            f"{folder.lock}: the study was started with another setup ({', '.join(changes)}); continuing would mix"
+            f" masks that cannot be compared. {_advice(config, now)}"
         )
 
 
@@ -206,8 +207,8 @@ State = Lock | Mapping[str, MadeBy]
 def _advice(config: StudyConfig, now: State) -> str:
     """Explain the three ways to resolve a lock conflict."""
     return (
-        "To go on as before, put back what changed; to compare the two, give the new run another dataset name and use"
-        f" spineseg drift; to accept it and compute all masks again, set accept_changes: {{to: {_token(now)}, reason:"
+        "To continue as before, undo the change; to compare the two, give the new run another dataset name and use"
+        f" spineseg drift; to accept it and recompute all masks, set accept_changes: {{to: {_token(now)}, reason:"
         " ..., by: ...} in the config"
     )
 

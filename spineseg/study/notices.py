@@ -46,7 +46,7 @@ def list_refused(folder: StudyFolder, methods: Iterable[str] = ()) -> list[str]:
         )
     if strange := find_strange_masks(folder, images):
         lines.append(
-            f"{folder.labels}: not used, for no image has a kept mask of this name: {name_some(strange)}; save a"
+            f"{folder.labels}: not used, because no image has a kept mask of this name: {name_some(strange)}; save a"
             " corrected mask under the name of the mask that it corrects"
         )
     return lines
@@ -90,7 +90,7 @@ def _foreign_marks(folder: StudyFolder, config: StudyConfig) -> list[str]:
     if not known:  # no page has been made yet
         return []
     return [
-        f"warning: {file}: saved from a page that is none of this study's (of another study, or of results that are"
+        f"warning: {file}: not saved from a page of this study (of another study, or of results that are"
         " gone); artefacts count by the images' names: look whether they are of this study"
         for file, page in zip(config.marks.files, config.marks.pages, strict=True)
         if page and page not in known

@@ -51,7 +51,7 @@ def stop_if_too_many_failed(folder: StudyFolder, config: StudyConfig, method: st
         )
 
 
-GO_ON = "The same command goes on from here; what is finished is not done again."
+GO_ON = "Repeat the command to continue; finished images are not computed again."
 """Said when a run has stopped, for whatever reason."""
 
 
@@ -97,7 +97,7 @@ def describe_result(
 def _after_pilot(decision: Decision, command: Callable[[Stage], str]) -> list[str]:
     """Return what to do once the pilot has been decided."""
     if not {decision.method, *decision.kept.by_contrast.values()} - {None}:
-        return ["next:    no method is good enough to go on with; decision.md says what can be done"]
+        return ["next:    no method is good enough to continue with; decision.md says what can be done"]
     study = f"{command(Stage.STUDY)}   (every image by {decision.kept.words()})"
     if decision.verdict == "undecided" and decision.document["computed"]["basis"] in ("triage", "nothing"):
         again = command(Stage.PILOT)

@@ -63,7 +63,7 @@ class Participants:
         InputError
         """
         if not self.columns:
-            nothing = f"{self.path} is missing or says nothing of anybody"
+            nothing = f"{self.path} is missing or describes nobody"
             raise InputError(f"{where}: names the column {name!r}, and {nothing}")
         if name not in self.columns:
             hint = closest(name, self.columns)

@@ -265,7 +265,7 @@ def _wait(process: subprocess.Popen[bytes], line: ProgressLine | None) -> bool:
                 line.show()
         except KeyboardInterrupt:  # while waiting or looking; Snakemake gets it too, and ends its jobs
             is_stopped = True
-            print("\nstopping: the jobs are being ended", file=sys.stderr, flush=True)
+            print("\nstopping the jobs", file=sys.stderr, flush=True)
     if line:
         line.show(is_last=True)
     return is_stopped

@@ -62,7 +62,7 @@ class Segmenter:
                     results[image.image_id] = worker.ask(image)
                 except _Died as death:
                     died.append(image)
-                    print(f"{image.image_id}: the process died ({death}); going on with the others", file=sys.stderr)
+                    print(f"{image.image_id}: the process died ({death}); continuing with the others", file=sys.stderr)
                     worker = self._replace(worker, len(waiting) + len(died))
             killed = []
             for image in died:

@@ -75,7 +75,7 @@ FLAGS = {
     "joined": "a disc is missing, so that a level is reported together with one that was not asked for",
     "tilted": "slices are tilted beyond 30 degrees",
     "doubted": "the cord of the labelled image lies elsewhere, or could not be compared",
-    "failed": "a rater marked the mask as failed, or the image as spoilt",
+    "failed": "a rater marked the mask as failed, or the image as an artefact",
 }
 """Why a row deserves no trust as it is."""
 

@@ -113,7 +113,7 @@ def test_after_a_killed_controller_nothing_is_done_twice(people, make_study, slu
 
     def let_go() -> None:
         deadline = time.monotonic() + 200
-        while "another job works on this" not in log.read_text(errors="replace") and time.monotonic() < deadline:
+        while "another job is working on this" not in log.read_text(errors="replace") and time.monotonic() < deadline:
             time.sleep(0.2)
         go.touch()
 
@@ -121,7 +121,7 @@ def test_after_a_killed_controller_nothing_is_done_twice(people, make_study, slu
     helper.start()
     study.run("pilot", options=OPTIONS)
     helper.join()
-    assert "another job works on this" in log.read_text(errors="replace")
+    assert "another job is working on this" in log.read_text(errors="replace")
     assert sorted(started.read_text().split()) == ["sub-01_T2star", "sub-02_T2star"]
     assert {row["status"] for row in study.table("metrics.tsv", "pilot")} == {"ok"}
     assert not list(study.results.rglob("*.claim"))

@@ -66,7 +66,7 @@ def refused(study: Study, *targets: str, code: int = 1) -> str:
 def test_a_study_by_other_masks_than_its_pilot_is_refused(study):
     study.config["methods"][1]["version"] = "2"
     line = refused(study, "study")
-    assert 'the pilot was not made by what is here now (drawn: version "1", now "2")' in line
+    assert 'the pilot was made by other code or settings than the present ones (drawn: version "1", now "2")' in line
     assert "accept_changes: {to: " in line
     assert study.plan("pilot")  # a pilot may change as it likes
     study.config["methods"][1]["version"] = "1"
@@ -109,7 +109,7 @@ def test_the_study_runs_one_method_and_flags_its_exception(study):
 def test_a_started_study_refuses_another_method_and_other_masks(study):
     study.config["override"]["method"] = "propseg"
     line = refused(study, "study")
-    assert "lock.json: the study was started otherwise (method drawn, now propseg)" in line
+    assert "lock.json: the study was started with another setup (method drawn, now propseg)" in line
     study.config["override"]["method"] = "drawn"
     study.config["methods"][1]["version"] = "2"
     assert 'version "1", now "2"' in refused(study, "study", code=2)  # before any job

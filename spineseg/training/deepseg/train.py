@@ -187,13 +187,13 @@ def train_network(
     data : table of labelled images
     out : weights file; ``.csv`` (log), ``.png`` (its curves) and, on the way, ``.ckpt`` lie beside it, of the same stem
     kernel : {"2d", "3d"}
-    start : weights to go on from; those of the 2-D network for a 3-D one
+    start : weights to continue from; those of the 2-D network for a 3-D one
     recipe : which images of the tables to learn from, see `spineseg.training.labelled_images.load_recipe`
     fold, exclude
         Who is held out, see `choose_images`.
     trust : subjects whose references count less, see `build_shards`
     settings : fields of `TrainingParams` that differ from the default
-    resume : go on from the checkpoint if there is one; do nothing where the weights are there already
+    resume : continue from the checkpoint if there is one; do nothing where the weights are there already
     """
     checkpoint = out.with_suffix(".ckpt")
     going_on = resume and checkpoint.is_file()
