@@ -424,6 +424,11 @@ def test_a_file_name_is_never_a_command(tmp_path, monkeypatch, name, template):
         "tool ${image} {mask}", "tool {mask} # {image}", "echo $(({image} + 1)) {mask}",
         "bash -c tool\\ {image} {mask}", "sh -lc {image} {mask}", "eval tool {image} {mask}",
         "echo ${{x:-{image}}} {mask}", 'bash -c "tool {image} {mask}"',
+        "trap {stem} EXIT; tool {image} {mask}", "ssh host tool {image} {mask}", "sudo su -c {stem} x; tool {mask}",
+        "A=1 /usr/bin/perl -we {stem} {mask}", "python3 -c {stem} {mask}", "awk {stem} a; tool {mask}",
+        "sed -n -e {stem} {mask}", "[[ {stem} -eq 1 ]]; tool {mask}", "if [ -v {stem} ]; then tool {mask}; fi",
+        "tool {mask}; let {stem}", "declare {stem}=1; tool {mask}", "source {image} && tool {mask}",
+        "echo {image} | xargs -I% sh -c 'tool %'; tool {mask}", "(. {image}); tool {mask}",
     ],
 )  # fmt: skip
 # row: with `test_a_file_name_is_never_a_command`

@@ -33,10 +33,30 @@ _VARIABLE = "SPINESEG_"
 _MARK = "\x01"
 """Stands for a placeholder while a command is looked through."""
 
-_INNER_SHELL = re.compile(
-    rf"\b(?:ba|da|z|k|tc|c)?sh\s+(?:-\w+\s+)*-\w*c\s+(?:\\.|[^\s;|&])*{_MARK}|\beval\b[^;|&\n]*{_MARK}"
+_SHELL_C = r"\b(?:ba|da|z|k|tc|c)?sh\s+(?:-\w+\s+)*-\w*c\b"
+
+_BEGINS = (
+    r"(?:^|[;|&({\n]|\b(?:exec|command|builtin|sudo|env|nohup|time|then|do|else|if|while|until)\s)"
+    r"\s*(?:\w+=\S*\s+)*(?:[^\s;|&()]*/)?"
 )
-"""A shell that would read a name as commands: bash -c, eval."""
+"""What stands before the name of a command."""
+
+_INNER_SHELL = re.compile(
+    "|".join(
+        (
+            rf"{_SHELL_C}\s+(?:\\.|[^\s;|&])*{_MARK}",
+            rf"{_MARK}.*\b(?:xargs|parallel)\b.*{_SHELL_C}",
+            rf"\beval\b[^;|&\n]*{_MARK}",
+            rf"{_BEGINS}(?:trap|let|declare|typeset|local|unset|read|source|\.|ssh|su|runuser|watch|parallel)\s[^;|&\n]*{_MARK}",
+            rf"{_BEGINS}(?:python[\d.]*|perl|ruby|node|php|lua|Rscript|octave)\s+(?:-\S+\s+)*-\w*[cer]\s*{_MARK}",
+            rf"{_BEGINS}(?:[gmn]?awk|sed)\s+(?:-\S+\s+)*{_MARK}",
+            rf"\[\[?(?=[^\]]*\s-(?:eq|ne|lt|le|gt|ge|v)\s)[^\]]*{_MARK}",
+        )
+    ),
+    re.DOTALL,
+)
+"""What would read a name as commands: another shell, here or on another machine, a builtin that evaluates its words,
+an interpreter that takes its program from the command line, a comparison of numbers."""
 
 _PREFIX = {"subject": "sub-", "session": "ses-", "run": "run-"}
 
@@ -128,7 +148,7 @@ def check_command(template: str) -> None:
         raise InputError(f"expected placeholders outside of arithmetic and ${{...}}, found {template!r}; take them out")
     if _INNER_SHELL.search(text):
         raise InputError(
-            f"expected placeholders outside of the commands of another shell, found {template!r}; "
+            f"expected placeholders where nothing reads them as commands, found {template!r}; "
             "write a script and call it with them as arguments"
         )
 
