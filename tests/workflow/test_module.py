@@ -26,8 +26,10 @@ def repository(tmp_path_factory) -> Path:
     return repository
 
 
-def snakemake(folder: Path, *words: str, package: bool = True) -> subprocess.CompletedProcess[str]:
-    environment = clean_environment() | {"PYTHONPATH": str(ROOT) if package else str(folder)}
+def snakemake(
+    folder: Path, *words: str, package: bool = True, variables: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    environment = clean_environment() | {"PYTHONPATH": str(ROOT) if package else str(folder)} | (variables or {})
     command = [sys.executable, "-m", "snakemake", *words, "--cores", "1", "--configfile", "mine.yaml"]
     return subprocess.run(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
@@ -59,6 +61,25 @@ def test_by_the_snakefile_at_the_top_with_a_prefix(repository, people, tmp_path)
     include(tmp_path / "work", top, people, prefix="cord")
     planned = snakemake(tmp_path / "work", "cord_pilot", "--dry-run", "--quiet", "rules")
     assert count_jobs(planned.stdout)["cord_index_images"] == 1
+
+
+def test_from_github(repository, people, tmp_path, monkeypatch):
+    """Snakemake does all that it does with GitHub; a setting of git lets it read the local repository."""
+    monkeypatch.delenv("GITHUB_TOKEN", raising=False)  # it would become a part of the address
+    subprocess.run(["git", "-C", str(repository), "tag", "v0.1.0"], check=True)
+    include(tmp_path / "work", 'github("OWNER/spineseg", path="workflow/Snakefile", tag="v0.1.0")', people, "cord")
+    elsewhere = {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.file://{repository}.insteadOf",
+        "GIT_CONFIG_VALUE_0": "https://github.com/OWNER/spineseg",
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }
+    done = snakemake(tmp_path / "work", "results/tiny/images.tsv", variables=elsewhere)
+    assert done.returncode == 0, done.stdout
+    assert "Cloning github.com/OWNER/spineseg" in done.stdout
+    assert len(read_table(tmp_path / "work" / "results" / "tiny" / "images.tsv")) == 4
+    planned = snakemake(tmp_path / "work", "cord_pilot", "--dry-run", "--quiet", "rules", variables=elsewhere)
+    assert count_jobs(planned.stdout)["cord_segment_chunk"] == 2
 
 
 def test_without_the_package_one_line_says_what_to_install(repository, people, tmp_path):
