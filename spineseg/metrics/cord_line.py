@@ -153,7 +153,7 @@ def _smooth(points: Floats, known: NDArray[np.bool_], spacing_mm: float) -> tupl
 
 def _solve(values: Floats, left: NDArray[np.intp], share: Floats, n_nodes: int, step: float) -> Floats:
     """Find the likeliest line through values between nodes `left` and the next, (n_nodes, 2)."""
-    from scipy.linalg import cho_solve_banded, cholesky_banded
+    from scipy.linalg.lapack import dpbtrf, dpbtrs  # scipy's own wrappers take longer than the work
 
     prior = _curvature_precision(n_nodes, step)
     data = np.zeros_like(prior)
@@ -166,8 +166,10 @@ def _solve(values: Floats, left: NDArray[np.intp], share: Floats, n_nodes: int, 
     noise = np.geomspace(0.005, 1.0, 40)
     best, line = np.full(2, np.inf), target
     for ratio in RATIOS:
-        factor = cholesky_banded(data + ratio**2 * prior, lower=True)
-        found = cho_solve_banded((factor, True), target)
+        factor, failed = dpbtrf(data + ratio**2 * prior, lower=True)
+        if failed:
+            raise np.linalg.LinAlgError("the line's system of equations is not positive definite")
+        found, _ = dpbtrs(factor, target, lower=True)
         misfit = (values**2).sum(axis=0) - (target * found).sum(axis=0)
         curvature = noise / ratio
         cost = (

@@ -13,6 +13,8 @@ from spineseg.errors import InputError, find_shortage
 CHUNK_BYTES = 1 << 20
 """Read at a time: small beside any image, large beside a call."""
 
+ZEROS = bytes(CHUNK_BYTES)
+
 GZIP_MAGIC = b"\x1f\x8b"
 
 MAX_DEFLATE_RATIO = 1032
@@ -72,7 +74,7 @@ def read_compressed(path: Path, head_bytes: int, claimed_bytes: Callable[[bytes]
             raise InputError(
                 f"{path}: damaged (its header claims {len(content)} bytes, more follow); copy or convert it again"
             )
-        if piece.count(0) < len(piece):
+        if piece != ZEROS[: len(piece)]:
             content[found - len(piece) : found] = piece
 
     with path.open("rb") as stream:

@@ -88,7 +88,7 @@ class StoredImage:
         step = max(1, SLAB_VOXELS // (i * j))
         values, places = [np.zeros(0, np.float32)], []
         for first in range(0, k, step):
-            planes = self.read_planes(0, first, min(k, first + step))
+            planes = self.read_planes(0, first, min(k, first + step)).T  # as they lie in the file
             is_filled = planes != 0
             if is_filled.any():
                 values.append(planes[is_filled])
@@ -104,7 +104,7 @@ class StoredImage:
         volume = canonical_zeros((i, j, k), self.affine)
         native, done, step = native_view(volume.data, self.affine), 0, max(1, SLAB_VOXELS // (i * j))
         for first, packed in places:
-            planes = native[:, :, first : first + step]
+            planes = native[:, :, first : first + step].T
             is_filled = np.unpackbits(packed, count=planes.size).view(bool).reshape(planes.shape)
             n = int(np.count_nonzero(is_filled))
             planes[is_filled] = values[done : done + n]
