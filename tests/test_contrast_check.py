@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from spineseg.centerline.contrast_check import ContrastScores, doubt_contrast, weigh_contrasts
+from spineseg.centerline.contrast_check import MAX_SLABS, ContrastScores, doubt_contrast, weigh_contrasts
 from spineseg.contrasts import CONTRASTS, CORD_DARKER
 from spineseg.phantom.dataset import write_dataset
 from spineseg.study.predict import guess_contrast
@@ -48,6 +48,16 @@ def test_an_image_without_a_cord_is_not_guessed():
 def test_one_slice_and_a_tiny_field_of_view():
     found = weigh_contrasts(Volume(np.random.default_rng(0).random((9, 8, 1), dtype=np.float32), AFFINE))
     assert 0 <= found.darker_share <= 1
+
+
+def test_of_many_slabs_some_are_scored_from_the_first_to_the_last():
+    image = np.random.default_rng(1).random((40, 40, 3 * MAX_SLABS - 2), dtype=np.float32)
+    found = weigh_contrasts(Volume(image, AFFINE))
+    between, ends = image.copy(), image.copy()
+    between[:, :, [1, 2]] = image[:, :, [2, 1]]
+    ends[:, :, [0, -1]] = image[:, :, [-1, 0]]
+    assert weigh_contrasts(Volume(between, AFFINE)) == found
+    assert weigh_contrasts(Volume(ends, AFFINE)) != found
 
 
 def test_close_scores_are_no_guess():

@@ -17,6 +17,9 @@ from spineseg.volume import Volume
 STRIDE = 2
 """Every second pixel is scored: where the cord is to 2 mm is enough here, at a quarter of the work."""
 
+MAX_SLABS = 16
+"""Slabs that are scored, evenly apart: as many as show where OptiC finds the cord (`spineseg.quality.agreement`)."""
+
 INNER_MM, RING_MM = 2.0, (6.0, 9.0)
 """Middle of the cord, inside the smallest; and the fluid around it, beyond the half width of 5 to 7 mm."""
 
@@ -62,16 +65,18 @@ def weigh_contrasts(volume: Volume, load: Callable[[str], Detector] = load_detec
     """
     detectors = {contrast: load(contrast) for contrast in CONTRASTS}
     slabs = detectors[CONTRASTS[0]].prepare(volume)
-    dz_mm = float(np.diff(slabs.positions).mean() * volume.zooms[2]) if len(slabs.positions) > 1 else 1.0
+    chosen = np.unique(np.linspace(0, len(slabs.positions) - 1, MAX_SLABS).round().astype(int))
+    slices, positions = slabs.slices[chosen], slabs.positions[chosen]
+    dz_mm = float(np.diff(positions).mean() * volume.zooms[2]) if len(positions) > 1 else 1.0
     scores, paths = {}, {}
-    together = score_together(list(detectors.values()), slabs.slices, STRIDE)
+    together = score_together(list(detectors.values()), slices, STRIDE)
     for contrast, score in zip(detectors, together, strict=True):
         maps = score.transpose(0, 2, 1)
         path = find_path(maps, (STRIDE * PIXEL_MM, STRIDE * PIXEL_MM, dz_mm))
         scores[contrast] = float(np.median(maps[np.arange(len(maps)), path[:, 0], path[:, 1]]))
         paths[contrast] = STRIDE * path
     best = max(CONTRASTS, key=lambda c: scores[c])
-    return ContrastScores(scores, _darker_share(slabs.slices, paths[best]))
+    return ContrastScores(scores, _darker_share(slices, paths[best]))
 
 
 def _darker_share(slices: NDArray[np.float32], path: NDArray[np.intp]) -> float:
