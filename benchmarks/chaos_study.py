@@ -50,7 +50,7 @@ STUDIES, SHORTER = 4, 0.6
 
 
 def snakemake(folder: Path, *options: str, limit: Callable[[], None] | None = None) -> subprocess.Popen[bytes]:
-    """Start the study in a process group of its own."""
+    """Start the study in a separate process group."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--cores", "2"]
     with (folder / "log.txt").open("ab") as log:
         return subprocess.Popen(

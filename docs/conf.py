@@ -92,7 +92,7 @@ def show_inline(self: Any, node: Any) -> None:
 
 
 def show_block(self: Any, node: Any) -> None:
-    """Write an equation of its own."""
+    """Write a displayed equation."""
     _write_mathml(self, node, "block")
 
 

@@ -146,7 +146,7 @@ def segment(
         For the networks.
     threads : int
     progress : spineseg.progress.Progress, optional
-        Is told the stages, and prints them.
+        Receives the stages, and prints them.
     **options
         Those of the command line, with ``_`` for ``-``: ``max_area=150``, ``thr=0.4``, ``weights="my_networks/"``.
 

@@ -44,7 +44,7 @@ def digest_code(*roots: str) -> str:
     outlines = read_outlines()
     waiting = [root for root in roots if "/" not in root]
     if unknown := [root for root in waiting if root not in outlines]:
-        raise KeyError(unknown[0])  # it would add nothing, without a word
+        raise KeyError(unknown[0])  # it would silently add nothing
     needed: set[str] = set()
     while waiting:
         name = waiting.pop()

@@ -113,8 +113,8 @@ _MEASURES = (
           ("line_away", "", False, "share of slices far from OptiC's centerline"),
           ("line_coverage", "", True, "share of that centerline's slices with mask"),
           ("edge_dice", "", True, "overlap with the sections that the image's edges enclose"),
-          ("edge_offset_mm", "mm", None, "median way outwards from the contour to the edge"),
-          ("edge_spread_mm", "mm", False, "robust SD of these ways"),
+          ("edge_offset_mm", "mm", None, "median distance outwards from the contour to the edge"),
+          ("edge_spread_mm", "mm", False, "robust SD of these distances"),
           ("edge_share", "", True, "share of the contour close to its edge"),
           ("contrast_to_noise", "", True, "contrast of the surroundings over the noise inside"),
           ("contrast_consistency", "", True, "share of slices with that contrast"),
@@ -163,13 +163,13 @@ AGREEMENT = ("dice", "hd95_mm", "assd_mm", "nsd", "nsd_tolerance_mm", "csa_diffe
 """Measures of two masks: the numeric columns of ``agreement.tsv``."""
 
 SHAPE_MEANING = {
-    "csa_mm2": "area across the cord: that in the slice, corrected for the angle between cord and slice",
+    "csa_mm2": "area across the cord: area in the slice, corrected for the angle between cord and slice",
     "csa_axial_mm2": "area in the slice",
     "diameter_ap_mm": "front to back, along the cord's own axis, mean over the middle 3 mm",
     "diameter_rl_mm": "right to left: axis of the ellipse of equal moments",
     "eccentricity": "of that ellipse, 0 (circle) to 1",
-    "solidity": "area over that of the convex hull, 0 to 1",
-    "orientation_deg": "turn of the cord's right-left axis towards the front, -45 to 45",
+    "solidity": "area divided by that of the convex hull, 0 to 1",
+    "orientation_deg": "rotation of the cord's right-left axis towards the front, -45 to 45",
     "angle_ap_deg": "tilt of the cord about the front-back axis",
     "angle_rl_deg": "tilt of the cord about the right-left axis",
 }

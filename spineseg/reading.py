@@ -1,7 +1,7 @@
 """Read text, tables, JSON and YAML that people and programs wrote: whole and understood, or refused in one line.
 
 Text is UTF-8, with or without byte order mark, or UTF-16 with one; lines may end as on any system. Another
-encoding is refused, not guessed: a guess changes names without a word.
+encoding is refused, not guessed: a guess would change names silently.
 """
 
 from __future__ import annotations

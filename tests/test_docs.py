@@ -98,12 +98,12 @@ def decision_table() -> str:
 UNITS = (("_mm2", "mm²"), ("_mm", "mm"), ("_deg", "degrees"), ("_vox", "voxels"))
 PLACES = {
     "n_slices": "slices with cord that count",
-    "tilted": "slices beyond 30 degrees among them",
-    "note": "what a reader must know",
+    "tilted": "how many of these slices are tilted beyond 30 degrees",
+    "note": "remarks on the row",
     "uncertainty": "the method's own uncertainty about its mask in the slice, 0 sure to 1 a guess",
     "slices": "slices, counted from below",
     "vert_level": "levels by SCT's numbers",
-    "flags": "why the row deserves no trust as it is, see below",
+    "flags": "why the row should be checked before use, see below",
     "position_mm": "height of the slice above the lowest one",
     "slice": "counted from 0, from inferior to superior",
     **{f"centroid_{axis}_mm": "centre of the mask, scanner coordinates" for axis in "xyz"},

@@ -291,7 +291,7 @@ def test_the_cord_of_a_mask_with_several_labels_is_named(tmp_path, bids):
         ({"name": "a", "command": "no-such-tool -i {image} -o {mask}"}, "no program 'no-such-tool' was found"),
         (
             {"name": "a", "command": "true '{image} {mask}"},
-            "expected placeholders as words of their own",
+            "expected placeholders as separate words",
         ),
         ({"name": "a", "command": "true {image} {mask}", "timeout": 0}, "'methods.1.timeout': expected minutes"),
         ({"name": "a/b", "files": "x/{image_id}"}, "'methods.1.name': expected a name of letters"),

@@ -63,7 +63,7 @@ def test_the_demo_takes_the_place_of_a_missing_source_only():
     [
         ({"metods": ["propseg"]}, r"config key 'metods': no such key; did you mean 'methods'\?"),
         ({"threads": 4}, "config key 'threads': no such key"),
-        ({"columns": ["age", "csa_mm2"]}, r"config key 'columns': csa\.tsv has a column 'csa_mm2' of its own; rename"),
+        ({"columns": ["age", "csa_mm2"]}, r"config key 'columns': csa\.tsv already has a column 'csa_mm2'; rename"),
         ({"columns": ["session"]}, "config key 'columns': .*'session'"),
         ({"dataset": 2024}, "config key 'dataset': expected a name"),
         ({"dataset": "a/b"}, "config key 'dataset': expected a name"),

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Keep the masks and list what became of each image."""
+    """Keep the masks and list the result of each image."""
     from collections import Counter
 
     from spineseg.study.keep import keep_masks

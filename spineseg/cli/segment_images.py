@@ -137,7 +137,7 @@ def segment_images(
 
 
 def _segment_one(args: argparse.Namespace, task: ImageTask, method: Method, progress: Progress) -> dict[str, Any]:
-    """Segment one image, print what became of it and return it ready for JSON."""
+    """Segment one image, print the result and return it ready for JSON."""
     from spineseg.methods.segment_file import segment_file
 
     try:

@@ -276,7 +276,7 @@ def _mark_start() -> int:
         reason = getattr(error.__cause__, "strerror", None) or error
         raise InputError(
             f"{Path.cwd()}: expected a folder for results and logs, found one that cannot be written to ({reason}); "
-            "put the configuration into a folder of your own, with its paths changed to that"
+            "put the configuration into a folder that you can write to, and change its paths to match"
         ) from error
     return mark.stat().st_mtime_ns
 

@@ -208,7 +208,5 @@ def untested_bias(evidence: Evidence, params: DecisionParams) -> list[str]:
     if np.unique(groups[groups != ""]).size > 1 and np.unique(sites[sites != ""]).size > 1:
         pairs = np.unique(np.stack([groups, sites], axis=1), axis=0)
         if len(pairs) == np.unique(groups).size == np.unique(sites).size:
-            lines.append(
-                f"each {params.group} has its own {params.site}: a bias by one cannot be told from one by the other"
-            )
+            lines.append(f"each {params.group} has its own {params.site}: a bias by one may be a bias by the other")
     return lines

@@ -88,7 +88,7 @@ def _settle(d: Mapping[str, Any]) -> list[str]:
     if (missing := needed - d["n_compared"]) > 0:
         steps.append(
             f"To settle the choice, add at least {count_of(missing, 'participant')}{_evidence_words(d)}: fewer than "
-            f"{needed} people never give a clear verdict, and how many do cannot be told from so few."
+            f"{needed} people never give a clear verdict, and so few people do not show how many would."
         )
     elif pilots["further_needed"]:
         steps.append(

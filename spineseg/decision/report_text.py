@@ -216,7 +216,7 @@ def _but_fails(d: Mapping[str, Any], method: str) -> str:
 
 
 def _why_kept(d: Mapping[str, Any], method: str) -> str:
-    """Why a method is kept where nothing tells it from the other."""
+    """Why a method is kept if nothing distinguishes it from the other."""
     if d["parameters"]["prefer"] == method:
         return f"{method} is preferred in the configuration"
     before = d["methods"][: d["methods"].index(method)]

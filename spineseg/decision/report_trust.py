@@ -12,7 +12,7 @@ from spineseg.spelling import name_some
 
 
 def trust_lines(d: Mapping[str, Any]) -> list[str]:
-    """Return what a reader must know before relying on the verdict."""
+    """Return what a reader should know before relying on the verdict."""
     lines = [_sentence(note) for note in d["notes"]]
     lines += [f"The plan was changed after the pilot had started: {change}." for change in d["plan"]["changes"]]
     if d["plan"]["fixed_sha256"] is None:
@@ -69,7 +69,7 @@ def _rating_lines(ratings: Mapping[str, Any]) -> list[str]:
 
 
 def _stability_lines(d: Mapping[str, Any]) -> list[str]:
-    """What becomes of the choice without some of the people."""
+    """How the choice changes without some of the people."""
     lines, stability = [], d["stability"]
     if stability["n_drops"]:
         changed = (

@@ -128,7 +128,7 @@ def check_command(template: str) -> None:
         if letter == _MARK and (quote or escaped or before == "$"):
             place = {"": f"after {before}", "#": "in a comment"}.get(quote, f"within {quote}")
             raise InputError(
-                f"expected placeholders as words of their own, found one {place} in {template!r}; "
+                f"expected placeholders as separate words, found one {place} in {template!r}; "
                 "take it out: names with blanks and quotes arrive whole as it is"
             )
         if escaped:

@@ -116,5 +116,5 @@ def mean_row(shape: SliceShape, chosen: NDArray[np.bool_], **place: Any) -> Row:
 
 
 def sd_row(mean: Row) -> Row:
-    """Return the SD of a row of means as a row of its own, slice ``sd``, as tables by slice end."""
+    """Return the SD of a row of means as a separate row, slice ``sd``, as tables by slice do at their end."""
     return {"slice": "sd", "position_mm": NAN, **{name: mean[sd] for name, sd in SLICE_SD.items()}, "length_mm": NAN}

@@ -48,9 +48,9 @@ class ContourFeatures:
     """Edges along the contour and the contrast across it; NaN where nothing can be said."""
 
     edge_dice: float = np.nan  # 0 to 1: overlap of the mask's sections with those that the nearest edges enclose
-    # mm: median way outwards from the contour to the edge: positive where the mask is too small
+    # mm: median distance outwards from the contour to the edge: positive where the mask is too small
     edge_offset_mm: float = np.nan
-    edge_spread_mm: float = np.nan  # mm: robust SD of these ways
+    edge_spread_mm: float = np.nan  # mm: robust SD of these distances
     edge_share: float = np.nan  # 0 to 1: share of the contour that lies on an edge
     contrast_to_noise: float = np.nan  # Median difference between ring and inside, over the inside's SD
     # 0 to 1: share of slices whose difference has the sign of the median and at least a third of it

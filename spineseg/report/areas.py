@@ -44,7 +44,7 @@ class AreaRow:
 
 @dataclass(frozen=True)
 class LevelSource:
-    """Where the levels of one image come from, if not from labels of its own.
+    """Where the levels of one image come from, if not from its own labels.
 
     Parameters
     ----------

@@ -34,7 +34,7 @@ class References:
 
 
 def summarise_references(folder: StudyFolder, metrics: Sequence[MetricsRow]) -> References:
-    """Return what became of every mask of the references' folder; nothing where the study has no such table.
+    """Return the result for every mask of the references' folder; nothing if the study has no such table.
 
     Parameters
     ----------

@@ -87,7 +87,7 @@ class StudyConfig:
 
     @property
     def reference_folder(self) -> Path | None:
-        """The folder of manual masks, inside the dataset or of its own; None where there is none."""
+        """The folder of manual masks, inside the dataset or elsewhere; None if there is none."""
         if not self.references or self.images or not self.bids_dir:
             return None
         inside = Path(self.bids_dir) / self.references
@@ -330,7 +330,7 @@ def _check_columns(columns: list[str]) -> None:
     for name in columns:
         if name in csa.COLUMNS:
             raise InputError(
-                f"config key 'columns': csa.tsv has a column {name!r} of its own; rename that of participants.tsv"
+                f"config key 'columns': csa.tsv already has a column {name!r}; rename that of participants.tsv"
             )
 
 

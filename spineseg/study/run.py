@@ -1,4 +1,4 @@
-"""Run the workflow for a stage of a study: Snakemake in a process of its own, its progress on one line."""
+"""Run the workflow for a stage of a study: Snakemake in a separate process, its progress on one line."""
 
 from __future__ import annotations
 

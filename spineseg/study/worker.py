@@ -1,4 +1,4 @@
-"""Segment images in a process of their own, so that one that brings it down stops neither the others nor the chunk."""
+"""Segment images in a process of their own, so that an image that crashes it stops neither the others nor the chunk."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from spineseg.studyfolder.sidecars import KILLED, MadeBy, is_killed, read_sideca
 
 @dataclass(frozen=True)
 class Segmenter:
-    """One method, its device and threads, to be made ready in a process of its own.
+    """One method, its device and threads, to be made ready in a separate process.
 
     Parameters
     ----------

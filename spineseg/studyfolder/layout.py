@@ -12,7 +12,7 @@ from spineseg.studyfolder.images import StudyImage
 
 
 class Stage(StrEnum):
-    """The parts of a study that have tables and pages of their own."""
+    """The parts of a study that have separate tables and pages."""
 
     ALL = "all"
     """Every image by every method."""

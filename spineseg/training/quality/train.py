@@ -177,7 +177,7 @@ def collect_cases(
 
 
 def _work(task: Task) -> tuple[str, list[Case]]:
-    """Make the cases of one image, in a process of its own."""
+    """Make the cases of one image, in a separate process."""
     from spineseg.deepseg.model import load_models
 
     item, fold, folds, seed, (n_faults, n_variants) = task

@@ -115,7 +115,7 @@ function offerBlind(first = null, slice = null) {  // before any image is shown 
   $("canvas").replaceChildren(make("div", { class: "message", id: "offer" },
     make("p", {}, isLeft ? `The blind comparison was left at ${round.at + 1} of ${round.trials.length}.` : "Two methods have masks here that you have not compared."),
     make("p", {}, "Once an image was shown with the methods' names, your answer on it no longer counts as blind."), make("p", { class: "choices" }, blind, look, ...(isLeft ? [end] : [])),
-    ...(isLeft ? [make("p", {}, "Until it is done or ended, the list tells the images' names only, and the wall stays closed.")] : [])));
+    ...(isLeft ? [make("p", {}, "Until it is finished or ended, the list shows only the images' names, and the overview stays closed.")] : [])));
 }
 function endOffer() {
   asked = null;

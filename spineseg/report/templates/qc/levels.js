@@ -182,7 +182,7 @@ function levelsFile() { return JSON.stringify({ report: data.report, dataset: da
 const areNumbers = (values) => Array.isArray(values) && values.length === 3 && values.every(Number.isFinite);
 const isLevels = (one) => Boolean(one) && typeof one.image === "string" && Array.isArray(one.discs)
   && one.discs.every((d) => Boolean(d) && VALUES.includes(d.value) && areNumbers(d.voxel) && areNumbers(d.mm));
-// Images are told apart by content; files that do not hold it are taken of this page or its dataset.
+// Images are told apart by content; files without it are assumed to be of this page or its dataset.
 function takeLevels(content, where) {
   if (!Array.isArray(content?.levels)) throw new Error("it holds no levels");
   if (!content.levels.every(isLevels)) throw new Error("a row of it is damaged");
