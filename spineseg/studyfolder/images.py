@@ -23,24 +23,24 @@ class StudyImage:
 
     image_id: str = field(metadata={"meaning": "Name of the image in this study: its file name without extension."})
     subject: str = field(metadata={"meaning": "Participant, without sub-."})
-    session: str = _column("Session, without ses-; n/a where there is none.")
-    run: str = _column("Run as in the file name; n/a where there is none.")
+    session: str = _column("Session, without ses-; n/a if there is none.")
+    run: str = _column("Run as in the file name; n/a if there is none.")
     suffix: str = _column("BIDS suffix.")
     datatype: str = _column("BIDS folder: anat, dwi or func.", "anat")
-    contrast: str = _column("What the segmentation is told: t1, t2, t2s or dwi; n/a where none is known.")
+    contrast: str = _column("Contrast given to the segmentation: t1, t2, t2s or dwi; n/a if it is not known.")
     path: str = _column("The image file, relative to the working directory unless absolute.")
     bval: str = _column("b-values of a diffusion series, s/mm2, one per volume.")
     reference: str = _column("Cord mask to compare with.")
     included: bool = _column("true: part of the study.", default=False)
     reason: str = _column("Why the image is not included.")
     pilot: bool = _column("true: every method runs on it and the decision rests on it.", default=False)
-    source_stem: str = _column("File name of the image without extension, where image_id had to differ from it.")
+    source_stem: str = _column("File name of the image without extension, if image_id had to differ from it.")
     reference_kind: str = _column(
         "Who made the reference, as its sidecar says: manual, corrected, silver, automatic or unknown."
     )
-    reference_from: str = _column("The method whose output it was made from; n/a where none is known.")
-    reference_use: str = _column("truth: errors are counted against it; agreement: it is compared with, no more.")
-    reference_label: int | None = _column("The cord's label in the reference, where the configuration names one.", None)
+    reference_from: str = _column("The method whose mask it was made from; n/a if none is known.")
+    reference_use: str = _column("truth: errors are measured against it; agreement: it is only compared with.")
+    reference_label: int | None = _column("Label of the cord in the reference, if the configuration names one.", None)
 
     @property
     def stem(self) -> str:
