@@ -23,6 +23,7 @@ from spineseg.errors import (
     one_line,
 )
 from spineseg.extras import advise_extra, advise_installation
+from spineseg.memory_limit import keep_freed_memory
 from spineseg.methods.registry import OWN_METHODS
 
 COMMANDS = {
@@ -170,6 +171,7 @@ def main(argv: list[str] | None = None) -> int:
         overview.print_help()
         return 2
     use_one_blas_thread()
+    keep_freed_memory()
     gc.set_threshold(GC_THRESHOLD)
     command, *rest = argv
     if command not in COMMANDS:

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 from spineseg.errors import KilledError, MachineError, ModelError
-from spineseg.memory_limit import ended_for_memory
+from spineseg.memory_limit import ended_for_memory, keep_freed_memory
 from spineseg.methods.declared import DeclaredMethod
 from spineseg.progress import Progress
 from spineseg.spelling import name_some
@@ -169,6 +169,7 @@ class _Worker:
 
 def _work(connection: Connection, segmenter: Segmenter, n_images: int) -> None:
     """Make the method ready, then segment what is sent until the other side is gone."""
+    keep_freed_memory()  # as in the process that began this one
     try:
         method = segmenter.method.prepare(device=segmenter.device, threads=segmenter.threads)
         connection.send(method.made_by)
