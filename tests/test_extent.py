@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage as ndi
 
 from spineseg.centerline.estimate import estimate_centerline
 from spineseg.centerline.extent import describe_extent, find_conus, sample_along
@@ -105,6 +106,16 @@ def test_a_coil_that_fades_is_no_conus():
     assert find_conus(straight(Volume(fading.astype(np.float32), volume.affine)), 1.0, True) is None
 
 
+def test_blur_where_the_coil_fades_is_no_conus():
+    volume, mask = spine()
+    dark = np.where(np.arange(120) < 60, 0.4, 1.0)
+    blurred = ndi.gaussian_filter1d(volume.data, 5.0, axis=0)
+    data = np.where(np.arange(120) < 60, blurred, volume.data) * dark
+    changed = Volume(data.astype(np.float32), volume.affine)
+    assert find_conus(straight(changed), 1.0, True) is None
+    assert describe_extent(changed, cut(mask, 60, 119), "t2").status == "partial"
+
+
 def test_a_lesion_to_the_end_of_the_field_is_no_conus():
     volume, _ = spine()
     i, j, k = np.indices(SHAPE)
@@ -140,6 +151,15 @@ def test_above_thick_slices_that_lost_their_signal_nothing_is_called_brain():
     extent = describe_extent(thick, cut(mask[..., ::24], 0, 1), "t2")
     assert extent.status == "partial"
     assert extent.notes[-1].startswith("slices 4:")
+
+
+@pytest.mark.parametrize("factor", [0.35, 2.5])
+def test_slices_under_a_saturation_or_a_bright_band_are_no_brain(factor):
+    volume, mask = spine(cord=700.0, fluid=400.0, around=380.0, brain=90)
+    data = volume.data * np.where(np.arange(120) >= 90, factor, 1.0)
+    extent = describe_extent(Volume(data.astype(np.float32), volume.affine), mask, "dwi")
+    assert extent.status == "partial"
+    assert describe_extent(volume, mask, "dwi").status == "ok"
 
 
 def test_a_cord_at_the_side_of_the_field_is_partial():

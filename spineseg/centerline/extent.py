@@ -38,6 +38,11 @@ CONUS_ABOVE_MM, CONUS_BELOW_MM, LEAST_CORD_MM = 40.0, 15.0, 25.0
 CONUS_SUDDEN, CONUS_NEAR_MM = 0.7, 10.0
 """Share of that change within this distance on either side: 0.8 and more at the conus, half where a coil fades."""
 
+CONUS_LEVEL = 1.2
+"""What takes the cord's place is itself this much nearer to fluid than the cord above, coil and all: 1.8 times and more
+in lumbar images. Where the canal seems to change only because all around it is darker, as where a coil fades below the
+neck and slices are blurred or hold a ghost or a band, it is 0.5 to 1.1 times in most."""
+
 CONUS_PIECE = 1.5
 """Below the conus what looks like the middle fills the canal: it is this many times as large as the cord above. A
 lesion or a syrinx is smaller than the cord."""
@@ -55,8 +60,12 @@ NOISE_ALIKE, NOISE_BRIGHT = 0.3, 0.3
 """Correlation of neighbouring slices, and brightness over that along the mask, below which they show nothing: anatomy
 has a correlation of 0.6 and more; a cord in strong noise has less, but is as bright as the rest."""
 
-BRAIN_MM2 = 160.0
-"""A piece as bright as the cord, and larger than any cord, above the mask: medulla and brain."""
+BRAIN_MM2, BRAIN_LEVEL = 160.0, 1.7
+"""A piece as bright as the cord below it, within this factor, and larger than any cord: medulla and brain, 0.9 to 1.25
+times as bright in phantoms. Slices darkened by saturation had 0.4, slices under a bright band 2.0."""
+
+NEXT_MM = 30.0
+"""The end of the mask with which what lies beyond it is compared."""
 
 ABSURD_AREA_MM2 = 110.0
 """More than three standard deviations above men at C5, where the cord is thickest (78.1 +- 9.4 mm², Kato 2012)."""
@@ -149,7 +158,9 @@ def find_conus(evidence: Evidence, slice_mm: float, darker: bool) -> int | None:
     shown = evidence.bright > np.finfo(np.float32).tiny
     if not shown.any():
         return None
+    level = fluid + np.log(evidence.bright) * (1 if darker else -1)
     fluid = np.where(shown, fluid, fluid[shown].min())  # a slice without signal is no dark fluid
+    level = np.where(shown, level, level[shown].min())
     piece = evidence.piece_mm2
     best, found = np.log(CONUS_FACTOR), None
     for k in range(below, n - least + 1):
@@ -160,6 +171,8 @@ def find_conus(evidence: Evidence, slice_mm: float, darker: bool) -> int | None:
             continue
         sudden = np.median(fluid[max(0, k - near) : k]) - np.median(fluid[k : k + near])
         if sudden < CONUS_SUDDEN * step:
+            continue
+        if np.median(level[max(0, k - above) : k]) - np.median(level[k : k + above]) < np.log(CONUS_LEVEL):
             continue
         own = np.median(piece[k : k + above])
         canal = np.median(piece[max(0, k - 2 * below) : k])
@@ -316,10 +329,12 @@ def _explain(
     }
     # the canal is not followed through slices that lost their signal, each one large piece: a cord may go on above them
     reached = above & (np.cumsum(above & nothing) == 0)
+    level = np.log(np.maximum(evidence.core * evidence.bright, np.finfo(np.float32).tiny))
+    own = np.median(level[~beyond][-max(1, round(NEXT_MM / slice_mm)) :])
     piece = ndi.median_filter(np.where(nothing, 0.0, evidence.piece_mm2), size, mode="nearest")
     # where the cord itself is not told from what surrounds it, size says nothing
     bounded = np.median(evidence.piece_mm2[~beyond]) <= LARGEST_CORD_MM2
-    brain = reached & (piece > BRAIN_MM2) & bounded
+    brain = reached & (piece > BRAIN_MM2) & (np.abs(level - own) < np.log(BRAIN_LEVEL)) & bounded
     if brain.any() and brain[reached].mean() >= CONUS_SHARE:
         reasons["brainstem and brain"] = above
     return reasons
