@@ -42,6 +42,7 @@ from spineseg.study.describe import write_readme
 from spineseg.study.environment import write_environment
 from spineseg.study.index import check_before_jobs
 from spineseg.study.keep import note_gone
+from spineseg.studyfolder.decisions import find_membership
 from spineseg.studyfolder.killed import note_killed, read_note
 from spineseg.study.lock import check_study, find_refusal, is_frozen
 from spineseg.study.notices import list_notices, list_refused
@@ -71,6 +72,8 @@ try:
     if workflow.is_main_process:
         # the demo's images are made by the first job
         check_before_jobs(STUDY, FOLDER, with_images=not IS_DEMO)
+        # damage is said here, in one line: an input function's error is a page
+        find_membership(FOLDER)
     # a study that has started keeps its decision: what a new one would say is made beside it
     DECIDED = "preview/" if is_frozen(STUDY, FOLDER) else ""
     # an input of the rules that keep masks, for Snakemake does not know the masks themselves: touched where one is

@@ -243,6 +243,40 @@ def test_rows_that_got_lost_or_came_twice(study, name, expected, change):
         gather(study)
 
 
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("command", ["report", "decide"])
+def test_rows_that_got_lost_after_gathering_are_said_by_whoever_reads_them(study, capsys, command, name):
+    """A page or a decision of the rest would pass for one of the whole study."""
+    write_json(study.configuration, make_configuration({"dataset": "x"}).document)
+    stage = Stage.PILOT if command == "decide" else Stage.ALL
+    table = gather(study, stage).table(stage, name)
+    opened = gzip.open if name.endswith(".gz") else open
+    with opened(table, "rt") as file:
+        lines = file.readlines()
+    with opened(table, "wt") as file:
+        file.writelines(lines[:-1])
+    tables = ["-metrics", study.table(stage, TABLES[0]), "-table", study.images, "-config", study.configuration]
+    given = ["-results", study.root] if command == "report" else [*tables, "-o", study.decision]
+    before = study.decision.read_bytes()
+    assert main([command, *map(str, given)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"spineseg {command}: error: {table}: expected ")
+    assert said.endswith("delete it and run the study again\n")
+    assert study.decision.read_bytes() == before
+    assert not study.report(stage).exists()
+
+
+def test_a_damaged_copy_of_the_configuration_is_named_with_what_mends_it(study, capsys):
+    write_json(study.configuration, make_configuration({"dataset": "x"}).document)
+    whole = study.configuration.read_text()
+    for text in ("", whole[: len(whole) // 2], "[1]", '{"dataset": 5}'):
+        study.configuration.write_text(text)
+        assert main(["keep", "-results", str(study.root)]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"spineseg keep: error: {study.configuration}")
+        assert said.endswith("; delete it and run the study again\n")
+
+
 @pytest.mark.parametrize("number", ["q", "-1", "1.5", ""])
 def test_a_slice_that_is_no_number(study, number):
     part = study.chunk_table(Stage.ALL, "rest-0001", "slices.tsv.gz")

@@ -39,12 +39,17 @@ def run(args: argparse.Namespace) -> int:
 
     from spineseg.decision.from_files import decide_from_files
     from spineseg.decision.report_text import verdict_sentence, write_report
+    from spineseg.study.configuration import read_configuration
+    from spineseg.study.gather import check_tables
     from spineseg.studyfolder.decisions import write_decision
-    from spineseg.studyfolder.layout import StudyFolder
+    from spineseg.studyfolder.layout import TABLES, Stage, StudyFolder
     from spineseg.studyfolder.locks import find_lock
     from spineseg.writing import all_or_none, write_text
 
     question = _read_question(args.config)
+    of_pilot = StudyFolder(args.table.parent).table(Stage.PILOT, TABLES[0]) if args.table else None
+    if args.config and args.metrics == of_pilot:
+        check_tables(StudyFolder(args.table.parent), Stage.PILOT, read_configuration(args.config))
     tables = {"slices": args.slices, "table": args.table, "levels": args.levels}
     decision = decide_from_files(args.metrics, args.agreement, **tables, question=question)
     folder = StudyFolder(args.o.parent.parent)

@@ -30,10 +30,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the report and say how to open it."""
     from spineseg.report.page import ReportPaths, write_report
+    from spineseg.study.configuration import read_configuration
+    from spineseg.study.gather import check_tables
     from spineseg.study.steps import digest_step
     from spineseg.studyfolder.layout import Stage
 
-    page = args.o or study_folder(args).report(Stage.ALL)
+    folder = study_folder(args)
+    if folder.configuration.is_file():
+        check_tables(folder, Stage(args.stage), read_configuration(folder.configuration))
+    page = args.o or folder.report(Stage.ALL)
     paths = ReportPaths(page, args.figures or page.parent / "figures", args.qc or page.parent / "qc")
     print(f"xdg-open {write_report(study_view(args, args.decision), paths, digest_step('report'))}")
     return 0

@@ -37,9 +37,17 @@ def study_config(args: argparse.Namespace) -> StudyConfig:
     InputError
         If it cannot be used.
     """
+    from spineseg.errors import InputError
     from spineseg.study.configuration import make_configuration, read_configuration
+    from spineseg.studyfolder.files import MEND
 
     folder = study_folder(args)
-    if args.config or folder.configuration.is_file():
-        return read_configuration(args.config or folder.configuration)
-    return make_configuration({"dataset": folder.name})
+    if args.config:
+        return read_configuration(args.config)
+    if not folder.configuration.is_file():
+        return make_configuration({"dataset": folder.name})
+    try:
+        return read_configuration(folder.configuration)
+    except InputError as error:  # nobody edits this copy, so that only damage can be wrong with it
+        path = folder.configuration
+        raise InputError(f"{str(error) if str(path) in str(error) else f'{path}: {error}'}; {MEND}") from error

@@ -8,10 +8,13 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from spineseg.errors import InputError
-from spineseg.studyfolder.decisions import Exceptions, read_membership
+from spineseg.study.choices import find_exceptions
+from spineseg.study.configuration import StudyConfig
+from spineseg.studyfolder.decisions import Exceptions, read_exceptions, read_membership
+from spineseg.studyfolder.files import MEND
 from spineseg.studyfolder.images import read_images
 from spineseg.studyfolder.layout import TABLES, Stage, StudyFolder, stage_images
-from spineseg.studyfolder.locks import KeptMethods
+from spineseg.studyfolder.locks import KeptMethods, find_lock
 from spineseg.studyfolder.manifests import (
     ManifestEntry,
     Timing,
@@ -69,7 +72,31 @@ def gather_tables(
     for name in TABLES:
         join_chunk_tables(folder, stage, name, images, chunk_of)
     write_timings(folder.timings(stage), sorted(timings, key=lambda t: (order[t.image_id], methods.index(t.method))))
-    _check_complete(folder, stage, of_method, exceptions.entries if exceptions else {})
+    again = f"to measure again: rm -r {folder.chunk_table(stage, 'x', 'y').parent}, then run the study again"
+    _check_complete(folder, stage, of_method, exceptions.entries if exceptions else {}, again)
+
+
+def check_tables(folder: StudyFolder, stage: Stage, config: StudyConfig) -> None:
+    """Refuse a stage's tables from which rows got lost, or in which some came twice, since they were gathered.
+
+    Whoever reads them takes what is there for the whole study.
+
+    Raises
+    ------
+    InputError
+        Naming the table, and what brings it back.
+    """
+    listed = stage_images(read_images(folder.images), stage)
+    lock = find_lock(folder) if stage == Stage.STUDY else None
+    if stage == Stage.STUDY and lock is None:  # tables that were brought together by hand
+        return
+    of_method = {
+        method: [image.image_id for image in listed if lock is None or lock.kept.of(image.contrast) == method]
+        for method in config.methods
+    }
+    is_excepted = lock is not None and bool(find_exceptions(config, lock.kept, listed))
+    excepted = read_exceptions(folder.exceptions).entries if is_excepted else {}
+    _check_complete(folder, stage, of_method, excepted, MEND)
 
 
 def check_alike(folder: StudyFolder, method: str, chunks: Sequence[str]) -> None:
@@ -97,12 +124,11 @@ def _check_complete(
     stage: Stage,
     of_method: Mapping[str, Sequence[str]],
     excepted: Mapping[str, ManifestEntry],
+    again: str,
 ) -> None:
     """Refuse tables that lack an image by a method, a pair of methods or a slice of cord, or have one twice."""
     metrics, agreement, slices = (folder.table(stage, name) for name in TABLES)
     rows = read_metrics(metrics)
-    again = f"to measure again: rm -r {folder.chunk_table(stage, 'x', 'y').parent}, then run the study again"
-
     found = Counter((row.image.image_id, row.method) for row in rows)
     pairs = [(image, method) for method, own in of_method.items() for image in own]
     expected = Counter(pair for pair in pairs if pair[0] not in excepted)
