@@ -18,6 +18,7 @@ from spineseg.bids import parse_name
 from spineseg.centerline.curve import Centerline
 from spineseg.contrasts import CONTRASTS, SUFFIX_CONTRAST
 from spineseg.errors import InputError
+from spineseg.file_digests import stamps_of
 from spineseg.methods.declared import DeclaredMethod
 from spineseg.methods.protocol import ImageInput, Method
 from spineseg.methods.registry import OWN_METHODS, own_method
@@ -178,16 +179,22 @@ def segment(
         raise InputError(f"progress: expected a spineseg.progress.Progress, found {type(progress).__name__}")
     if lists := [name for name, value in options.items() if not isinstance(value, Hashable)]:
         raise InputError(f"{method}: option {lists[0]!r}: expected one value, found {options[lists[0]]!r}")
-    prepared = _prepare(method, tuple(sorted(options.items())), device, threads)
+    own = options.get(own_method(method).weights_option)
+    prepared = _prepare(method, tuple(sorted(options.items())), device, threads, stamps_of(own))
     drawings = {"centerline": centerline} if centerline is not None else {}
     result = prepared.segment(replace(image, drawings={**image.drawings, **drawings}), progress)
     return replace(result, grid=image.grid)
 
 
 @lru_cache(maxsize=4)
-def _prepare(method: str, options: tuple[tuple[str, Any], ...], device: str, threads: int) -> Method:
-    """Make a method ready once, not for each image."""
-    own_method(method)  # refuses what is none of ours
+def _prepare(
+    method: str,
+    options: tuple[tuple[str, Any], ...],
+    device: str,
+    threads: int,
+    stamps: tuple[tuple[int, ...], ...],
+) -> Method:
+    """Make a method ready once, not for each image; `stamps` keep weights apart that were replaced under their name."""
     return DeclaredMethod(method, method, options=dict(options)).prepare(device=device, threads=threads)
 
 

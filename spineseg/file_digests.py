@@ -73,6 +73,17 @@ def stamp_of(path: str | Path) -> Stamp | None:
     return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
 
 
+def stamps_of(path: str | Path | None) -> tuple[tuple[int, ...], ...]:
+    """Return the stamps of a file, or of those in a folder, by which what was read of them is kept in memory.
+
+    Nothing for None, which stands for files that are shipped with the package.
+    """
+    if path is None:
+        return ()
+    files = sorted(Path(path).iterdir()) if Path(path).is_dir() else [path]
+    return tuple(tuple(stamp_of(file) or ()) for file in files)
+
+
 def absent_content(path: str | Path) -> str:
     """Say why a file that is named has no content here, and what fetches it; an empty string where it has.
 

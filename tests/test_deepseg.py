@@ -153,6 +153,19 @@ def test_a_single_file_replaces_its_stage(tmp_path):
     assert mixed.detect.config == DETECT
 
 
+def test_weights_that_are_replaced_under_their_name_are_read_again(tmp_path):
+    """The sidecar names the checksum of the new file; the old network must not go on."""
+    found = []
+    for _ in range(2):
+        save_model(tmp_path / "w.safetensors", UNet(TINY), {})
+        found.append(next(load_models(tmp_path / "w.safetensors", device="cpu").segment.parameters()))
+        assert next(load_models(tmp_path / "w.safetensors", device="cpu").segment.parameters()) is found[-1]
+    assert not torch.equal(*found)
+    (tmp_path / "w.safetensors").write_text("text")
+    with pytest.raises(ModelError, match=r"w\.safetensors"):
+        load_models(tmp_path / "w.safetensors", device="cpu")
+
+
 def test_shipped_weights_say_who_was_seen(models):
     from spineseg.deepseg.weights import WEIGHTS_DIR, default_weights
 

@@ -10,13 +10,13 @@ import torch
 from spineseg.deepseg.sct.weights import SctWeights, is_sct_weights
 from spineseg.deepseg.weights import Models, load_own_models
 from spineseg.errors import ModelError
+from spineseg.file_digests import stamps_of
 
 
-@lru_cache(maxsize=4)
 def load_models(
     weights: str | Path | None = None, device: str = "auto", threads: int | None = None
 ) -> Models | SctWeights:
-    """Load both networks once per process.
+    """Load both networks, once per process as long as their files stay as they are.
 
     Parameters
     ----------
@@ -35,6 +35,14 @@ def load_models(
     ------
     ModelError; if a file is missing, damaged or not ours, or the device is not there
     """
+    return _load_models(weights, device, threads, stamps_of(weights))
+
+
+@lru_cache(maxsize=4)
+def _load_models(
+    weights: str | Path | None, device: str, threads: int | None, stamps: tuple[tuple[int, ...], ...]
+) -> Models | SctWeights:
+    """Load both networks; `stamps` keeps those of replaced files apart."""
     if threads:
         torch.set_num_threads(threads)
     if device == "auto":

@@ -15,6 +15,7 @@ from safetensors.torch import save
 from spineseg.deepseg.network import UNet, UNetConfig, fold_batch_norm, to_channels_last
 from spineseg.deepseg.sct.networks import SctUNet
 from spineseg.errors import ModelError, one_line
+from spineseg.file_digests import stamps_of
 from spineseg.provenance import WEIGHTS_DIR
 from spineseg.writing import write_bytes
 
@@ -56,7 +57,7 @@ class Models:
             raise ModelError(
                 f"-kernel {kernel}: the weights that were given hold no such network; use -kernel 2d, or add its file"
             )
-        return replace(self, segment=_load_ready(self.segment_3d, "segment", self.device))
+        return replace(self, segment=_load_ready(self.segment_3d, "segment", self.device, stamps_of(self.segment_3d)))
 
 
 def save_model(path: str | Path, model: UNet, provenance: dict[str, Any], *, half: bool = False) -> None:
@@ -173,15 +174,15 @@ def load_own_models(weights: str | Path | None = None, device: str = "cpu") -> M
     elif weights is not None:
         model, _ = load_model(weights)
         files[model.config.stage] = Path(weights)
-    networks = {stage: _load_ready(file, stage, device) for stage, file in files.items()}
+    networks = {stage: _load_ready(file, stage, device, stamps_of(file)) for stage, file in files.items()}
     segment_3d = folder / SEGMENT_3D_NAME
     beside = files["segment"].parent == folder and segment_3d.is_file()
     return Models(networks["detect"], networks["segment"], device, segment_3d=segment_3d if beside else None)
 
 
 @lru_cache(maxsize=8)
-def _load_ready(file: Path, stage: str, device: str) -> UNet:
-    """Load the network of a stage and make it fast."""
+def _load_ready(file: Path, stage: str, device: str, stamps: tuple[tuple[int, ...], ...]) -> UNet:
+    """Load the network of a stage and make it fast; `stamps` keep a replaced file apart."""
     model, _ = load_model(file)
     if model.config.stage != stage:
         raise ModelError(f"{file}: expected a network for '{stage}', found '{model.config.stage}'")
