@@ -205,7 +205,7 @@ def test_changed_mask_is_refused(study):
     with pytest.raises(InputError, match="has changed since it was made"):
         measure_chunk(study.folder, CHUNK, ["a", "b"], None)
     path.unlink()
-    with pytest.raises(InputError, match="the file is gone"):
+    with pytest.raises(InputError, match=r"the file is gone; to redo what is missing: rm \S+\.json, then"):
         measure_chunk(study.folder, CHUNK, ["a", "b"], None)
 
 

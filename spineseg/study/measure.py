@@ -130,7 +130,7 @@ def measure_chunk(
                 words = f"{words}; {entry.message}" if found else words
                 entries[method] = ManifestEntry(image_id, "failed", method, words, exception=entry.exception)
                 by_people.add(image_id)
-        _measure_image(images[image_id], entries, folder, limits, tables)
+        _measure_image(images[image_id], entries, folder, chunk, limits, tables)
         if image_id in by_people:  # not measured, which is not the same as nothing found
             tables.metrics[-len(entries) :] = [
                 row if entries[row.method].mask else replace(row, values={}) for row in tables.metrics[-len(entries) :]
@@ -165,11 +165,12 @@ def _measure_image(
     image: StudyImage,
     entries: Mapping[str, ManifestEntry],
     folder: StudyFolder,
+    chunk: str,
     limits: PlausibleLimits | None,
     tables: ChunkTables,
 ) -> None:
     """Measure one image by all methods and add its rows."""
-    masks = load_masks(entries, folder)
+    masks = load_masks(entries, folder, chunk)
     reference, problem = _load_reference(image, masks)
     hulls = [slice_hull(m.mask) for m in masks.values() if m.mask is not None]
     common = np.logical_or.reduce(hulls) if hulls else None
@@ -194,7 +195,7 @@ def _measure_image(
         tables.agreement.append(AgreementRow(identity, a, b, _agreement(masks[a], masks[b])))
 
 
-def load_masks(entries: Mapping[str, ManifestEntry], folder: StudyFolder) -> dict[str, MeasuredMask]:
+def load_masks(entries: Mapping[str, ManifestEntry], folder: StudyFolder, chunk: str) -> dict[str, MeasuredMask]:
     """Load and measure the masks of one image by method, checking each against its manifest entry.
 
     Raises
@@ -205,7 +206,7 @@ def load_masks(entries: Mapping[str, ManifestEntry], folder: StudyFolder) -> dic
     masks: dict[str, MeasuredMask] = {}
     grid = None
     for method, entry in entries.items():
-        path = check_mask(folder, entry, folder.chunks / method)
+        path = check_mask(folder, entry, folder.manifest(method, chunk))
         if path is None:
             masks[method] = MeasuredMask(entry)
             continue

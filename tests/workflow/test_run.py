@@ -130,7 +130,7 @@ def test_a_deleted_mask_is_found_and_mended(finished):
     assert mask.name in line
     end = "\n".join(done.stdout.splitlines()[-8:])
     assert f"not finished: gather: {line} (log: logs/tiny/gather.log)" in end
-    assert "The same command goes on" in end
+    assert "Repeat the command to continue" in end
     manifest = line.split("rm ", 1)[1].split(",")[0]
     (finished.folder / manifest).unlink()
     finished.run()

@@ -109,7 +109,7 @@ def test_a_stopped_run_says_that_the_same_command_goes_on_and_a_killed_one_how_t
         said, _ = process.communicate(timeout=120)
         if kind == signal.SIGINT:
             assert process.returncode == 130
-            assert "The same command goes on" in said
+            assert "Repeat the command to continue" in said
         for log in home.glob("logs/*/segment/*/*.log"):
             log.unlink()
     done = study(home, "pilot", "-cores", "1")
