@@ -32,7 +32,7 @@ CANAL_MM = 9.0
 """What lies within this of the cord is taken for canal: fluid, and some of its wall."""
 
 FADE_MM = 3.0
-"""Over this length the change fades into the rest of the image, so that it makes no edge of its own."""
+"""Over this length the change fades into the rest of the image, so that it makes no edge itself."""
 
 
 def scale_contrast(volume: Volume, reference: np.ndarray, contrast: str, factor: float) -> Volume:

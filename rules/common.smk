@@ -65,7 +65,7 @@ FIGURE_CAPTIONS = {name: words.caption for name, words in FIGURE_WORDS.items()}
 
 try:
     for file in workflow.configfiles:
-        read_yaml(file)  # Snakemake takes the last of two equal keys without a word
+        read_yaml(file)  # Snakemake silently takes the last of two equal keys
     STUDY = make_configuration(config, demo_dir=DEMO)
     IS_DEMO = STUDY.bids_dir == DEMO
     FOLDER = StudyFolder(Path("results") / STUDY.dataset)

@@ -72,7 +72,7 @@ DATASETS = {
     ),
 }
 """Name to archive. The addresses are those of SCT's documentation, read on 28 November 2026; no network was at hand to
-fetch them. Their makers publish no checksum: the archive's own are verified, and the SHA-256 of what came is told."""
+fetch them. Their makers publish no checksum; those inside the archive are verified, and its SHA-256 is printed."""
 
 
 Report = Callable[[int, int | None], None]

@@ -41,7 +41,7 @@ def address_limit_mib() -> int | None:
 
 
 def check_address_limit(needed_mib: int, what: str) -> None:
-    """Refuse a limit under which a library would hang or abort: it has no answer to a want of memory while it loads.
+    """Refuse a limit under which a library would hang or abort: it cannot handle a lack of memory while it loads.
 
     Raises
     ------

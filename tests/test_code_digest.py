@@ -200,7 +200,7 @@ def test_weights_that_predict_the_dice_of_masks_belong_to_the_measures(original,
 
 
 def test_every_root_is_a_module_or_a_file():
-    # a name that is neither would add nothing to a digest, without a word
+    # a name that is neither would silently add nothing to a digest
     outlines = read_outlines()
     roots = {FILE_STEP, "spineseg.methods.external", *(own.adapter for own in OWN_METHODS.values())}
     roots |= {root for step in STEPS.values() for root in step}

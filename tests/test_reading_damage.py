@@ -1,4 +1,4 @@
-"""Damaged files: no wrong voxel without a word, and one line for each."""
+"""Damaged files: never a wrong voxel unnoticed, and one line for each."""
 
 from __future__ import annotations
 

@@ -332,7 +332,7 @@ def _explain(
     level = np.log(np.maximum(evidence.core * evidence.bright, np.finfo(np.float32).tiny))
     own = np.median(level[~beyond][-max(1, round(NEXT_MM / slice_mm)) :])
     piece = ndi.median_filter(np.where(nothing, 0.0, evidence.piece_mm2), size, mode="nearest")
-    # where the cord itself is not told from what surrounds it, size says nothing
+    # where the cord cannot be distinguished from its surroundings, size says nothing
     bounded = np.median(evidence.piece_mm2[~beyond]) <= LARGEST_CORD_MM2
     brain = reached & (piece > BRAIN_MM2) & (np.abs(level - own) < np.log(BRAIN_LEVEL)) & bounded
     if brain.any() and brain[reached].mean() >= CONUS_SHARE:

@@ -184,7 +184,7 @@ def main(argv: list[str] | None = None) -> int:
         args = build_parser(command).parse_args(rest)
         args.command_line = f"spineseg {' '.join(argv)}"
         code = args.run(args)
-        sys.stdout.flush()  # a full disk is told here, not when Python ends
+        sys.stdout.flush()  # a full disk is reported here, not when Python ends
         return code
     except SpinesegError as error:
         _say(f"spineseg {command}: error: {error}")

@@ -74,7 +74,7 @@ def collect_facts(folders: Sequence[str] = (), *, run_methods: bool = True) -> d
     facts: dict[str, Any] = {"spineseg": find_version(), "python": platform.python_version()}
     facts |= {"system": platform.platform()}
     problems = _check_places(facts, folders)  # first: where the working folder is gone, torch ends the process
-    tight = _check_memory_limit()  # the same, and a want of memory is no broken library
+    tight = _check_memory_limit()  # the same, and too little memory is not a broken library
     problems += tight
     if "free here" in facts and not tight:
         problems += _check_packages(facts)

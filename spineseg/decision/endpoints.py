@@ -34,7 +34,7 @@ SHARED_ERROR = 0.02
 out; measured by ``spineseg train quality`` on people not fitted."""
 
 MIN_SITES = 6
-"""Sites from which on their spread can be told from chance; below, nothing is clear by all sites together. With five,
+"""Least number of sites whose spread can be estimated; below, nothing is clear by all sites. With five,
 7 % of pilots of equal methods are (ratings of 150 people, area errors of 50)."""
 
 

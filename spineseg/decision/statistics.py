@@ -32,7 +32,7 @@ people with large errors by one method alone look like a clear difference (equal
 people: 38 % wrong at n 12 without it); two-sided at 5 %, both sides together are wrong in at most that."""
 
 MIN_STRATUM = 3
-"""People from which on a contrast is a stratum of its own: two give no idea of their spread."""
+"""From this many people on a contrast is its own stratum: two people do not show their spread."""
 
 
 @dataclass(frozen=True)

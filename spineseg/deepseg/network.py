@@ -41,7 +41,7 @@ class UNetConfig:
 
 DETECT = UNetConfig("detect", (12, 24, 48), (2, 4, 2), 1.5, 96)
 """1.5 mm: a cord is still 7 pixels wide, and a whole 1 mm volume takes about a second.
-Dilations reach 90 mm, so a cord is told from a vessel by what lies around it."""
+Dilations reach 90 mm, so a cord is distinguished from a vessel by its surroundings."""
 
 SEGMENT = UNetConfig("segment", (24, 48, 96, 128), (), 0.5, 64)
 """0.5 mm and 32 mm, as in Gros et al. 2019: the widest cord is 15 mm, canal and vertebral arch fit in."""

@@ -53,7 +53,7 @@ class Method(Protocol):
 
     @property
     def made_by(self) -> MadeBy:
-        """What its masks are made by; part of the key that tells whether a result is still good."""
+        """What its masks are made by; part of the key that shows whether a result is still valid."""
         ...
 
     @property

@@ -42,7 +42,7 @@ class ImageTask:
     soft : bool
         Write probabilities as float32 in place of the binary mask.
     key : str
-        Kept in the sidecar so that a later run can tell whether the result is still good.
+        Kept in the sidecar so that a later run can see whether the result is still valid.
     names : dict
         What placeholders stand for, for methods that are not ours.
     """

@@ -54,7 +54,7 @@ FADED_REACH_MM, FADED_WHOLE = 2.5, 0.7
 """How far inwards the border may go, and the share of the way that must be dark: a wall is, noise is not."""
 
 LEAST_CORD = 50.0
-"""Of 1000: a cord as dark as its walls cannot be told from them so."""
+"""Of 1000: a cord as dark as its walls cannot be distinguished from them this way."""
 
 FADED_TURN = 1.5
 """Vertices (standard deviation) over which that move is smoothed around the ring, as rings are when refined."""

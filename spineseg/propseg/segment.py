@@ -57,7 +57,7 @@ def segment_cord(
     correction : (I, J, K) ndarray; voxels above 0 are points of the surface
     init_mask : (I, J, K) ndarray, optional
         Exactly three voxels above 0, in the cord: the middle one is the start, the others give the direction.
-    progress : is told each stage
+    progress : is called with each stage
 
     Returns
     -------

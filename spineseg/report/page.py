@@ -1,4 +1,4 @@
-"""The report: the decision, its evidence, the figures and every image on one page that needs no network."""
+"""The report: the decision, its evidence, the figures and every image on one page that works offline."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ MAX_REBUILDS = 20
 
 @dataclass(frozen=True)
 class StudyNames:
-    """What a study's page is told of the rest of the study, so that it loads the marks that the study takes.
+    """What a study's page knows of the rest of the study, so that it loads the marks that the study takes.
 
     Parameters
     ----------

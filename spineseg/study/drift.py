@@ -44,7 +44,7 @@ def compare_runs(run_a: str | Path, run_b: str | Path, methods: Sequence[str] | 
     -------
     list of dict
         One row per image and method, keys `DRIFT_COLUMNS`; differences are b minus a, over the slices
-        where both have cord. ``identical`` tells whether the masks are equal voxel by voxel. ``changed`` names
+        where both have cord. ``identical`` says whether the masks are equal voxel by voxel. ``changed`` names
         what made a difference possible, with both values: version, parameters, weights, contrast. An image of
         one run only has a row that says so.
 

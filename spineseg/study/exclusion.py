@@ -354,7 +354,7 @@ def contrast_of_list(title: str) -> str:
 
 
 def _name(value: Any, where: str) -> str:
-    """Return a subject or an image; YAML reads 01 as the number 1, which would exclude nobody without a word."""
+    """Return a subject or an image; YAML reads 01 as the number 1, which would silently exclude nobody."""
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"{where}: expected names of subjects and images, found {str(value)[:60]!r}; put it in quotes")
     return value.strip()

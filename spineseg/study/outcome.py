@@ -151,7 +151,7 @@ def describe_unfinished(folder: StudyFolder, config: StudyConfig, logs: Path, si
         is_chunk = path in manifests
         if (is_chunk and not manifests[path].is_file()) or (not is_chunk and ": error: " in last):
             what = " ".join(path.relative_to(logs).with_suffix("").parts)
-            lines.append(f"not finished: {what}: {last or 'ended without a word'} (log: {path})")
+            lines.append(f"not finished: {what}: {last or 'ended without a message'} (log: {path})")
     return lines[:SHOWN] + ([f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else [])
 
 

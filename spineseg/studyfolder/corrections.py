@@ -125,7 +125,7 @@ def find_correction(folder: StudyFolder, image: StudyImage) -> Correction | None
 
 
 def correction_files(folder: StudyFolder, image: StudyImage) -> tuple[Path, Path, Path]:
-    """Return the files that tell whether a mask was corrected: kept mask, its sidecar, the mask saved unpacked."""
+    """Return the files that show whether a mask was corrected: kept mask, its sidecar, the mask saved unpacked."""
     mask = folder.kept_mask(image)
     return mask, sidecar_path(mask), mask.with_suffix("")
 

@@ -219,7 +219,7 @@ def test_a_crash_fails_its_image_alone_whatever_folders_are_called(people, tmp_p
     assert study.plan() == {}
     manifest = study.results / "chunks" / "crash" / "pilot-0001.json"
     manifest.write_text(manifest.read_text().replace("the process died on this image", KILLED))
-    assert study.plan()["segment_chunk"] == 1  # of its own accord, as after a want of memory
+    assert study.plan()["segment_chunk"] == 1  # by itself, as after a lack of memory
 
 
 # row: more images fail by a method than `max_failed` | the study stops and says why most of them failed

@@ -163,7 +163,7 @@ class SctWeights:
 
     def __post_init__(self) -> None:
         if not self.path.is_dir():
-            load_sct_model(self.path, "t2")  # a file that cannot be used is told before the first image
+            load_sct_model(self.path, "t2")  # an unusable file is reported before the first image
         elif not any(FILE_NAME.fullmatch(file.name) for file in self.path.iterdir()):
             raise ModelError(f"{self.path}: expected files named as by SCT, such as t2_ctr.h5, t2_sc.onnx, found none")
 

@@ -26,7 +26,7 @@ class AppearanceRanges:
     """Limits of the random change of appearance; p_* are probabilities."""
 
     p_plain: float = 0.3  # brightness as it was
-    p_cord: float = 0.35  # the cord gets a brightness of its own
+    p_cord: float = 0.35  # the cord gets its own brightness
     wild: float = 0.3  # curves that are not monotone
     bias: float = 0.4  # log shading, standard deviation at most
     p_ghost: float = 0.1  # motion repeats the image along the phase axis
