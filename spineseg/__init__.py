@@ -23,14 +23,14 @@ __all__ = ["StudyFolder", "__version__", "compare", "decide", "load", "load_mask
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":  # asked of git, which start-up need not wait for
+    if name == "__version__":  # computed when used: it asks git, and start-up need not wait for that
         from spineseg.version import find_version
 
         return find_version()
     if name in __all__:
         import importlib
 
-        # by its name: the digest of a step's code does not follow it, for no step depends on it
+        # imported by name, so that the digest of a step's code leaves it out: no step depends on it
         return getattr(importlib.import_module("spineseg.api"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -36,17 +36,17 @@ if TYPE_CHECKING:
 __all__ = ["StudyFolder", "compare", "decide", "load", "load_mask", "measure", "segment"]
 
 DEVICES = ("auto", "cpu", "cuda")
-"""What networks can run on; auto takes a GPU where there is one."""
+"""Devices that networks can run on; auto uses a GPU if there is one."""
 
 PER = ("request", "slice", "level")
-"""What a row of measures is of."""
+"""What one row of measures covers: all requested slices, one slice, or one level."""
 
 SOURCE_OF = {
     ImageInput: "an image from load(path)",
     Segmentation: "a segmentation from segment(image) or load_mask(path)",
     Centerline: "a Centerline, such as segment(image).centerline",
 }
-"""Where a newcomer gets them."""
+"""How to get an object of each type; quoted in error messages."""
 
 Image = ImageInput
 """What `load` returns."""
@@ -58,22 +58,22 @@ def load(path: str | Path, contrast: str | None = None, *, bval: str | Path | No
     Parameters
     ----------
     path : str or Path
-        NIfTI, or what else nibabel reads; a series is averaged over time.
+        NIfTI, or any other format that nibabel reads. A series is averaged over time.
     contrast : {"t1", "t2", "t2s", "dwi"}, optional
-        By default what the BIDS suffix of the name says, such as ``T2w``.
+        By default taken from the BIDS suffix of the file name, such as ``T2w``.
     bval : str or Path, optional
-        b-values of a diffusion series; by default those beside it.
+        b-values of a diffusion series; by default the file beside the series.
 
     Returns
     -------
     image : Image
-        With ``volume`` (float32, canonical orientation: axis 0 R to L, 1 P to A, 2 I to S), ``grid`` (the file's
+        Has ``volume`` (float32, canonical orientation: axis 0 R to L, 1 P to A, 2 I to S), ``grid`` (the file's
         own), ``contrast`` and ``path``.
 
     Raises
     ------
     InputError
-        If the file cannot be used, or nothing says which contrast it has.
+        If the file cannot be used, or neither `contrast` nor the file name gives a known contrast.
 
     Examples
     --------
@@ -97,22 +97,22 @@ def load(path: str | Path, contrast: str | None = None, *, bval: str | Path | No
 
 
 def load_mask(path: str | Path, *, like: Image | Segmentation | None = None, label: int | None = None) -> Segmentation:
-    """Load a cord mask, such as one that a person drew, in the form in which `segment` returns one.
+    """Load a cord mask, for example a manual one, as the type that `segment` returns.
 
     Parameters
     ----------
     path : str or Path
     like : Image or Segmentation, optional
-        What it must share the grid with.
+        Image or segmentation whose grid the mask must share.
     label : int, optional
-        The cord's, of a mask with several.
+        Label of the cord, in a mask with several labels.
 
     Raises
     ------
     InputError
-        If it cannot be used.
+        If the mask cannot be used.
     GeometryError
-        If it lies on another grid than `like`.
+        If the mask and `like` have different grids.
     """
     path = _path_of(path, "a mask")
     if like is not None:
@@ -142,14 +142,14 @@ def segment(
         From `load`.
     method : {"propseg", "deepseg"}
     centerline : Centerline, optional
-        Curve to follow in place of one that is detected.
+        Curve to follow instead of a detected centerline.
     device : {"auto", "cpu", "cuda"}
-        For the networks.
+        Device on which the networks run.
     threads : int
     progress : spineseg.progress.Progress, optional
-        Receives the stages, and prints them.
+        Receives and prints the stages of the segmentation.
     **options
-        Those of the command line, with ``_`` for ``-``: ``max_area=150``, ``thr=0.4``, ``weights="my_networks/"``.
+        Options of the command line, with ``_`` for ``-``: ``max_area=150``, ``thr=0.4``, ``weights="my_networks/"``.
 
     Returns
     -------
@@ -194,7 +194,7 @@ def _prepare(
     threads: int,
     stamps: tuple[tuple[int, ...], ...],
 ) -> Method:
-    """Make a method ready once, not for each image; `stamps` keep weights apart that were replaced under their name."""
+    """Prepare a method once, not per image; `stamps` tell apart old and new weights under the same name."""
     return DeclaredMethod(method, method, options=dict(options)).prepare(device=device, threads=threads)
 
 
@@ -214,21 +214,21 @@ def measure(
     segmentation : Segmentation
         From `segment` or `load_mask`.
     soft : bool
-        Add up `cord_prob`, partial volumes, in place of the voxels of the binary mask.
+        Sum `cord_prob` (partial volumes) instead of the voxels of the binary mask.
     per : {"request", "slice", "level"}
         One row for all slices (or for `levels`), one per slice, or one per level.
     levels : str, optional
-        Such as ``"2:3"`` or ``"C2-C3"``; needs `discs`.
+        Levels to measure, such as ``"2:3"`` or ``"C2-C3"``; needs `discs`.
     discs : str or Path, optional
         Labels of the discs, on the grid of the mask.
     correction : {"product", "exact", "none"}
-        For the angle between cord and slice.
+        Correction for the angle between cord and slice.
 
     Returns
     -------
     rows : list of dict
-        As ``spineseg csa`` prints them (docs/measures.md): ``csa_mm2``, ``diameter_ap_mm`` ...; a
-        ``pandas.DataFrame`` of it is a table.
+        The columns that ``spineseg csa`` prints (docs/measures.md): ``csa_mm2``, ``diameter_ap_mm`` ...
+        ``pandas.DataFrame(rows)`` makes a table of them.
 
     Examples
     --------
@@ -264,16 +264,16 @@ def measure(
 def compare(
     a: Segmentation, b: Segmentation, *, soft: bool = False, tolerance_mm: float | None = None
 ) -> dict[str, float]:
-    """Compare two masks of one image; the second one is the reference, where there is one.
+    """Compare two masks of one image. If one of them is a reference, give it second.
 
     Parameters
     ----------
     a, b : Segmentation
-        On one grid.
+        Two segmentations on the same grid.
     soft : bool
-        Areas add up `cord_prob`, partial volumes; overlap and distances cut it at 0.5.
+        Areas sum `cord_prob` (partial volumes); overlap and distances threshold it at 0.5.
     tolerance_mm : float, mm, optional
-        Of the normalised surface distance; 0.5 mm or one voxel in plane by default.
+        Tolerance of the normalised surface distance; by default 0.5 mm or one voxel in plane.
 
     Returns
     -------
@@ -283,9 +283,9 @@ def compare(
     Raises
     ------
     GeometryError
-        If they do not share a grid.
+        If the two masks have different grids.
     InputError
-        If one is no segmentation, or the tolerance no length.
+        If `a` or `b` is not a segmentation, or `tolerance_mm` is not a length.
 
     Examples
     --------
@@ -320,14 +320,14 @@ def decide(
     metrics, agreement, slices, levels : str or Path
         ``metrics.tsv``, ``agreement.tsv``, ``slices.tsv.gz`` and ``levels.tsv`` (docs/outputs.md).
     methods : sequence of str
-        In the order that breaks ties; those of the table by default.
+        Methods in the order that breaks ties; by default the methods in the table.
     settings : mapping, optional
-        As the config key ``decision``.
+        The same settings as under the config key ``decision``.
 
     Returns
     -------
     decision : Decision
-        With ``method``, ``verdict`` and the whole ``document``.
+        Has ``method``, ``verdict`` and the whole ``document``.
 
     Raises
     ------
@@ -348,7 +348,7 @@ def decide(
 
 
 def _grid_of(segmentation: Segmentation) -> NativeGrid:
-    """Return the grid of a segmentation, which one made inside a method has not."""
+    """Return the grid of a segmentation. Segmentations inside a method have none."""
     _check_type("mask", segmentation, (Segmentation,))
     if segmentation.grid is None:
         raise InputError("this segmentation knows no grid; take it from spineseg.segment or load_mask")
@@ -364,7 +364,7 @@ def _path_of(value: str | Path, what: str) -> Path:
 
 
 def _check_type(name: str, value: object, kinds: tuple[type, ...]) -> None:
-    """Refuse a path or an array where a loaded image, a segmentation or a curve is due."""
+    """Raise an error if a value is not of the expected types: a loaded image, a segmentation or a curve."""
     if not isinstance(value, kinds):
         due = " or ".join(SOURCE_OF[kind] for kind in kinds)
         raise InputError(f"{name}: expected {due}, found {type(value).__name__}")
