@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 STATUSES = ("ok", "partial", "empty", "failed")
 
 
-@dataclass(frozen=True, eq=False)  # == of arrays is no single truth
+@dataclass(frozen=True, eq=False)  # == of arrays gives an array, not one bool
 class Segmentation:
-    """A cord mask on the canonical grid of the image, and how it came about.
+    """A cord mask on the canonical grid of the image, and how it was made.
 
     Parameters
     ----------
@@ -31,25 +31,25 @@ class Segmentation:
     cord_mask : (I, J, K) ndarray of bool
         The binary mask.
     centerline : Centerline or None
-        The curve that the method followed; None where no cord was found.
+        The curve that the method followed; None if no cord was found.
     status : {"ok", "partial", "empty"}
-        Whether cord was found along the field of view, in a part, or not at all.
+        Whether cord was found along the whole field of view, in part of it, or nowhere.
     notes : tuple of str
         One line each, for people: which slices are missing, bridged or cut, and why.
     parameters : dict
         Parameters as used, ready for JSON.
     extra : dict
-        By-products the user asked for, keyed by the ending of the file to write beside the mask:
+        By-products that the user asked for. Each key is the ending of the file to write beside the mask:
         ``"_centerline.nii.gz"`` maps to an (I, J, K) ndarray on the canonical grid,
         ``"_mesh.vtk"`` or ``".txt"`` to a str. The file name is the image's stem plus that ending.
     uncertainty : (K,) ndarray of float32, 0 to 1, optional
-        How unsure the method is of its mask in each slice, from below: 0 sure, 1 a guess; nan where there is none.
+        Uncertainty per slice, from inferior to superior: 0 sure, 1 a guess; nan where the method gives none.
     sources : tuple of str
-        Files beside the image that it was made from.
+        Files other than the image from which the mask was made.
     peak_mib : float, optional
-        Peak memory of a program that made it, MiB; None where this process made it.
+        Peak memory of the program that made the mask, MiB; None if this process made it.
     grid : NativeGrid, optional
-        The image's own grid; None inside a method, which sees the canonical volume alone.
+        The image's own grid; None inside a method, which sees only the canonical volume.
     """
 
     cord_prob: np.ndarray
@@ -65,22 +65,22 @@ class Segmentation:
     grid: NativeGrid | None = None
 
     def __repr__(self) -> str:
-        """Say status, voxels and notes, not the arrays."""
+        """Show status, number of voxels and notes, not the arrays."""
         notes = f", notes={self.notes!r}" if self.notes else ""
         return f"Segmentation({self.status!r}, {int(self.cord_mask.sum())} of {self.cord_mask.shape} voxels{notes})"
 
     def save(self, path: str | Path, *, soft: bool = False) -> tuple[Path, ...]:
-        """Write the mask, and the by-products beside it, on the image's own grid; all of them or none.
+        """Write the mask and its by-products on the image's own grid. Either all files are written or none.
 
-        A mask of that name is replaced, any other file is not. The sidecar of an earlier mask is deleted, for it
-        would not fit.
+        An existing mask of that name is replaced; any other file is not. The sidecar of the earlier mask is deleted,
+        because it would not describe the new one.
 
         Parameters
         ----------
         path : str or Path
-            ``.nii`` or ``.nii.gz``.
+            Name of the mask, ending in ``.nii`` or ``.nii.gz``.
         soft : bool
-            Write `cord_prob` as float32 in place of the binary mask (uint8).
+            Write `cord_prob` as float32 instead of the binary mask (uint8).
 
         Returns
         -------
@@ -90,8 +90,8 @@ class Segmentation:
         Raises
         ------
         InputError
-            If the grid is not known, the path holds what is no mask, such as the image itself, or a file cannot be
-            written.
+            If the grid is unknown, if a file at the path is not a mask (for example the image itself), or if a file
+            cannot be written.
         """
         if not isinstance(path, str | os.PathLike):
             raise InputError(f"expected the path of the mask to write, found {type(path).__name__}")
@@ -125,7 +125,7 @@ class Segmentation:
 
 
 def _check_is_mask(path: Path) -> None:
-    """Refuse to replace anything but a mask: a person's image cannot be had back."""
+    """Refuse to replace any file other than a mask: an overwritten image cannot be recovered."""
     from spineseg.volume import load_mask
 
     try:

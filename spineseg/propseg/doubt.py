@@ -1,7 +1,7 @@
-"""How far each slice of a finished surface is a guess: 0 where an edge is seen all round, 1 where none is.
+"""Uncertainty of each slice of a finished surface: 0 where an edge is seen all round, 1 where none is seen.
 
-Edges are measured against what the image itself offers: the edge that this cord usually has, and the rise that a ring
-finds in pure noise as strong as the cord's own spread.
+Edges are measured relative to the image itself: to the usual edge of this cord, and to the rise that a ring
+finds in pure noise with the standard deviation of the cord.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 NEAR_MM = 2 * STEP_MM
-"""An edge this far from the surface is the surface's: half a voxel of most images."""
+"""An edge up to this far from the surface belongs to it: half a voxel in most images."""
 
 CHANCE = 1.5
 """Usual rise (1/mm), in standard deviations of the cord, of a ring that was fitted to noise alone (1.3 to 1.8 in
 volumes of 0.5 to 1 mm)."""
 
 LEAST_NOISE = 1.0
-"""Of the intensity range of 1000: keeps a cord without any noise from dividing by nothing."""
+"""Of the intensity range of 1000: avoids a division by zero where the cord has no noise at all."""
 
 CERTAIN_AREA_MM2, ABSURD_AREA_MM2 = 106.0, 116.0
 """Three and four standard deviations above the mean of men at C5, where the cord is thickest, 78.1 +- 9.4 mm² (Kato
-2012, 1211 people): beyond, fluid was more likely taken in than a large cord met."""
+2012, 1211 people): a larger area more likely includes fluid than shows a large cord."""
 
 CERTAIN_SKEW, ABSURD_SKEW = 0.036, 0.072
 """Left against right, as the third cosine wave of the outline over its mean radius: three and six standard deviations
-of 499 slices of 30 manual masks (`spineseg.propseg.shape`). Fluid taken in at one corner has 0.07 to 0.11."""
+of 499 slices of 30 manual masks (`spineseg.propseg.shape`). A corner that includes fluid has 0.07 to 0.11."""
 
 CERTAIN_OFFSET_MM, ABSURD_OFFSET_MM = 1.5, 3.5
 """Distance of the surface's centre from OptiC's centerline, which is 0.5 mm off and 1.5 mm at most in the real images,
 2 mm where fluid looks like cord."""
 
 SMOOTH_MM = 9.0
-"""The median over this length decides: one disc or vessel is no doubt."""
+"""The median over this length counts, so that one disc or vessel raises no doubt."""
 
 GUESS = 0.5
-"""A slice above this is more a guess than seen."""
+"""A slice with an uncertainty above this counts as a guess."""
 
 MAX_DOUBT = 0.5
 """Share of such slices above which a result is partial. What misses cord is told by its extent; of 160 masks
@@ -66,16 +66,16 @@ CERTAIN_SCORE, ABSURD_SCORE = 0.0, -2.4
 of cords of half the size -1.1 and more; below -1.2, half way, it may follow something else than a cord."""
 
 CONVINCED_SCORE = 2.0
-"""Such a score, odds of seven to one for a cord, leaves nothing to chance: the detector saw the cord in spite of noise
+"""At this score (odds of seven to one for a cord) chance is ruled out: the detector saw the cord despite noise
 that makes its edges look like chance."""
 
 
 def measure_uncertainty(surface: FilledTube, scene: Scene, line: Centerline) -> Floats:
-    """Measure how far each slice is a guess.
+    """Measure the uncertainty of each slice.
 
     Parameters
     ----------
-    line : one of the user may be rough: only one with scores, which OptiC found, speaks against a surface
+    line : a centerline from the user may be rough: only a centerline with scores, from OptiC, counts against a surface
 
     Returns
     -------
@@ -99,7 +99,7 @@ def measure_uncertainty(surface: FilledTube, scene: Scene, line: Centerline) -> 
 
 
 def find_guessed_ends(doubt: Floats, slice_mm: float) -> NDArray[np.bool_]:
-    """Tell which slices (R,) belong to an end that is a guess over a length that matters, from their doubt (R,)."""
+    """Find the slices (R,) of an end that is a guess over a length that matters, from their doubt (R,)."""
     seen = np.flatnonzero(doubt <= GUESS)
     is_end = np.zeros(len(doubt), bool)
     least = max(END_MM / slice_mm, END_SHARE * len(doubt))
@@ -136,12 +136,12 @@ def _rise_between(values: Any, low: float, high: float) -> Any:
 
 
 def is_unsure(line: Centerline) -> bool:
-    """Tell whether the detector hardly believes its own centerline."""
+    """Say whether the detector has little confidence in its own centerline."""
     return _doubt_line(line) > GUESS
 
 
 def _median_score(line: Centerline) -> float:
-    """Return the median score of a centerline; one of the user has none and is neither doubted nor a witness: 0."""
+    """Return the median score of a centerline. One from the user has no scores and gets 0, which is neutral."""
     known = line.score[np.isfinite(line.score)]
     return float(np.median(known)) if len(known) else CERTAIN_SCORE
 

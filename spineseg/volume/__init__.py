@@ -1,8 +1,8 @@
-"""Images as arrays with an affine, in one orientation inside, on their own grid outside.
+"""Images as arrays with an affine: canonical orientation in memory, their own grid on disk.
 
 The canonical orientation is nibabel's ``LAS``, which the Spinal Cord Toolbox calls RPI:
 axis 0 runs from right to left, axis 1 from posterior to anterior, axis 2 from inferior
-to superior. Everything between `load_image` and `save_volume` is canonical.
+to superior. All arrays between `load_image` and `save_volume` are canonical.
 """
 
 from spineseg.volume.files import load_image, load_mask, save_volume
