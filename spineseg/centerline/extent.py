@@ -341,12 +341,12 @@ def _explain(
 
 
 def _has_gap(found: NDArray[np.intp]) -> bool:
-    """Tell whether slices without mask lie between slices with it."""
+    """Say whether slices without mask lie between slices with it."""
     return bool((np.diff(found) > 1).any())
 
 
 def _jumps(centres: Floats, found: NDArray[np.intp], zooms: Floats) -> NDArray[np.bool_]:
-    """Tell in which slices but the first the middle of the mask lies too far from that of the slice before."""
+    """Say in which slices but the first the middle of the mask lies too far from that of the slice before."""
     move = np.linalg.norm(np.diff(centres, axis=0) * zooms[:2], axis=1)
     return move > JUMP_MM + JUMP_SLOPE * zooms[2] * np.diff(found)
 

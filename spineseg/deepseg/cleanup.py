@@ -77,7 +77,7 @@ MIN_RUN_MM = 8.0
 def find_unsure_slices(
     found: NDArray[np.bool_], uncertainty: NDArray[np.floating], slice_mm: float
 ) -> NDArray[np.bool_]:
-    """Tell in which slices what was found is no cord: unsure ends, and unsure or short runs beyond long gaps.
+    """Say in which slices what was found is no cord: unsure ends, and unsure or short runs beyond long gaps.
 
     Parameters
     ----------

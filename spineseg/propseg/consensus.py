@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 AGREE_MM = 1.0
-"""Surface and model disagree where they are further apart: the model is 0.3 mm off where edges are clear."""
+"""Surface and model disagree if they are further apart than this: the model is 0.3 mm off where edges are clear."""
 
 SHARPNESS = 6
 """How sharply agreement ends at that distance: at half of it nothing changes, at twice nothing is left."""
@@ -51,10 +51,10 @@ FADED = 0.5
 half maximum, as on any other edge."""
 
 FADED_REACH_MM, FADED_WHOLE = 2.5, 0.7
-"""How far inwards the border may go, and the share of the way that must be dark: a wall is, noise is not."""
+"""How far inwards the border may go, and the share of the way that must be dark: unlike a wall, noise is not."""
 
 LEAST_CORD = 50.0
-"""Of 1000: a cord as dark as its walls cannot be distinguished from them this way."""
+"""Of 1000: a cord as dark as its walls cannot be distinguished from them by darkness."""
 
 FADED_TURN = 1.5
 """Vertices (standard deviation) over which that move is smoothed around the ring, as rings are when refined."""
@@ -83,10 +83,10 @@ def reach_consensus(scene: Scene, surface: FilledTube) -> FilledTube:
 
 
 def leave_dark_walls(scene: Scene, surface: FilledTube) -> FilledTube:
-    """Draw the border back from where echo-planar images show darkness in place of cord.
+    """Draw the border back from where echo-planar images show a dark area instead of cord.
 
-    There a cord may lie on a wall without fluid between, or fade towards it; the shape prior completes such a side to
-    the mean outline, and raters stop where the signal does.
+    In these images a cord may touch a wall without fluid between, or fade towards it. The shape prior completes such a
+    side to the mean outline, but raters stop where the signal stops.
     """
     tube = surface.tube
     rings = tube.vertices()
@@ -106,10 +106,10 @@ def leave_dark_walls(scene: Scene, surface: FilledTube) -> FilledTube:
 
 
 def undo_blur(scene: Scene, surface: FilledTube) -> FilledTube:
-    """Move the border out to where it was before the blur of an echo-planar image drew it in.
+    """Undo the inward shift of the border that the blur of an echo-planar image causes.
 
     Blur of standard deviation s moves the steepest place, and the half maximum, of a disc's border of radius r inwards
-    by s^2 / 2r [1]_. Where a correction was drawn, its border stays. Not for other images: raters draw their cords no
+    by s^2 / 2r [1]_. A drawn correction keeps its border. Not used for other images: raters draw their cords no
     larger than this surface already.
 
     References
@@ -124,7 +124,7 @@ def undo_blur(scene: Scene, surface: FilledTube) -> FilledTube:
 
 
 def near_correction(scene: Scene, slices: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Tell in which slices (R,) the user drew points of the surface, or within their reach."""
+    """Say which slices (R,) lie within reach of points of the surface that the user drew."""
     if scene.correction is None:
         return np.zeros(len(slices), bool)
     away = np.abs(slices[:, None] - scene.correction[:, 0]).min(axis=1) * scene.slice_mm

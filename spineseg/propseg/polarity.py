@@ -1,4 +1,4 @@
-"""Is the cord darker or brighter than its fluid? Asked of the image where the contrast's answer finds no cord."""
+"""Whether the cord is darker or brighter than its fluid, from the image where the expected polarity finds no cord."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ MIN_CLOSURE = 20.0
 """A closed edge weaker than this (1/mm; a contrast of about 30 of 1000) decides nothing."""
 
 MAX_OFFSET_MM = 1.5
-"""Either polarity also finds the canal, half of the fluid or a vessel, whose centre is off the centerline; the cord's
-is within 1.2 mm in the real images."""
+"""Either polarity also finds the canal, half of the fluid or a vessel; their centres are off the centerline. The cord's
+centre is within 1.2 mm of it in the real images."""
 
 LARGEST_CORD_MM2 = 106.0
 """Three standard deviations above the mean of men at C5 (`spineseg.propseg.doubt`). The canal, bright in dark bone
-where the fluid is bright, has 120 to 260 mm²; what the search makes of it, 111 to 143 in echo-planar and MT images."""
+where the fluid is bright, has 120 to 260 mm²; the tube found in it, 111 to 143 in echo-planar and MT images."""
 
 MAX_RIM = 0.4
-"""Where the tube is the canal or a part of it, cord lies in its middle and fluid at its rim, which then is brighter
+"""If the tube is the canal or a part of it, cord lies in its middle and fluid at its rim. The rim is then brighter
 (T2w) by half of the edge's contrast and more; in cords of the other polarity the rim has 0.3 at most."""
 
 TURN_SHARE, LEAST_PLACES = 0.75, 2
-"""The contrast given is a strong prior: of the places along the cord that decide, three quarters must speak for the
-other polarity, and two at least. Where slices disagree, it is sought in the stretches that show no cord."""
+"""The contrast given is a strong prior: of the places along the cord that decide, three quarters must support the
+other polarity, and at least two. If slices disagree, it is sought in the stretches that show no cord."""
 
 LEAST_LOST_MM = 12.0
-"""A run of failed bands this long, two of them, may be of the other polarity; a shorter one is bridged well."""
+"""A run of failed bands this long (two bands) may have the other polarity; a shorter run is bridged well."""
 
 STARTS_IN_RUN = 3
 """Places in such a run where a tube of the other polarity is tried: its middle and its quarters."""
 
 
 def choose_polarity(scene: Scene, starts: NDArray[np.intp]) -> tuple[Scene, InitialTube, bool]:
-    """Place the initial tube the way the contrast says, and the other way where nearly all places show only that.
+    """Place the initial tube with the polarity of the contrast, or the opposite if nearly all places show only that.
 
     Returns
     -------
@@ -73,24 +73,24 @@ def _turn(scene: Scene) -> Scene:
 
 
 def _is_on_line(initial: InitialTube) -> bool:
-    """Tell whether there is a tube, on the centerline."""
+    """Say whether there is a tube and it lies on the centerline."""
     return initial.tube is not None and initial.offset_mm <= MAX_OFFSET_MM
 
 
 def _is_cord(initial: InitialTube) -> bool:
-    """Tell whether a tube of the other polarity shows what only a cord can: neither the canal nor a part of it."""
+    """Say whether a tube of the other polarity can only be a cord, not the canal or a part of it."""
     closed = _is_on_line(initial) and initial.closure > TURN_FACTOR * MIN_CLOSURE
     return closed and initial.area_mm2 <= LARGEST_CORD_MM2 and initial.rim <= MAX_RIM
 
 
 def _outdoes(turned: InitialTube, own: InitialTube) -> bool:
-    """Tell whether a tube of the other polarity is a cord and clearer than the one that the contrast expects."""
+    """Say whether a tube of the other polarity is a cord and clearer than the one that the contrast expects."""
     least = max(own.closure, MIN_CLOSURE) if _is_on_line(own) else MIN_CLOSURE
     return _is_cord(turned) and turned.closure > TURN_FACTOR * least
 
 
 def propagate_both_polarities(scene: Scene, initial: InitialTube) -> tuple[Scene, Propagation]:
-    """Propagate, and grow tubes of the other polarity in long runs where that finds no cord.
+    """Propagate the tube, and grow tubes of the other polarity in long runs where propagation finds no cord.
 
     Inflow brightens the fluid at one end of a slab and saturation darkens it at the other, so that the cord of one
     image may be darker than its fluid in some slices and brighter in others.
@@ -119,7 +119,7 @@ def _find_lost(grown: Propagation, scene: Scene) -> list[NDArray[np.intp]]:
 
 
 def _grow_turned(scene: Scene, slices: NDArray[np.intp]) -> Propagation | None:
-    """Grow a tube of the other polarity within a run of slices; None where no closed edge shows."""
+    """Grow a tube of the other polarity within a run of slices; None if no closed edge is found."""
     course = scene.course
     inside = (course.slices >= slices[0]) & (course.slices <= slices[-1])
     part = replace(course, slices=course.slices[inside], centers=course.centers[inside])

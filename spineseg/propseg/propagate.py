@@ -1,4 +1,4 @@
-"""Grow a tube along the centerline, band by band, up and down at once."""
+"""Grow a tube along the centerline, band by band, upwards and downwards at the same time."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ BAND_ITERATIONS = 3
 BAND_TOLERANCE_MM = 0.4  # both as in the original
 
 MAX_BEND_MM = 15.0
-"""Centres of consecutive bands further apart than this in plane are no cord."""
+"""If the centres of consecutive bands are further apart than this in plane, the band is not cord."""
 
 MAX_LENGTH_MM = 800.0
-"""Longer than any cord; both as in the original."""
+"""Longer than any cord. Both values are those of the original PropSeg."""
 
 MAX_GROWTH = 1.4
 """Area of a band over that of the two before it, or the inverse: the cord's enlargements change it by a tenth."""
 
 CENTER_MEMORY_MM = 20.0
-"""Distance over which the tube's own centre gives way to the centerline's."""
+"""Distance over which the tube's own centre is replaced by the centerline's."""
 
 TREND_MM = 20.0
-"""Length of tube whose direction is followed where no centerline leads."""
+"""Length of tube whose direction is followed if there is no centerline."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _start_front(scene: Scene, initial: Tube, contrast: float, heading: int) -> 
 
 
 def _may_grow(front: _Front, scene: Scene) -> bool:
-    """Tell whether the next ring lies on the course and the tube is not absurdly long."""
+    """Say whether the next ring lies on the course and the tube is not implausibly long."""
     ahead = np.array([front.slice + front.heading * scene.course.ring_step])
     length = sum(len(band.slices) for band in front.bands) * scene.course.ring_step * scene.slice_mm
     return bool(scene.course.holds(ahead)[0]) and length < MAX_LENGTH_MM
@@ -161,7 +161,7 @@ class _Band:
 
 
 def _plan_band(front: _Front, scene: Scene) -> Tube:
-    """Carry the last shape ahead: the last ring and the band beyond it, along the centerline or the tube's own way."""
+    """Extrapolate the last ring and the band beyond it, along the centerline or the tube's own direction."""
     course = scene.course
     slices = front.slice + front.heading * course.ring_step * np.arange(course.band_rings + 1)
     slices = slices[course.holds(slices)]
@@ -183,7 +183,7 @@ def _slope(slices: NDArray[np.intp], centers: Floats) -> Floats:
 
 
 def _find_fault(front: _Front, band: _Band, params: PropsegParams) -> str:
-    """Return why a band is rejected, empty where it is not."""
+    """Return why a band is rejected; empty if it is accepted."""
     area = float(compute_areas(band.rings).mean())
     recent = float(np.mean([*front.areas[-2:], area]))
     contrast = float(np.mean([*front.contrasts[-2:], band.contrast]))
@@ -210,7 +210,7 @@ def _find_fault(front: _Front, band: _Band, params: PropsegParams) -> str:
 
 
 def _append(front: _Front, plan: Tube, band: _Band, why: str, scene: Scene) -> None:
-    """Add a band to a front: as deformed where believed, else as planned."""
+    """Add a band to a front: as deformed if accepted, otherwise as extrapolated."""
     new = plan.take(slice(1, None))
     if why:
         front.stops.append((int(new.slices[0]), why))
@@ -228,7 +228,7 @@ def _append(front: _Front, plan: Tube, band: _Band, why: str, scene: Scene) -> N
 def settle_bridges(
     result: Propagation, max_gap_mm: float, slice_mm: float, trusted: tuple[int, int] | None = None
 ) -> Propagation:
-    """Keep the bridged runs that may be guessed and drop the others.
+    """Keep the bridged runs that may be filled by a guess and drop the others.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Check the finished surface slice by slice, repair what does not fit its neighbours, and drop only what is beyond."""
+"""Check the surface slice by slice: repair rings that do not fit their neighbours, drop those beyond repair."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 MAX_OFFSET_MM = 3.0
-"""A centre this far from the line of its neighbours is no cord; what SCT's wrapper passes to its check."""
+"""A centre this far from the line of its neighbours is not cord; SCT's wrapper passes this value to its check."""
 
 NEIGHBOURHOOD_MM = 30.0
-"""Length of cord that a slice is compared with."""
+"""Length of cord with which a slice is compared."""
 
 AREA_FACTOR = 2.0
 """A cord does not double or halve its cross-section within that length."""
 
 
 def find_incoherent(tube: Tube, slice_mm: float) -> NDArray[np.bool_]:
-    """Tell which rings lie off the line of their neighbours or differ from their size by a factor of two.
+    """Say which rings lie off the line of their neighbours or differ from their size by a factor of two.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def find_incoherent(tube: Tube, slice_mm: float) -> NDArray[np.bool_]:
 
 
 def _running_line(values: Floats, half: int) -> Floats:
-    """Median of what pairs of neighbours at equal distances on either side predict: robust, and right on a slope."""
+    """Median of the predictions by pairs of neighbours at equal distances on either side: robust, exact on a slope."""
     n = len(values)
     padded = np.concatenate(
         [2 * values[0] - values[1 : half + 1][::-1], values, 2 * values[-1] - values[-half - 1 : -1][::-1]]
@@ -64,7 +64,7 @@ def _running_line(values: Floats, half: int) -> Floats:
 def repair_surface(
     surface: FilledTube, scene: Scene, max_gap_mm: float
 ) -> tuple[FilledTube, tuple[int, ...], tuple[int, ...]]:
-    """Replace incoherent rings by their neighbours' and drop those without neighbours on both sides.
+    """Replace incoherent rings from their neighbours; drop those without neighbours on both sides.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What every step of propseg works on: the image along the cord, where the tube may go, and the parameters."""
+"""Input of every propseg step: the image along the cord, where the tube may go, and the parameters."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 BEYOND_SLICES = 2
-"""Slices beyond either end of the centerline that propagation may enter, as in the original."""
+"""Slices beyond either end of the centerline that propagation may enter, as in the original PropSeg."""
 
 START_FRACTIONS = (0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.8, 0.1, 0.9, 0.0, 1.0)
-"""Where the initial tube is tried along the centerline, in this order; the first is the original's."""
+"""Where the initial tube is tried along the centerline, in this order; the original PropSeg tries the first."""
 
 FREE_HALF_WIDTH_MM = 60.0
-"""Half side of the square when no centerline leads: a cord strays this far from a straight line through the neck."""
+"""Half side of the square if there is no centerline: a cord deviates this far from a straight line in the neck."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Course:
         return self.centers[slices - self.slices[0]]
 
     def holds(self, slices: NDArray[np.intp]) -> NDArray[np.bool_]:
-        """Tell which slices belong to the course."""
+        """Say which slices belong to the course."""
         return (slices >= self.slices[0]) & (slices <= self.slices[-1])
 
     @property
@@ -84,7 +84,7 @@ class Scene:
         return np.where(np.isin(slices, self.turned), -self.model.sign, self.model.sign)
 
     def distance_weight(self, contrast: float) -> float:
-        """Return the user's price of distance, or the one that follows from the contrast."""
+        """Return the distance weight: the user's, or the default for the contrast."""
         fixed = self.params.distance_weight
         return compute_distance_weight(contrast) if fixed is None else fixed
 
@@ -179,7 +179,7 @@ def runs_of(slices: NDArray[np.intp], step: int = 1) -> NDArray[np.intp]:
 
 
 def smooth_runs(values: Floats, slices: NDArray[np.intp], sigma_mm: float, slice_mm: float) -> Floats:
-    """Smooth values (R, ...) of consecutive slices along the cord by a Gaussian, each run by itself."""
+    """Smooth values (R, ...) of consecutive slices along the cord by a Gaussian, each run separately."""
     out = np.array(values, dtype=np.float64)
     runs = runs_of(slices)
     for n in range(runs[-1] + 1 if len(runs) else 0):

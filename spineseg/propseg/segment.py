@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["PropsegParams", "segment_cord"]
 
 MAX_GAP_MM = 25.0
-"""Longest bridge: an artefact or a compression spans a vertebral level or two; more is a guess."""
+"""Longest bridge: an artefact or a compression spans one or two vertebral levels; a longer bridge is a guess."""
 
 
 def segment_cord(
@@ -146,7 +146,7 @@ def _assemble(
     contrast: str,
     asked: tuple[int, int] | None,
 ) -> Segmentation:
-    """Rasterise the surface and put the result together."""
+    """Rasterise the surface and assemble the result."""
     params, zooms = scene.params, scene.course.zooms
     cord_prob = rasterise(surface.tube, volume.shape, zooms)
     cord_mask = choose_voxels(cord_prob)
@@ -202,7 +202,7 @@ def _compare_with_line(cord_mask: NDArray[np.bool_], line: Centerline) -> tuple[
 
 
 def _describe_doubts(doubtful: NDArray[np.intp], line: Centerline) -> tuple[str, ...]:
-    """Say in which slices the surface is a guess, and whether the centerline is."""
+    """Return notes on slices where the surface is a guess, and on a centerline that is a guess."""
     notes = _note(
         "uncertain: no clear edge all round, larger or more skew than cords are, or off the centerline",
         tuple(doubtful.tolist()),
@@ -223,7 +223,7 @@ def _describe_polarity(scene: Scene, turned: bool) -> tuple[str, ...]:
 
 
 def _note(what: str, slices: tuple[int, ...]) -> tuple[str, ...]:
-    """Write slices as ranges, for instance "slices 3-7, 12: bridged"; nothing for no slices."""
+    """Write slices as ranges, for instance "slices 3-7, 12: bridged"; empty for no slices."""
     if not slices:
         return ()
     parts = np.split(np.array(slices), np.flatnonzero(np.diff(slices) > 1) + 1)

@@ -90,7 +90,7 @@ class CorrectedMask:
 
 
 def is_corrected(mask: Path) -> bool:
-    """Tell whether a kept mask has other content than we wrote; without our sidecar it is a person's."""
+    """Say whether a kept mask has other content than we wrote; without our sidecar it is a person's."""
     if not mask.is_file():
         return False
     sidecar = read_sidecar(mask)

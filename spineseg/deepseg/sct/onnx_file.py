@@ -86,7 +86,7 @@ def _conv_layer(values: list[NDArray[np.float32]], *, transposed: bool) -> dict[
 
 
 def _is_dilated(node: NodeProto) -> bool:
-    """Tell whether a convolution has gaps in its kernel."""
+    """Say whether a convolution has gaps in its kernel."""
     return any(attribute.name == "dilations" and max(attribute.ints) > 1 for attribute in node.attribute)
 
 

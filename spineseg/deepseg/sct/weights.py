@@ -37,7 +37,7 @@ READERS = {".h5": read_keras_layers, ".onnx": read_onnx_layers}
 
 
 def is_sct_weights(path: Path) -> bool:
-    """Tell whether `path` names a file of SCT's formats, or a folder that holds some and none of ours."""
+    """Say whether `path` names a file of SCT's formats, or a folder that holds some and none of ours."""
     endings = {file.suffix.lower() for file in (path.iterdir() if path.is_dir() else [path])}
     return bool(endings & READERS.keys()) and ".safetensors" not in endings
 
