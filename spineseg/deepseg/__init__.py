@@ -1,1 +1,1 @@
-"""DeepSeg: one network finds the cord, a second one segments it."""
+"""DeepSeg: one network detects the cord, a second one segments it."""

@@ -10,10 +10,10 @@ from scipy import ndimage as ndi
 
 IN_PLANE = np.zeros((3, 3, 3), dtype=bool)
 IN_PLANE[:, :, 1] = ndi.generate_binary_structure(2, 1)
-"""Neighbours that share an edge within a slice, so that one call labels all slices apart."""
+"""Neighbours that share an edge within a slice, so that one call labels each slice separately."""
 
 MIN_AREA_MM2 = 8.0
-"""A smaller piece is no cord: the thinnest compressed cord keeps about 20 mm²."""
+"""A smaller piece is not cord: the thinnest compressed cord keeps about 20 mm²."""
 
 EDGE_FRACTION = 0.35
 """An end slice with less than this part of its neighbours' area is a cut-off or a false end."""
@@ -59,14 +59,14 @@ def clean_mask(
 
 
 UNSURE = 0.35
-"""Expected loss of Dice from which slices at an end of the mask are no cord: of 8654 slices of people held out, changed
+"""Expected loss of Dice from which slices at a mask's end are not cord: of 8654 slices of people held out, changed
 copies included, 96 have more than 0.2 and 25 more than 0.3; the roots below the conus have 0.35 to 0.5."""
 
 UNSURE_MM = 10.0
-"""The median over this length decides: one spoilt slice does not end the cord."""
+"""The median over this length decides, so that one corrupted slice does not end the cord."""
 
 MOSTLY_UNSURE, REST_UNSURE = 0.4, 0.18
-"""Share of a run's slices that are so unsure, and median expected loss of its others, from which all of it is no cord.
+"""Share of a run's slices that are so unsure, and median expected loss of its others, from which none of it is cord.
 11 of the 12 phantoms in whose sacral canal the limit alone left a mask have shares of 0.45 and more, medians of 0.19 to
 0.44. Runs of cord whose end is dropped have medians of 0.13 at most."""
 
@@ -77,7 +77,7 @@ MIN_RUN_MM = 8.0
 def find_unsure_slices(
     found: NDArray[np.bool_], uncertainty: NDArray[np.floating], slice_mm: float
 ) -> NDArray[np.bool_]:
-    """Say in which slices what was found is no cord: unsure ends, and unsure or short runs beyond long gaps.
+    """Say in which slices the mask is not cord: uncertain ends, and uncertain or short runs beyond long gaps.
 
     Parameters
     ----------
@@ -108,14 +108,14 @@ def find_unsure_slices(
 
 
 def _smooth_doubt(doubt: NDArray[np.floating], size: int) -> NDArray[np.floating]:
-    """Return the median over `size` slices; one spoilt end slice decides nothing. One slice alone has no mirror."""
+    """Return the median over `size` slices; one corrupted end slice has no effect. A single slice has no mirror."""
     return ndi.median_filter(doubt, size, mode="mirror") if len(doubt) > 1 else doubt
 
 
 def _keep_central_piece(
     mask: NDArray[np.bool_], centres: NDArray, slices: NDArray, zooms: NDArray
 ) -> NDArray[np.bool_]:
-    """Keep in each slice the piece with most pixels near the centerline, unless it is tiny."""
+    """Keep in each slice the piece with the most pixels near the centerline, unless it is tiny."""
     pieces, n_pieces = ndi.label(mask, IN_PLANE)
     if n_pieces == 0:
         return mask

@@ -32,7 +32,7 @@ HEAT_SIGMA_MM = 3.0
 
 SMOOTHNESS = 0.05
 """Weight of the squared slope against heat. The heatmap is nearly free of false peaks, and one pixel of 1.5 mm per
-slice of 1 mm already costs 2.25: with 1 a cord inclined by 30 degrees was left for a straight line through air."""
+slice of 1 mm already costs 2.25: with 1 the path left a cord inclined by 30 degrees for a straight line through air."""
 
 MIN_INPUT_PX = 32
 """Smaller slices are padded: below this the dilated convolutions see padding only."""
@@ -69,7 +69,7 @@ def compute_heatmap(volume: Volume, network: UNet) -> tuple[NDArray[np.float32],
 
 
 def interpolate_slices(maps: NDArray[np.float32], slices: NDArray[np.intp]) -> NDArray[np.float32]:
-    """Return a map for every slice up to the last of `slices`, linearly between those that are there."""
+    """Return a map for every slice up to the last of `slices`, interpolated linearly between them."""
     if len(slices) == slices[-1] + 1:
         return maps
     place = np.interp(np.arange(slices[-1] + 1), slices, np.arange(len(slices)))
@@ -79,12 +79,12 @@ def interpolate_slices(maps: NDArray[np.float32], slices: NDArray[np.intp]) -> N
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Return where a network's weights are."""
+    """Return the device of a network's weights."""
     return next(model.parameters()).device
 
 
 def run_network(model: nn.Module, image: Tensor, near: Neighbours | None = None) -> Tensor:
-    """Run a network where its weights are; return probabilities (N, 1, H, W) of standardised input, on the CPU."""
+    """Run a network on its own device; return probabilities (N, 1, H, W) of standardised input, on the CPU."""
     device = device_of(model)
     image = image.to(device).contiguous(memory_format=torch.channels_last)
     logits = model(image) if near is None else model(image, near.to(device))
@@ -96,7 +96,7 @@ WINDOW_MM = (20.0, 16.0)
 is 15 mm by 11 mm, and curves are seldom more than 2 mm off."""
 
 WINDOW_BORDER = 0.02
-"""A probability above this on the window's border says that more lies beyond; so does a window without cord. Such
+"""A probability above this on the window's border, or a window without cord, means that more may lie outside it. Such
 patches are outlined whole. Of 4500 patches of 18 images no other had a probability above 0.3 outside its window."""
 
 
@@ -176,10 +176,10 @@ def trace_cord(
 
 
 MAX_GAP_MM = 20.0
-"""Doubtful slices between sure ones are bridged up to here, about the height of a vertebra with its disc."""
+"""Uncertain slices between certain ones are bridged up to this length, about the height of a vertebra with its disc."""
 
 END_MM = 2.0
-"""Added at the ends of what the detector is sure of: the outermost 1 mm slices of a slab are often spoilt, and the
+"""Added at the ends of the certain part: the outermost 1 mm slices of a slab are often corrupted, and the
 second network judges them better."""
 
 SPOILT = 0.5
@@ -244,7 +244,7 @@ def choose_views(n_slices: int, mirror: bool) -> tuple[tuple[float, bool], ...]:
 def compute_probability(
     volume: Volume, centerline: Centerline, network: UNet, *, batch: int = 32, mirror: bool = True
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Compute the cord's probability in every voxel near the centerline, and how unsure it is in each slice.
+    """Compute the cord's probability in every voxel near the centerline, and its uncertainty in each slice.
 
     Parameters
     ----------
@@ -314,7 +314,7 @@ ALONG_SIGMA_MM = 1.5
 shape (a disc's height, 5 mm), enough to average the noise of 1 mm slices. Held-out 1 mm images gain 0.003 Dice."""
 
 LOGIT_LIMIT = 1e-4
-"""Probabilities are cut there before they become logits, or one sure slice would outvote all others."""
+"""Probabilities are clipped there before they become logits; otherwise one certain slice would outvote all others."""
 
 
 def smooth_along(prob: Tensor, dz: float) -> Tensor:
