@@ -1,4 +1,4 @@
-"""What a person chooses for a study: a method, who is in the pilot, a change to go on with."""
+"""Choices that a person makes for a study: a method, the people of the pilot, an accepted change."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MANUAL_KINDS = {
 
 @dataclass(frozen=True)
 class PersonsChoice:
-    """A method that a person chooses, for the study or for one image."""
+    """A method chosen by a person, for the study or for one image."""
 
     method: str
     reason: str

@@ -1,4 +1,4 @@
-"""Which images the pilot holds and which images one job takes; both stay as they are when images are added."""
+"""Which images are in the pilot and which images one job handles; adding images changes neither."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def _create(path: Path, content: str) -> bool:
 
 
 def _content(path: Path) -> str | None:
-    """Return a claim's content; None where there is none."""
+    """Return a claim's content; None if there is no claim."""
     try:
         return path.read_text()
     except OSError:

@@ -1,4 +1,4 @@
-"""Files of configurations and paths within them, looked at first: others say less about what is wrong with them."""
+"""Check configuration files and the paths in them first, because later error messages would be less clear."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ from spineseg.studyfolder.marks import Marks, read_marks
 SCHEMA = Path(__file__).parent / "schemas" / "config.schema.yaml"
 
 DEFAULT_SUFFIXES = ("T1w", "T2w", "T2star", "dwi")
-"""What a study segments unless told otherwise: the anatomical images and diffusion, not fMRI."""
+"""Suffixes that a study segments by default: anatomical images and diffusion, not fMRI."""
 
 SAME_SUFFIX = {"T2star": "T2starw", "T2starw": "T2star"}
 """Two spellings of one suffix, by BIDS version: asking for one asks for both."""
@@ -99,7 +99,7 @@ class StudyConfig:
 
     @property
     def is_default_references(self) -> bool:
-        """Whether the folder of manual masks is the one that need not be there."""
+        """Whether the folder of manual masks is the default one, which may be missing."""
         return bool(self.references == _default("references"))
 
 
@@ -326,7 +326,7 @@ def _check_method(key: str, method: str, methods: Mapping[str, DeclaredMethod]) 
 
 
 def _check_columns(columns: list[str]) -> None:
-    """Refuse columns of participants.tsv that would take the place of what is measured."""
+    """Refuse columns of participants.tsv that would replace columns of measures."""
     for name in columns:
         if name in csa.COLUMNS:
             raise InputError(

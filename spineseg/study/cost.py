@@ -1,4 +1,4 @@
-"""What a run of a study will cost: images, jobs, processor time, memory and disk, before anything runs."""
+"""Estimate the cost of a run before it starts: images, jobs, processor time, memory and disk."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ SECONDS = {"propseg": 3.0, "deepseg": 7.0}
 full field of view, with half as much again for slower machines."""
 
 SECONDS_OF_A_PROGRAM = 60.0
-"""For one image by a program that is not ours; nothing is known of it before the pilot."""
+"""For one image by an external program, whose cost is unknown before the pilot."""
 
 SECONDS_AROUND = 3.0
-"""Of one core for one mask to be measured, compared and drawn."""
+"""Time of one core to measure, compare and draw one mask."""
 
 START_UP_S = 6.0
-"""Of one core for one job: Python, libraries, networks."""
+"""Time of one core to start one job: Python, libraries, networks."""
 
 JOBS_OF_A_STAGE = 9
 """Jobs that a stage has once: index, tables, decision, kept masks, areas, pages, report."""

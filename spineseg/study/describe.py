@@ -1,4 +1,4 @@
-"""Say in the results folder itself what it is: a BIDS derivative with a README."""
+"""Describe the results folder in the folder itself: a BIDS derivative with a README."""
 
 from __future__ import annotations
 

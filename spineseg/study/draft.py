@@ -117,7 +117,7 @@ def _count(number: int, one: str, many: str) -> str:
 
 
 def _check_folder(bids: Path) -> None:
-    """Refuse what is no dataset, and name one inside it that is."""
+    """Refuse a folder that is not a dataset, and name a dataset inside it if there is one."""
     if not bids.is_dir():
         raise InputError(
             f"{bids}: expected the folder of a BIDS dataset, found {'a file' if bids.exists() else 'none'}; "

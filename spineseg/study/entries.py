@@ -12,7 +12,7 @@ from spineseg.studyfolder.images import StudyImage
 
 
 def check_entries(config: StudyConfig, images: Sequence[StudyImage]) -> None:
-    """Refuse an entry that fits no image of the source: what was meant would silently be left out.
+    """Refuse an entry that matches no image of the source: otherwise it would be ignored without a message.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ from spineseg.writing import write_bytes, write_text
 
 NAME = "spineseg"
 ENDINGS = (".yaml", ".post-deploy.sh")
-"""The environment, and what is run in it once it is made."""
+"""The environment, and the script that is run in it after it is created."""
 
 OF_THE_INSTALLATION = {"INSTALLER", "REQUESTED", "RECORD", "direct_url.json"}
 """Files of an installed package's metadata that pip writes; a wheel has none of them but RECORD, which lists it."""

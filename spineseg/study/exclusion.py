@@ -71,7 +71,7 @@ class Exclusion:
         return not self.contrast or self.contrast in (image.suffix, image.contrast)
 
     def words(self) -> str:
-        """Say why, and which entry of a list says so."""
+        """Return the reason, and the entry of the list that gives it."""
         return word_exclusion(self.reason, self.entry, self.where)
 
 
@@ -167,7 +167,7 @@ class Exclusions:
             )
 
     def find_misspelt(self, images: Iterable[StudyImage], sites: Sites = NO_SITES) -> list[str]:
-        """Return the entries that fit nothing but by another case of their letters, each with what it may mean."""
+        """Return the entries that match only if case is ignored, each with what it may mean."""
         images = list(images)
         known = {name.lower(): name for name in _names_of(images) | sites.names()}
         return [
@@ -354,7 +354,7 @@ def contrast_of_list(title: str) -> str:
 
 
 def _name(value: Any, where: str) -> str:
-    """Return a subject or an image; YAML reads 01 as the number 1, which would silently exclude nobody."""
+    """Return a subject or an image; YAML reads 01 as the number 1, which would exclude nobody and give no message."""
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"{where}: expected names of subjects and images, found {str(value)[:60]!r}; put it in quotes")
     return value.strip()

@@ -312,12 +312,12 @@ def _mixed_forms(images: Sequence[StudyImage]) -> list[tuple[str, list[str]]]:
 
 
 def _participants(config: StudyConfig) -> Participants:
-    """Return what the dataset says of its people; nothing of those of a table of images."""
+    """Return what the dataset says about its people; empty for a table of images."""
     return read_participants(config.bids_dir) if config.bids_dir else Participants(Path("participants.tsv"))
 
 
 def _sites(config: StudyConfig, people: Participants) -> Sites:
-    """Return what tells the site of a subject."""
+    """Return what identifies the site of a subject."""
     return Sites(people.sites(), config.excluded.prefixes)
 
 

@@ -96,7 +96,7 @@ def _kept_entries(
     kept: KeptMethods,
     images: dict[str, StudyImage],
 ) -> dict[str, ManifestEntry]:
-    """Return the entry of the mask that is kept of each image; none where no method is."""
+    """Return the entry of each image's kept mask; no entry if no method is kept for it."""
     chunk_of = read_membership(folder).chunks
     own = {image_id: method for image_id, image in images.items() if (method := kept.of(image.contrast))}
     entries: dict[str, ManifestEntry] = {}
@@ -163,7 +163,7 @@ def _keep(
     if found := find_correction(folder, image):
         drawn = corrected_entry(folder, image, entry, found)
         origin = {"method": found.method or entry.method, "source": found.source or entry.mask or ""}
-        origin["sha256"] = found.sha256  # of one that does not count, too: a mark may speak of it
+        origin["sha256"] = found.sha256  # also of a correction that does not count: a mark may refer to it
         if drawn.mask is None:
             return _row(image, status="failed", message=drawn.message, **origin)
         if failed := word_fails(fails, found.sha256, corrected=True):

@@ -35,7 +35,7 @@ CLICKED = "_clicked"
 """Stands for an end where the labels are those that a person has clicked in the quality-control page."""
 
 ENDS = (CLICKED, *DISC_ENDS, *LEVEL_ENDS, *JUNCTION_ENDS)
-"""What a person has clicked comes first, then discs: they bound levels exactly, labelled cords to half a slice."""
+"""Clicked discs come first, then disc labels: discs bound levels exactly, labelled cords to half a slice."""
 
 
 @dataclass(frozen=True)

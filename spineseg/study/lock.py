@@ -64,7 +64,7 @@ def check_study(config: StudyConfig, folder: StudyFolder, *, to_study: bool) -> 
 
 
 def find_refusal(config: StudyConfig, folder: StudyFolder) -> str:
-    """Return why the study may not go on; empty where it may."""
+    """Return why the study may not continue; empty if it may."""
     try:
         check_study(config, folder, to_study=True)
     except InputError as error:

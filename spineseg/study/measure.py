@@ -1,4 +1,4 @@
-"""Measure the masks of one chunk of images: each alone, against its reference, and method against method."""
+"""Measure the masks of one chunk of images: each by itself, against its reference, and between methods."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ def load_masks(entries: Mapping[str, ManifestEntry], folder: StudyFolder, chunk:
 
 
 def _read_uncertainty(mask: Path, entry: ManifestEntry, n_slices: int) -> NDArray[np.float64] | None:
-    """Read the method's own doubt by slice; None where the mask's sidecar tells none, or of another image."""
+    """Read the method's uncertainty per slice; None if the sidecar has none, or belongs to another image."""
     sidecar = read_sidecar(mask)
     if sidecar is None or sidecar.slice_uncertainty is None or len(sidecar.slice_uncertainty) != n_slices:
         return None
@@ -283,7 +283,7 @@ def _measure_mask(
 
 
 def _agreement(a: MeasuredMask, b: MeasuredMask) -> dict[str, float]:
-    """Compare two methods' masks of one image; nothing where one has no mask."""
+    """Compare two methods' masks of one image; empty if one method has no mask."""
     if a.mask is None or b.mask is None or a.volume is None or a.shape is None or b.shape is None:
         return {}
     values = compare_masks(a.mask, a.shape, b.mask, b.shape, a.volume.zooms)

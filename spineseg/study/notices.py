@@ -1,4 +1,4 @@
-"""What a person must know of a study beside its result, said at the end of a run; each notice is one line."""
+"""Notices at the end of a run: what a person must know about a study besides its result, one line each."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _foreign_marks(folder: StudyFolder, config: StudyConfig) -> list[str]:
 
 
 def _earlier_fails(folder: StudyFolder, config: StudyConfig) -> list[str]:
-    """Name kept masks that were made again since a rater failed an earlier one: their numbers count."""
+    """Name kept masks that were recomputed after a rater failed an earlier version: their numbers count."""
     table = folder.kept(Stage.STUDY)
     if not table.is_file():
         return []

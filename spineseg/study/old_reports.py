@@ -1,4 +1,4 @@
-"""Reports that other code has made are made again, whatever Snakemake still knows of them."""
+"""Recompute reports that other code has written, whatever Snakemake still records about them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from spineseg.writing import write_text
 
 HEAD_BYTES = 2000
-"""Of a page, in which it names its code."""
+"""Part of a page in which it names its code."""
 
 
 def note_old_report(page: Path, code: str, note: Path) -> None:

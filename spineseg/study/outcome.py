@@ -17,7 +17,7 @@ SHOWN = 5
 """Images or jobs that are named in one line or list; more do not fit on a screen."""
 
 ENOUGH = 20
-"""Images after which a share of failures says something."""
+"""Number of images from which a share of failures is meaningful."""
 
 
 def stop_if_too_many_failed(folder: StudyFolder, config: StudyConfig, method: str) -> None:

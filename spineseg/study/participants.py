@@ -23,7 +23,7 @@ SITE = "site"
 ID = "participant_id"
 
 NOT_KNOWN = ("", "n/a", "na", "nan")
-"""How tables write what is not known, in small letters."""
+"""How tables write an unknown value, in lower case."""
 
 MAX_CONDITION = 10_000
 """Characters of a condition."""
@@ -127,7 +127,7 @@ def read_participants(dataset: str | Path) -> Participants:
 
 
 def _holds(node: ast.expr, cells: Mapping[str, str], where: str) -> bool | None:
-    """Whether a condition holds for one participant; None where that hangs on a value that is not known."""
+    """Whether a condition holds for one participant; None if that depends on an unknown value."""
     if isinstance(node, ast.BoolOp):
         return _join([_holds(part, cells, where) for part in node.values], every=isinstance(node.op, ast.And))
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):

@@ -1,4 +1,4 @@
-"""What takes the image: features of each mask, the Dice predicted from it, and the contrast that the image shows."""
+"""From the image: features of each mask, the Dice predicted from it, and the contrast that the image shows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOTHING_FOUND = {"predicted_dice": 0.0, "predicted_dice_low": 0.0, "predicted_di
 """Prediction for an image without a mask by the method: nothing was found, for certain."""
 
 DIGITS = 4
-"""Decimals of what networks had a part in: more would differ between processors."""
+"""Decimals of values that depend on networks: further decimals would differ between processors."""
 
 
 _load_detector = cache(load_detector)
@@ -37,7 +37,7 @@ def guess_contrast(volume: Volume, contrast: str) -> tuple[str, str]:
 
 
 def read_image(image: StudyImage) -> tuple[Volume | None, str]:
-    """Read an image of the study; None and a reason where it cannot be read."""
+    """Read an image of the study; None and a reason if it cannot be read."""
     if not image.path:
         return None, ""
     try:

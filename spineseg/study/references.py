@@ -1,4 +1,4 @@
-"""Masks that a dataset brings to compare with: their names over the years, and who made them."""
+"""Reference masks in a dataset: their names over the years, and who made them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ OTHER = re.compile(
     r"(?:compar[a-z]*(?: (?:with|to|against))?|(?:check|validat|evaluat|test)[a-z]* against) [a-z0-9_-]+"
     r"|(?<![a-z])(?:bias|motion|field|distortion|eddy|eddy[ -]current|intensity|n4)[ -](?:field[ -])?correct[a-z]*"
 )
-"""Words that do not tell who made a mask: what it is compared with, and corrections of the image."""
+"""Words that do not say who made a mask: what it is compared with, and corrections of the image."""
 
 DENIED = re.compile(
     r"(?<![a-z])(?:un(?:corrected|edited)|(?:not|never|without|no|non|to be|needs?|should be|must be|[a-z]+n't)[ -]+"

@@ -1,4 +1,4 @@
-"""How far a study is: which masks a run is to make, and which of them are there."""
+"""Progress of a study: which masks a run should make, and which of them exist."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def list_images(folder: StudyFolder, config: StudyConfig) -> tuple[list[StudyIma
 
 
 def coming_methods(folder: StudyFolder, config: StudyConfig) -> KeptMethods:
-    """Return the method that a study goes on with, or one for each contrast; none before it is decided."""
+    """Return the method that a study continues with, or one for each contrast; none before the decision."""
     if config.override and find_lock(folder) is None:
         return KeptMethods(config.override.method)
     return study_methods(folder)

@@ -1,4 +1,4 @@
-"""The steps of a study, and the digest of the code of each: a step is done again when its own code changes."""
+"""The steps of a study, and the digest of the code of each: a step is recomputed when its own code changes."""
 
 from __future__ import annotations
 

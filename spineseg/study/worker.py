@@ -1,4 +1,4 @@
-"""Segment images in a process of their own, so that an image that crashes it stops neither the others nor the chunk."""
+"""Segment images in a separate process: an image that crashes it stops neither the others nor the chunk."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class _Died(Exception):
 
     @property
     def reason(self) -> str:
-        """Why an image failed on which it died twice."""
+        """Why an image failed: the process died twice on it."""
         return f"the process died on this image, twice ({self}); to try again, delete the manifest of its chunk"
 
 
@@ -168,7 +168,7 @@ class _Worker:
 
 
 def _work(connection: Connection, segmenter: Segmenter, n_images: int) -> None:
-    """Make the method ready, then segment what is sent until the other side is gone."""
+    """Prepare the method, then segment the images sent until the other side closes."""
     keep_freed_memory()  # as in the process that began this one
     try:
         method = segmenter.method.prepare(device=segmenter.device, threads=segmenter.threads)
