@@ -8,7 +8,7 @@ min_version("9.19")
 configfile: "config/config.yaml"
 
 
-# at the top of a git repository Snakemake would look for /rules
+# at the top of a git repository, Snakemake would look for /rules
 TOP = workflow.current_basedir
 if getattr(TOP, "path", None) == "":
     TOP.path = "."

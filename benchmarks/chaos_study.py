@@ -1,15 +1,15 @@
-"""Kill a study at random moments, fill its disk, take its memory, and compare what it ends with.
+"""Kill a study at random moments, fill its disk, limit its memory, and compare its final results.
 
     python benchmarks/chaos_study.py -n 12 -kills 5 -seed 1 [-fast]
 
 A study of synthetic people is run twice: undisturbed, and killed again and again at seeded random moments (Snakemake
 itself, one of its jobs, all of them at once), once with a full file system and once under a memory limit. The same
-command is then given until the study is finished. Tables, masks and the decision must be the same bytes, and no
-temporary file of ours may be left. The moments lie within the time that the undisturbed study took here. Where the
-study was finished before all kills had landed, it is compared, and another begins with shorter waits. The process
-ends with 1 where anything differs, or not all kills landed in one study.
+command is then repeated until the study is finished. Tables, masks and the decision must be the same bytes, and no
+temporary file of ours may be left. The moments lie within the time that the undisturbed study took here. If the
+study finishes before all kills have landed, it is compared, and another starts with shorter waits. The process
+exits with 1 if anything differs, or if not all kills landed in one study.
 
-The file system is filled on a small tmpfs where the user may mount one, and by a limit on the size of files elsewhere.
+A full file system is a small tmpfs if the user may mount one, and otherwise a limit on the size of files.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""How often the contrast guard is right: images as they are configured, and configured as the other polarity.
+"""How often the contrast guard is right, for images configured correctly and with the other polarity.
 
 Usage: python benchmarks/contrast_guard.py BIDS_DIR...
 
-For real images and for those of `spineseg phantom --subjects 4 --seed 11`. An image is caught if it would be doubted
-under every contrast of the other polarity, and falsely doubted if it is so under its own.
+Uses real images and those of `spineseg phantom --subjects 4 --seed 11`. An image is caught if it would be doubted
+under every contrast of the other polarity, and falsely doubted if it is doubted under its own contrast.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Time and memory of ``spineseg decide`` on made-up tables of many people, two images each, with slices.
+"""Time and memory of ``spineseg decide`` on simulated tables of many people, two images each, with slices.
 
 python benchmarks/decision_cost.py [-people 1000 5000] [-slices 40] [-work DIR]
 """

@@ -5,7 +5,7 @@
 Every pilot goes through `spineseg.decision.rule.judge_with_doubt`, which is what `spineseg decide` calls. "Wrong
 clear": the verdict is clear, and the kept method is not better by more than the margin. "Wrong equivalent": the
 verdict is equivalent, and one method is better by more than the margin. Each rate has its upper 95 % limit. The exit
-code is 1 where a rate is above 5 % or its limit above 7 %, or the power is short.
+code is 1 if a rate is above 5 % or its limit above 7 %, or if the power is too low.
 """
 
 from __future__ import annotations

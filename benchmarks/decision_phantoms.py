@@ -1,4 +1,4 @@
-"""What a CSA study relies on, on phantoms whose truth is known: scaled cords, a grown mask, and follow-up.
+"""Check on phantoms with known truth what a CSA study relies on: scaled cords, a grown mask, and follow-up.
 
     python benchmarks/decision_phantoms.py [-people 3] [-grown 64] [-work DIR]
 

@@ -1,4 +1,4 @@
-"""Draw the picture of docs/correcting.md: an image that propseg gets wrong, and what each kind of help makes of it.
+"""Draw the picture of docs/correcting.md: an image that propseg gets wrong, and the result with each kind of help.
 
     python benchmarks/draw_corrections.py PHANTOMS -o docs/images [-work DIR]
 

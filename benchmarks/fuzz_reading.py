@@ -1,10 +1,10 @@
-"""Damage headers and compressed files at random and report what reading them takes.
+"""Damage headers and compressed files at random and report the time and memory that reading takes.
 
     python benchmarks/fuzz_reading.py -headers 10000 -files 1000
 
 Each damaged file is read as an image and as a mask, and an empty mask is written on its grid and read again. Every file
-must be read or refused in one line, within 2 s and 500 MB, and a compressed file whose check sum does not fit must not
-be read. The process ends with 1 where one is not.
+must be read or refused in one line, within 2 s and 500 MB, and a compressed file whose checksum does not match must not
+be read. The process exits with 1 if any file breaks these rules.
 """
 
 from __future__ import annotations

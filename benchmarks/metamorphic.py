@@ -1,4 +1,4 @@
-"""Print what changes of the file, which must not matter, do to the masks.
+"""Print how masks change with changes of the file that must not matter.
 
     python benchmarks/metamorphic.py -n 6 -seed 11 [-contrasts T2w T2star] [-methods propseg deepseg]
 
@@ -6,7 +6,7 @@ Each synthetic image is written again in other ways and segmented from the file.
 and direction of axes, type, byte order, slope, compression), the mask must be the same to the voxel. Where the values
 or the field differ in a way that does not touch the cord (brightness times 7, plus 300, air around it, mirrored left
 to right), the Dice to the mask of the untouched image is printed and must stay above `LEAST_DICE`. The process ends
-with 1 where something does not hold.
+with 1 if a check fails.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Propseg on people its detectors never saw, beside the original program.
+"""Score propseg on people whom its detectors never saw, beside the original program.
 
     python benchmarks/propseg_crossval.py -data TSV -folds DIR [-extra TSV] [-add IMG MASK CONTRAST] [-o TABLE]
 

@@ -1,9 +1,9 @@
-"""Propseg where cord and fluid hardly differ, differ the other way, or differ on one side only.
+"""Score propseg where cord and fluid hardly differ, differ with opposite sign, or differ on one side only.
 
     python benchmarks/propseg_hard.py -data TSV [-phantoms DIR [DIR ...]] [-o TABLE]
 
 Every labelled image is changed in the ways of `CHANGES`: the contrast between cord and fluid is scaled around the
-cord's own intensity, turned over, or drowned in noise. -phantoms names datasets of `spineseg phantom` (--hard some).
+cord's own intensity, inverted, or buried in noise. -phantoms names datasets of `spineseg phantom` (--hard some).
 Dice is taken in the slices that the reference labels. A result is "silent" when its Dice is below 0.85 while its
 status is ok: those are the ones that would mislead a study.
 """

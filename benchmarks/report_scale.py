@@ -1,4 +1,4 @@
-"""Time, memory and size of a report by number of images, on made-up tables: two methods, two contrasts, four sites.
+"""Time, memory and size of a report by number of images, on simulated tables: two methods, two contrasts, four sites.
 
 python benchmarks/report_scale.py [-images 10 10000] [-slices 40] [-work DIR]
 """

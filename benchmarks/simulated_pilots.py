@@ -1,4 +1,4 @@
-"""Simulated pilots whose truth is known, as the rule gets them: evidence of two methods, `a` and `b`.
+"""Simulated pilots with known truth, in the form that the rule receives: evidence of two methods, `a` and `b`.
 
 Every function that returns a `Draw` makes pilots of one kind; `decision_operating.py` names their truth.
 """

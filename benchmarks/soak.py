@@ -1,11 +1,11 @@
-"""Segment and measure many images in one process, and see whether it grows.
+"""Segment and measure many images in one process, and check that the process does not grow.
 
     python benchmarks/soak.py -n 600 [-methods propseg deepseg]
 
 Synthetic images of all contrasts and of differing sizes go through reading, segmentation and writing, as in a chunk
 of a study, every tenth damaged so that errors are part of it. Printed every fiftieth of the way: memory, open files,
 threads and temporary files. In the second half, memory may grow by `ROOM_MB` and the rest by nothing; the process
-ends with 1 where that does not hold.
+exits with 1 if they grow more.
 """
 
 from __future__ import annotations

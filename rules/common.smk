@@ -9,11 +9,11 @@ from snakemake.logging import logger
 
 HERE = workflow.current_basedir
 if hasattr(HERE, "__fspath__"):
-    # a checkout brings its own package; included from a git address, the workflow takes the one that is installed
+    # a checkout uses its own package; a workflow included from a git address uses the installed package
     CHECKOUT = Path(HERE).parent.resolve()
     if (CHECKOUT / "spineseg" / "study").is_dir():
         sys.path.insert(0, str(CHECKOUT))
-# the environment of this Snakemake comes first, activated or not; conda's goes before it
+# the environment of this Snakemake comes first on the path, activated or not; only conda's comes before it
 os.environ |= {
     "PATH": os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()])
 }
@@ -72,9 +72,9 @@ try:
     if workflow.is_main_process:
         # the demo's images are made by the first job
         check_before_jobs(STUDY, FOLDER, with_images=not IS_DEMO)
-        # damage is said here, in one line: an input function's error is a page
+        # damage is reported here, in one line: an error in an input function fills a page
         find_membership(FOLDER)
-    # a study that has started keeps its decision: what a new one would say is made beside it
+    # a study that has started keeps its decision: a new decision is written beside it
     DECIDED = "preview/" if is_frozen(STUDY, FOLDER) else ""
     # an input of the rules that keep masks, for Snakemake does not know the masks themselves: touched where one is
     # gone, or was saved again without a change
@@ -83,14 +83,14 @@ try:
     OLD_REPORTS = {
         stage: f".snakemake/spineseg/{STUDY.dataset}.{stage}.report" for stage in Stage
     }
-    # and of chunks with images that are to be tried again
+    # and of chunks with images to be tried again
     KILLED = Path(".snakemake") / "spineseg" / f"{STUDY.dataset}.killed.json"
     if workflow.is_main_process:
         note_gone(FOLDER, Path(GONE))
         note_killed(FOLDER, KILLED)
         for stage, note in OLD_REPORTS.items():
             note_old_report(FOLDER.report(stage), digest_step("report"), Path(note))
-        # here, for no hook runs where nothing is to be done
+        # here, because no hook runs if there is nothing to do
         if lines := list_refused(FOLDER, STUDY.methods):
             logger.warning("\n".join(lines))
 except InputError as error:
@@ -99,15 +99,15 @@ except InputError as error:
 DATASET = STUDY.dataset
 METHODS = STUDY.methods
 PERTURBATIONS = STUDY.decision.perturbations
-# another environment for other code, so that none is left behind by an update
+# each state of the code has its own environment, so that an update never leaves an old one in use
 ENVIRONMENT = write_environment(workflow_folder(), Path(".snakemake") / "spineseg")
-# Snakemake fills wildcards into this path, so braces of a folder's name are doubled
+# Snakemake fills in wildcards in this path, so braces in a folder's name are doubled
 ENVIRONMENT = ENVIRONMENT.replace("{", "{{").replace("}", "}}")
-# the complete configuration, named by its content: another run with another one does not replace it
+# the complete configuration, named by its content: a run with another configuration does not replace it
 CONFIGURATION = f".snakemake/spineseg/study-{sha256_json(STUDY.document)[:16]}.json"
 if workflow.is_main_process:
     write_json(CONFIGURATION, STUDY.document)
-# its time is the beginning of a run, by the clock of the file system
+# its modification time is the start of the run, by the clock of the file system
 STARTED = Path(".snakemake") / "spineseg" / "started"
 
 
@@ -120,7 +120,7 @@ wildcard_constraints:
     chunk="(pilot|rest)-[0-9]+",
 
 
-# images that one job takes; a profile sets it by set-scatter, see profiles/README.md
+# images per job; a profile sets it by set-scatter, see profiles/README.md
 scattergather:
     images_per_job=25,
 
@@ -141,7 +141,7 @@ def word_command(stage):
 
 
 onstart:
-    # a study that has started is not mixed with other code or parameters, whatever is asked for
+    # whatever the target, a study that has started is never mixed with other code or parameters
     try:
         check_study(STUDY, FOLDER, to_study=False)
     except InputError as error:

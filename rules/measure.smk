@@ -1,7 +1,7 @@
 """Numbers: what each mask measures, how it agrees with its reference and with the other methods' masks."""
 
 
-# reading and joining files: too short to wait in a queue for
+# these rules only read and join files: too short to queue for
 localrules:
     gather_tables,
     gather_pilot,
