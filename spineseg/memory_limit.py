@@ -1,4 +1,4 @@
-"""How much memory a process may have (``ulimit -v``), how it ends for want of it, and what it keeps once freed."""
+"""How much memory a process may have (``ulimit -v``), how it ends when that runs out, and what it keeps once freed."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def check_address_limit(needed_mib: int, what: str) -> None:
 def ended_for_memory(code: int) -> str:
     """Return the signal by which a process ended as it does when memory runs out; empty where it ended otherwise.
 
-    The system kills it, or, under a limit of its address space, a library without an answer to that ends it.
+    The system kills it; under a limit of its address space, a library that cannot handle the lack may abort or crash.
 
     Parameters
     ----------

@@ -12,6 +12,7 @@ from spineseg.errors import InputError
 from spineseg.levels.choice import JunctionWindow, Stretch, choose_stretches, junction_distance, request_all
 from spineseg.levels.names import Request, format_runs, range_name
 from spineseg.levels.slices import Levels, levels_from_discs, levels_from_values
+from spineseg.metrics.cord_line import CordLine
 from spineseg.metrics.shape import SliceShape, compute_sections
 from spineseg.metrics.solidity import compute_sct_solidity
 from spineseg.metrics.table import Row, mean_row, sd_row, slice_row
@@ -108,24 +109,17 @@ def measure_rows(
             )
     has_window = junction is not None and junction.distance_mm is not None
     known = 1.0 if has_window else np.nan  # such a window is covered, or was refused
-    levels, stretches = None, [Stretch(window if has_window else np.ones(n_slices, bool), covered=known, whole=1.0)]
-    if discs is not None or level_values is not None:
-        if line is None:
-            raise InputError(f"{source}: expected levels of a cord, found an empty mask; check the mask")
-        if discs is not None:
-            levels = levels_from_discs(dict(discs), line, n_slices, spacing, source)
-        else:
-            assert level_values is not None  # one of the two is given
-            levels = levels_from_values(level_values, cord, zooms, line, source, borders)
-        if per_level and not requests:
-            requests = [request_all(levels, has_cord & allowed)]
-        if requests:
-            arc = line.arc_of_slices(n_slices, spacing)
-            stretches = []
-            for request in requests:
-                stretches += choose_stretches(levels, request, has_cord, arc, per_level=per_level, all_asked=all_asked)
-    elif requests or per_level:
+    levels = _find_levels(cord, zooms, line, discs, level_values, borders, source)
+    stretches = [Stretch(window if has_window else np.ones(n_slices, bool), covered=known, whole=1.0)]
+    if levels is None and (requests or per_level):
         raise InputError("levels: expected a file of levels or discs, found none; give -vertfile or -discfile")
+    if levels is not None and per_level and not requests:
+        requests = [request_all(levels, has_cord & allowed)]
+    if levels is not None and line is not None and requests:
+        arc = line.arc_of_slices(n_slices, spacing)
+        stretches = []
+        for request in requests:
+            stretches += choose_stretches(levels, request, has_cord, arc, per_level=per_level, all_asked=all_asked)
     told = _note_of_mask(has_cord, spacing, zooms, is_own_line=centers_mm is None and correction != "none")
     stretches = [replace(one, note="; ".join(filter(None, (one.note, told)))) for one in stretches]
     stretches = _restrict(stretches, allowed, source, all_asked=all_asked)
@@ -136,6 +130,26 @@ def measure_rows(
         for stretch in stretches
         for row in _stretch_rows(shape, stretch, spacing, levels, distance, solidity, per_slice)
     ]
+
+
+def _find_levels(
+    cord: NDArray,
+    zooms: NDArray[np.float64],
+    line: CordLine | None,
+    discs: Mapping[int, NDArray[np.float64]] | None,
+    level_values: NDArray | None,
+    borders: Mapping[int, NDArray[np.float64]] | None,
+    source: str,
+) -> Levels | None:
+    """Return the levels of the slices, by discs or by labelled voxels; None where neither is given."""
+    if discs is None and level_values is None:
+        return None
+    if line is None:
+        raise InputError(f"{source}: expected levels of a cord, found an empty mask; check the mask")
+    if discs is not None:
+        return levels_from_discs(dict(discs), line, cord.shape[2], float(zooms[2]), source)
+    assert level_values is not None  # one of the two is given
+    return levels_from_values(level_values, cord, zooms, line, source, borders)
 
 
 def _note_of_mask(

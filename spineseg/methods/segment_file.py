@@ -125,11 +125,9 @@ def segment_or_explain(task: ImageTask, method: Method, progress: Progress) -> I
     """
     try:
         return segment_file(task, method, progress)
-    except ModelError:
+    except (ModelError, KilledError):
         raise
     except Exception as error:  # one image must not stop the study; the line and the log say why
-        if isinstance(error, KilledError):
-            raise
         if shortage := find_shortage(error):
             name = "" if isinstance(shortage, OutputError) else f"{task.image.name}: "
             raise MachineError(f"{name}{shortage}") from error

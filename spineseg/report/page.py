@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,10 +169,7 @@ def write_report(view: StudyView, paths: ReportPaths, code: str = "") -> Path:
         "level_sources": level_sources,
         "level_sources_words": describe_level_sources(level_sources),
         "csa": f"{tables}/{quote(csa.name)}",
-        "figures": [_figure(one, _relative(paths.figures, paths.page), tables) for one in drawn if not one.column],
-        "split": {column: [_figure(one, _relative(paths.figures, paths.page), tables) for one in drawn
-                           if one.column == column] for column in view.columns},
-        "unsplit": sorted(set(view.columns) - {one.column for one in drawn}),
+        **_describe_figures(drawn, view.columns, _relative(paths.figures, paths.page), tables),
         "images": images,
         "n_rows": N_ROWS,
         "worst": [image for image in images if image["severity"] >= LOOK][:N_WORST],
@@ -290,6 +287,15 @@ def describe_images(view: StudyView, reviews: Sequence[ReviewImage], qc: str) ->
         images,
         key=lambda image: (-image["badness"], 1.0 if image["agreement"] is None else image["agreement"], image["id"]),
     )
+
+
+def _describe_figures(
+    drawn: Sequence[DrawnFigure], columns: Collection[str], folder: str, tables: str
+) -> dict[str, Any]:
+    """Return the figures of all images, those by each column of participants, and the columns without a figure."""
+    shown = {column: [_figure(one, folder, tables) for one in drawn if one.column == column]
+             for column in ("", *columns)}  # fmt: skip
+    return {"figures": shown.pop(""), "split": shown, "unsplit": sorted(set(columns) - {one.column for one in drawn})}
 
 
 def _figure(figure: DrawnFigure, folder: str, tables: str) -> dict[str, str]:
