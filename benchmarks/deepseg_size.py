@@ -1,6 +1,7 @@
 """Print whether deepseg's masks are too small or too large, by threshold, on people and on phantoms.
 
     python benchmarks/deepseg_size.py -data ../shared/data/labelled.tsv
+    python benchmarks/deepseg_size.py -suffixes bold -n 20 -hard some -thr 0.36 0.38 0.4 0.42 0.45
 
 People: the labelled images, each by the networks of the fold that held its person out. Phantoms: the shipped networks,
 on people drawn from a seed that no training used. Area errors are signed, over the slices that both masks hold; the
@@ -12,7 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,17 +62,16 @@ def people(data: Path) -> Iterator[Case]:
         yield Case(f"people, {item.contrast}", item.contrast, item.image, item.reference, models)
 
 
-def phantoms(folder: Path, n: int, seed: int) -> Iterator[Case]:
-    """Yield phantoms of every contrast, written into a folder."""
+def phantoms(folder: Path, n: int, seed: int, suffixes: Sequence[str], hard: str) -> Iterator[Case]:
+    """Yield phantoms of some suffixes, written into a folder."""
     models = load_own_models()
-    suffixes = ("T1w", "T2w", "T2star", "dwi", "bold")
-    for image in write_dataset(folder, n, seed, contrasts=suffixes, hard="none"):
+    for image in write_dataset(folder, n, seed, contrasts=suffixes, hard=hard):
         stem, suffix = image.name.split(".")[0], image.name.split(".")[0].rsplit("_", 1)[1]
         reference = next((folder / "derivatives").rglob(f"{stem}_label-SC_seg.nii.gz"))
         yield Case(f"phantoms, {suffix}", SUFFIX_CONTRAST[suffix], image, reference, models)
 
 
-def score(case: Case) -> dict[str, float]:
+def score(case: Case, thresholds: Sequence[float]) -> dict[str, float]:
     """Return Dice and area error (percent) at every threshold, and where the reference lies in the image."""
     volume, grid = load_image(case.image, contrast=case.contrast)
     truth = load_mask(case.reference, like=grid)[0].data >= 0.5
@@ -81,7 +81,7 @@ def score(case: Case) -> dict[str, float]:
     line = stop_at_conus(volume, line, CORD_DARKER[case.contrast])
     prob, _ = compute_probability(volume, line, case.models.segment)
     row = {"edge, mm": edge_of(volume, truth, case.contrast)}
-    for threshold in THRESHOLDS:
+    for threshold in thresholds:
         mask = clean_mask(prob, threshold, line.points_vox[:, :2], line.slices, volume.zooms)[0]
         both = truth.any(axis=(0, 1)) & mask.any(axis=(0, 1))
         row[f"Dice {threshold:.2f}"] = compute_dice(mask[:, :, both], truth[:, :, both])
@@ -104,13 +104,18 @@ def main() -> None:
     parser.add_argument("-data", type=Path, help="labelled.tsv; default: phantoms only")
     parser.add_argument("-n", type=int, default=6, help="phantoms of each contrast; 0: none")
     parser.add_argument("-seed", type=int, default=9071, help="of the phantoms")
+    parser.add_argument("-suffixes", nargs="+", default=["T1w", "T2w", "T2star", "dwi", "bold"], help="of the phantoms")
+    parser.add_argument(
+        "-hard", default="none", choices=("none", "some"), help="some: every second person is made hard"
+    )
+    parser.add_argument("-thr", type=float, nargs="+", default=THRESHOLDS, help="thresholds")
     args = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as name:
         cases = [*(people(args.data) if args.data else ())]
-        cases += phantoms(Path(name), args.n, args.seed) if args.n else ()
+        cases += phantoms(Path(name), args.n, args.seed, args.suffixes, args.hard) if args.n else ()
         for case in cases:
-            rows.append({"kind": case.kind, "image": case.image.name, **score(case)})
+            rows.append({"kind": case.kind, "image": case.image.name, **score(case, args.thr)})
             print(f"{case.kind}: {case.image.name}", flush=True)
     table = pd.DataFrame(rows)
     groups = table.groupby("kind", sort=False)
