@@ -113,7 +113,7 @@ def test_nothing_reads_the_shipped_configuration():
     assert not [path for path in MODULES if "config.yaml" in path.read_text()]
 
 
-def test_modules_have_names_and_sizes_that_people_can_hold():
+def test_module_names_are_short_and_modules_small():
     assert not [path for path in MODULES if path.stem in VAGUE]
     lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in MODULES}
     assert not {name: length for name, length in lengths.items() if length > 400}

@@ -19,7 +19,7 @@ def test_entities_keep_their_order():
     assert list(name.entities.items()) == [("ses", "1"), ("acq", "sag"), ("rec", "average"), ("run", "02")]
 
 
-def test_names_that_are_not_bids():
+def test_names_outside_bids_are_rejected():
     for stem in (
         "scan",
         "sub-01",
@@ -39,7 +39,7 @@ def test_only_nifti_names_have_a_stem():
         assert image_stem(name) is None
 
 
-def test_masks_and_sidecars_lie_beside_each_other():
+def test_masks_and_sidecars_are_in_the_same_folder():
     mask = derivative_path("sub-1_ses-2_dwi", "1", "2", "dwi", "deepseg")
     assert mask.as_posix() == "sub-1/ses-2/dwi/sub-1_ses-2_dwi_desc-deepseg_label-SC_seg.nii.gz"
     assert sidecar_path(mask) == mask.with_name("sub-1_ses-2_dwi_desc-deepseg_label-SC_seg.json")

@@ -68,7 +68,7 @@ def test_bad_usage(neck):
     assert caught.value.code == 2
 
 
-def test_fitseg_takes_the_middle_of_a_mask(neck):
+def test_fitseg_uses_the_centers_of_a_mask(neck):
     image, centre = neck
     volume, _ = load_image(image)
     i, j = np.meshgrid(np.arange(50), np.arange(50), indexing="ij")
@@ -99,7 +99,7 @@ def test_every_orientation_gives_the_same_curve(neck, tmp_path):
             np.testing.assert_allclose(same, turned.affine, atol=1e-5)
 
 
-def test_torch_stays_out(neck):
+def test_centerline_does_not_import_torch(neck):
     image, _ = neck
     code = (
         "import sys; from spineseg.cli import main; "

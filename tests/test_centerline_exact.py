@@ -62,7 +62,7 @@ class TestSplines:
         even = make_smoothing_spline(positions, values, lam=lam)(positions)
         np.testing.assert_allclose(fit_spline(positions, values, lam), even, atol=1e-6)
 
-    def test_three_points_are_smoothed_and_two_are_not(self):
+    def test_smoothing_needs_three_points(self):
         """Of three points one apart, the middle one moves by lam q / (2/3 + 6 lam), twice."""
         peak = np.array([[0.0], [1.0], [0.0]])
         curvature = -2 / (2 / 3 + 6 * 0.5)
@@ -74,7 +74,7 @@ class TestSplines:
         same[0] = 9
         assert peak[0] == 0  # a copy
 
-    def test_whole_numbers_will_do(self):
+    def test_integer_coordinates_are_accepted(self):
         values = evaluate_spline([0, 2, 4], [[0, 1], [2, 1], [4, 3]], [1, 3])
         np.testing.assert_allclose(
             values, natural(np.arange(0, 5, 2.0), np.array([[0, 1], [2, 1], [4, 3.0]]), np.r_[1, 3])
@@ -132,7 +132,7 @@ class TestCurves:
         assert np.isnan(elsewhere.score).all()
 
     @pytest.mark.parametrize(("end_mm", "used"), [(6.0, 4), (5.9, 3), (2.0, 2), (0.5, 2), (100.0, 12)])
-    def test_beyond_the_ends_it_goes_on_as_its_last_stretch(self, end_mm, used):
+    def test_extension_continues_the_direction_of_the_last_stretch(self, end_mm, used):
         """The direction is the least squares line of the points within `end_mm` of the end, at least of two."""
         rng = np.random.default_rng(1)
         k = np.arange(10.0, 22)
@@ -158,7 +158,7 @@ class TestCurves:
         both = Centerline(np.array([[1.0, 2, 0], [3, 6, 4]]))
         np.testing.assert_allclose(extend_centerline(both, (1, 1, 6.0), [8]).points_vox, [[5, 10, 8]])
 
-    def test_scores_come_one_by_one_or_for_all(self):
+    def test_scores_may_be_one_number_or_one_per_point(self):
         points = np.column_stack([np.zeros((3, 2)), np.arange(3)])
         assert Centerline(points, np.float64(0.25)).score.tolist() == [0.25] * 3
         assert Centerline(points.tolist(), [1, 2, 3]).score.tolist() == [1, 2, 3]
@@ -191,13 +191,13 @@ class TestFiles:
         assert np.argwhere(data).tolist() == [[0, 0, 0], [0, 6, 2], [3, 3, 1], [5, 6, 3], [5, 6, 4]]
         assert data.max() == 1
 
-    def test_text_holds_no_negative_zero_and_nothing_where_there_is_no_point(self, grid, tmp_path):
+    def test_csv_has_no_negative_zero_and_an_empty_curve_is_an_empty_file(self, grid, tmp_path):
         save_centerline_csv(tmp_path / "line.csv", Centerline(np.array([[-1e-13, 0.1234567894, 1]])), grid)
         assert (tmp_path / "line.csv").read_text() == f"{0.0:.18e},{0.123456789:.18e},{1.0:.18e}\n"
         save_centerline_csv(tmp_path / "empty.csv", Centerline(np.zeros((0, 3))), grid)
         assert (tmp_path / "empty.csv").read_text() == ""
 
-    def test_points_on_the_rim_of_the_image_are_in_it(self, grid, tmp_path):
+    def test_points_on_the_border_are_inside_the_image(self, grid, tmp_path):
         (tmp_path / "line.csv").write_text("-0.5,-0.5,0\n5.5,6.5,4\n")
         assert load_centerline(tmp_path / "line.csv", grid).slices.tolist() == [0, 1, 2, 3, 4]
         (tmp_path / "noisy.csv").write_text("\n".join(f"{2 + k % 2},3,{k}" for k in range(5)))
@@ -272,7 +272,7 @@ class TestPaths:
         holes[0, 5, 4] = -np.inf
         assert np.isfinite(paths.refine_path(holes, np.array([[4, 4]]), (1, 1, 1))).all()
 
-    def test_a_path_is_smoothed_in_mm_with_its_weights(self):
+    def test_path_smoothing_uses_mm_and_weights(self):
         rng = np.random.default_rng(3)
         points, weights, z = rng.normal(size=(30, 2)), rng.uniform(0.5, 2, 30), 1.5 * np.arange(30)
         zooms = (0.5, 0.8, 1.5)

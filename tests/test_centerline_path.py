@@ -35,7 +35,7 @@ def test_path_is_the_best_of_all_paths(n_slices, n_i, n_j, zoom_i, zoom_j, dz, s
     assert energy(score, found, zooms, smoothness) == pytest.approx(best, abs=1e-9)
 
 
-def test_steps_that_cannot_pay_are_left_out_without_a_difference():
+def test_pruning_impossible_steps_changes_no_path():
     rng = np.random.default_rng(5)
     cost = np.round(rng.normal(size=(7, 23)), 1)
     forbidden = np.where(rng.random(cost.shape) < 0.4, np.inf, cost)

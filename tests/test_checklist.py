@@ -24,7 +24,7 @@ def found(folder) -> dict[int, str]:
     return {item.number: item.found for item in list_items(read_facts(folder))}
 
 
-def test_before_a_decision_it_says_what_is_missing(study):
+def test_before_a_decision_missing_items_are_listed(study):
     items = found(study)
     assert items[7] == "4 images of 2 people; t2 2, t1 2"
     assert items[22] == items[28] == "no decision yet: run the pilot"
@@ -60,6 +60,6 @@ def test_it_is_filled_in_from_the_decision_and_the_study(study, capsys):
     assert "## For the methods section" in lines
 
 
-def test_without_a_study_it_is_one_line(tmp_path, capsys):
+def test_no_study_is_a_one_line_error(tmp_path, capsys):
     assert main(["checklist", "-results", str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1

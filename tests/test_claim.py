@@ -36,7 +36,7 @@ def wait_for(log: Path) -> None:
         time.sleep(0.02)
 
 
-def test_one_works_and_the_others_wait(tmp_path):
+def test_one_process_works_and_the_others_wait(tmp_path):
     log = tmp_path / "log"
     for process in [start(tmp_path / "claim", log, 0.3) for _ in range(3)]:
         process.join()
@@ -45,7 +45,7 @@ def test_one_works_and_the_others_wait(tmp_path):
     assert list(tmp_path.iterdir()) == [log]
 
 
-def test_a_holder_that_was_killed_here_is_noticed_at_once(tmp_path):
+def test_a_killed_holder_on_this_machine_is_noticed_at_once(tmp_path):
     path, log = tmp_path / "claim", tmp_path / "log"
     process = start(path, log, 600)
     wait_for(log)
@@ -59,7 +59,7 @@ def test_a_holder_that_was_killed_here_is_noticed_at_once(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"pid": 1}'])
-def test_a_holder_elsewhere_is_waited_for_until_it_gives_no_sign_of_life(tmp_path, content):
+def test_a_holder_on_another_machine_loses_its_claim_when_it_goes_silent(tmp_path, content):
     path = tmp_path / "claim"
     other = {"host": "node7", "pid": os.getpid(), "start": "another-boot pid:[1] 5", "id": "x"}
     path.write_text(content or json.dumps(other))
@@ -69,7 +69,7 @@ def test_a_holder_elsewhere_is_waited_for_until_it_gives_no_sign_of_life(tmp_pat
     assert not path.exists()
 
 
-def test_a_holder_gives_signs_of_life(tmp_path, monkeypatch):
+def test_a_holder_renews_its_claim(tmp_path, monkeypatch):
     monkeypatch.setattr(claim, "BEAT_S", 0.05)
     path = tmp_path / "claim"
     with claimed(path):
@@ -80,7 +80,7 @@ def test_a_holder_gives_signs_of_life(tmp_path, monkeypatch):
             time.sleep(0.05)
 
 
-def test_a_claim_is_given_back_after_an_error(tmp_path):
+def test_a_claim_is_released_after_an_error(tmp_path):
     path = tmp_path / "chunks" / "claim"
     with pytest.raises(ValueError, match="no"), claimed(path):
         raise ValueError("no")

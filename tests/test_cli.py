@@ -101,7 +101,7 @@ LONG_NAMES = (
         (["csa", "-i", "x.nii", "-label", "9" * 400], "-label: expected at most 2147483647, found 999999999999 ..."),
     ],
 )
-# row: with `test_what_is_no_file_is_refused`
+# row: with `test_anything_but_a_file_is_refused`
 # row: an option without a value, of no finite number, of 400 digits | refused; the option is named
 # row: `-output.txt`, `-centerline-soft`, `-ct2`, `-ofold` | no such option; the closest is named
 def test_bad_usage_is_one_line_and_exit_2(argv, words, capsys, tmp_path, monkeypatch):

@@ -53,7 +53,7 @@ def test_a_centerline_of_another_place_is_refused(mask, tmp_path, capsys):
     assert "found one 15 mm from it" in capsys.readouterr().err
 
 
-def test_masks_of_one_name_are_told_apart(mask, tmp_path, capsys):
+def test_masks_with_the_same_name_stay_distinct(mask, tmp_path, capsys):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / mask).write_bytes((tmp_path / mask).read_bytes())
@@ -62,14 +62,14 @@ def test_masks_of_one_name_are_told_apart(mask, tmp_path, capsys):
     assert [row.split(",")[0] for row in rows[1:]] == [f"a/{mask}", f"b/{mask}"]
 
 
-def test_a_mask_at_the_side_of_the_field_is_said(mask, tmp_path, capsys):
+def test_a_mask_at_the_border_of_the_field_of_view_is_reported(mask, tmp_path, capsys):
     data = np.asarray(nib.load(mask).dataobj)[16:]
     nib.save(nib.Nifti1Image(data, AFFINE), "cut.nii.gz")
     assert main(["csa", "-i", "cut.nii.gz"]) == 0
     assert "touches the side of the field in 12 slices" in capsys.readouterr().err
 
 
-def test_haze_of_a_soft_mask_adds_no_area(mask, tmp_path, capsys):
+def test_faint_voxels_of_a_soft_mask_add_no_area(mask, tmp_path, capsys):
     data = np.maximum(np.asarray(nib.load(mask).dataobj, np.float32), 0.005)
     nib.save(nib.Nifti1Image(data, AFFINE), "soft.nii.gz")
     areas = []
@@ -79,7 +79,7 @@ def test_haze_of_a_soft_mask_adds_no_area(mask, tmp_path, capsys):
     assert areas[0] == areas[1]
 
 
-def test_a_soft_centerline_counts_by_its_values(mask, tmp_path, capsys):
+def test_a_soft_centerline_is_weighted_by_its_values(mask, tmp_path, capsys):
     (tmp_path / "l.csv").write_text("".join(f"{20 + 0.3 * np.sin(k / 3):.3f},20.2,{k}\n" for k in range(12)))
     assert main(["centerline", "-i", mask, "-method", "fitseg", "-o", "soft", "-centerline-soft", "1", "-v", "0"]) == 0
     angles = []
@@ -96,6 +96,6 @@ def test_a_soft_centerline_counts_by_its_values(mask, tmp_path, capsys):
         ["dice", "-i", "m.nii.gz", "-d", "d.nii.gz", "-tolerance", "-1"],
     ],
 )
-def test_values_that_mean_nothing_are_refused(mask, capsys, command):
+def test_meaningless_values_are_refused(mask, capsys, command):
     assert main(command) == 2
     assert "expected" in capsys.readouterr().err

@@ -120,7 +120,7 @@ def test_templates_count_for_their_page(original, copy, name, steps):
     assert changed(original, copy.show()) == {f"step {step}" for step in steps}
 
 
-def test_what_every_image_goes_through_changes_every_method(original, copy):
+def test_a_change_in_reading_images_changes_every_method(original, copy):
     copy.append("methods/segment_file.py", "\nADDED_CONSTANT = 3\n")
     assert {"propseg", "deepseg", "external"} <= changed(original, copy.show())
 
@@ -172,7 +172,7 @@ def test_the_package_of_a_module_counts(original, copy):
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"spineseg.errors": 3}', "{}", '{"spineseg.errors": ["x", []]}',
                                   "[" * 100_000])  # fmt: skip
-def test_the_cache_is_no_source(original, copy, text):
+def test_the_digest_cache_is_not_part_of_the_code(original, copy, text):
     assert copy.show() == original
     (stored,) = copy.cache.rglob("code-*.json")
     stored.write_text(text)

@@ -127,7 +127,7 @@ def with_errors(pilot, n, propseg, deepseg, seed=0, *, dice=(0.95, 0.95), suffix
     return pilot
 
 
-def test_an_image_whose_process_the_system_killed_counts_for_no_method(pilot):
+def test_an_image_whose_process_was_killed_counts_for_no_method(pilot):
     with_dice(pilot, 3, 0.0)
     killed = f"{KILLED} (SIGKILL, as when memory runs out)"
     pilot.add("99", {"propseg": {}, "deepseg": {"status": "failed", "dice": None, "message": killed}})
@@ -187,7 +187,7 @@ class TestVerdict:
         assert re.search(r"\| deepseg \| 30 \| -?0\.\d \(-?0\.\d to -?0\.\d\) \|", text)
         assert "-0.0 " not in text
 
-    def test_equal_needs_sixty_people_and_takes_the_preferred_and_else_the_first_of_the_list(self, pilot):
+    def test_equivalent_needs_sixty_people_and_keeps_the_preferred_or_first_method(self, pilot):
         with_dice(pilot, 40, 0.0, spread=0.002)
         d = pilot.decide()
         assert d["verdict"] == "undecided"
@@ -239,7 +239,7 @@ class TestVerdict:
         assert d["pilots"]["total_needed"] is None
         assert "propseg fails more often than deepseg" in " ".join(next_steps(d))
 
-    def test_equally_precise_methods_whose_areas_differ_are_no_matter_of_people(self, pilot):
+    def test_more_people_do_not_settle_a_constant_difference_of_area(self, pilot):
         with_errors(pilot, 80, (0, 1), (4, 1))
         text = " ".join(next_steps(pilot.decide()))
         assert "their mean areas differ by 4." in text
@@ -252,14 +252,14 @@ class TestVerdict:
         assert "do not differ alike between groups: the gap between their areas changes by 2." in verdict_sentence(d)
 
     @pytest.mark.parametrize("bias", [0.9, 1.0])
-    def test_a_difference_near_its_margin_is_named_where_people_do_not_settle(self, pilot, bias):
+    def test_a_difference_near_its_margin_is_named_if_more_people_would_not_settle_it(self, pilot, bias):
         d = with_errors(pilot, 30, (0, 1), (bias, 1)).decide()
         assert d["verdict"] == "undecided"
         (said,) = [step for step in next_steps(d) if "hardly proven equal" in step]
         (gap,) = [row["difference"] for row in d["endpoints"] if row["endpoint"] == "bias"]
         assert f"the mean areas the methods are hardly proven equal: {abs(gap):.1f} %, where up to 1.25 %" in said
 
-    def test_references_corrected_from_a_method_are_in_the_way(self, pilot):
+    def test_corrected_references_prevent_a_clear_verdict(self, pilot):
         with_errors(pilot, 30, (0, 8), (0, 2))
         d = pilot.decide_with(corrected_from={f"sub-{s:02d}_T2w": "deepseg" for s in range(30)})
         assert d["pilots"]["total_needed"] is None
@@ -308,18 +308,18 @@ class TestVerdict:
         assert (d["method"], d["verdict"]) == ("deepseg", "undecided")
         assert any("deepseg fails more often" in reason for reason in d["reasons"])
 
-    def test_what_is_hardly_better_is_not_called_better(self, pilot):
+    def test_a_negligible_advantage_is_not_called_better(self, pilot):
         d = with_errors(pilot, 9, (0, 5.0), (0, 5.0)).decide()
         assert abs(d["difference"]) <= d["margin"]
         assert "it is better by less than what counts so far, and that is not settled" in verdict_sentence(d)
 
-    def test_intervals_that_say_nothing_are_not_printed_to_the_last_digit(self):
+    def test_very_wide_intervals_are_printed_without_digits(self):
         assert format_interval([-390991.0, 479636.0], "csa_error") == "below -100 to above +100"
         assert format_interval([-12.34, 99.96], "csa_error") == "-12.3 to +100.0"
         assert format_interval([-18.4, 0.9], "predicted_dice") == "below -1 to +0.900"
         assert format_interval([0.8, 1 + 1e-12], "preference") == "+80.0 to +100.0"
 
-    def test_failures_come_first_where_no_area_says_otherwise(self, pilot):
+    def test_failures_come_first_unless_areas_contradict(self, pilot):
         """Equal areas, a little better by chance: the method that fails in every sixth person is not kept."""
         with_errors(pilot, 60, (0, 2.2), (0, 2))
         for row in [row for row in pilot.metrics if row.method == "deepseg"][:10]:
@@ -342,7 +342,7 @@ class TestVerdict:
         assert d["failures"]["propseg"]["n_failed"] == 3
         assert d["method"] == "deepseg"
 
-    def test_short_masks_fail_whatever_they_are_called(self, pilot):
+    def test_short_masks_fail_whatever_their_status(self, pilot):
         for s in range(12):
             pilot.add(f"{s:02d}", {"propseg": {"coverage": 0.3} if s < 10 else {}, "deepseg": {}})
         d = pilot.decide()
@@ -439,7 +439,7 @@ class TestVerdict:
         assert "but fails in more than 20 % of the images" in sentence
 
     @pytest.mark.parametrize("n", [8, 70])
-    def test_masks_that_are_all_the_same_are_alike(self, pilot, n):
+    def test_identical_masks_are_equivalent(self, pilot, n):
         with_errors(pilot, n, (0, 2), (0, 2))
         for one, other in zip(pilot.metrics[::2], pilot.metrics[1::2], strict=True):
             other.values.update(one.values)
@@ -451,7 +451,7 @@ class TestVerdict:
             assert "better" not in verdict_sentence(d)
 
     @pytest.mark.parametrize("n", [1, 2])
-    def test_one_or_two_people_settle_nothing_and_are_counted_right(self, pilot, n):
+    def test_one_or_two_people_settle_nothing_and_are_counted_correctly(self, pilot, n):
         d = with_errors(pilot, n, (0, 8), (0, 2)).decide()
         who = "1 person" if n == 1 else "2 people"
         assert f"the references of {who} are too few" in verdict_sentence(d)
@@ -598,7 +598,7 @@ class TestWithoutReferences:
             config.write_text(f"dataset: x\nbids_dir: {tmp_path}\ndecision: {{{key}}}\n")
             assert main(command) == code
 
-    def test_a_rater_who_contradicts_himself_does_not_count(self, pilot):
+    def test_a_rater_who_contradicts_their_own_answers_does_not_count(self, pilot):
         images = [pilot.add(f"{s:02d}", {m: {} for m in METHODS}) for s in range(20)]
         same = [prefer(i, "deepseg") for i in images] + [prefer(i, "deepseg", repeat=True) for i in images]
         assert pilot.decide_with(ratings=same)["verdict"] == "clear"
@@ -612,7 +612,7 @@ class TestWithoutReferences:
         assert (d["ratings"]["n_shared"], d["ratings"]["n_alike"]) == (60, 20)
         assert "Raters agreed with each other in 20 of 60" in write_report(d)
 
-    def test_few_ratings_and_divided_ones_do_not(self, pilot):
+    def test_few_or_divided_ratings_settle_nothing(self, pilot):
         ratings = self.rated(pilot, 10, lambda s: "deepseg" if s % 2 else "propseg")
         assert pilot.decide_with(ratings=ratings)["verdict"] == "undecided"
         few = pilot.decide_with(ratings=[r for r in ratings if int(r.image[4:6]) < 4])
@@ -661,13 +661,13 @@ class TestRepeats:
         assert factor == pytest.approx(1.96 * 2**0.5, rel=1e-4)
         assert "Repeatability of each method" in write_report(d)
 
-    def test_undeclared_runs_and_sessions_repeat_nothing(self, pilot):
+    def test_undeclared_runs_and_sessions_are_not_repeats(self, pilot):
         d = self.runs(pilot, 12, {"propseg": 6.0, "deepseg": 1.0}).decide()
         assert d["endpoint"] is None
         assert d["reliability"] == {}
         assert any("declare them" in note for note in d["notes"])
 
-    def test_follow_up_is_no_repeat_unless_it_is_declared(self, tmp_path):
+    def test_follow_up_sessions_are_repeats_only_if_declared(self, tmp_path):
         """Two sessions with 2 % true shrinkage change no figure of repeatability."""
         figures = []
         for number, shrink in enumerate((1.0, 0.98)):
@@ -679,7 +679,7 @@ class TestRepeats:
             assert (declared > 1.3) == (shrink < 1)
         assert figures[0] == figures[1]
 
-    def test_coverage_is_no_variation(self, pilot):
+    def test_different_coverage_is_not_counted_as_variation(self, pilot):
         d = self.runs(pilot, 12, {"propseg": 0.01, "deepseg": 0.01}, length=(20, 12)).decide(repeats={"by": "run"})
         assert d["reliability"]["propseg"]["repeat_sd_pct"] < 0.05
 
@@ -690,7 +690,7 @@ class TestRepeats:
         assert d["endpoint"] is None
         assert any("no declared repeats could be compared" in note for note in d["notes"])
 
-    def test_a_failed_mask_is_no_repeat(self, pilot):
+    def test_a_failed_mask_is_not_a_repeat(self, pilot):
         """Rated as failed, its area tells nothing of precision; nor does it hide the other methods'."""
         self.runs(pilot, 30, {"propseg": 1.0, "deepseg": 1.0})
         leak = ("sub-03_run-2_T2w", "propseg")
@@ -754,7 +754,7 @@ class TestChange:
                 pilot.add(f"{s:02d}", rows, session=session)
         return pilot
 
-    def test_what_stays_with_a_person_does_not_count(self, pilot):
+    def test_errors_constant_within_a_person_do_not_count(self, pilot):
         self.scans(pilot, 30, (8, 0.5), (1, 4))
         d = pilot.decide()
         assert (d["method"], d["verdict"], d["endpoint"]) == ("deepseg", "clear", "csa_error")
@@ -773,7 +773,7 @@ class TestChange:
         content = pilot.decide(aim="change")["plan"]["content"]
         assert content["endpoints"] == ["change_error", "repeats", "csa_error", "preference"]
 
-    def test_one_session_says_what_is_missing(self, pilot):
+    def test_with_one_session_the_decision_says_what_is_missing(self, pilot):
         with_errors(pilot, 30, (0, 8), (0, 2))
         d = pilot.decide(aim="change")
         assert (d["method"], d["endpoint"]) == ("deepseg", "csa_error")
@@ -813,11 +813,11 @@ class TestFewPeopleOfAContrast:
         pilot.add("0", {m: {"predicted_dice": 0.9} for m in METHODS})
         assert pilot.decide()["excluded"] == []
 
-    def test_a_path_in_a_reason_keeps_its_letters(self):
+    def test_a_path_in_a_reason_keeps_its_case(self):
         rows = [{"image_id": name, "reason": why} for name, why in (("a", "bids/a.nii: empty"), ("b", "no mask"))]
         assert left_out_section({"excluded": rows})[1] == "- bids/a.nii: empty: a.\n- No mask: b."
 
-    def test_a_contrast_of_two_beside_a_larger_one_is_left_out_and_said(self, pilot):
+    def test_a_contrast_with_two_people_is_left_out_and_reported(self, pilot):
         self.six(pilot, predicted_dice=0.9)
         for s in range(6, 9):
             pilot.add(f"{s}", {m: {"predicted_dice": 0.9} for m in METHODS})
@@ -895,11 +895,11 @@ class TestLevel:
             ("deepseg", "tilted", True),
         ],
     )
-    def test_areas_of_another_place_or_of_less_are_not_used(self, pilot, tmp_path, method, flag, used):
+    def test_areas_of_other_or_incomplete_levels_are_not_used(self, pilot, tmp_path, method, flag, used):
         d = self.decide(pilot, self.measure(pilot, tmp_path, n=8, **{method: (flag,)}), level="C2-C3")
         assert (d["area_errors"]["deepseg"]["bias_pct"] > 5) == used
 
-    def test_an_sd_is_of_one_measure(self, pilot, tmp_path):
+    def test_an_sd_uses_areas_of_one_kind_only(self, pilot, tmp_path):
         """Areas at a level and over whole masks never go into one figure; which it is, is said."""
         levels = self.measure(pilot, tmp_path, n=8)
         pilot.add("99", {m: {"dice": 0.95, "csa_error_pct": 3.0} for m in METHODS})
@@ -926,7 +926,7 @@ class TestLevel:
             assert three[key] == two[key]
         assert all(three["area_errors"][m] == two["area_errors"][m] for m in METHODS)
 
-    def test_two_raters_are_compared_there_too(self, pilot, tmp_path):
+    def test_two_raters_are_compared_at_the_level(self, pilot, tmp_path):
         levels = self.measure(pilot, tmp_path, n=8)
         for row in list(pilot.metrics):
             if row.method == "deepseg":
@@ -955,7 +955,7 @@ class TestContrastsAndSites:
         assert "and deepseg in t2 (by 0.1" in sentence
         assert sentence.count("in 15 people, 90 % interval +0.0") == 3
 
-    def test_predictions_that_favour_different_methods_are_said_too(self, pilot):
+    def test_predictions_that_favour_different_methods_are_reported(self, pilot):
         self.two(pilot, (0.10, -0.10))
         for row in pilot.metrics:
             row.values["predicted_dice"] = row.values.pop("dice")
@@ -975,7 +975,7 @@ class TestContrastsAndSites:
         assert "t2s: Keep propseg: it is better than deepseg" in verdict_sentence(d)
         assert "| propseg (kept for t2s) |" in text
 
-    def test_with_one_method_for_each_contrast_the_least_sure_verdict_stands(self, pilot):
+    def test_with_one_method_for_each_contrast_the_least_certain_verdict_counts(self, pilot):
         self.two(pilot, (0.08, -0.025), n=8, spread=0.03)
         short, good = {"status": "partial", "coverage": 0.5, "dice": 0.9}, {"dice": 0.9}
         name = pilot.add("90", {"propseg": good, "deepseg": short})
@@ -1009,7 +1009,7 @@ class TestContrastsAndSites:
         assert d["method_by_contrast"] == {"t2": "deepseg"}
         assert (d["method"], d["verdict"]) == ("deepseg", "clear")
 
-    def test_contrasts_out_of_the_plan_stay_out(self, pilot):
+    def test_contrasts_outside_the_plan_are_left_out(self, pilot):
         self.two(pilot, (0.05, -0.05))
         pilot.add("99", {"propseg": {}, "deepseg": {"status": "failed"}}, suffix="T2star", contrast="t2s")
         d = pilot.decide(contrasts=["T2w"])
@@ -1101,7 +1101,7 @@ class TestContrastsAndSites:
             assert set(d["per_site"]) == {f"site{s}" for s in range(n_sites)}
             assert "## By site" in write_report(d)
 
-    def test_one_person_of_an_unknown_site_leaves_nothing_to_say_and_is_said(self, pilot):
+    def test_a_person_without_a_site_prevents_a_verdict_and_is_reported(self, pilot):
         columns = {f"{s:02d}": {"site": "a" if s else ""} for s in range(24)}
         d = with_errors(pilot, 24, (0, 8), (0, 2)).decide_with(columns=columns)
         assert d["verdict"] == "undecided"
@@ -1156,7 +1156,7 @@ class TestContrastsAndSites:
         assert (d["method"], d["verdict"]) == ("deepseg", verdict)
         assert any("the bias of deepseg differs" in reason for reason in d["reasons"]) == bool(bias)
 
-    def test_what_is_not_tested_of_biases_is_said(self, pilot):
+    def test_biases_that_could_not_be_tested_are_reported(self, pilot):
         columns = {f"{s:02d}": {"group": "MS" if s < 2 else "HC"} for s in range(24)}
         d = with_errors(pilot, 24, (0, 8), (0, 2)).decide_with(columns=columns, group="group")
         assert "is not tested for group MS" in write_report(d)
@@ -1186,7 +1186,7 @@ class TestContrastsAndSites:
 
 
 class TestReferences:
-    def test_those_corrected_from_a_method_do_not_make_it_clear(self, pilot):
+    def test_references_corrected_from_a_method_do_not_make_it_clearly_better(self, pilot):
         with_errors(pilot, 30, (0, 8), (0, 2))
         corrected = {f"sub-{s:02d}_T2w": "deepseg" for s in range(27)}
         d = pilot.decide_with(corrected_from=corrected)
@@ -1199,7 +1199,7 @@ class TestReferences:
         assert (d["verdict"], d["references"]["without_corrected"]["verdict"]) == ("clear", "clear")
         assert "References made by correcting a mask" in write_report(d)
 
-    def test_who_leads_without_them_is_said_once_and_only_where_it_is_known(self, pilot):
+    def test_the_leader_without_corrected_references_is_reported_once_if_known(self, pilot):
         rng = np.random.default_rng(0)
         for s in range(30):
             sds = {"propseg": 12 if s < 20 else 2, "deepseg": 1 if s < 20 else 6}
@@ -1252,7 +1252,7 @@ class TestReferences:
 
 
 class TestPeopleWhoTaught:
-    def test_they_are_found_by_the_content_of_their_images(self, tmp_path, monkeypatch):
+    def test_training_people_are_found_by_the_content_of_their_images(self, tmp_path, monkeypatch):
         content, images = b"a header and voxels" * 40, []
         for name, data in {
             "again.nii.gz": gzip.compress(content, 1),
@@ -1281,7 +1281,7 @@ class TestPeopleWhoTaught:
         people = {row["person"] for row in rows if PREDICTION in row["taught"]}
         assert people == set(load_dice_predictor().provenance["people"])
 
-    def test_a_verdict_that_rests_on_them_is_taken_back(self, pilot):
+    def test_a_verdict_that_rests_on_training_people_is_withdrawn(self, pilot):
         with_errors(pilot, 20, (0, 9), (0, 1))
         for row in pilot.metrics:
             row.values.update(predicted_dice=0.95, predicted_dice_low=0.9, predicted_dice_high=1.0)
@@ -1332,7 +1332,7 @@ class TestStudy:
                 pilot.metrics[n] = cut_short(row)
         assert [row["n"] for row in pilot.decide()["study"]] == [14, 14]
 
-    def test_areas_that_do_not_vary_give_no_number(self, pilot):
+    def test_areas_without_spread_give_no_sample_size(self, pilot):
         for s in range(8):
             pilot.add(f"{s}", {"propseg": {}, "deepseg": {}})
         assert {row["people_per_group"] for row in pilot.decide()["study"]} == {None}
@@ -1355,7 +1355,7 @@ class TestStudy:
 
 
 class TestPlan:
-    def test_it_is_written_once_the_pilot_starts_and_changes_are_said(self, pilot):
+    def test_the_plan_is_written_when_the_pilot_starts_and_changes_are_reported(self, pilot):
         first, later = DecisionParams(), DecisionParams(effect_pct=3.0, aim="change")
         fix_plan(pilot.folder, DecisionParams(effect_pct=9.0), is_started=False)
         plan = fix_plan(pilot.folder, first, is_started=False)  # nothing has been looked at yet
@@ -1366,11 +1366,11 @@ class TestPlan:
         assert found["changes"][:2] == ["aim: groups before, change now", "effect_pct: 5 before, 3 now"]
         assert found["changes"][2].startswith("endpoints: [csa_error, ")  # those of the other aim
 
-    def test_a_plan_after_the_pilot_is_none(self, pilot):
+    def test_a_plan_written_after_the_pilot_does_not_count(self, pilot):
         plan = fix_plan(pilot.folder, DecisionParams(), is_started=True)
         assert describe_plan(plan, DecisionParams())["fixed_sha256"] is None
 
-    def test_the_decision_shows_it(self, pilot):
+    def test_the_decision_shows_the_plan(self, pilot):
         metrics = with_dice(pilot, 8, 0.04).write()
         write_index(pilot.folder, [study_image(f"{s:02d}") for s in range(8)])
         plan = fix_plan(pilot.folder, DecisionParams(), is_started=False)
@@ -1387,7 +1387,7 @@ class TestPlan:
         with pytest.raises(InputError, match="checksum"):
             fix_plan(pilot.folder, DecisionParams(), is_started=True)
 
-    def test_it_covers_methods_and_what_counts_as_the_truth(self, pilot):
+    def test_the_plan_covers_methods_and_references(self, pilot):
         plan = fix_plan(pilot.folder, DecisionParams(), Scope(METHODS, ["manual"]), is_started=False)
         now = describe_plan(plan, DecisionParams(), Scope((*METHODS, "third"), ["silver", "manual"]))
         assert [change.split(":")[0] for change in now["changes"]] == ["methods", "reference_kinds"]
@@ -1428,7 +1428,7 @@ class TestDocument:
             assert first == (tmp_path / "y" / f"decision.{end}").read_bytes()
             assert first == (tmp_path / "z" / f"decision.{end}").read_bytes()
 
-    def test_no_time_stands_in_it(self, pilot):
+    def test_the_decision_contains_no_time(self, pilot):
         d = with_dice(pilot, 8, 0.0, spread=0.002).decide()
         words = json.dumps(d) + write_report(d)
         assert not [word for word in ("seconds", "peak_mb", "faster", "time per image", "memory") if word in words]
@@ -1549,7 +1549,7 @@ class TestInputs:
         assert DecisionParams.from_config({"max_fail": 0}).max_fail == 0.0
         assert DecisionParams.from_config({"training_subjects": ["1", "02"]}).training_subjects == ("1", "02")
 
-    def test_keys_of_earlier_versions_are_taken_and_said(self, pilot):
+    def test_keys_of_earlier_versions_are_accepted_and_reported(self, pilot):
         old = {"primary": "auto", "rope_composite": 0.2, "n_posterior": 4000, "rope_dice": 0.02, "rope_nsd": 0.03}
         params = make_configuration({"dataset": "x", "decision": old}).decision
         assert (params.margin_dice, params.margin_nsd) == (0.02, 0.03)

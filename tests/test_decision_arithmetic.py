@@ -63,14 +63,14 @@ class TestPooledSds:
     def test_equal_contrasts_add_their_degrees_of_freedom(self):
         assert pool_sds(np.full(3, 2.0), np.full(3, 5.0), np.ones(3)) == pytest.approx((2.0, 15.0))
 
-    def test_what_is_not_known_takes_no_part(self):
+    def test_unknown_values_are_ignored(self):
         sds, df = np.array([2.0, np.nan, 3.0, 5.0]), np.array([4.0, 4.0, 0.0, 4.0])
         assert pool_sds(sds, df, np.array([1.0, 1.0, 1.0, 0.0])) == pytest.approx((2.0, 4.0))
         nothing, free = pool_sds(sds[1:2], df[1:2], np.ones(1))
         assert np.isnan(nothing)
         assert free == 0
 
-    def test_one_without_any_spread(self):
+    def test_a_contrast_without_spread(self):
         assert pool_sds(np.array([0.0, 8.0]), np.array([4.0, 4.0]), np.ones(2)) == pytest.approx((0.0, 8.0))
 
 
@@ -88,7 +88,7 @@ class TestInfluenceOnARatio:
         assert (influence**2).sum() / (n * (n - 1)) == pytest.approx(expected, rel=1e-3)
         assert influence.sum() == pytest.approx(0)
 
-    def test_people_who_differ_have_the_error_that_is_seen(self):
+    def test_people_who_differ_have_the_observed_error(self):
         relative = np.array([[4.0, 0.1], [0.2, 3.0], [0.3, 0.4], [0.5, 0.5], [0.0, 1.0]])
         influence = ratio_influence(relative, np.array([4.0, 4.0]), 400.0, 0.0, 1e-9)
         own = 0.5 * (relative[:, 1] - relative[:, 0])
@@ -109,7 +109,7 @@ class TestExchanges:
         return np.mean(np.array(ratios) >= ratios[0] - 1e-9)
 
     @pytest.mark.parametrize("about_zero", [True, False])
-    def test_as_by_all_of_them(self, about_zero):
+    def test_sampled_exchanges_agree_with_all_exchanges(self, about_zero):
         decided = set()
         for seed in range(12):
             rng = np.random.default_rng(seed)
@@ -161,7 +161,7 @@ class TestShares:
         assert [one.n for one in found.by_contrast.values()] == [20, 20]
         assert list(found.by_contrast) == ["t1", "t2"]
 
-    def test_sites_that_fail_as_one_are_as_many_as_sites(self):
+    def test_sites_that_fail_together_count_as_sites(self):
         """Eight sites of ten people; all of two sites fail: the people count as the sites do."""
         sites = np.repeat([f"s{s}" for s in range(8)], 10)
         failed = np.zeros((80, 2))
@@ -234,7 +234,7 @@ class TestAPair:
         assert wider > plain  # an error that all masks of a method share
         assert found["dice"].pseudo == pytest.approx(dice[:, 0] - dice[:, 1])
 
-    def test_the_other_way_round_is_the_mirror(self):
+    def test_exchanging_the_methods_mirrors_the_result(self):
         rng = np.random.default_rng(9)
         sites = np.repeat([f"s{s}" for s in range(6)], 4)
         errors = rng.normal(0, [2.0, 5.0], (48, 2))
@@ -294,7 +294,7 @@ class TestPreference:
     def test_without_a_majority_neither_is_preferred(self):
         assert self.preferred(("r1", "propseg"), ("r2", "deepseg")) == pytest.approx(0)
 
-    def test_of_images_that_are_not_there_nothing_is_taken(self):
+    def test_missing_images_contribute_nothing(self):
         rated = [Preference(f"{p:03d}_t2", "propseg", "deepseg", "x", "r1") for p in range(9)]
         found = compare_pair(make_evidence(8, ratings=tuple(rated)), *PAIR, PARAMS)["preference"]
         assert found.n == 8
@@ -349,10 +349,10 @@ class TestLeavingOnePersonOut:
         assert found == {"n_people": 60, "n_drops": MOST_DROPS, "n_flips": 1, "participants": [f"{outlier:03d}"]}
 
     @pytest.mark.parametrize("n", [2, 3])
-    def test_two_people_less_one_are_nobody_to_ask(self, n):
+    def test_leaving_one_of_two_people_out_leaves_too_few(self, n):
         found = self.left_out(np.linspace([0.93, 0.90], [0.95, 0.91], n), min_references=2)
         assert (found["n_people"], found["n_drops"]) == (n, 0 if n == 2 else n)
 
-    def test_an_endpoint_of_nobody_has_nobody_to_leave_out(self):
+    def test_an_endpoint_without_people_has_nobody_to_leave_out(self):
         found = self.left_out(np.full((8, 2), np.nan))
         assert found == {"n_people": 0, "n_drops": 0, "n_flips": 0, "participants": []}

@@ -144,7 +144,7 @@ class TestRatioOfSpreads:
         assert ratio_points(ratio_margin(1.25, 4, 6), 4, 6) == pytest.approx(1.25)
         assert ratio_points(-np.log(6 / 4), 4, 6) == pytest.approx(-2)
 
-    def test_what_is_not_known_stays_so(self):
+    def test_unknown_values_stay_unknown(self):
         assert np.isnan(ratio_points(float("nan"), 4, 6))
 
     @pytest.mark.parametrize("size", [0.0, 1.0])

@@ -85,7 +85,7 @@ def test_patch_axes_follow_the_volume():
 
 
 @pytest.mark.parametrize(("gain", "offset"), [(1e-3, 0.0), (3.0, 50.0), (1e4, -2e4)])
-def test_standardising_forgets_units(gain, offset):
+def test_standardising_does_not_depend_on_units(gain, offset):
     image = torch.from_numpy(smooth_blob((3, 40, 48)))[:, None] + 1
     other = image * gain + offset
     np.testing.assert_allclose(preprocess.standardise_patch(other), preprocess.standardise_patch(image), atol=2e-2)
@@ -227,7 +227,7 @@ def test_the_mask_depends_on_neither_batch_nor_threads(models, easy):
 
 
 @pytest.mark.parametrize("shape", [(64, 64, 6), (20, 30, 4), (9, 7, 1)])
-def test_noise_holds_no_cord(models, shape):
+def test_no_cord_in_noise(models, shape):
     noise = np.random.default_rng(1).normal(100, 10, shape).astype(np.float32)
     result = segment_cord(Volume(noise, np.diag([-1.0, 1, 3, 1])), "t2", models=models)
     assert result.status == "empty"
@@ -285,7 +285,7 @@ def test_a_window_has_the_numbers_of_the_whole_patch(models, data):
         assert torch.equal(models.segment.decode_features(features, window), whole[:, :, window[0], window[1]])
 
 
-def test_what_lies_beyond_the_window_is_outlined_too(models, easy):
+def test_cord_beyond_the_window_is_outlined_too(models, easy):
     """A cord in the middle, at the window's border, beyond it, and none."""
     volume, _ = easy
     offsets = np.array([0.0, 8.0, 13.0, 25.0])
@@ -322,7 +322,7 @@ def test_no_seam_shows_whatever_the_batch(deep):
         torch.testing.assert_close(stack_of(deep, patches, 1.0, batch), whole, rtol=0, atol=1e-6)
 
 
-def test_three_dimensions_see_as_far_as_they_say_and_turn_with_the_stack(deep):
+def test_the_3d_network_has_its_stated_context_and_is_symmetric_along_the_stack(deep):
     patches = torch.randn(15, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     whole = stack_of(deep, patches, 1.0, 100)
     changed = patches.clone()
@@ -357,7 +357,7 @@ def test_uncertainty_is_the_dice_that_the_probabilities_expect_to_lose():
     np.testing.assert_allclose(inference.estimate_uncertainty(prob), expected, atol=1e-6)
 
 
-def test_noise_makes_slices_unsure(models, easy):
+def test_noise_raises_the_uncertainty(models, easy):
     volume, _ = easy
     noise = np.random.default_rng(0).normal(0, 1, volume.shape).astype(np.float32)
     spoilt = volume.data.copy()
@@ -370,7 +370,7 @@ def test_noise_makes_slices_unsure(models, easy):
 
 
 @pytest.mark.parametrize("quarter_turns", [1, 2, 3])
-def test_turned_images_hold_the_same_cord(models, easy, quarter_turns):
+def test_rotated_images_give_the_same_cord(models, easy, quarter_turns):
     volume, reference = easy
     turned = Volume(np.rot90(volume.data, quarter_turns).copy(), volume.affine)
     result = segment_cord(turned, "t2", models=models)
@@ -397,7 +397,7 @@ def leg(shape):
 
 @pytest.mark.parametrize("thing", [bottle, leg])
 @pytest.mark.parametrize("contrast", ["as it is", "inverted"])
-def test_what_is_no_spine_holds_no_cord(models, thing, contrast):
+def test_no_cord_in_images_without_a_spine(models, thing, contrast):
     image = thing((120, 120, 12)) + np.random.default_rng(0).normal(0, 15, (120, 120, 12))
     image = image if contrast == "as it is" else 1000 - image
     result = segment_cord(Volume(image.astype(np.float32), np.diag([-1.0, 1, 4, 1])), "t2", models=models)
@@ -424,7 +424,7 @@ def test_patches_are_scaled_about_their_middle(scale):
     assert 0.5 < inference.scale_patches(torch.ones(1, 1, 64, 64), scale).mean() <= 1
 
 
-def test_few_slices_are_looked_at_more_often():
+def test_short_stacks_get_more_views():
     assert inference.choose_views(12, mirror=False) == ((1.0, False),)
     few, many = (inference.choose_views(n, mirror=True) for n in (12, 216))
     assert 12 * len(few) < 216 * len(many)
@@ -434,7 +434,7 @@ def test_few_slices_are_looked_at_more_often():
         assert np.mean(mirrored) == 0.5
 
 
-def test_views_in_turn_leave_nothing_that_alternates():
+def test_alternating_views_leave_no_alternation():
     even, odd = torch.full((4, 1, 2, 2), 0.2), torch.full((3, 1, 2, 2), 0.6)  # one view sees more than the other
     torch.testing.assert_close(inference.average_turns(even, odd), torch.full((7, 1, 2, 2), 0.4))
     ramp = torch.linspace(0, 1, 6)[:, None, None, None]
@@ -531,7 +531,7 @@ def test_a_gap_is_bridged_up_to_the_height_of_a_vertebra(missing, bridged):
     assert cleanup.find_unsure_slices(found, np.full(80, 0.1), 1.0)[:4].any() != bridged
 
 
-def test_unsure_ends_and_far_runs_are_no_cord():
+def test_uncertain_ends_and_distant_runs_are_removed():
     found, doubt = np.ones(100, bool), np.full(100, 0.1)
     found[30:60] = False  # a gap that is too long to bridge
     doubt[:30] = 0.45  # roots

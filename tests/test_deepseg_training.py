@@ -131,7 +131,7 @@ def test_a_ghost_is_the_image_again_elsewhere():
     assert ghosts[1, 0, 4, 2] == pytest.approx(0.2)
 
 
-def test_a_void_takes_the_signal_away_inside_only():
+def test_a_void_removes_signal_inside_only():
     image = torch.ones(1, 1, 40, 40)
     spoilt = appearance.apply_void(image, torch.tensor([[0.5, 0.5, 0.2, 0.2, 1.0]]))
     assert spoilt[0, 0, 20, 20] < 0.01
@@ -139,7 +139,7 @@ def test_a_void_takes_the_signal_away_inside_only():
     assert torch.equal(appearance.apply_void(image, torch.tensor([[0.5, 0.5, 0.2, 0.2, 0.0]])), image)
 
 
-def test_recorded_air_is_part_of_the_image_and_padding_is_not():
+def test_recorded_air_belongs_to_the_image_and_padding_does_not():
     drawn = appearance.draw_appearance(8, appearance.AppearanceRanges(p_air=0.5), torch.Generator().manual_seed(3))
     air = ~drawn.air.flatten().isnan()
     assert 0 < air.sum() < 8
@@ -217,7 +217,7 @@ def test_a_run_reports_and_ends():
     assert 0 <= rows[-1]["discs"] <= 1
 
 
-def test_a_killed_run_goes_on_as_if_nothing_happened(tmp_path):
+def test_a_killed_run_resumes_with_the_same_result(tmp_path):
     def make():
         return Trainer(TINY, TrainingParams(steps=8, batch=4), [disc_shard(), disc_shard(1, painted=True)])
 
@@ -259,7 +259,7 @@ def test_held_out_people_are_in_no_table():
 
 
 @needs_data
-def test_shards_hold_the_cord_in_their_middle():
+def test_shards_have_the_cord_in_their_middle():
     folder = DATA / "bids" / "sub-sct017" / "dwi"
     name = "sub-sct017_rec-average_dwi"
     reference = DATA / "bids/derivatives/labels/sub-sct017/dwi" / f"{name}_label-SC_seg.nii.gz"
@@ -278,7 +278,7 @@ def test_an_empty_reference_is_refused(tmp_path):
         build_shard(LabelledImage(tmp_path / "image.nii.gz", tmp_path / "empty.nii.gz", "t2", "s"), TINY)
 
 
-def test_cordless_slices_hold_no_cord():
+def test_slices_without_cord_have_an_empty_label():
     shard = build_cordless_shard(30, TINY, np.random.default_rng(0), 1.0)
     assert not shard.cord.any()
     assert len({float(image.float().mean()) for image in shard.image}) > 20
@@ -299,7 +299,7 @@ def test_the_template_teaches_cord_and_what_lies_below_it():
 
 
 @needs_data
-def test_mask_shard_is_made_of_real_shapes(tmp_path):
+def test_mask_shards_use_real_shapes(tmp_path):
     for file in (DATA / "geometry").glob("sub-cardiff03_T2w*"):
         (tmp_path / file.name).symlink_to(file)
     shard = build_mask_shard(tmp_path, TINY, np.random.default_rng(0), 1.0)
@@ -346,7 +346,7 @@ def test_references_may_count_less():
             parse_trust([wrong])
 
 
-def test_half_of_the_lumbar_slices_hold_no_cord():
+def test_half_of_the_lumbar_slices_have_no_cord():
     shard = build_phantom_shard(40, TINY, np.random.default_rng(2), 1.0, lumbar=True)
     holds = shard.cord.amax((1, 2, 3)) > 0.5
     assert 0.1 < holds.float().mean() < 0.6

@@ -107,7 +107,7 @@ def test_the_commands_are_those_of_the_program(pages):
     assert set(COMMANDS) <= pages["commands.html"].ids
 
 
-def test_what_is_not_known_is_said_in_one_place_and_looks_like_no_real_address():
+def test_unknown_addresses_are_placeholders_listed_in_one_place():
     written = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CITATION.cff", "pyproject.toml")]
     written += [*(ROOT / "docs").glob("*.md"), *(ROOT / "config").iterdir(), *(ROOT / ".github").rglob("*.*ml")]
     texts = {path: path.read_text() for path in written if path.is_file()}
@@ -120,7 +120,7 @@ def test_what_is_not_known_is_said_in_one_place_and_looks_like_no_real_address()
     assert ("version" in citation) == ("date-released" in citation)
 
 
-def test_habits_fit_the_house():
+def test_project_files_agree_with_each_other():
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
     programs = {Path(hook["entry"].split()[0]).name for hook in hooks}
     dev = " ".join(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["dev"])

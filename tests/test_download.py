@@ -93,7 +93,7 @@ def fetch(server, folder, **more):
     return download.fetch_dataset(NAME, folder, address=address(server), **more)
 
 
-def test_it_arrives_whole_with_its_checksum(server, tmp_path, capsys):
+def test_a_download_is_complete_and_prints_its_checksum(server, tmp_path, capsys):
     assert main(["download", NAME, "-o", str(tmp_path), "-address", address(server)]) == 0
     assert (tmp_path / NAME / "single_subject" / "data" / "t2" / "t2.nii.gz").read_bytes() == bytes(range(256)) * 4000
     sha = hashlib.sha256(ARCHIVE).hexdigest()
@@ -104,7 +104,7 @@ def test_it_arrives_whole_with_its_checksum(server, tmp_path, capsys):
     assert len(asked) == 1  # it was there already
 
 
-def test_a_broken_download_goes_on_where_it_ended(server, tmp_path):
+def test_an_interrupted_download_resumes(server, tmp_path):
     server.breaks_after = 100_000
     with pytest.raises(InputError, match="100000 came; repeat the same command"):
         fetch(server, tmp_path)
@@ -116,7 +116,7 @@ def test_a_broken_download_goes_on_where_it_ended(server, tmp_path):
 
 
 @pytest.mark.parametrize("change", ["content", "ranges"])
-def test_a_file_that_changed_meanwhile_or_cannot_be_resumed_starts_again(server, tmp_path, change):
+def test_a_changed_or_unresumable_file_is_downloaded_again(server, tmp_path, change):
     server.breaks_after = 100_000
     with pytest.raises(InputError):
         fetch(server, tmp_path)
@@ -129,7 +129,7 @@ def test_a_file_that_changed_meanwhile_or_cannot_be_resumed_starts_again(server,
     assert download.read_record(tmp_path / NAME)["SHA256"] == hashlib.sha256(server.content).hexdigest()
 
 
-def test_a_download_that_had_all_but_its_end_is_complete(server, tmp_path):
+def test_a_download_interrupted_at_its_end_is_completed(server, tmp_path):
     (tmp_path / f"{NAME}.zip.part").write_bytes(ARCHIVE)
     (tmp_path / f"{NAME}.zip.part.tag").write_text(server.tag)
     assert fetch(server, tmp_path).is_dir()
@@ -175,13 +175,13 @@ def test_damage_is_found_and_removed(server, tmp_path, damage):
     assert not (tmp_path / f"{NAME}.zip.part").exists()
 
 
-def test_another_file_than_expected_is_not_kept(server, tmp_path):
+def test_a_file_with_another_checksum_is_not_kept(server, tmp_path):
     with pytest.raises(InputError, match="expected SHA-256 00"):
         fetch(server, tmp_path, sha256="00" * 32)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_server_that_sends_another_part_than_asked_is_not_believed(server, tmp_path):
+def test_a_wrong_range_from_the_server_is_rejected(server, tmp_path):
     server.breaks_after, server.shift = 100_000, -1
     with pytest.raises(InputError, match="100000 came"):
         fetch(server, tmp_path)
@@ -192,13 +192,13 @@ def test_a_server_that_sends_another_part_than_asked_is_not_believed(server, tmp
     assert download.read_record(tmp_path / NAME)["SHA256"] == hashlib.sha256(ARCHIVE).hexdigest()
 
 
-def test_a_length_that_is_no_number_is_not_counted_on(server, tmp_path):
+def test_an_invalid_content_length_is_ignored(server, tmp_path):
     server.length = "unknown"
     fetch(server, tmp_path)
     assert download.read_record(tmp_path / NAME)["Bytes"] == len(ARCHIVE)
 
 
-def test_a_server_that_refuses_is_one_line_with_a_way_out(server, tmp_path, capsys):
+def test_a_refusing_server_is_one_line_with_advice(server, tmp_path, capsys):
     server.status = 404
     assert main(["download", NAME, "-o", str(tmp_path), "-address", address(server)]) == 2
     error = capsys.readouterr().err
@@ -207,7 +207,7 @@ def test_a_server_that_refuses_is_one_line_with_a_way_out(server, tmp_path, caps
     assert error.count("\n") == 1
 
 
-def test_no_network_is_one_line_with_a_way_out(tmp_path, capsys):
+def test_no_network_is_one_line_with_advice(tmp_path, capsys):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # nobody listens there
         code = main(["download", NAME, "-o", str(tmp_path), "-address", f"http://127.0.0.1:{taken.getsockname()[1]}/x"])

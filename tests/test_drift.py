@@ -40,7 +40,7 @@ def test_same_run(tmp_path):
     assert summary["changed"] == []
 
 
-def test_growth_is_found_with_its_cause(tmp_path, capsys):
+def test_larger_masks_are_found_with_their_cause(tmp_path, capsys):
     a = write_run(tmp_path / "a", {"01": cord(8), "02": cord(9), "03": None, "04": cord(8)})
     b = write_run(
         tmp_path / "b", {"01": cord(8.8), "02": cord(9.9), "03": cord(8), "05": cord(8)}, version="2", code="d" * 64
@@ -75,20 +75,20 @@ def test_what_changed_is_named_with_both_values(tmp_path, capsys):
     assert f"changed between the runs: {text}" in capsys.readouterr().out
 
 
-def test_the_version_of_another_program_is_a_change_and_ours_alone_is_none(tmp_path):
+def test_another_version_of_a_program_is_a_change_and_of_spineseg_alone_is_not(tmp_path):
     masks = {"01": cord(8)}
     a = write_run(tmp_path / "a", masks, maker="6.4")
     b = write_run(tmp_path / "b", masks, maker="6.5", version="9", libraries={"numpy": "9"})
     assert summarise_drift(compare_runs(a, b))["deepseg"]["changed"] == ["version 6.4, now 6.5"]
 
 
-def test_failed_in_both_runs_is_no_difference(tmp_path):
+def test_failed_in_both_runs_is_not_a_difference(tmp_path):
     a, b = (write_run(tmp_path / n, {"01": cord(8), "02": None}) for n in "ab")
     summary = summarise_drift(compare_runs(a, b))["deepseg"]
     assert (summary["n_images"], summary["n_identical"], summary["images"]) == (2, 2, [])
 
 
-def test_other_grid_is_said(tmp_path):
+def test_another_grid_is_reported(tmp_path):
     a = write_run(tmp_path / "a", {"01": cord(8), "02": cord(8)})
     b = write_run(tmp_path / "b", {"01": cord(8), "02": cord(8)}, affine=np.diag([-0.5, 0.5, 3.0, 1.0]))
     assert [row["message"] for row in compare_runs(a, b)] == ["the two masks lie on different grids"] * 2

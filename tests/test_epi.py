@@ -66,7 +66,7 @@ def test_the_canal_is_never_taken_for_a_bright_cord(seed):
     assert found.status != "ok" or np.median(area[area > 0]) < 80
 
 
-def test_a_cord_of_the_other_polarity_is_told_from_the_canal():
+def test_a_cord_of_the_other_polarity_is_distinguished_from_the_canal():
     for bright_cord, is_cord in ((True, True), (False, False)):
         volume, line, _ = make_tube(zooms=(1.0, 1.0, 4.0), n=9, fluid=6.5, bright_cord=bright_cord)
         scene = build_scene(volume, line, get_contrast_model("t1"), PropsegParams())

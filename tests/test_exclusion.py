@@ -60,7 +60,7 @@ def test_every_way_to_write_a_name(root, entry, images):
         ),
     ],
 )
-def test_a_row_may_be_about_one_contrast(root, tmp_path, table, images):
+def test_a_row_may_name_one_contrast(root, tmp_path, table, images):
     (tmp_path / "e.tsv").write_text(table)
     found = reasons(index(root, excluded=str(tmp_path / "e.tsv"))[0])
     assert set(found) == images
@@ -102,19 +102,19 @@ def test_a_column_is_understood_or_refused(root, tmp_path, table, words):
         ("e.yml", "[sub-stanford03/ses-b/anat/sub-stanford03_ses-a_T2w.nii.gz]\n", "fits no subject"),
     ],
 )
-def test_a_list_that_would_leave_out_nobody_or_another_is_refused(root, tmp_path, name, text, words):
+def test_a_list_that_would_exclude_nobody_or_the_wrong_person_is_refused(root, tmp_path, name, text, words):
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=words):
         left_out(root, str(tmp_path / name))
 
 
 @pytest.mark.parametrize(("name", "text"), [("e.csv", "id,reason\n"), ("e.yml", "csa_t1:\ncsa_t2:\n"), ("e.yml", "")])
-def test_a_list_of_nobody_leaves_out_nobody(root, tmp_path, name, text):
+def test_an_empty_list_excludes_nobody(root, tmp_path, name, text):
     (tmp_path / name).write_text(text)
     assert left_out(root, str(tmp_path / name)) == set()
 
 
-def test_an_entry_of_another_case_is_named_where_entries_may_fit_nothing(root, tmp_path):
+def test_an_entry_that_differs_only_in_case_is_named(root, tmp_path):
     (tmp_path / "e.yml").write_text("[sub-02_T2W, sub-x1]\n")
     excluded = {"file": str(tmp_path / "e.yml"), "unmatched": "ignore"}
     config = make_configuration({"dataset": "x", "bids_dir": str(root), "excluded": excluded})
@@ -122,7 +122,7 @@ def test_an_entry_of_another_case_is_named_where_entries_may_fit_nothing(root, t
     assert line.endswith("because upper and lower case differ: 'sub-02_T2W' ('sub-02_T2w'?)")
 
 
-def test_what_fits_nothing_and_may_do_so_is_said_in_one_line(root, tmp_path):
+def test_unmatched_entries_that_are_allowed_are_one_line(root, tmp_path):
     names = ["sub-02", *(f"sub-x{n}" for n in range(12)), "nowhere"]
     (tmp_path / "e.yml").write_text(json.dumps(names))
     excluded = {"file": str(tmp_path / "e.yml"), "unmatched": "ignore", "sites": {"nowhere": "sub-nowhere"}}
@@ -170,7 +170,7 @@ def test_a_list_that_datasets_share_may_have_entries_that_fit_nothing(root, tmp_
         left_out(root, {"file": str(tmp_path / "e.yml")})
 
 
-def test_a_list_named_after_a_contrast_concerns_that_contrast(root, tmp_path):
+def test_a_list_named_after_a_contrast_applies_to_that_contrast(root, tmp_path):
     (tmp_path / "e.yml").write_text("csa_t1: [sub-01]\nT2w: [sub-02]\n")
     found = reasons(index(root, excluded=str(tmp_path / "e.yml"))[0])
     assert set(found) == {"sub-01_T1w", "sub-02_T2w"}
@@ -215,7 +215,7 @@ def test_sites_are_declared_never_guessed(root, tmp_path):
     assert left_out(root, ["mni"]) == {"sub-01_T1w", "sub-01_T2w"}
 
 
-def test_marks_are_no_exclusions(root, tmp_path):
+def test_marks_are_not_exclusions(root, tmp_path):
     path = tmp_path / "qc_marks.json"
     path.write_text(json.dumps({"report": "r", "marks": []}))
     with pytest.raises(InputError, match="name it with the config key 'marks'"):
@@ -229,7 +229,7 @@ def test_names_that_yaml_reads_as_something_else_are_refused(root, tmp_path, tex
         left_out(root, str(tmp_path / "e.yml"))
 
 
-def test_a_name_is_no_beginning_of_another():
+def test_a_name_does_not_match_longer_names():
     assert not Exclusion("sub-1", "", "").fits(StudyImage("sub-11_T2w", "11"), NO_SITES)
 
 
@@ -307,7 +307,7 @@ def test_a_condition_that_cannot_be_used_is_one_line(root, query, words):
 
 @pytest.mark.parametrize("unknown", ["n/a", "N/A", "NA", "nan", "NaN", ""])
 @pytest.mark.parametrize("query", ["age >= 18", "age != 18", "not age >= 99", "age not in [18]", "not age == 5"])
-def test_what_is_not_known_fits_no_condition(root, unknown, query):
+def test_missing_values_match_no_condition(root, unknown, query):
     (root / "participants.tsv").write_text(f"participant_id\tage\nsub-01\t{unknown}\nsub-02\t20.0\n")
     assert read_participants(root).query(query, "key") == ["02"]
 
@@ -333,7 +333,7 @@ def test_a_change_of_participants_or_of_the_list_is_noticed(root, tmp_path):
     assert {str(root / "participants.tsv"), str(tmp_path / "e.yml")} <= set(source_files(config, []))
 
 
-def test_a_subject_that_is_called_like_a_site_is_asked_for(tmp_path):
+def test_a_subject_named_like_a_site_needs_a_choice(tmp_path):
     root = make_dataset(tmp_path, *(f"sub-0{n}/anat/sub-0{n}_T2w.nii.gz" for n in (1, 2, 3)))
     (root / "participants.tsv").write_text("participant_id\tsite\nsub-01\t02\nsub-02\t01\nsub-03\t01\n")
     with pytest.raises(InputError, match="'01' may mean sub-01 or the site 01 with 2 subjects; write sub-01"):

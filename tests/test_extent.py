@@ -63,14 +63,14 @@ def test_a_mask_that_misses_a_slice_in_the_middle_is_partial():
     assert describe_extent(volume, mask, "t2").status == "partial"
 
 
-def test_beyond_the_coil_there_is_nothing_to_find():
+def test_slices_beyond_the_coil_are_not_expected():
     volume, mask = spine(seen=(40, 120))
     extent = describe_extent(volume, mask, "t2")
     assert extent.status == "ok"
     assert "slices 0-39: no cord, nothing is to be seen there" in extent.notes
 
 
-def test_noise_over_the_cord_is_no_excuse():
+def test_noise_over_the_cord_does_not_excuse_a_missing_mask():
     volume, mask = spine()
     noisy = np.abs(volume.data + np.random.default_rng(1).normal(0, 500, SHAPE)).astype(np.float32)
     assert describe_extent(Volume(noisy, volume.affine), cut(mask, 60, 119), "t2").status == "partial"
@@ -88,7 +88,7 @@ def test_below_the_conus_there_is_no_cord(cord, fluid, around, contrast):
     assert abs(conus - 50) <= 6
 
 
-def test_a_mask_that_goes_on_below_the_conus_is_partial():
+def test_a_mask_that_continues_below_the_conus_is_partial():
     volume, mask = spine(conus=50)
     i, j, k = np.indices(SHAPE)
     longer = mask | ((np.hypot(i - 30, j - 30) < 4) & (k < 50))
@@ -97,7 +97,7 @@ def test_a_mask_that_goes_on_below_the_conus_is_partial():
     assert "fluid and roots" in extent.notes[-1]
 
 
-def test_a_coil_that_fades_is_no_conus():
+def test_a_fading_coil_is_not_a_conus():
     volume, _ = spine()
     fading = volume.data * np.interp(np.arange(120), [0, 80], [0.15, 1.0])
     level = np.where(volume.data[30, 30] > 0, np.interp(np.arange(120), [0, 60], [2.0, 1.0]), 1)  # and cord brightens
@@ -106,7 +106,7 @@ def test_a_coil_that_fades_is_no_conus():
     assert find_conus(straight(Volume(fading.astype(np.float32), volume.affine)), 1.0, True) is None
 
 
-def test_blur_where_the_coil_fades_is_no_conus():
+def test_blur_where_the_coil_fades_is_not_a_conus():
     volume, mask = spine()
     dark = np.where(np.arange(120) < 60, 0.4, 1.0)
     blurred = ndi.gaussian_filter1d(volume.data, 5.0, axis=0)
@@ -116,7 +116,7 @@ def test_blur_where_the_coil_fades_is_no_conus():
     assert describe_extent(changed, cut(mask, 60, 119), "t2").status == "partial"
 
 
-def test_a_lesion_to_the_end_of_the_field_is_no_conus():
+def test_a_lesion_up_to_the_end_of_the_field_of_view_is_not_a_conus():
     volume, _ = spine()
     i, j, k = np.indices(SHAPE)
     lesion = (np.hypot(i - 30, j - 30) < 3) & (k < 50)
@@ -126,7 +126,7 @@ def test_a_lesion_to_the_end_of_the_field_is_no_conus():
     assert find_conus(straight(Volume(data.astype(np.float32), volume.affine)), 1.0, True) is None
 
 
-def test_above_the_cord_lies_the_brain():
+def test_brain_above_the_cord_is_recognised():
     volume, mask = spine(brain=70)
     extent = describe_extent(volume, mask, "t2")
     assert extent.status == "ok"
@@ -135,7 +135,7 @@ def test_above_the_cord_lies_the_brain():
 
 @pytest.mark.parametrize(("cord", "fluid", "contrast"), [(CORD, FLUID, "t2"), (800.0, 250.0, "t1")])
 @pytest.mark.parametrize(("lost", "kept"), [((60, 90), (0, 59)), ((60, 112), (0, 59)), ((20, 60), (60, 119))])
-def test_cord_beyond_slices_that_lost_their_signal_is_missed(cord, fluid, contrast, lost, kept):
+def test_cord_missing_beyond_dark_slices_is_reported(cord, fluid, contrast, lost, kept):
     volume, mask = spine(cord=cord, fluid=fluid)
     volume.data[..., lost[0] : lost[1]] = 0
     extent = describe_extent(volume, cut(mask, *kept), contrast)
@@ -143,7 +143,7 @@ def test_cord_beyond_slices_that_lost_their_signal_is_missed(cord, fluid, contra
     assert "nothing shows that there is no cord" in extent.notes[-1]
 
 
-def test_above_thick_slices_that_lost_their_signal_nothing_is_called_brain():
+def test_nothing_above_thick_dark_slices_is_called_brain():
     volume, mask = spine()
     thick = Volume(np.ascontiguousarray(volume.data[..., ::24]), volume.affine @ np.diag([1, 1, 24.0, 1]))
     thick.data[..., 2:4] = 0
@@ -154,7 +154,7 @@ def test_above_thick_slices_that_lost_their_signal_nothing_is_called_brain():
 
 
 @pytest.mark.parametrize("factor", [0.35, 2.5])
-def test_slices_under_a_saturation_or_a_bright_band_are_no_brain(factor):
+def test_saturated_or_bright_slices_are_not_brain(factor):
     volume, mask = spine(cord=700.0, fluid=400.0, around=380.0, brain=90)
     data = volume.data * np.where(np.arange(120) >= 90, factor, 1.0)
     extent = describe_extent(Volume(data.astype(np.float32), volume.affine), mask, "dwi")
@@ -162,7 +162,7 @@ def test_slices_under_a_saturation_or_a_bright_band_are_no_brain(factor):
     assert describe_extent(volume, mask, "dwi").status == "ok"
 
 
-def test_a_cord_at_the_side_of_the_field_is_partial():
+def test_a_cord_at_the_border_of_the_field_of_view_is_partial():
     volume, mask = spine(at=(3, 30))
     extent = describe_extent(volume, mask, "t2")
     assert extent.status == "partial"
@@ -182,7 +182,7 @@ def test_what_is_larger_than_a_cord_is_partial():
     assert "larger than cords" in describe_extent(volume, mask, "t2").notes[-1]
 
 
-def test_slices_that_the_user_left_out_are_not_asked_for():
+def test_slices_excluded_by_the_user_are_not_expected():
     volume, mask = spine()
     assert describe_extent(volume, cut(mask, 30, 80), "t2", asked=(30, 80)).status == "ok"
 

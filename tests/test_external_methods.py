@@ -131,7 +131,7 @@ def test_a_mask_with_other_axes_is_turned_to_the_image(tmp_path, bids):
         (np.indices((40, 44, 10))[0].astype(np.float32), AFFINE, "failed", "found 40 values from 0 to 39"),
     ],
 )
-def test_what_a_mask_may_hold(tmp_path, bids, mask, affine, status, message):
+def test_allowed_and_refused_values_of_a_mask(tmp_path, bids, mask, affine, status, message):
     save(mask_path(bids), mask.astype(np.float32), affine)
     entry = segment(tmp_path, bids, FILES)["01"]
     assert entry["status"] == status
@@ -140,7 +140,7 @@ def test_what_a_mask_may_hold(tmp_path, bids, mask, affine, status, message):
         np.testing.assert_array_equal(entry["data"], disc())
 
 
-def test_a_changed_mask_is_taken_in_anew_whatever_its_date_and_another_is_not(tmp_path, bids):
+def test_a_changed_mask_is_read_again_whatever_its_date_and_others_are_not(tmp_path, bids):
     for subject in SUBJECTS:
         save(mask_path(bids, subject), disc())
     first = segment(tmp_path, bids, FILES)
@@ -153,7 +153,7 @@ def test_a_changed_mask_is_taken_in_anew_whatever_its_date_and_another_is_not(tm
     assert again["01"]["path"].stat().st_mtime_ns == times["01"]
 
 
-def test_a_mask_that_comes_later_is_taken_in_and_one_that_goes_is_missed(tmp_path, bids):
+def test_a_mask_added_later_is_read_and_a_removed_one_is_a_failure(tmp_path, bids):
     save(mask_path(bids), disc())
     assert segment(tmp_path, bids, FILES)["02"]["status"] == "failed"
     save(mask_path(bids, "02"), disc())
@@ -165,7 +165,7 @@ def test_a_mask_that_comes_later_is_taken_in_and_one_that_goes_is_missed(tmp_pat
 
 
 # row: an image or mask without permission to read it | failed, with the reason; it is done once it can be read
-def test_a_file_that_nobody_may_read_fails_its_image_only(tmp_path, bids, monkeypatch):
+def test_an_unreadable_file_fails_its_image_only(tmp_path, bids, monkeypatch):
     for subject in SUBJECTS:
         save(mask_path(bids, subject), disc())
 
@@ -227,7 +227,7 @@ def test_a_program_is_run_on_each_image(tmp_path, bids, capfd):
         ("echo hello > {mask}; : {image}", "sub-01_T2w_seg.nii.gz: expected a NIfTI image, found another"),
     ],
 )
-def test_a_program_that_goes_wrong_fails_its_image_only(tmp_path, bids, command, message):
+def test_a_failing_program_fails_its_image_only(tmp_path, bids, command, message):
     entries = segment(tmp_path, bids, {"name": "mine", "command": command, "timeout": 0.01})
     assert {entry["status"] for entry in entries.values()} == {"failed"}
     assert message in entries["01"]["message"]
@@ -246,7 +246,7 @@ def test_a_program_that_goes_wrong_fails_its_image_only(tmp_path, bids, command,
     ],
 )
 # row: a program that says that the disk is full or memory short | stops its chunk; nothing is recorded of the image
-def test_a_program_on_a_machine_that_is_short_fails_no_image(tmp_path, bids, last_words, advice):
+def test_a_program_short_of_disk_or_memory_fails_no_image(tmp_path, bids, last_words, advice):
     command = tool(tmp_path, f"import sys; sys.exit({last_words!r})") + " {image} {mask}"
     with pytest.raises(MachineError, match=rf"^sub-01_T2w.nii.gz: .*{advice}"):
         segment(tmp_path, bids, {"name": "mine", "command": command})
@@ -340,7 +340,7 @@ def test_good_declarations_pass(bids):
 
 
 @pytest.mark.parametrize("change", [{"excluded": {"sub-01": "withdrew"}}, {"subjects": ["02"]}])
-def test_people_with_all_masks_of_a_method_may_leave_a_study_that_has_begun(bids, change):
+def test_people_with_all_masks_of_a_method_may_leave_a_started_study(bids, change):
     """A path that was right stays right; one that is wrong is told, and a study does not begin without any mask."""
     save(mask_path(bids), disc())
     pilot = frozenset({"sub-01_T2w"})
@@ -353,7 +353,7 @@ def test_people_with_all_masks_of_a_method_may_leave_a_study_that_has_begun(bids
         index_images(configure(bids, FILES, **change), 10, frozen=pilot)
 
 
-def test_a_method_changes_with_what_makes_its_masks(bids):
+def test_a_method_changes_with_its_command_version_and_files(bids):
     def made_by(**keys):
         return configure(bids, {"name": "d"} | keys).methods["d"].made_by()
 

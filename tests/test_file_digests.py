@@ -68,7 +68,7 @@ def through_a_link(path: Path, content: bytes) -> None:
 
 @pytest.mark.parametrize("change", [replace_older, replace_same_date, change_in_place, through_a_link])
 @pytest.mark.parametrize("kept", [False, True])
-def test_every_replacement_is_seen(file, tmp_path, change, kept):
+def test_every_replaced_file_is_noticed(file, tmp_path, change, kept):
     digests = FileDigests()
     assert digests.digest(file) == sha(b"before")
     if kept:
@@ -108,7 +108,7 @@ def test_a_damaged_cache_counts_as_empty(file, tmp_path, text):
     assert FileDigests(cache).digest(file) == sha(b"before")
 
 
-def test_what_is_not_there_has_no_digest(tmp_path):
+def test_a_missing_file_has_no_digest(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "gone")
     digests = FileDigests()
     assert digests.digest(tmp_path / "gone") == digests.digest(tmp_path / "link") == ""
@@ -132,7 +132,7 @@ POINTERS = {
 
 
 @pytest.mark.parametrize("kind", POINTERS)
-def test_pointers_are_named_and_their_content_is_seen_when_it_comes(file, kind):
+def test_pointers_are_named_and_their_content_is_noticed_when_it_arrives(file, kind):
     content, advice = POINTERS[kind]
     assert absent_content(file) == ""
     file.write_bytes(content)
@@ -146,7 +146,7 @@ def test_pointers_are_named_and_their_content_is_seen_when_it_comes(file, kind):
     assert absent_content(file) == ""
 
 
-def test_links_whose_content_comes_and_goes(tmp_path):
+def test_links_whose_content_appears_and_disappears(tmp_path):
     link, target = tmp_path / "link", tmp_path / "annex" / "key"
     link.symlink_to(target)
     digests = FileDigests()
@@ -163,7 +163,7 @@ def test_links_whose_content_comes_and_goes(tmp_path):
     assert absent_content(link) == "no such file"
 
 
-def test_a_file_that_cannot_be_read_is_said(tmp_path, monkeypatch, file):
+def test_an_unreadable_file_is_reported(tmp_path, monkeypatch, file):
     def refuse(self):
         raise PermissionError(13, "Permission denied")
 

@@ -85,7 +85,7 @@ ONE_FORM = {
         ("all", (), (), ("sub-01_rec-average_dwi", "sub-02_ses-a_desc-mean_dwi", "sub-03_echo-2_T2star")),
     ],
 )
-def test_of_several_forms_of_one_acquisition_one_is_an_image_of_the_study(tmp_path, forms, labelled, gone, come):
+def test_one_of_several_forms_of_an_acquisition_is_included(tmp_path, forms, labelled, gone, come):
     """Sessions and runs are acquisitions of their own; what is left out says which form is used, and why."""
     masks = [f"derivatives/labels/sub-01/dwi/{name}_label-SC_seg.nii.gz" for name in labelled]
     images, _ = index(make_dataset(tmp_path, *FORMS, *masks), forms=forms)
@@ -100,7 +100,7 @@ def test_of_several_forms_of_one_acquisition_one_is_an_image_of_the_study(tmp_pa
     assert "not included, 3: another form of an acquisition\n" in f"{summarise_index(images)}\n"
 
 
-def test_a_form_that_is_left_out_gives_its_place_to_the_other_and_a_started_study_keeps_its_form(tmp_path):
+def test_an_excluded_form_is_replaced_by_another_and_a_started_study_keeps_its_form(tmp_path):
     root = make_dataset(tmp_path, *FORMS)
     images, membership = index(root, excluded=["sub-01_dwi"])
     assert "sub-01_rec-average_dwi" in by_id(images)
@@ -127,7 +127,7 @@ def test_forms_of_one_acquisition_are_excluded_as_one_image(tmp_path):
     assert [image.exclusion for image in images if image.subject == "01"] == ["withdrew"] * 2
 
 
-def test_people_whose_forms_differ_though_they_have_the_same_are_named(tmp_path):
+def test_people_whose_chosen_forms_differ_are_named(tmp_path):
     pairs = [f"sub-{n}/dwi/sub-{n}_{form}dwi.nii.gz" for n in (1, 2) for form in ("", "rec-average_")]
     root = make_dataset(tmp_path, *pairs)
     assert "shift areas" not in summarise_index(index(root)[0])
@@ -195,7 +195,7 @@ PASSED_OVER = {
 
 # row: images outside `anat`, `dwi`, `func`, or in the wrong one of them, of other formats, in nested or misspelled
 #   folders | listed in images.tsv with the reason
-def test_images_where_a_study_does_not_look_are_listed_with_the_reason(tmp_path):
+def test_images_in_unexpected_places_are_listed_with_the_reason(tmp_path):
     others = ("sub-01/anat/sub-01_T2w.nii.gz", "sourcedata/sub-01/anat/sub-01_T2w.nii.gz", "sub-01/anat/notes.txt")
     root = make_dataset(tmp_path, *others, *PASSED_OVER)
     (root / "sub-01/anat/loop").symlink_to(".")
@@ -207,7 +207,7 @@ def test_images_where_a_study_does_not_look_are_listed_with_the_reason(tmp_path)
 
 
 # row: with `test_long_names_are_written`
-def test_an_image_whose_masks_could_have_no_name_is_left_out(tmp_path):
+def test_an_image_whose_mask_names_would_be_too_long_is_left_out(tmp_path):
     long = "sub-01_acq-" + "a" * 220 + "_T2w"
     root = make_dataset(tmp_path, f"sub-01/anat/{long}.nii.gz", "sub-01/anat/sub-01_T2w.nii.gz")
     rows, _ = index(root)
@@ -216,7 +216,7 @@ def test_an_image_whose_masks_could_have_no_name_is_left_out(tmp_path):
 
 
 # row: with `test_names_with_line_breaks_and_codes_stay_one_line`
-def test_names_with_codes_stand_in_no_table_raw(tmp_path):
+def test_escape_codes_in_names_are_escaped_in_tables(tmp_path):
     names = ("sub-01/anat/sub-01_acq-\x1b[2J_T2w.nii.gz", "sub-\x1b[31m/anat/sub-\x1b[31m_T2w.nii.gz")
     root = make_dataset(
         tmp_path, *names, "sub-01/anat/a\nb.nii", "sub-01/fmap/a\tb.nii", "sub-01/anat/sub-01_T2w.nii.gz"
@@ -229,7 +229,7 @@ def test_names_with_codes_stand_in_no_table_raw(tmp_path):
 
 
 # row: links that lead round in a loop | the study goes on without them
-def test_links_that_lead_round_in_a_loop_stop_no_study(tmp_path):
+def test_circular_links_do_not_stop_a_study(tmp_path):
     root = make_dataset(tmp_path, "sub-01/anat/sub-01_T2w.nii.gz", "sub-02/anat/sub-02_acq-x_T2w.json")
     for place in ("sub-02/anat/sub-02_T2w.nii.gz", "sub-03", "sub-01/ses-1"):
         (root / place).symlink_to((root / place).name)
@@ -238,7 +238,7 @@ def test_links_that_lead_round_in_a_loop_stop_no_study(tmp_path):
 
 
 # row: an image in another person's folder | not included, with the reason; takes nothing else away
-def test_a_file_in_the_wrong_folder_takes_no_image_of_the_right_one_away(tmp_path):
+def test_a_misplaced_file_does_not_displace_the_right_image(tmp_path):
     root = make_dataset(tmp_path, "sub-01/anat/sub-02_T2w.nii.gz", "sub-02/anat/sub-02_T2w.nii.gz")
     rows, _ = index(root)
     assert [Path(image.path).parts[-3] for image in by_id(rows).values()] == ["sub-02"]
@@ -306,7 +306,7 @@ def test_exclusions_from_files(tmp_path):
     assert said == "excluded: no reason given ('03' in config key 'excluded')"
 
 
-def test_nothing_left_says_why(tmp_path):
+def test_a_study_without_images_says_why(tmp_path):
     root = make_dataset(tmp_path, "sub-01/anat/sub-01_T2w.nii.gz")
     with pytest.raises(InputError, match="most often: excluded: motion"):
         index(root, excluded={"sub-01": "motion"})
@@ -420,7 +420,7 @@ images_lists = st.lists(
 
 
 @given(images_lists, st.integers(1, 7))
-def test_chunks_are_full_but_the_last_and_hold_one_group(images, size):
+def test_all_chunks_but_the_last_are_full_and_contain_one_group(images, size):
     chunks = assign_chunks(images, size, {})
     assert set(chunks) == {image for image, *_ in images}
     for group, wanted in (("pilot", True), ("rest", False)):
@@ -430,7 +430,7 @@ def test_chunks_are_full_but_the_last_and_hold_one_group(images, size):
 
 
 @given(images_lists, images_lists, st.integers(1, 7))
-def test_added_images_move_no_other(before, added, size):
+def test_added_images_do_not_change_the_chunks_of_others(before, added, size):
     earlier = assign_chunks(before, size, {})
     known = {image for image, *_ in before}
     both = sorted([*before, *(pair for pair in added if pair[0] not in known)])
@@ -441,7 +441,7 @@ def test_added_images_move_no_other(before, added, size):
 
 
 @given(images_lists, st.integers(1, 7), st.integers(1, 7), st.randoms())
-def test_removed_images_and_other_sizes_move_no_image(images, size, other, random):
+def test_removed_images_and_other_chunk_sizes_move_no_image(images, size, other, random):
     earlier = assign_chunks(images, size, {})
     left = [pair for pair in images if random.random() < 0.5]
     chunks = assign_chunks(left, other, earlier)
@@ -457,7 +457,7 @@ contrast_lists = st.lists(
 
 
 @given(contrast_lists, st.integers(1, 7), st.integers(1, 7))
-def test_chunks_of_one_contrast_each_whatever_they_were_before(images, size, other):
+def test_chunks_have_one_contrast_each_whatever_they_had_before(images, size, other):
     """A study that turns to one method for each contrast: jobs need one method, and no image moves twice."""
     mixed = assign_chunks([(image, pilot, "") for image, pilot, _ in images], other, {})
     chunks = assign_chunks(images, size, mixed)
@@ -489,7 +489,7 @@ def test_new_subjects_do_not_change_a_drawn_pilot(subjects, added, n):
     assert choose_pilot(subjects, other, Membership({}, first)) == choose_pilot(subjects, other)
 
 
-def test_a_pilot_shows_every_stratum_or_says_what_it_lacks(tmp_path):
+def test_a_pilot_covers_every_stratum_or_names_what_is_missing(tmp_path):
     """Columns of participants.tsv: drawn so that each of their values is in it, where n allows it."""
     names = [f"{n:02d}" for n in range(1, 31)]
     make_dataset(tmp_path, *(f"sub-{name}/anat/sub-{name}_T2w.nii.gz" for name in names))
@@ -546,7 +546,7 @@ def test_a_contrast_that_the_pilot_lacks_is_named(tmp_path):
         (["01", "03"], "the pilot is without 03, who have no image in the study"),
     ],
 )
-def test_a_pilot_of_fewer_people_than_asked_for_is_said(tmp_path, pilot, words):
+def test_a_pilot_smaller_than_requested_is_reported(tmp_path, pilot, words):
     root = make_dataset(tmp_path, *(f"sub-0{n}/anat/sub-0{n}_T2w.nii.gz" for n in (1, 2, 3)))
     keys = {"dataset": "x", "bids_dir": str(root), "excluded": ["03"], "pilot": {"subjects": pilot}}
     config = make_configuration(keys)
@@ -566,7 +566,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 10\n"
         (LFS, "pointer without content: it is elsewhere (git lfs pull fetches it)"),
     ],
 )
-def test_content_that_is_elsewhere_is_named_and_noticed_when_it_comes_and_goes(tmp_path, content, words):
+def test_missing_content_is_named_and_noticed_when_it_appears_and_disappears(tmp_path, content, words):
     root = make_dataset(tmp_path / "bids", *(f"sub-{n}/anat/sub-{n}_T2w.nii.gz" for n in (1, 2)))
     path = root / "sub-1/anat/sub-1_T2w.nii.gz"
 
@@ -630,7 +630,7 @@ def run_index(tmp_path, root, **keys) -> StudyFolder:
     return StudyFolder(tmp_path / "r" / "x")
 
 
-def test_the_command_writes_everything_and_twice_the_same(tmp_path):
+def test_the_command_writes_everything_and_identically_twice(tmp_path):
     root = make_dataset(tmp_path / "bids", *UNEQUAL)
     folder = run_index(tmp_path, root, pilot={"subjects": {"n": 1, "seed": 3}})
     written = {path: path.read_bytes() for path in folder.root.rglob("*") if path.is_file()}
@@ -658,7 +658,7 @@ def test_a_column_that_is_not_there_stops_the_index(tmp_path, capsys):
         assert not (tmp_path / "r").exists()
 
 
-def test_a_damaged_membership_is_an_error_and_no_new_draw(tmp_path, capsys):
+def test_a_damaged_membership_is_an_error_and_not_a_new_draw(tmp_path, capsys):
     root = make_dataset(tmp_path / "bids", *UNEQUAL)
     folder = run_index(tmp_path, root)
     before = folder.images.read_bytes()
@@ -676,7 +676,7 @@ def test_a_damaged_membership_is_an_error_and_no_new_draw(tmp_path, capsys):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file names are bytes on POSIX only")
-def test_a_name_that_is_no_text_is_left_out_with_its_reason(tmp_path):
+def test_a_name_that_is_not_text_is_left_out_with_the_reason(tmp_path):
     root = make_dataset(tmp_path / "bids", "sub-1/anat/sub-1_T2w.nii.gz")
     (Path(os.fsdecode(os.fsencode(root / "sub-1" / "anat") + b"/sub-1_acq-\xff_T2w.nii.gz"))).write_bytes(b"x")
     folder = run_index(tmp_path, root)
@@ -685,7 +685,7 @@ def test_a_name_that_is_no_text_is_left_out_with_its_reason(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a\u00a0b.nii.gz", "a\u3000b.nii.gz", "a \u2009 b.nii.gz"])
-def test_blanks_of_other_kinds_in_a_path_of_a_table_stay(tmp_path, name):
+def test_unusual_blanks_in_a_path_of_a_table_are_kept(tmp_path, name):
     make_dataset(tmp_path, name)
     table = write_image_table(tmp_path / "images.tsv", [{"subject": "01", "contrast": "t2", "path": name}])
     images, _ = index_images(make_configuration({"dataset": "x", "images": str(table)}), 10)
@@ -730,7 +730,7 @@ def test_a_folder_that_is_named_as_an_image_is_listed_with_its_reason(tmp_path):
         ({"follow_up": ["ses-1", "ses-b"], "contrasts": ["T2w", "T2star"], "decision": {"contrasts": ["t2s"]}}, ""),
     ],
 )
-def test_entries_that_fit_nobody_stop_before_the_first_job(tmp_path, keys, words):
+def test_entries_that_match_nobody_stop_before_the_first_job(tmp_path, keys, words):
     names = ("ses-1/anat/sub-01_ses-1_T2w", "ses-b/anat/sub-01_ses-b_T2starw")
     root = make_dataset(tmp_path, *(f"sub-01/{name}.nii.gz" for name in names), "sub-02/anat/sub-02_T2w.nii.gz")
     config = make_configuration({"dataset": "x", "bids_dir": str(root)} | keys)
@@ -755,7 +755,7 @@ def test_people_whom_participants_tsv_does_not_list_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("key", ["sub-77_T2w", "sub-01_t2w", "sub-02", "sub-01_T2w.nii.gz", "T2ww"])
-def test_keys_of_contrasts_that_name_nothing_are_refused(tmp_path, key):
+def test_contrast_keys_that_match_nothing_are_refused(tmp_path, key):
     root = make_dataset(tmp_path, "sub-01/anat/sub-01_T2w.nii.gz", "sub-02/anat/sub-02_T2w.nii.gz")
     with pytest.raises(InputError, match=rf"'contrasts.{re.escape(key)}': the dataset has no such suffix or image"):
         index(root, contrasts={"T2w": "t2", key: "t1"})

@@ -36,14 +36,14 @@ TABLES = (
     ("Text of other systems", "read", text.READ, text.test_text_of_other_systems_is_read),
     ("Text in other encodings", "refused with file and line", text.REFUSED,
      text.test_other_encodings_are_refused_with_file_and_line),
-    ("Tables", "refused with file and line", text.TABLES, text.test_tables_that_are_none),
+    ("Tables", "refused with file and line", text.TABLES, text.test_invalid_tables_are_refused),
     ("JSON: manifests, decisions, locks; a sidecar counts as none", "refused", text.JSON,
-     text.test_json_that_is_no_mapping),
-    ("YAML", "refused", text.YAMLS, text.test_yaml_that_is_none),
-    ("Lists of exclusions", "refused", text.EXCLUDED, text.test_lists_of_exclusions_that_are_none),
-    ("Configurations", "refused before anything runs", text.CONFIGS, text.test_configurations_that_mean_nothing),
-    ("Networks (`-weights`)", "refused", weights.NETWORK, weights.test_networks_that_are_damaged),
-    ("Detectors (`-detector`)", "refused", weights.DETECTOR, weights.test_detectors_that_are_damaged),
+     text.test_json_that_is_not_a_mapping_is_refused),
+    ("YAML", "refused", text.YAMLS, text.test_invalid_yaml_is_refused),
+    ("Lists of exclusions", "refused", text.EXCLUDED, text.test_invalid_lists_of_exclusions_are_refused),
+    ("Configurations", "refused before anything runs", text.CONFIGS, text.test_meaningless_configurations_are_refused),
+    ("Networks (`-weights`)", "refused", weights.NETWORK, weights.test_damaged_networks_are_refused),
+    ("Detectors (`-detector`)", "refused", weights.DETECTOR, weights.test_damaged_detectors_are_refused),
 )  # fmt: skip
 
 _ROWS = re.compile(r"((?:^# row: .*\n(?:^#   .*\n)*)+)^def (test_\w+)", re.MULTILINE)

@@ -38,7 +38,7 @@ def killing(request, tmp_path):
 # row: the process of an image, or its program, is killed as when memory runs out | the others of its chunk are done,
 #   and the job is tried again with more memory; where that helps nothing, the image has failed for this run, is in no
 #   comparison, and the next run tries it again
-def test_what_is_killed_leaves_its_image_for_another_run(killing):
+def test_a_killed_process_leaves_its_image_for_the_next_run(killing):
     segmenter, images, short = killing
     with pytest.raises(MachineError, match="sub-01_T2w: the process ended twice as when memory runs out"):
         segmenter.run(images)
@@ -51,7 +51,7 @@ def test_what_is_killed_leaves_its_image_for_another_run(killing):
     assert [entry.status for entry in segmenter.run(images)[1]] == ["ok", "ok"]
 
 
-def test_a_crash_under_a_limit_of_memory_is_taken_for_its_want(monkeypatch):
+def test_a_crash_under_a_memory_limit_counts_as_out_of_memory(monkeypatch):
     codes = [-signal.SIGSEGV, -signal.SIGABRT, 128 + signal.SIGABRT, -signal.SIGKILL, 1]
     assert [ended_for_memory(code) for code in codes] == ["", "", "", "SIGKILL", ""]
     monkeypatch.setattr(resource, "getrlimit", lambda which: (2**30, 2**30))
@@ -59,7 +59,7 @@ def test_a_crash_under_a_limit_of_memory_is_taken_for_its_want(monkeypatch):
 
 
 @pytest.mark.parametrize("in_exceptions", [False, True])
-def test_a_manifest_with_such_an_image_is_noted_once_by_each_run(tmp_path, in_exceptions):
+def test_a_killed_image_is_reported_once_per_run(tmp_path, in_exceptions):
     folder, note = study_folder(tmp_path), tmp_path / "note.json"
 
     def write(message: str) -> Path:

@@ -56,7 +56,7 @@ def sct_rows():
 
 @needs_levels
 @pytest.mark.parametrize("expected", sct_rows(), ids=lambda row: f"{row['call'][:9]} {row['level']}")
-def test_as_sct(expected, tmp_path):
+def test_values_are_those_of_sct(expected, tmp_path):
     row = row_like(expected, tmp_path)
     for name in SCT_COLUMNS:
         got, sct = float(row[name.replace("area", "csa")]), float(expected[name])
@@ -101,14 +101,14 @@ class TestNames:
             ("C7/T1,T12/L1", (), (8, 20)),
         ],
     )
-    def test_parsed(self, text, ranges, discs):
+    def test_level_names_are_parsed(self, text, ranges, discs):
         request = parse_request(text)
         assert (request.ranges, request.discs) == (ranges, discs)
 
     @pytest.mark.parametrize(
         "text", ["", "C8", "T13", "4:2", "C2/C4", "C2:C3:C4", "2-", "0", "30", "x", "C2//C3", "-3"]
     )
-    def test_refused(self, text):
+    def test_bad_level_names_are_refused(self, text):
         with pytest.raises(InputError, match="levels"):
             parse_request(text)
 
@@ -170,20 +170,20 @@ class TestMistakes:
         more = ["-pmj-distance", "40"] if flag == "-pmj" else ["-vert", "3"]
         assert "no label" in refused(capsys, "-i", paths["cord"], flag, write("none", {}), *more)
 
-    def test_marks_that_are_no_discs(self, files, capsys):
+    def test_labels_that_are_not_discs(self, files, capsys):
         paths, write = files
         marks = write("marks", {49: (10, 10, 50), 50: (10, 10, 52), 60: (10, 10, 6)})
         message = refused(capsys, "-i", paths["cord"], "-discfile", marks, "-vert", "3")
         assert "pontomedullary junction" in message
         assert "conus" in message
 
-    def test_marks_beside_discs_do_not_count(self, files, tmp_path):
+    def test_other_labels_beside_discs_are_ignored(self, files, tmp_path):
         paths, write = files
         more = write("more", {3: (10, 17, 40), 4: (10, 17, 28), 49: (10, 10, 55), 50: (10, 10, 52), 60: (10, 10, 30)})
         row = run_csv(tmp_path, "-i", paths["cord"], "-discfile", more, "-vert", "3")[0]
         assert row["slices"] == "29:40"
 
-    def test_one_disc_bounds_no_level(self, files, capsys, tmp_path):
+    def test_one_disc_alone_bounds_no_level(self, files, capsys, tmp_path):
         paths, write = files
         one = write("one", {3: (10, 17, 40)})
         assert "C2/C3" in refused(capsys, "-i", paths["cord"], "-discfile", one, "-vert", "3")
@@ -205,7 +205,7 @@ class TestMistakes:
 
     @pytest.mark.parametrize("labels", ["discs", "levels"])
     @pytest.mark.parametrize("per", [(), ("-perlevel", "1"), ("-perslice", "1")])
-    def test_levels_that_are_not_in_the_file_are_said_beside_those_that_are(self, files, capsys, labels, per):
+    def test_missing_levels_are_reported_beside_measured_ones(self, files, capsys, labels, per):
         paths, _ = files
         flags = ("-i", str(paths["cord"]), {"discs": "-discfile", "levels": "-vertfile"}[labels], str(paths[labels]))
         tables = []
@@ -217,7 +217,7 @@ class TestMistakes:
             tables.append([line.rpartition("\t")[0] for line in out.splitlines()])  # but the note
         assert tables[0] == tables[1]
 
-    def test_levels_outside_of_the_chosen_slices_are_said_beside_others(self, files, capsys):
+    def test_levels_outside_the_chosen_slices_are_reported(self, files, capsys):
         paths, _ = files
         flags = ("csa", "-i", str(paths["cord"]), "-discfile", str(paths["discs"]), "-vert", "3:5", "-perlevel", "1")
         assert main([*flags]) == 0
@@ -257,7 +257,7 @@ class TestMistakes:
 
     @pytest.mark.parametrize(("away", "words"), [(1, None), (2, "4.0 mm"), (5, "10.0 mm"), (12, "24.0 mm")])
     @pytest.mark.parametrize("flag", ["-discfile", "-pmj"])
-    def test_a_mark_made_twice(self, files, capsys, flag, away, words):
+    def test_a_disc_labelled_twice(self, files, capsys, flag, away, words):
         paths, write = files
         labels = np.zeros(SHAPE, np.uint8)
         value = 4 if flag == "-discfile" else 50
@@ -367,7 +367,7 @@ class TestMistakes:
         assert printed.err == f"spineseg csa: warning: {empty}: the mask is empty\n"
 
     @pytest.mark.parametrize("rows", [6, 2])
-    def test_a_speck_apart_from_the_cord_is_said(self, files, tmp_path, rows):
+    def test_a_speck_apart_from_the_cord_is_reported(self, files, tmp_path, rows):
         paths, write = files
         cord = np.asarray(nib.load(paths["cord"]).dataobj).copy()
         cord[:, :, 4:28] = 0
@@ -412,7 +412,7 @@ class TestShortStacks:
         assert run_csv(tmp_path, "-i", files[0]["cord"], "-z", "10:11")[0]["note"] == ""  # the line is the whole mask's
 
     @needs_levels
-    def test_what_is_told_bounds_the_error_on_a_drawn_mask(self):
+    def test_the_reported_error_bounds_the_true_one_on_a_drawn_mask(self):
         mask, _ = load_mask(DATA / "cord.nii.gz")
         whole = compute_shape(mask.data, mask.zooms)
         for n in (2, 3, 4, 5):
@@ -435,7 +435,7 @@ class TestLevels:
         rows = run_csv(tmp_path, "-i", paths["cord"], flag, paths[labels], "-vert", "3:5", "-perlevel", "1")
         assert [(row["level"], row["slices"]) for row in rows] == [("C5", "6:16"), ("C4", "17:28"), ("C3", "29:40")]
 
-    def test_missing_discs_are_said(self, files, tmp_path, capsys):
+    def test_missing_discs_are_reported(self, files, tmp_path, capsys):
         paths, write = files
         few = write("few", {3: (10, 17, 40), 6: (10, 17, 5)})
         rows = run_csv(tmp_path, "-i", paths["cord"], "-discfile", few, "-vert", "4")
@@ -455,7 +455,7 @@ class TestLevels:
             assert [int(row["slice"]) for row in own] == list(range(first, last + 1))
             assert rows[rows.index(mean) + 1]["slice"] == "sd"
 
-    def test_open_ends_are_said(self, files, tmp_path):
+    def test_open_ends_are_reported(self, files, tmp_path):
         paths, _ = files
         rows = run_csv(tmp_path, "-i", paths["cord"], "-discfile", paths["discs"], "-perlevel", "1")
         assert [row["level"] for row in rows] == ["C6", "C5", "C4", "C3", "C2"]
@@ -463,7 +463,7 @@ class TestLevels:
         assert "no disc above" in rows[-1]["note"]
         assert {row["note"] for row in rows[1:-1]} == {""}
 
-    def test_what_the_reader_must_know_is_said_once_unless_silenced(self, files, tmp_path, capsys):
+    def test_warnings_are_printed_once_unless_silenced(self, files, tmp_path, capsys):
         paths, _ = files
         flags = ["csa", "-i", paths["cord"], "-discfile", paths["discs"], "-vert", "5:6", "-perlevel", "1", "-r", "0"]
         assert main(flags) == 0
@@ -478,7 +478,7 @@ class TestLevels:
         rows = run_csv(tmp_path, "-i", paths["cord"], "-discfile", top, "-vert", "1:2", "-perlevel", "1")
         assert [(row["level"], row["slices"]) for row in rows] == [("C2", "41:46"), ("C1", "47:50")]
 
-    def test_slices_tell_their_level(self, files, tmp_path):
+    def test_slices_show_their_level(self, files, tmp_path):
         paths, _ = files
         rows = run_csv(tmp_path, "-i", paths["cord"], "-vertfile", paths["levels"], "-perslice", "1")
         assert len(rows) == 52 + 2
@@ -526,7 +526,7 @@ class TestCoverage:
         assert note["C5"] == "C5: C6 is not labelled below it, so its lower border is not known"
         assert note["C2"] == "C2: C1 is not labelled above it, so its upper border is not known"
 
-    def test_labels_that_go_on_beyond_the_mask_tell_what_it_lacks(self, cut, tmp_path):
+    def test_labels_beyond_the_mask_show_what_it_lacks(self, cut, tmp_path):
         paths = cut
         coverage, _ = self.of(tmp_path, paths, "-vertfile", paths["levels"], cord="cord_cut")
         np.testing.assert_equal(coverage, {"C5": np.nan, "C4": 1.0, "C3": 1.0, "C2": np.nan})
@@ -538,13 +538,13 @@ class TestCoverage:
         assert coverage["C4"] == pytest.approx(9 / 12)
         assert coverage["C3"] == pytest.approx(6 / 12)
 
-    def test_unlabelled_cord_beside_a_level_is_no_border(self, files, tmp_path):
+    def test_unlabelled_cord_beside_a_level_is_not_a_border(self, files, tmp_path):
         coverage, note = self.of(tmp_path, files[0], "-vertfile", files[0]["levels"])  # the cord goes on both ways
         np.testing.assert_equal(coverage, {"C5": np.nan, "C4": 1.0, "C3": 1.0, "C2": np.nan})
         assert (note["C4"], note["C3"]) == ("", "")
 
     @pytest.mark.parametrize(("flag", "labels"), [("-discfile", "discs"), ("-vertfile", "levels")])
-    def test_slices_left_out_do_not_cover(self, files, tmp_path, flag, labels):
+    def test_excluded_slices_do_not_count_as_covered(self, files, tmp_path, flag, labels):
         paths, _ = files
         coverage, _ = self.of(tmp_path, paths, flag, paths[labels], "-vert", "3:4", "-z", "20:40")
         assert coverage["C4"] == pytest.approx(9 / 12)
@@ -554,14 +554,14 @@ class TestCoverage:
         coverage, _ = self.of(tmp_path, paths, flag, paths[labels], "-vert", "3:4", "-z", "29:40", "-perlevel", "0")
         assert coverage == {"C3-C4": pytest.approx(0.5)}
 
-    def test_discs_outside_of_the_mask_bound_a_level_as_well(self, files, tmp_path):
+    def test_discs_outside_the_mask_bound_a_level_too(self, files, tmp_path):
         paths, write = files
         discs = write("wide", {6: (10, 17, 15), 7: (10, 17, 1), 2: (10, 17, 50), 1: (10, 17, 59)})
         coverage, _ = self.of(tmp_path, paths, "-discfile", discs)
         assert coverage["C6"] == pytest.approx((15 - 3.5) / 14)
         assert coverage["C1"] == pytest.approx((55.5 - 50) / 9)
 
-    def test_the_top_of_c1_is_known_where_the_cord_goes_on(self, files, tmp_path):
+    def test_the_top_of_c1_is_known_if_the_cord_continues_above(self, files, tmp_path):
         paths, write = files
         levels = np.zeros(SHAPE, np.uint8)
         levels[6:14, 7:13, 30:40], levels[6:14, 7:13, 40:46] = 2, 1

@@ -27,7 +27,7 @@ def test_a_straight_line_is_kept(n, spacing):
     np.testing.assert_allclose(fit_cord_line(centers, spacing).points_mm, line.points_mm, atol=1e-3)  # rounding
 
 
-def test_one_slice_and_none():
+def test_a_line_through_one_slice_or_none():
     line = fit_cord_line([[np.nan, np.nan], [3.0, 4.0], [np.nan, np.nan]], 2.0)
     assert line.tangents_of(3)[1].tolist() == [0, 0, 1]
     assert np.isnan(line.tangents_of(3)[[0, 2]]).all()

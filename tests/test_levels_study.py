@@ -111,7 +111,7 @@ def study(tmp_path):
 
 
 @pytest.mark.parametrize("end", ["_label-discs_dlabel", "_labels-disc-manual", "_labels-disc", "_seg_labeled_discs"])
-def test_one_labelled_image_serves_all_of_its_session(study, end):
+def test_labels_of_one_image_are_used_for_its_whole_session(study, end):
     for suffix in ZOOMS:
         study.add(suffix)
     rows = study.label(*disc_labels("T2w"), end).measure(levels=["C3"])
@@ -125,7 +125,7 @@ def test_one_labelled_image_serves_all_of_its_session(study, end):
 
 
 @pytest.mark.parametrize("end", ["_label-spine_dseg", "_seg_labeled", "_label-SC_seg_labeled"])
-def test_a_labelled_cord_serves_all_as_well(study, end):
+def test_a_labelled_cord_is_used_for_its_whole_session(study, end):
     mask, affine = cord("T2w")
     z = affine[2, 3] + 2.0 * np.arange(mask.shape[2])
     level = np.select([z > TOP_MM, z > TOP_MM - STEP_MM, z > TOP_MM - 2 * STEP_MM], [2, 3, 4], 5)
@@ -190,7 +190,7 @@ def test_labels_under_the_name_of_an_image_whose_header_was_moved(study):
 
 
 @pytest.mark.parametrize("own", [(4, 5, 6), (0, 0, 0), (3, 5, 4)])
-def test_levels_that_own_labels_do_not_show_come_from_others_of_the_session(study, own):
+def test_levels_missing_from_own_labels_come_from_other_images_of_the_session(study, own):
     """Discs that begin with C3/C4, none, and in the wrong order."""
     labels, affine = disc_labels("T1w")
     labels[:] = np.select([labels == value for value in DISCS], own)
@@ -218,7 +218,7 @@ def test_a_labelled_level_that_the_field_of_view_does_not_reach(study):
     assert "level C3: labelled, but found no cord there" in cut.note
 
 
-def test_without_a_request_each_level_has_a_row_and_ends_are_said(study):
+def test_without_a_request_each_level_has_a_row_and_open_ends_are_reported(study):
     rows = study.add().label(*disc_labels("T2w")).measure()
     assert [row.level for row in rows] == ["C5", "C4", "C3", "C2"]
     assert [row.flags for row in rows] == [("unbounded",), (), (), ("unbounded",)]
@@ -242,7 +242,7 @@ PROBLEMS = {
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
-def test_each_mistake_has_its_line_and_stops_nobody_else(study, name):
+def test_each_bad_label_file_is_one_line_and_affects_no_other_image(study, name):
     labels, words = PROBLEMS[name]
     study.add().add(subject="02").label(*disc_labels("T2w"), subject="02")
     if labels:
@@ -255,7 +255,7 @@ def test_each_mistake_has_its_line_and_stops_nobody_else(study, name):
     assert good.flags == ()
 
 
-def test_a_missing_disc_joins_what_it_separates(study):
+def test_a_missing_disc_joins_the_levels_it_separates(study):
     labels, affine = disc_labels("T2w")
     (row,) = study.add().label(np.where(labels == 4, 0, labels), affine).measure(levels=["C3"])
     assert row.level == "C3-C4"
@@ -267,7 +267,7 @@ def test_a_missing_disc_joins_what_it_separates(study):
 @pytest.mark.parametrize(
     ("asked", "flags"), [("C3-C4", ()), ("C3-C5", ()), ("C2-C3", ("joined",)), ("C4,C5", ("joined",))]
 )
-def test_a_disc_that_is_missing_within_what_was_asked_for_leaves_the_area_as_it_is(study, asked, flags):
+def test_a_missing_disc_inside_the_requested_range_leaves_the_area_unchanged(study, asked, flags):
     labels, affine = disc_labels("T2w", (2, 3, 4, 5, 6))
     (whole,) = study.add().label(labels, affine).measure(levels=[asked])
     (row,) = study.label(np.where(labels == 4, 0, labels), affine).measure(levels=[asked])
@@ -382,7 +382,7 @@ def junction_label(value):
 
 
 @pytest.mark.parametrize(("end", "value"), [("_label-pmj_dlabel", 50), ("_pmj-manual", 1), ("_pmj", 50)])
-def test_a_junction_in_a_file_of_its_own_beside_discs(study, end, value):
+def test_a_junction_in_a_separate_file_beside_discs(study, end, value):
     study.add("T2w").add("T1w").label(*disc_labels("T2w")).label(*junction_label(value), end)
     rows = study.measure(levels=["PMJ 60", "C3", "PMJ 50:70"])
     _, affine = cord("T2w")
@@ -397,7 +397,7 @@ def test_a_junction_in_a_file_of_its_own_beside_discs(study, end, value):
         assert below.values["csa_mm2"] == found[suffix, "PMJ 50:70"].values["csa_mm2"]
 
 
-def test_a_junction_that_was_clicked_hides_no_discs(study):
+def test_a_clicked_junction_hides_no_discs(study):
     file = study.bids / "levels.json"
     one = {"value": 50, "voxel": [0, 0, 0], "mm": [0.0, 0.0, TOP_MM + 40.0], "state": "confirmed"}
     write_json(file, {"levels": [{"image": "sub-01_T2w", "file": "sub-01_T2w.nii.gz", "discs": [one]}]})

@@ -85,7 +85,7 @@ def _axes_pir(zooms):
     return affine
 
 
-def test_what_does_not_fit_is_told(person, tmp_path):
+def test_mismatched_arguments_are_reported(person, tmp_path):
     image, mask, _ = person
     other = save_nifti(tmp_path / "other.nii.gz", small_mask())
     with pytest.raises(GeometryError, match="expected the image's grid"):
@@ -138,7 +138,7 @@ def test_what_does_not_fit_is_told(person, tmp_path):
         (lambda path: empty_mask(load(path).grid).save("mask"), "expected the name of a file that ends in .nii"),
     ],
 )
-def test_a_newcomers_mistake_is_one_line(person, call, said):
+def test_common_mistakes_are_one_line(person, call, said):
     with pytest.raises(InputError) as caught:
         call(str(person[0]))
     assert said in str(caught.value)

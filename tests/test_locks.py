@@ -67,7 +67,7 @@ def accept(message: str, **keys):
     return configure(accept_changes={"to": token_in(message), "reason": "better", "by": "me"}, **keys)
 
 
-def test_a_study_goes_on_where_nothing_changed(folder):
+def test_a_study_continues_if_nothing_changed(folder):
     check_study(configure(), folder, to_study=True)
     lock = lock_study(configure(), folder, KeptMethods("deepseg"))
     assert find_lock(folder) == lock
@@ -80,7 +80,7 @@ def test_a_study_goes_on_where_nothing_changed(folder):
 
 
 @pytest.mark.parametrize("choice", ["all", ["1", "2"], {"n": 2, "seed": 1}])
-def test_the_pilot_of_a_study_that_has_started_stays_whoever_comes_and_goes(tmp_path, folder, choice):
+def test_a_started_study_keeps_its_pilot_whoever_joins_or_leaves(tmp_path, folder, choice):
     def index(people, **keys):
         for name in people:
             image = tmp_path / "bids" / f"sub-{name[0]}" / "anat" / f"sub-{name}_T2w.nii.gz"
@@ -119,7 +119,7 @@ def test_other_code_is_refused_with_both_digests(folder, edit):
         lock_study(configure(), folder, KeptMethods("deepseg"))
 
 
-def test_the_code_of_another_method_is_no_change_of_the_study(folder, edit):
+def test_code_of_another_method_does_not_affect_the_study(folder, edit):
     lock_study(configure(), folder, KeptMethods("deepseg"))
     edit("propseg", code="e" * 64)
     check_study(configure(), folder, to_study=True)
@@ -205,7 +205,7 @@ def test_a_study_by_contrast_is_held_to_the_method_of_each(folder, edit):
     assert lock_study(config, folder, BY_CONTRAST).made_by["propseg"].code == "e" * 64
 
 
-def test_a_contrast_that_comes_later_keeps_the_method_of_all_and_mixes_nothing(folder):
+def test_a_contrast_added_later_keeps_the_method_of_most_contrasts(folder):
     with_images(folder, "t2")
     decide_by_contrast(folder, BY_CONTRAST)
     assert set(lock_study(configure(), folder, BY_CONTRAST).made_by) == {"propseg"}
@@ -214,7 +214,7 @@ def test_a_contrast_that_comes_later_keeps_the_method_of_all_and_mixes_nothing(f
     assert set(lock_study(configure(), folder, BY_CONTRAST).made_by) == {"propseg", "deepseg"}
 
 
-def test_a_contrast_that_keeps_no_method_is_refused_where_the_study_has_it(folder):
+def test_a_contrast_without_a_kept_method_is_refused_if_the_study_has_it(folder):
     kept = KeptMethods("deepseg", {"t2": "deepseg", "dwi": None})
     with_images(folder, "t2", "dwi")
     with pytest.raises(InputError, match=r"decision\.json: keeps no method for dwi; read decision\.md, then leave"):
@@ -223,7 +223,7 @@ def test_a_contrast_that_keeps_no_method_is_refused_where_the_study_has_it(folde
     assert lock_study(configure(), folder, kept).kept == kept
 
 
-def test_a_lock_of_one_method_as_it_was_written_before_is_read(folder):
+def test_a_lock_in_the_earlier_format_is_read(folder):
     lock = lock_study(configure(), folder, KeptMethods("deepseg"))
     content = json.loads(folder.lock.read_text())
     before = {"method": "deepseg", "made_by": content["made_by"]["deepseg"], "accepted": []}
@@ -244,13 +244,13 @@ def test_an_image_of_the_pilot_that_was_replaced_is_named(folder, tmp_path):
     assert find_replaced_pilot(folder) == ["sub-1_T2w"]
 
 
-def test_a_method_that_left_the_configuration_is_said(folder):
+def test_a_method_missing_from_the_configuration_is_reported(folder):
     lock_study(configure(), folder, KeptMethods("deepseg"))
     message = refusal(configure(methods=["propseg"]), folder, to_study=False)
     assert "held to deepseg, which the config key 'methods' no longer names" in message
 
 
-def test_a_pilot_that_was_made_by_other_code_is_refused_before_the_study(folder, edit):
+def test_a_pilot_by_other_code_is_refused_before_the_study(folder, edit):
     code = pilot_made_by(folder, "propseg").code
     edit("propseg", code="e" * 64)
     check_study(configure(), folder, to_study=False)  # before it starts, pilots may change freely
@@ -263,7 +263,7 @@ def test_a_pilot_that_was_made_by_other_code_is_refused_before_the_study(folder,
     assert lock.accepted[0].changes == ("computed again after the pilot by other code, weights or parameters",)
 
 
-def test_a_damaged_manifest_of_the_pilot_is_no_obstacle(folder):
+def test_a_damaged_manifest_of_the_pilot_does_not_stop_the_study(folder):
     folder.manifest("deepseg", "pilot-0001").write_text("{")
     assert pilot_made_by(folder, "deepseg") is None
     check_study(configure(), folder, to_study=True)

@@ -24,7 +24,7 @@ def mark(image="sub-01_T2w", method="propseg", kind="fail", rater="Ann", **more)
     return {"image": image, "method": method, "mark": kind, "rater": rater} | more
 
 
-def test_what_the_page_saves_is_read(tmp_path):
+def test_files_saved_by_the_page_are_read(tmp_path):
     """The page's own file is tried in tests/test_qc_browser.py; this is its form."""
     given = mark(rating=3, time="2026-11-28T08:00:00Z", reason="leak", slices=[4, 5], mask_sha256="abc")
     choice = {"image": "sub-01_T2w", "x": "deepseg", "y": "propseg", "choice": "y", "rater": "Ann", "repeat": False}
@@ -34,7 +34,7 @@ def test_what_the_page_saves_is_read(tmp_path):
     assert found.marks[0].words() == "fail by Ann: leak"
 
 
-def test_a_rater_without_a_name_is_called_so_and_blanks_make_no_other_rater(tmp_path):
+def test_an_unnamed_rater_is_called_unnamed_and_spaces_make_no_new_rater(tmp_path):
     given = [mark(rater=""), mark(rater=" Ann "), mark(rater="Ann", method="deepseg", reason=" a\nleak ")]
     found = read_marks([write(tmp_path / "a.json", given)])
     assert {(m.rater, m.words()) for m in found.marks} == {
@@ -43,7 +43,7 @@ def test_a_rater_without_a_name_is_called_so_and_blanks_make_no_other_rater(tmp_
     assert found.failures(METHODS) == {("sub-01_T2w", method) for method in METHODS}
 
 
-def test_names_that_differ_in_case_or_blanks_alone_are_one_raters(tmp_path):
+def test_names_that_differ_only_in_case_or_spaces_are_one_rater(tmp_path):
     choice = {"image": "sub-01_T2w", "x": "deepseg", "y": "propseg", "choice": "y", "rater": "ann  lee"}
     one = write(tmp_path / "1.json", [mark(rater="ann lee", time="2026-01-02T00:00:00Z")], [choice])
     passed = mark(kind="pass", rater="Ann Lee", time="2026-01-01")
@@ -54,7 +54,7 @@ def test_names_that_differ_in_case_or_blanks_alone_are_one_raters(tmp_path):
         assert [p.rater for p in found.preferences] == ["Ann Lee"]
 
 
-def test_the_first_form_of_the_page_is_still_read(tmp_path):
+def test_the_first_format_of_the_page_is_still_read(tmp_path):
     path = tmp_path / "old.json"
     old = {"sub-01_T2w": {"propseg": {"mark": "fail", "sha": "abc"}, "deepseg": {"mark": "artifact", "sha": ""}}}
     path.write_text(json.dumps({"report": "r", "marks": old}))
@@ -78,7 +78,7 @@ def test_of_two_files_of_one_rater_the_later_mark_counts(tmp_path):
         ("2026-11-28", "2026-11-28 08:00:00"),
     ],
 )
-def test_the_later_mark_is_told_by_the_moment_in_whatever_zone_it_is_written(tmp_path, early, late):
+def test_the_later_mark_is_found_across_time_zones(tmp_path, early, late):
     given = [mark(kind="pass", time=early), mark(time=late)]
     for n, marks in enumerate((given, given[::-1])):
         assert [m.mark for m in read_marks([write(tmp_path / f"{n}.json", marks)]).marks] == ["fail"]
@@ -87,12 +87,12 @@ def test_the_later_mark_is_told_by_the_moment_in_whatever_zone_it_is_written(tmp
 
 
 @pytest.mark.parametrize("wrong", [{"time": "yesterday"}, {"time": "28.11.2026 08:00"}, {"slices": [4, -1]}])
-def test_a_time_or_a_slice_that_is_none_is_named(tmp_path, wrong):
+def test_an_invalid_time_or_slice_is_named(tmp_path, wrong):
     with pytest.raises(InputError, match=str(*wrong)[:-1]):
         read_marks([write(tmp_path / "a.json", [mark(**wrong)])])
 
 
-def test_of_two_marks_that_differ_a_missing_time_is_asked_for(tmp_path):
+def test_conflicting_marks_without_a_time_are_refused(tmp_path):
     timed = mark(kind="pass", time="2026-11-28T08:00:00Z")
     for given in ([timed, mark()], [mark(), timed]):
         with pytest.raises(InputError, match=r"Ann has marked propseg of sub-01_T2w .* write the time"):
@@ -101,7 +101,7 @@ def test_of_two_marks_that_differ_a_missing_time_is_asked_for(tmp_path):
     assert [m.mark for m in read_marks([write(tmp_path / "c.json", [mark(), mark(kind="pass")])]).marks] == ["pass"]
 
 
-def test_a_fail_counts_between_methods_where_the_rater_has_seen_both():
+def test_a_fail_counts_between_methods_if_the_rater_saw_both():
     alone = Marks((Mark("a", "propseg", "fail", rater="Ann"), Mark("a", "deepseg", "pass", rater="Bob")))
     assert alone.failures(METHODS) == frozenset()
     assert alone.one_sided_failures(METHODS) == [alone.marks[0]]
@@ -111,7 +111,7 @@ def test_a_fail_counts_between_methods_where_the_rater_has_seen_both():
     assert both.failures(METHODS) == {("a", "propseg")}
 
 
-def test_marks_of_two_masks_of_one_method_stand_beside_each_other(tmp_path):
+def test_marks_of_two_masks_of_one_method_are_both_kept(tmp_path):
     early = mark(time="2026-01-01T00:00:00Z", mask_sha256="abc")
     others = [
         mark(kind="pass", time=f"2026-01-0{n}T00:00:00Z", mask_sha256=sha) for n, sha in ((2, "def"), (3, "abcdef"))
@@ -123,7 +123,7 @@ def test_marks_of_two_masks_of_one_method_stand_beside_each_other(tmp_path):
         assert {(m.mark, m.mask_sha256) for m in found.marks} == {("pass", "def"), ("pass", "abcdef")}
 
 
-def test_a_mark_of_a_corrected_mask_leaves_that_of_the_methods_own_where_it_counts(tmp_path):
+def test_a_mark_of_a_corrected_mask_does_not_replace_that_of_the_original(tmp_path):
     """With or without the checksum of the method's mask: between the methods, and for the mask that lies there."""
     own, corrected = "a" * 64, "c" * 64
     for named in ({"mask_sha256": own[:12]}, {}):
@@ -141,7 +141,7 @@ def test_a_mark_of_a_corrected_mask_leaves_that_of_the_methods_own_where_it_coun
             assert word_fails(of_image, corrected, corrected=True) == ""
 
 
-def test_what_a_rater_says_of_a_mask_later_counts_whether_or_not_the_mark_names_it():
+def test_a_later_mark_counts_whether_or_not_it_names_its_mask():
     own = "a" * 64
     early = Mark("a", "propseg", "fail", rater="Ann", time="2026-01-01")
     late = Mark("a", "propseg", "pass", rater="Ann", time="2026-01-02", mask_sha256=own)
@@ -152,7 +152,7 @@ def test_what_a_rater_says_of_a_mask_later_counts_whether_or_not_the_mark_names_
         assert word_fails(said.failed_masks()["a", "propseg"], own) == ""
 
 
-def test_what_is_said_of_other_masks_than_the_methods_own_does_not_count_between_them():
+def test_marks_of_corrected_masks_do_not_count_between_methods():
     own = {("a", "propseg"): "abc" * 20, ("a", "deepseg"): "def" * 20}
     fail, seen = Mark("a", "propseg", "fail", mask_sha256="abcabc"), Mark("a", "deepseg", "pass", mask_sha256="defdef")
     better = Preference("a", "propseg", "deepseg", "x", "Ann", x_sha256="abc", y_sha256="def")
@@ -164,7 +164,7 @@ def test_what_is_said_of_other_masks_than_the_methods_own_does_not_count_between
     assert plain.of_masks(own) == plain
 
 
-def test_an_artefact_is_of_the_image_with_its_reason():
+def test_an_artefact_excludes_the_image_with_its_reason():
     marks = Marks((Mark("a", None, "artefact", rater="Ann", reason="motion"), Mark("b", "propseg", "fail")))
     assert marks.artefacts == {"a": "artefact by Ann: motion"}
 
@@ -195,7 +195,7 @@ def test_an_artefact_is_of_the_image_with_its_reason():
         ("not json", "no JSON"),
     ],
 )
-def test_damage_is_one_line_that_names_the_file(tmp_path, content, words):
+def test_a_damaged_file_of_marks_is_one_line(tmp_path, content, words):
     path = tmp_path / "marks.json"
     path.write_text(content)
     with pytest.raises(InputError, match=r"marks\.json") as error:
@@ -204,7 +204,7 @@ def test_damage_is_one_line_that_names_the_file(tmp_path, content, words):
     assert "\n" not in str(error.value)
 
 
-def test_marks_of_what_the_study_has_not_are_refused_with_the_nearest_name():
+def test_marks_of_unknown_images_are_refused_with_the_nearest_name():
     marks = Marks((Mark("sub-01_T2W", "propseg", "fail"),))
     with pytest.raises(InputError, match=r"did you mean 'sub-01_T2w'\?"):
         marks.check_names(["sub-01_T2w"], METHODS, "config key 'marks'")
@@ -213,7 +213,7 @@ def test_marks_of_what_the_study_has_not_are_refused_with_the_nearest_name():
         preference.check_names(["sub-01_T2w"], METHODS, "config key 'marks'")
 
 
-def test_an_artefact_leaves_the_study_and_a_fail_does_not(tmp_path):
+def test_an_artefact_excludes_an_image_and_a_fail_does_not(tmp_path):
     root = tmp_path / "bids"
     for subject in ("01", "02"):
         image = root / f"sub-{subject}" / "anat" / f"sub-{subject}_T2w.nii.gz"
@@ -238,7 +238,7 @@ def test_marks_of_another_study_stop_before_the_first_job(tmp_path):
         check_before_jobs(make_configuration(keys))
 
 
-def test_marks_of_the_datasets_own_masks_are_taken_where_those_are_used(tmp_path):
+def test_marks_of_the_datasets_masks_count_if_these_masks_are_used(tmp_path):
     (tmp_path / "bids" / "sub-01" / "anat").mkdir(parents=True)
     (tmp_path / "bids" / "sub-01" / "anat" / "sub-01_T2w.nii.gz").write_bytes(b"x")
     keys = {"dataset": "x", "bids_dir": str(tmp_path / "bids")}
@@ -248,7 +248,7 @@ def test_marks_of_the_datasets_own_masks_are_taken_where_those_are_used(tmp_path
         check_before_jobs(make_configuration(keys))
 
 
-def test_columns_of_the_plan_are_looked_for_before_the_first_job(tmp_path):
+def test_columns_of_the_plan_are_checked_before_the_first_job(tmp_path):
     (tmp_path / "bids" / "sub-01" / "anat").mkdir(parents=True)
     (tmp_path / "bids" / "sub-01" / "anat" / "sub-01_T2w.nii.gz").write_bytes(b"x")
     (tmp_path / "bids" / "participants.tsv").write_text("participant_id\tpathology\nsub-01\tHC\n")

@@ -160,14 +160,14 @@ def test_one_and_three_methods(study):
     assert tables.metrics[2].values["coverage"] == pytest.approx(5 / 12)
 
 
-def test_other_grid_is_that_methods_failure(study):
+def test_a_mask_on_another_grid_is_a_failure_of_that_method(study):
     study.add("01", {"a": cord(), "b": cord()}, affines={"b": np.diag([-0.5, 0.5, 3.0, 1.0])})
     rows = study.measure().metrics
     assert [row.status for row in rows] == ["ok", "failed"]
     assert "affine" in rows[1].message
 
 
-def test_bad_reference_is_said(study):
+def test_a_bad_reference_is_reported(study):
     study.add("01", {"a": cord(), "b": cord()}, reference=np.ones((3, 3, 3), bool))
     study.add("02", {"a": cord(), "b": cord()}, reference=cord() & False)
     rows = study.measure().metrics
@@ -229,7 +229,7 @@ def run_measure(study, *options) -> list[Path]:
     return [study.folder.chunk_table(stage, CHUNK, name) for name in TABLES]
 
 
-def test_bytes_are_stable_whatever_a_segmentation_took(study):
+def test_tables_do_not_depend_on_time_or_memory(study):
     study.add("01", {"a": cord(), "b": cord(3)}, reference=cord())
     study.add("02", {"a": None, "b": cord(3)})
     study.write()
@@ -264,7 +264,7 @@ def test_limits_of_plausible_are_those_of_the_configuration(study, tmp_path):
     assert found == [0, 1, None]
 
 
-def test_a_configuration_in_the_folder_is_taken(study):
+def test_a_configuration_in_the_folder_is_used(study):
     study.add("01", {"a": cord(radius=3)})
     study.write()
     study.folder.configuration.write_text('{"dataset": "demo", "plausible": null}')
@@ -373,7 +373,7 @@ def test_an_image_that_cannot_be_read_costs_the_prediction_only(study):
         assert row.values["n_slices"] == 12
 
 
-def test_the_methods_own_doubt(study):
+def test_the_uncertainty_of_the_method_reaches_the_table(study):
     doubt = (None, 0.1, 0.2, *[0.3] * 9)
     study.add("01", {"a": cord(1), "b": cord()}, uncertainty=doubt)
     study.add("02", {"a": cord(), "b": cord()}, uncertainty=doubt[:5])  # of another image

@@ -55,7 +55,7 @@ def test_columns_are_those_of_the_rows():
         assert {one.name for one in fields(row)} - {"image", "values"} <= set(columns)
 
 
-def test_every_measure_has_words_a_source_and_a_unit_that_its_name_says():
+def test_every_measure_has_a_description_a_source_and_the_unit_in_its_name():
     for name, measure in MEASURES.items():
         assert measure.name == name
         assert measure.words.strip() == measure.words != ""
@@ -78,7 +78,7 @@ def test_what_is_computed_has_the_names_of_the_measures():
     assert set(EVIDENCE_MEASURES) <= set(METRICS)
 
 
-def test_the_decision_speaks_of_measures_that_have_a_direction():
+def test_measures_in_the_decision_have_a_direction():
     assert {*SUMMARY, *KINDS} <= set(MEASURES)
     assert [name for name in KINDS if MEASURES[name].higher_is_better is None] == ["bias"]
 

@@ -17,7 +17,7 @@ class Library:
         self.told[option] = value
 
 
-def test_the_c_library_is_told_what_to_keep(monkeypatch):
+def test_malloc_thresholds_are_set(monkeypatch):
     library = Library()
     monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
     keep_freed_memory()
@@ -25,7 +25,7 @@ def test_the_c_library_is_told_what_to_keep(monkeypatch):
 
 
 @pytest.mark.parametrize("library", [object(), None])
-def test_another_c_library_is_left_as_it_is(monkeypatch, library):
+def test_other_c_libraries_are_left_alone(monkeypatch, library):
     def load(name):
         if library is None:
             raise OSError("no such library")

@@ -116,7 +116,7 @@ class TestSurfaceDistance:
         sides = 4 * (10 - 1) * 0.5 * 12 + 4 * np.sqrt(0.5) * 0.5 * 12  # corners are cut at 45 degrees
         assert extract_surface(mask, zooms).area_mm2.sum() == pytest.approx(sides)
 
-    def test_elements_of_both_surfaces_are_no_special_case(self):
+    def test_parts_shared_by_both_surfaces_have_distance_zero(self):
         a = box((12, 10, 8), (3, 9), (2, 7), (1, 7))
         b = a.copy()
         b[3:5, 2:5], b[10, 8, 6] = False, True
@@ -338,7 +338,7 @@ class TestTangent:
 
 
 class TestSolidity:
-    def test_convex_and_not(self):
+    def test_solidity_of_convex_and_dented_sections(self):
         disc = np.hypot(*(np.indices((15, 15)) - 7)) <= 5.2
         bitten = disc.copy()
         bitten[7:, 7:] = False

@@ -98,7 +98,7 @@ class TestSurface:
         areas = [distance.extract_surface(mask, ZOOMS).area_mm2.sum() for mask in (corner, middle, far)]
         assert areas == pytest.approx([areas[1]] * 3)
 
-    def test_points_lie_where_the_mask_lies(self):
+    def test_surface_points_lie_on_the_mask(self):
         one = distance.extract_surface(block(2, 4, rows=(4, 8), columns=(2, 10)), ZOOMS)
         low, high = one.points_mm.min(axis=0), one.points_mm.max(axis=0)
         np.testing.assert_allclose(low, np.array([3.5, 1.5, 1.5]) * ZOOMS)

@@ -3,7 +3,7 @@
 from spineseg.study.old_reports import note_old_report
 
 
-def test_a_report_by_other_code_is_noted_and_no_other(tmp_path):
+def test_only_a_report_by_other_code_is_out_of_date(tmp_path):
     page, note = tmp_path / "report.html", tmp_path / "note"
     note_old_report(page, "abc", note)
     assert (note.read_text(), note.stat().st_mtime) == ("", 0)  # there is no report yet

@@ -38,7 +38,7 @@ def say(stage):
     return f"run {stage}"
 
 
-def test_without_a_decision_a_run_promises_nothing(folder, config):
+def test_without_a_decision_no_verdict_is_announced(folder, config):
     assert describe_result(folder, config, Stage.PILOT, say) == []
 
 
@@ -85,9 +85,7 @@ def test_a_pilot_beside_a_started_study_changes_nothing(folder, config):
 
 
 @pytest.mark.parametrize(("action", "code"), [("status", 0), ("pilot", 0), ("pilot", 1)])
-def test_the_command_says_what_a_person_must_know_before_the_verdict(
-    folder, tmp_path, monkeypatch, capsys, action, code
-):
+def test_warnings_come_before_the_verdict(folder, tmp_path, monkeypatch, capsys, action, code):
     for n in (1, 2):
         write_text(tmp_path / "bids" / f"sub-{n:02d}" / "anat" / f"sub-{n:02d}_T2w.nii.gz", "x")
     write_text(tmp_path / "study.yaml", "dataset: demo\nbids_dir: bids\n")
@@ -136,7 +134,7 @@ def test_the_command_says_what_a_person_must_know_before_the_verdict(
         ),
     ],
 )
-def test_what_snakemake_or_a_cluster_refuses_is_said_in_one_line(tmp_path, monkeypatch, capsys, prints, code, message):
+def test_errors_of_snakemake_or_a_cluster_are_one_line(tmp_path, monkeypatch, capsys, prints, code, message):
     write_text(tmp_path / "bids" / "sub-01" / "anat" / "sub-01_T2w.nii.gz", "x")
     write_text(tmp_path / "study.yaml", "dataset: demo\nbids_dir: bids\n")
     monkeypatch.chdir(tmp_path)
@@ -162,7 +160,7 @@ def finish(folder, config, image, method):
     return write_result(folder, image, method, None, message="x", made_by=config.methods[method].made_by())
 
 
-def test_the_pace_counts_what_this_run_has_finished(folder, config):
+def test_the_rate_counts_images_finished_by_this_run(folder, config):
     images = read_images(folder.images)
     finish(folder, config, images[0], "propseg")
     write_result(folder, images[1], "propseg", None, message="made by other code")
@@ -181,7 +179,7 @@ def test_the_pace_counts_what_this_run_has_finished(folder, config):
     assert watch.measure().words() == "2 of 2 images segmented"
 
 
-def test_a_mask_whose_sidecar_says_what_the_image_came_to_is_done(folder, config):
+def test_an_image_is_done_when_its_sidecar_is_written(folder, config):
     made_by = config.methods["deepseg"].made_by()
     by_image = replace(made_by, parameters=dict(made_by.parameters) | {"thr": 0.45, "mirror": True})
     for image in read_images(folder.images):
@@ -192,7 +190,7 @@ def test_a_mask_whose_sidecar_says_what_the_image_came_to_is_done(folder, config
     assert PaceWatch(folder, config, Stage.ALL).measure().words() == "2 of 2 images segmented"
 
 
-def test_a_pace_without_images_waits(tmp_path, config):
+def test_no_rate_is_shown_before_the_first_image(tmp_path, config):
     assert PaceWatch(study_folder(tmp_path), config, Stage.PILOT).measure() is None
 
 
@@ -213,7 +211,7 @@ def test_the_readme_names_what_exists_and_nothing_else(folder, config):
 
 
 @pytest.mark.parametrize("home", ["", "/nonexistent", "file", "usable"])
-def test_a_home_that_cannot_be_used_is_replaced_by_a_folder_of_the_study(home, tmp_path, monkeypatch):
+def test_an_unusable_home_folder_is_replaced_by_a_folder_of_the_study(home, tmp_path, monkeypatch):
     """As in a container that runs as a user whom its system does not know."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
@@ -227,7 +225,7 @@ def test_a_home_that_cannot_be_used_is_replaced_by_a_folder_of_the_study(home, t
     assert found.is_dir()
 
 
-def test_a_user_whom_the_system_does_not_know_has_a_name(tmp_path, monkeypatch):
+def test_a_user_unknown_to_the_system_gets_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
@@ -236,7 +234,7 @@ def test_a_user_whom_the_system_does_not_know_has_a_name(tmp_path, monkeypatch):
     assert run.snakemake_environment()["USER"] == f"user{os.getuid()}"
 
 
-def test_ctrl_c_while_the_progress_is_looked_at(monkeypatch, capsys):
+def test_ctrl_c_while_progress_is_shown(monkeypatch, capsys):
     """Snakemake is waited for, and that a person has stopped it is known, whenever the keys are pressed."""
 
     class Line:

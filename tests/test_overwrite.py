@@ -34,7 +34,7 @@ def without_sidecar(path):
 
 @pytest.mark.parametrize("method", ["propseg", "deepseg"])
 @pytest.mark.parametrize("change", [emptied, without_sidecar])
-def test_a_changed_mask_is_replaced_only_where_asked(image, tmp_path, method, change, capsys):
+def test_an_edited_mask_is_replaced_only_on_request(image, tmp_path, method, change, capsys):
     mask = tmp_path / "mask.nii.gz"
     argv = [method, "-i", str(image), "-c", "t2s", "-o", str(mask), "-v", "0"]
     assert main(argv) == 0

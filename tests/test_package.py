@@ -126,7 +126,7 @@ def test_the_package_is_imported_in_a_tenth_of_a_second():
     assert {"load", "load_mask", "segment", "measure", "compare", "decide", "StudyFolder"} <= set(names)
 
 
-def test_matplotlib_is_held_back_for_seaborn_alone():
+def test_matplotlib_is_capped_only_because_of_seaborn():
     """Once seaborn passes no ``vert=``, which matplotlib 3.13 removes, the cap of pyproject.toml can go."""
     import inspect
 
@@ -135,7 +135,7 @@ def test_matplotlib_is_held_back_for_seaborn_alone():
     assert "vert=" in inspect.getsource(categorical)
 
 
-def test_pinned_versions_run_on_every_python_that_is_promised():
+def test_pinned_versions_support_every_promised_python():
     """Debian 12 has 3.11.2, and a pin that asks for 3.11.5 stopped `make setup` there."""
     specifiers = pytest.importorskip("packaging.specifiers")
     pins = dict(re.findall(r"^([\w.-]+)==([^\s#+]+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE))

@@ -104,7 +104,7 @@ def test_values_out_of_range_are_refused_in_one_line(method, one, value):
 
 
 @pytest.mark.parametrize(("method", "one"), FIELDS, ids=IDS)
-def test_the_ends_of_a_range_are_kept(method, one):
+def test_the_ends_of_a_range_are_allowed(method, one):
     cls, flag = METHODS[method], one.metadata["flag"]
     whole = float not in kinds(cls, one.name)
     for end in (flag.least, flag.most):
@@ -123,7 +123,7 @@ VALUES = st.one_of(
 
 
 @given(st.sampled_from(FIELDS), VALUES)
-def test_any_value_is_taken_or_refused_in_one_line(field, value):
+def test_any_value_is_accepted_or_refused_in_one_line(field, value):
     method, one = field
     try:
         params = params_from_options(METHODS[method], {one.name: value})
@@ -138,7 +138,7 @@ def test_any_value_is_taken_or_refused_in_one_line(field, value):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_an_unknown_option_names_those_that_there_are(method):
+def test_an_unknown_option_lists_the_known_ones(method):
     with pytest.raises(InputError, match=r"no such option 'nothing'; expected one of ") as caught:
         params_from_options(METHODS[method], {"nothing": 1})
     for one in fields(METHODS[method]):

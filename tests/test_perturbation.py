@@ -33,7 +33,7 @@ def image() -> Volume:
     return Volume((100.0 + 200.0 * cord() + np.indices((61, 41, 6))[2]).astype(np.float32), AFFINE)
 
 
-def test_the_changes_of_an_image_are_its_own_and_small():
+def test_changes_are_small_and_depend_on_the_image_name():
     first, again, other = (draw_perturbations(name, 3) for name in ("a", "a", "b"))
     assert first == again
     assert draw_perturbations("a", 5)[:3] == first
@@ -59,7 +59,7 @@ def test_noise_has_its_size_and_nothing_leaves_the_range():
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_a_cord_moves_as_said_and_comes_back(number):
+def test_a_moved_cord_is_mapped_back(number):
     change = draw_perturbations("sub-01_T2w", 3)[number]
     volume = image()
     moved = perturb_volume(volume, change).data > HALF
@@ -73,7 +73,7 @@ def test_a_cord_moves_as_said_and_comes_back(number):
                                atol=0.15)  # fmt: skip
 
 
-def test_the_turn_is_in_millimetres():
+def test_the_rotation_is_in_millimetres():
     turn = Perturbation(90.0, (0.0, 0.0), (0.0, 0.0, 0.0), (0,))
     line = np.zeros((61, 41, 1), np.float32)
     line[20:41, 20] = 100
@@ -172,7 +172,7 @@ def test_a_method_that_reads_files_is_given_changed_ones(study):
     ],
     ids=["writing", "system", "torch"],
 )
-def test_a_machine_that_is_short_makes_no_method_unsteady(study, monkeypatch, error):
+def test_a_machine_short_of_memory_does_not_count_against_a_method(study, monkeypatch, error):
     method = Threshold()
     monkeypatch.setattr(method, "segment", lambda *_, **__: (_ for _ in ()).throw(error))
     with pytest.raises(MachineError):
@@ -180,7 +180,7 @@ def test_a_machine_that_is_short_makes_no_method_unsteady(study, monkeypatch, er
     assert not study.perturbed_image("mine", "sub-01_T2w").exists()
 
 
-def test_finished_images_are_not_done_again(study):
+def test_finished_images_are_not_computed_again(study):
     method = Threshold()
     first = run(study, method)
     assert method.calls == 3
@@ -196,7 +196,7 @@ def test_finished_images_are_not_done_again(study):
     assert read_perturbed(path) == first
 
 
-def test_another_mask_is_compared_anew(study):
+def test_a_changed_mask_is_compared_again(study):
     method = Threshold()
     run(study, method)
     entry = write_result(study, study_image("01"), "mine", cord(radius_mm=4.0).astype(np.uint8), affine=AFFINE)

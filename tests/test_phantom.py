@@ -258,7 +258,7 @@ def test_properties_have_a_row_per_tissue():
     assert (table >= 0).all()
 
 
-def test_command_writes_and_says_so(tmp_path, capsys):
+def test_command_writes_and_reports_it(tmp_path, capsys):
     options = ["--subjects", "1", "--contrasts", "dwi", "--rescan", "--discs", "--center", "C2-C3"]
     assert main(["phantom", str(tmp_path / "d"), *options]) == 0
     assert "2 images of 1 people" in capsys.readouterr().out

@@ -65,7 +65,7 @@ def test_the_same_input_gives_the_same_voxels_and_stays_as_it_was(plain):
 
 
 @pytest.mark.parametrize("off_mm", [1.0, 2.5])
-def test_a_centerline_that_is_off_is_put_right(plain, off_mm):
+def test_a_centerline_off_the_cord_is_corrected(plain, off_mm):
     volume, line, _, result = plain
     moved = Centerline(line.points_vox + np.array([off_mm, 0, 0]))
     assert dice(segment_cord(volume, "t2", centerline=moved).cord_mask, result.cord_mask) > 0.97
@@ -137,7 +137,7 @@ def test_a_bright_neighbour_that_touches_the_cord_does_not_leak():
     assert dice(result.cord_mask, clean.cord_mask) > 0.93
 
 
-def test_the_opposite_polarity_is_seen_and_said():
+def test_the_opposite_polarity_is_detected_and_reported():
     volume, line, _ = make_tube(bright_cord=True)
     right = segment_cord(volume, "t1", centerline=line)
     result = segment_cord(volume, "t2s", centerline=line)
@@ -152,7 +152,7 @@ def blank(first, last):
     return edit
 
 
-def test_a_short_gap_is_bridged_and_said():
+def test_a_short_gap_is_bridged_and_reported():
     volume, line, _ = make_tube(n=60)
     result = segment_cord(changed(volume, blank(38, 48)), "t2", centerline=line)
     clean = segment_cord(volume, "t2", centerline=line)
@@ -163,7 +163,7 @@ def test_a_short_gap_is_bridged_and_said():
     assert any("propagation met an obstacle" in note for note in result.notes)
 
 
-def test_a_long_gap_is_left_empty_and_what_lies_beyond_is_kept():
+def test_a_long_gap_is_left_empty_and_the_cord_beyond_it_kept():
     volume, line, _ = make_tube(n=110)
     result = segment_cord(changed(volume, blank(60, 100)), "t2", centerline=line)
     filled = result.cord_mask.any((0, 1))
@@ -174,7 +174,7 @@ def test_a_long_gap_is_left_empty_and_what_lies_beyond_is_kept():
     assert any("without cord" in note for note in result.notes)
 
 
-def test_a_blank_end_is_carried_only_as_far_as_the_centerline_goes():
+def test_a_blank_end_is_extrapolated_only_as_far_as_the_centerline():
     volume, line, _ = make_tube(n=60)
     short = Centerline(line.points_vox[:50])
     result = segment_cord(changed(volume, blank(44, 60)), "t2", centerline=short)
@@ -254,7 +254,7 @@ class TestParameters:
         assert 24 <= filled.sum() <= 40
 
     @pytest.mark.parametrize("change", [{"alpha": 5000.0}, {"distance_weight": 400.0}, {"distance_search": 2}])
-    def test_what_binds_a_band_to_its_place(self, plain, change):
+    def test_stiffness_binds_a_group_of_rings_to_its_template(self, plain, change):
         volume, line, *_ = plain
         free, bound = (self.first_step(volume, line, **values) for values in ({}, change))
         assert free.mean() > 4.0  # from 3 mm towards the edge at 4.5 mm
@@ -336,7 +336,7 @@ class TestParameters:
         assert "_cross_sectional_areas_CSF.txt" in extra
 
 
-def test_a_tilted_tubes_area_across_is_its_own():
+def test_a_tilted_tube_has_the_area_of_its_cross_section():
     volume, line, _ = make_tube(tilt=25)
     result = segment_cord(volume, "t2", PropsegParams(byproducts=("cross",)), centerline=line)
     rows = [row.split("\t") for row in result.extra["_cross_sectional_areas.txt"].splitlines()[1:]]
@@ -344,6 +344,6 @@ def test_a_tilted_tubes_area_across_is_its_own():
     assert areas.mean() == pytest.approx(np.pi * 4.5**2, rel=0.03)
 
 
-def test_fluid_constant_is_what_the_tube_was_made_with(plain):
+def test_fluid_level_is_that_of_the_tube(plain):
     volume, *_ = plain
     assert volume.data.max() == pytest.approx(FLUID)

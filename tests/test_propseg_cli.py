@@ -166,7 +166,7 @@ def test_a_detector_of_the_user_is_used_and_named(image):
     assert mask.any()
 
 
-def test_a_detector_that_is_missing_is_said(image, capsys):
+def test_a_missing_detector_is_reported(image, capsys):
     argv = [
         "propseg",
         "-i",

@@ -45,26 +45,26 @@ def doubts(tube, surface, score=np.nan, correction=None):
     return measure_uncertainty(surface, scene, line)
 
 
-def test_a_surface_on_the_edge_is_believed(tube):
+def test_a_surface_on_the_edge_is_certain(tube):
     assert doubts(tube, surface_of(tube[1]), score=2.0).max() < 0.1
 
 
-def test_a_surface_without_an_edge_is_a_guess(tube):
+def test_a_surface_without_an_edge_is_uncertain(tube):
     assert doubts(tube, surface_of(tube[1], radius=2.0)).min() > GUESS
 
 
-def test_a_carried_slice_is_a_guess(tube):
+def test_an_extrapolated_slice_is_uncertain(tube):
     assert (doubts(tube, surface_of(tube[1], bridged=True)) == 1).all()
 
 
-def test_slices_that_the_user_drew_are_believed(tube):
+def test_slices_drawn_by_the_user_are_certain(tube):
     drawn = np.zeros(tube[0].shape)
     drawn[20, 24, 10] = 1
     found = doubts(tube, surface_of(tube[1], bridged=True), correction=drawn)
     assert np.flatnonzero(found == 0).tolist() == [8, 9, 10, 11, 12]
 
 
-def test_only_a_line_with_scores_speaks_against_a_surface(tube):
+def test_only_a_centerline_with_scores_can_contradict_a_surface(tube):
     volume, line = tube
     moved = Centerline(line.points_vox + np.array([ABSURD_OFFSET_MM, 0, 0]))
     scene = build_scene(volume, moved, get_contrast_model("t2"), PropsegParams())
@@ -76,18 +76,18 @@ def test_only_a_line_with_scores_speaks_against_a_surface(tube):
 @pytest.mark.parametrize(
     ("score", "unsure"), [(np.nan, False), (ABSURD_SCORE / 2 + 0.1, False), (ABSURD_SCORE / 2 - 0.1, True)]
 )
-def test_a_weak_centerline_is_unsure(tube, score, unsure):
+def test_a_weak_centerline_raises_the_uncertainty(tube, score, unsure):
     assert is_unsure(Centerline(tube[1].points_vox, np.full(N, score))) is unsure
 
 
-def test_an_unsure_centerline_makes_the_result_partial(tube):
+def test_an_uncertain_centerline_makes_the_result_partial(tube):
     volume, line = tube
     result = segment_cord(volume, "t2", centerline=Centerline(line.points_vox, np.full(N, ABSURD_SCORE)))
     assert result.status == "partial"
     assert any("centerline is uncertain" in note for note in result.notes)
 
 
-def test_a_run_that_is_mostly_carried_is_partial_and_names_its_slices(tube):
+def test_a_mostly_interpolated_run_is_partial_and_names_its_slices(tube):
     volume, line = tube
     data = volume.data.copy()
     data[:, :, 14:] = 500.0
@@ -113,7 +113,7 @@ def test_a_wall_without_fluid_between_is_an_edge(tube):
     assert measure_uncertainty(surface_of(line), scene, line).max() < GUESS
 
 
-def test_a_ring_in_noise_is_a_guess_however_well_it_fits():
+def test_a_ring_in_noise_is_uncertain_however_well_it_fits():
     volume, line, _ = make_tube(n=N)
     noise = np.random.default_rng(5).normal(500, 50, volume.shape).astype(np.float32)
     scene = build_scene(Volume(noise, volume.affine), line, get_contrast_model("t2"), PropsegParams())
@@ -133,7 +133,7 @@ def test_doubt_grows_with_noise(tube):
     assert found[0] < found[1] < found[2]
 
 
-def test_the_result_says_how_unsure_it_is_slice_by_slice(tube):
+def test_the_result_has_an_uncertainty_for_each_slice(tube):
     volume, line = tube
     data = volume.data.copy()
     data[:, :, 16:] = 500.0
@@ -145,7 +145,7 @@ def test_the_result_says_how_unsure_it_is_slice_by_slice(tube):
     assert (result.uncertainty[filled][-3:] > GUESS).all()
 
 
-def test_an_outline_skew_to_one_side_is_a_guess(tube):
+def test_a_lopsided_outline_is_uncertain(tube):
     line = tube[1]
     angle = 2 * np.pi * np.arange(30) / 30
     skew = surface_of(line, radius=4.5 + 0.4 * np.cos(3 * angle))
@@ -158,12 +158,12 @@ def test_an_outline_skew_to_one_side_is_a_guess(tube):
     ("n", "slice_mm", "low", "high", "told"),
     [(24, 1.0, 12, 0, 12), (24, 1.0, 8, 8, 0), (100, 1.0, 0, 12, 0), (10, 5.0, 3, 2, 5), (9, 1.0, 9, 0, 9)],
 )
-def test_ends_that_are_a_guess_over_a_length_that_matters_are_told(n, slice_mm, low, high, told):
+def test_long_uncertain_ends_are_reported(n, slice_mm, low, high, told):
     doubt = np.where((np.arange(n) < low) | (np.arange(n) >= n - high), 0.9, 0.1)
     assert find_guessed_ends(doubt, slice_mm).sum() == told
 
 
-def test_noise_counts_less_where_the_detector_is_sure(tube):
+def test_noise_counts_less_where_the_detector_is_certain(tube):
     volume, line = tube
     noise = np.random.default_rng(3).normal(0, 250, volume.data.shape)
     noisy = Volume((volume.data + noise).astype(np.float32), volume.affine)

@@ -92,7 +92,7 @@ def test_a_clean_surface_is_left_alone(tube):
 
 
 @pytest.mark.parametrize("wrong", ["leaked", "collapsed"])
-def test_a_side_that_went_wrong_without_an_edge_is_put_right(tube, wrong):
+def test_a_wrong_side_without_an_edge_is_corrected(tube, wrong):
     volume, line = tube
     lost = lose_right(volume, line)
     side = np.clip(unit_circle(30)[:, 0], 0, 1)
@@ -114,7 +114,7 @@ def test_a_dent_with_an_edge_is_kept():
     assert np.abs(lost[:6]).max() < 2
 
 
-def test_what_the_user_drew_is_kept(tube):
+def test_points_drawn_by_the_user_are_kept(tube):
     volume, line = tube
     drawn = np.zeros(volume.shape)
     drawn[20, 27, 12] = 1
@@ -164,7 +164,7 @@ def test_the_blur_of_an_echo_planar_voxel_takes_no_area_from_the_cord(voxel):
     assert mean_area(result.cord_prob, volume) == pytest.approx(truth, rel=0.015)
 
 
-def test_echo_planar_means_are_told_by_their_voxels():
+def test_echo_planar_means_are_recognised_by_their_voxels():
     assert is_echo_planar("t2", (1.0, 1.0, 5.0))
     assert not is_echo_planar("t2s", (1.0, 1.0, 5.0))
     for others in ((0.6, 0.6, 3.0), (1.0, 1.0, 1.0), (3.0, 0.6, 0.6)):  # T2w: axial, 3-D, sagittal

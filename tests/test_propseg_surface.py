@@ -128,7 +128,7 @@ def test_the_mask_of_an_upright_cord_follows_its_area():
     np.testing.assert_allclose(errors["chosen"], 0, atol=0.002)
 
 
-def test_what_no_slice_can_take_is_not_carried_on():
+def test_an_area_that_no_slice_can_hold_is_not_passed_on():
     coverage = np.zeros((6, 6, 30), np.float32)
     coverage[1:4, 1:4] = 1
     coverage[4, 1:4] = 0.3  # nearly a voxel a slice that may not be set

@@ -207,7 +207,7 @@ def name_of(browser):
     return browser.text("#name")
 
 
-def test_the_rater_is_asked_once_and_marks_are_of_one_key(browser, page):
+def test_the_rater_is_asked_once_and_a_mark_takes_one_key(browser, page):
     browser.open(page, "#sub-01_T2w")
     browser.run("localStorage.clear()")
     browser.open(page, "#sub-01_T2w")
@@ -279,14 +279,14 @@ def test_a_browser_that_stores_nothing_says_so_once_and_loses_no_mark(browser, p
     assert len({image for image, _, _ in marks_of(browser)}) == 2
 
 
-def test_an_address_that_is_wrong_opens_an_image_all_the_same(browser, page):
+def test_a_wrong_address_still_opens_an_image(browser, page):
     for fragment in ("#sub-01_T2w/999", "#%", "#sub-99/abc", "#sub-01_T2w/abc"):
         start_review(browser, page, fragment)
         browser.wait("return document.getElementById('readout').textContent.startsWith('Slice')")
         assert browser.run("return document.querySelectorAll('.tile.current').length") == 1
 
 
-def test_rating_comment_and_slices_go_with_the_mark(browser, page):
+def test_rating_comment_and_slices_are_saved_with_the_mark(browser, page):
     start_review(browser, page, "#sub-01_T2w/5")
     browser.press("7", "s", ".", "s", "c")
     browser.wait("return document.getElementById('comment-box').open")
@@ -302,7 +302,7 @@ def marks_of(browser):
     return {(m["image"], m["method"], m["mark"]) for m in json.loads(saved_by(browser, "save-all"))["marks"]}
 
 
-def test_an_artefact_is_of_the_image_and_all_methods_are_marked_at_once(browser, page):
+def test_an_artefact_marks_the_image_for_all_methods(browser, page):
     start_review(browser, page, "#sub-01_T2w")
     browser.press("p")
     browser.open(page, "#sub-01_T1w")
@@ -417,7 +417,7 @@ def test_marks_of_the_pilots_page_load_into_the_studys(browser, page):
     assert browser.run("return document.querySelector('[data-mark=fail]').getAttribute('aria-pressed')") == "true"
 
 
-def test_what_was_said_of_an_earlier_mask_stays_beside_what_is_said_of_the_one_shown(browser, page):
+def test_marks_of_an_earlier_mask_stay_beside_those_of_the_mask_shown(browser, page):
     start_review(browser, page, "#sub-01_T2w", "Ann")
     empty = json.loads(saved_by(browser, "save-all"))
     told = {"rating": None, "time": "2026-01-01T00:00:00Z", "reason": "leak", "slices": [], "mask_sha256": "0" * 12}
@@ -509,7 +509,7 @@ def visible_text(browser):
         return seen.join('\\n');""")
 
 
-def test_a_blind_round_says_nothing_of_the_methods_and_ends_in_preferences(browser, page):
+def test_a_blind_round_hides_the_methods_and_ends_in_preferences(browser, page):
     start_review(browser, page, "", look=False)
     browser.press("b")
     browser.wait("return document.querySelectorAll('#blind .tile').length > 0")
@@ -574,7 +574,7 @@ def answer_all(browser, key):
         browser.wait(f"return document.getElementById('blind-count').textContent !== '{count}'")
 
 
-def test_a_round_that_was_left_goes_on_and_no_name_was_shown_meanwhile(browser, page):
+def test_an_interrupted_round_resumes_without_showing_a_name(browser, page):
     start_review(browser, page, "", look=False)
     start_round(browser)
     for key, count in (("x", 2), ("y", 3), ("u", 2)):
@@ -612,7 +612,7 @@ def test_a_round_that_was_left_goes_on_and_no_name_was_shown_meanwhile(browser, 
     assert all(p["blind"] for p in json.loads(saved_by(browser, "save-all"))["preferences"])
 
 
-def test_an_address_opens_no_image_while_a_round_stands_open(browser, page):
+def test_an_address_opens_no_image_during_a_blind_round(browser, page):
     start_review(browser, page, "", look=False)
     start_round(browser)
     browser.press("x", "Escape")
@@ -650,7 +650,7 @@ def leave_to(browser, typed, rater=""):
 
 
 @pytest.mark.parametrize("damage", ["gone", "other", "junk"])
-def test_a_stored_round_goes_on_without_what_has_left_the_page(browser, page, damage):
+def test_a_stored_round_resumes_without_images_no_longer_on_the_page(browser, page, damage):
     start_review(browser, page, "", look=False)
     start_round(browser)
     browser.press("x")
@@ -723,7 +723,7 @@ def test_search_narrows_the_list(browser, page):
     browser.press("Escape")
 
 
-def test_wall_shows_every_image_and_opens_one(browser, page):
+def test_overview_shows_every_image_and_opens_one(browser, page):
     start_review(browser, page, "")  # no round stands open
     browser.press("w")
     assert browser.run("return document.querySelectorAll('.wall button').length") == 4
@@ -755,7 +755,7 @@ def test_help_and_focus_are_reachable_by_keyboard(browser, page):
     assert not browser.run("return document.getElementById('help').open")
 
 
-def test_picture_for_the_eye(browser, page, tmp_path):
+def test_a_screenshot_is_written_for_inspection(browser, page, tmp_path):
     browser.open(page, "#sub-01_T2w")
     picture = base64.b64decode(browser.call("GET", "/screenshot"))
     assert picture.startswith(b"\x89PNG")

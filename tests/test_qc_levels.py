@@ -70,7 +70,7 @@ class TestFile:
             ([(3, (5, -20, 30))], {"state": "proposed"}, "none confirmed"),
         ],
     )
-    def test_each_mistake_has_its_line(self, image, tmp_path, capsys, discs, more, words):
+    def test_each_mistake_is_one_line(self, image, tmp_path, capsys, discs, more, words):
         file = clicked_file(tmp_path / "levels.json", discs, **more)
         assert main(["levels", "-i", str(image), "-levels", str(file), "-ofolder", str(tmp_path)]) == 2
         error = capsys.readouterr().err
@@ -86,7 +86,7 @@ class TestFile:
         assert main(["levels", "-i", str(image), "-levels", str(tmp_path / "marks.json")]) == 2
         assert "Save levels" in capsys.readouterr().err
 
-    def test_images_of_one_name_are_told_apart_by_content(self, image, tmp_path, capsys):
+    def test_images_with_the_same_name_are_distinguished_by_content(self, image, tmp_path, capsys):
         other = tmp_path / "B" / image.name
         other.parent.mkdir()
         nib.save(nib.Nifti1Image(np.indices((20, 30, 40))[0].astype(np.uint8), nib.load(image).affine), other)
@@ -110,7 +110,7 @@ class TestFile:
         with pytest.raises(InputError, match="sub-01_T2w-1 twice"):
             read_clicked(file)
 
-    def test_a_study_takes_the_discs_of_its_own_images(self, image, tmp_path):
+    def test_a_study_uses_the_discs_of_its_own_images(self, image, tmp_path):
         def labels(sha, folder="a"):
             discs = {3: np.zeros(3)}
             clicked = ClickedImage("sub-01_T2w", image.name, discs, sha)

@@ -88,14 +88,14 @@ def test_page_holds_every_image_failures_first(study):
     assert [f["text"][:6] for e in data["entries"][:2] for f in e["flags"][:1]].count("failed") == 1
 
 
-def test_no_number_stands_beside_a_mask_that_is_not_there(study):
+def test_no_numbers_are_shown_for_a_missing_mask(study):
     """The decision takes a predicted Dice of 0 for it; on the page 0.000 would read as a measurement."""
     methods = [m for e in page_data(study.qc(Stage.ALL) / "index.html")["entries"] for m in e["methods"]]
     assert {m["status"] for m in methods if not m["metrics"]} == {"failed", "empty"}
     assert all(m["metrics"] == {} for m in methods if m["status"] in ("failed", "empty"))
 
 
-def test_of_images_that_are_as_bad_the_one_whose_masks_overlap_least_comes_first(tmp_path):
+def test_equally_bad_images_are_sorted_by_overlap(tmp_path):
     names = [f"sub-0{n}_T2w" for n in range(4)]
     for name, dice in zip(names, (0.97, None, 0.95, 0.98), strict=True):
         methods = tuple(MethodResult(method, "ok") for method in ("propseg", "deepseg"))
@@ -168,7 +168,7 @@ def test_a_chunk_is_drawn_from_its_own_tables(study, tmp_path):
     assert json.loads((tmp_path / name).read_text()) == json.loads((study.qc(Stage.ALL) / name).read_text())
 
 
-def test_index_says_what_is_not_drawn(study, tmp_path, capsys):
+def test_index_reports_images_that_are_not_drawn(study, tmp_path, capsys):
     assert main(["qc", "-results", str(study.root), "-o", str(tmp_path), "-index"]) == 0
     assert "4 images are not drawn yet: sub-01_T2w" in capsys.readouterr().err
 
@@ -295,7 +295,7 @@ def test_adding_again_replaces_the_entry(tmp_path):
     assert entry["methods"][0]["status"] == "ok"
 
 
-def test_a_mask_that_is_no_longer_the_methods_is_not_shown_as_its(cord, tmp_path):
+def test_a_mask_no_longer_by_the_method_is_not_shown_as_its_own(cord, tmp_path):
     image, seg = cord
     draw_files(tmp_path / "qc", image, seg, method="propseg")
     save_nifti(seg, cord_mask(radius_mm=4), AFFINE)

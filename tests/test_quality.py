@@ -101,7 +101,7 @@ class TestContour:
         assert found.edge_share < 0.6
         assert found.contrast_to_noise < 0.5
 
-    def test_nothing_without_a_mask(self):
+    def test_no_evidence_without_a_mask(self):
         assert np.isnan(contour_of(picture(), disc(RADIUS) & False).edge_dice)
 
 
@@ -158,7 +158,7 @@ class TestReferenceNetwork:
         sees_disc["slices"] = set(range(6))  # the cord ends where the mask ends
         assert compare(mask)["extent"] == pytest.approx(5 / 6)
 
-    def test_a_structure_that_is_no_cord(self, sees_disc):
+    def test_a_structure_that_is_not_cord(self, sees_disc):
         sees_disc["slices"] = set()
         found = compare(disc(RADIUS))
         assert found["network_dice"] == found["network_sees"] == 0
@@ -176,7 +176,7 @@ class TestReferenceNetwork:
         half[:, :, 4:] = False
         assert agreement.measure_place(half, centroids, ZOOMS, line)["line_coverage"] == pytest.approx(4 / 9)
 
-    def test_without_a_line_nothing_is_in_place(self):
+    def test_without_a_centerline_no_slice_counts_as_near_it(self):
         found = agreement.measure_place(disc(2.0), np.full((9, 2), 39.5), ZOOMS, Centerline(np.zeros((0, 3))))
         assert found["line_away"] == 1
         assert np.isnan(found["line_distance_mm"])
@@ -189,7 +189,7 @@ class TestFaults:
         assert area == pytest.approx((RADIUS + mm) ** 2 / RADIUS**2, rel=0.08)
 
     @pytest.mark.parametrize("name", FAULTS)
-    def test_faults_are_faults_and_repeatable(self, name):
+    def test_simulated_faults_change_the_mask_and_repeat(self, name):
         mask = disc(RADIUS)
         rng = np.random.default_rng
         dice = [compute_dice(apply_fault(name, mask, ZOOMS, rng(seed)), mask) for seed in range(8)]
@@ -215,7 +215,7 @@ def made_cases(n=600, seed=0, people=20):
 
 
 class TestModel:
-    def test_learns_what_there_is_to_learn_and_its_intervals_hold_on_other_cases(self):
+    def test_the_model_learns_and_its_intervals_cover_other_cases(self):
         from scipy.stats import spearmanr
 
         rows, new = made_cases(), made_cases(seed=5)
@@ -268,7 +268,7 @@ class TestModel:
         before, after = model.score(columns)
         assert after >= before - 1e-9
 
-    def test_missing_features_are_no_obstacle(self):
+    def test_missing_features_are_tolerated(self):
         prediction = load_dice_predictor().predict({"extent": np.nan} | {name: np.nan for name, _, _ in FEATURES})
         assert 0 < prediction.predicted_dice < 1
 
@@ -284,7 +284,7 @@ class TestModel:
         assert model.provenance["people"]
 
     @pytest.mark.parametrize("content", ["", "{}", '{"format": "spineseg-quality-1"}'])
-    def test_files_that_are_no_model(self, tmp_path, content):
+    def test_files_that_are_not_a_model(self, tmp_path, content):
         path = tmp_path / "quality.json"
         path.write_text(content)
         with pytest.raises(ModelError, match=r"quality\.json"):

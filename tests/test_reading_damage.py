@@ -76,7 +76,7 @@ def test_a_cut_compressed_file_is_refused(tmp_path, keep):
 
 @pytest.mark.parametrize("tail", [b"x", b"trailing garbage", b"\0" * 30 + b"x", b"\x1f\x8b garbage", b"\x1f"])
 # row: bytes after the end of a `.nii.gz` | refused; zeros are padding
-def test_what_follows_a_compressed_file_is_refused(tmp_path, tail):
+def test_bytes_after_a_compressed_file_are_refused(tmp_path, tail):
     assert "damaged" in refused(write(tmp_path / "a.nii.gz", gzip.compress(content()) + tail))
 
 
@@ -85,7 +85,7 @@ def test_a_second_image_in_the_stream_is_refused(tmp_path):
     assert "more follow" in refused(write(tmp_path / "a.nii.gz", gzip.compress(content()) * 2))
 
 
-# row: with `test_what_follows_a_compressed_file_is_refused`
+# row: with `test_bytes_after_a_compressed_file_are_refused`
 def test_a_stream_in_parts_and_padding_are_read(tmp_path):
     raw = content(np.random.default_rng(0).random((80, 80, 60)))
     expected = load_image(write(tmp_path / "whole.nii", raw))[0].data
@@ -125,7 +125,7 @@ def test_names_in_capitals_are_checked_as_well(tmp_path):
 
 
 # row: one of `.img` and `.hdr` alone, or more in the `.img` than its header claims | refused
-def test_an_image_of_two_files_needs_both_and_no_more_than_it_claims(tmp_path):
+def test_an_image_of_two_files_needs_both_and_the_stated_length(tmp_path):
     data = np.random.default_rng(0).random((10, 11, 12)).astype(np.float32)
     for name, kind, end in (("a", nib.Nifti1Pair, ""), ("b", nib.Spm99AnalyzeImage, ""), ("c", nib.Nifti1Pair, ".gz")):
         image, header = tmp_path / f"{name}.img{end}", tmp_path / f"{name}.hdr{end}"
@@ -152,7 +152,7 @@ def test_bombs_of_other_formats_are_refused_at_once(tmp_path, name):
 
 
 # row: pointers of Git LFS and git-annex, broken links, `.bz2` | refused, with what fetches or opens it
-def test_what_stands_in_place_of_an_image_is_named(tmp_path):
+def test_pointers_and_other_formats_are_named(tmp_path):
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n"
     assert "git lfs pull fetches it" in refused(write(tmp_path / "a.nii.gz", pointer))
     (tmp_path / "b.nii.gz").symlink_to(".git/annex/objects/x.nii.gz")
@@ -173,7 +173,7 @@ def test_pairs_and_other_formats_are_checked_to_their_end(tmp_path):
 
 
 # row: folder, pipe, loop of links, name too long | refused
-def test_what_is_no_file_is_refused(tmp_path):
+def test_anything_but_a_file_is_refused(tmp_path):
     (tmp_path / "folder.nii.gz").mkdir()
     assert "found a folder" in refused(tmp_path / "folder.nii.gz")
     (tmp_path / "loop.nii.gz").symlink_to("loop.nii.gz")

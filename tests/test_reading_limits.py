@@ -57,7 +57,7 @@ def scaled(*edges, offset=(0, 0, 0)):
 )
 @pytest.mark.parametrize("sform", [0, 1])
 # row: micron with voxels above 50, metre with voxels below 0.05 | converted, note
-def test_other_units_are_converted_and_said(tmp_path, unit, edges, in_mm, sform):
+def test_other_units_are_converted_and_reported(tmp_path, unit, edges, in_mm, sform):
     path = write(tmp_path / "a.nii", affine=scaled(*edges, offset=edges), unit=unit, sform=sform)
     volume, grid = load_image(path)
     np.testing.assert_allclose(volume.zooms, in_mm, rtol=1e-6)
@@ -70,7 +70,7 @@ def test_other_units_are_converted_and_said(tmp_path, unit, edges, in_mm, sform)
 
 @pytest.mark.parametrize("unit", ["micron", "meter", "unknown"])
 # row: another unit, or an unknown code, beside voxels in mm | passed over
-def test_a_unit_that_cannot_be_meant_is_passed_over(tmp_path, unit):
+def test_an_implausible_unit_is_ignored(tmp_path, unit):
     volume, grid = load_image(write(tmp_path / "a.nii", unit=unit))
     np.testing.assert_allclose(volume.zooms, (0.5, 0.5, 3))
     assert grid.notes == ()
@@ -122,7 +122,7 @@ def test_voxels_that_no_scan_has_are_refused(tmp_path, edges, unit, read):
     ],
 )
 # row: affine singular, not finite, or with an origin 1 km away | refused
-def test_affines_that_mean_no_place_are_refused(tmp_path, affine, words):
+def test_implausible_affines_are_refused(tmp_path, affine, words):
     fields = {f"srow_{axis}": affine[row] for row, axis in enumerate("xyz")}
     refused(write(tmp_path / "a.nii", qform=None, **fields), words)
 
@@ -153,7 +153,7 @@ def sparse(path, shape, affine):
     ],
 )
 # row: too many voxels, too large a field of view, or a grid that resampling would blow up | refused
-def test_limits_are_told_by_the_header(tmp_path, shape, edges, words):
+def test_limits_are_checked_from_the_header(tmp_path, shape, edges, words):
     affine = scaled(*edges)
     if shape[1] == 3000:  # the same lying: the slices' axis is not the last
         affine[1:3, 1:3] = [[0, 30], [0.5, 0]]
@@ -163,12 +163,12 @@ def test_limits_are_told_by_the_header(tmp_path, shape, edges, words):
 
 @pytest.mark.parametrize("shape", [(7,), (4, 5, 6, 1, 3), (4, 5, 6, 2, 2), (4, 5, 6, 1, 1, 2)])
 # row: 1-D, 5-D and more | refused, unless the axes beyond the fourth are 1
-def test_images_that_are_no_series_are_refused(tmp_path, shape):
+def test_images_with_other_dimensions_are_refused(tmp_path, shape):
     refused(write(tmp_path / "a.nii", shape=shape), "found shape")
 
 
 @pytest.mark.parametrize("shape", [(4, 5, 6, 1), (4, 5, 6, 1, 1), (4, 5, 6, 3, 1)])
-# row: with `test_images_that_are_no_series_are_refused`
+# row: with `test_images_with_other_dimensions_are_refused`
 def test_further_axes_of_one_are_dropped(tmp_path, shape):
     volume, grid = load_image(write(tmp_path / "a.nii", shape=shape))
     assert (volume.shape, grid.shape) == ((4, 5, 6), (4, 5, 6))
@@ -191,13 +191,13 @@ def test_a_quaternion_a_rounding_error_too_long_is_accepted(tmp_path, excess, sf
 
 
 # row: quaternion that is no rotation | refused where it is used
-def test_a_quaternion_that_is_no_rotation_is_refused_where_it_is_used(tmp_path):
+def test_a_quaternion_that_is_not_a_rotation_is_refused_if_used(tmp_path):
     refused(write(tmp_path / "a.nii", sform=0, quatern_b=0.9, quatern_c=0.9), "damaged")
     load_image(write(tmp_path / "b.nii", sform=1, quatern_b=0.9, quatern_c=0.9))
 
 
 # row: sform and qform that differ by more than a voxel | note; masks with other axes are refused
-def test_forms_that_disagree_are_said_and_carry_nothing(tmp_path):
+def test_disagreeing_sform_and_qform_are_reported(tmp_path):
     path = write(tmp_path / "a.nii", qoffset_x=3.0)
     volume, grid = load_image(path)
     assert "sform and qform of the header differ by up to 6 voxels" in grid.notes[0]
@@ -232,7 +232,7 @@ def test_a_2_d_image_keeps_its_slice_thickness(tmp_path, sform):
 )
 @pytest.mark.parametrize("dtype", [np.int16, np.float32])
 # row: slope of 1e38 or infinite, intercept not finite | refused
-def test_slopes_that_no_float_holds_are_refused(tmp_path, slope, inter, dtype, recwarn):
+def test_slopes_beyond_the_range_of_floats_are_refused(tmp_path, slope, inter, dtype, recwarn):
     words = "check the slope" if np.isfinite([slope, inter]).all() else "damaged"
     words = "in every voxel" if inter == 1e38 else words
     refused(write(tmp_path / "a.nii", scl_slope=slope, scl_inter=inter, dtype=dtype), words)
@@ -240,7 +240,7 @@ def test_slopes_that_no_float_holds_are_refused(tmp_path, slope, inter, dtype, r
 
 
 # row: voxels of 0 mm that place the image | refused
-def test_voxels_of_no_size_are_refused_where_they_place_the_image(tmp_path):
+def test_zero_voxel_sizes_are_refused_if_they_place_the_image(tmp_path):
     edges = np.array([1, 0, 0.5, 3, 0, 0, 0, 0])
     refused(write(tmp_path / "a.nii", sform=0, pixdim=edges), "found an edge of 0 mm")
     refused(write(tmp_path / "a.nii", sform=0, qform=0, pixdim=edges), "found an edge of 0 mm")
@@ -248,7 +248,7 @@ def test_voxels_of_no_size_are_refused_where_they_place_the_image(tmp_path):
 
 
 # row: neither sform nor qform, or a format without (Analyze) | note: what the axes were taken for
-def test_a_header_without_orientation_is_said(tmp_path):
+def test_a_header_without_orientation_is_reported(tmp_path):
     said = stored.UNKNOWN_AXES
     assert load_image(write(tmp_path / "a.nii", sform=0, qform=0))[1].notes == (said,)
     nib.save(nib.AnalyzeImage(np.random.default_rng(0).random(SHAPE).astype(np.float32), None), tmp_path / "b.img")
@@ -257,13 +257,13 @@ def test_a_header_without_orientation_is_said(tmp_path):
 
 @pytest.mark.parametrize("slope", [0, np.nan])
 # row: slope 0 or NaN | no scaling
-def test_no_slope_is_no_scaling(tmp_path, slope):  # as nibabel itself writes float images
+def test_without_a_slope_values_are_not_scaled(tmp_path, slope):  # as nibabel itself writes float images
     volume, _ = load_image(write(tmp_path / "a.nii", scl_slope=slope, scl_inter=np.nan))
     np.testing.assert_array_equal(volume.data, load_image(write(tmp_path / "b.nii"))[0].data)
 
 
 # row: NIfTI-2 | read; the mask is NIfTI-1 on its grid
-def test_nifti_2_is_read_and_answered_on_its_grid(tmp_path):
+def test_nifti_2_is_read_and_its_mask_is_on_the_same_grid(tmp_path):
     affine = scaled(-0.5, 0.5, 3, offset=(3, 4, 5))
     data = np.random.default_rng(0).random(SHAPE)
     nib.save(nib.Nifti2Image(data, affine), tmp_path / "a.nii.gz")
@@ -273,6 +273,6 @@ def test_nifti_2_is_read_and_answered_on_its_grid(tmp_path):
     np.testing.assert_array_equal(nib.load(tmp_path / "m.nii.gz").affine, affine)
 
 
-def test_what_nibabel_mends_in_a_header_is_not_printed(tmp_path, capfd):
+def test_header_repairs_by_nibabel_are_not_printed(tmp_path, capfd):
     load_image(write(tmp_path / "a.nii", pixdim=[0, -0.5, 0.5, 3, 1, 1, 1, 1], regular=b"x", vox_offset=352))
     assert capfd.readouterr().err == ""

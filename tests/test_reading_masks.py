@@ -63,7 +63,7 @@ def test_one_voxel_above_1_does_not_change_the_others(tmp_path, top):
 @pytest.mark.parametrize("full", [255, 100])
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.float64])
 # row: runs to 255 or 100, most of it there | divided, note
-def test_values_that_run_to_255_or_100_are_rescaled_and_said(tmp_path, full, dtype):
+def test_values_up_to_255_or_100_are_rescaled_and_reported(tmp_path, full, dtype):
     stored = (soft_disc() * full).astype(dtype)
     mask, grid = load_mask(save(tmp_path / "m.nii", stored))
     np.testing.assert_allclose(mask.data, stored / full, atol=1e-6)
@@ -145,7 +145,7 @@ def test_what_looks_like_an_image_is_refused_in_one_line(tmp_path, kind):
 
 
 # row: NaN | counts as 0, note
-def test_nan_counts_as_0_and_is_said(tmp_path):
+def test_nan_counts_as_0_and_is_reported(tmp_path):
     data = disc()
     data[:5] = np.nan
     mask, grid = load_mask(save(tmp_path / "m.nii.gz", data))
@@ -172,26 +172,26 @@ def test_a_mask_of_0_and_a_small_number_is_refused(tmp_path, value):
 
 
 # row: soft, nowhere 0.5 | note: counts as empty
-def test_a_mask_that_nowhere_reaches_one_half_is_said(tmp_path):
+def test_a_mask_below_one_half_everywhere_is_reported(tmp_path):
     _, grid = load_mask(save(tmp_path / "m.nii", soft_disc() * 0.4))
     assert grid.notes == ("m.nii: no value reaches 0.5 (largest 0.4); it counts as empty",)
 
 
 # row: soft, most of it at one value below 0.95 | note
-def test_a_soft_mask_that_is_mostly_less_than_1_is_said(tmp_path):
+def test_a_soft_mask_mostly_below_1_is_reported(tmp_path):
     mask, grid = load_mask(save(tmp_path / "m.nii", soft_disc() * 0.8))
     np.testing.assert_array_equal(mask.data, (soft_disc() * 0.8).astype(np.float32))
     assert grid.notes == ("m.nii: most of the mask is 0.8, not 1; areas count it as partial volume",)
 
 
 # row: more than half of the voxels | note: is it inverted?
-def test_an_inverted_mask_is_said(tmp_path):
+def test_an_inverted_mask_is_reported(tmp_path):
     _, grid = load_mask(save(tmp_path / "m.nii", 1 - disc()))
     assert grid.notes == ("m.nii: more than half of the voxels are in the mask; is it inverted?",)
 
 
 # row: soft or empty mask | as it is
-def test_soft_and_empty_masks_stay_what_they_are(tmp_path):
+def test_soft_and_empty_masks_are_unchanged(tmp_path):
     for name, data in {"soft": soft_disc(), "floor": 0.05 + 0.9 * soft_disc(), "empty": disc() * 0}.items():
         mask, grid = load_mask(save(tmp_path / f"{name}.nii.gz", data.astype(np.float32)))
         np.testing.assert_array_equal(mask.data, data.astype(np.float32))
@@ -242,7 +242,7 @@ def test_masks_of_more_dimensions_are_one_line_everywhere(tmp_path, extra, comma
 
 
 # row: masks of other programs | the same rules
-def test_masks_of_others_are_read_by_the_same_rules(tmp_path):
+def test_masks_of_other_programs_follow_the_same_rules(tmp_path):
     volume, grid = load_image(save(tmp_path / "i.nii", images()["noise"].astype(np.float32)))
     soft = save(tmp_path / "soft.nii", overshooting(1.004))
     mask, notes = read_mask(soft, volume, grid)
@@ -295,7 +295,7 @@ def test_dice_of_a_named_label(tmp_path, capsys):
 
 @pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
 # row: with `test_a_mask_that_compresses_well_is_read_and_its_zeros_take_no_memory`
-def test_planes_that_are_read_apart_make_the_same_mask(tmp_path, monkeypatch, axes):
+def test_reading_plane_by_plane_gives_the_same_mask(tmp_path, monkeypatch, axes):
     """A mask is read a few planes at a time; the number of planes, and the file's axes, change no voxel."""
     affine = np.eye(4)
     affine[:3, :3] = np.diag([-0.5, 0.5, 3.0])[:, list(axes)]
@@ -315,7 +315,7 @@ def test_planes_that_are_read_apart_make_the_same_mask(tmp_path, monkeypatch, ax
 
 @pytest.mark.parametrize("name", ["m.mgz", "m.img", "m.img.gz"])
 # row: a large mask as `.mgz` or `.img` | held as it is stored: 600 x 600 x 600 take 460 and 320 MB
-def test_masks_of_other_formats_are_held_as_they_are_stored(tmp_path, monkeypatch, name):
+def test_masks_in_other_formats_are_not_expanded_in_memory(tmp_path, monkeypatch, name):
     """A large one takes a quarter of float32; slope and intercept come plane by plane, with nibabel's own numbers."""
     stored = np.random.default_rng(0).integers(0, 255, (7, 8, 9), dtype=np.uint8)
     affine = np.diag([-0.5, 0.5, 3.0, 1.0])

@@ -25,7 +25,7 @@ def series(path, data=None):
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("where", ["a volume", "a slice of two", "a voxel of all", "scattered"])
 # row: NaN or infinity in some volumes | mean of what is finite, voxel by voxel, note
-def test_the_mean_is_of_what_is_finite(tmp_path, bad, where):
+def test_the_mean_uses_finite_values_only(tmp_path, bad, where):
     data = np.random.default_rng(0).random(SHAPE).astype(np.float32)
     if where == "a volume":
         data[..., 2] = bad
@@ -44,7 +44,7 @@ def test_the_mean_is_of_what_is_finite(tmp_path, bad, where):
     assert ("were read as 0" in grid.notes[-1]) == bool(masked.mask.all(axis=3).any())
 
 
-def test_nan_in_volumes_that_are_not_averaged_is_no_matter(tmp_path):
+def test_nan_in_volumes_that_are_not_averaged_is_ignored(tmp_path):
     path, data = series(tmp_path / "d.nii.gz")
     data[..., 0] = np.nan
     series(path, data)
@@ -95,7 +95,7 @@ def test_b_values_are_inherited(tmp_path, bval):
 )
 # row: `.bval` with an entity that the image has not | passed over
 # row: dwi without b-values, or without b > 50 s/mm² | mean of all volumes, note
-def test_b_values_of_others_are_not(tmp_path, bval):
+def test_b_values_of_other_images_are_not_used(tmp_path, bval):
     path, data = series(tmp_path / "data" / IMAGE)
     (tmp_path / "data" / bval).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / "data" / bval).write_text(B_VALUES)
@@ -116,7 +116,7 @@ def test_the_closest_b_values_win_and_then_those_with_most_entities(tmp_path):
 
 
 # row: two `.bval` that fit alike | refused
-def test_two_files_that_fit_alike_are_refused(tmp_path):
+def test_two_equally_good_b_value_files_are_refused(tmp_path):
     path, _ = series(tmp_path / IMAGE)
     for name in ("sub-01_run-1_dwi.bval", "sub-01_acq-b1000_dwi.bval"):
         (tmp_path / "sub-01" / name).write_text(B_VALUES)
@@ -132,7 +132,7 @@ def test_without_sessions_and_by_a_relative_path(tmp_path, monkeypatch):
     assert find_bval(path.name).resolve() == tmp_path / "dwi.bval"
 
 
-def test_outside_a_dataset_only_the_own_folder_counts(tmp_path):
+def test_outside_a_dataset_only_the_images_own_folder_is_searched(tmp_path):
     path, _ = series(tmp_path / "scans" / "sub-01_run-1_dwi.nii.gz")
     (tmp_path / "dwi.bval").write_text(B_VALUES)
     assert find_bval(path) is None
@@ -140,7 +140,7 @@ def test_outside_a_dataset_only_the_own_folder_counts(tmp_path):
     assert find_bval(path) == tmp_path / "scans" / "sub-01_dwi.bval"
 
 
-# row: with `test_b_values_of_others_are_not`
+# row: with `test_b_values_of_other_images_are_not_used`
 def test_a_series_without_weighted_volumes_says_so(tmp_path):
     path, _ = series(tmp_path / "d.nii.gz")
     path.with_name("d.bval").write_text("0 0 5 5 50")
@@ -176,13 +176,13 @@ def test_bad_b_values_are_one_line(tmp_path, text, words):
     "text", [B_VALUES.replace(" ", "\t"), "\ufeff" + B_VALUES, B_VALUES.replace("\n", " \r\n\r\n")]
 )
 # row: byte-order mark, tabs, Windows line ends in b-values | read
-def test_marks_and_line_ends_of_other_systems_are_read(tmp_path, text):
+def test_byte_order_marks_and_foreign_line_ends_are_read(tmp_path, text):
     path, data = series(tmp_path / "d.nii.gz")
     path.with_name("d.bval").write_bytes(text.encode())
     np.testing.assert_allclose(load_image(path, contrast="dwi")[0].data, data[..., 2:].mean(axis=3), rtol=1e-5)
 
 
-def test_looking_for_b_values_needs_no_numpy():
+def test_finding_b_values_does_not_import_numpy():
     import subprocess
     import sys
 

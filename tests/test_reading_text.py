@@ -105,7 +105,7 @@ def test_other_encodings_are_refused_with_file_and_line(folder, kind, form):
 
 
 @pytest.mark.parametrize("kind", READERS)
-def test_what_is_no_plain_file_is_one_line(folder, kind):
+def test_anything_but_a_regular_file_is_one_line(folder, kind):
     name, _, read = READERS[kind]
     (folder / name).mkdir()
     with pytest.raises(InputError):
@@ -116,7 +116,7 @@ def test_what_is_no_plain_file_is_one_line(folder, kind):
         read(folder / name)
 
 
-def test_a_pipe_does_not_keep_us_waiting(tmp_path):
+def test_a_pipe_does_not_block(tmp_path):
     os.mkfifo(tmp_path / "p")
     with pytest.raises(InputError, match="found no plain file"):
         read_text(tmp_path / "p")
@@ -144,7 +144,7 @@ TABLES = {
 
 
 @pytest.mark.parametrize("kind", TABLES)
-def test_tables_that_are_none(tmp_path, kind):
+def test_invalid_tables_are_refused(tmp_path, kind):
     text, words = TABLES[kind]
     (tmp_path / "t.tsv").write_text(text)
     with pytest.raises(InputError) as caught:
@@ -183,7 +183,7 @@ JSON = {
 
 
 @pytest.mark.parametrize("kind", JSON)
-def test_json_that_is_no_mapping(tmp_path, kind):
+def test_json_that_is_not_a_mapping_is_refused(tmp_path, kind):
     text, words = JSON[kind]
     (tmp_path / "j.json").write_text(text)
     with pytest.raises(InputError) as caught:
@@ -195,7 +195,7 @@ def test_json_that_is_no_mapping(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", JSON)
-def test_a_sidecar_that_is_no_mapping_is_as_none(tmp_path, kind):
+def test_a_sidecar_that_is_not_a_mapping_counts_as_missing(tmp_path, kind):
     (tmp_path / "m.json").write_text(JSON[kind][0])
     assert read_sidecar(tmp_path / "m.nii.gz") is None
 
@@ -210,7 +210,7 @@ def nested(values):
             yield from ({**values, key: inner} for inner in nested(value))
 
 
-def test_sidecars_with_values_of_other_kinds_are_none_and_never_a_traceback(tmp_path):
+def test_sidecars_with_wrong_types_count_as_missing(tmp_path):
     from spineseg.studyfolder.sidecars import MadeBy
 
     whole = Sidecar("p", "t2", "ok", MadeBy("1", "c", {}, {}), seconds=1.0, peak_mb=1.0).to_json()
@@ -232,7 +232,7 @@ YAMLS = {
 
 
 @pytest.mark.parametrize("kind", YAMLS)
-def test_yaml_that_is_none(tmp_path, kind):
+def test_invalid_yaml_is_refused(tmp_path, kind):
     (tmp_path / "c.yaml").write_text(YAMLS[kind][0])
     with pytest.raises(InputError) as caught:
         read_yaml(tmp_path / "c.yaml")
@@ -264,7 +264,7 @@ EXCLUDED = {
 
 
 @pytest.mark.parametrize("kind", EXCLUDED)
-def test_lists_of_exclusions_that_are_none(tmp_path, kind):
+def test_invalid_lists_of_exclusions_are_refused(tmp_path, kind):
     text, words = EXCLUDED[kind]
     (tmp_path / "e.yml").write_text(text)
     with pytest.raises(InputError) as caught:
@@ -287,7 +287,7 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_configurations_that_mean_nothing(kind):
+def test_meaningless_configurations_are_refused(kind):
     with pytest.raises(InputError) as caught:
         make_configuration({"dataset": "x"} | CONFIGS[kind])
     assert "config key '" in str(caught.value)
@@ -295,14 +295,14 @@ def test_configurations_that_mean_nothing(kind):
 
 
 @pytest.mark.parametrize("radius", [float("nan"), float("inf"), -1, 0, 1e300])
-def test_a_radius_that_is_none_in_a_configuration(radius):
+def test_an_invalid_radius_in_a_configuration(radius):
     keys = {"methods": ["propseg", {"name": "p", "method": "propseg", "options": {"radius": radius}}]}
     with pytest.raises(InputError):
         make_configuration({"dataset": "x"} | keys).methods["p"].params()
 
 
 @pytest.mark.parametrize("radius", ["nan", "inf", "-1", "0", "1e300", "x"])
-def test_a_radius_that_is_none_on_the_command_line(capsys, tmp_path, radius):
+def test_an_invalid_radius_on_the_command_line(capsys, tmp_path, radius):
     try:
         code = main(["propseg", "-i", str(tmp_path / "no.nii"), "-c", "t2", "-radius", radius])
     except SystemExit as end:

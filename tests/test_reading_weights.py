@@ -76,7 +76,7 @@ NETWORK = {
 
 
 @pytest.mark.parametrize("kind", NETWORK)
-def test_networks_that_are_damaged(tmp_path, kind):
+def test_damaged_networks_are_refused(tmp_path, kind):
     metadata, tensors = parts(OWN)
     NETWORK[kind](metadata, tensors)
     (tmp_path / "w.safetensors").write_bytes(save(tensors, metadata))
@@ -126,7 +126,7 @@ DETECTOR = {
 
 
 @pytest.mark.parametrize("kind", DETECTOR)
-def test_detectors_that_are_damaged(tmp_path, kind):
+def test_damaged_detectors_are_refused(tmp_path, kind):
     metadata, tensors = parts(OPTIC)
     DETECTOR[kind](metadata, tensors)
     (tmp_path / "w.safetensors").write_bytes(save(tensors, metadata))
@@ -166,7 +166,7 @@ UNSAFE = re.compile(
 )
 
 
-def test_pickle_is_nowhere():
+def test_nothing_uses_pickle():
     root = Path(__file__).parents[1]
     files = [*(root / "spineseg").rglob("*.py"), *(root / "rules").rglob("*.smk"), root / "Snakefile"]
     assert not {(path.name, found[0]) for path in files if (found := UNSAFE.search(path.read_text()))}

@@ -80,7 +80,7 @@ def test_a_disk_that_is_full_while_writing(tmp_path, monkeypatch):
 
 
 # row: a file exists and the new one cannot be written | the old one stays
-def test_what_exists_stays_where_a_write_fails(tmp_path, monkeypatch):
+def test_an_existing_file_stays_if_a_write_fails(tmp_path, monkeypatch):
     path = tmp_path / "m"
     write_bytes(path, b"old")
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
@@ -119,7 +119,7 @@ WAYS = [["-o", "folder"], ["-o", "file/m.nii.gz"], ["-ofolder", "file"], ["-o", 
 @pytest.mark.parametrize("way", WAYS, ids=" ".join)
 @pytest.mark.parametrize("command", ["propseg", "deepseg", "centerline"])
 # row: `-o` names a folder, or a place that cannot be written | refused before an image is read
-def test_what_cannot_be_written_is_known_before_the_work(image, capsys, monkeypatch, command, way):
+def test_an_unwritable_output_is_refused_before_the_work(image, capsys, monkeypatch, command, way):
     def fail(*_, **__):
         raise AssertionError("an image was read")
 
@@ -132,8 +132,8 @@ def test_what_cannot_be_written_is_known_before_the_work(image, capsys, monkeypa
     assert sorted(p.name for p in Path.cwd().rglob("*")) == ["file", "folder", "i.nii.gz", "m.nii.gz"]
 
 
-# row: with `test_what_cannot_be_written_is_known_before_the_work`
-def test_dice_knows_it_too(image, capsys):
+# row: with `test_an_unwritable_output_is_refused_before_the_work`
+def test_dice_refuses_an_unwritable_output_too(image, capsys):
     assert main(["dice", "-i", "m.nii.gz", "-d", "m.nii.gz", "-o", "folder"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -151,7 +151,7 @@ def test_a_full_disk_of_any_command_is_one_line(image, capsys, monkeypatch):
 
 @pytest.mark.parametrize("full_from", [1, 2])
 # row: disk full between mask, by-products and sidecar | one line; the files of the run before stay, all of them
-def test_a_disk_that_fills_within_a_result_leaves_the_result_before(image, capsys, monkeypatch, full_from):
+def test_a_disk_that_fills_up_leaves_the_previous_result(image, capsys, monkeypatch, full_from):
     command = ["propseg", "-i", image, "-c", "t2", "-v", "0", "-o", "r/s.nii.gz"]
     assert main(command) == 0
     before = {path.name: path.read_bytes() for path in Path("r").iterdir()}
@@ -209,7 +209,7 @@ def test_short_memory_is_one_line(image, capsys, monkeypatch):
     ids=["torch", "oneDNN", "thread", "loader", "zlib", "files", "temporary"],
 )
 # row: short memory that a library, not Python, tells | one line, exit code 2; a study records nothing
-def test_what_the_machine_is_short_of_is_no_fault_of_the_image(image, capsys, monkeypatch, error):
+def test_a_shortage_of_the_machine_is_not_a_failure_of_the_image(image, capsys, monkeypatch, error):
     monkeypatch.setattr("spineseg.methods.segment_file._read_input", lambda *_: (_ for _ in ()).throw(error))
     method = make_configuration({"dataset": "x", "bids_dir": "."}).methods["propseg"].prepare()
     with pytest.raises(MachineError):
@@ -227,7 +227,7 @@ def test_names_with_line_breaks_and_codes_stay_one_line(image, capsys):
 
 
 # row: a killed run's temporary files | deleted when the study goes on, if their writer is gone
-def test_what_killed_runs_leave_is_swept_and_nothing_else(tmp_path, monkeypatch):
+def test_only_temporary_files_of_killed_runs_are_deleted(tmp_path, monkeypatch):
     with open_whole(tmp_path / "live") as stream:  # a writer at work, old as it may look
         stream.write(b"x")
         stream.flush()
@@ -250,7 +250,7 @@ def test_what_killed_runs_leave_is_swept_and_nothing_else(tmp_path, monkeypatch)
     assert sweep(tmp_path / "gone") == 0
 
 
-def test_the_next_run_of_a_command_sweeps_its_folder(image):
+def test_the_next_run_deletes_temporary_files(image):
     with open_whole("r/d.tsv") as stream:
         stream.write(b"x")
         stream.flush()
@@ -285,7 +285,7 @@ def test_a_label_is_named_for_csa_and_qc(image, capsys):
 
 
 # row: with `test_names_with_line_breaks_and_codes_stay_one_line`
-def test_names_with_codes_never_reach_a_terminal_or_a_table_raw(tmp_path, capfd, monkeypatch):
+def test_names_with_codes_are_escaped_on_terminals_and_in_tables(tmp_path, capfd, monkeypatch):
     monkeypatch.chdir(tmp_path)
     name = "m\n\x1b[31m'b.nii.gz"
     mask = np.zeros((20, 20, 6), np.uint8)
@@ -302,6 +302,6 @@ def test_names_with_codes_never_reach_a_terminal_or_a_table_raw(tmp_path, capfd,
 
 
 # row: with `test_names_with_line_breaks_and_codes_stay_one_line`
-def test_a_name_that_is_not_utf_8_is_written_out(tmp_path):
+def test_a_name_that_is_not_utf_8_is_escaped(tmp_path):
     write_text(tmp_path / "t", os.fsdecode(b"x\xff"))
     assert (tmp_path / "t").read_text() == "x\\udcff"

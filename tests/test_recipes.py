@@ -97,7 +97,7 @@ def test_a_recipe_is_a_configuration(recipe, programs, bids):  # noqa: F811
 
 
 @pytest.mark.parametrize("recipe", ["sct-spinalcord", "totalspineseg", "nnunet"])
-def test_a_recipe_brings_the_program_s_mask(recipe, programs, tmp_path, bids):  # noqa: F811
+def test_a_recipe_gives_the_mask_of_the_program(recipe, programs, tmp_path, bids):  # noqa: F811
     found = segment(tmp_path, bids, third(recipe))
     for subject in SUBJECTS:
         assert found[subject]["status"] == "ok", found[subject]["message"]

@@ -30,7 +30,7 @@ def test_every_name_of_a_reference_is_found(tmp_path, end):
 
 
 @pytest.mark.parametrize("end", ["_label-GM_seg", "_label-CSF_mask", "_lesion-manual", "_labels-disc-manual"])
-def test_masks_of_other_tissue_are_no_references(tmp_path, end):
+def test_masks_of_other_tissue_are_not_references(tmp_path, end):
     rows, _ = index(make_dataset(tmp_path, IMAGE, f"{LABELS}{end}.nii.gz"))
     assert by_id(rows)["sub-01_T2w"].reference == ""
 
@@ -61,7 +61,7 @@ def test_every_other_file_of_the_folder_is_listed_with_the_reason(tmp_path):
     assert source_fingerprint(config) != before
 
 
-def test_of_two_the_first_name_is_used_and_the_other_is_listed(tmp_path):
+def test_of_two_references_the_first_name_is_used_and_the_other_listed(tmp_path):
     ends = ("_seg-manual", "_label-SC_seg", "_label-GM_seg", "x_seg")
     root = make_dataset(tmp_path, IMAGE, *(f"{LABELS}{end}.nii.gz" for end in ends))
     rows, _ = index(root)
@@ -141,7 +141,7 @@ def test_who_made_a_reference(sidecar, kind, method):
 
 
 @given(st.dictionaries(st.text(), st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.text())))
-def test_any_sidecar_has_one_of_the_kinds(sidecar):
+def test_any_sidecar_gives_one_of_the_kinds(sidecar):
     assert origin_of(sidecar)[0] in KINDS
 
 
@@ -149,7 +149,7 @@ def with_kind(root, kind):
     (root / f"{LABELS}_label-SC_seg.json").write_text(json.dumps({"Kind": kind}))
 
 
-def test_references_of_a_program_are_no_truth_unless_the_configuration_says_so(tmp_path):
+def test_references_by_a_program_are_not_truth_unless_configured(tmp_path):
     root = make_dataset(tmp_path, IMAGE, f"{LABELS}_label-SC_seg.nii.gz")
     rows, _ = index(root)
     assert (by_id(rows)["sub-01_T2w"].reference_kind, by_id(rows)["sub-01_T2w"].reference_use) == ("unknown", "truth")
@@ -241,7 +241,7 @@ def test_forms_of_one_acquisition_count_once(tmp_path, twin, has_reference, used
         (["manual", "unknown"], "the reference masks (5 drawn by a person, 5 of unknown origin)"),
     ],
 )
-def test_who_drew_the_references_is_said_as_far_as_it_is_known(tmp_path, kinds, words):
+def test_who_drew_the_references_is_reported_if_known(tmp_path, kinds, words):
     folder = make_study(tmp_path, n_subjects=5)
     images = read_images(folder.images)
     kind = {image.image_id: kinds[n % len(kinds)] for n, image in enumerate(images)}

@@ -99,7 +99,7 @@ def test_a_release_whose_parts_differ_is_refused_with_every_difference(repositor
         ("CITATION.cff", "version", "version-of", "CITATION.cff: expected version: 0.2.0, found none"),
     ],
 )
-def test_one_part_that_was_forgotten_is_named(repository, name, old, new, message):
+def test_a_forgotten_part_is_named(repository, name, old, new, message):
     path = repository / name
     path.write_text(path.read_text().replace(old, new))
     commit(repository)

@@ -87,7 +87,7 @@ def test_zero_and_missing_areas_do_not_crash():
     assert find_flags(review(fine(csa_mm2=AREAS | {5: 0.0}))) == []
 
 
-def test_the_areas_limits_are_the_studys():
+def test_area_limits_are_those_of_the_study():
     """A rat's cord is small; a study without limits has no unlikely area."""
     small = review(fine(csa_mm2=dict.fromkeys(range(20), 8.0)))
     assert [flag.severity for flag in find_flags(small)] == [LOOK]
@@ -106,7 +106,7 @@ def test_disagreement_and_missing_results():
     assert find_flags(review())[0].text == "no method has a result for this image"
 
 
-def test_same_words_of_both_methods_are_said_once():
+def test_the_same_warning_of_both_methods_appears_once():
     flags = find_flags(review(MethodResult("propseg", "failed", "bad"), MethodResult("deepseg", "failed", "bad")))
     assert [(flag.method, flag.text) for flag in flags] == [("propseg and deepseg", "failed: bad")]
 
@@ -133,7 +133,7 @@ def test_an_ok_mask_whose_area_differs_by_a_quarter_comes_before_notes():
     assert badness(far) > badness(noted)
 
 
-def test_what_is_noted_of_every_image_of_a_kind_is_no_warning():
+def test_a_note_on_every_image_of_a_kind_is_not_a_warning():
     mean, doubt = (
         "mean of 6 of 9 volumes (b > 50 s/mm²)",
         "mean of 9 volumes: all of them, since no b-values were found",
@@ -148,7 +148,7 @@ def test_what_is_noted_of_every_image_of_a_kind_is_no_warning():
     assert [(f.severity, f.text) for f in lower_common_notes("dwi", alone, ())] == [(NOTE, doubt), (COMMON, mean)]
 
 
-def test_ok_and_probably_wrong_do_not_stand_side_by_side():
+def test_a_mask_is_not_both_ok_and_probably_wrong():
     flags = find_flags(review(fine(metrics=FINE | PREDICTED), fine("deepseg")))
     assert shown_status("propseg", "ok", flags) == DOUBTFUL
     assert shown_status("deepseg", "ok", flags) == "ok"

@@ -161,7 +161,7 @@ def test_sagittal_strip_follows_the_cord():
     assert strip.first_vox + strip.picture.shape[1] - 1 - columns.max() == 22  # anterior first
 
 
-def test_300_slices_in_about_a_second():
+def test_drawing_300_slices_takes_about_a_second():
     rng = np.random.default_rng(0)
     data = rng.random((64, 64, 300)).astype(np.float32)
     i, j, _ = np.indices(data.shape)

@@ -132,7 +132,7 @@ def test_study_without_tables(tmp_path):
     assert "There are no measures yet." in report(folder)
 
 
-def test_folder_that_is_no_study(tmp_path, capsys):
+def test_a_folder_that_is_not_a_study(tmp_path, capsys):
     assert main(["report", "-results", str(tmp_path)]) == 2
     assert "images.tsv" in capsys.readouterr().err
 
@@ -182,7 +182,7 @@ def computed(method, verdict):
         ),
     ],
 )
-def test_headlines(study, changes, headline):
+def test_headline_of_each_verdict(study, changes, headline):
     document = dict(read_decision(study.decision).document)
     words = word_verdict(None if changes is None else Decision.from_json(document | changes))
     assert headline in words.headline
@@ -234,7 +234,7 @@ def test_a_best_is_named_only_where_the_images_are_the_same():
     assert named[1] == {None}
 
 
-def test_departures_from_one_method_and_one_version_are_told(study):
+def test_exceptions_and_accepted_changes_are_reported(study):
     view = StudyView(study)
     reviews = collect_reviews(view, read_stage(view))
     assert list_departures(None, reviews) == []

@@ -72,7 +72,7 @@ def test_every_figure_can_be_split_by_a_column(tmp_path, n):
     assert not list(tmp_path.glob("*_by-*"))
 
 
-def test_parts_hold_their_people_alone_and_those_of_whom_nothing_is_known():
+def test_parts_contain_only_their_people_and_unknown_ones_are_separate():
     parts = split_tables(many(6), {"0": "Bern", "1": "Lyon", "2": "Bern"})
     assert list(parts) == ["Bern", "Lyon", "not known"]
     assert set(parts["Bern"].metrics["subject"]) == {"0", "2"}
@@ -91,7 +91,7 @@ def test_a_column_of_many_words_is_split_by_the_most_frequent_and_the_others():
     assert split_tables(many(24), {person: f"code{person}" for person in people}) == {}
 
 
-def test_names_of_columns_and_values_stand_as_they_are(tmp_path):
+def test_names_of_columns_and_values_are_unchanged(tmp_path):
     columns = {name: {str(n): ("$x_{", "a$b$")[n % 2] for n in range(6)} for name in ("$si_te", "a b", "a_b", "a b_2")}
     drawn = draw_figures(many(6), tmp_path, columns=columns)
     assert len({one.file for one in drawn}) == len(drawn)
@@ -159,7 +159,7 @@ def test_failures_are_counted_by_kind_whatever_the_image_is_called():
     assert second.counts == {"propseg": 0, "deepseg": 1}
 
 
-def test_pilots_that_are_unlike_the_rest_are_marked():
+def test_people_of_the_pilot_unlike_the_rest_are_marked():
     images = [study_image(str(n), contrast="t2", pilot=n < 4, image_id=f"sub-{n}_t1") for n in range(20)]
     sites = {str(n): "Bern" if n < 4 else "Lyon" for n in range(20)}
     rows = {row.what: row for row in compare_pilots(images, {"site": sites}, many(20), KeptMethods("propseg"))}
@@ -175,7 +175,7 @@ def preference(image, choice, rater, repeat=False, **more):
     return Preference(image, *METHODS, choice, rater, repeat=repeat, **more)
 
 
-def test_raters_agree_with_themselves_and_each_other_and_unseen_images_are_named():
+def test_agreement_of_raters_is_reported_and_unseen_images_are_named():
     reviews = [ReviewImage(study_image(f"{n:02d}"), (MethodResult("propseg", "ok"),)) for n in range(1, 6)]
     names = [review.image.image_id for review in reviews]
     marks = [Mark(names[n], "propseg", mark, rater=r) for r in ("A", "B") for n, mark in ((0, "pass"), (1, "fail"))]
@@ -221,7 +221,7 @@ def test_areas_of_two_kinds_of_image_are_not_averaged_though_their_contrast_is_o
     assert [(area.images, area.mean) for area in summarise_areas(rows)] == [("T2w", "70.0"), ("task-rest_bold", "82.0")]
 
 
-def test_the_report_says_which_labels_serve_an_image_and_how_far_the_cords_lie_apart():
+def test_the_report_names_the_labels_used_and_the_distance_of_the_cords():
     def row(name, labels, distance, flags=(), n_slices=9):
         return CsaRow(
             Identity(name, name[4]),
@@ -260,7 +260,7 @@ def test_the_report_says_which_labels_serve_an_image_and_how_far_the_cords_lie_a
         ("C2;C4-C5", "the vertebral levels C2 and C4 to C5"),
     ],
 )
-def test_what_an_area_is_of_is_said_for_a_paper(level, words):
+def test_the_report_describes_each_area_for_a_paper(level, words):
     own = AreaRow("T2w", "t2", level, 3, "70.0", "1.0", 0)
     assert words in describe_areas([own])
     text = describe_areas([own, *(replace(own, level=name) for name in ("C2", "C3", "T1"))])

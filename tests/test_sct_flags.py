@@ -86,7 +86,7 @@ def test_dice_of_the_slices_of_an_axis_of_the_file(mask, tmp_path, axis, capsys)
         (["propseg", "-c", "t2", "-init-mask", "viewer"], "there is no viewer here"),
     ],
 )
-def test_what_has_no_meaning_here_is_said(mask, capsys, flags, words):
+def test_options_without_meaning_here_are_explained(mask, capsys, flags, words):
     assert main([*flags, "-i", str(mask)]) == 2
     error = capsys.readouterr().err
     assert words in error

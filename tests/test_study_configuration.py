@@ -52,7 +52,7 @@ def test_defaults_agree_with_the_index():
     assert make_configuration({"dataset": "x"}).suffixes >= set(DEFAULT_SUFFIXES)
 
 
-def test_the_demo_takes_the_place_of_a_missing_source_only():
+def test_the_demo_is_used_only_without_a_source():
     assert make_configuration({"dataset": "x"}, demo_dir="d").bids_dir == "d"
     assert make_configuration({"dataset": "x", "bids_dir": "b"}, demo_dir="d").bids_dir == "b"
     assert make_configuration({"dataset": "x", "images": "t"}, demo_dir="d").bids_dir is None
@@ -236,7 +236,7 @@ LONG = "a" * 5000
         ("dataset: x\nbids_dir: a\nimages: b", "expected one of them, found both"),
     ],
 )
-def test_what_yaml_can_hold_beside_json_is_one_line(tmp_path, capsys, text, words):
+def test_yaml_values_outside_json_are_one_line(tmp_path, capsys, text, words):
     path = tmp_path / "c.yaml"
     path.write_text(text)
     with pytest.raises(InputError) as caught:

@@ -54,7 +54,7 @@ def test_masks_of_each_stage(bids):
     assert [one.method for one in other.wanted if one.image.image_id == rest] == ["deepseg"]
 
 
-def test_the_time_is_that_of_images_that_are_done(bids):
+def test_the_time_is_estimated_from_finished_images(bids):
     count, folder = count_masks(bids, Stage.PILOT)
     guess = estimate_cost(folder, count.config, count, 2)
     assert guess.n_masks == 40
@@ -72,7 +72,7 @@ def test_the_time_is_that_of_images_that_are_done(bids):
     assert estimate_cost(folder, thrice.config, thrice, 2).core_hours > 2.5 * measured.core_hours
 
 
-def test_a_run_that_does_not_fit_on_the_disk_does_not_begin(bids, monkeypatch):
+def test_a_run_that_does_not_fit_on_the_disk_does_not_start(bids, monkeypatch):
     count, folder = count_masks(bids, Stage.PILOT)
     cost = estimate_cost(folder, count.config, count, 2)
     check_space(cost, bids)
@@ -133,7 +133,7 @@ def test_a_wrong_folder_is_named(bids, name, message):
     assert message in str(caught.value)
 
 
-def test_an_old_python_is_told_in_one_line():
+def test_an_old_python_is_one_line():
     import subprocess
     import sys
 

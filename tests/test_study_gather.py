@@ -118,7 +118,7 @@ def test_rows_come_in_the_order_of_the_images(study):
     assert timings == [Timing(image, method, SECONDS, PEAK_MB) for image in IMAGES for method in METHODS]
 
 
-def test_the_same_parts_give_the_same_bytes_however_they_are_dealt(study):
+def test_tables_do_not_depend_on_how_images_are_chunked(study):
     gather(study)
     paths = [study.table(Stage.ALL, name) for name in TABLES]
     before = [path.read_bytes() for path in paths]
@@ -160,7 +160,7 @@ def first_mask(study):
     return study.root / "sub-2" / "anat" / "sub-2_T2w_desc-propseg_label-SC_seg.nii.gz"
 
 
-def test_a_deleted_mask_is_named_with_what_mends_it(study):
+def test_a_deleted_mask_is_named_with_the_remedy(study):
     first_mask(study).unlink()
     with pytest.raises(InputError, match=r"the file is gone; .*propseg/rest-0001.json, then run") as caught:
         gather(study)
@@ -174,7 +174,7 @@ def test_a_changed_mask_is_named(study):
         gather(study)
 
 
-def test_a_manifest_that_is_gone_damaged_or_short(study):
+def test_a_missing_damaged_or_short_manifest(study):
     path = study.manifest("deepseg", "pilot-0001")
     content = read_manifest(path)
     write_manifest(path, replace(content, images=content.images[1:]))
@@ -231,7 +231,7 @@ def test_a_part_that_lacks_an_image_or_has_it_twice(study):
         ),
     ],
 )
-def test_rows_that_got_lost_or_came_twice(study, name, expected, change):
+def test_lost_or_duplicate_rows(study, name, expected, change):
     part = study.chunk_table(Stage.ALL, "rest-0001", name)
     opened = gzip.open if name.endswith(".gz") else open
     with opened(part, "rt") as file:
@@ -245,7 +245,7 @@ def test_rows_that_got_lost_or_came_twice(study, name, expected, change):
 
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize("command", ["report", "decide"])
-def test_rows_that_got_lost_after_gathering_are_said_by_whoever_reads_them(study, capsys, command, name):
+def test_rows_lost_after_gathering_are_reported_by_every_reader(study, capsys, command, name):
     """A page or a decision of the rest would pass for one of the whole study."""
     write_json(study.configuration, make_configuration({"dataset": "x"}).document)
     stage = Stage.PILOT if command == "decide" else Stage.ALL
@@ -266,7 +266,7 @@ def test_rows_that_got_lost_after_gathering_are_said_by_whoever_reads_them(study
     assert not study.report(stage).exists()
 
 
-def test_a_damaged_copy_of_the_configuration_is_named_with_what_mends_it(study, capsys):
+def test_a_damaged_copy_of_the_configuration_is_named_with_the_remedy(study, capsys):
     write_json(study.configuration, make_configuration({"dataset": "x"}).document)
     whole = study.configuration.read_text()
     for text in ("", whole[: len(whole) // 2], "[1]", '{"dataset": 5}'):
@@ -278,7 +278,7 @@ def test_a_damaged_copy_of_the_configuration_is_named_with_what_mends_it(study, 
 
 
 @pytest.mark.parametrize("number", ["q", "-1", "1.5", ""])
-def test_a_slice_that_is_no_number(study, number):
+def test_a_slice_that_is_not_a_number(study, number):
     part = study.chunk_table(Stage.ALL, "rest-0001", "slices.tsv.gz")
     with gzip.open(part, "rt") as file:
         text = file.read()
@@ -288,7 +288,7 @@ def test_a_slice_that_is_no_number(study, number):
         gather(study)
 
 
-def test_timings_that_are_gone_are_named(study):
+def test_missing_timings_are_named(study):
     path = study.chunk_timings("deepseg", "rest-0001")
     path.unlink()
     with pytest.raises(InputError, match="no such table") as caught:
@@ -353,7 +353,7 @@ def test_a_corrected_mask_is_left_alone(study):
 
 
 @pytest.mark.parametrize("of", ["method", "corrected", "unknown"])
-def test_a_fail_is_of_the_mask_that_the_rater_saw(study, tmp_path, of):
+def test_a_fail_applies_to_the_mask_that_the_rater_saw(study, tmp_path, of):
     before = keep(study)["sub-1_T2w"].sha256
     draw(kept_mask(study))
     sha256 = {"method": before, "corrected": sha256_file(kept_mask(study)), "unknown": ""}[of]
@@ -370,7 +370,7 @@ def test_a_fail_is_of_the_mask_that_the_rater_saw(study, tmp_path, of):
     assert keep(study, Stage.STUDY, config)["sub-1_T2w"].status == "corrected"
 
 
-def test_a_mask_saved_again_without_a_change_is_no_correction_and_its_fail_holds(study, tmp_path):
+def test_an_unchanged_saved_mask_is_not_a_correction_and_keeps_its_fail(study, tmp_path):
     ours = draw(tmp_path / "mask.nii.gz")
     replace_mask(study, ours)
     one = {"image": "sub-1_T2w", "method": "deepseg", "mark": "fail", "rater": "AB", "mask_sha256": digest(ours)}
@@ -446,7 +446,7 @@ def replace_mask(study, content):
     write_manifest(path, replace(manifest, images=tuple(entries)))
 
 
-def test_a_kept_mask_of_an_earlier_image_without_its_sidecar_is_made_again(study):
+def test_an_outdated_kept_mask_without_sidecar_is_written_again(study):
     replace_image(study, b"first")
     keep(study)
     sidecar_path(kept_mask(study)).unlink()
@@ -457,7 +457,7 @@ def test_a_kept_mask_of_an_earlier_image_without_its_sidecar_is_made_again(study
 
 
 @pytest.mark.parametrize("with_sidecar", [True, False])
-def test_a_correction_of_an_image_that_was_replaced_is_refused_until_a_person_says_that_it_fits(study, with_sidecar):
+def test_a_correction_of_a_replaced_image_is_refused_until_confirmed(study, with_sidecar):
     replace_image(study, b"first")
     keep(study)
     by_hand = draw(kept_mask(study))
@@ -492,7 +492,7 @@ def test_a_corrected_mask_that_cannot_be_used_is_named_and_left_alone(study):
     assert kept_mask(study).read_bytes() == b"no image"
 
 
-def test_a_kept_mask_without_its_sidecar_is_no_correction(study):
+def test_a_kept_mask_without_its_sidecar_is_not_a_correction(study):
     """Nobody has drawn what is byte for byte the method's mask."""
     keep(study)
     sidecar_path(kept_mask(study)).unlink()
@@ -501,7 +501,7 @@ def test_a_kept_mask_without_its_sidecar_is_no_correction(study):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"MaskSHA256": "0"}'])
-def test_a_mask_whose_sidecar_is_not_ours_is_a_persons(study, text):
+def test_a_mask_with_a_foreign_sidecar_is_a_correction(study, text):
     keep(study)
     sidecar_path(kept_mask(study)).write_text(text)
     by_hand = draw(kept_mask(study))
@@ -509,7 +509,7 @@ def test_a_mask_whose_sidecar_is_not_ours_is_a_persons(study, text):
     assert kept_mask(study).read_bytes() == by_hand
 
 
-def test_masks_of_images_that_left_the_study_go_unless_corrected(study):
+def test_kept_masks_of_removed_images_are_deleted_unless_corrected(study):
     keep(study)
     kept_mask(study, "sub-3_T2w").write_bytes(b"by hand")
     write_images(study.images, [image for image in read_included(study.images) if image.subject == "1"])
@@ -519,7 +519,7 @@ def test_masks_of_images_that_left_the_study_go_unless_corrected(study):
     assert kept_mask(study, "sub-3_T2w").read_bytes() == b"by hand"
 
 
-def test_what_a_study_is_held_to_is_kept_whatever_is_decided_later(study):
+def test_a_locked_study_keeps_its_method_whatever_is_decided_later(study):
     write_lock(study, Lock(KeptMethods("deepseg"), {"deepseg": MADE_BY}))
     write_decision(study, "propseg", "undecided")
     rows = keep(study)
@@ -561,7 +561,7 @@ def test_a_study_with_exceptions_has_one_row_for_each_image(study):
         ({"parameters": {"thr": 0.4}}, "thr 0.5, now 0.4"),
     ],
 )
-def test_chunks_that_were_not_made_alike_are_refused(study, changes, words):
+def test_chunks_by_different_code_or_parameters_are_refused(study, changes, words):
     path = study.manifest("deepseg", "rest-0001")
     manifest = read_manifest(path)
     write_manifest(path, replace(manifest, made_by=replace(MADE_BY, **changes)))
@@ -569,13 +569,13 @@ def test_chunks_that_were_not_made_alike_are_refused(study, changes, words):
         gather(study)
 
 
-def test_other_libraries_are_no_other_masks(study):
+def test_other_library_versions_do_not_change_masks(study):
     path = study.manifest("deepseg", "rest-0001")
     write_manifest(path, replace(read_manifest(path), made_by=replace(MADE_BY, libraries={"numpy": "9"}, version="9")))
     gather(study)
 
 
-def test_a_decision_for_none_keeps_none(study):
+def test_a_decision_for_no_method_keeps_no_masks(study):
     keep(study)
     write_decision(study, None, "none")
     assert {row.status for row in keep(study).values()} == {"none"}

@@ -231,7 +231,7 @@ def test_a_folder_in_its_place(reader, folder):
 
 
 @named(READERS)
-def test_a_file_that_may_not_be_read_is_not_called_damaged(reader, folder, monkeypatch):
+def test_a_file_without_permission_is_not_called_damaged(reader, folder, monkeypatch):
     """Nor is it to be deleted."""
     path = reader.write(folder)
 
@@ -253,7 +253,7 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(reader, folder, monke
 @named(READERS)
 @pytest.mark.parametrize("content", [b"", b"\n", b"\0\xff\xfe\x80", b"\xff\xfe{\0}\0", b"{", b"[" * 100_000],
                          ids=["empty", "line", "bytes", "utf-16", "brace", "deep"])  # fmt: skip
-def test_no_content_of_ours(reader, folder, content):
+def test_a_file_of_another_program(reader, folder, content):
     path = reader.write(folder)
     path.write_bytes(content)
     refusal(reader, folder, path)
@@ -550,7 +550,7 @@ def test_tables_of_measures_round_trip(folder, metrics, agreement, slices):
     assert [path.read_bytes() for path in paths] == raw
 
 
-def test_what_is_not_known_may_be_missing_or_nan(folder):
+def test_unknown_values_may_be_missing_or_nan(folder):
     with_nan = replace(ROWS.metrics[0], values=dict(ROWS.metrics[0].values) | {"nsd": math.nan})
     first = [path.read_bytes() for path in write_tables(folder)]
     paths = t.write_chunk_tables(folder, Stage.ALL, CHUNK, replace(ROWS, metrics=[with_nan]))
@@ -596,7 +596,7 @@ def test_manifests_round_trip(folder, manifest):
     st.builds(d.Perturbed, JSON_TEXT, JSON_TEXT, st.integers(1, 20),
               st.dictionaries(JSON_TEXT, st.dictionaries(NAMES, FINITE | st.none(), max_size=2), max_size=2)),
 )  # fmt: skip
-def test_what_is_settled_round_trips(folder, lock, exceptions, membership, perturbed):
+def test_locks_and_exceptions_round_trip(folder, lock, exceptions, membership, perturbed):
     lk.write_lock(folder, lock)
     d.write_exceptions(folder, exceptions)
     d.write_membership(folder, membership)
@@ -652,7 +652,7 @@ def test_compressed_bytes_do_not_depend_on_the_version_of_python(folder):
     assert read_text_table(joined) == read_text_table(path)
 
 
-def test_every_path_lies_in_the_folder_and_is_another(folder):
+def test_every_path_lies_in_the_folder_and_is_unique(folder):
     image = study_image("1")
     paths = [getattr(folder, name) for name, one in vars(StudyFolder).items() if isinstance(one, property)]
     paths = [path for path in paths if isinstance(path, Path)]
@@ -672,7 +672,7 @@ def test_every_path_lies_in_the_folder_and_is_another(folder):
     [(name, text) for name in ("metrics.tsv", "agreement.tsv") for text in ("nan", "NaN", "inf", "-inf", "1e999")]
     + [("slices.tsv.gz", text) for text in ("inf", "-inf", "1e999")],  # pandas takes nan for n/a there
 )
-def test_a_number_that_is_not_finite_is_damage(tmp_path, name, text):
+def test_a_number_that_is_not_finite_is_refused(tmp_path, name, text):
     """What is not known is n/a; no page and no decision can use infinity."""
     reader = {"metrics.tsv": t.read_metrics, "agreement.tsv": t.read_agreement, "slices.tsv.gz": t.read_slices}[name]
     column = "csa_mm2" if name == "slices.tsv.gz" else "dice"

@@ -108,7 +108,7 @@ def test_every_command_runs_and_the_table_shows_what_came_out(scores):
         assert abs(volume - scores[key][1]) < 0.5 + 100 * TOLERANCE, f"{key}: SPINESEG_WRITE_DOCS=1 writes it again"
 
 
-def test_the_story_is_true(scores):
+def test_the_tutorials_claims_hold(scores):
     leak = scores["T1w", "propseg"]
     assert leak[0] < 0.91
     assert leak[1] > 5  # larger than the cord
@@ -134,7 +134,7 @@ def test_pilot_and_study_end_with_areas_at_c2_c3(folder):
     assert 40 < float(cells["csa_mm2"]) < 110
 
 
-def test_the_picture_is_made_of_these_masks(folder, scores):
+def test_the_picture_shows_these_masks(folder, scores):
     rows = []
     for (suffix, how), place in MASKS.items():
         reference, mask, volume = load_pair(folder, suffix, place)

@@ -156,7 +156,7 @@ def test_bad_files_are_refused_in_one_line_that_names_them(tmp_path):
         assert "\n" not in message
 
 
-def test_some_nan_is_read_as_zero_and_said(tmp_path):
+def test_nan_is_read_as_zero_and_reported(tmp_path):
     data = np.ones((5, 5, 5), np.float32)
     data[0, 0, 0], data[1, 1, 1] = np.nan, np.inf
     volume, grid = load_image(write(tmp_path / "a.nii", data, np.eye(4)))
@@ -225,7 +225,7 @@ def test_a_box_that_is_cut_out_stays_where_it_was():
     np.testing.assert_allclose(part.affine @ [0, 0, 0, 1], volume.affine @ [2, 1, 3, 1])
 
 
-def test_a_mask_in_place_of_an_image_is_said(tmp_path):
+def test_a_mask_in_place_of_an_image_is_reported(tmp_path):
     mask = np.zeros((8, 8, 4), np.uint8)
     mask[3:5, 3:5] = 1
     nib.save(nib.Nifti1Image(mask, np.eye(4)), tmp_path / "m.nii")

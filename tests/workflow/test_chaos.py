@@ -9,7 +9,7 @@ from chaos_study import FAST, run_chaos
 
 
 # row: a study that is killed, short of disk, short of memory | ends with the same bytes
-def test_a_disturbed_study_ends_as_an_undisturbed_one(tmp_path):
+def test_a_disturbed_study_gives_the_same_bytes(tmp_path):
     said: list[str] = []
     assert run_chaos(tmp_path, 2, 2, 3, FAST, said.append) == []
     assert " differ" in said[-1]

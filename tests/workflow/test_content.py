@@ -165,7 +165,7 @@ def changes(people, tmp_path_factory) -> Changes:
     return Changes(tmp_path_factory.mktemp("content"), people)
 
 
-def test_content_decides_what_is_done_again(changes):
+def test_content_decides_what_is_recomputed(changes):
     c = changes
     masks = dict.fromkeys(("propseg", "deepseg", "drawn"), 4)
     everything = dict.fromkeys(AFTER_MASKS, 1) | {"gather_tables": 2}
@@ -261,7 +261,7 @@ def test_changed_code_reaches_what_it_computes_and_nothing_else(changes):
     c.rows["a comment in propseg changes"] = {}
 
 
-def test_the_page_shows_what_was_seen(changes):
+def test_the_page_shows_the_observed_jobs(changes):
     methods = ("propseg", "deepseg", "drawn")
     head = ["what changes", *(f"images by {m}" for m in methods), *list(SHOWN.values())[1:]]
     lines = [head, ["---"] * len(head)]
@@ -276,7 +276,7 @@ def test_the_page_shows_what_was_seen(changes):
     assert PAGE.read_text() == wanted, "docs/content.md shows other numbers; SPINESEG_WRITE_DOCS=1 writes it"
 
 
-def test_the_same_inputs_make_the_same_bytes(people, tmp_path):
+def test_the_same_inputs_give_the_same_bytes(people, tmp_path):
     """Other cores, other chunks, a busy machine, another order of finishing."""
     found = []
     for name, options in (("one", ("--set-scatter", "images_per_job=1", "--cores", "1")), ("two", ())):

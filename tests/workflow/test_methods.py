@@ -89,7 +89,7 @@ def test_a_fourth_method_runs_alone_and_others_are_reused(finished):
     assert json.loads(sidecar.read_text())["Parameters"]["thr"] == 0.3
 
 
-def test_a_mask_that_appears_later_is_taken_in(finished):
+def test_a_mask_that_appears_later_is_used(finished):
     masks = Path(str(finished.config["bids_dir"])) / "derivatives" / "drawn"
     shutil.copy2(
         masks / ".." / "labels" / "sub-02" / "anat" / "sub-02_T2star_label-SC_seg.nii.gz",

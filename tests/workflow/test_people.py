@@ -178,7 +178,7 @@ def test_a_new_decision_is_a_preview_and_a_replaced_pilot_is_named(study):
     assert (study.results / "decision.json").read_bytes() == frozen
 
 
-def test_a_correction_that_cannot_be_used_ends_no_study_and_masks_that_are_gone_are_made_again(study):
+def test_an_unusable_correction_stops_no_study_and_missing_masks_are_written_again(study):
     """Of another grid: named first and last, no number of it; a mask that nobody changed comes back."""
     labels = study.results / "derivatives" / "labels"
     mask, other = (labels / f"sub-{n}" / "anat" / f"sub-{n}_T2w_label-SC_seg.nii.gz" for n in ("01", "04"))

@@ -56,7 +56,7 @@ def test_jobs_of_each_stage(tmp_path, make_study, sessions, chunk_size):
     assert not {"segment_chunk", "gather_pilot", "decide", "lock_study"} & set(started)
 
 
-def test_another_chunk_size_moves_no_image(tmp_path, make_study):
+def test_another_chunk_size_changes_no_chunk(tmp_path, make_study):
     study: Study = make_study(bids_dir=make_names(tmp_path / "bids", ("",)))
     study.index(7)
     before = study.chunks()
@@ -66,7 +66,7 @@ def test_another_chunk_size_moves_no_image(tmp_path, make_study):
     assert study.chunks() == before
 
 
-def test_added_images_are_noticed_and_move_no_other(tmp_path, make_study):
+def test_added_images_are_noticed_and_change_no_other_chunk(tmp_path, make_study):
     study = make_study(bids_dir=make_names(tmp_path / "bids", ("",)), pilot={"subjects": {"n": 2}})
     study.index(4)
     before = study.chunks()

@@ -81,7 +81,7 @@ def test_what_a_finished_study_holds(finished):
             assert row["mask"] == "n/a" or (finished.results / row["mask"]).is_file()
 
 
-def test_nothing_is_left_to_do(finished):
+def test_a_finished_study_has_nothing_to_do(finished):
     assert finished.plan() == {}
     assert finished.plan("pilot") == {"index_pilot_qc": 1, "write_pilot_report": 1, "pilot": 1}
 
@@ -95,7 +95,7 @@ def test_snakemakes_own_report_holds_figures_with_titles_and_captions(finished):
         assert f"figures/{figure}.svg" in page, figure
 
 
-def test_what_failed_is_said_at_the_end(finished):
+def test_failures_are_listed_at_the_end(finished):
     end = finished.printed.splitlines()[-40:]
     for method in ("propseg", "deepseg"):
         line = next(line for line in end if line.startswith(f"{method} failed on 4 of 9 images: "))
@@ -119,7 +119,7 @@ def test_masks_lie_on_the_images_grid(finished):
         np.testing.assert_array_equal(mask.affine, image.affine)
 
 
-def test_a_deleted_mask_is_found_and_mended(finished):
+def test_a_deleted_mask_is_noticed_and_written_again(finished):
     mask = next(finished.results.glob("sub-01/anat/*_T2star_desc-propseg_label-SC_seg.nii.gz"))
     content = mask.read_bytes()
     mask.unlink()
@@ -137,7 +137,7 @@ def test_a_deleted_mask_is_found_and_mended(finished):
     assert mask.read_bytes() == content
 
 
-def test_the_study_takes_the_decided_method_and_redoes_no_image(finished):
+def test_the_study_uses_the_decided_method_and_recomputes_no_image(finished):
     decision = json.loads((finished.results / "decision.json").read_text())
     if decision["method"] is None:
         finished.config["override"] = {"method": "deepseg", "reason": "a test", "by": "the test"}
@@ -152,7 +152,7 @@ def test_the_study_takes_the_decided_method_and_redoes_no_image(finished):
     assert (finished.results / "study" / "qc" / "index.html").is_file()
 
 
-def test_an_added_image_runs_alone(finished):
+def test_only_an_added_image_is_computed(finished):
     bids = finished.folder.parent / "bids"
     new = bids / "sub-95" / "anat" / "sub-95_T2star.nii.gz"
     new.parent.mkdir(parents=True)

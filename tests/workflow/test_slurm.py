@@ -90,7 +90,7 @@ def test_a_job_cancelled_one_out_of_memory_and_one_over_time(people, make_study,
 
 
 # row: `snakemake` is killed while its jobs go on | nothing is segmented twice
-def test_after_a_killed_controller_nothing_is_done_twice(people, make_study, slurm, tmp_path):
+def test_after_a_killed_controller_nothing_is_segmented_twice(people, make_study, slurm, tmp_path):
     started, go = tmp_path / "started", tmp_path / "go"
     command = f"echo {{image_id}} >> {started}; while ! test -e {go}; do sleep 0.2; done; {drawn(people)}"
     study: Study = make_study(

@@ -72,7 +72,7 @@ def test_a_study_by_other_masks_than_its_pilot_is_refused(study):
     study.config["methods"][1]["version"] = "1"
 
 
-def test_the_pilot_tells_how_far_a_method_agrees_with_itself(study):
+def test_the_pilot_measures_how_far_a_method_agrees_with_itself(study):
     for row in study.table("metrics.tsv", "pilot"):
         if row["method"] == "propseg":
             assert 0.8 < float(row["perturb_dice"]) < 1

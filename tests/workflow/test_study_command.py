@@ -85,7 +85,7 @@ def test_a_study_from_its_dataset_to_its_report(people, tmp_path):
     assert report.stat().st_mtime_ns == before
 
 
-def test_a_stopped_run_says_that_the_same_command_goes_on_and_a_killed_one_how_to_unlock(people, tmp_path):
+def test_a_stopped_run_says_how_to_resume_and_a_killed_one_how_to_unlock(people, tmp_path):
     home = tmp_path / "home"
     home.mkdir()
     assert study(home, "init", str(people)).returncode == 0
