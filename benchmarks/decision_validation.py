@@ -223,6 +223,7 @@ def load_rows(args: argparse.Namespace) -> tuple[list[dict], list[dict]]:
     if rows is None:
         rows = collect_cases(images, FOLDS, n, seed, args.jobs, print)
         save_cases(learned, rows, wanted)
+        rows = load_cases(learned, wanted)
     if not args.phantoms:
         return rows, [row for row in rows if row["source"] == "phantom"]
     new = args.work / "new_phantoms.tsv"
@@ -231,6 +232,7 @@ def load_rows(args: argparse.Namespace) -> tuple[list[dict], list[dict]]:
     if phantoms is None:
         phantoms = collect_cases([], FOLDS, args.phantoms, seed, args.jobs, print, phantom_seed=PHANTOM_SEED)
         save_cases(new, phantoms, wanted)
+        phantoms = load_cases(new, wanted)  # with the decimals of the file, as the next run reads them
     return rows, phantoms
 
 
@@ -269,6 +271,7 @@ def main() -> None:
     print("| stated | true in | n |\n| --- | --- | --- |")
     print("\n".join(f"| {p:.2f} | {t:.2f} | {n:.0f} |" for p, t, n in table))
     if args.figures:
+        args.figures.mkdir(parents=True, exist_ok=True)
         draw_figures(args.figures, pools, outcomes)
 
 

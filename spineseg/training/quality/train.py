@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spineseg.code_digest import digest_code
 from spineseg.errors import InputError
 from spineseg.provenance import sha256_file
 from spineseg.quality.predictor import DicePredictor, predictor_to_json
@@ -67,7 +68,7 @@ def train_quality(
     recipe : which of the labelled images to learn from
     jobs : images worked on at once; the result does not depend on it
     cases_file : Path, optional
-        The cases are kept there (.tsv), and read from there where they have been made from the same images and weights.
+        The cases are kept there (.tsv), and read from there if the same images, weights and code made them.
     """
     images, _ = load_tables(data, [], recipe, log)
     origin = describe_origin(images, folds, n_phantoms, seed)
@@ -127,7 +128,7 @@ def _cover_kinds(rows: Sequence[Case], cases: Cases) -> dict[str, float]:
 
 
 def describe_origin(images: Sequence[LabelledImage], folds: Path, n_phantoms: int, seed: int) -> dict[str, Any]:
-    """Return what the cases are made from: people, images, phantoms, and the networks' checksums.
+    """Return what the cases are made from: people, images, phantoms, and the checksums of networks and code.
 
     Raises
     ------
@@ -146,6 +147,7 @@ def describe_origin(images: Sequence[LabelledImage], folds: Path, n_phantoms: in
         "phantoms": {"seed": PHANTOM_SEED, "n": n_phantoms},
         "seed": seed,
         "networks": {f"{file.parent.name}/{file.name}": sha256_file(file) for file in files},
+        "cases_code_sha256": digest_code("spineseg.training.quality.cases"),
     }
 
 
