@@ -286,7 +286,7 @@ def test_a_lock_without_code_is_one_clear_line(folder, content, capsys):
 def test_the_command(folder, capsys):
     assert main(["lock", "-results", str(folder.root)]) == 0
     made = find_lock(folder).made_by["deepseg"]
-    said = f"the study is by deepseg\ndeepseg: version {made.version}, code {made.code[:12]}\n"
+    said = f"the study uses deepseg\ndeepseg: version {made.version}, code {made.code[:12]}\n"
     assert capsys.readouterr().out == said
     write_decision(folder, None, "none")
     assert main(["lock", "-results", str(folder.root)]) == 2

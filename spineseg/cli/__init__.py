@@ -51,10 +51,10 @@ COMMANDS = {
     "checklist": ("spineseg.cli.checklist", "study: write a reporting checklist for a paper"),
     "report": ("spineseg.cli.report", "study: write the report and its figures"),
 }
-"""Sub-command to module and summary; the summary stands here so that help imports nothing."""
+"""Sub-command to module and summary. The summaries stand here so that the overview imports no command."""
 
 LARGEST_INTEGER = 2**31 - 1
-"""Of any whole number that an option takes: what a label of NIfTI holds, and far above any count or seed."""
+"""Upper limit for whole numbers on the command line: the largest label NIfTI can hold, far above any count or seed."""
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -67,7 +67,7 @@ class CommandParser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {one_line(reword(message))} (see {self.prog} -h)\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Refuse an option before the sub-command, which argparse would take the option's value for."""
+        """Refuse an option before the sub-command: argparse would take the option's value for the sub-command."""
         from spineseg.cli.mistakes import find_late_command
 
         if self._subparsers is not None:
@@ -77,9 +77,9 @@ class CommandParser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def _get_value(self, action: argparse.Action, arg_string: str) -> object:
-        """Refuse, for every option, values that none can mean: nothing, no finite number, a number without limit."""
+        """Refuse values that no option can use: an empty text, NaN or infinity, a whole number beyond the limit."""
         name = "/".join(action.option_strings) or action.dest
-        if not arg_string.strip() and arg_string != action.default:  # which argparse reads as well
+        if not arg_string.strip() and arg_string != action.default:  # argparse also parses defaults here
             raise InputError(f"{name}: expected a value, found nothing; is a variable of the shell empty?")
         value = super()._get_value(action, arg_string)  # type: ignore[misc]
         if isinstance(value, float) and not math.isfinite(value):
@@ -99,7 +99,7 @@ class CommandParser(argparse.ArgumentParser):
 
 
 class ShowVersion(argparse.Action):
-    """Print the version, which is looked up only now: in a checkout git is asked."""
+    """Print the version. It is looked up only on request because a checkout has to run git for it."""
 
     def __init__(self, option_strings: list[str], dest: str):
         super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help="show the version and exit")
@@ -113,7 +113,8 @@ class ShowVersion(argparse.Action):
 
 
 GC_THRESHOLD = 100_000
-"""Objects made before garbage is looked for. Imports make many that stay: the usual 700 costs a sixth of start-up."""
+"""Number of new objects that triggers garbage collection. Imports create many objects that stay in memory, so
+Python's default of 700 costs a sixth of the start-up time."""
 
 
 def build_overview() -> CommandParser:
@@ -146,10 +147,10 @@ def build_parser(command: str) -> CommandParser:
 
 
 def use_one_blas_thread() -> None:
-    """Hold numpy's libraries to one thread; they read this when they are first imported.
+    """Limit numpy's libraries to one thread; they read these variables when they are first imported.
 
-    The arrays of a cord are small: with two threads propseg takes twice the CPU time and ends no
-    sooner. torch has its own setting, from -threads.
+    The arrays of a cord are small: with two threads propseg takes twice the CPU time and is no
+    faster. torch has its own setting, from -threads.
     """
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = "1"
@@ -159,7 +160,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; return 0 when done, 2 for bad usage or input, 1 for a bug."""
     _prepare_streams()
     argv = sys.argv[1:] if argv is None else argv
-    if argv and argv[0] in ("help", "version"):  # as git and many others have them
+    if argv and argv[0] in ("help", "version"):  # words that work in git and many other programs
         argv = [*argv[1:2], "-h"] if argv[0] == "help" else ["--version"]
     if not argv or argv[0].startswith("-"):
         from spineseg.cli.mistakes import find_late_command
@@ -189,14 +190,14 @@ def main(argv: list[str] | None = None) -> int:
     except SpinesegError as error:
         _say(f"spineseg {command}: error: {error}")
         return 2 if isinstance(error, InputError | MachineError) else 1
-    except BrokenPipeError:  # the reader of our output, such as head, has gone
+    except BrokenPipeError:  # the program that reads our output, such as head, has ended
         _drop_output(sys.stdout)
         return 0
-    except Exception as error:  # of the machine or the installation; whatever else is a bug of ours
+    except Exception as error:  # an error of the machine or the installation; anything else is our bug
         if not (advice := _advise(error)):
             raise
         if isinstance(error, OSError):
-            _drop_output(sys.stdout)  # what it still holds would fail again when Python ends
+            _drop_output(sys.stdout)  # text still in its buffer would fail again when Python exits
         _say(f"spineseg {command}: error: {advice}")
         return 2
     except KeyboardInterrupt:
@@ -204,7 +205,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _advise(error: Exception) -> str:
-    """Return what to do about an error of the machine or the installation; an empty string for others."""
+    """Return what to do about an error of the machine or the installation; an empty string for any other error."""
     if shortage := find_shortage(error):
         return str(shortage)
     if isinstance(error, ImportError):
@@ -216,7 +217,7 @@ def _advise(error: Exception) -> str:
 
 
 def _say(text: str) -> None:
-    """Print an error; where errors cannot be written either, such as to a full disk, the exit code tells."""
+    """Print an error. If standard error cannot be written either (a full disk), only the exit code reports it."""
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:
@@ -224,9 +225,10 @@ def _say(text: str) -> None:
 
 
 def _prepare_streams() -> None:
-    """Print in any encoding of the terminal, and open nothing in the place of an input or output that was closed.
+    """Make printing safe in any terminal encoding, and replace closed standard streams by the null device.
 
-    A file that is opened later would get the number of the closed one, and what libraries print would go into it.
+    Without the replacement a file that is opened later gets the number of the closed stream, and whatever
+    libraries print goes into that file.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         stream = getattr(sys, name)
@@ -238,6 +240,6 @@ def _prepare_streams() -> None:
 
 
 def _drop_output(stream: TextIO) -> None:
-    """Let what is printed from now on go nowhere."""
-    with suppress(OSError, ValueError):  # a stdout that is no file, as in tests
+    """Discard everything that is printed to the stream from now on."""
+    with suppress(OSError, ValueError):  # in tests stdout is not a file
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

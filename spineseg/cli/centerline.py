@@ -27,7 +27,7 @@ NOT_HERE = {
     "viewer": "there is no viewer here: mark points in FSLeyes or ITK-SNAP, one voxel each, and give the file to"
     " propseg -init-centerline, deepseg -centerline or csa -centerline",
 }
-"""Methods of SCT that this command has not, and what to do instead."""
+"""Methods of SCT that this command does not have, and what to do instead."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,13 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("optic", "fitseg", *NOT_HERE),
         default="optic",
         metavar="optic|fitseg",
-        help="optic: detect the cord (default); fitseg: -i are masks, whose middle is taken slice by slice",
+        help="optic: detect the cord (default); fitseg: -i are masks, take the middle of each slice",
     )
     parser.add_argument(
         "-o",
         type=output_file,
         metavar="FILE",
-        help="file to write, extension optional; one image only; default <img>_centerline.nii.gz and .csv here",
+        help="file to write, extension optional; for one image only; default: <img>_centerline.nii.gz and .csv in this"
+        " folder",
     )
     parser.add_argument("-ofolder", type=Path, metavar="DIR", help="folder to write to, created if missing")
     parser.add_argument(
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-smooth",
         type=float,
         metavar="MM",
-        help="fitseg: waves of the curve shorter than this are smoothed away, mm; default 20, 0 for none",
+        help="fitseg: smooth away waves of the curve shorter than this, mm; default 20; 0: no smoothing",
     )
     parser.add_argument("-label", type=int, metavar="N", help="fitseg: label of the cord, if masks have several labels")
     parser.add_argument(
@@ -74,13 +75,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=(0, 1),
         default=0,
         metavar="0|1",
-        help="1: share each point among its four nearest voxels (float32), so that it is exact; default 0: one voxel",
+        help="1: spread each point over its four nearest voxels (float32) so that its position is exact; default 0:"
+        " mark one voxel",
     )
     parser.add_argument(
         "-space",
         choices=("pix", "phys"),
         default="pix",
-        help="of the .csv: voxel indices of the file (default), or scanner coordinates in mm (RAS+)",
+        help="coordinates in the .csv: voxel indices of the file (default), or scanner coordinates in mm (RAS+)",
     )
     parser.add_argument("-qc", type=Path, metavar="DIR", help="add the images to the quality-control page in DIR")
     parser.add_argument("-qc-dataset", metavar="NAME", help="dataset shown in the quality-control page")
@@ -92,7 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the centerline of each image; 2 when an image could not be used, others are done all the same."""
+    """Write the centerline of each image; return 2 if one could not be used (the others are still processed)."""
     _check_options(args)
     detector = _load_detector(args)
     results = []
@@ -108,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
     if args.qc and any(result["status"] in ("ok", "partial") for result in results):
         from spineseg.report.qc_page import build_index
 
-        page = build_index(args.qc)  # once, when all images are drawn
+        page = build_index(args.qc)  # once, after all images have been drawn
         if args.v and not args.json:
             print(f"xdg-open {shell_word(page)}")
     if args.json:
@@ -153,19 +155,19 @@ def _load_detector(args: argparse.Namespace) -> Detector | None:
 
 
 def _process_image(image: Path, args: argparse.Namespace, detector: Detector | None) -> dict[str, Any]:
-    """Find and write one centerline; return what happened."""
+    """Find and write one centerline; return the result ready for JSON."""
     import numpy as np
 
     from spineseg.centerline.curve import extend_centerline, save_centerline, save_centerline_csv
     from spineseg.volume import to_canonical
 
     line, grid = _find_centerline(image, args, detector)
-    n_slices = to_canonical(np.zeros(grid.shape3, dtype=np.uint8), grid.affine).shape[2]
+    canonical = to_canonical(np.zeros(grid.shape3, dtype=np.uint8), grid.affine)
+    n_slices = canonical.shape[2]
     slices = [int(k) for k in line.slices]
     score = line.score[np.isfinite(line.score)]
     if args.extrapolation and not line.is_empty:
-        zooms = np.linalg.norm(to_canonical(np.zeros(grid.shape3, dtype=np.uint8), grid.affine).affine[:3, :3], axis=0)
-        line = extend_centerline(line, zooms, np.arange(n_slices))
+        line = extend_centerline(line, canonical.zooms, np.arange(n_slices))
     stem = output_stem(image, args)
     files = [stem.with_name(f"{stem.name}{suffix}") for suffix in OUTPUT_SUFFIXES]
     with all_or_none():
@@ -198,7 +200,7 @@ def _add_to_qc(args: argparse.Namespace, image: Path, centerline: Path) -> None:
 
 
 def _find_centerline(image: Path, args: argparse.Namespace, detector: Detector | None) -> tuple[Centerline, Any]:
-    """Detect the cord, or take the middle of a mask; also return the image's grid."""
+    """Return the centerline, detected or from the middle of a mask, and the image's grid."""
     from spineseg.centerline.curve import SMOOTHING_MM, centerline_from_mask
     from spineseg.centerline.estimate import estimate_centerline
     from spineseg.volume import load_image, load_mask
@@ -214,7 +216,7 @@ def _find_centerline(image: Path, args: argparse.Namespace, detector: Detector |
 
 
 def _print_result(image: Path, result: dict[str, Any]) -> None:
-    """Print what was found, where it lies and how to see it."""
+    """Print the result, the files and the command that opens them."""
     if result["status"] == "empty":
         print(f"spineseg: warning: {one_line(image)}: no cord found, the centerline is empty", file=sys.stderr)
     elif result["status"] == "partial":

@@ -15,13 +15,14 @@ from spineseg.errors import InputError, one_line
 from spineseg.parameters import output_file
 
 FILE_OPTIONS = ("vertfile", "discfile", "pmj", "centerline")
-"""Options that name a file, or one per mask."""
+"""Options that take one file for all masks, or one file per mask."""
 
 SPREADSHEETS = (".xls", ".xlsx", ".ods")
-"""Ends of names under which a text would not open."""
+"""File extensions under which spreadsheet programs would not open a text table."""
 
 MAX_APART_MM = 7.0
-"""Median distance of a centerline from the middle of the mask: beyond it the line leaves the cord, 7 mm wide in A-P."""
+"""Largest median distance between a centerline and the middle of the mask. The cord is 7 mm wide in A-P, so a line
+that is farther away has left it."""
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,9 +34,10 @@ if TYPE_CHECKING:
 SUMMARY = """Measure cross-sectional area and shape of masks: mean and SD over all slices, by vertebral level,
 or slice by slice.
 
-Slices count from 0 at the inferior end, whatever the file's orientation. Areas are
-corrected for the angle between cord and slice; a slice whose angle is beyond 30 degrees
-is counted in the column 'tilted', one beyond 45 is left out of means. Soft masks count by their partial volumes."""
+Slices are numbered from 0 at the inferior end, whatever the file's orientation. Areas are
+corrected for the angle between cord and slice. The column 'tilted' counts slices with an angle
+above 30 degrees; slices above 45 degrees are left out of the means. Soft masks are measured by their
+partial volumes."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,41 +49,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-label", type=int, metavar="N", help="label of the cord, if the masks have several labels")
     parser.add_argument("-append", type=int, choices=(0, 1), default=0, help="1: add the rows to FILE; default 0")
     parser.add_argument(
-        "-perslice", type=int, choices=(0, 1), default=0, help="1: each slice, then mean, sd (of each level); default 0"
+        "-perslice", type=int, choices=(0, 1), default=0, help="1: each slice, then mean and SD per level; default 0"
     )
-    parser.add_argument("-angle-corr", type=int, choices=(0, 1), default=1, help="0: area in the slice; default 1")
-    parser.add_argument("-exact", action="store_true", help="project exactly, not by the product of two cosines")
+    parser.add_argument("-angle-corr", type=int, choices=(0, 1), default=1, help="0: do not correct areas; default 1")
+    parser.add_argument("-exact", action="store_true", help="exact projection in place of the product of two cosines")
     parser.add_argument("-v", type=int, choices=(0, 1, 2), default=1, metavar="0|1|2", help="0: no warnings; default 1")
     add_sct_flags(parser)
     parser.add_argument("--json", action="store_true", help="print JSON; null where a value is not defined")
-    place = parser.add_argument_group("which slices (all given must hold)")
+    place = parser.add_argument_group("which slices (if several options are given, slices that satisfy all)")
     place.add_argument("-z", metavar="A:B", help="slices, both ends included, such as 5:23 or 2,5,8:10")
     place.add_argument(
         "-vert",
         metavar="LEVELS",
-        help="vertebral levels: 2:4, C2:C4, 2,3 or T1; C2/C3: 10 mm to each side of that disc",
+        help="vertebral levels: 2:4, C2:C4, 2,3 or T1; C2/C3: the cord up to 10 mm above and below that disc",
     )
     place.add_argument("-perlevel", type=int, choices=(0, 1), default=0, help="1: one row per level; default 0")
     place.add_argument(
-        "-vertfile", type=Path, nargs="+", metavar="FILE", help="level of each cord voxel (C2: 2, T1: 8)"
+        "-vertfile", type=Path, nargs="+", metavar="FILE", help="image with the level of each cord voxel (C2: 2, T1: 8)"
     )
     place.add_argument(
-        "-discfile", type=Path, nargs="+", metavar="FILE", help="a voxel per disc; 3: C2/C3, above vertebra 3"
+        "-discfile",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="image with a voxel per disc; 3: C2/C3, above vertebra 3",
     )
-    place.add_argument("-pmj", type=Path, nargs="+", metavar="FILE", help="a voxel on the pontomedullary junction")
+    place.add_argument(
+        "-pmj", type=Path, nargs="+", metavar="FILE", help="image with a voxel on the pontomedullary junction (PMJ)"
+    )
     place.add_argument(
         "-pmj-distance",
         type=float,
         metavar="MM",
-        help="middle of the slices, mm below it on the cord; without it -perslice 1 gives each slice's distance",
+        help="distance of the middle of the slices below the PMJ, along the cord; without it, -pmj with -perslice 1"
+        " gives the distance of every slice",
     )
-    place.add_argument("-pmj-extent", type=float, metavar="MM", help="length of cord used; default 20")
+    place.add_argument("-pmj-extent", type=float, metavar="MM", help="length of the cord to average; default 20")
     place.add_argument(
         *("-centerline", "-angle-corr-centerline"),
         type=Path,
         nargs="+",
         metavar="FILE",
-        help="line for the angles, .nii.gz or .csv; default: SEG's",
+        help="centerline for the angles, .nii.gz or .csv; default: computed from SEG",
     )
 
 
@@ -130,7 +139,7 @@ def _check_arguments(args: argparse.Namespace) -> None:
     if (args.vert or args.perlevel) and not (args.vertfile or args.discfile):
         flag = f"-vert {args.vert}" if args.vert else "-perlevel 1"
         raise InputError(f"{flag}: expected a file of levels or discs, found none; add -vertfile or -discfile")
-    is_by_slice = args.pmj and args.perslice and args.pmj_extent is None  # each slice with its distance
+    is_by_slice = args.pmj and args.perslice and args.pmj_extent is None  # reports the distance of each slice
     if (args.pmj is None) != (args.pmj_distance is None) and not is_by_slice:
         raise InputError(
             "-pmj and -pmj-distance: expected both, found one; give the junction and the distance from it, "
@@ -153,7 +162,7 @@ def _check_arguments(args: argparse.Namespace) -> None:
 
 
 def _measure(args: argparse.Namespace, n: int) -> list[dict[str, Any]]:
-    """Rows of the n-th mask; says on standard error what the reader must know."""
+    """Return the rows of the n-th mask; warnings go to standard error."""
     from spineseg.levels.files import read_labels
     from spineseg.levels.names import parse_request
     from spineseg.levels.rows import measure_rows
@@ -195,7 +204,7 @@ def _measure(args: argparse.Namespace, n: int) -> list[dict[str, Any]]:
 
 
 def _notes_of_sides(mask: NDArray[np.float32], path: Path) -> list[str]:
-    """Say how many slices hold cord in their outermost rows: what lies beyond is not in the area."""
+    """Return a warning with the number of slices whose mask touches the edge of the image, where it may be cut."""
     import numpy as np
 
     from spineseg.volume.masks import HALF
@@ -212,7 +221,7 @@ def _file_of(files: list[Path] | None, n: int) -> Path | None:
 
 
 def _read_junction(args: argparse.Namespace, n: int, volume: Volume, grid: NativeGrid) -> JunctionWindow | None:
-    """Read the window below the pontomedullary junction, where one is asked for."""
+    """Read the window below the pontomedullary junction, if the user asked for one."""
     from spineseg.levels.choice import JunctionWindow
     from spineseg.levels.files import load_junction
 
@@ -246,7 +255,7 @@ def _read_centers(path: Path | None, volume: Volume, grid: NativeGrid) -> Any:
 
 
 def _to_json(value: Any) -> Any:
-    """JSON has no NaN: what is not defined is null."""
+    """Return None for undefined values, because JSON has no NaN."""
     return None if value == "" or (isinstance(value, float) and math.isnan(value)) else value
 
 
@@ -262,7 +271,7 @@ def _to_csv(text: str) -> str:
 
 
 def _append(path: Path, text: str) -> None:
-    """Add the rows of a table to a file that may exist, whole even where several processes do so at once."""
+    """Append the rows of a table to a file; a lock keeps rows whole when several processes write at once."""
     import fcntl
     import os
 

@@ -1,4 +1,4 @@
-"""``spineseg decide``: which method a dataset keeps."""
+"""``spineseg decide``: decide which method a dataset keeps."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from spineseg.parameters import output_file
 if TYPE_CHECKING:
     from spineseg.decision.from_files import Question
 
-SUMMARY = "Decide from a pilot's tables which method the dataset keeps, and say how sure that is."
+SUMMARY = "Decide from a pilot's tables which method the dataset keeps, and report how certain the decision is."
 
 CONFIG_KEYS = ("dataset", "methods", "decision", "override")
-"""Keys of the configuration that the decision depends on; it holds the hash of these only."""
+"""Keys of the configuration that the decision depends on; the decision stores the hash of these keys only."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _read_question(path: Path | None) -> Question:
-    """Return what the configuration asks; methods need not be ours."""
+    """Return the question that the configuration asks; its methods may be other programs."""
     from spineseg.decision.from_files import Question
     from spineseg.decision.params import DecisionParams
     from spineseg.methods.registry import OWN_METHODS

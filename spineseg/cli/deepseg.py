@@ -16,11 +16,11 @@ NOT_FILES = {
     "viewer": "there is no viewer here: mark points in FSLeyes or ITK-SNAP, one voxel each, and give that file",
     "file": "give the file itself (SCT: -centerline file -file_centerline FILE)",
 }
-"""What SCT's option takes instead of a file, and what to do here."""
+"""Words that SCT accepts in place of a file, and what to do here instead."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command; those of the method are its parameters'."""
+    """Add the options of the command; the parameters of the method give their own options."""
     from spineseg.deepseg.parameters import DeepsegParams
     from spineseg.parameters import add_flags
 
@@ -34,13 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-weights",
         type=Path,
         metavar="FILE",
-        help="other weights: .safetensors, SCT's .h5 or .onnx, or a folder of them",
+        help="your own weights: .safetensors, SCT's .h5 or .onnx, or a folder of them; default: those of the package",
     )
     group.add_argument(
         "-device",
         choices=("auto", "cpu", "cuda"),
         default="auto",
-        help="auto: a GPU where torch finds one; default auto",
+        help="auto: a GPU if torch finds one; default auto",
     )
 
 

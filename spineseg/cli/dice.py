@@ -33,17 +33,19 @@ LINES = (
     ("csa_difference_mm2", f"CSA of -i minus -d in common slices, {MEASURES['csa_difference_mm2'].unit}", ".4f"),
     ("volume_difference_pct", "volume of -i minus -d, percent of -d", ".3f"),
 )
-"""Key of the JSON, words on the terminal, format."""
+"""Per line of the output: key in JSON, words on the terminal, number format."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("-i", type=Path, required=True, metavar="MASK", help="first mask")
     parser.add_argument("-d", type=Path, required=True, metavar="MASK", help="second mask, on the same grid")
-    parser.add_argument("-o", type=output_file, metavar="FILE", help="write the text (or the JSON) to a file too")
+    parser.add_argument("-o", type=output_file, metavar="FILE", help="also write the text (or the JSON) to a file")
     parser.add_argument("-label", type=int, metavar="N", help="label of the cord, if -i has several labels")
-    parser.add_argument("-label-d", type=int, metavar="N", help="the same of -d")
-    parser.add_argument("-tolerance", type=float, metavar="MM", help="default: 0.5 mm or one in-plane voxel")
+    parser.add_argument("-label-d", type=int, metavar="N", help="label of the cord, if -d has several labels")
+    parser.add_argument(
+        "-tolerance", type=float, metavar="MM", help="tolerance of the surface; default: 0.5 mm or one in-plane voxel"
+    )
     parser.add_argument(
         "-2d-slices",
         dest="per_slice",
@@ -52,8 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         const=-1,
         choices=(0, 1, 2),
         metavar="0|1|2",
-        help="also the Dice of every slice along this axis of the file, counted as in it; without a number of every"
-        " axial slice, counted from below",
+        help="also print the Dice of each slice along this axis of the file, numbered as in the file; without a number:"
+        " of each axial slice, numbered from below",
     )
     parser.add_argument("-v", type=int, choices=(0, 1, 2), default=1, metavar="0|1|2", help="0: no warnings; default 1")
     add_sct_flags(parser)
@@ -99,5 +101,5 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _null(value: float) -> float | None:
-    """Return None for NaN, which JSON has not, and a rounded number otherwise."""
+    """Return None for NaN, because JSON has no NaN; otherwise the number rounded to six digits."""
     return None if math.isnan(value) else round(value, 6)

@@ -1,4 +1,4 @@
-"""``spineseg doctor``: is everything here that the tool needs, and does it work?"""
+"""``spineseg doctor``: check that the installation is complete and works."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ from spineseg.errors import MachineError, advise
 from spineseg.extras import EXTRA_OF, advise_extra
 from spineseg.memory_limit import check_address_limit
 
-SUMMARY = """Check the installation: libraries, weights, cores, memory, disk; both methods on a synthetic image.
+SUMMARY = """Check the installation: libraries, weights, cores, memory and disk; run both methods on a synthetic image.
 
-Exit code 2 when something is missing or does not work; 'problems' says what and what to do."""
+The exit code is 2 if something is missing or does not work. 'problems' lists what is wrong and what to do."""
 
 MODULES = ("numpy", "scipy", "nibabel", "torch", "safetensors", "PIL", "jinja2")
-"""What every installation has; the extras add theirs."""
+"""Modules that every installation needs; the extras add more."""
 
 PACKAGE = {"PIL": "pillow", "yaml": "pyyaml"}
-"""Module to package, where their names differ."""
+"""Module to package, if their names differ."""
 
 NEEDED_MIB = 500
-"""Free space below which a study of a few people does not end: its masks, pages and temporary files."""
+"""Free space that a study of a few people needs for its masks, pages and temporary files."""
 
 NEEDED_ADDRESS_MIB = 1100
-"""Limit of the address space under which all libraries load and both methods run; deepseg alone takes 900."""
+"""Smallest limit of the address space with which all libraries load and both methods run; deepseg alone needs 900."""
 
 TRIED_BYTES = 1 << 20
-"""Written for a try: a mask's size, so that a quota shows as well."""
+"""Size of the test file: about that of a mask, so that an exhausted quota is noticed as well."""
 
 AGAIN = "install spineseg again"
 """What to do about a part that is missing or broken."""
 
 LEAST_DICE = 0.8
-"""Of both methods on the synthetic person, whose cord is plain; both reach 0.9."""
+"""Least Dice of either method on the synthetic image, whose cord is easy to see; both reach 0.9."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("folders", nargs="*", help="further folders to check for room, such as that of the results")
     parser.add_argument("--json", action="store_true", help="print as JSON")
-    parser.add_argument("-quick", action="store_true", help="leave out the run of both methods (some seconds)")
+    parser.add_argument("-quick", action="store_true", help="do not run the two methods (saves a few seconds)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -68,13 +68,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def collect_facts(folders: Sequence[str] = (), *, run_methods: bool = True) -> dict[str, Any]:
-    """Return versions, weights, the machine's size, how the methods do, and what is wrong."""
+    """Return versions, weights, cores, memory, disk, the result of both methods, and the problems found."""
     from spineseg.version import find_version
 
     facts: dict[str, Any] = {"spineseg": find_version(), "python": platform.python_version()}
     facts |= {"system": platform.platform()}
-    problems = _check_places(facts, folders)  # first: where the working folder is gone, torch ends the process
-    tight = _check_memory_limit()  # the same, and too little memory is not a broken library
+    problems = _check_places(facts, folders)  # first: torch ends the process if the working folder is gone
+    tight = _check_memory_limit()  # also before torch: too little memory must not look like a broken library
     problems += tight
     if "free here" in facts and not tight:
         problems += _check_packages(facts)
@@ -88,7 +88,7 @@ def collect_facts(folders: Sequence[str] = (), *, run_methods: bool = True) -> d
 
 
 def _check_memory_limit() -> list[str]:
-    """Say whether a limit of the shell or the batch system leaves too little memory for all libraries."""
+    """Check whether a limit of the shell or the batch system leaves too little memory for all libraries."""
     try:
         check_address_limit(NEEDED_ADDRESS_MIB, "spineseg doctor, which loads every library,")
     except MachineError as error:
@@ -97,7 +97,7 @@ def _check_memory_limit() -> list[str]:
 
 
 def _check_packages(facts: dict[str, Any]) -> list[str]:
-    """Import each library, for one that is there may still be broken; and let torch compute."""
+    """Import each library, because an installed one may still be broken, and let torch compute a product."""
     from importlib import metadata
 
     problems = []
@@ -115,9 +115,9 @@ def _check_packages(facts: dict[str, Any]) -> list[str]:
                 facts[package] = advise_extra(name)
             else:
                 problems.append(f"{package} is not installed: {AGAIN}")
-        except Exception as error:  # libraries that do not fit each other fail in many ways
+        except Exception as error:  # incompatible libraries fail in many ways
             if isinstance(error, ModuleNotFoundError) and error.name in absent:
-                continue  # said once is enough
+                continue  # already listed as not installed
             problems.append(
                 f"{package} does not work ({type(error).__name__}: {' '.join(str(error).split())[:80]}): {AGAIN}"
             )
@@ -125,7 +125,7 @@ def _check_packages(facts: dict[str, Any]) -> list[str]:
 
 
 def _check_own_files() -> list[str]:
-    """Compare the package's own files with the list that pip made; a checkout has none, there the commands load."""
+    """Compare the package's files with the checksums that pip recorded, if any, and import every command."""
     from importlib import metadata
 
     from spineseg.cli import COMMANDS
@@ -185,12 +185,12 @@ def _check_weights(facts: dict[str, Any]) -> list[str]:
 
 
 def _check_places(facts: dict[str, Any], folders: Sequence[str]) -> list[str]:
-    """Write into the working folder, the temporary folder and others, and see what room they have."""
+    """Write to the working folder, the temporary folder and the given folders, and check their free space."""
     problems = []
     temporary, wanted = Path(tempfile.gettempdir()), os.environ.get("TMPDIR")
     if wanted and Path(wanted).absolute() != temporary.absolute():
         problems.append(
-            f"TMPDIR is {wanted}, which cannot be used, so {temporary} is: make that folder, or correct TMPDIR"
+            f"TMPDIR is {wanted}, which cannot be used; {temporary} is used instead: create {wanted}, or correct TMPDIR"
         )
     places = [("here", Path()), ("for temporary files", temporary)]
     places += [("for results", Path("results"))] if Path("results").is_dir() else []
@@ -232,7 +232,7 @@ def _try_methods(facts: dict[str, Any]) -> list[str]:
                     raise ValueError(f"exit code {code}")
                 first, second = load_mask(mask)[0], load_mask(truth)[0]
                 dice = compute_dice(first.data, second.data)
-            except Exception as error:  # whatever is broken, the others are still tried
+            except Exception as error:  # the other method is tried all the same
                 problems.append(f"{name} does not run on a synthetic image ({type(error).__name__}: {error}): {AGAIN}")
                 continue
             facts[name] = f"Dice {dice:.3f} on a synthetic image, {time.perf_counter() - start:.1f} s"

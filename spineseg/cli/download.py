@@ -6,16 +6,16 @@ import argparse
 import sys
 from pathlib import Path
 
-SUMMARY = """Download a public dataset and unpack it. Without a name, list what there is.
+SUMMARY = """Download a public dataset and unpack it. Without a name, list the datasets.
 
-A broken download goes on when the same command is given again."""
+To resume an interrupted download, repeat the same command."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("name", nargs="?", metavar="NAME", help="dataset; without it all are listed")
-    parser.add_argument("-o", type=Path, default=Path(), metavar="DIR", help="folder for it; default: here")
-    parser.add_argument("-address", default="", metavar="URL", help="another address of the same archive, a mirror")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="dataset; without a name all are listed")
+    parser.add_argument("-o", type=Path, default=Path(), metavar="DIR", help="folder for the dataset; default: here")
+    parser.add_argument("-address", default="", metavar="URL", help="mirror: another address of the same archive")
     parser.add_argument("-sha256", metavar="HEX", help="stop unless the archive has this SHA-256")
 
 
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 class _Report:
-    """One line that moves on a terminal; silent elsewhere."""
+    """Show the progress in one line that is rewritten on a terminal; print nothing elsewhere."""
 
     def __init__(self) -> None:
         self._is_terminal = sys.stderr.isatty()

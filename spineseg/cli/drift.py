@@ -11,8 +11,9 @@ from spineseg.parameters import output_file
 
 SUMMARY = """Compare two runs of one study: Dice of every image, bias and limits of agreement of the area.
 
-Differences are RUN_B minus RUN_A, areas on the slices where both have cord, averaged within participants. What
-changed between the runs is named: version, parameters, weights. The exit code is 0 however much differs."""
+Differences are RUN_B minus RUN_A. Areas are compared on the slices where both runs have cord, then averaged within
+participants. The output names what changed between the runs: version, parameters, weights. The exit code is 0 even
+if the runs differ."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,11 +40,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _lines(summary: dict[str, Any]) -> list[str]:
-    """Put the summary into a few lines per method."""
+    """Return the summary as a few lines per method."""
     lines = []
     for method, s in summary.items():
         lines.append(f"{method}: {s['n_images']} images in both runs, {s['n_identical']} identical")
-        lines.append(f"  changed between the runs: {'; '.join(s['changed']) or 'nothing that the sidecars tell'}")
+        lines.append(f"  changed between the runs: {'; '.join(s['changed']) or 'nothing that the sidecars record'}")
         if s["n_status_changed"] or s["n_only_a"] or s["n_only_b"]:
             lines.append(
                 f"  {s['n_status_changed']} changed status, {s['n_only_a']} in the first run only, "
@@ -57,7 +58,7 @@ def _lines(summary: dict[str, Any]) -> list[str]:
 
 
 def _area_lines(summary: dict[str, Any]) -> list[str]:
-    """Say how the areas moved: bias and limits of agreement, each with its interval."""
+    """Describe the change of the areas: bias and limits of agreement, each with its interval."""
     lines = []
     for key, unit in (("csa_difference_mm2", "mm2"), ("csa_difference_pct", "%")):
         area = summary[key]
@@ -76,7 +77,7 @@ def _area_lines(summary: dict[str, Any]) -> list[str]:
 
 
 def _image_line(image: dict[str, Any]) -> str:
-    """Say how one image differs."""
+    """Describe how one image differs between the runs."""
     status = image["status_b"]
     if image["status_a"] != image["status_b"]:
         status = f"{image['status_a']}, now {image['status_b']}"

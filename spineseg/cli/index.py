@@ -1,23 +1,23 @@
-"""``spineseg index``: list the images of a study once."""
+"""``spineseg index``: list the images of a study."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-SUMMARY = "List the images of a BIDS dataset or a table: each is included, or the reason why not is given."
+SUMMARY = "List the images of a BIDS dataset or a table. Images that are left out are listed with the reason."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("-config", type=Path, metavar="FILE", help="study configuration, YAML or JSON")
-    source.add_argument("-bids", type=Path, metavar="DIR", help="a BIDS dataset, with everything else at its default")
+    source.add_argument("-bids", type=Path, metavar="DIR", help="a BIDS dataset, to use with the default configuration")
     parser.add_argument(
-        "-results", type=Path, required=True, metavar="DIR", help="results folder of the dataset, made where missing"
+        "-results", type=Path, required=True, metavar="DIR", help="results folder of the dataset, created if missing"
     )
     parser.add_argument(
-        "-chunk-size", type=int, default=10, metavar="N", help="most images that one job takes; default 10"
+        "-chunk-size", type=int, default=10, metavar="N", help="largest number of images per job; default 10"
     )
 
 
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     references = list_references(config, images)
     write_references(folder.references, references)
     write_images(folder.images, images)
-    describe_results(folder, config, images)  # what is there by now
+    describe_results(folder, config, images)  # after the tables that it describes
     idle = find_idle_exclusions(config, images) + find_unlisted_people(config, images)
     idle += find_pilot_gaps(config, images)
     idle += [f"warning: nobody in the pilot is of {name}" for name in find_unseen_strata(config, images)]

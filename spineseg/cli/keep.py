@@ -1,4 +1,4 @@
-"""``spineseg keep``: put the kept masks where other tools look for them."""
+"""``spineseg keep``: write the kept masks where other tools look for them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 
 from spineseg.cli.study_folder import add_folder, study_config, study_folder
 
-SUMMARY = "Copy the decided method's masks to derivatives/labels, leaving masks alone that people have corrected."
+SUMMARY = "Copy the masks of the decided method to derivatives/labels. Masks that people have corrected stay."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""``spineseg levels``: disc labels of an image from what a person has clicked in the quality-control page."""
+"""``spineseg levels``: write disc labels from the positions that a person clicked in the quality-control page."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from spineseg.parameters import output_file
 
 SUMMARY = """Turn the discs that were clicked in the quality-control page (key L, Save levels) into a label file.
 
-The file lies on the image's grid, one voxel per disc (3: C2/C3; 50: pontomedullary junction), as SCT reads it: for
-spineseg csa -discfile and -pmj. Proposals that nobody has confirmed are left out."""
+The file lies on the image's grid and has one voxel per disc (3: C2/C3; 50: pontomedullary junction), in SCT's
+convention. Use it with spineseg csa -discfile and -pmj. Proposals that nobody has confirmed are left out."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("-i", type=Path, nargs="+", required=True, metavar="IMG", help="one or more images")
-    parser.add_argument("-levels", type=Path, required=True, metavar="JSON", help="the file that the page has saved")
+    parser.add_argument("-levels", type=Path, required=True, metavar="JSON", help="the file that the page saved")
     parser.add_argument(
         "-o", type=output_file, metavar="FILE", help="default <img>_label-discs_dlabel.nii.gz; one image only"
     )
-    parser.add_argument("-ofolder", type=Path, metavar="DIR", help="folder for the labels, made where missing")
+    parser.add_argument("-ofolder", type=Path, metavar="DIR", help="folder for the labels, created if missing")
 
 
 def run(args: argparse.Namespace) -> int:

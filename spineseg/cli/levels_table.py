@@ -14,12 +14,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_folder(parser)
     parser.add_argument("-stage", choices=STAGES, default="all", help="default all")
     parser.add_argument(
-        "-methods", action="store_true", help="every method's masks, into levels.tsv; default: the kept"
+        "-methods",
+        action="store_true",
+        help="measure the masks of every method and write levels.tsv; default: the kept masks only",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, write the table, and say for how many images each level exists."""
+    """Measure, write the table, and print the number of masks per level."""
     from collections import Counter
 
     from spineseg.study.change import measure_change, read_session_times

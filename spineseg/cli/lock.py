@@ -1,4 +1,4 @@
-"""``spineseg lock``: hold a study to one method, code, weights and parameters."""
+"""``spineseg lock``: record the method, code, weights and parameters that a study must use."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import argparse
 
 from spineseg.cli.study_folder import add_folder, study_config, study_folder
 
-SUMMARY = """Start a study by the decided method, or by one for each contrast, or check that
-it goes on as it was started.
+SUMMARY = """Lock a study to the decided method (or to one method per contrast), or check that
+it still matches its lock.
 
 Writes study/lock.json in the results folder. A change that the configuration does not accept is refused."""
 
@@ -15,7 +15,7 @@ Writes study/lock.json in the results folder. A change that the configuration do
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add_folder(parser)
-    parser.add_argument("-check", action="store_true", help="only check, before the decision is there; write nothing")
+    parser.add_argument("-check", action="store_true", help="only check; needs no decision, writes nothing")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
         check_study(study_config(args), folder, to_study=True)
         return 0
     lock = lock_study(study_config(args), folder, read_decision(folder.decision).kept)
-    print(f"the study is by {lock.kept.words()}")
+    print(f"the study uses {lock.kept.words()}")
     for method, made in lock.made_by.items():
         print(f"{method}: version {made.version}, code {made.code[:12]}")
     return 0

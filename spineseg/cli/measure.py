@@ -7,7 +7,7 @@ from pathlib import Path
 
 from spineseg.cli.study_folder import add_folder, study_config, study_folder
 
-SUMMARY = "Measure the masks of a chunk: each alone, against its reference, and method against method."
+SUMMARY = "Measure the masks of a chunk and compare them with their references and between methods."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-exceptions", type=Path, metavar="JSON", help="the study's exceptions.json: images kept by another method"
     )
     parser.add_argument(
-        "-perturbed", type=Path, nargs="*", default=[], metavar="JSON", help="what spineseg perturb wrote of the chunk"
+        "-perturbed",
+        type=Path,
+        nargs="*",
+        default=[],
+        metavar="JSON",
+        help="files that spineseg perturb wrote for the chunk",
     )
 
 

@@ -1,4 +1,4 @@
-"""What argparse says of a mistyped command, in the words of all other errors: what was expected, what was found."""
+"""Reword argparse's messages on mistyped commands like all other errors: what was expected, what was found."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ KINDS = {"int": "a whole number", "float": "a number"}
 
 
 def reword(message: str) -> str:
-    """Return argparse's message in our own words; one that is not known as it is.
+    """Return argparse's message in our own words; an unknown message is returned unchanged.
 
     Examples
     --------
@@ -43,7 +43,7 @@ def reword(message: str) -> str:
 
 
 def find_late_command(program: str, words: list[str], commands: Collection[str]) -> str:
-    """Return what to do where an option stands before the command; an empty string if there is no such mistake.
+    """Return advice if an option stands before the command; an empty string if none does.
 
     Examples
     --------

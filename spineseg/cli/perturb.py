@@ -6,9 +6,9 @@ import argparse
 
 from spineseg.cli.study_folder import add_folder, study_config, study_folder
 
-SUMMARY = """Run a method again on slightly changed copies of a chunk's images and say how far it agrees with itself.
+SUMMARY = """Run a method again on slightly changed copies of a chunk's images and measure how well its masks agree.
 
-Each copy has noise of 2 %, a turn of 1 degree, a shift of half a voxel and a bias field of 10 %."""
+Each copy has noise of 2 %, a rotation of 1 degree, a shift of half a voxel and a bias field of 10 %."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Segment the changed images, write the chunk's agreements."""
+    """Segment the changed images and write the agreement of their masks."""
     from spineseg.cli.segment_images import available_threads
     from spineseg.errors import InputError
     from spineseg.study.claim import claimed

@@ -1,4 +1,4 @@
-"""``spineseg phantom``: a BIDS dataset of synthetic people."""
+"""``spineseg phantom``: write a BIDS dataset of synthetic people."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ SUMMARY = "Write a BIDS dataset of synthetic people: T1w, T2w, T2star and dwi wi
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("folder", metavar="DIR", help="dataset's folder, made if missing")
+    parser.add_argument("folder", metavar="DIR", help="folder of the dataset, created if missing")
     parser.add_argument("--subjects", "-subjects", type=int, default=8, metavar="N", help="number of people [8]")
-    parser.add_argument("--seed", "-seed", type=int, default=1, metavar="S", help="same seed, same bytes [1]")
+    parser.add_argument(
+        "--seed", "-seed", type=int, default=1, metavar="S", help="random seed; the same seed gives the same bytes [1]"
+    )
     parser.add_argument(
         "--contrasts", "-contrasts", nargs="+", metavar="C", help="some of T1w T2w T2star dwi bold [the first four]"
     )
@@ -22,24 +24,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-hard",
         choices=("some", "none"),
         default="some",
-        help="some: every second person is made hard for a method; none: nobody [some]",
+        help="some: every second person has a feature that is hard for a method; none: nobody has [some]",
     )
     parser.add_argument("--rescan", "-rescan", action="store_true", help="scan everybody in two sessions")
     parser.add_argument(
-        "--discs", "-discs", action="store_true", help="also write labels of discs, C1/C2 and below, and levels"
+        "--discs", "-discs", action="store_true", help="also write labels of levels and of discs from C1/C2 down"
     )
     parser.add_argument(
         "--center",
         "-center",
         metavar="LEVELS",
-        help="levels or disc in the middle of the fields of view, such as C2-C3 or C2/C3, which T2star and dwi do not"
-        " reach else [C4]",
+        help="levels or disc in the middle of the fields of view, such as C2-C3 or C2/C3; by default T2star and dwi do"
+        " not reach these [C4]",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the dataset; one line per image on standard error."""
+    """Write the dataset; print one line per image to standard error."""
     from spineseg.errors import InputError
     from spineseg.phantom.acquisition import TARGET_S_MM
     from spineseg.phantom.dataset import SUFFIXES, write_dataset
@@ -65,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _height_of(center: str) -> float:
-    """Height of the middle of some levels or of a disc, mm, as `make_image` takes it."""
+    """Return the height of the middle of some levels or of a disc, mm, for `make_image`."""
     from spineseg.errors import InputError
     from spineseg.levels.names import level_name, parse_request
     from spineseg.phantom.discs import FIRST_VALUE, LABEL_S_MM, middle_of

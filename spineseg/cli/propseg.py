@@ -20,11 +20,11 @@ BYPRODUCT_FLAGS = {
 DRAWINGS = {
     "-init-centerline": "centerline to follow: NIfTI, CSV or text with x y z per line (voxels); default: found by"
     " OptiC",
-    "-init-mask": "NIfTI with three voxels in the cord, 5 to 15 mm apart along it: start at the middle one, directions"
-    " to the others; no centerline is needed then",
-    "-mask-correction": "NIfTI whose voxels lie on the cord's surface: edges within 2 mm of one are moved to it",
+    "-init-mask": "NIfTI with three voxels in the cord, 5 to 15 mm apart along it: the tube starts at the middle one,"
+    " the others give its two directions; no centerline is needed",
+    "-mask-correction": "NIfTI with voxels on the cord's surface: edges within 2 mm of one are moved to it",
 }
-"""Files on the image's grid that the user has drawn."""
+"""Options for files that the user has drawn on the image's grid, with their help."""
 
 
 NOT_FILES = {
@@ -33,11 +33,11 @@ NOT_FILES = {
         ("hough", "svm", "optic", "cnn"), "without -init-centerline the cord is found by OptiC, so leave it out"
     ),
 }
-"""What SCT's options take instead of a file, and what to do here."""
+"""Words that SCT accepts in place of a file, and what to do here instead."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command; those of the method are its parameters'."""
+    """Add the options of the command; the parameters of the method give their own options."""
     from spineseg.parameters import add_flags
     from spineseg.propseg.parameters import PropsegParams
 

@@ -1,4 +1,4 @@
-"""``spineseg qc``: the quality-control page, of a study or of one image."""
+"""``spineseg qc``: make the quality-control page of a study or of one image."""
 
 from __future__ import annotations
 
@@ -24,15 +24,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     study.add_argument("-stage", default="all", choices=STAGES, help="images to show; default all")
     study.add_argument("-o", type=Path, metavar="DIR", help="folder of the page; default: qc in the results folder")
     study.add_argument("-chunk", nargs="+", metavar="ID", help="draw these chunks of images only, without the page")
-    study.add_argument("-manifest", type=Path, metavar="JSON", help="with -chunk: list the entries that were written")
+    study.add_argument(
+        "-manifest", type=Path, metavar="JSON", help="with -chunk: write the list of the entries to this file"
+    )
     study.add_argument("-index", action="store_true", help="build the page from the entries that have been drawn")
-    study.add_argument("-drawn", type=Path, metavar="DIR", help="with -index: folder of the entries, if it is another")
+    study.add_argument(
+        "-drawn", type=Path, metavar="DIR", help="with -index: folder of the entries, if not that of the page"
+    )
     image = parser.add_argument_group("one image")
     image.add_argument("-i", type=Path, metavar="IMG", help="image")
     image.add_argument("-s", type=Path, metavar="SEG", help="its mask")
     image.add_argument("-d", type=Path, metavar="REF", help="a reference mask to show with it")
     image.add_argument("-label", type=int, metavar="N", help="label of the cord, if SEG has several labels")
-    image.add_argument("-label-d", type=int, metavar="N", help="the same of REF")
+    image.add_argument("-label-d", type=int, metavar="N", help="label of the cord, if REF has several labels")
     image.add_argument("-c", default="", metavar="CONTRAST", help="t1, t2, t2s or dwi")
     image.add_argument("-p", default="mask", metavar="NAME", help="method that made the mask; default: mask")
     image.add_argument("-qc", type=Path, default=Path("qc"), metavar="DIR", help="folder of the page; default qc")
@@ -47,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Render what was asked for and say which page to open."""
+    """Draw the images and print which page to open."""
     from spineseg.errors import InputError
     from spineseg.report import qc, qc_page
 

@@ -1,4 +1,4 @@
-"""``spineseg report``: the study on one page, with its figures."""
+"""``spineseg report``: write the report of a study, one page with figures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from spineseg.parameters import output_file
 if TYPE_CHECKING:
     from spineseg.report.review import StudyView
 
-SUMMARY = "Write the report of a study: the decision and why, the evidence, figures, every image, what to do next."
+SUMMARY = """Write the report of a study: the decision and its reasons, the evidence, figures, all images and the next
+step."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def study_view(args: argparse.Namespace, decision: Path | None = None) -> StudyView:
-    """Return the stage to show, with what the study's configuration says of it; a folder may have none.
+    """Return the stage to show, with the settings of the study's configuration if the folder has one.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Options that scripts written for SCT give and that change nothing here."""
+"""Options that are accepted so that scripts written for SCT run; they have no effect here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``spineseg segment``: one chunk of a study's images, one method."""
+"""``spineseg segment``: segment one chunk of a study's images with one method."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "-exceptions",
         action="store_true",
-        help="the images of a started study that are kept by another method; writes study/exceptions.json",
+        help="segment the images of a started study that keep another method's mask; writes study/exceptions.json",
     )
-    parser.add_argument("-device", default="auto", choices=("auto", "cpu", "cuda"), help="deepseg only; default auto")
+    parser.add_argument(
+        "-device", default="auto", choices=("auto", "cpu", "cuda"), help="where deepseg computes; default auto"
+    )
     parser.add_argument("-threads", type=int, default=0, metavar="N", help="CPU threads; default: all this job may use")
 
 

@@ -1,4 +1,4 @@
-"""What propseg and deepseg share on the command line: options, file names, the loop over images."""
+"""Code that the commands propseg and deepseg share: options, file names, the loop over images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def parse_contrast(text: str) -> str:
-    """Return one of t1, t2, t2s, dwi; BIDS suffixes such as T2star are understood."""
+    """Return one of t1, t2, t2s, dwi; BIDS suffixes such as T2star are accepted."""
     contrast = SUFFIX_CONTRAST.get(text, text)
     if contrast not in CONTRASTS:
         raise argparse.ArgumentTypeError(f"expected one of {', '.join(CONTRASTS)}, found {text!r}")
@@ -46,7 +46,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         "-o",
         type=output_file,
         metavar="FILE",
-        help="mask to write, for one image; default <img>_seg.nii.gz in this folder",
+        help="mask to write, for one image only; default: <img>_seg.nii.gz in this folder",
     )
     out.add_argument(
         "-ofolder", type=Path, metavar="DIR", help="folder for the masks, created if missing; default: this folder"
@@ -59,7 +59,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         choices=(0, 1),
         metavar="0|1",
-        help="1: write values between 0 and 1 (float32) in place of a binary mask; default 0",
+        help="1: write values between 0 and 1 (float32) instead of a binary mask; default 0",
     )
     out.add_argument(
         "-overwrite",
@@ -67,7 +67,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         choices=(0, 1),
         default=0,
         metavar="0|1",
-        help="1: replace a mask that was changed since it was written, or that another program wrote; default 0",
+        help="1: replace an existing mask even if it was edited or another program wrote it; default 0",
     )
     out.add_argument("-qc", type=Path, metavar="DIR", help="add the images to the quality-control page in DIR")
     out.add_argument("-qc-dataset", metavar="NAME", help="dataset shown in the quality-control page")
@@ -103,12 +103,22 @@ def segment_images(
 ) -> int:
     """Segment every image given with -i and print what was written.
 
-    `centerline` and `masks` (a name that the method knows to a file) are the user's drawings on the image's grid.
+    Parameters
+    ----------
+    args : argparse.Namespace
+        Options of `add_common_arguments` and of the command.
+    name : {"propseg", "deepseg"}
+    params : dataclass
+        Parameters of the method.
+    centerline : Path, optional
+        Curve to follow, NIfTI or CSV.
+    masks : dict of str to Path, optional
+        Other files that the user has drawn on the image's grid, by the method's name for them.
 
     Returns
     -------
     int
-        0, or 2 when an image could not be used; the other images are done all the same.
+        0, or 2 if an image could not be used; the other images are still processed.
     """
     from spineseg.methods.declared import DeclaredMethod
     from spineseg.methods.registry import OWN_METHODS
@@ -130,7 +140,7 @@ def segment_images(
     if args.qc and any(result["status"] != "failed" for result in results):
         from spineseg.report.qc_page import build_index
 
-        build_index(args.qc)  # once, when all images are drawn
+        build_index(args.qc)  # once, after all images have been drawn
     if args.json:
         print(json.dumps(results, indent=2))
     return 2 if any(result["status"] == "failed" for result in results) else 0
@@ -161,7 +171,7 @@ def _segment_one(args: argparse.Namespace, task: ImageTask, method: Method, prog
 
 
 def _check_outputs(args: argparse.Namespace, outputs: list[Path]) -> None:
-    """Refuse outputs that would overwrite each other, the input, or what a person has made of a mask."""
+    """Refuse outputs that would overwrite each other, the input, or a mask that a person has edited."""
     from spineseg.studyfolder.corrections import is_corrected
 
     if args.o is not None and len(args.i) > 1:
@@ -180,7 +190,7 @@ def _check_outputs(args: argparse.Namespace, outputs: list[Path]) -> None:
 
 
 def _add_to_qc(args: argparse.Namespace, result: ImageResult) -> Path:
-    """Draw one image for the QC page from what is in memory; return the page, which is built at the end."""
+    """Draw one image for the QC page from the arrays in memory; return the page's path (it is built at the end)."""
     from spineseg.report.pictures import MASK_THRESHOLD
     from spineseg.report.qc import add_image
     from spineseg.report.qc_page import PAGE

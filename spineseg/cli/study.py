@@ -30,10 +30,10 @@ ACTIONS = {
     "status": "show the progress of the study, and what to do next",
     "report": "update the pages and the report, and print where they are",
 }
-"""What can be asked for."""
+"""Action to its line in the help."""
 
 DEFAULT = "study.yaml"
-"""The configuration's name, so that it need not be typed."""
+"""Name of the configuration if -config is not given."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             names = ("-o", "-config", "--config")
             text = f"configuration to write; default {DEFAULT}"
             sub.add_argument(*names, dest="o", type=Path, default=Path(DEFAULT), metavar="FILE", help=text)
-            sub.add_argument("-dataset", "--dataset", metavar="NAME", help="of the study; default: the folder's name")
+            sub.add_argument(
+                "-dataset", "--dataset", metavar="NAME", help="name of the study; default: the folder's name"
+            )
             text = "also copy a shipped profile, such as slurm, to profiles/ beside the configuration, to fill in"
             sub.add_argument("-profile", "--profile", metavar="NAME", help=text)
             continue
@@ -63,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             text = "every image by every method, not only by the chosen one"
             sub.add_argument("-all-methods", "--all-methods", action="store_true", help=text)
         if action == "plan":
-            sub.add_argument("-pilot", "--pilot", action="store_true", help="of the pilot alone")
+            sub.add_argument("-pilot", "--pilot", action="store_true", help="the pilot only")
             continue
         text = "first unlock the folder, after a run was killed and while none is running"
         sub.add_argument("-unlock", "--unlock", action="store_true", help=text)
@@ -75,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do what was asked for."""
+    """Run the chosen action."""
     if args.action == "init":
         return _init(args)
     _refuse_bare_words(getattr(args, "extra", []))
@@ -84,7 +86,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _refuse_bare_words(extra: list[str]) -> None:
-    """Raise an error if a word follows that is neither an option nor after ``--``, before a configuration is missed."""
+    """Raise an error if an extra word is neither an option nor after ``--``.
+
+    This runs before the configuration is looked for: the word may be the configuration, given without -config.
+    """
     from spineseg.errors import InputError
 
     if extra and not extra[0].startswith("-"):
@@ -105,7 +110,7 @@ def _init(args: argparse.Namespace) -> int:
         raise InputError(f"{target}: exists already; edit it, or name another file by -o")
     beside = target.parent.resolve()
     bids = args.bids.resolve()
-    # inside the study's folder a relative path, so that the two can move together
+    # a dataset inside the study's folder gets a relative path, so that the two can move together
     shown = bids.relative_to(beside) if bids.is_relative_to(beside) and bids != beside else bids
     text, found = draft_configuration(args.bids, str(shown), args.dataset)
     profile = copy_profile(args.profile, beside) if args.profile else None
@@ -120,7 +125,7 @@ def _init(args: argparse.Namespace) -> int:
 
 
 def _open_study(args: argparse.Namespace) -> tuple[StudyConfig, StudyFolder]:
-    """Read and check the configuration, and go to its folder: its paths are relative to that."""
+    """Read and check the configuration, and change to its folder: its paths are relative to that folder."""
     from spineseg.errors import InputError
     from spineseg.study.configuration import read_configuration
     from spineseg.study.index import check_before_jobs
@@ -136,7 +141,7 @@ def _open_study(args: argparse.Namespace) -> tuple[StudyConfig, StudyFolder]:
     is_here = args.config.parent == Path.cwd()
     os.chdir(args.config.parent)
     config = read_configuration(args.config)
-    # paths are printed so that they can be opened from where the command was typed
+    # printed paths must open from the folder in which the command was typed
     folder = StudyFolder((Path() if is_here else Path.cwd()) / "results" / config.dataset)
     check_before_jobs(config, folder)
     return config, folder
@@ -149,7 +154,7 @@ def _typed(action: str, config: Path, options: str = "") -> str:
 
 
 def _command(args: argparse.Namespace) -> Callable[[Stage], str]:
-    """Return stage to the command that runs it, with the options of this call."""
+    """Return a function from a stage to the command that runs it, with the options of this call."""
     from spineseg.studyfolder.commands import STAGE_ACTIONS
 
     profile, cores = getattr(args, "profile", ""), getattr(args, "cores", None)
@@ -158,7 +163,7 @@ def _command(args: argparse.Namespace) -> Callable[[Stage], str]:
 
 
 def _plan(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> int:
-    """Print what a run will cost."""
+    """Print the estimated cost of a run."""
     from spineseg.study.cost import estimate_cost, free_mib
     from spineseg.study.index import find_pilot_gaps
     from spineseg.study.standing import list_images
@@ -171,7 +176,7 @@ def _plan(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) ->
         cost = estimate_cost(folder, config, count, cores)
         print(f"{_command(args)(stage)}")
         if stage == Stage.STUDY and method is None:
-            print(f"  not decided yet; counted with {list(config.methods)[-1]} for those who are not in the pilot")
+            print(f"  not decided yet; estimated with {list(config.methods)[-1]} for people who are not in the pilot")
         print("\n".join(f"  {line}" for line in cost.lines(cores, free_mib(Path()))))
     for line in find_pilot_gaps(config, list_images(folder, config)[0]):
         print(line)
@@ -179,7 +184,7 @@ def _plan(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) ->
 
 
 def _status(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> int:
-    """Print how far the study is."""
+    """Print the progress of the study."""
     from spineseg.errors import InputError
     from spineseg.study.lock import check_study
     from spineseg.study.notices import list_notices
@@ -190,15 +195,15 @@ def _status(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) 
     for stage in (Stage.PILOT, Stage.STUDY):
         count, method = _count(config, folder, stage)
         statuses = count.statuses()
-        told = ", ".join(f"{number} {status}" for status, number in sorted(statuses.items())) or "none yet"
+        by_status = ", ".join(f"{number} {status}" for status, number in sorted(statuses.items())) or "none yet"
         who = "pilot" if stage == Stage.PILOT else f"study ({method or 'method not decided'})"
-        print(f"{who}: {sum(statuses.values())} of {len(count.wanted)} masks ({told})")
+        print(f"{who}: {sum(statuses.values())} of {len(count.wanted)} masks ({by_status})")
     reached = latest_stage(folder)
     lines = describe_result(folder, config, reached, _command(args)) if reached else []
     known = [*describe_failures(folder, config), *list_notices(folder, config, reached)]
     try:
         check_study(config, folder, to_study=False)
-    except InputError as error:  # masks of other code or settings are none of those counted above
+    except InputError as error:  # masks by other code or settings are not counted above
         known_lines = takewhile(lambda line: not line.startswith("next:"), lines)
         lines = [*known_lines, f"next:    nothing can run until this is resolved: {error}"]
     print("\n".join([*known, *(lines or [f"next:    {_command(args)(Stage.PILOT)}"])]))
@@ -225,7 +230,7 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
         stage = Stage.ALL if args.all_methods else Stage.STUDY
     options = RunOptions(args.config, args.cores or "", args.profile, tuple(args.extra))
     if args.profile:
-        find_profile(args.profile, Path.cwd())  # said before anything is written
+        find_profile(args.profile, Path.cwd())  # a missing profile is reported before anything is written
     check_study(config, folder, to_study=stage == Stage.STUDY)
     count, _ = _count(config, folder, stage)
     check_space(estimate_cost(folder, config, count, _cores(args)), Path())
@@ -259,12 +264,12 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
 
 
 def _mark_start() -> int:
-    """Return the time of the file system, which the jobs' logs have too, in nanoseconds.
+    """Return the current time of the file system in nanoseconds, to compare with the times of the jobs' logs.
 
     Raises
     ------
     InputError
-        If the configuration's folder, to which results and logs go, cannot be written to.
+        If the configuration's folder, which also holds results and logs, cannot be written to.
     """
     from spineseg.errors import InputError, OutputError
     from spineseg.writing import write_text
@@ -286,7 +291,7 @@ def _nothing(text: str) -> None:
 
 
 def _count(config: StudyConfig, folder: StudyFolder, stage: Stage) -> tuple[MaskCount, str | None]:
-    """Return the masks that a stage needs, ready to be counted, and the study's method where it is known."""
+    """Return the masks that a stage needs, ready to be counted, and the study's method if it is known."""
     from spineseg.study.standing import MaskCount, coming_methods, list_images, wanted_masks
 
     images, chunk_of = list_images(folder, config)
@@ -297,11 +302,12 @@ def _count(config: StudyConfig, folder: StudyFolder, stage: Stage) -> tuple[Mask
 
 
 def _cores(args: argparse.Namespace) -> int:
-    """Return the processors of a run.
+    """Return the number of processors of a run.
 
     Raises
     ------
     InputError
+        If -cores is neither a number above 0 nor ``all``.
     """
     from spineseg.errors import InputError
 

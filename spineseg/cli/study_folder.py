@@ -1,4 +1,4 @@
-"""What the steps of a study share on the command line: the results folder and the configuration in it."""
+"""Options that the steps of a study share: the results folder and the configuration in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from spineseg.studyfolder.layout import StudyFolder
 
 STAGES = ("all", "pilot", "study")
-"""As `spineseg.studyfolder.layout.Stage`, which help need not import."""
+"""Values of `spineseg.studyfolder.layout.Stage`, repeated here so that help does not import that module."""
 
 
 def add_folder(parser: argparse.ArgumentParser) -> None:
@@ -30,12 +30,12 @@ def study_folder(args: argparse.Namespace) -> StudyFolder:
 
 
 def study_config(args: argparse.Namespace) -> StudyConfig:
-    """Read the configuration; without one, that of a study by default settings.
+    """Read the configuration; without one, return the default settings.
 
     Raises
     ------
     InputError
-        If it cannot be used.
+        If the configuration cannot be used.
     """
     from spineseg.errors import InputError
     from spineseg.study.configuration import make_configuration, read_configuration
@@ -48,6 +48,6 @@ def study_config(args: argparse.Namespace) -> StudyConfig:
         return make_configuration({"dataset": folder.name})
     try:
         return read_configuration(folder.configuration)
-    except InputError as error:  # nobody edits this copy, so that only damage can be wrong with it
+    except InputError as error:  # nobody edits this copy, so an error means that it is damaged
         path = folder.configuration
         raise InputError(f"{str(error) if str(path) in str(error) else f'{path}: {error}'}; {MEND}") from error
