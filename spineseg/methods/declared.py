@@ -1,4 +1,4 @@
-"""The methods that a study's configuration declares: ours, ours with other options, masks that exist, programs."""
+"""Methods that a study's configuration declares: ours, ours with other options, existing masks, programs."""
 
 from __future__ import annotations
 
@@ -32,35 +32,35 @@ from spineseg.studyfolder.sidecars import MadeBy
 from spineseg.version import find_version
 
 RESERVED = ("equivalent", "reference", "none", "same", "both-bad", *RESERVED_FOLDERS)
-"""Names that mean something else in tables, on pages, as a rater's answer or among the folders of a study."""
+"""Names with another meaning in tables, on pages, as a rater's answer or among the folders of a study."""
 
 MANUAL = "manual"
-"""Of the masks that the dataset brings, where a study uses them."""
+"""Name of the method that stands for the dataset's own masks, in studies that use them."""
 
 TIMEOUT_MIN = 30.0
-"""Minutes that a program may take for an image unless the configuration says otherwise: ten times the slowest known."""
+"""Default time limit of a program, minutes per image: ten times that of the slowest program known."""
 
 FILE_STEP = "spineseg.methods.segment_file"
-"""What every method's images go through: part of the code of each."""
+"""Module that every method's images pass through; it counts as part of each method's code."""
 
 
 LIBRARIES = ("numpy", "scipy", "nibabel", "torch")
-"""Libraries that compute: other versions may change the last digits."""
+"""Numerical libraries: another version may change the last digits of a result."""
 
 
 def installed_libraries() -> dict[str, str]:
-    """Return the versions of the libraries that compute."""
+    """Return the versions of the numerical libraries."""
     found = {}
     for name in LIBRARIES:
         try:
             found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:  # torch may be absent where only propseg is used
+        except metadata.PackageNotFoundError:  # torch may be absent if only propseg is used
             continue
     return found
 
 
 def _make_made_by(code: str, params: Any, weights: Mapping[str, str]) -> MadeBy:
-    """Return what masks are made by; `params` is a dataclass or a dict, and becomes what JSON has."""
+    """Return the record of what makes the masks; `params`, a dataclass or a dict, is reduced to JSON types."""
     plain = json.loads(json.dumps(params if isinstance(params, Mapping) else asdict(params)))
     return MadeBy(find_version(), code, plain, dict(weights), installed_libraries())
 
@@ -72,21 +72,21 @@ class DeclaredMethod:
     Parameters
     ----------
     name : str
-        As in tables, file names and pages.
+        Name in tables, file names and pages.
     kind : str
         ``propseg`` or ``deepseg``, ``files`` or ``command``.
     template : str
-        Path of existing masks, or command.
+        Path of existing masks, or the command.
     options : dict
-        Of our own methods: flags of the command line without the dash, and their values.
+        Options of our own methods: flags of the command line without the dash, and their values.
     timeout_min : float, minutes
-        Of a command, per image.
+        Time limit of a command per image.
     version : str
-        Of what made the masks, as the user states it.
+        Version of the program that made the masks, as the user states it.
     roots : tuple of str
         Folders in which existing masks are looked for.
     label : int or None
-        The cord's, where existing masks or a program's have several.
+        Label of the cord, if existing masks or a program's masks have several labels.
     """
 
     name: str
@@ -100,7 +100,7 @@ class DeclaredMethod:
 
     @property
     def is_own(self) -> bool:
-        """Whether it is a method of ours."""
+        """Whether it is one of our own methods."""
         return self.kind in OWN_METHODS
 
     @property
@@ -125,7 +125,7 @@ class DeclaredMethod:
             raise InputError(f"{self.kind}: {error}") from error
 
     def made_by(self, params: Any = None) -> MadeBy:
-        """Return what the method's masks would now be made by: code, parameters, weights.
+        """Return the code, parameters and weights that would make the method's masks now.
 
         Raises
         ------
@@ -145,7 +145,7 @@ class DeclaredMethod:
         return _make_made_by(digest_code(FILE_STEP, "spineseg.methods.external"), parameters, {})
 
     def find_masks(self, image: StudyImage) -> list[str]:
-        """Return the existing mask of an image, where the method is such and there is one."""
+        """Return the existing mask of an image as a list of one path; empty if there is none or the kind is another."""
         if self.kind != "files":
             return []
         path = fill_path(self.template, image_names(image))
@@ -157,11 +157,11 @@ class DeclaredMethod:
         Parameters
         ----------
         device : {"auto", "cpu", "cuda"}
-            Of methods that have a choice.
+            Where to compute, for methods that have a choice.
         threads : int
             CPU threads that the method may use.
         params : optional
-            Parameters of a method of ours, in place of what `options` say.
+            Parameters of one of our methods, which replace those from `options`.
 
         Raises
         ------
@@ -183,7 +183,7 @@ class DeclaredMethod:
 
 
 def manual_masks(label: int | None = None) -> DeclaredMethod:
-    """Return what puts the dataset's own mask of an image (the label of it that is named) among the study's masks."""
+    """Return the method that uses the dataset's own masks; `label` is the label of the cord, if they have several."""
     return DeclaredMethod(MANUAL, "files", template="{reference}", roots=(".",), label=label)
 
 
@@ -200,8 +200,8 @@ def declared_methods(items: Sequence[str | Mapping[str, Any]], roots: Sequence[s
     Raises
     ------
     InputError
-        In one line that names the key: two methods of one name, a reserved name, an item that is
-        neither ours nor files nor a command, an unknown placeholder.
+        If two methods have one name, a name is reserved, an item is neither one of our methods nor files nor a
+        command, or a placeholder is unknown. The message is one line and names the key.
     """
     methods: dict[str, DeclaredMethod] = {}
     for position, item in enumerate(items):
@@ -276,20 +276,21 @@ def _check_placeholders(template: str, kind: str, where: str) -> None:
 def check_declared(
     methods: Mapping[str, DeclaredMethod], images: Sequence[StudyImage] | None, *, has_started: bool = False
 ) -> None:
-    """Check before anything runs what methods need: options, weights, programs, masks.
+    """Check, before anything runs, that methods have what they need: options, weights, programs, masks.
 
     Parameters
     ----------
     methods : dict of DeclaredMethod
     images : sequence of StudyImage or None
-        Every image, included or not; None where they are not known yet.
+        Every image, included or not; None if they are not known yet.
     has_started : bool
-        Whether the study has started: its people may leave, though nobody else has masks of a method.
+        Whether the study has started. People may then be left out even if nobody else has a mask of a method.
 
     Raises
     ------
     InputError
-        In one line that names the key. One image without a mask is no mistake, all of them are.
+        If something is missing; the message is one line and names the key. It is no error if some images have no
+        mask, only if all have none.
     """
     for position, method in enumerate(methods.values()):
         where = f"config key 'methods.{position}"
@@ -306,7 +307,10 @@ def check_declared(
 
 
 def _check_masks(method: DeclaredMethod, images: Sequence[StudyImage], where: str, *, has_started: bool) -> None:
-    """Refuse a path that gives no image of the study a mask; of a study that has started, no image left out either."""
+    """Refuse a path that leads to no mask of the study.
+
+    Before the study starts, an included image must have a mask; after it, one of an image left out suffices.
+    """
     if any(method.find_masks(image) for image in images if image.included):
         return
     left = next((image for image in images if method.find_masks(image)), None)

@@ -1,4 +1,4 @@
-"""deepseg made ready for images."""
+"""Adapter that prepares deepseg for segmenting images."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def prepare(
     Raises
     ------
     ModelError
-        If the weights cannot be read, or 3-D convolutions are asked of networks that have none.
+        If the weights cannot be read, or 3-D convolutions are requested and the networks have none.
     """
     models = load_models(weights, device=device, threads=threads)
-    if isinstance(models, Models):  # SCT's answer by contrast, ours alike for every image
+    if isinstance(models, Models):  # our networks serve every contrast; SCT's are chosen by contrast, for each image
         models = models.for_contrast("any", params.kernel)
 
     def segment(volume: Volume, contrast: str, **options: Any) -> Segmentation:

@@ -1,7 +1,7 @@
-"""Methods that are not ours: masks that exist already, and programs that are run on each image.
+"""Methods that are not ours: existing masks, and programs that are run on each image.
 
-Whatever they deliver is checked to lie on the image's grid and enters the study as a binary mask,
-so that measures, decision and quality control treat it as they treat our own.
+Their masks are checked to lie on the image's grid and enter the study as binary masks,
+so that measures, decision and quality control treat them like our own.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from spineseg.progress import Progress
 
 MESSAGE_LENGTH = 300
-"""Characters of a program's last line that a table shows."""
+"""Number of characters of a program's last line that are kept for tables."""
 
 _COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -45,13 +45,13 @@ class ExistingMasks:
     name : str
     made_by : MadeBy
     maker : str
-        Version of what made them, as the user states it.
+        Version of the program that made them, as the user states it.
     template : str
         Path with placeholders, see `spineseg.methods.placeholders`.
     roots : tuple of Path
-        Folders in which it is looked for, in this order.
+        Folders in which the masks are looked for, in this order.
     label : int or None
-        The cord's, where the masks have several.
+        Label of the cord, if the masks have several labels.
     """
 
     name: str
@@ -62,11 +62,11 @@ class ExistingMasks:
     label: int | None = None
     device = "cpu"
     threads = 1
-    is_timed = False  # reading a mask is not what it took to make it
+    is_timed = False  # reading a mask takes less time than making it took
     reads_file = True
 
     def find(self, names: Mapping[str, str]) -> Path:
-        """Return the mask of an image, or where it was expected."""
+        """Return the path of an image's mask; if there is none, the path where it was expected first."""
         path = fill_path(self.template, names)
         return next((root / path for root in self.roots if (root / path).is_file()), self.roots[0] / path)
 
@@ -81,7 +81,7 @@ class ExistingMasks:
         Raises
         ------
         InputError
-            If there is none, or it is no mask of this image.
+            If there is none, or the file is not a mask of this image.
         """
         path = self.find(image.names)
         if not path.is_file():
@@ -103,10 +103,10 @@ class Program:
     template : str
         Command for bash with placeholders, see `spineseg.methods.placeholders`.
     timeout_min : float, minutes
-        After it the program is ended and the image counts as failed.
+        Time limit; after it the program is killed and the image counts as failed.
     threads : int
     label : int or None
-        The cord's, where its masks have several.
+        Label of the cord, if its masks have several labels.
     """
 
     name: str
@@ -130,7 +130,8 @@ class Program:
         Raises
         ------
         InputError
-            If it ends with an error, takes too long, or writes no mask of this image; with its last line.
+            If it ends with an error, takes too long, or writes no mask of this image; the message has the last line
+            that it printed.
         """
         with tempfile.TemporaryDirectory(prefix="spineseg-") as folder:
             target = Path(folder) / f"{file_stem(image.path)}_seg.nii.gz"
@@ -141,15 +142,25 @@ class Program:
                 log = Path(folder) / "stderr.txt"
                 peak_mib = run_program(command, variables, self.timeout_min * 60, self.threads, log)
                 mask, notes = read_mask(_find_written(target), image.volume, image.grid, label=self.label)
-            except InputError as error:  # the folder's name differs from run to run, tables must not
+            except InputError as error:  # the folder's name differs between runs and must not reach the tables
                 raise InputError(str(error).replace(f"{folder}/", "")) from error
         return _as_segmentation(mask, notes, peak_mib=peak_mib)
 
 
 def run_program(command: str, variables: Mapping[str, str], seconds: float, threads: int, log: Path) -> float:
-    """Run a command by bash and wait for its end; what it prints also goes to our standard error.
+    """Run a command with bash and wait for it; its output also goes to our standard error.
 
-    `variables` are added to its environment.
+    Parameters
+    ----------
+    command : str
+    variables : dict of str to str
+        Added to the command's environment.
+    seconds : float
+        Time limit.
+    threads : int
+        CPU threads that the command's numerical libraries are told to use.
+    log : Path
+        File for its output.
 
     Returns
     -------
@@ -159,14 +170,16 @@ def run_program(command: str, variables: Mapping[str, str], seconds: float, thre
     Raises
     ------
     InputError
-        With the program's last line where it fails, or where it takes longer than `seconds`.
+        If the program fails or takes longer than `seconds`; the message has the last line that it printed.
     MachineError
-        Where that line says that there is no space or no memory.
+        If that line reports a lack of space or memory.
+    KilledError
+        If the system killed the program for lack of memory.
     """
     counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"), str(threads))
     shell = shutil.which("bash") or "sh"
     with log.open("wb") as stream:
-        # a session of its own, so that what the program has started can be ended with it
+        # in a new session, so that processes that the program starts can be killed with it
         process = subprocess.Popen(
             [shell, "-c", command],
             stdin=subprocess.DEVNULL,
@@ -184,7 +197,7 @@ def run_program(command: str, variables: Mapping[str, str], seconds: float, thre
         timer = threading.Timer(seconds, end)
         timer.start()
         try:
-            _, status, usage = os.wait4(process.pid, 0)  # unlike wait(), tells the memory of this process alone
+            _, status, usage = os.wait4(process.pid, 0)  # unlike wait(), gives the memory of this process only
         except BaseException:
             os.killpg(process.pid, signal.SIGKILL)
             raise
@@ -204,17 +217,17 @@ def run_program(command: str, variables: Mapping[str, str], seconds: float, thre
 
 
 def _last_line(log: Path) -> str:
-    """Return the last line that a program printed, without colours; the whole goes to our standard error."""
+    """Return the last line that a program printed, without colours; copy the whole log to our standard error."""
     text = log.read_text(encoding="utf-8", errors="replace")
     if text:
         os.write(2, text.encode(errors="replace"))
-    # a progress bar ends its lines by carriage returns
+    # progress bars end their lines with carriage returns
     lines = [line.strip() for line in re.split(r"[\r\n]+", _COLOUR_CODES.sub("", text)) if line.strip()]
     return lines[-1][:MESSAGE_LENGTH] if lines else ""
 
 
 def _find_written(target: Path) -> Path:
-    """Return the mask that a program wrote: under the name it was given, or the only image in its folder."""
+    """Return the mask that a program wrote: the requested file, or else the only image in its folder."""
     if target.is_file():
         return target
     others = sorted(path for path in target.parent.rglob("*") if path.name.endswith((".nii", ".nii.gz")))
@@ -227,7 +240,7 @@ def _find_written(target: Path) -> Path:
 def read_mask(
     path: Path, volume: Volume, grid: NativeGrid, *, label: int | None = None
 ) -> tuple[Volume, tuple[str, ...]]:
-    """Read a mask of an image, canonical, values 0 to 1, and what is odd about it.
+    """Read a mask of an image.
 
     Parameters
     ----------
@@ -235,15 +248,22 @@ def read_mask(
     volume, grid :
         The image as `load_image` returns it.
     label : int, optional
-        The cord's, of a mask with several.
+        Label of the cord, if the mask has several labels.
+
+    Returns
+    -------
+    mask : Volume, values 0 to 1
+        Canonical orientation.
+    notes : tuple of str
+        What is unusual about the file, one line each.
 
     Raises
     ------
     GeometryError
-        If it does not lie on the image's voxels. Other axes of the file are no obstacle, unless sform and
-        qform of one of the two disagree: which voxel is which is then unknown.
+        If the mask does not lie on the image's voxels. Its file may have other axes than the image's, unless sform
+        and qform of one of the two files disagree: then it is unknown which voxels correspond.
     InputError
-        If it cannot be read, or is no mask.
+        If the file cannot be read, or is not a mask.
     """
     mask, own_grid = load_mask(path, label=label)
     notes = own_grid.notes
@@ -267,7 +287,7 @@ def read_mask(
 def _as_segmentation(
     mask: Volume, notes: Iterable[str], *, sources: tuple[str, ...] = (), peak_mib: float | None = None
 ) -> Segmentation:
-    """Return a mask as a method's result."""
+    """Return a mask as the result of a method."""
     cord = mask.data >= 0.5
     status = "ok" if cord.any() else "empty"
     extra = () if cord.any() else ("the mask holds no cord",)

@@ -1,11 +1,12 @@
 """Paths and commands with placeholders in braces, filled in for each image.
 
-``{subject}`` is ``sub-01`` and ``{session}`` is ``ses-2``; ``sub-{subject}`` and ``ses-{session}`` say the same.
-Where an image has no session or run, the placeholder goes with the ``_``, ``/`` and ``ses-`` before it, so that one
-template serves datasets with and without sessions.
+``{subject}`` is ``sub-01`` and ``{session}`` is ``ses-2``; ``sub-{subject}`` and ``ses-{session}`` mean the same.
+If an image has no session or run, the placeholder is removed together with the ``_``, ``/`` and ``ses-`` before it,
+so that one template serves datasets with and without sessions.
 
-In a command a name is never part of the text that the shell reads: each placeholder becomes a variable in double
-quotes, and its value goes into the environment. What would undo that is refused when the configuration is read.
+In a command, names never become part of the text that the shell parses: each placeholder becomes a variable in
+double quotes, and its value goes into the environment. A command that would defeat this is refused when the
+configuration is read.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ IMAGE_NAMES = ("subject", "session", "run", "suffix", "datatype", "contrast", "i
 """Placeholders that every template may hold; `stem` is the image's file name without extension."""
 
 COMMAND_NAMES = (*IMAGE_NAMES, "image", "mask", "folder", "threads", "bval")
-"""Placeholders of commands: files, and the processors that may be used."""
+"""Placeholders that a command may hold: also files and the number of CPU threads."""
 
 _VARIABLE = "SPINESEG_"
-"""Begins the names of the environment's variables that hold the values of placeholders."""
+"""Prefix of the environment variables that hold the values of placeholders."""
 
 _MARK = "\x01"
-"""Stands for a placeholder while a command is looked through."""
+"""Stands for a placeholder while a command is checked."""
 
 _SHELL_C = r"\b(?:ba|da|z|k|tc|c)?sh\s+(?:-\w+\s+)*-\w*c\b"
 
@@ -39,7 +40,7 @@ _BEGINS = (
     r"(?:^|[;|&({\n]|\b(?:exec|command|builtin|sudo|env|nohup|time|then|do|else|if|while|until)\s)"
     r"\s*(?:\w+=\S*\s+)*(?:[^\s;|&()]*/)?"
 )
-"""What stands before the name of a command."""
+"""Pattern of the text that may precede the name of a command."""
 
 _INNER_SHELL = re.compile(
     "|".join(
@@ -55,8 +56,8 @@ _INNER_SHELL = re.compile(
     ),
     re.DOTALL,
 )
-"""What would read a name as commands: another shell, here or on another machine, a builtin that evaluates its words,
-an interpreter that takes its program from the command line, a comparison of numbers."""
+"""Patterns that would execute a name as code: another shell, here or on another machine, a builtin that evaluates its
+arguments, an interpreter that takes its program from the command line, a comparison of numbers."""
 
 _PREFIX = {"subject": "sub-", "session": "ses-", "run": "run-"}
 
@@ -81,12 +82,12 @@ def placeholders(template: str) -> list[str]:
 
 
 def image_names(image: StudyImage) -> dict[str, str]:
-    """Return what the placeholders of an image of the study stand for."""
+    """Return the values of the placeholders for an image of the study."""
     return {name: getattr(image, name) for name in (*IMAGE_NAMES, "bval", "reference")}
 
 
 def fill_path(template: str, names: Mapping[str, str]) -> Path:
-    """Return the path of an image.
+    """Return the path that a template gives for an image.
 
     Examples
     --------
@@ -100,7 +101,7 @@ def fill_path(template: str, names: Mapping[str, str]) -> Path:
 
 
 def fill_command(template: str, names: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    """Return the command for an image and the variables that it takes its names from.
+    """Return the command for an image and the environment variables with its values.
 
     Examples
     --------
@@ -112,7 +113,7 @@ def fill_command(template: str, names: Mapping[str, str]) -> tuple[str, dict[str
 
 
 def check_command(template: str) -> None:
-    """Refuse a command in which a placeholder would not arrive as one word, or be read as commands.
+    """Refuse a command in which a placeholder would be split into several words or executed as code.
 
     Raises
     ------
@@ -154,7 +155,7 @@ def check_command(template: str) -> None:
 
 
 def _fill(template: str, names: Mapping[str, str], *, in_shell: bool = False) -> str:
-    """Replace the placeholders; an absent session or run goes with what leads to it."""
+    """Replace the placeholders; an absent session or run is removed together with the prefix before it."""
     filled = ""
     for literal, name, _, _ in string.Formatter().parse(template):
         filled += literal

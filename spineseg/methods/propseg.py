@@ -1,4 +1,4 @@
-"""propseg made ready for images."""
+"""Adapter that prepares propseg for segmenting images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from spineseg.volume import Volume
 def prepare(
     params: PropsegParams, weights: str | None, device: str, threads: int
 ) -> tuple[Callable[..., Segmentation], str]:
-    """Return the function that segments a volume, and the device that it runs on; detectors are read when needed."""
+    """Return the function that segments a volume, and its device; a contrast's detector is read at its first image."""
 
     @cache
     def detector_of(contrast: str) -> Detector:

@@ -1,4 +1,4 @@
-"""What every method is to the rest of the package: something that makes a segmentation of an image."""
+"""The interface of a segmentation method, and the adapter for our own methods."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ if TYPE_CHECKING:
     from spineseg.volume import NativeGrid, Volume
 
 
-@dataclass(frozen=True, eq=False)  # == of arrays is no single truth
+@dataclass(frozen=True, eq=False)  # comparing arrays with == gives no single truth value
 class ImageInput:
-    """One image as methods get it.
+    """One image as methods receive it.
 
     Parameters
     ----------
     path : Path
-        Its file, for programs.
+        File of the image, for programs that read it themselves.
     volume : Volume
+        The image in canonical orientation.
     grid : NativeGrid
+        The grid of its file.
     contrast : {"t1", "t2", "t2s", "dwi"}
     names : dict
-        What placeholders stand for (`spineseg.methods.placeholders`).
+        Values of the placeholders (`spineseg.methods.placeholders`).
     drawings : dict
-        What the user drew on the image's grid: name of the method's option to content.
+        What the user drew on the image's grid: name of the method's option to array or centerline.
     """
 
     path: Path
@@ -39,7 +41,7 @@ class ImageInput:
     drawings: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        """Say what it is, not the arrays."""
+        """Return a short description without the arrays."""
         return f"Image({str(self.path)!r}, {self.contrast!r}, {self.volume!r})"
 
 
@@ -48,12 +50,12 @@ class Method(Protocol):
 
     @property
     def name(self) -> str:
-        """As in tables, file names and pages."""
+        """Name of the method in tables, file names and pages."""
         ...
 
     @property
     def made_by(self) -> MadeBy:
-        """What its masks are made by; part of the key that shows whether a result is still valid."""
+        """Code, parameters and weights behind its masks; part of the key that shows whether a result is still valid."""
         ...
 
     @property
@@ -63,7 +65,7 @@ class Method(Protocol):
 
     @property
     def device(self) -> str:
-        """Where it computes."""
+        """Device that it computes on."""
         ...
 
     @property
@@ -73,7 +75,7 @@ class Method(Protocol):
 
     @property
     def is_timed(self) -> bool:
-        """Whether what `segment` takes is what the segmentation took."""
+        """Whether the duration of `segment` is the duration of the segmentation."""
         ...
 
     @property
@@ -82,7 +84,7 @@ class Method(Protocol):
         ...
 
     def segment(self, image: ImageInput, progress: Progress | None = None) -> Segmentation:
-        """Segment an image; InputError where it cannot be used."""
+        """Segment an image; InputError if it cannot be used."""
         ...
 
     def sources(self, names: Mapping[str, str]) -> list[Path]:
@@ -92,7 +94,7 @@ class Method(Protocol):
 
 @dataclass(frozen=True)
 class PreparedOwnMethod:
-    """A method of ours: `kernel` is called with volume, contrast, ``progress=`` and the drawings."""
+    """One of our own methods: `kernel` is called with volume, contrast, ``progress=`` and the drawings."""
 
     name: str
     made_by: MadeBy

@@ -1,4 +1,4 @@
-"""Our own methods: the one place that lists them."""
+"""The list of our own methods."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from spineseg.provenance import WEIGHTS_DIR, WEIGHTS_SUFFIXES, sha256_file
 
 @dataclass(frozen=True)
 class OwnMethod:
-    """What there is to know of one of our methods.
+    """Description of one of our methods.
 
     Parameters
     ----------
     name : str
     summary : str
-        For the overview of commands.
+        Line in the overview of commands.
     params : str
-        Module and class of its parameters.
+        Module and class of its parameters, separated by a colon.
     adapter : str
-        Module that prepares it: ``prepare(params, weights, device, threads)``.
+        Module with ``prepare(params, weights, device, threads)``, which prepares the method.
     shipped_weights : str
-        Pattern of the shipped files that it reads.
+        Pattern of the shipped weight files that it reads.
     weights_option : str
-        Option that names a user's own, on the command line and in a configuration.
+        Option that names the user's own weights, on the command line and in a configuration.
     address_mib : int
         Limit of the address space (``ulimit -v``) below which it cannot be loaded, MiB.
     color, print_color : str
-        On dark pages, and dark enough for lines on white paper (3:1 contrast at least).
+        Colour on dark pages, and on white paper (contrast of at least 3:1).
     dash : str
         Line style as an SVG dash array.
     """
@@ -60,7 +60,7 @@ class OwnMethod:
         Raises
         ------
         MachineError
-            If the limit of memory is too low for its libraries.
+            If the memory limit is too low for its libraries.
         """
         check_address_limit(self.address_mib, self.name)
         return import_module(self.adapter)
@@ -71,7 +71,7 @@ class OwnMethod:
         Parameters
         ----------
         own : str or Path, optional
-            The user's own weights, a file or a folder of files, in place of the shipped ones.
+            The user's own weights, a file or a folder of files, to hash instead of the shipped ones.
 
         Raises
         ------
@@ -110,7 +110,7 @@ OWN_METHODS = {
             "spineseg.methods.deepseg",
             "deepseg_*.safetensors",
             "weights",
-            900,  # with less torch aborts or, at 630 MiB, hangs; measured on a small image
+            900,  # with less, torch aborts or (at 630 MiB) hangs; measured on a small image
             "#56B4E9",
             "#2A7FB8",
             "5 2.5",
@@ -122,12 +122,12 @@ OWN_METHODS = {
 
 
 def own_method(name: str) -> OwnMethod:
-    """Return one of our methods.
+    """Return one of our methods by name.
 
     Raises
     ------
     InputError
-        If it is none of them.
+        If no method of ours has this name.
     """
     if name not in OWN_METHODS:
         raise InputError(f"method {name!r}: expected one of {', '.join(OWN_METHODS)}")
@@ -135,6 +135,6 @@ def own_method(name: str) -> OwnMethod:
 
 
 def sort_methods(names: Iterable[str]) -> list[str]:
-    """Return the distinct names, our methods first, the rest by alphabet: a method keeps its place in every study."""
+    """Return the distinct names, our methods first, the rest in alphabetical order, so that all studies agree."""
     known = {name: position for position, name in enumerate(OWN_METHODS)}
     return sorted(set(names), key=lambda name: (known.get(name, len(known)), name))

@@ -1,4 +1,4 @@
-"""What one image goes through: read, segment, write the mask and what is known about it."""
+"""Process one image file: read it, segment it, write the mask and its sidecar."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ImageTask:
     Parameters
     ----------
     image, output : Path
-        Input image; output mask. The sidecar has the mask's name with ``.json``.
+        Input image and output mask. The sidecar has the mask's name, ending in ``.json``.
     contrast : {"t1", "t2", "t2s", "dwi"}
     bval : Path, optional
         b-values of a diffusion series.
@@ -40,11 +40,11 @@ class ImageTask:
     masks : dict
         Other drawings of the user on the image's grid: name of the method's option to file.
     soft : bool
-        Write probabilities as float32 in place of the binary mask.
+        Write probabilities as float32 instead of the binary mask.
     key : str
-        Kept in the sidecar so that a later run can see whether the result is still valid.
+        Stored in the sidecar so that a later run can see whether the result is still valid.
     names : dict
-        What placeholders stand for, for methods that are not ours.
+        Values of the placeholders, for methods that are not ours.
     """
 
     image: Path
@@ -66,12 +66,12 @@ class ImageResult:
     ----------
     task : ImageTask
     sidecar : Sidecar
-        Status, notes, seconds and all that is written about the mask.
+        Status, notes, seconds and everything else that is recorded about the mask.
     files : tuple of Path
-        Written, the mask first.
+        The files written, the mask first.
     image : ImageInput or None
     segmentation : Segmentation or None
-        Both as they are in memory; None where an earlier result was good, or the image failed.
+        Image and segmentation in memory; None if an earlier result was reused or the image failed.
     """
 
     task: ImageTask
@@ -87,7 +87,7 @@ def segment_file(task: ImageTask, method: Method, progress: Progress) -> ImageRe
     Raises
     ------
     InputError
-        If the image or one of the user's drawings cannot be used. Nothing has been written then.
+        If the image or one of the user's drawings cannot be used. In that case nothing is written.
     """
     peak = PeakMemory()
     progress.start_image(task.image.name)
@@ -119,15 +119,15 @@ def segment_file(task: ImageTask, method: Method, progress: Progress) -> ImageRe
 
 
 def segment_or_explain(task: ImageTask, method: Method, progress: Progress) -> ImageResult:
-    """Segment one image file; one that cannot be segmented leaves a sidecar without a mask that says why.
+    """Segment one image file; if that fails, write a sidecar without a mask that gives the reason.
 
-    Only what is no fault of an image (no memory, no disk, no weights) is raised: nothing is recorded of it.
+    Errors that are not the image's fault (no memory, no disk, no weights) are raised and not recorded.
     """
     try:
         return segment_file(task, method, progress)
     except (ModelError, KilledError):
         raise
-    except Exception as error:  # one image must not stop the study; the line and the log say why
+    except Exception as error:  # one image must not stop the study; the sidecar and the log give the reason
         if shortage := find_shortage(error):
             name = "" if isinstance(shortage, OutputError) else f"{task.image.name}: "
             raise MachineError(f"{name}{shortage}") from error
@@ -139,14 +139,14 @@ def segment_or_explain(task: ImageTask, method: Method, progress: Progress) -> I
 
 
 def explain_failure(task: ImageTask, method: Method, message: str) -> ImageResult:
-    """Leave a sidecar without a mask that says why an image failed."""
+    """Write a sidecar without a mask that gives the reason why an image failed."""
     task.output.unlink(missing_ok=True)
     sidecar = describe_result(task, method, "failed", (" ".join(message.split()),))
     return ImageResult(task, sidecar, (write_sidecar(task.output, sidecar),))
 
 
 def describe_result(task: ImageTask, method: Method, status: str, notes: tuple[str, ...]) -> Sidecar:
-    """Return what lies beside a mask: what made it, from what, and how it went."""
+    """Return the sidecar of a mask: what made it, its sources, its status and notes."""
     drawings = {"centerline": task.centerline, **task.masks}
     return Sidecar(
         method=method.name,
@@ -163,7 +163,7 @@ def describe_result(task: ImageTask, method: Method, status: str, notes: tuple[s
 
 
 def _read_input(task: ImageTask) -> ImageInput:
-    """Read the image and what the user drew on it."""
+    """Read the image and the user's drawings on its grid."""
     volume, grid = load_image(task.image, contrast=task.contrast, bval=task.bval)
     drawings: dict[str, Any] = {
         name: load_mask(path, like=grid, any_positive=True)[0].data for name, path in task.masks.items()
@@ -176,8 +176,8 @@ def _read_input(task: ImageTask) -> ImageInput:
 
 
 def _slice_uncertainty(result: Segmentation) -> tuple[float | None, ...] | None:
-    """Return the method's doubt per slice of the canonical volume, from below; None where there is no mask."""
+    """Return the uncertainty of each slice, from inferior to superior; None if the method gives none."""
     if result.uncertainty is None:
         return None
-    # three digits: more would differ between processors
+    # three digits: further ones differ between processors
     return tuple(None if np.isnan(x) else round(float(x), 3) for x in result.uncertainty)
