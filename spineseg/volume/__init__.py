@@ -1,4 +1,4 @@
-"""Images as arrays with an affine: canonical orientation in memory, their own grid on disk.
+"""Images as arrays with an affine: in canonical orientation in memory, on their own grid on disk.
 
 The canonical orientation is nibabel's ``LAS``, which the Spinal Cord Toolbox calls RPI:
 axis 0 runs from right to left, axis 1 from posterior to anterior, axis 2 from inferior

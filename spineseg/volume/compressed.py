@@ -1,4 +1,4 @@
-"""Read a gzip file to its end, so that its check sum and length are always verified."""
+"""Read a gzip file to its end, so that its checksum and length are always verified."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import BinaryIO, cast
 from spineseg.errors import InputError, find_shortage
 
 CHUNK_BYTES = 1 << 20
-"""Read at a time: small beside any image, large beside a call."""
+"""Bytes read at a time: small compared with an image, large enough that calls cost little."""
 
 ZEROS = bytes(CHUNK_BYTES)
 
 GZIP_MAGIC = b"\x1f\x8b"
 
 MAX_DEFLATE_RATIO = 1032
-"""Deflate cannot do better: 258 bytes by two bits."""
+"""Best ratio that deflate can reach: 258 bytes in two bits."""
 
 
 class Memory(mmap.mmap):
-    """A file in memory, zeros at first: of what is never written, no page is held."""
+    """A file in memory that starts as zeros; pages that are never written take no memory."""
 
     @classmethod
     def of_zeros(cls, n: int) -> Memory:
@@ -30,7 +30,7 @@ class Memory(mmap.mmap):
         return cls(-1, n, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
     def readinto(self, target: bytearray) -> int:
-        """Copy what comes next into a buffer, without a second copy between, which `mmap` would make."""
+        """Copy the next bytes into a buffer directly, without the second copy that `mmap` would make."""
         start = self.tell()
         with memoryview(self) as whole:
             piece = whole[start : start + len(target)]
@@ -42,19 +42,24 @@ class Memory(mmap.mmap):
 
 
 def read_compressed(path: Path, head_bytes: int, claimed_bytes: Callable[[bytes], int]) -> BinaryIO:
-    """Decompress a file that must hold exactly as much as its own header claims.
+    """Decompress a file that must hold exactly as many bytes as its own header claims.
 
-    Stretches of zeros are not written, so they take no memory.
+    Runs of zeros are not written, so they take no memory.
 
     Parameters
     ----------
     path : Path
         A gzip file of one or more members.
     head_bytes : int
-        Bytes that `claimed_bytes` needs to see.
+        Number of bytes that `claimed_bytes` needs.
     claimed_bytes : callable
-        From the first bytes to the length of the whole, decompressed. May raise InputError: nothing more is
-        read then.
+        Takes the first decompressed bytes and returns the claimed length of all of them. It may raise InputError;
+        then nothing more is read.
+
+    Returns
+    -------
+    file-like object
+        The decompressed bytes, at position 0.
 
     Raises
     ------
@@ -65,11 +70,11 @@ def read_compressed(path: Path, head_bytes: int, claimed_bytes: Callable[[bytes]
     content: Memory | None = None
 
     def room() -> int:
-        """Bytes that may still come, and one more that would be too many."""
+        """Return how many bytes may still follow, plus one that would show that there are too many."""
         return min(CHUNK_BYTES, (head_bytes if content is None else len(content)) + 1 - found)
 
     def keep(piece: bytes, content: Memory) -> None:
-        """Keep the bytes that end where the stream is, unless they are zeros or too many."""
+        """Store the piece that ends at the stream's position, unless it is all zeros; refuse too many bytes."""
         if found > len(content):
             raise InputError(
                 f"{path}: damaged (its header claims {len(content)} bytes, more follow); copy or convert it again"
@@ -87,7 +92,7 @@ def read_compressed(path: Path, head_bytes: int, claimed_bytes: Callable[[bytes]
             if found >= head_bytes:
                 content = Memory.of_zeros(claimed_bytes(head))
                 keep(head, content)
-    if content is None:  # a few voxels
+    if content is None:  # the whole file is shorter than `head_bytes`
         content = Memory.of_zeros(claimed_bytes(head))
         keep(head, content)
     if found < len(content):
@@ -99,7 +104,7 @@ def read_compressed(path: Path, head_bytes: int, claimed_bytes: Callable[[bytes]
 
 
 def _decompress(stream: BinaryIO, path: Path, room: Callable[[], int]) -> Iterator[bytes]:
-    """Yield the decompressed pieces, none longer than there is room for; zlib verifies each member's end."""
+    """Yield the decompressed pieces, each at most `room()` bytes long; zlib verifies each member's end."""
     waiting = stream.read(CHUNK_BYTES)
     while waiting:
         member = zlib.decompressobj(wbits=31)
@@ -119,7 +124,7 @@ def _decompress(stream: BinaryIO, path: Path, room: Callable[[], int]) -> Iterat
         if len(waiting) < len(GZIP_MAGIC):
             waiting += stream.read(CHUNK_BYTES)
         if waiting and not waiting.startswith(GZIP_MAGIC):
-            while waiting and not waiting.strip(b"\0"):  # padding, as tapes and archives leave it
+            while waiting and not waiting.strip(b"\0"):  # padding that tapes and archives leave
                 waiting = stream.read(CHUNK_BYTES)
             if waiting:
                 raise InputError(f"{path}: damaged (other bytes follow its end); copy or convert it again")

@@ -18,7 +18,7 @@ from spineseg.volume.stored import StoredImage, open_image
 from spineseg.writing import compress, write_bytes
 
 MAX_VALUE, MIN_RANGE = 1e15, 1e-15
-"""Largest value and smallest difference of values: their squares and sums stay within float32."""
+"""Largest value and smallest range of an image whose squares and sums stay within float32."""
 
 
 def load_image(
@@ -29,23 +29,24 @@ def load_image(
     Parameters
     ----------
     path : str or Path
-        ``.nii`` or ``.nii.gz``; other formats that nibabel reads work as well. 2-D, 3-D or 4-D.
+        ``.nii`` or ``.nii.gz``, or another format that nibabel reads. 2-D, 3-D or 4-D.
     contrast : str, optional
         With ``"dwi"`` a series is averaged over its volumes with b > 50 s/mm².
     bval : str or Path, optional
-        b-values file; by default what `spineseg.series.find_bval` finds.
+        b-values file; by default the one that `spineseg.series.find_bval` finds.
 
     Returns
     -------
     volume : Volume, float32
-        Finite everywhere; NaN and infinity become 0, which the grid's notes say.
+        Finite everywhere: NaN and infinity become 0.
     grid : NativeGrid
+        Its notes say what had to be corrected.
 
     Raises
     ------
     InputError
-        If the file is missing, not an image, damaged, beyond the limits of `spineseg.volume.limits`, without
-        finite values, or constant.
+        If the file is missing, damaged, constant, not an image, outside the limits of `spineseg.volume.limits`, or
+        has no finite value.
     """
     path = Path(path)
     if bval and not Path(bval).is_file():
@@ -70,7 +71,7 @@ def load_image(
 
 
 def _check_values(path: Path, lowest: float, highest: float) -> None:
-    """Refuse values that are all the same, or that arithmetic in float32 cannot hold."""
+    """Refuse values that are all the same, or too large or too close together for arithmetic in float32."""
     if lowest == highest:
         raise InputError(f"{path}: expected an image, found {lowest:g} in every voxel; check the file")
     if max(abs(lowest), abs(highest)) > MAX_VALUE or highest - lowest < MIN_RANGE:
@@ -88,13 +89,13 @@ def load_mask(
     Parameters
     ----------
     path : str or Path
-        2-D or 3-D; further axes of one are dropped.
+        2-D or 3-D; further axes of length one are dropped.
     like : NativeGrid, optional
-        The grid that the mask must share.
+        Grid that the mask must have.
     label : int, optional
-        The one that counts, of a mask with several.
+        Label of the cord, if the mask has several labels.
     any_positive : bool
-        For points and centerlines that people draw: whatever is above 0 counts, with every label.
+        For points and centerlines that people draw: every value above 0 counts, whatever its label.
 
     Returns
     -------
@@ -105,7 +106,7 @@ def load_mask(
     Raises
     ------
     InputError
-        If the file cannot be read, or holds an image or several labels of which none was named.
+        If the file cannot be read, holds an image, or holds several labels and none was chosen.
     GeometryError
         If the mask lies on another grid than `like`.
     """
@@ -117,7 +118,7 @@ def load_mask(
     values, places = image.read_filled()
     n_zero = math.prod(grid.shape3) - values.size
     values, notes = read_mask_values(values, n_zero, path, label=label, any_positive=any_positive)
-    said = (f"{path.name}: {note}" for note in image.notes)  # masks come in pairs, and with images
+    said = (f"{path.name}: {note}" for note in image.notes)  # names the file: masks are read in pairs, and with images
     return image.filled_volume(values, places), _grid_of(image, (*said, *notes))
 
 
@@ -127,9 +128,20 @@ def _grid_of(image: StoredImage, notes: tuple[str, ...]) -> NativeGrid:
 
 
 def save_volume(path: str | Path, data: NDArray, grid: NativeGrid, dtype: type[np.generic] = np.uint8) -> str:
-    """Write a canonical (I, J, K) array onto the image's own grid; the file appears only when whole.
+    """Write a canonical (I, J, K) array onto the image's own grid; an incomplete file is never visible.
 
-    Shape, affine, sform, qform and their codes are the image's; equal arrays give equal bytes.
+    Shape, affine, sform, qform and their codes are those of the image. Equal arrays give equal bytes.
+
+    Parameters
+    ----------
+    path : str or Path
+        Compressed if the name ends in ``.gz``.
+    data : (I, J, K) ndarray
+        Canonical orientation.
+    grid : NativeGrid
+        Grid of the image.
+    dtype : numpy type
+        Number type in the file.
 
     Returns
     -------
@@ -140,7 +152,7 @@ def save_volume(path: str | Path, data: NDArray, grid: NativeGrid, dtype: type[n
     native = np.ascontiguousarray(to_native(data, grid)).astype(dtype)
     zooms = header["pixdim"][1:4].copy()
     header.set_data_shape(native.shape)
-    header["pixdim"][1:4] = zooms  # of a 2-D image, nibabel would forget the thickness, which a qform needs
+    header["pixdim"][1:4] = zooms  # nibabel would drop the thickness of a 2-D image, which a qform needs
     header.set_data_dtype(dtype)
     header.set_slope_inter(1, 0)
     header.set_intent("none")

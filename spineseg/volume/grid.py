@@ -1,4 +1,4 @@
-"""Arrays with their grid: canonical inside, native as in the file, and the way between the two."""
+"""Arrays with their grid: canonical in memory, native on disk, and the conversion between the two."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from spineseg.errors import GeometryError
 CANONICAL_AXCODES = ("L", "A", "S")
 
 MAX_SHIFT_VOX = 0.1
-"""Largest shift of a grid's corners, in voxels, that still means one grid: editors save an image's affine with
-rounding, by 0.001 mm and more at the far corners, and a tenth of a voxel moves no voxel to another."""
+"""Largest distance between the corners of two grids, in voxels, at which they count as the same grid. Mask editors save
+an image's affine rounded, which shifts the far corners by 0.001 mm and more; a tenth of a voxel never moves a voxel's
+centre into another voxel."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Volume:
     affine: NDArray[np.float64]
 
     def __repr__(self) -> str:
-        """Say sizes, not the arrays."""
+        """Return the sizes, without the arrays."""
         return f"Volume({self.shape}, {' x '.join(f'{size:.3g}' for size in self.zooms)} mm)"
 
     @property
@@ -52,16 +53,16 @@ class Volume:
 
 @dataclass(frozen=True)
 class NativeGrid:
-    """The grid of a file as it lies on disk, so that a mask can be written back onto it.
+    """The grid of a file on disk, so that a mask can be written back onto it.
 
     Parameters
     ----------
     shape : tuple of int
         Two or three sizes, as in the file; a series' time axis is left out.
     affine : (4, 4) ndarray, mm
-        In mm even where the header counts in another unit.
+        In mm even if the header uses another unit.
     header : nibabel.Nifti1Header
-        Copied into every file written on this grid, so that sform, qform and their codes stay.
+        Copied into every file written on this grid, to preserve sform, qform and their codes.
     notes : tuple of str
         What had to be corrected while reading, one line each.
     forms_disagree : bool
@@ -76,7 +77,7 @@ class NativeGrid:
 
     @property
     def shape3(self) -> tuple[int, int, int]:
-        """The shape with a third axis of one where the file has two."""
+        """Shape with three axes: a 2-D file has one voxel along the third."""
         i, j, k = (*self.shape, 1)[:3]
         return i, j, k
 
@@ -97,7 +98,7 @@ def _to_canonical_transform(affine: NDArray) -> NDArray:
 
 
 def to_canonical(data: NDArray, affine: NDArray) -> Volume:
-    """Reorder and flip axes to the canonical orientation; no value is changed."""
+    """Reorder and flip axes to the canonical orientation; no value changes."""
     transform = _to_canonical_transform(affine)
     turned = orientations.apply_orientation(data, transform)
     return Volume(np.ascontiguousarray(turned), affine @ orientations.inv_ornt_aff(transform, data.shape))
@@ -111,7 +112,7 @@ def canonical_zeros(shape: tuple[int, int, int], affine: NDArray) -> Volume:
 
 
 def native_view(data: NDArray, affine: NDArray) -> NDArray:
-    """Return a canonical (I, J, K) array by the axes of a file with this affine; no value is copied."""
+    """Return a view of a canonical (I, J, K) array in the axis order of a file with this affine, without a copy."""
     back = orientations.ornt_transform(
         orientations.axcodes2ornt(CANONICAL_AXCODES), orientations.io_orientation(affine)
     )
@@ -127,7 +128,7 @@ def to_native(data: NDArray, grid: NativeGrid) -> NDArray:
 
 
 def native_index(index: NDArray[np.intp], grid: NativeGrid) -> NDArray[np.intp]:
-    """Return the index, (3,), by which the file counts a voxel of the canonical array."""
+    """Return the index (3,) in the file of a voxel of the canonical array."""
     back = orientations.inv_ornt_aff(_to_canonical_transform(grid.affine), grid.shape3)
     return np.rint(back[:3, :3] @ index + back[:3, 3]).astype(np.intp)
 
@@ -147,7 +148,10 @@ def check_same_grid(grid: NativeGrid, like: NativeGrid, path: str | Path) -> Non
 
 
 def _reordered_axes(grid: NativeGrid, like: NativeGrid) -> tuple[str, str] | None:
-    """Return the axes of two grids that are one but for the order and direction of their axes, such as RAS; or None."""
+    """Return the axis codes (such as RAS) of two grids that differ only in the order and direction of their axes.
+
+    None if they differ in another way, or not at all.
+    """
     turn, turn_like = _to_canonical_transform(grid.affine), _to_canonical_transform(like.affine)
     if np.array_equal(turn, turn_like) or np.isnan([turn, turn_like]).any():
         return None
@@ -163,7 +167,7 @@ def _reordered_axes(grid: NativeGrid, like: NativeGrid) -> tuple[str, str] | Non
 
 
 def measure_shift(affine: NDArray[np.float64], like: NDArray[np.float64], shape: tuple[int, int, int]) -> float:
-    """Return how far the corner voxels of a grid lie from those of another, the most along any axis, in voxels."""
+    """Return the largest distance along any axis between the corner voxels of two grids, in voxels."""
     corners = np.array([(i, j, k, 1) for i in (0, shape[0] - 1) for j in (0, shape[1] - 1) for k in (0, shape[2] - 1)])
     there = np.linalg.solve(like, affine @ corners.T)
     return float(np.abs(there - corners.T).max())
@@ -182,9 +186,9 @@ def check_same_affine(
 
 
 def mask_box(mask: NDArray[np.bool_], margin: Sequence[int] = (0, 0, 0)) -> tuple[slice, slice, slice]:
-    """Return the box of a mask that is not empty, wider by `margin` voxels to each side as far as the grid goes."""
+    """Return the bounding box of a nonempty mask, widened by `margin` voxels on each side within the grid."""
     box = [slice(None)] * 3
-    for axis in range(3):  # what the axes before left of the grid
+    for axis in range(3):  # the search shrinks to the box found along the axes before
         others = tuple(a for a in range(3) if a != axis)
         found = np.flatnonzero(mask[tuple(box)].any(axis=others))
         box[axis] = slice(int(found[0]), int(found[-1]) + 1)
@@ -193,7 +197,7 @@ def mask_box(mask: NDArray[np.bool_], margin: Sequence[int] = (0, 0, 0)) -> tupl
 
 
 def crop(volume: Volume, box: tuple[slice, slice, slice]) -> Volume:
-    """Cut a box out; the affine's origin moves with it, so world coordinates stay."""
+    """Cut a box out of a volume; the affine's origin moves with it, so world coordinates stay the same."""
     start = [s.indices(n)[0] for s, n in zip(box, volume.shape, strict=True)]
     affine = volume.affine.copy()
     affine[:3, 3] += volume.affine[:3, :3] @ start

@@ -1,4 +1,4 @@
-"""What an image may be, derived from its header before a voxel is read."""
+"""Limits for images, checked on the header before any voxel is read."""
 
 from __future__ import annotations
 
@@ -13,46 +13,50 @@ from spineseg.errors import GeometryError, InputError
 from spineseg.volume.compressed import MAX_DEFLATE_RATIO
 
 MIN_EDGE_MM, MAX_EDGE_MM = 0.05, 30.0
-"""Voxel edge: ex vivo scans of the cord go down to 0.05 mm, and 30 mm is longer than two vertebrae."""
+"""Range of the voxel edge: ex vivo scans of the cord go down to 0.05 mm, and 30 mm is longer than two vertebrae."""
 
 MAX_FIELD_MM = 2500.0
-"""Field of view along one axis: longer than any person."""
+"""Largest field of view along one axis: longer than any person."""
 
 MAX_WIDTH_MM = 1000.0
-"""The same from left to right, and from back to front: wider than any bore, and the methods resample it finely."""
+"""Largest field of view from left to right and from back to front: wider than any bore. The methods resample these
+axes finely, so a larger field would need too much memory."""
 
 MAX_SHEAR_DEG = 5.0
-"""Angle by which two axes of a voxel may miss 90 degrees: areas are then 0.4 % too large, and no scanner does more."""
+"""Largest deviation of the angle between two voxel axes from 90 degrees. It makes areas 0.4 % too large; no scanner
+exceeds it."""
 
 MAX_OFFSET_MM = 1e6
-"""Distance of the first voxel from the world's origin: beyond it float32, which headers use, has steps of 0.06 mm."""
+"""Largest distance of the first voxel from the origin of the world: beyond it float32, the number type of headers, has
+steps of 0.06 mm."""
 
 MAX_ENTRY = 1e12
-"""Of an affine: beyond it (and NaN) its algebra means nothing, and the reasons below could not be told."""
+"""Largest entry of an affine: beyond it, and with NaN, the checks below could not be computed."""
 
 MAX_VOXELS = 1 << 28
-"""Voxels of one volume, 645 along each edge: a whole spine at 0.5 mm has 40 million. As float32 it takes 1 GiB."""
+"""Most voxels of one volume, 645 along each edge: 1 GiB as float32. A whole spine at 0.5 mm has 40 million."""
 
 MAX_BYTES = 4 << 30
-"""Voxels of all volumes, as stored: fMRI of the brain at 2 mm, 1200 volumes, has 1.9 GiB."""
+"""Most bytes of all volumes as stored: fMRI of the brain at 2 mm with 1200 volumes has 1.9 GiB."""
 
 SAMPLED_MM, MAX_SAMPLED = 0.5, 1 << 30
-"""Pixel to which the methods resample slices, at its finest, and the pixels of all slices that this may need, 4 GiB."""
+"""Finest pixel to which the methods resample slices, and most pixels of all resampled slices together (4 GiB)."""
 
 SMALL_BYTES, MAX_IMAGE_RATIO = 128 << 20, 200
-"""An image of more bytes than the first is noise for a good part, and does not compress to a 200th. Masks do."""
+"""An image of more bytes than the first number contains much noise, so it does not compress to a 200th; masks do."""
 
 MICRON_EDGE, METRE_EDGE = 50.0, 0.05
-"""Edges that cannot be mm: above the first in a file in micron, below the second in a file in metres."""
+"""Voxel edges that show that the unit of the header is right: above the first in a file in micron, below the second in
+a file in metres, because an edge of that length cannot be in mm."""
 
 
 def check_claim(path: Path, shape: tuple[int, ...], item_bytes: int, offset: int, *, is_mask: bool) -> int:
-    """Return how many bytes a file must hold by its header.
+    """Return the number of bytes that a file must hold according to its header.
 
     Raises
     ------
     InputError
-        If the header claims no image, or more than this package takes.
+        If the header describes no image, or one above the limits.
     """
     if len(shape) < 2 or min(shape) < 1:
         raise InputError(f"{path}: expected 2 to 4 dimensions, found shape {shape}; convert it again")
@@ -95,13 +99,13 @@ def check_stored(path: Path, claimed: int, stored: int, *, is_mask: bool) -> Non
 
 
 def affine_in_mm(affine: NDArray, unit: str) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """Convert an affine in micron or metres to mm, where its voxels cannot be in mm.
+    """Convert an affine in micron or metres to mm, if its voxels cannot be in mm.
 
     Parameters
     ----------
     affine : (4, 4) ndarray
     unit : str
-        Of the header: ``micron``, ``meter``, ``mm`` or ``unknown``. Many files name a unit and count in mm.
+        Unit in the header: ``micron``, ``meter``, ``mm`` or ``unknown``. Many files name another unit but are in mm.
 
     Returns
     -------
@@ -122,7 +126,7 @@ def affine_in_mm(affine: NDArray, unit: str) -> tuple[NDArray[np.float64], tuple
 
 
 def check_geometry(path: Path, affine: NDArray[np.float64], shape: tuple[int, ...]) -> None:
-    """Raise GeometryError unless voxels and field of view have a size that a scan of a person can have."""
+    """Raise GeometryError unless voxels and field of view have a size that is possible in a scan of a person."""
     shape3 = (*shape, 1)[:3]
     largest = float(np.abs(affine[:3]).max())
     if not largest <= MAX_ENTRY:  # NaN too

@@ -1,4 +1,4 @@
-"""What the values of a mask file mean."""
+"""Interpret the values of a mask file."""
 
 from __future__ import annotations
 
@@ -16,65 +16,66 @@ MAX_OVERSHOOT = 1.05
 """Largest value of a soft mask: interpolation overshoots 1 by a few percent."""
 
 FULL_VALUES = (255.0, 100.0)
-"""What stands for 1 in 8-bit masks and in percent."""
+"""Values that stand for 1 in 8-bit masks and in percent."""
 
 FULL_SLACK, FULL_SHARE = 1e-3, 0.5
-"""A full voxel may lack this much by rounding, and this share of the voxels above 0 must be full."""
+"""Relative rounding error allowed in a full voxel, and share of the voxels above 0 that must be full."""
 
 ROUNDING = 1e-5
-"""Relative error of a whole number after slope and intercept in float32."""
+"""Largest relative error of a whole number after slope and intercept are applied in float32."""
 
 NO_BACKGROUND = 0.95
-"""Where every voxel is above it, nothing is outside the mask."""
+"""If every voxel is above this value, nothing is outside the mask."""
 
 HALF = 0.5
-"""From here on a voxel is cord, in every measure of overlap."""
+"""Threshold from which a voxel counts as cord, in every measure of overlap."""
 
 PLATEAU, BETWEEN_SHARE = 0.9, 0.2
 IMAGE_SIGNS = ((0.01, 0.99, BETWEEN_SHARE, 0.05), (0.1, 0.9, 0.5, 0.3))
-"""A soft mask is 0 or 1 but for its border. An image that was scaled to 0 to 1 has values between the first two in more
-than a share of its voxels, and at the plateau less than a share of what is not 0. Of a mask in a box drawn tight around
-it a third may be border, but then half of it is full; an image whose brightest 1 to 3 % were cut is full there alone.
-A network's haze of a few percent may fill the field."""
+"""Signs of an image that was scaled to 0 to 1: (low, high, share between, share full). A soft mask is 0 or 1 except at
+its border. An image has more than the third number of its voxels between the first two values, and less than the fourth
+number of its nonzero voxels above `PLATEAU`. In a mask cropped tightly, a third of the voxels may be border, but then
+half of it is full; in an image whose brightest 1 to 3 % were clipped, only these voxels are full. The low-probability
+haze of a network, a few percent, may fill the field of view."""
 
 
 def read_mask_values(
     data: NDArray[np.float32], n_zero: int, path: Path, *, label: int | None = None, any_positive: bool = False
 ) -> tuple[NDArray[np.float32], tuple[str, ...]]:
-    """Tell what a mask holds, as values between 0 and 1.
+    """Convert the values of a mask file to values between 0 and 1.
 
     Parameters
     ----------
     data : (n,) ndarray of float32
         Values of the file that are not 0, slope and intercept applied.
     n_zero : int
-        How many are 0.
+        Number of voxels that are 0.
     path : Path
-        For messages.
+        The file, for messages.
     label : int, optional
-        The one that counts, of a mask with several.
+        Label of the cord, if the mask has several labels.
     any_positive : bool
-        For points and centerlines that people draw: whatever is above 0 counts, with every label.
+        For points and centerlines that people draw: every value above 0 counts, whatever its label.
 
     Returns
     -------
     mask : (n,) ndarray of float32, 0 to 1
-        0 and 1 for labels; partial volumes and probabilities stay. What is 0 stays 0.
+        0 and 1 for labels; partial volumes and probabilities are kept.
     notes : tuple of str
         What had to be corrected, one line each.
 
     Raises
     ------
     InputError
-        If the values are an image's, or several labels' of which none was named.
+        If the values are those of an image, or there are several labels and none was chosen.
 
     Notes
     -----
-    Whole numbers with one label are a mask. A maximum of up to 1.05 is clipped to 1. Values that plainly run to
-    255 or 100 are divided by it. NaN counts as 0. An empty mask is a mask.
+    Whole numbers with one label are a mask. A maximum of up to 1.05 is clipped to 1. Values that clearly run to
+    255 or 100 are divided by it. NaN counts as 0. An empty mask is valid.
     """
     notes: list[str] = []
-    data = np.append(data, np.zeros(min(n_zero, 1), np.float32))  # the zeros, in all that follows
+    data = np.append(data, np.zeros(min(n_zero, 1), np.float32))  # one zero stands for all of them in the checks below
     n_more = max(n_zero - 1, 0)
     missing = np.isnan(data)
     if missing.any():
@@ -97,7 +98,7 @@ def read_mask_values(
 
 
 def _check_soft(mask: NDArray[np.float32], n_voxels: int, path: Path) -> tuple[str, ...]:
-    """Return what is odd about values that all lie between 0 and 1; InputError where they are no mask's."""
+    """Return warnings about values between 0 and 1; raise InputError if they cannot be those of a mask."""
     inside = mask[mask > 0]
     if not inside.size:
         return ()
@@ -122,7 +123,7 @@ def _check_soft(mask: NDArray[np.float32], n_voxels: int, path: Path) -> tuple[s
 
 
 def _scale(data: NDArray[np.float32], name: str) -> tuple[NDArray[np.float32] | None, tuple[str, ...]]:
-    """Return values that run to 1, 255 or 100 as 0 to 1, None for others."""
+    """Scale values that run to 1, 255 or 100 to the range 0 to 1; return None for other values."""
     highest = float(data.max())
     if highest <= 1:
         return data, ()
@@ -134,13 +135,13 @@ def _scale(data: NDArray[np.float32], name: str) -> tuple[NDArray[np.float32] | 
         return None, ()
     inside = data[data > 0]
     is_full = np.abs(inside / np.float32(full) - 1) <= FULL_SLACK
-    if is_full.all() or is_full.mean() <= FULL_SHARE:  # one label, or no plain scale
+    if is_full.all() or is_full.mean() <= FULL_SHARE:  # one label, or no clear scale
         return None, ()
     return (data / np.float32(full)).clip(0, 1), (f"{name}: runs from 0 to {full:g}; divided by {full:g}",)
 
 
 def _read_labels(data: NDArray[np.float32], path: Path, any_positive: bool) -> NDArray[np.float32]:
-    """Return 1 where the one label is, or any where all count."""
+    """Return 1 where the only label is, or any label if `any_positive`."""
     if any_positive:
         return (data > 0).astype(np.float32)
     labels = np.unique(data)
@@ -157,7 +158,7 @@ def _read_labels(data: NDArray[np.float32], path: Path, any_positive: bool) -> N
 
 
 def _pick_label(data: NDArray[np.float32], path: Path, label: int) -> NDArray[np.float32]:
-    """Return 1 where a label is; nowhere in an empty mask."""
+    """Return 1 where the chosen label is; an empty mask stays empty."""
     mask = (np.abs(data - label) <= ROUNDING * abs(label)).astype(np.float32)
     if label <= 0 or (data.any() and not mask.any()):
         labels = np.unique(data[data > 0])

@@ -1,4 +1,4 @@
-"""An image file, opened: its header checked, its voxels at hand, nothing about them decided."""
+"""Open an image file: check its header and give access to its voxels, without interpreting their values."""
 
 from __future__ import annotations
 
@@ -27,23 +27,25 @@ from spineseg.volume.limits import affine_in_mm, check_claim, check_geometry, ch
 HEAD_BYTES = nib.Nifti2Header.sizeof_hdr
 
 SLAB_VOXELS = 1 << 22
-"""Voxels that are looked at together where zeros need not be held: an ordinary image, 16 MiB as float32."""
+"""Voxels that are read at a time when zeros are skipped: 16 MiB as float32, the size of an ordinary image."""
 
 QUATERNION_SLACK = 1e-3
-"""What the squared length of a quaternion may exceed 1 by: programs that round to three digits leave as much."""
+"""Largest excess of a quaternion's squared length over 1: programs that round to three digits cause this much."""
 
 MAX_FORM_GAP_VOX = 1.0
-"""Distance of one voxel by sform and by qform above which they disagree; rounding leaves a tenth."""
+"""Distance between the positions of a voxel by sform and by qform above which the two disagree; rounding causes a
+tenth."""
 
 
 FOOTER_BYTES, _WITH_FOOTER = 1 << 20, (".mgh", ".mgz")
-"""What may follow the voxels of FreeSurfer's format, and the header of a pair: settings and remarks."""
+"""Bytes that may follow the voxels in FreeSurfer's formats, and the header in a pair of files: settings and remarks."""
 
 UNKNOWN_AXES = (
     "the header has no orientation (sform and qform codes are 0, or the format has none); "
     "its axes are taken to run from right to left, posterior to anterior and inferior to superior"
 )
-"""What nibabel makes of such a header; another order turns diameters and angles, or cuts the cord lengthwise."""
+"""Note on a header without orientation; it describes nibabel's assumption. If the true axes differ, diameters and
+angles are wrong, or slices run along the cord."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,10 @@ class StoredImage:
     shape : tuple of int
     affine : (4, 4) ndarray, mm
     header : nibabel.Nifti1Header
-        For files that are written on this grid.
+        Header for files that are written on this grid.
     read_planes : callable
-        From the number of a volume, and the first plane and the one after the last along its third axis, to their
-        values, (I, J, n) ndarray of float32, slope and intercept applied.
+        Takes the number of a volume, the first plane along its third axis, and the plane after the last. Returns
+        their values, (I, J, n) ndarray of float32, slope and intercept applied.
     notes : tuple of str
     forms_disagree : bool
     """
@@ -80,9 +82,9 @@ class StoredImage:
         return self.read_planes(number, 0, (*self.shape, 1)[2])
 
     def read_filled(self) -> tuple[NDArray[np.float32], list[tuple[int, NDArray[np.uint8]]]]:
-        """Return what is not 0 in the first volume, NaN included, and where it is; for `filled_volume`.
+        """Return the nonzero values of the first volume, NaN included, and their places, for `filled_volume`.
 
-        A mask is nearly empty: its zeros are read a few planes at a time and never held.
+        A mask is mostly zeros: it is read a few planes at a time, and the zeros are not kept.
         """
         i, j, k = (*self.shape, 1)[:3]
         step = max(1, SLAB_VOXELS // (i * j))
@@ -96,9 +98,9 @@ class StoredImage:
         return np.concatenate(values), places
 
     def filled_volume(self, values: NDArray[np.float32], places: list[tuple[int, NDArray[np.uint8]]]) -> Volume:
-        """Return a volume in canonical orientation of what `read_filled` found, or of other values in their place.
+        """Return a volume in canonical orientation with values at the places that `read_filled` returned.
 
-        Pages of the zeros between are never written, so they take no memory.
+        Memory pages that hold only zeros are never written, so they take no memory.
         """
         i, j, k = (*self.shape, 1)[:3]
         volume = canonical_zeros((i, j, k), self.affine)
@@ -113,12 +115,14 @@ class StoredImage:
 
 
 def open_image(path: Path, *, is_mask: bool = False) -> StoredImage:
-    """Open an image file: check header, size and check sum, and decompress it.
+    """Open an image file: check header, size and checksum, and decompress it.
 
     Raises
     ------
     InputError
-        If the file is missing, no image, damaged, or larger than the limits in `spineseg.volume.limits`.
+        If the file is missing, damaged, not an image, or outside the limits of `spineseg.volume.limits`.
+    MachineError
+        If the machine cannot read it, for lack of memory or the like.
     """
     with _one_line_errors(path):
         if path.is_dir():
@@ -136,12 +140,12 @@ def open_image(path: Path, *, is_mask: bool = False) -> StoredImage:
 
 @contextmanager
 def _one_line_errors(path: Path) -> Iterator[None]:
-    """Turn what nibabel, numpy and the system say of a file into one line; a short machine is no damage."""
-    was_disabled, logger.disabled = logger.disabled, True  # nibabel also prints what it mends in a header
+    """Turn errors of nibabel, numpy and the system into one line; a lack of memory or disk does not count as damage."""
+    was_disabled, logger.disabled = logger.disabled, True  # nibabel also prints what it corrects in a header
     try:
         with np.errstate(all="ignore"):
             yield
-    except (SpinesegError, MemoryError, NameError):  # the last is a bug of ours, and no damage
+    except (SpinesegError, MemoryError, NameError):  # a NameError is our bug, not damage
         raise
     except nib.filebasedimages.ImageFileError as error:
         raise InputError(f"{path}: expected a NIfTI image, found another format; convert it first") from error
@@ -154,7 +158,7 @@ def _one_line_errors(path: Path) -> Iterator[None]:
                 f"{path}: cannot be read ({error.strerror}); check the disk and its permissions"
             ) from error
         raise _damaged(path, error) from error
-    except Exception as error:  # nibabel has many errors for damage
+    except Exception as error:  # nibabel raises many kinds of errors for damage
         raise _damaged(path, error) from error
     finally:
         logger.disabled = was_disabled
@@ -162,7 +166,7 @@ def _one_line_errors(path: Path) -> Iterator[None]:
 
 def _damaged(path: Path, error: Exception) -> InputError:
     reason = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, KeyError):  # of a code in the header, which is all that its text says
+    if isinstance(error, KeyError):  # its text is only the unknown code of the header
         reason = f"unknown code {reason} in its header"
     return InputError(f"{path}: damaged or truncated ({reason}); copy or convert it again")
 
@@ -231,7 +235,7 @@ def _open_other(path: Path, is_mask: bool) -> StoredImage:
     claimed = check_claim(path, image.shape, dtype.itemsize, offset, is_mask=is_mask)
     for part, holder in image.file_map.items():
         file = Path(holder.filename or path)
-        if not file.is_file():  # the .mat beside an Analyze image, which need not be there
+        if not file.is_file():  # the .mat beside an Analyze image is optional
             continue
         longest = claimed if part == "image" and file.suffix.lower() not in _WITH_FOOTER else claimed + FOOTER_BYTES
         if _count_bytes(file, longest) > longest:
@@ -249,7 +253,7 @@ def _open_other(path: Path, is_mask: bool) -> StoredImage:
         if isinstance(image, nib.AnalyzeImage) and not path.with_suffix(".mat").is_file():
             notes = (UNKNOWN_AXES,)
         header = nib.Nifti1Image(np.zeros(image.shape[:3], np.uint8), affine).header
-    # numbers as stored, which take less than float32 or are still on the disk; not all formats tell them
+    # stored numbers take less memory than float32, or stay on the disk; not all formats give access to them
     proxy = image.dataobj if type(image.dataobj) is ArrayProxy else None
     stored = _as_float(image.dataobj) if proxy is None else proxy.get_unscaled()
     values = stored.reshape(*(*image.shape[:3], 1)[:3], -1)
@@ -262,7 +266,7 @@ def _open_other(path: Path, is_mask: bool) -> StoredImage:
 
 
 def _check_pair(path: Path) -> None:
-    """Refuse an image of two files where one is missing."""
+    """Refuse an image of two files if one of them is missing."""
     inner = path.with_suffix("") if path.suffix.lower() == ".gz" else path
     other = {".img": ".hdr", ".hdr": ".img"}.get(inner.suffix.lower())
     if other is None:
@@ -274,7 +278,7 @@ def _check_pair(path: Path) -> None:
 
 
 def _count_bytes(file: Path, most: int) -> int:
-    """Return how much a file holds, decompressed and its check sum verified, or a little more than `most`."""
+    """Return the decompressed size of a file, its checksum verified; stop a little after `most` bytes."""
     if file.suffix.lower() not in (".gz", ".mgz"):
         return file.stat().st_size
     found = 0
@@ -285,18 +289,18 @@ def _count_bytes(file: Path, most: int) -> int:
 
 
 def _as_float(values: object) -> NDArray[np.float32]:
-    """Read voxels as float32; what does not fit becomes infinite."""
+    """Read voxels as float32; values beyond its range become infinite."""
     return np.asarray(values, dtype=np.float32)
 
 
 def _header_class(head: bytes) -> type[nib.Nifti1Header] | None:
-    """Return the class for a file that begins so, None where it is no NIfTI."""
+    """Return the header class for a file that begins with `head`; None if it is not NIfTI."""
     classes = (nib.Nifti1Header, nib.Nifti2Header)
     return next((known for known in classes if known.may_contain_header(head)), None)
 
 
 def _parse_header(path: Path, head: bytes) -> nib.Nifti1Header:
-    """Read a header, and put its quaternion right."""
+    """Read and check a header, and correct its quaternion."""
     known = _header_class(head)
     if known is None:
         raise InputError(f"{path}: expected a NIfTI image, found another format; convert it first")
@@ -312,7 +316,7 @@ def _parse_header(path: Path, head: bytes) -> nib.Nifti1Header:
 
 
 def _check_sizes(path: Path, header: nib.Nifti1Header) -> None:
-    """Refuse voxels of no size where the affine is made of them; nibabel would take 1 mm."""
+    """Refuse voxel edges of 0 if the affine is computed from them; nibabel would assume 1 mm."""
     axes = min(int(header["dim"][0]), 3)
     empty = (header["pixdim"][1 : axes + 1] == 0) & (header["dim"][1 : axes + 1] > 1)
     if header["sform_code"] <= 0 and empty.any():
@@ -326,7 +330,7 @@ def _check_numbers(path: Path, dtype: np.dtype) -> None:
 
 
 def _shorten_quaternion(path: Path, header: nib.Nifti1Header) -> None:
-    """Bring a quaternion that is a rounding error too long to length 1; nibabel refuses it."""
+    """Shorten a quaternion that rounding made longer than 1, because nibabel would refuse it."""
     names = ("quatern_b", "quatern_c", "quatern_d")
     parts = np.array([float(header[name]) for name in names])
     length = float((parts**2).sum())
@@ -343,7 +347,7 @@ _Place = tuple[NDArray[np.float64], tuple[str, ...], bool]
 
 
 def _place(path: Path, header: nib.Nifti1Header) -> _Place:
-    """Return a header's affine in mm, checked, what is odd about it, and whether its two forms disagree."""
+    """Return a header's checked affine in mm, notes about it, and whether sform and qform disagree."""
     code = int(header["xyzt_units"]) % 8
     unit = nib.nifti1.unit_codes.label[code] if code in nib.nifti1.unit_codes.code else "unknown"
     affine, notes = affine_in_mm(header.get_best_affine(), str(unit))
@@ -364,7 +368,7 @@ def _form_gap(header: nib.Nifti1Header, shape: tuple[int, ...]) -> float:
     sform = header.get_sform().astype(np.float64)
     try:
         qform = header.get_qform().astype(np.float64)
-    except (nib.spatialimages.HeaderDataError, ValueError):  # damaged, and not used
+    except (nib.spatialimages.HeaderDataError, ValueError):  # a damaged qform is ignored: the sform is used
         return 0.0
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(3, -1)
     apart = (qform - sform)[:3, :3] @ corners + (qform - sform)[:3, 3:]
@@ -375,5 +379,5 @@ def _form_gap(header: nib.Nifti1Header, shape: tuple[int, ...]) -> float:
 def _writable_header(header: nib.Nifti1Header) -> nib.Nifti1Header:
     """Return a NIfTI-1 header of a single file, without the extensions."""
     header = header.copy()
-    header["vox_offset"] = 0  # nibabel sets it when it writes, and comments on an odd one
+    header["vox_offset"] = 0  # nibabel sets it when it writes, and warns of an unusual one
     return nib.Nifti1Header.from_header(header)
