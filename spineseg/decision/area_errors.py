@@ -1,4 +1,4 @@
-"""Errors of the area against references: bias, precision and slope apart."""
+"""Errors of the area against references: bias, precision and slope, each reported separately."""
 
 from __future__ import annotations
 
@@ -20,26 +20,27 @@ from spineseg.decision.statistics import (
 )
 
 LEAST_PCT = -99.0
-"""Error below which an area counts as a hundredth of the reference's in slopes: nothing has no logarithm."""
+"""Least error, percent, that enters a slope. An area this small or smaller counts as a hundredth of the reference's,
+because an area of 0 has no logarithm."""
 
 
 def summarise_errors(evidence: Evidence, pair: tuple[int, int] | None = None) -> dict[str, Any]:
-    """Summarise the errors of the area by method as the rule counts them: contrasts are strata by the plan's weights.
+    """Summarise the errors of the area by method as the rule counts them: contrasts are strata weighted by the plan.
 
     Parameters
     ----------
     evidence : Evidence
     pair : (int, int), optional
-        The methods that the verdict is about: theirs are the errors in people in whom both are known, which rule; those
-        of a third method are of people whom the first of the pair has too.
+        The methods that the verdict is about. Their errors are those in people in whom both are known; these rule. A
+        third method's errors are those in people in whom the first of the pair is known too.
 
     Returns
     -------
     dict
-        By method: n, bias_pct (mean error), sd_pct (SD of the error, geometric mean over contrasts), slope (of the area
-        against the reference's, on logarithms; below 1: small cords are drawn too large), each with ``_ci95``;
-        at_level; by_contrast (n, bias_pct, sd_pct of each); left_out (contrasts of too few people). Empty without
-        references.
+        By method: n (people), bias_pct (mean error), sd_pct (SD of the error, geometric mean over contrasts), slope
+        (of the area against the reference's, on logarithms; below 1 small cords are drawn too large), the last three
+        each with ``_ci95``; at_level (whether areas are those at the plan's level); by_contrast (n, bias_pct, sd_pct of
+        each); left_out (contrasts with too few people). Empty without references.
     """
     found = {}
     for m, method in enumerate(evidence.methods):
@@ -51,7 +52,7 @@ def summarise_errors(evidence: Evidence, pair: tuple[int, int] | None = None) ->
 
 
 def _errors_of(evidence: Evidence, m: int, methods: tuple[int, ...]) -> dict[str, Any] | None:
-    """Errors of one method in the people in whom some methods are known; None below two people."""
+    """Errors of one method in the people in whom all of `methods` are known; None below two people."""
     error, area, at_level = evidence.area_errors(methods)
     own = methods.index(m)
     size = np.log(area[:, [own]] / (1 + np.maximum(error[:, [own]], LEAST_PCT) / 100))
@@ -89,7 +90,7 @@ def _errors_of(evidence: Evidence, m: int, methods: tuple[int, ...]) -> dict[str
 
 
 def _centre(values: NDArray) -> NDArray[np.float64]:
-    """Remove the mean of each column, NaN left aside."""
+    """Subtract the mean of each column's known values; NaN stays NaN."""
     known = np.isfinite(values)
     count = np.maximum(1, known.sum(axis=0))
     return values - np.where(known, values, 0.0).sum(axis=0) / count

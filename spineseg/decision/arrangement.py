@@ -1,4 +1,4 @@
-"""The rows of a pilot's tables arranged as evidence."""
+"""Arrange the rows of a pilot's tables as evidence."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from spineseg.studyfolder.sidecars import is_killed
 from spineseg.studyfolder.tables import AgreementRow, MetricsRow
 
 MIN_RATED_TWICE = 5
-"""People whom a second person must have drawn, too, before that sets margins: one odd image would, else. As many as
-references need to rule."""
+"""People whom a second rater must have drawn before their difference sets margins; with fewer, one odd image would set
+them. It is the number of people with references from which on these rule."""
 
 
 @dataclass(frozen=True)
 class Tables:
-    """The rows that evidence is made of; columns of participants are given by subject.
+    """The rows that evidence is made of.
 
     Parameters
     ----------
     metrics, agreement : sequence of rows
     columns : mapping
-        Subject to column to value.
+        Columns of participants.tsv: subject to column to value.
     corrected_from : mapping
         Image to the method that its reference was corrected from.
     untrue : mapping
-        Image to the reason why its reference is no truth.
+        Image to the reason why its reference does not count as the truth.
     rated_fail : set of (image, method)
-        What raters have failed.
+        Masks that raters marked as failed.
     other_forms : mapping
-        Image to the reason why another form of its acquisition counts in its place.
+        Image to the reason why another image of the same acquisition counts in its place.
     ratings : tuple of Preference
     level_areas : mapping
         Image and method (or `REFERENCE`) to the area at the plan's level, mm².
@@ -64,7 +64,7 @@ def make_evidence(
     ----------
     tables : Tables
     methods : sequence of str
-        Methods to compare; rows of others are left aside.
+        Methods to compare; rows of other methods are ignored.
     params : DecisionParams
     where : str
         The table's path, for messages.
@@ -77,7 +77,7 @@ def make_evidence(
     Raises
     ------
     InputError
-        If a row is there twice, or a method has no row.
+        If the table has two rows for an image and method, or no row for a method.
     """
     table = _rows_by_image(tables.metrics, methods, where)
     kept, excluded = _choose_images(table, methods, params, tables.other_forms)
@@ -97,13 +97,13 @@ def make_evidence(
         [[_is_failed(row, line, params.coverage_limit, tables.rated_fail) for row in line] for line in grid], bool
     ).reshape(shape)
     has_reference = np.isfinite(values["dice"]).any(axis=1, keepdims=True)
-    for name in ("dice", "nsd"):  # a method that failed where a reference exists has found none of it
+    for name in ("dice", "nsd"):  # a method that failed has found nothing of the reference
         values[name] = np.where(has_reference & np.isnan(values[name]) & failed, 0.0, values[name])
     useless = (values["dice"] < USELESS_DICE) & ~failed
     failed |= useless
     for name in ("csa_error_pct", LEVEL_ERROR):
         if name in values:
-            values[name] = np.where(failed, np.nan, values[name])  # failures count as such, once
+            values[name] = np.where(failed, np.nan, values[name])  # a failure counts once, as a failure
 
     def texts(of) -> NDArray[np.str_]:
         return np.array([of(image) for image in first], dtype=str)
@@ -135,7 +135,7 @@ def make_evidence(
 def _pairs(
     rows: Sequence[AgreementRow], methods: Sequence[str], images: Sequence[str]
 ) -> dict[tuple[str, str], dict[str, NDArray[np.float64]]]:
-    """Agreement of each pair of methods by image, the first minus the second where it is a difference."""
+    """Agreement of each pair of methods by image; differences are the first method minus the second."""
     place, order = {name: n for n, name in enumerate(images)}, {name: n for n, name in enumerate(methods)}
     found: dict[tuple[str, str], dict[str, NDArray[np.float64]]] = {}
     for row in rows:
@@ -154,7 +154,7 @@ def _pairs(
 def _areas_at_level(
     images: Sequence[str], methods: Sequence[str], areas: Mapping[tuple[str, str], float]
 ) -> dict[str, NDArray[np.float64]]:
-    """Areas at the plan's level and their errors; nothing without levels."""
+    """Areas at the plan's level (mm²) and their errors (percent), each (N, M); empty without levels."""
     if not areas:
         return {}
     truth = np.array([[areas.get((image, REFERENCE), np.nan)] for image in images]).reshape(-1, 1)
@@ -165,9 +165,9 @@ def _areas_at_level(
 def _rater_error(
     images: Sequence[Mapping[str, MetricsRow]], params: DecisionParams, areas: Mapping[tuple[str, str], float]
 ) -> dict[str, float]:
-    """By how much the second rater's masks differ from the references, mean over people; empty where unknown.
+    """Mean difference of the second rater's masks from the references; empty where there are none.
 
-    ``n`` is the number of people; below `MIN_RATED_TWICE` nothing else is there.
+    ``n`` is the number of people; below `MIN_RATED_TWICE` it is the only key.
     """
     rows = [row for by_method in images if (row := by_method.get(params.second_rater or ""))]
     rows = [row for row in rows if row.has_cord and np.isfinite(row.values.get("dice", np.nan))]
@@ -189,7 +189,7 @@ def _rater_error(
 
 
 def _rows_by_image(rows: Iterable[MetricsRow], methods: Sequence[str], where: str) -> dict[str, dict[str, MetricsRow]]:
-    """Return image to method to row; refuse a row that is there twice, and a method without any."""
+    """Return image to method to row; refuse two rows for one image and method, and a method without rows."""
     table: dict[str, dict[str, MetricsRow]] = {}
     for row in rows:
         by_method = table.setdefault(row.image.image_id, {})
@@ -230,10 +230,10 @@ def _choose_images(
 
 
 def _image_fault(rows: Sequence[MetricsRow]) -> str:
-    """Return why an image says nothing about the methods, or nothing where its failures may be theirs.
+    """Return why an image says nothing about the methods; empty where its failures may be the methods' own.
 
-    A file that cannot be read fails with the same words by every method. A process that the system killed tells of
-    the machine.
+    A file that cannot be read fails by every method with the same message. A process that the system killed says
+    something about the machine, not the method.
     """
     for row in rows:
         if is_killed(row):
@@ -247,8 +247,8 @@ def _image_fault(rows: Sequence[MetricsRow]) -> str:
 def _is_failed(row: MetricsRow, line: Sequence[MetricsRow], limit: float, rated: frozenset[tuple[str, str]]) -> bool:
     """Whether the method failed on this image; `line` has the rows of all its methods.
 
-    A mask is too short beside one that its own method calls whole; one that is doubted by its own method, and may
-    have run into the brain, does not make a whole one short.
+    A mask with status ``ok`` is too short only if another method has a longer mask with status ``ok``. A longer mask
+    that its own method doubts may have run into the brain, so it does not count for that.
     """
     coverage = row.values.get("coverage", np.nan)
     longer = [other for other in line if other.status == "ok" and other.values.get("coverage", np.nan) > coverage]

@@ -32,7 +32,7 @@ def bland_altman(differences: ArrayLike) -> dict[str, float]:
     bias = float(values.mean()) if n else float("nan")
     sd = float(values.std(ddof=1)) if n > 1 else float("nan")
     half = float(t.ppf(0.975, n - 1)) * sd / n**0.5 if n > 1 else float("nan")
-    # how far, in SD, the true limit may lie from the bias on its own side: nearer, farther
+    # distance of the true limit from the bias, in SDs: the least and the largest
     near, far = nct.ppf([0.025, 0.975], n - 1, 1.96 * n**0.5) / n**0.5 if n > 1 else (float("nan"),) * 2
     return {
         "n": n,

@@ -1,4 +1,4 @@
-"""The rule within each contrast, and what follows for all of them where each keeps its own method."""
+"""The rule applied to each contrast alone, and the verdict of the dataset where each contrast keeps its own method."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from spineseg.decision.settling import settle_choice
 
 
 def judge_contrasts(evidence: Evidence, params: DecisionParams) -> dict[str, Judgement]:
-    """Apply the rule to each contrast alone; where there is one, only if the plan asks for it."""
+    """Apply the rule to each contrast alone; if there is only one contrast, only where the plan asks for it."""
     if (evidence.contrasts.size < 2 and params.by != "contrast") or len(evidence.methods) < 2:
         return {}
     return {
@@ -28,7 +28,7 @@ def judge_contrasts(evidence: Evidence, params: DecisionParams) -> dict[str, Jud
 
 
 def conclude(judged: Mapping[str, Judgement]) -> tuple[int | None, str]:
-    """Return the method that most contrasts keep, the first of the list where even, and the least sure verdict."""
+    """Return the method that most contrasts keep (of several, the first of the list), and the least sure verdict."""
     kept = [one.method for one in judged.values() if one.method is not None]
     method = max(sorted(set(kept)), key=kept.count, default=None)
     verdicts = {one.verdict for one in judged.values()}
@@ -40,7 +40,7 @@ def conclude(judged: Mapping[str, Judgement]) -> tuple[int | None, str]:
 def describe_contrasts(
     evidence: Evidence, main: Comparison | None, judged: Mapping[str, Judgement], params: DecisionParams
 ) -> dict[str, Any]:
-    """The rule within each contrast, and the overall pair there."""
+    """Describe each contrast: what the rule says there, and the numbers of the overall pair there."""
     inside, rows = describe_parts(evidence, main, "by_contrast"), {}
     for contrast in evidence.contrasts.tolist():
         keep = evidence.contrast == contrast
@@ -69,7 +69,7 @@ def describe_contrasts(
 
 
 def _alone(evidence: Evidence, judgement: Judgement, params: DecisionParams) -> dict[str, Any]:
-    """What the rule says of one contrast, with the keys that the whole decision has."""
+    """Describe the rule's conclusion in one contrast, under the same keys as the whole decision."""
     kept = None if judgement.method is None else evidence.methods[judgement.method]
     return {
         "computed": {"method": kept, "verdict": judgement.verdict, "basis": judgement.basis},

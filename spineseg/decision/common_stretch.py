@@ -13,7 +13,7 @@ from spineseg.decision.params import Repeats
 from spineseg.decision.statistics import enough_people, pool_sds
 
 MIN_OVERLAP_MM = 10.0
-"""Shortest common stretch that counts: half a vertebra; shorter ones hold too few thick slices."""
+"""Shortest common stretch that counts: half a vertebra; a shorter one has too few slices where slices are thick."""
 
 _REPEAT_ENTITIES = re.compile(r"_(ses|run)-[^_]+")
 
@@ -21,8 +21,8 @@ _REPEAT_ENTITIES = re.compile(r"_(ses|run)-[^_]+")
 def repeat_groups(evidence: Evidence, repeats: Repeats) -> list[list[NDArray[np.intp]]]:
     """Return sets of images that repeat each other, each a list of repeats of one image or more.
 
-    Runs repeat each other within a session if declared; of named sessions, each session is one repeat (its runs too are
-    repeats if both are declared). Images that differ in anything else than session and run never repeat each other.
+    If runs are declared, the runs of a session repeat each other. If sessions are named, each of them is one repeat; if
+    both are declared, so is each of its runs. Images that differ in more than session and run never repeat each other.
     """
     groups: dict[tuple[str, ...], dict[tuple[str, str], list[int]]] = {}
     for n, name in enumerate(evidence.image_id.tolist()):
@@ -48,10 +48,10 @@ def contrast_groups(evidence: Evidence) -> Iterator[list[NDArray[np.intp]]]:
 
 
 def common_areas(evidence: Evidence, parts: Sequence[NDArray[np.intp]]) -> NDArray[np.float64] | None:
-    """Return the mean area of each part by method, (k, M), mm², all over the same cord; None where that is not known.
+    """Return the mean area of each part by method, (k, M), mm², over the same stretch of cord; None where not known.
 
-    At the plan's level where every image has it, else on the heights in the scanner that every method found in every
-    image. A method that failed in one of the images takes no part: NaN.
+    The stretch is the plan's level if every image has it. Otherwise it is the heights in the scanner at which every
+    method found cord in every image. A method that failed in one of the images does not take part: its areas are NaN.
     """
     images = np.concatenate(parts)
     did_fail = evidence.failed[images].any(axis=0)
@@ -79,7 +79,7 @@ def common_areas(evidence: Evidence, parts: Sequence[NDArray[np.intp]]) -> NDArr
 
 
 def _mean_between(profile: NDArray, low: float, high: float) -> float:
-    """Mean area between two heights: linear between slices, so that slice thickness does not matter."""
+    """Mean area between two heights, interpolated linearly between slices so that their thickness does not matter."""
     ordered = profile[np.argsort(profile[:, 0], kind="stable")]
     heights = np.linspace(low, high, 101)  # 101 points: steps far below a slice
     return float(np.interp(heights, ordered[:, 0], ordered[:, 1]).mean())
@@ -110,16 +110,16 @@ def repeat_variances(evidence: Evidence, repeats: Repeats) -> RepeatSpread:
 def change_error_variances(
     evidence: Evidence, errors: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Compute the variance of errors over each person's sessions, in which what stays with the person cancels.
+    """Compute the variance of errors over each person's sessions; an error that a person has in all of them cancels.
 
-    Images of a session that differ in their run alone are averaged; images that differ in more than session and run
-    are of other sets.
+    Images of a session that differ only in their run are averaged. Images that differ in more than session and run
+    belong to different sets.
 
     Parameters
     ----------
     evidence : Evidence
     errors : (N, m) ndarray
-        Of some methods; an image that one of them does not know counts for none.
+        Of m methods, percent. An image counts only where the errors of all m methods are known.
 
     Returns
     -------
@@ -151,10 +151,10 @@ def _over_freedom(sums: NDArray[np.float64], df: NDArray[np.float64]) -> NDArray
 def pool_repeats(
     spread: RepeatSpread, weights: NDArray[np.float64], methods: Sequence[int], m: int
 ) -> tuple[NDArray[np.bool_], float, float]:
-    """Return who has repeats by some methods, (P, C), and the within-person SD of method `m` in them with its df.
+    """Return who has repeats by all of `methods`, (P, C), and method `m`'s within-person SD in them with its df.
 
-    Contrasts are strata, as in the rule: the SD is the geometric mean of theirs by the plan's weights, and contrasts
-    of too few people are left out.
+    Contrasts are strata, as in the rule: the SD is the geometric mean of the contrasts' SDs by the plan's weights, and
+    contrasts with too few people are left out.
     """
     known = np.isfinite(spread.variance[:, :, list(methods)]).all(axis=2)
     known &= enough_people(known.sum(axis=0), 2)

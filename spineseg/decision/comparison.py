@@ -1,4 +1,4 @@
-"""Two methods compared by one endpoint, and what an endpoint is."""
+"""The comparison of two methods by one endpoint, and the kinds of endpoints."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from spineseg.measures import MEASURES
 
 @dataclass(frozen=True)
 class Kind:
-    """What an endpoint is.
+    """A kind of endpoint.
 
     Parameters
     ----------
     key : str
-        Of `spineseg.measures.MEASURES`.
+        One of `spineseg.measures.MEASURES`.
     is_ratio : bool
-        Estimates are logarithms of a ratio of SDs.
+        Whether estimates are logarithms of a ratio of SDs.
     caution : str
-        Whom it may favour, and what it cannot see.
+        Which method it may favour, and what it cannot show.
     """
 
     key: str
@@ -32,12 +32,12 @@ class Kind:
 
     @property
     def words(self) -> str:
-        """Short, for people."""
+        """Short name for texts."""
         return MEASURES[self.key].words
 
     @property
     def unit(self) -> str:
-        """In texts; empty for scores."""
+        """Unit for texts; empty for scores."""
         return MEASURES[self.key].unit
 
 
@@ -68,10 +68,10 @@ KINDS = {
         ),
     )
 }
-"""Key to what it is, in the order in which they are printed."""
+"""Endpoint key to its kind, in the order in which endpoints are printed."""
 
 IN_PERCENT = ("failures", "preference")
-"""Shares: from 0 to 1 in numbers, percent in texts."""
+"""Endpoints that are shares: 0 to 1 in numbers, percent in texts."""
 
 
 def ratio_margin(margin: float, sd_a: float, sd_b: float) -> float:
@@ -89,7 +89,7 @@ def ratio_points(log_ratio: float, sd_a: float, sd_b: float) -> float:
 
 
 def measured_with(m: int, pair: tuple[int, int] | None) -> tuple[int, ...]:
-    """Return the methods in whose common people method `m` is shown beside the pair that the verdict is about."""
+    """Return the methods that must all be known in a person for that person to count in the numbers of method `m`."""
     if pair is None:
         return (m,)
     return pair if m in pair else (pair[0], m)
@@ -97,20 +97,21 @@ def measured_with(m: int, pair: tuple[int, int] | None) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two methods compared by one endpoint; positive means that the first is better.
+    """Comparison of two methods by one endpoint; a positive estimate means that the first is better.
 
     Parameters
     ----------
     key : str
-        Of `KINDS`.
+        One of `KINDS`.
     pair : (int, int)
+        Numbers of the methods.
     estimate : float
-        For SDs the logarithm of their ratio.
+        Advantage of the first method; for SDs the logarithm of their ratio.
     interval, interval95 : (float, float)
     margin : float
         On the estimate's scale.
     probability : (float, float, float)
-        First better by more than the margin, neither, second better.
+        That the first is better by more than the margin, that neither is, that the second is.
     n : int
         People.
     means : (float, float)
@@ -118,9 +119,10 @@ class Comparison:
     n_sites : int
     by_contrast, by_site : dict of str to Comparison
     pseudo : (P,) ndarray
-        The estimate as each person has it; NaN for people without. Empty where it is no mean over people.
+        The estimate as each person contributes to it; NaN for people without the endpoint. Empty where the estimate is
+        not a mean over people.
     floor_sd : float
-        Least SD between people that intervals take.
+        Least SD between people that intervals assume.
     """
 
     key: str
@@ -140,16 +142,16 @@ class Comparison:
 
     @property
     def kind(self) -> Kind:
-        """What the endpoint is."""
+        """Kind of the endpoint."""
         return KINDS[self.key]
 
     def in_unit(self, value: float) -> float:
-        """Return a value on the estimate's scale in the endpoint's unit: of SDs their difference."""
+        """Convert a value on the estimate's scale to the endpoint's unit; for SDs to their difference."""
         return ratio_points(value, *self.means) if self.kind.is_ratio else value
 
     @property
     def winner(self) -> int | None:
-        """The method that the 90 % interval favours beyond the margin; None where neither."""
+        """Method that is better with a 90 % interval beyond the margin; None if neither is."""
         if self.interval[0] > self.margin:
             return self.pair[0]
         return self.pair[1] if self.interval[1] < -self.margin else None
@@ -161,7 +163,7 @@ class Comparison:
 
     @property
     def leaning(self) -> int | None:
-        """The method that is better by more than the margin, with a 90 % interval that excludes none."""
+        """Method that is better by more than the margin, with a 90 % interval that excludes no difference; or None."""
         if self.estimate > self.margin and self.interval[0] > 0:
             return self.pair[0]
         return self.pair[1] if self.estimate < -self.margin and self.interval[1] < 0 else None

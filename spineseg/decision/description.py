@@ -1,4 +1,4 @@
-"""What describes the methods beside the endpoints; it never decides."""
+"""Descriptive numbers of the methods beside the endpoints; they never decide."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ SUMMARY = (
     *("dice", "nsd", "hd95_mm", "csa_error_pct", "predicted_dice", "coverage", "csa_mean_mm2", "plausible"),
     *("perturb_dice", "perturb_csa_cv"),
 )
-"""Measures whose means by method are printed."""
+"""Measures whose mean by method is reported."""
 
 
 def summarise_methods(evidence: Evidence) -> dict[str, Any]:
-    """Mean over participants of the main measures by method, each on its own images."""
+    """Average the main measures over participants by method, each method on its own images."""
     return {
         method: {name: known_mean(evidence.person_mean(evidence.values[name][:, [m]])) for name in SUMMARY}
         for m, method in enumerate(evidence.methods)
@@ -56,8 +56,8 @@ def check_prediction(evidence: Evidence) -> dict[str, Any] | None:
     -------
     dict or None
         n (masks), bias by method (mean of predicted minus measured), mean_abs_error, covered (share of masks whose
-        measured Dice lies in the 90 % interval), spearman (None where neither varies); None where nothing can be
-        compared.
+        measured Dice lies in the 90 % interval), spearman (None below five masks, or where one of the two does not
+        vary). None where nothing can be compared.
     """
     from scipy.stats import spearmanr
 
@@ -78,14 +78,14 @@ def check_prediction(evidence: Evidence) -> dict[str, Any] | None:
 
 
 def predict_area_errors(evidence: Evidence) -> dict[str, Any]:
-    """Predict the error of the mean area without references, by the network and by the image's edges, percent.
+    """Predict the error of the mean area without references, percent: by the network, and by the image's edges.
 
     Returns
     -------
     dict
-        By method: ``network`` (size beside the mask of deepseg's network) and ``edges`` (twice the way from the
-        contour to the edge, over the radius), means over participants. Both have their own bias: they are for a look,
-        not for a choice.
+        By method, means over participants: ``network`` (area against the mask of deepseg's network) and ``edges``
+        (twice the distance from contour to edge, divided by the radius). Both have their own bias: they show where to
+        look and do not choose a method.
     """
     found = {}
     for m, method in enumerate(evidence.methods):
@@ -104,7 +104,7 @@ def count_with_references(evidence: Evidence) -> int:
 
 
 def list_flagged(evidence: Evidence) -> dict[str, list[str]]:
-    """Images by method whose predicted Dice asks for a look, the lowest first."""
+    """List the flagged images by method, the lowest predicted Dice first."""
     flagged, dice = evidence.values["flagged"], evidence.values["predicted_dice"]
     return {
         method: [str(evidence.image_id[n]) for n in np.argsort(dice[:, m], kind="stable") if flagged[n, m] == 1]

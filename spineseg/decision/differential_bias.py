@@ -1,4 +1,4 @@
-"""Biases that differ between groups, sites or contrasts: no comparison of people cancels them."""
+"""Biases that differ between groups, sites or contrasts. Comparing people does not cancel them."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ from spineseg.decision.params import DecisionParams
 from spineseg.decision.statistics import RULE, TINY_SD
 
 MIN_LEVEL = 3
-"""People from which on a group, site or contrast is compared with the others."""
+"""Least number of people in a group, site or contrast that is compared with the others."""
 
 
 @dataclass(frozen=True)
 class LevelGap:
-    """By how much the bias in one group (site, contrast) differs from that in the others, percent (Welch).
+    """Difference of the bias in one group (site, contrast) from that in the others, percent (Welch).
 
     Parameters
     ----------
     level : str
+        The group, site or contrast.
     difference : float
     half, half_of_all : float
-        Half of the 90 % interval, of this level alone, and by as many comparisons as there are levels.
+        Half the width of the 90 % interval: for this level alone, and corrected for as many comparisons as there are
+        levels.
     n : int
         People.
     """
@@ -39,11 +41,11 @@ class LevelGap:
     n: int
 
     def is_beyond(self, limit: float) -> bool:
-        """Whether it is larger than a limit, and more than chance."""
+        """Whether it is larger than a limit, with an interval that excludes 0."""
         return abs(self.difference) > limit and abs(self.difference) > self.half_of_all
 
     def describe(self, limit: float) -> dict[str, Any]:
-        """Return it as decision.json has it."""
+        """Return it in the form of decision.json."""
         return {
             "level": self.level,
             "difference_pct": self.difference,
@@ -56,16 +58,16 @@ class LevelGap:
 
 @dataclass(frozen=True)
 class BiasByGroup:
-    """How the biases of two methods differ between the groups that a study compares.
+    """Differences of two methods' biases between the groups that a study compares.
 
     Parameters
     ----------
     own, others : LevelGap or None
-        The largest difference of either method; None without references.
+        The largest difference of the first method, and of the second; None without references.
     between : list of LevelGap
-        Of the difference of both methods, group by group.
+        The same for the difference of the two methods, one for each group.
     margin, limit : float
-        What counts as none between the methods, and half of the effect.
+        Largest difference between the methods that counts as none, and half of the effect, both percent.
     """
 
     own: LevelGap | None
@@ -76,7 +78,7 @@ class BiasByGroup:
 
     @property
     def is_within(self) -> bool:
-        """Whether both methods' biases differ alike between groups: each interval within the margin."""
+        """Whether both methods' biases differ equally between groups: every interval lies within the margin."""
         return all(abs(gap.difference) + gap.half < self.margin for gap in self.between)
 
     def doubts(self, name: str, other: str) -> list[str]:
@@ -93,9 +95,10 @@ class BiasByGroup:
 
 
 def compare_bias_by_group(evidence: Evidence, pair: tuple[int, int], params: DecisionParams) -> BiasByGroup | None:
-    """Compare how the biases of two methods differ between groups; None where no groups of people are known.
+    """Compare the biases of two methods between groups; None where no two groups are known.
 
-    With too few references the difference of the masks stands in: it says whether the methods differ alike.
+    With too few references the difference of the two methods' areas is used instead: it shows whether both biases
+    differ equally.
     """
     groups = evidence.of_person(evidence.group)
     if np.unique(groups[groups != ""]).size < 2:
@@ -117,15 +120,15 @@ def compare_bias_by_group(evidence: Evidence, pair: tuple[int, int], params: Dec
 
 
 def find_differential_bias(evidence: Evidence, params: DecisionParams) -> list[dict[str, Any]]:
-    """Find where a method's bias differs between groups, sites or contrasts, which no comparison of people cancels.
+    """Find where a method's bias differs between groups, sites or contrasts: comparing people does not cancel that.
 
     Returns
     -------
     list of dict
-        For each of group, site and contrast and each method (without references: each pair of methods, for one of both
-        then has it) the level that differs most from the others: by, level, method or pair, difference_pct, ci90 (by as
-        many comparisons as there are levels), n, is_warned (beyond half of the effect, and more than chance),
-        is_excluded (the whole interval within half of the effect).
+        For each of group, site and contrast, and each method, the level that differs most from the others. Without
+        references it is each pair of methods, because then one of the two has the bias. Keys: by, column, of (method or
+        pair), level, difference_pct, ci90 (corrected for as many comparisons as there are levels), n, is_warned (beyond
+        half of the effect, and more than chance), is_excluded (the whole interval lies within half of the effect).
     """
     rows = []
     labels = {
@@ -144,7 +147,7 @@ def find_differential_bias(evidence: Evidence, params: DecisionParams) -> list[d
 
 
 def _errors_by_method(evidence: Evidence, params: DecisionParams) -> dict[str, NDArray[np.float64]]:
-    """Errors by person and contrast of each method; differences of two methods where there are too few references."""
+    """Errors of each method by person and contrast, (P, C); with too few references, differences of two methods."""
     errors = {
         method: evidence.by_person(evidence.area_errors([m])[0])[:, :, 0] for m, method in enumerate(evidence.methods)
     }
@@ -160,7 +163,15 @@ def _errors_by_method(evidence: Evidence, params: DecisionParams) -> dict[str, N
 
 
 def compare_levels(values: NDArray[np.float64], levels: NDArray[np.str_]) -> list[LevelGap]:
-    """Compare each level that has people enough with all others (Welch); empty below two levels."""
+    """Compare each level that has enough people with all others (Welch); empty below two levels.
+
+    Parameters
+    ----------
+    values : (P, C) ndarray
+        Errors of the area, percent; NaN where unknown.
+    levels : (P, C) ndarray of str
+        Group, site or contrast of each value; empty where unknown.
+    """
     from scipy.stats import t
 
     known = np.isfinite(values) & (levels != "")
@@ -180,7 +191,7 @@ def compare_levels(values: NDArray[np.float64], levels: NDArray[np.str_]) -> lis
             continue
         freedom = error**2 / (n - 1) + other_error**2 / (n_others - 1)
         df = total**2 / freedom if freedom > 0 else n + n_others - 2.0
-        total = max(total, TINY_SD**2)  # where nobody differs from another, a difference is one nevertheless
+        total = max(total, TINY_SD**2)  # errors that are all the same must still give an interval
         tail = (1 - RULE) / 2
         half, half_of_all = (
             float(t.ppf(1 - tail / tests, df)) * math.sqrt(total) for tests in (1, len(names) if len(names) > 2 else 1)
@@ -190,7 +201,7 @@ def compare_levels(values: NDArray[np.float64], levels: NDArray[np.str_]) -> lis
 
 
 def untested_bias(evidence: Evidence, params: DecisionParams) -> list[str]:
-    """Say which differences of bias are not tested, and why: silence is no absence."""
+    """Say which differences of bias are not tested, and why: not mentioned must not read as absent."""
     groups, sites = evidence.of_person(evidence.group), evidence.of_person(evidence.site)
     lines = []
     if params.aim == "groups" and params.group is None:

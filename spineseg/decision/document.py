@@ -1,4 +1,4 @@
-"""Everything that decision.json holds."""
+"""Build the content of decision.json."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ from spineseg.spelling import name_some
 from spineseg.studyfolder.decisions import Plan
 
 WITHIN_PEOPLE = ("change_error", "repeats")
-"""Endpoints in which what stays with a person cancels, as it does in a change."""
+"""Endpoints in which errors that a person has at every scan cancel, as they do in a change."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What the decision is about, beside the evidence.
+    """What a decision records beside the evidence.
 
     Parameters
     ----------
@@ -67,9 +67,9 @@ class Context:
     fitted : frozenset of str
         Methods on whose masks the prediction of Dice was fitted.
     taught : Taught
-        People who taught the shipped networks.
+        People on whom the shipped networks were trained.
     notes : tuple of str
-        What a reader must know of the tables.
+        What a reader must know about the tables.
     """
 
     dataset: str
@@ -97,7 +97,8 @@ def build_decision(evidence: Evidence, params: DecisionParams, context: Context)
     Returns
     -------
     dict
-        Ready for JSON: numbers rounded, no NaN, no time; the same evidence gives the same dict.
+        Ready for JSON: numbers are rounded, NaN is None, and no time is stored, so that the same evidence gives the
+        same dict.
 
     Raises
     ------
@@ -171,7 +172,7 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float):
-        # beyond 9 decimals and 6 digits lies the rounding of sums, which differs between machines
+        # further digits are rounding errors of sums, which differ between machines
         return float(f"{round(value, 9):.6g}") + 0.0 if math.isfinite(value) else None
     return value
 
@@ -190,7 +191,7 @@ def _check_names(evidence: Evidence, params: DecisionParams, override: Mapping[s
 
 
 def _endpoints(evidence: Evidence, judgement: Judgement, params: DecisionParams) -> list[dict[str, Any]]:
-    """Every endpoint of every pair, the best method first where it is one of them; whether enough people have it."""
+    """Every endpoint of every pair, the best method first where it takes part, and whether enough people have it."""
     rows = []
     for pair, known in judgement.pairs.items():
         first = judgement.best if judgement.best in pair else pair[0]
@@ -218,7 +219,7 @@ def _failures(evidence: Evidence) -> dict[str, Any]:
 
 
 def _references(evidence: Evidence, without: Judgement | None) -> dict[str, Any]:
-    """How many people have references, whose output some were corrected from, and the verdict without these."""
+    """Count people with references, and references corrected from a method's output; the verdict without the latter."""
     has = np.isfinite(evidence.values["dice"]).any(axis=1)
     corrected = has & (evidence.reference_from != "")
     sources, counts = np.unique(evidence.reference_from[corrected], return_counts=True)
@@ -244,7 +245,7 @@ def _of_others(evidence: Evidence, who: frozenset[str]) -> Evidence:
 def _judge_without_taught(
     evidence: Evidence, judgement: Judgement, params: DecisionParams, taught: Taught
 ) -> Judgement:
-    """Take a verdict back that does not hold without the people who taught the method that it keeps."""
+    """Withdraw a verdict that does not hold without the people on whom the kept method was trained."""
     kept = None if judgement.method is None else evidence.methods[judgement.method]
     others = _of_others(evidence, taught.by_method.get(kept or "", frozenset()))
     if judgement.verdict not in ("clear", "equivalent") or others is evidence:
@@ -257,7 +258,7 @@ def _judge_without_taught(
 
 
 def _taught(evidence: Evidence, main: Comparison | None, taught: Taught) -> dict[str, Any]:
-    """People who taught each method, and the prediction; and how many of those whom the ruling endpoint compares."""
+    """People on whom each method and the prediction were trained, and how many of them the ruling endpoint compares."""
     nobody = np.zeros(evidence.people.size, bool)
     compared = np.isfinite(main.pseudo) if main is not None and main.pseudo.size else nobody
     found = {}
@@ -269,7 +270,7 @@ def _taught(evidence: Evidence, main: Comparison | None, taught: Taught) -> dict
 
 
 def _cautions(judgement: Judgement, main: Comparison | None) -> list[str]:
-    """Conflicts of interest of what was used."""
+    """Whom the ruling endpoint may favour, and that the pilot's people cannot test the chosen method again."""
     if main is None or judgement.basis == "failures":
         return []
     chose = "The pilot chose the method: do not test the method's quality on the same people again."
@@ -279,7 +280,7 @@ def _cautions(judgement: Judgement, main: Comparison | None) -> list[str]:
 def _notes(
     evidence: Evidence, judgement: Judgement, params: DecisionParams, separate: Mapping[str, Judgement]
 ) -> list[str]:
-    """What a reader must know about how the verdict came about."""
+    """What a reader must know about how the verdict was reached."""
     notes = [f"{c}: {text}" for c, one in separate.items() for text in (*one.contradictions, *one.reasons)]
     notes = notes if separate else [*judgement.contradictions, *judgement.reasons]
     dropped = [m for i, m in enumerate(evidence.methods) if i not in judgement.eligible]
@@ -350,7 +351,7 @@ def _level_note(evidence: Evidence, judgement: Judgement, level: str) -> str:
 
 
 def _left_out(evidence: Evidence) -> list[str]:
-    """Name the contrasts that count nowhere, for so few people show them."""
+    """Name the contrasts that count in no comparison because too few people have them."""
     people = np.isfinite(failure_shares(evidence)).all(axis=2).sum(axis=0)
     small = evidence.contrasts[~enough_people(people)].tolist()
     if not small:
@@ -361,7 +362,7 @@ def _left_out(evidence: Evidence) -> list[str]:
 
 
 def _short_masks(evidence: Evidence, params: DecisionParams) -> list[str]:
-    """Images in which a method has a mask that is too short."""
+    """Images in which a method's mask is too short."""
     coverage = evidence.values["coverage"]
     short = evidence.failed & (coverage < params.coverage_limit) & (coverage > 0)
     return evidence.image_id[short.any(axis=1)].tolist()
@@ -380,7 +381,7 @@ def _uncompared(evidence: Evidence, judgement: Judgement, main: Comparison | Non
         True: f"fewer than {MIN_STRATUM} people with {main.kind.words} in their contrast",
         False: f"not known: {main.kind.words}",
     }
-    if main.n >= has_value.sum():  # of a single person compared there is no contribution to a spread either
+    if main.n >= has_value.sum():  # a single person who was compared has no contribution to the spread either
         reasons.pop(True)
     people = zip(evidence.people.tolist(), has_value.tolist(), np.isnan(main.pseudo).tolist(), strict=True)
     return [

@@ -1,4 +1,4 @@
-"""What methods are judged by: each endpoint compared between two methods, person by person."""
+"""Compare two methods by each endpoint, person by person."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from spineseg.decision.statistics import (
 )
 
 SHARED_ERROR = 0.02
-"""SD of the part of the error of a predicted Dice that all masks of a method share, which more people do not average
-out; measured by ``spineseg train quality`` on people not fitted."""
+"""SD of the error of a predicted Dice that all masks of a method share, so that more people do not average it out.
+Measured by ``spineseg train quality`` on people who were not fitted."""
 
 MIN_SITES = 6
-"""Least number of sites whose spread can be estimated; below, nothing is clear by all sites. With five,
-7 % of pilots of equal methods are (ratings of 150 people, area errors of 50)."""
+"""Least number of sites whose spread can be estimated; with fewer, no difference is clear by all sites. With five, 7 %
+of pilots of equal methods would give a clear difference (ratings of 150 people, area errors of 50)."""
 
 
 def _from_strata(
@@ -49,9 +49,9 @@ def _from_strata(
     *,
     parts: Sequence[tuple[float, tuple[float, float]]] | None = (),
 ) -> Comparison:
-    """Make a comparison of a statistic by contrast; sites are clusters.
+    """Make a comparison from a statistic by contrast; sites are clusters.
 
-    `parts` are margin and means of each contrast, where they are not those of all; None for a part itself.
+    `parts` are margin and means of each contrast where they differ from those of all; None if this is such a part.
     """
     shared = SHARED_ERROR if key == "predicted_dice" else 0.0
     sites = evidence.of_person(evidence.site)
@@ -99,13 +99,13 @@ def _from_strata(
 
 
 def _pooled(values: NDArray, weights: NDArray) -> float:
-    """Weighted mean over contrasts of (C,) values that are known."""
+    """Weighted mean over contrasts of the known ones of (C,) values."""
     known = np.isfinite(values) & (weights > 0)
     return float(np.average(values[known], weights=weights[known])) if known.any() else float("nan")
 
 
 def _by_mean(evidence: Evidence, key: str, pair: tuple[int, int], values: NDArray, margin: float) -> Comparison | None:
-    """Compare means of (N, 2) values, the first less the second."""
+    """Compare means of (N, 2) values, the first minus the second."""
     weights = evidence.weights
     cells = evidence.by_person(values)
     cells[:, weights == 0] = np.nan
@@ -120,12 +120,12 @@ def _by_mean(evidence: Evidence, key: str, pair: tuple[int, int], values: NDArra
 
 
 def area_margin(evidence: Evidence, params: DecisionParams) -> float:
-    """Difference of areas or of their SDs that counts as none, percent: never finer than two raters' drawings."""
+    """Difference of areas or of their SDs that counts as none, percent; no finer than two raters' drawings differ."""
     return max(params.margin_csa_pct, evidence.rater_error.get("csa", 0.0))
 
 
 def _compare_errors(evidence: Evidence, pair: tuple[int, int], params: DecisionParams) -> Comparison | None:
-    """Compare the precision of the area against references; by the aim ``absolute``, its whole error."""
+    """Compare the SD of the area's error against references; for the aim ``absolute``, its root mean square."""
     margin, whole = area_margin(evidence, params), params.aim == "absolute"
     cells = evidence.by_person(evidence.area_errors(pair)[0])
     a, b = cells[:, :, 0], cells[:, :, 1]
@@ -139,7 +139,7 @@ def _compare_errors(evidence: Evidence, pair: tuple[int, int], params: DecisionP
 def _from_sds(
     evidence: Evidence, key: str, pair: tuple[int, int], strata: Strata, sds: NDArray[np.float64], margin: float
 ) -> Comparison:
-    """Make a comparison of (2, C) SDs, percent, whose contrasts count by their geometric mean."""
+    """Make a comparison from (2, C) SDs, percent, whose contrasts are combined by the geometric mean."""
     used = np.where(np.isfinite(strata.values), evidence.weights, 0.0)
     logs = np.log(np.maximum(TINY_SD * margin, np.nan_to_num(sds)))
     both = (exp(_pooled(logs[0], used)), exp(_pooled(logs[1], used)))
@@ -157,7 +157,7 @@ def _spread(errors: NDArray, about_zero: bool) -> float:
 
 
 def _compare_bias(evidence: Evidence, pair: tuple[int, int], params: DecisionParams) -> Comparison | None:
-    """Compare mean areas: by the errors against references; where there are none, by the masks' common slices."""
+    """Compare mean areas: by their errors against references, or without references on the masks' common slices."""
     margin = area_margin(evidence, params)
     errors = evidence.area_errors(pair)[0]
     if np.isfinite(evidence.person_mean(errors)).all(axis=1).sum() >= params.min_references:
@@ -189,10 +189,11 @@ def _by_shares(
     sign: float = 1.0,
     with_parts: bool = True,
 ) -> Comparison:
-    """Compare (P, C, 2) shares of people, from 0 to 1, the first less the second, or the other way round by `sign`.
+    """Compare (P, C, 2) shares of people, from 0 to 1, the first minus the second; a `sign` of -1 reverses that.
 
-    Contrasts are strata. A person then counts as much as the contrasts that he has: with unequal weights the people are
-    as many as would weigh equally (Kish 1965), fewer where those of one site, or of a rare contrast, differ together.
+    Contrasts are strata, so a person weighs as much as the contrasts that he has. With unequal weights the number of
+    people is that of equal weights with the same precision (Kish 1965). It is smaller where the people of one site, or
+    of a rare contrast, differ together.
     """
     strata = mean_strata(sign * (shares[:, :, 0] - shares[:, :, 1]), evidence.weights)
     known = np.isfinite(strata.influence)
@@ -247,7 +248,7 @@ def _by_shares(
 
 
 def _exceeds_site_signs(parts: NDArray[np.float64], sites: NDArray[np.intp]) -> bool:
-    """Whether sites side with one method as clearly as in 5 % of the cases in which each sides at random.
+    """Whether sites favour one method as clearly as in 5 % of the cases in which each favours one at random.
 
     With six sites that each have a favourite, intervals alone are wrong in 5.3 % of pilots.
     """
@@ -259,7 +260,7 @@ def _exceeds_site_signs(parts: NDArray[np.float64], sites: NDArray[np.intp]) -> 
 
 
 def _compare_preference(evidence: Evidence, pair: tuple[int, int], params: DecisionParams) -> Comparison | None:
-    """Compare what raters preferred, by the majority of each person's ratings of a contrast."""
+    """Compare raters' preferences, by the majority of each person's ratings of a contrast."""
     names = [evidence.methods[m] for m in pair]
     contrast = np.searchsorted(evidence.contrasts, evidence.contrast)
     cells = zip(evidence.person.tolist(), contrast.tolist(), strict=True)
@@ -281,7 +282,8 @@ def _compare_preference(evidence: Evidence, pair: tuple[int, int], params: Decis
 def _compare_repeats(evidence: Evidence, pair: tuple[int, int], params: DecisionParams) -> Comparison | None:
     """Compare within-person SDs over declared repeats."""
     spread = repeat_variances(evidence, params.repeats)
-    place = np.searchsorted(spread.contrasts, evidence.contrasts)  # people who are left out may take a contrast along
+    # fewer contrasts are left where the people who had one are left out
+    place = np.searchsorted(spread.contrasts, evidence.contrasts)
     return _compare_within(
         evidence, "repeats", pair, spread.variance[:, place][:, :, pair], spread.df[:, place], params
     )
@@ -301,7 +303,7 @@ def _compare_within(
         share = df / df.sum()
         pooled = np.maximum((share[:, None] * v).sum(axis=0), (TINY_SD * margin) ** 2)
         relative = rows.sum() * share[:, None] * v / pooled
-        # half: the same images, so that both methods' errors go together
+        # squared correlation of one half: both methods see the same images, so their errors go together
         influence[rows, c] = ratio_influence(relative, pooled, float(df.sum()), 0.5, margin)
         errors[rows, c] = np.sqrt(share[:, None] * v)
         sds[:, c] = np.sqrt(pooled)
@@ -312,7 +314,7 @@ def _compare_within(
 
 
 def compare_pair(evidence: Evidence, a: int, b: int, params: DecisionParams) -> dict[str, Comparison]:
-    """Compare two methods by every endpoint that the evidence knows.
+    """Compare two methods by every endpoint for which there is evidence.
 
     Parameters
     ----------
@@ -324,7 +326,7 @@ def compare_pair(evidence: Evidence, a: int, b: int, params: DecisionParams) -> 
     Returns
     -------
     dict
-        Key of `KINDS` to the comparison, a first.
+        Key of `KINDS` to the comparison, with `a` as the first method.
     """
     pair = (a, b)
     found: dict[str, Comparison | None] = {"failures": compare_failures(evidence, pair, params)}

@@ -12,23 +12,23 @@ from numpy.typing import NDArray
 from spineseg.studyfolder.marks import Preference
 
 USELESS_DICE = 0.7
-"""Below it a mask is a failure: no statistics of the area survive such an overlap (Hippunfold takes the same limit)."""
+"""Dice below which a mask is a failure: its area means nothing for statistics (Hippunfold takes the same limit)."""
 
 LEVEL_AREA = "csa_level_mm2"
-"""The area at the plan's level, where it is known."""
+"""Key of the area at the plan's level, mm², where it is known."""
 
 LEVEL_ERROR = "csa_error_level_pct"
-"""The error of the area against the reference at the plan's level, where mask and reference show it."""
+"""Key of the area's error at the plan's level, percent, where both mask and reference show the level."""
 
 MOST_AT_LEVEL = 0.5
-"""Share of the people with an area from which on only those count who have it at the plan's level: an SD is of one
-measure, and a level that most do not show is not what the pilot can say."""
+"""Share of the people with an area who must have it at the plan's level for areas to be compared there. An SD must be
+that of one measure, so only those people then count; if fewer have it, areas over whole masks are compared instead."""
 
 REFERENCE_MEASURES = ("dice", "nsd", "hd95_mm", "assd_mm", "csa_error_pct", LEVEL_ERROR)
 """Measures that need a reference."""
 
 Profiles = Mapping[tuple[str, str], NDArray[np.float32]]
-"""Image and method to (n, 2): height in the scanner (mm) and area (mm²) of every slice."""
+"""Image and method to (n, 2) array: height in the scanner (mm) and area (mm²) of every slice."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class RepeatSpread:
     ----------
     contrasts : (C,) ndarray of str
     variance : (P, C, M) ndarray
-        Percent²; NaN without repeats, and where the method failed in one of them: failures count as such, once.
+        Percent²; NaN without repeats. Also NaN where the method failed in one of them, because a failure counts only
+        once, as a failure.
     df : (P, C) ndarray
         Degrees of freedom.
     """
@@ -49,13 +50,13 @@ class RepeatSpread:
     df: NDArray[np.float64]
 
     def of_people(self, people: NDArray[np.bool_] | NDArray[np.intp]) -> RepeatSpread:
-        """Return that of some people: (P,) bool, or their numbers."""
+        """Return the part of some people, given as (P,) bool or by their numbers."""
         return replace(self, variance=self.variance[people], df=self.df[people])
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of N images by M methods.
+    """All that is known about N images segmented by M methods.
 
     Parameters
     ----------
@@ -63,27 +64,27 @@ class Evidence:
     image_id, subject, session, run, contrast : (N,) ndarray of str
     failed : (N, M) ndarray of bool
     values : dict of (N, M) ndarray
-        By column of metrics.tsv; NaN where missing.
+        Column of metrics.tsv to its values; NaN where missing.
     pairs : dict of (str, str) to dict of (N,) ndarray
         Measures of agreement of two methods, in the order of `methods`.
     reference_from : (N,) ndarray of str
         Method whose output the reference was corrected from; empty where a person drew it.
     group, site : (N,) ndarray of str
-        Of the participant; empty where not known.
+        Group and site of the participant; empty where not known.
     rater_error : dict of str to float
-        By how much two people's drawings differ: ``csa`` (percent), ``dice`` and ``nsd`` (half the way to 1).
+        Difference of two people's drawings: ``csa`` (percent), ``dice`` and ``nsd`` (half of the distance to 1).
     profiles : dict
         Areas by slice of images that repeat each other or show one person in several contrasts.
     ratings : tuple of Preference
-        Blind ones only.
+        Blind ratings only.
     excluded : tuple of dict
         Images and people that do not take part, with the reason.
     repeats : RepeatSpread, optional
         Where it is computed already.
     useless : (N, M) ndarray of bool, optional
-        Failed for nothing else than a Dice with the reference below `USELESS_DICE`.
+        Masks whose only failure is a Dice with the reference below `USELESS_DICE`.
     planned : mapping
-        Contrast to its weight in the plan; 1 where it is not there.
+        Contrast to its weight in the plan; a contrast that is missing weighs 1.
     """
 
     methods: tuple[str, ...]
@@ -137,7 +138,7 @@ class Evidence:
         return np.array([self.planned.get(name, 1.0) for name in self.contrasts.tolist()], np.float64)
 
     def subset(self, keep: NDArray[np.bool_] | NDArray[np.intp]) -> Evidence:
-        """Return the evidence of some images only; `keep` is (N,) bool, or their numbers."""
+        """Return the evidence of some images only; `keep` is (N,) bool or the images' numbers."""
         by_image = ("image_id", "subject", "session", "run", "contrast", "failed", "reference_from", "group", "site")
         kept = set(self.image_id[keep].tolist())
         return replace(
@@ -160,9 +161,10 @@ class Evidence:
         return replace(self, values=values, failed=failed, repeats=None)
 
     def area_gap(self, a: int, b: int) -> NDArray[np.float64] | None:
-        """Return by how much method a's areas are larger than b's, (N,), percent of their mean; None if not known.
+        """Return how much larger method a's areas are than b's, (N,), percent of their mean; None if not known.
 
-        At the plan's level, or on the slices where both have cord (`one_measure`); NaN where one failed.
+        Areas are those at the plan's level where `is_at_level` holds, else those on the slices where both have cord.
+        NaN where one of the methods failed.
         """
         pair, sign = (self.methods[a], self.methods[b]), 1.0
         if pair not in self.pairs:
@@ -180,21 +182,21 @@ class Evidence:
         return gap
 
     def is_at_level(self, level: NDArray, other: NDArray) -> bool:
-        """Whether (N, m) areas at the level stand for (N, m) others: an SD of both would be of no measure.
+        """Whether (N, m) areas at the level are used rather than (N, m) other areas, for the two may not be mixed.
 
-        They do where at least `MOST_AT_LEVEL` of the people who have either have theirs at the level.
+        They are used where at least `MOST_AT_LEVEL` of the people who have either area have the one at the level.
         """
         at_level = np.unique(self.person[np.isfinite(level).all(axis=1)]).size
         either = np.unique(self.person[np.isfinite(level).all(axis=1) | np.isfinite(other).all(axis=1)]).size
         return at_level > 0 and at_level >= MOST_AT_LEVEL * either
 
     def area_errors(self, methods: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
-        """Return the errors of the area against references of some methods, all of one measure.
+        """Return some methods' errors of the area against references, all at the level or all over whole masks.
 
         Returns
         -------
         error, area : (N, m) ndarray
-            Percent, and mm². An image that one of the methods does not know at the level counts for none of them there.
+            Percent, and mm². At the level an image counts only where all m methods have an error there.
         at_level : bool
             Whether they are those at the plan's level; else those over the whole mask.
         """
@@ -207,7 +209,7 @@ class Evidence:
         return whole, self.values["csa_mean_mm2"][:, wanted], False
 
     def without(self, person: str) -> Evidence:
-        """Return the evidence without one participant; what is known of the others stays."""
+        """Return the evidence without one participant; computed repeats of the others are kept."""
         rest = self.subset(self.subject != person)
         if self.repeats is None:
             return rest
@@ -216,8 +218,8 @@ class Evidence:
     def by_person(self, values: NDArray) -> NDArray[np.float64]:
         """Average (N, m) values within each participant and contrast, (P, C, m).
 
-        An image counts only where all m values are known, so that methods are compared on the same images; NaN
-        where a participant has no such image.
+        An image counts only where all m values are known, so that methods are compared on the same images. NaN where a
+        participant has no such image.
         """
         n_contrasts = self.contrasts.size
         cell, n_cells = self.person * n_contrasts + self._contrasts[1], self.people.size * n_contrasts

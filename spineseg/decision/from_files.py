@@ -1,4 +1,4 @@
-"""Decide from the tables of a study."""
+"""Decide which method to keep, from the tables of a study."""
 
 from __future__ import annotations
 
@@ -37,30 +37,31 @@ NO_MARKS = Marks()
 
 @dataclass(frozen=True)
 class Question:
-    """What a decision is asked about, beside the tables.
+    """What to decide, beside the tables.
 
     Parameters
     ----------
     dataset : str
+        Name of the dataset; if empty, that of the folder of the tables.
     methods : sequence of str
-        Those compared, in the order that breaks ties; those of the tables where there are none.
+        Methods to compare; their order breaks ties. If empty, the methods of the tables.
     params : DecisionParams
     override : mapping or None
         ``{"method", "reason", "by"}``: a person's choice, which replaces the rule's.
     config : mapping
-        The keys of the configuration that the decision depends on; it holds their hash.
+        The keys of the configuration that the decision depends on; the decision stores their hash.
     code : mapping
-        Digest of the code of steps before the decision.
+        Digest of the code of the steps before the decision.
     fitted : sequence of str
         Methods on whose masks the prediction of Dice was fitted.
     marks : Marks
-        What raters have said.
+        Raters' marks and preferences.
     participants : mapping
         Subject to the columns of participants.tsv.
     strata : sequence of str
-        Columns whose values the pilot was to show.
+        Columns of which the pilot was to have every value.
     reference_kinds : sequence of str, optional
-        Kinds of references that count as the truth, as the plan has them.
+        Kinds of references that count as the truth, according to the plan.
     """
 
     dataset: str = ""
@@ -92,8 +93,8 @@ def decide_from_files(
     metrics : path
         metrics.tsv.
     agreement, slices, table, levels : path, optional
-        agreement.tsv, slices.tsv.gz, images.tsv, levels.tsv. Beside images.tsv the plan and the manifests of a study
-        are looked for.
+        agreement.tsv, slices.tsv.gz, images.tsv, levels.tsv. The plan and the manifests of a study are looked for in
+        the folder of images.tsv.
     question : Question, optional
 
     Returns
@@ -161,7 +162,7 @@ def _make_context(
     folder: StudyFolder | None,
     notes: tuple[str, ...],
 ) -> Context:
-    """Return what a decision states beside the numbers: where they come from, what was planned, who taught what."""
+    """Return what a decision records beside the numbers: their origin, the plan, and who trained which method."""
     made_by = _made_by(folder, images, methods) if folder else {}
     steps = {**question.code, "decision": digest_code("spineseg.decision.from_files")}
     return Context(
@@ -183,7 +184,7 @@ def _make_context(
 
 
 def _compared_methods(rows: Sequence[MetricsRow], question: Question, metrics: str | Path) -> list[str]:
-    """Return the methods that are compared: those of the configuration or the table, without the second rater."""
+    """Return the methods to compare: those of the configuration or the table, without the second rater."""
     rater = question.params.second_rater
     present = dict.fromkeys(row.method for row in rows)
     if rater and rater not in present:
@@ -195,7 +196,7 @@ def _compared_methods(rows: Sequence[MetricsRow], question: Question, metrics: s
 
 
 def _check_columns(question: Question) -> None:
-    """Refuse columns of participants.tsv that the plan names and that are not there."""
+    """Refuse columns that the plan names and participants.tsv lacks."""
     params = question.params
     for key, name in (("group", params.group), ("site", params.site)):
         is_asked_for = name and name != DecisionParams.site  # a table need not have the usual column of sites
@@ -204,11 +205,14 @@ def _check_columns(question: Question) -> None:
 
 
 UNUSABLE = {"unmeasured", "coverage", "unbounded", "doubted"}
-"""Flags of areas that are not of the level, or of less than 0.8 of it."""
+"""Flags of areas that are not those of the level, or that cover less than 0.8 of it."""
 
 
 def _areas_at(level: str, rows: Sequence[CsaRow]) -> dict[tuple[str, str], float]:
-    """Image and method to the area at a level; the same labels doubt what was drawn and what was segmented alike."""
+    """Image and method to the area at a level, mm².
+
+    A reference counts even where the labels of levels are doubted: the doubt is about both masks of the image alike.
+    """
     found = {}
     for row in rows:
         usable = UNUSABLE - {"doubted"} if row.method == REFERENCE else UNUSABLE
@@ -218,19 +222,19 @@ def _areas_at(level: str, rows: Sequence[CsaRow]) -> dict[tuple[str, str], float
 
 
 def _profiled(evidence: Evidence, params: DecisionParams) -> set[str]:
-    """Images whose areas by slice are needed: repeats, and several contrasts of one person."""
+    """Images whose areas by slice are needed: repeats, and images of one person in several contrasts."""
     groups = [*repeat_groups(evidence, params.repeats), *contrast_groups(evidence)]
     return {str(evidence.image_id[n]) for parts in groups for part in parts for n in part.tolist()}
 
 
 def _libraries(made_by: Mapping[str, MadeBy]) -> dict[str, str]:
-    """Versions of the libraries that have computed masks, and of those that decide."""
+    """Versions of the libraries that computed the masks, and of those that decide."""
     found = {name: number for made in made_by.values() for name, number in made.libraries.items()}
     return found | {"numpy": version("numpy"), "scipy": version("scipy")}
 
 
 def _absent_contrasts(images: Sequence[StudyImage]) -> list[str]:
-    """Say which contrasts of the study the pilot does not show."""
+    """Say which contrasts of the study have no image in the pilot."""
     absent = {i.contrast for i in images if i.included} - {i.contrast for i in images if i.included and i.pilot}
     if not absent:
         return []
@@ -238,7 +242,7 @@ def _absent_contrasts(images: Sequence[StudyImage]) -> list[str]:
 
 
 def _absent_strata(images: Sequence[StudyImage], question: Question) -> list[str]:
-    """Name the sites, groups and other strata that have nobody in the pilot."""
+    """Name the sites, groups and other strata of which nobody is in the pilot."""
     lines = []
     for column in question.strata:
         pilot, others = (
@@ -252,7 +256,7 @@ def _absent_strata(images: Sequence[StudyImage], question: Question) -> list[str
 
 
 def _untrue_references(images: Sequence[StudyImage]) -> list[str]:
-    """Say which references are compared with, but are not the truth."""
+    """Say which references are compared with masks but do not count as the truth."""
     kinds = Counter(i.reference_kind for i in images if i.included and i.pilot and i.reference_use == "agreement")
     if not kinds:
         return []
@@ -262,7 +266,7 @@ def _untrue_references(images: Sequence[StudyImage]) -> list[str]:
 
 
 def _unknown_training(images: Sequence[StudyImage], params: DecisionParams) -> list[str]:
-    """Say which people a method was trained on are nobody of the study: a name may be misspelt."""
+    """Say which of `training_subjects` are not in the study: a name may be misspelt."""
     unknown = {name.removeprefix("sub-") for name in params.training_subjects} - {i.subject for i in images}
     if not images or not unknown:
         return []
@@ -270,7 +274,7 @@ def _unknown_training(images: Sequence[StudyImage], params: DecisionParams) -> l
 
 
 def _doubted_contrasts(rows: Sequence[MetricsRow]) -> list[str]:
-    """Say which images look like another contrast than they were segmented as."""
+    """Say which images look like another contrast than the one they were segmented as."""
     doubted = sorted({row.image.image_id for row in rows if row.contrast_doubt})
     if not doubted:
         return []
@@ -282,7 +286,10 @@ def _doubted_contrasts(rows: Sequence[MetricsRow]) -> list[str]:
 
 
 def _made_by(folder: StudyFolder, images: Sequence[StudyImage], methods: Sequence[str]) -> dict[str, MadeBy]:
-    """What the pilot's masks were made by, method by method, as their manifests say; gathering has seen them alike."""
+    """Code, weights and libraries that made the pilot's masks, by method, from the manifest of one chunk.
+
+    One is enough, because gathering has checked that all chunks agree.
+    """
     if not folder.membership.is_file():
         return {}
     chunk_of = read_membership(folder).chunks
@@ -294,7 +301,7 @@ def _made_by(folder: StudyFolder, images: Sequence[StudyImage], methods: Sequenc
 def _pilot_masks(
     folder: StudyFolder, images: Sequence[StudyImage], marks: Marks, methods: Sequence[str]
 ) -> dict[tuple[str, str], str]:
-    """Image and method to the checksum of the mask that lies there now, of the pilot's images that are marked."""
+    """Image and method to the checksum of the present mask, for those of the pilot's images that raters marked."""
     marked = {mark.image for mark in marks.marks} | {one.image for one in marks.preferences}
     marked &= {i.image_id for i in images if i.pilot}
     if not marked or not folder.membership.is_file():
@@ -307,7 +314,7 @@ def _pilot_masks(
 
 
 def _one_sided_fails(one_sided: Sequence[Mark]) -> list[str]:
-    """Name the fails that count for nothing because their rater judged one method alone."""
+    """Name the fails that do not count because their rater marked only one method."""
     if not one_sided:
         return []
     names = name_some([f"{mark.method} in {mark.image} by {mark.rater}" for mark in one_sided])
@@ -318,7 +325,7 @@ def _one_sided_fails(one_sided: Sequence[Mark]) -> list[str]:
 
 
 def _other_masks(given: Marks, counted: Marks) -> list[str]:
-    """Say how much of what raters said is of masks that are not those compared."""
+    """Say how many of the raters' marks and preferences are about other masks than those compared."""
     n = len(given.marks) - len(counted.marks) + len(given.preferences) - len(counted.preferences)
     if not n:
         return []

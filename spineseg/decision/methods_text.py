@@ -105,7 +105,7 @@ def _plan_sentence(d: Mapping[str, Any]) -> str:
 
 
 def _taught_sentence(d: Mapping[str, Any]) -> str:
-    """Say who of the pilot taught what was compared."""
+    """Say how many of the pilot's people had been used to train each compared method."""
     taught = {m: row for m, row in d["references"].get("taught", {}).items() if m in d["methods"]}
     parts = [f"{len(row['participants'])} participants' images had been used to train {m}" for m, row in taught.items()]
     return f" {' and '.join(parts)}." if parts else ""
@@ -123,7 +123,7 @@ def _reference_sentence(d: Mapping[str, Any]) -> str:
 
 
 def _found_sentence(d: Mapping[str, Any]) -> str:
-    """The difference by the endpoint that rules, in each contrast where each has its method; nothing where none is."""
+    """State the difference by the ruling endpoint, for each contrast where they are decided separately."""
     if parts := separate_decisions(d):
         said = [f" In {contrast}:{text}" for contrast, part in parts.items() if (text := _gap_sentence(part))]
         return "".join(said)
@@ -132,7 +132,7 @@ def _found_sentence(d: Mapping[str, Any]) -> str:
 
 
 def _gap_sentence(d: Mapping[str, Any]) -> str:
-    """One difference."""
+    """State one difference with its interval and margin."""
     gap = format_gap(d)
     if gap is None:
         return ""
@@ -144,7 +144,7 @@ def _gap_sentence(d: Mapping[str, Any]) -> str:
 
 
 def reference_words(d: Mapping[str, Any]) -> str:
-    """Say what the references are, as far as their sidecars or the configuration tell."""
+    """Say what the references are, as far as their sidecars or the configuration do."""
     kinds = d["references"].get("kinds", {})
     if not kinds:
         return "a reference mask"
@@ -154,12 +154,12 @@ def reference_words(d: Mapping[str, Any]) -> str:
 
 
 def separate_decisions(d: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The decision of each contrast, where each has its own; empty where one method is kept for all."""
+    """Return each contrast's decision where contrasts are decided separately; else an empty dict."""
     return {c: {**d, **row["alone"]} for c, row in d["per_contrast"].items() if c in d["method_by_contrast"]}
 
 
 def _kept_sentence(d: Mapping[str, Any]) -> str:
-    """Say the verdict, which method was kept, or which for what, and by whose choice."""
+    """State the verdict, the method that was kept (or each contrast's), and who chose it if a person did."""
     verdict = VERDICT_WORDS[d["computed"]["verdict"]]
     if d["method_by_contrast"]:
         alike: dict[tuple[str, str], list[str]] = {}

@@ -1,4 +1,4 @@
-"""What a reader of a decision can do now, a sentence each."""
+"""Advice on what to do after a decision."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from spineseg.studyfolder.locks import KeptMethods
 
 
 def word_preview(held: str) -> str:
-    """Say that a decision is a preview: the study has started by the methods that `held` names."""
+    """Say that a decision is a preview, because the study has started with the methods that `held` names."""
     return (
         f"This is a preview of what a new decision would say. The study has started and is held to {held}: another"
         " choice needs another dataset name, or accept_changes in the config."
@@ -20,11 +20,12 @@ def word_preview(held: str) -> str:
 
 
 def next_steps(d: Mapping[str, Any], held: str = "") -> list[str]:
-    """Return what a reader can do now, a sentence each.
+    """Return what a reader can do now, one sentence for each step.
 
     Parameters
     ----------
     d : mapping
+        The content of decision.json.
     held : str
         The methods that a started study is held to, where the decision is a preview.
     """
@@ -72,7 +73,7 @@ def next_steps(d: Mapping[str, Any], held: str = "") -> list[str]:
 
 
 def _settle(d: Mapping[str, Any]) -> list[str]:
-    """What could settle an open choice, and what stands in the way."""
+    """Say what could settle an open choice, and what stands in the way."""
     computed, needed = d["computed"], d["parameters"]["min_participants"]
     if computed["verdict"] != "undecided" or computed["basis"] == "single":
         return []

@@ -1,4 +1,4 @@
-"""The numbers of a pair of methods, as decision.json has them."""
+"""The numbers of a pair of methods, in the form of decision.json."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from spineseg.decision.evidence import Evidence
 from spineseg.decision.rule import Judgement
 from spineseg.decision.stability import advantage_on_people_left_out
 
-FAR = 60.0
-"""Logarithm of a ratio beyond which it only says that nothing is known."""
+MAX_LOG_RATIO = 60.0
+"""Largest logarithm of a ratio that is reported; a larger one only says that nothing is known."""
 
 
 def describe(comparison: Comparison, methods: tuple[str, ...]) -> dict[str, Any]:
-    """Return a comparison in the endpoint's unit: of SDs the difference, with the ratio beside it."""
+    """Return a comparison in the endpoint's unit; for SDs the difference, with the ratio beside it."""
     scale = comparison.in_unit
     found = {
         "endpoint": comparison.key,
@@ -36,13 +36,14 @@ def describe(comparison: Comparison, methods: tuple[str, ...]) -> dict[str, Any]
         "n_sites": comparison.n_sites,
     }
     if comparison.kind.is_ratio:
-        ratio, *limits = np.exp(np.clip([comparison.estimate, *comparison.interval], -FAR, FAR)).tolist()
+        logs = [comparison.estimate, *comparison.interval]
+        ratio, *limits = np.exp(np.clip(logs, -MAX_LOG_RATIO, MAX_LOG_RATIO)).tolist()
         found |= {"ratio": ratio, "ratio_ci90": limits}
     return found
 
 
 def describe_ruling(evidence: Evidence, judgement: Judgement, main: Comparison | None) -> dict[str, Any]:
-    """The pair that the verdict is about, by the endpoint that rules."""
+    """Describe the pair that the verdict is about, by the ruling endpoint."""
     methods = evidence.methods
     names = {
         "best": None if judgement.best is None else methods[judgement.best],
@@ -72,7 +73,7 @@ def describe_ruling(evidence: Evidence, judgement: Judgement, main: Comparison |
 
 
 def describe_parts(evidence: Evidence, main: Comparison | None, name: str) -> dict[str, Any]:
-    """The ruling comparison by contrast or site."""
+    """Describe the ruling comparison in each contrast or site."""
     parts = {} if main is None else getattr(main, name)
     keys = ("difference", "ci90", "ci95", "favours", "n")
     found = {label: describe(one, evidence.methods) for label, one in parts.items()}

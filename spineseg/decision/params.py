@@ -1,4 +1,4 @@
-"""The plan of a decision: what a study measures and how its methods are judged, fixed before the data are looked at."""
+"""The plan of a decision: what a study measures and how methods are compared, fixed before looking at the data."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from spineseg.errors import InputError
 from spineseg.parameters import Flag, check_ranges, parameter
 
 AIMS = ("groups", "change", "absolute")
-"""What a study compares: people with people, a person with himself, or an area with a limit. A constant bias cancels in
-the first two."""
+"""What a study compares: groups of people, scans of one person, or an area with a limit. A constant bias cancels in the
+first two."""
 
 ENDPOINTS = ("csa_error", "preference", "repeats", "change_error")
 """Endpoints that may rule: references, blind ratings of people, repeats, references of several sessions of a person."""
@@ -24,8 +24,8 @@ ORDER = {
     "change": ("change_error", "repeats", "csa_error", "preference"),
     "absolute": _OF_PEOPLE,
 }
-"""Endpoints by aim, in the order in which they rule where the plan names none. What is the same at each scan of a
-person cancels in a change: precision within people comes first."""
+"""Endpoints by aim, in the order in which they rule where the plan names none. An error that is the same at each scan
+of a person cancels in a change, so for that aim precision within people comes first."""
 
 OBSOLETE = {
     "primary": "the endpoints are tried in the order of decision.endpoints",
@@ -50,15 +50,15 @@ OBSOLETE = {
         ("band_coverage", "band_plausible", "band_components", "band_roughness"), "the composite of proxies is gone"
     ),
 }
-"""Keys of earlier versions that mean nothing any more, and why; they are accepted and said."""
+"""Keys of earlier versions that no longer have a meaning, and why. They are accepted, and a note names them."""
 
 RENAMED = {"rope_dice": "margin_dice", "rope_nsd": "margin_nsd"}
-"""Keys of earlier versions by another name."""
+"""Keys that had another name in earlier versions: old name to new."""
 
 
 @dataclass(frozen=True)
 class Repeats:
-    """Which images of a person repeat each other: the runs of a session, or the named sessions.
+    """Which images of a person repeat each other: the runs of a session, the named sessions, or both.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class Repeats:
 
     @classmethod
     def from_config(cls, section: Mapping[str, Any] | None) -> Repeats:
-        """Make it of ``{by: run}``, ``{sessions: [a, b]}`` or both."""
+        """Read ``{by: run}``, ``{sessions: [a, b]}`` or both."""
         section = section or {}
         sessions = tuple(name.removeprefix("ses-") for name in section.get("sessions", ()))
         return cls(section.get("by") == "run", sessions)
@@ -85,20 +85,20 @@ class Repeats:
 
 @dataclass(frozen=True)
 class DecisionParams:
-    """The plan and the settings of the rule; every default has its reason beside it.
+    """The plan and the settings of the rule; the reason for each default stands below it.
 
     Parameters
     ----------
     aim : str
         One of `AIMS`.
     level : str, optional
-        Level or range whose area the study reports, such as ``C2-C3``; else the common stretch.
+        Level or range whose area the study reports, such as ``C2-C3``; if not given, the common stretch is compared.
     contrasts : mapping of str to float
-        Contrast (or BIDS suffix) to its weight; empty: all, equally weighted.
+        Contrast (or BIDS suffix) to its weight. If empty, all contrasts count, equally weighted.
     repeats : Repeats
     endpoints : tuple of str
-        In the order in which they rule. Empty: csa_error, preference, repeats; where the aim is change, change_error,
-        repeats, csa_error, preference.
+        In the order in which they rule. If empty, they are csa_error, preference, repeats; if the aim is change,
+        change_error, repeats, csa_error, preference.
     by : str
         One method for the ``dataset``, or one for each ``contrast``.
     group, site : str, optional
@@ -106,23 +106,23 @@ class DecisionParams:
     second_rater : str, optional
         A declared method whose masks a second person has drawn.
     prefer : str, optional
-        Method to take when the evidence does not tell the methods apart.
+        Method to keep when the evidence does not distinguish the methods.
     training_subjects : tuple of str
         People on whom a method was trained; they never enter the decision.
     perturbations : int
-        Slightly changed copies of each image of the pilot on which every method runs again; 0 for none.
+        Number of slightly changed copies of each image of the pilot on which every method runs again.
     obsolete : tuple of str
-        Keys that the configuration has and that mean nothing any more.
+        Keys of the configuration that no longer have a meaning.
     """
 
     aim: str = parameter("groups", "", choices=AIMS)
     effect_pct: float = parameter(5.0, "", least=0.1, most=100)
-    """The difference in CSA that the study wants to see, percent: about three years of atrophy in multiple sclerosis
+    """Difference in CSA that the study wants to detect, percent: about three years of atrophy in multiple sclerosis
     (1.78 % a year, Casserly 2018)."""
     level: str | None = None
     contrasts: Mapping[str, float] | None = None
     repeats: Repeats = Repeats()
-    """None: sessions are follow-up, and runs may be other parts of the body."""
+    """No repeats by default: sessions are usually follow-up scans, and runs may show other parts of the body."""
     endpoints: tuple[str, ...] = ()
     by: str = parameter("dataset", "", choices=("dataset", "contrast"))
     group: str | None = parameter(None, "")
@@ -131,36 +131,36 @@ class DecisionParams:
     prefer: str | None = parameter(None, "")
     training_subjects: tuple[str, ...] = ()
     perturbations: int = parameter(0, "", least=0, most=20)
-    """Off: three copies quadruple the pilot's segmentation, whole datasets are pilots by default, and nothing decides
-    by them."""
+    """Off by default: three copies quadruple the pilot's segmentation, whole datasets are pilots by default, and no
+    verdict depends on them."""
     max_fail: float = parameter(0.20, "", least=0, most=1)
-    """Failures, share of a person's images averaged over people, above which a method is not kept: one in five is more
-    than a person corrects by hand."""
+    """Share of failures (of a person's images, averaged over people) above which a method is not kept: one in five is
+    more than a person corrects by hand."""
     coverage_limit: float = parameter(0.80, "", least=0, most=1)
     """A mask that covers less of the slices on which any method found cord counts as failed: a fifth of the cord is
     about one and a half vertebrae."""
     margin_fail: float = parameter(0.05, "", least=0.001, most=1)
-    """Difference in failures that counts as none: one person in twenty."""
+    """Difference in the share of failures that counts as none: one person in twenty."""
     margin_dice: float = parameter(0.01, "", least=0.0001, most=1)
-    """Differences within count as none: 0.01 Dice is about 2 % of area, less than two drawings of one person differ."""
+    """Difference in Dice that counts as none: 0.01 is about 2 % of area. Two drawings of one person differ by more."""
     margin_nsd: float = parameter(0.02, "", least=0.0001, most=1)
-    """The same for the NSD, which spreads about twice as wide as Dice."""
+    """The same for the NSD, which varies about twice as much as Dice."""
     margin_preference: float = parameter(0.10, "", least=0.001, most=1)
     """Net share of people in whom raters prefer one method that counts as none: one person in ten."""
     min_participants: int = parameter(6, "", least=2, most=1_000_000)
-    """Fewer never give a clear verdict: five of five preferences for one method have a two-sided p of 0.0625."""
+    """Fewer people never give a clear verdict: five of five preferences for one method have a two-sided p of 0.0625."""
     min_references: int = parameter(5, "", least=2, most=1_000_000)
-    """People with references from which on these rule: ten minutes of drawing each."""
+    """Least number of people with references for these to rule; drawing takes ten minutes each."""
     min_repeats: int = parameter(6, "", least=2, most=1_000_000)
-    """People with repeats, or with ratings, from which on these rule: as `min_participants`."""
+    """Least number of people with repeats, or with ratings, for these to rule: as `min_participants`."""
     power: float = parameter(0.80, "", least=0.01, most=0.99)
-    """Chance of a verdict that the advised number of people gives, and power of the study."""
+    """Chance of a verdict with the advised number of people; also the power for which the study's size is computed."""
     max_pilots: int = parameter(500, "", least=2, most=100_000)
-    """Largest number of people that is looked at; larger pilots are studies."""
+    """Largest number of people that is simulated; a larger pilot is a study."""
     n_simulations: int = parameter(200, "", least=10, most=100_000)
-    """Simulated pilots per size: a chance of 0.8 is then known to 0.03."""
+    """Simulated pilots for each number of people: the standard error of a chance of 0.8 is then 0.03."""
     seed: int = parameter(1, "", least=0, most=4_294_967_295)
-    """Any fixed number; the same inputs give the same bytes."""
+    """Any fixed number, so that the same inputs give the same bytes."""
     obsolete: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -179,7 +179,7 @@ class DecisionParams:
 
     @classmethod
     def from_config(cls, section: Mapping[str, Any] | None) -> DecisionParams:
-        """Make the settings of the config's ``decision`` section, which fits `decision_schema`."""
+        """Read the settings from the config's ``decision`` section, which must fit `decision_schema`."""
         values: dict[str, Any] = {}
         for key, value in (section or {}).items():
             name = RENAMED.get(key, key)
@@ -201,7 +201,10 @@ class DecisionParams:
         return self.effect_pct / 4
 
     def plans(self, suffix: str, contrast: str) -> bool:
-        """Whether the analysis uses images of a suffix: T2w names that suffix alone, t2 all images of that contrast."""
+        """Whether the analysis uses images of a suffix and contrast.
+
+        In `contrasts`, ``T2w`` names only that suffix; ``t2`` names all images of that contrast.
+        """
         return not self.contrasts or suffix in self.contrasts or contrast in self.contrasts
 
     def weight_of(self, contrast: str) -> float:
@@ -213,7 +216,7 @@ class DecisionParams:
         )
 
     def plan(self) -> dict[str, Any]:
-        """Return what must be said before the data are looked at, ready for JSON."""
+        """Return the settings that must be fixed before looking at the data, ready for JSON."""
         left_out = ("perturbations", "power", "max_pilots", "n_simulations", "seed", "obsolete")
         values = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in left_out}
         repeats = {"by_run": self.repeats.by_run, "sessions": list(self.repeats.sessions)}

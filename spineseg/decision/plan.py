@@ -1,4 +1,4 @@
-"""The plan before looking: written when the pilot starts, and held beside what is asked later."""
+"""The plan of a study: written when the pilot starts, and compared with the settings of a later decision."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class Scope:
     Parameters
     ----------
     methods : sequence of str
-        Those compared.
+        Methods that are compared.
     reference_kinds : sequence of str, optional
-        Kinds of references that count as the truth; not known where there is no configuration.
+        Kinds of references that count as the truth; None where there is no configuration.
     """
 
     methods: Sequence[str] = ()
     reference_kinds: Sequence[str] | None = None
 
     def content(self) -> dict[str, list[str]]:
-        """Return what is known of it, ready for JSON."""
+        """Return what is known, ready for JSON."""
         found = {"methods": list(self.methods)} if self.methods else {}
         return found | ({} if self.reference_kinds is None else {"reference_kinds": sorted(self.reference_kinds)})
 
@@ -50,7 +50,7 @@ def fix_plan(folder: StudyFolder, params: DecisionParams, scope: Scope = NO_SCOP
     Returns
     -------
     Plan
-        What holds from now on.
+        The plan that holds from now on.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def fix_plan(folder: StudyFolder, params: DecisionParams, scope: Scope = NO_SCOP
 
 
 def describe_plan(plan: Plan | None, params: DecisionParams, scope: Scope = NO_SCOPE) -> dict[str, Any]:
-    """Return the plan in force, its hash, and what was changed since the pilot started.
+    """Return the plan in force, its hash, and what has changed since the pilot started.
 
     Returns
     -------
@@ -85,7 +85,10 @@ def describe_plan(plan: Plan | None, params: DecisionParams, scope: Scope = NO_S
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Say key by key what differs; of what a plan of an earlier version, or a caller, does not say nothing is known."""
+    """Say key by key what differs.
+
+    Methods and kinds of references are compared only if both plans have them: plans of earlier versions may not.
+    """
     beside = {"methods", "reference_kinds"}
     names = [name for name in dict.fromkeys([*before, *now]) if name not in beside or (name in before and name in now)]
     return [
@@ -96,7 +99,7 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _in_words(value: Any) -> str:
-    """A value of the plan as people write it."""
+    """Write a value of the plan as text."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_in_words(one)}" for key, one in value.items()) or "none"
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""What raters preferred, and whether they agree with themselves and with each other."""
+"""Raters' preferences, and how well raters agree with themselves and with each other."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from spineseg.decision.evidence import Evidence
 from spineseg.studyfolder.marks import Preference
 
 MIN_AGAIN = 3
-"""Pairs that a rater must have seen again before his answers are doubted: two reversals may be chance."""
+"""Least number of pairs shown to a rater twice before their answers are doubted: two reversals may be chance."""
 
 Shown = tuple[str, frozenset[str]]
-"""An image, and the pair of methods shown of it."""
+"""An image, and the pair of methods whose masks were shown."""
 
 
 def chance_corrected(answers: Sequence[tuple[str, str]]) -> float:
-    """Return by how much two answers agree more than by chance: 1 always, 0 as chance does; NaN without any.
+    """Compute the chance-corrected agreement of pairs of answers: 1 is always, 0 is chance; NaN without any.
 
-    Gwet's AC1 (2008, Br J Math Stat Psychol 61:29), which unlike Cohen's kappa does not fall to 0 where nearly all
-    answers are alike.
+    This is Gwet's AC1 (2008, Br J Math Stat Psychol 61:29). Unlike Cohen's kappa it does not fall to 0 where nearly
+    all answers are the same.
     """
     if not answers:
         return float("nan")
@@ -46,13 +46,13 @@ def _answers(ratings: Sequence[Preference]) -> tuple[dict[str, dict[Shown, str]]
 
 
 def contradictory_raters(ratings: Sequence[Preference]) -> list[str]:
-    """Raters who, shown a pair again, answered the same no more often than by chance: they tell nothing."""
+    """Return raters whose repeated answers agree no better than chance: their answers carry no information."""
     _, again = _answers(ratings)
     return sorted(rater for rater, own in again.items() if len(own) >= MIN_AGAIN and chance_corrected(own) <= 0)
 
 
 def trusted_ratings(ratings: Sequence[Preference]) -> list[Preference]:
-    """Ratings of those who do not contradict themselves."""
+    """Return the ratings by raters who do not contradict themselves."""
     left_out = set(contradictory_raters(ratings))
     return [one for one in ratings if one.rater not in left_out]
 
@@ -63,9 +63,9 @@ def summarise_ratings(evidence: Evidence) -> dict[str, Any]:
     Returns
     -------
     dict
-        n, n_participants, raters; n_again, n_same (shown to the same rater again); contradictory (raters who do not
-        count); n_shared, n_alike, agreement (pairs of answers of two raters to the same masks, how many are the same,
-        and how much more than by chance; None without any).
+        n, n_participants, raters; n_again, n_same (pairs shown to the same rater again, and how many got the same
+        answer); contradictory (raters who do not count); n_shared, n_alike, agreement (pairs of answers of two raters
+        to the same masks, how many are the same, and their chance-corrected agreement; None without any).
     """
     person_of = dict(zip(evidence.image_id.tolist(), evidence.subject.tolist(), strict=True))
     first, by_rater = _answers(evidence.ratings)

@@ -1,4 +1,4 @@
-"""How well a method repeats itself: repeat and repeat, contrast and contrast. Descriptive, without truth."""
+"""Repeatability of each method, between repeats and between contrasts. Descriptive: precision is not accuracy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from spineseg.decision.params import DecisionParams
 from spineseg.decision.statistics import REPORT, mean_strata, sd_limits
 
 MIN_PEOPLE = 10
-"""People below whom no smallest detectable change is printed: the SD of ten is known to a factor of 0.7 to 1.8."""
+"""Least number of people for a smallest detectable change: the SD of ten is known to a factor of 0.7 to 1.8."""
 
 
 def intraclass_correlation(values: ArrayLike) -> tuple[float, float, float]:
@@ -76,7 +76,8 @@ def summarise_reliability(
     evidence : Evidence
     params : DecisionParams
     pair : (int, int), optional
-        The methods that the verdict is about: the SD over repeats is that of people whom both repeat, which rules.
+        The methods that the verdict is about: the SD over repeats is that of people in whom both have repeats, because
+        that SD rules.
 
     Returns
     -------

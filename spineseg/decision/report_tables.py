@@ -18,14 +18,14 @@ from spineseg.spelling import name_some
 
 
 def _verdict_of(row: Mapping[str, Any]) -> str:
-    """What an endpoint says by itself."""
+    """Say what an endpoint shows by itself."""
     if row["favours"]:
         return f"{row['favours']} better"
     return "equal" if row["is_within_margin"] else "open"
 
 
 def endpoint_section(d: Mapping[str, Any]) -> list[str]:
-    """Table of every endpoint of every pair: none is hidden in another."""
+    """Table of every endpoint of every pair of methods."""
     if not d["endpoints"]:
         return []
     rows = []
@@ -110,7 +110,7 @@ def _with_interval(value: float | None, limits: Sequence[float | None], digits: 
 
 
 def reliability_section(d: Mapping[str, Any]) -> list[str]:
-    """Table of how the methods repeat themselves."""
+    """Table of the methods' repeatability."""
     if not d["reliability"]:
         return []
     rows = []
@@ -132,7 +132,7 @@ def reliability_section(d: Mapping[str, Any]) -> list[str]:
 
 
 def study_section(d: Mapping[str, Any]) -> list[str]:
-    """Table of the people that the study needs."""
+    """Table of the number of people that the study needs."""
     plan = d["parameters"]
     if not d["study"]:
         return ["## What it means for the study", _no_study(d)] if d["n_images"] else []
@@ -180,7 +180,7 @@ def study_section(d: Mapping[str, Any]) -> list[str]:
 
 
 def _no_study(d: Mapping[str, Any]) -> str:
-    """Why no number of people is given."""
+    """Say why no number of people is given."""
     if d["parameters"]["aim"] == "change":
         return (
             "People per group for a change follow from repeats: six people scanned twice at one time, declared in "
@@ -195,7 +195,7 @@ def _capital(reason: str) -> str:
 
 
 def left_out_section(d: Mapping[str, Any]) -> list[str]:
-    """List of what did not take part."""
+    """List of the images and people that did not take part."""
     if not d["excluded"]:
         return []
     by_reason: dict[str, list[str]] = {}

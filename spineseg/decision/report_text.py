@@ -1,4 +1,4 @@
-"""decision.md: the decision in words that a clinician can act on."""
+"""Write decision.md: the decision in words that a clinician can act on."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from spineseg.spelling import join_names
 from spineseg.studyfolder.locks import KeptMethods
 
 LEARNED = {"propseg": "the cord detectors"}
-"""What of a method learned from people, where it is not its networks."""
+"""Part of a method that was trained on people, where it is not a network."""
 
 
 def write_report(d: Mapping[str, Any], held: str = "") -> str:
@@ -79,7 +79,7 @@ def write_report(d: Mapping[str, Any], held: str = "") -> str:
 
 
 def verdict_sentence(d: Mapping[str, Any]) -> str:
-    """Say the verdict in a sentence or two, with what contradicts it.
+    """State the verdict in a sentence or two, with what contradicts it.
 
     Parameters
     ----------
@@ -90,12 +90,12 @@ def verdict_sentence(d: Mapping[str, Any]) -> str:
 
 
 def verdict_sentences(d: Mapping[str, Any]) -> list[str]:
-    """Return what to keep, then the verdict of each contrast where each has its own."""
+    """Return which method to keep, then each contrast's verdict where contrasts are decided separately."""
     return [_headline(d), *_contrast_sentences(d)]
 
 
 def _headline(d: Mapping[str, Any]) -> str:
-    """What to keep; where each contrast has its method, which one."""
+    """Say which method to keep, or which one for each contrast."""
     if d["verdict"] == "override":
         return _override_sentence(d)
     if d["method_by_contrast"]:
@@ -105,21 +105,21 @@ def _headline(d: Mapping[str, Any]) -> str:
 
 
 def _contrast_sentences(d: Mapping[str, Any]) -> list[str]:
-    """The verdict of each contrast, where each has its own."""
+    """State each contrast's verdict where contrasts are decided separately."""
     if d["verdict"] == "override":
         return []
     return [f"{contrast}: {_with_contradictions(part)}" for contrast, part in separate_decisions(d).items()]
 
 
 def _with_contradictions(d: Mapping[str, Any]) -> str:
-    """The rule's own verdict, and what contradicts it."""
+    """State the rule's own verdict, and what contradicts it."""
     text, against = _computed_sentence(d), "; ".join(d["contradictions"])
     text = f"{text} But {against}." if against else text
     return text + _taught_sentence(d)
 
 
 def _taught_sentence(d: Mapping[str, Any]) -> str:
-    """Say whose numbers are flattered because people of the pilot taught them."""
+    """Say which methods score too well because they were trained on people of the pilot."""
     by_people: dict[tuple[str, ...], list[str]] = {}
     taught = d["references"].get("taught", {})
     for method in d["methods"]:
@@ -136,7 +136,7 @@ def _taught_sentence(d: Mapping[str, Any]) -> str:
 
 
 def _computed_sentence(d: Mapping[str, Any]) -> str:
-    """The rule's own verdict."""
+    """State the rule's own verdict."""
     method, verdict, basis = (d["computed"][key] for key in ("method", "verdict", "basis"))
     best, rival = d["best"], d["runner_up"]
     if verdict == "none":
@@ -192,7 +192,7 @@ def _computed_sentence(d: Mapping[str, Any]) -> str:
 
 
 def _not_settled(d: Mapping[str, Any]) -> str:
-    """That the choice is open, the difference, and what keeps it open where the numbers alone do not say it."""
+    """Say that the choice is open, the difference, and what keeps it open where the numbers alone do not show it."""
     text = f"and that is not settled{_gap_words(d)}"
     kinds = ("sites", "failures", "groups", "overlap")
     in_way = [one["words"] for one in d["pilots"].get("obstacles", ()) if one["kind"] in kinds]
@@ -200,7 +200,7 @@ def _not_settled(d: Mapping[str, Any]) -> str:
 
 
 def _failure_words(d: Mapping[str, Any]) -> str:
-    """Write every method's share of failures, which is not always that of all images together."""
+    """Write every method's share of failures, which can differ from the share of all images together."""
     shares = ", ".join(f"{method} {percent(row['rate'] or 0.0)}" for method, row in d["failures"].items())
     return f"{shares}; the mean of the contrasts' shares by person"
 
@@ -216,7 +216,7 @@ def _but_fails(d: Mapping[str, Any], method: str) -> str:
 
 
 def _why_kept(d: Mapping[str, Any], method: str) -> str:
-    """Why a method is kept if nothing distinguishes it from the other."""
+    """Say why a method is kept if nothing distinguishes it from the other."""
     if d["parameters"]["prefer"] == method:
         return f"{method} is preferred in the configuration"
     before = d["methods"][: d["methods"].index(method)]
@@ -227,7 +227,7 @@ def _why_kept(d: Mapping[str, Any], method: str) -> str:
 
 
 def _gap_words(d: Mapping[str, Any]) -> str:
-    """The difference with its interval, in brackets."""
+    """Write the difference with its interval, in brackets."""
     gap = format_gap(d)
     if gap is None:
         return ""
@@ -239,7 +239,7 @@ def _gap_words(d: Mapping[str, Any]) -> str:
 
 
 def _override_sentence(d: Mapping[str, Any]) -> str:
-    """The override in one sentence, with what the rule would have said."""
+    """State the override in one sentence, with what the rule would have said."""
     override, computed = d["override"], d["computed"]
     each = "; ".join(
         f"{contrast} by {one['method'] or 'no method'} ({VERDICT_WORDS[one['verdict']]})"
@@ -294,7 +294,7 @@ def _numbers(d: Mapping[str, Any]) -> list[str]:
 
 
 def _error(d: Mapping[str, Any], method: str, name: str) -> str:
-    """An error of the area."""
+    """Write one number of the error of the area."""
     row = d["area_errors"].get(method)
     if row is None or row[name] is None:
         return "-"
@@ -302,13 +302,13 @@ def _error(d: Mapping[str, Any], method: str, name: str) -> str:
 
 
 def _predicted(d: Mapping[str, Any], method: str) -> str:
-    """The predicted Dice, where it may be predicted."""
+    """Write the predicted Dice, with a note where it was not fitted for the method."""
     value = format_number(d["summary"][method]["predicted_dice"], 3)
     return value if method in d["prediction_fitted_for"] or value == "-" else f"{value} (not fitted for this method)"
 
 
 def _agreement(d: Mapping[str, Any]) -> str:
-    """How the methods agree with each other."""
+    """Say how well the methods agree with each other."""
     lines = []
     for row in d["agreement"]:
         if row["dice"] is None:

@@ -1,4 +1,4 @@
-"""What a reader of decision.md must know before relying on the verdict."""
+"""The part of decision.md that says how far to trust the verdict."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from spineseg.spelling import name_some
 
 
 def trust_lines(d: Mapping[str, Any]) -> list[str]:
-    """Return what a reader should know before relying on the verdict."""
+    """Return what a reader should know before relying on the verdict, one paragraph of text each."""
     lines = [_sentence(note) for note in d["notes"]]
     lines += [f"The plan was changed after the pilot had started: {change}." for change in d["plan"]["changes"]]
     if d["plan"]["fixed_sha256"] is None:
@@ -26,7 +26,7 @@ def trust_lines(d: Mapping[str, Any]) -> list[str]:
 
 
 def _reference_lines(references: Mapping[str, Any]) -> list[str]:
-    """References that favour a method, and how far two people's drawings lie apart."""
+    """Name references that favour a method, and how much two people's drawings differ."""
     lines = []
     if references["corrected_from"]:
         made = ", ".join(f"{n} from {method}" for method, n in references["corrected_from"].items())
@@ -47,7 +47,7 @@ def _reference_lines(references: Mapping[str, Any]) -> list[str]:
 
 
 def _rating_lines(ratings: Mapping[str, Any]) -> list[str]:
-    """Blind ratings: how many, by whom, and how far raters agree."""
+    """Describe the blind ratings: how many, by whom, and how far raters agree."""
     lines = []
     if ratings["n"]:
         again = f"; shown again, {ratings['n_same']} of {ratings['n_again']} answers were the same" * bool(
@@ -69,7 +69,7 @@ def _rating_lines(ratings: Mapping[str, Any]) -> list[str]:
 
 
 def _stability_lines(d: Mapping[str, Any]) -> list[str]:
-    """How the choice changes without some of the people."""
+    """Say how the conclusion changes when people are left out."""
     lines, stability = [], d["stability"]
     if stability["n_drops"]:
         changed = (
@@ -88,7 +88,7 @@ def _stability_lines(d: Mapping[str, Any]) -> list[str]:
 
 
 def _prediction_lines(d: Mapping[str, Any]) -> list[str]:
-    """How far the predicted Dice can be trusted, where it can be checked, and what it says of the area."""
+    """Say how far the predicted Dice can be trusted, where it can be checked, and the predicted errors of the area."""
     lines = []
     if check := d["prediction_against_truth"]:
         bias = ", ".join(f"{m} {format_signed(b)}" for m, b in check["bias"].items() if b is not None)
@@ -110,7 +110,7 @@ def _prediction_lines(d: Mapping[str, Any]) -> list[str]:
 
 
 def _taught_lines(d: Mapping[str, Any]) -> list[str]:
-    """Who taught what is compared, and what cannot be known of that."""
+    """Name the people on whom the compared methods were trained, and say what is not known about that."""
     taught, lines = d["references"].get("taught", {}), []
     by_people: dict[tuple[str, ...], list[str]] = {}
     for name in d["methods"]:
@@ -138,13 +138,13 @@ def _taught_lines(d: Mapping[str, Any]) -> list[str]:
 
 
 def _bias_lines(d: Mapping[str, Any]) -> list[str]:
-    """Biases: constant ones are named, those that differ are warned of."""
+    """Name constant biases, slopes that differ from 1, and warn of biases that differ between groups."""
     lines, limit = [], d["parameters"]["effect_pct"] / 2
     for method, row in d["area_errors"].items():
         bias, sd = row["bias_pct"], row["sd_pct"]
         if bias is None or sd is None or row["n"] < d["parameters"]["min_references"]:
             continue
-        low, high = row["bias_ci95"]  # not known where all errors are the same
+        low, high = row["bias_ci95"]  # None where all errors are the same
         if abs(bias) > d["parameters"]["effect_pct"] / 4 and (low is None or low * high > 0):
             size = "larger" if bias > 0 else "smaller"
             steady = f"; it is precise about that (SD {sd:.1f} %)" if sd <= d["parameters"]["effect_pct"] / 2 else ""
@@ -153,7 +153,7 @@ def _bias_lines(d: Mapping[str, Any]) -> list[str]:
                 if d["parameters"]["aim"] == "absolute"
                 else ", which cancels between groups and over time if it is constant"
             )
-            much = f"{abs(bias):.{int(abs(bias) < 10)}f} %"  # a bias of 0.4 % is not 0
+            much = f"{abs(bias):.{int(abs(bias) < 10)}f} %"  # so that a bias of 0.4 % is not printed as 0
             lines.append(f"Areas by {method} are {much} {size} than the references{cancels}{steady}.")
     for method, row in d["area_errors"].items():
         low, high = row["slope_ci95"]

@@ -27,12 +27,12 @@ from spineseg.decision.wording import people
 Pairs = Mapping[tuple[int, int], Mapping[str, Comparison]]
 
 GATES = ("dice", "nsd")
-"""Overlap with references: a gate for the area, never finer than it."""
+"""Overlap with references. To be clearly better a method must not be worse by it; it never outranks the area."""
 
 EQUIVALENCE = (
     *("failures", "csa_error", "csa_error_rms", "change_error", "bias", "dice", "nsd", "preference", "repeats"),
 )
-"""Endpoints that must all lie within their margins, where they are known, for methods to be equivalent."""
+"""Endpoints that must all lie within their margins, if known, for methods to be equivalent."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,10 @@ class Judgement:
         Number of the method to keep; None where none passes.
     verdict : {"clear", "equivalent", "undecided", "none"}
     basis : {"endpoint", "failures", "triage", "single", "nothing"}
-        What the verdict rests on; ``triage``: nothing settles, the predicted Dice says which method looks better.
+        What the verdict rests on. ``triage``: no endpoint settles the choice, and the predicted Dice says which method
+        looks better.
     ruling : str or None
-        The endpoint that rules, or that looks.
+        The endpoint that rules; with ``triage``, the predicted Dice.
     best, rival : int or None
         The pair that the text is about.
     eligible : tuple of int
@@ -57,7 +58,7 @@ class Judgement:
     reasons : tuple of str
         What kept the verdict from being clear or equivalent.
     contradictions : tuple of str
-        What must stand in the headline.
+        What contradicts the verdict; stated in the headline.
     """
 
     method: int | None
@@ -80,7 +81,7 @@ class Judgement:
 
 
 def failure_rates(evidence: Evidence) -> NDArray[np.float64]:
-    """Failures by method, share of a person's images averaged over people, contrasts as strata, (M,)."""
+    """Compute each method's share of failed images, (M,), averaged over people with contrasts as strata."""
     shares, weights = failure_shares(evidence), evidence.weights
     counts = np.isfinite(shares).all(axis=2).sum(axis=0)
     used = np.where(enough_people(counts) & (counts > 0), weights, 0.0)
@@ -93,7 +94,7 @@ def failure_rates(evidence: Evidence) -> NDArray[np.float64]:
 def judge(evidence: Evidence, params: DecisionParams) -> Judgement:
     """Apply the rule to evidence.
 
-    References that were corrected from a compared method's output are taken as they are here; `judge_with_doubt` asks
+    References that were corrected from a compared method's output count like any other here; `judge_with_doubt` checks
     whether the verdict holds without them.
 
     Parameters
@@ -117,7 +118,7 @@ def judge(evidence: Evidence, params: DecisionParams) -> Judgement:
     shown = ruling or _first_known(pairs, eligible, ("predicted_dice",))
     order = _rank(pairs, shown, eligible, rates, evidence, params)
     safest = _clear_by_failures(pairs, order, ruling, params)
-    if safest is not None:  # failures are judged first
+    if safest is not None:  # failures come before every other endpoint
         order = [safest, *(m for m in order if m != safest)]
     best, rival = order[0], order[1]
     reasons: list[str] = []
@@ -153,7 +154,7 @@ def judge(evidence: Evidence, params: DecisionParams) -> Judgement:
 
 
 def _first_known(pairs: Pairs, eligible: tuple[int, ...], keys: tuple[str, ...], params: DecisionParams | None = None):
-    """Return the first key that all pairs of the eligible methods know in enough people."""
+    """Return the first endpoint that is known for all pairs of eligible methods (with `params`, in enough people)."""
     wanted = [pairs[pair] for pair in combinations(eligible, 2)] or list(pairs.values())
     for key in keys:
         if all(key in each and (params is None or is_of_enough(each[key], params)) for each in wanted):
@@ -162,7 +163,7 @@ def _first_known(pairs: Pairs, eligible: tuple[int, ...], keys: tuple[str, ...],
 
 
 def _choose_ruling(pairs: Pairs, eligible: tuple[int, ...], params: DecisionParams) -> str | None:
-    """Choose the endpoint that rules: the first of the plan that is known. Overlap stands in where no area is known."""
+    """Choose the endpoint that rules: the first of the plan that is known, or overlap where no area is known."""
     keys: list[str] = []
     for key in params.endpoints:
         keys += ["csa_error", "csa_error_rms", "dice", "nsd"] if key == "csa_error" else [key]
@@ -170,7 +171,7 @@ def _choose_ruling(pairs: Pairs, eligible: tuple[int, ...], params: DecisionPara
 
 
 def _turned(pairs: Pairs, a: int, b: int) -> dict[str, Comparison]:
-    """Comparisons of a pair with method a first."""
+    """Return the comparisons of a pair with method `a` first."""
     return {key: one.of(a) for key, one in pairs[min(a, b), max(a, b)].items()}
 
 
@@ -179,7 +180,7 @@ def _rank(
 ) -> list[int]:
     """Order methods: eligible ones first, by the mean advantage over the other eligible ones, then by failures.
 
-    The preferred one comes before those that are as good, then the methods' order counts.
+    Among equally good methods the preferred one comes first; otherwise the order of `methods` counts.
     """
     preferred = _preferred(evidence, eligible, params)
 
@@ -200,7 +201,7 @@ def _rank(
 
 
 def _clear_by_failures(pairs: Pairs, order: list[int], ruling: str | None, params: DecisionParams) -> int | None:
-    """Return the method that clearly fails less than every other, unless another is clearly better where it did not."""
+    """Return the method that clearly fails least, unless another is clearly better where neither failed."""
     for m in order:
         known = [_turned(pairs, m, other) for other in order if other != m]
         if all(
@@ -215,7 +216,7 @@ def _clear_by_failures(pairs: Pairs, order: list[int], ruling: str | None, param
 
 
 def _preferred(evidence: Evidence, among, params: DecisionParams) -> int | None:
-    """Return the preferred method if it is among some."""
+    """Return the preferred method if it is one of `among`."""
     found = evidence.methods.index(params.prefer) if params.prefer in evidence.methods else None
     return found if found in among else None
 
@@ -223,7 +224,14 @@ def _preferred(evidence: Evidence, among, params: DecisionParams) -> int | None:
 def _judge_pair(
     evidence: Evidence, known: Mapping[str, Comparison], a: int, b: int, ruling: str | None, params: DecisionParams
 ) -> tuple[str, list[str], list[str]]:
-    """Judge whether method a is better than b: clear, failures, equivalent or undecided; why; contradictions."""
+    """Judge whether method a is better than b.
+
+    Returns
+    -------
+    outcome : {"clear", "failures", "equivalent", "undecided"}
+    why, against : list of str
+        What keeps the outcome from being clear or equivalent, and what contradicts it.
+    """
     name, other = evidence.methods[a], evidence.methods[b]
     failures, main = known["failures"], known.get(ruling or "")
     against = [] if main is None else [describe_favour(evidence, one) for one in contradicting(known, main, params)]
@@ -250,7 +258,7 @@ def _judge_pair(
 
 
 def _few_sites(main: Comparison | None) -> list[str]:
-    """Say that people of a few sites cannot make a difference clear."""
+    """Say that people from so few sites cannot make a difference clear."""
     if main is None or _enough_sites(main):
         return []
     return [
@@ -260,7 +268,7 @@ def _few_sites(main: Comparison | None) -> list[str]:
 
 
 def _enough_sites(one: Comparison) -> bool:
-    """Whether sites are one, or enough to tell their spread."""
+    """Whether there is one site, or enough sites to estimate their spread."""
     return one.n_sites == 1 or one.n_sites >= MIN_SITES
 
 
@@ -285,7 +293,7 @@ def _doubts(
 
 
 def _is_equivalent(known: Mapping[str, Comparison], main: Comparison, params: DecisionParams) -> bool:
-    """Whether every endpoint that is known lies within its margins, in all and in no contrast beyond."""
+    """Whether every known endpoint lies within its margins over all contrasts, and in no contrast beyond them."""
     if main.n < params.min_participants:
         return False
     if any(abs(one.estimate) > one.margin for one in main.by_contrast.values()):
@@ -296,7 +304,7 @@ def _is_equivalent(known: Mapping[str, Comparison], main: Comparison, params: De
 def _why_not_equivalent(
     known: Mapping[str, Comparison], main: Comparison, params: DecisionParams, *, even: bool
 ) -> list[str]:
-    """Name the endpoints whose interval crosses a margin where the ruling one does not."""
+    """Name the endpoints whose interval crosses a margin although the ruling one's does not."""
     if not main.is_within:
         return []
     crossing = [
@@ -316,9 +324,9 @@ def judge_with_doubt(evidence: Evidence, params: DecisionParams) -> tuple[Judgem
     Returns
     -------
     judgement : Judgement
-        Undecided where both disagree.
+        Undecided where the two disagree.
     without : Judgement or None
-        None where no reference was made so.
+        Without the corrected references; None where there are none.
     """
     whole = judge(evidence, params)
     doubtful = np.isin(evidence.reference_from, evidence.methods)

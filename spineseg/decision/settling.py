@@ -1,4 +1,4 @@
-"""What would settle an open choice: more people, by simulation through the rule itself, and what stands in the way."""
+"""What would settle an open choice: more people, by simulations of the rule, and the obstacles beside their number."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from spineseg.studyfolder.marks import Preference
 SETTLED = ("clear", "equivalent")
 
 BATCH = 10
-"""Simulated pilots after which their number is first asked whether more are needed."""
+"""Simulated pilots after which it is checked, each time, whether more are needed."""
 
 SURE = 3.0
-"""Standard errors from the wanted chance at which no more pilots of a size are simulated."""
+"""Distance from the wanted chance, in standard errors, at which no more pilots of that size are simulated."""
 
 STEP = 0.05
-"""Numbers of people are told apart to a twentieth: the pilot does not know them better."""
+"""Relative precision to which the number of people is searched: a pilot cannot predict it better."""
 
 
 @dataclass(frozen=True)
 class Obstacle:
-    """What keeps a choice open and more people alone may not settle.
+    """Something that keeps a choice open and that more people alone may not settle.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class Obstacle:
     words : str
         What stands in the way, to follow "because".
     helps : str
-        What would help, a sentence; empty where nothing is known to.
+        A sentence on what would help; empty if nothing is known to help.
     """
 
     kind: str
@@ -57,7 +57,7 @@ def settle_choice(evidence: Evidence, judgement: Judgement, params: DecisionPara
     Returns
     -------
     dict
-        total_needed, further_needed (None where no number up to `max_pilots` would do, or where it is not computed),
+        total_needed, further_needed (people; None if no number up to `max_pilots` is enough, or if not computed),
         searched_up_to (None where nothing was simulated), chance_at_most (share of the largest simulated pilots with a
         verdict), obstacles (list of dict).
     """
@@ -68,7 +68,7 @@ def settle_choice(evidence: Evidence, judgement: Judgement, params: DecisionPara
         return nothing
     found = nothing | {"obstacles": [vars(one) for one in _obstacles(evidence, judgement, main, params)]}
     if main.n < params.min_participants or main.n >= params.max_pilots:
-        return found  # too few to say what others are like; or so many that the rule has had its chance
+        return found  # too few people to predict others by, or so many that more would not help
     draw = _Draw(evidence, judgement, main, params)
     most = params.max_pilots - main.n
     settles, chance = draw.settles(most)
@@ -80,7 +80,7 @@ def settle_choice(evidence: Evidence, judgement: Judgement, params: DecisionPara
 
 
 def draw_people(evidence: Evidence, numbers: NDArray[np.intp]) -> Evidence:
-    """Return the evidence of some people, (n,) of their numbers; who is drawn twice becomes two people."""
+    """Return the evidence of people by their numbers, (n,); a person who is drawn twice becomes two people."""
     order = np.argsort(evidence.person, kind="stable")
     count = np.bincount(evidence.person, minlength=evidence.people.size)
     first = np.cumsum(count) - count
@@ -108,10 +108,11 @@ def draw_people(evidence: Evidence, numbers: NDArray[np.intp]) -> Evidence:
 
 
 class _Draw:
-    """Pilots of the present people and further ones like them, each sent through the rule.
+    """Simulated pilots of the present people and further ones like them, each judged by the rule.
 
-    Those who join are drawn from the people who have the ruling endpoint, with their sites, contrasts, ratings and
-    references. A method that failed has no area to compare, so failures join as often as they were seen.
+    Further people are drawn from those who have the ruling endpoint, with their sites, contrasts, ratings and
+    references. Where a method failed there is no area to compare, so people with failures are drawn separately, as
+    often as they occurred.
     """
 
     def __init__(self, evidence: Evidence, judgement: Judgement, main: Comparison, params: DecisionParams) -> None:
@@ -127,10 +128,10 @@ class _Draw:
         self.failing = np.flatnonzero(has_failed)
         self.others = np.flatnonzero(has_endpoint & ~has_failed)
         shares = [has_failed.mean(), has_failed[has_truth].mean() if has_truth.any() else 0.0]
-        self.share = float(max(shares)) if self.others.size else 1.0  # a useless mask is seen where a reference is
+        self.share = float(max(shares)) if self.others.size else 1.0  # only a reference reveals a useless mask
 
     def settles(self, further: int) -> tuple[bool, float]:
-        """Whether `further` people give a verdict with the wanted chance, and the share of pilots that do."""
+        """Whether `further` people give a verdict with the wanted chance, and the share of simulated pilots that do."""
         rng = np.random.default_rng([self.params.seed, 2])
         power, wanted = self.params.power, self.params.n_simulations
         present, settled = np.arange(self.evidence.people.size), 0
@@ -146,11 +147,11 @@ class _Draw:
 
     @staticmethod
     def _some(rng: np.random.Generator, people: NDArray[np.intp], n: int) -> NDArray[np.intp]:
-        """Draw people with replacement; zeros where there is nobody, who then are not used."""
+        """Draw people with replacement; zeros, which the caller does not use, where there is nobody to draw."""
         return rng.choice(people, n) if people.size else np.zeros(n, np.intp)
 
     def fewest(self, most: int) -> int:
-        """Find the fewest further people that do, to a twentieth, knowing that `most` do."""
+        """Find the fewest further people that give a verdict, to within `STEP`, given that `most` do."""
         low, high = 0, 1
         while high < most and not self.settles(high)[0]:
             low, high = high, min(2 * high, most)
@@ -161,7 +162,7 @@ class _Draw:
 
 
 def _obstacles(evidence: Evidence, judgement: Judgement, main: Comparison, params: DecisionParams) -> list[Obstacle]:
-    """Name what keeps the verdict from being clear beside the ruling endpoint's doubt."""
+    """Name what keeps the verdict from being clear besides the uncertainty of the ruling endpoint."""
     pairs = judgement.pairs[min(main.pair), max(main.pair)]
     known = {key: one.of(main.pair[0]) for key, one in pairs.items()}
     return [
@@ -172,7 +173,7 @@ def _obstacles(evidence: Evidence, judgement: Judgement, main: Comparison, param
 
 
 def _in_the_sample(evidence: Evidence, main: Comparison, params: DecisionParams) -> list[Obstacle]:
-    """Name few sites, references that favour a method, and contrasts that disagree."""
+    """Name too few sites, references that favour a method, and contrasts that disagree."""
     found = []
     if 1 < main.n_sites < MIN_SITES:
         found.append(
@@ -206,7 +207,7 @@ def _in_the_sample(evidence: Evidence, main: Comparison, params: DecisionParams)
 
 
 def _in_other_endpoints(known: Mapping[str, Comparison], main: Comparison, params: DecisionParams) -> list[Obstacle]:
-    """Name the endpoints that favour the other method, with people enough."""
+    """Name the endpoints that favour the other method in enough people."""
     against = [one.kind.words for one in contradicting(known, main, params)]
     if not against:
         return []
@@ -219,7 +220,7 @@ def _in_other_endpoints(known: Mapping[str, Comparison], main: Comparison, param
 def _unequal(
     known: Mapping[str, Comparison], uneven: BiasByGroup | None, better: str, worse: str, params: DecisionParams
 ) -> list[Obstacle]:
-    """Name biases in which equally precise methods differ, so that no number of people makes them equal."""
+    """Name differences of bias between equally precise methods: no number of people makes these equal."""
     found, bias = [], known.get("bias")
     if bias is not None and is_of_enough(bias, params) and bias.winner is not None:
         found.append(
@@ -243,7 +244,7 @@ def _unequal(
 
 
 def _hard_to_prove(known: Mapping[str, Comparison], main: Comparison, params: DecisionParams) -> list[Obstacle]:
-    """Name endpoints that differ by more than half of their margin, so that equality takes very many people."""
+    """Name endpoints that differ by more than half of their margin: proof of equality takes very many people."""
     found = []
     for key in EQUIVALENCE:
         one = known.get(key)
@@ -260,7 +261,7 @@ def _hard_to_prove(known: Mapping[str, Comparison], main: Comparison, params: De
 def _in_the_better_method(
     evidence: Evidence, known: Mapping[str, Comparison], main: Comparison, params: DecisionParams
 ) -> list[Obstacle]:
-    """Name where the method that looks better fails more often, is biased by group, or overlaps less."""
+    """Name the weaknesses of the method that looks better: more failures, a bias by group, or less overlap."""
     found = []
     pair = [evidence.methods[m] for m in main.pair]
     failures, leads = known["failures"], main.estimate >= 0

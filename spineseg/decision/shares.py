@@ -8,7 +8,7 @@ from spineseg.decision.statistics import RULE
 
 
 def binomial_limits(hits: float, n: float, level: float = RULE) -> tuple[float, float]:
-    """Compute the exact (Clopper-Pearson) two-sided interval of a share; `hits` may be a sum of shares."""
+    """Compute the exact (Clopper-Pearson) two-sided interval of a share; `hits` of `n` may be a sum of shares."""
     from scipy.special import betaincinv
 
     if n <= 0:
@@ -27,13 +27,18 @@ def paired_share_limits(better: float, worse: float, n: float, level: float = RU
     better, worse : float
         People (or a sum of shares of people) on either side; the others are on neither.
     n : float
-        People.
+        All people.
+
+    Returns
+    -------
+    low, high : float
+        Limits of ``(better - worse) / n``.
 
     Notes
     -----
-    The exact limits of both shares, put together by their squares [1]_ with the correlation of exclusive shares: with
-    nobody on either side of n people it is 1 - 0.05^(1/n) to each side, the exact answer. It excludes no difference
-    only where the exact sign test does.
+    The exact limits of both shares are combined by their squares [1]_ with the correlation of exclusive shares. If
+    nobody of n people is on either side, the interval reaches 1 - 0.05^(1/n) to each side, which is exact. The interval
+    excludes 0 only where the exact sign test does.
 
     References
     ----------
@@ -58,8 +63,9 @@ def paired_share_limits(better: float, worse: float, n: float, level: float = RU
 def paired_share_probabilities(better: float, worse: float, n: float, margin: float) -> tuple[float, float, float]:
     """Return the probabilities that the difference of two exclusive shares lies above, within and below a margin.
 
-    By the posterior with Jeffreys' prior: people on either side are a share s of all, and a share r of them is on the
-    better side, both of Beta distributions; the difference is s (2 r - 1), summed over 200 equally probable s.
+    They follow from the posterior with Jeffreys' prior. A share s of all people is on either side, and a share r of
+    these is on the better side; both have Beta distributions. The difference is s (2 r - 1), summed over 200 equally
+    probable values of s.
     """
     from scipy.special import betainc, betaincinv
 

@@ -1,4 +1,4 @@
-"""How much the conclusion owes to single people, and to the people who chose."""
+"""How much the conclusion depends on single people, and on choosing and testing with the same people."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from spineseg.decision.rule import Judgement, judge
 N_FOLDS = 10
 
 MOST_DROPS = 50
-"""People left out one at a time; of more, those who move the estimate most, so that the cost stays linear."""
+"""Most people who are left out one at a time. Of more people, those who move the estimate most are chosen, so that the
+cost stays linear."""
 
 
 def leave_one_out(evidence: Evidence, judgement: Judgement, params: DecisionParams) -> dict[str, Any]:
@@ -23,8 +24,9 @@ def leave_one_out(evidence: Evidence, judgement: Judgement, params: DecisionPara
     Returns
     -------
     dict
-        n_people (who have the endpoint), n_drops (tried), n_flips, participants (those whose absence changes the kept
-        method, or the verdict if `min_participants` is set aside: dropping one of six would always break it).
+        n_people (who have the endpoint), n_drops (people left out in turn), n_flips (changed conclusions), participants
+        (those whose absence changes the kept method or the verdict). `min_participants` is ignored here, because
+        dropping one of six people would always break it.
     """
     main = judgement.comparison() if judgement.basis in ("endpoint", "failures") else None
     if main is None:
@@ -45,8 +47,8 @@ def leave_one_out(evidence: Evidence, judgement: Judgement, params: DecisionPara
 def advantage_on_people_left_out(judgement: Judgement) -> float | None:
     """Estimate the winner's advantage on people who did not choose it.
 
-    On the people who chose it the winner's advantage is too large (Kriegeskorte 2009). Here tenths of the people are
-    left out in turn; the others choose, and the tenth says by how much their choice is better there.
+    The winner's advantage is overestimated on the people by whom it was chosen (Kriegeskorte 2009). Here a tenth of the
+    people is left out in turn; the others choose the method, and its advantage is taken from that tenth.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Intervals and probabilities that the decision rests on. Every cost is linear in the number of people."""
+"""Intervals and probabilities that the decision rests on. Their cost is linear in the number of people."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 RULE, REPORT = 0.90, 0.95
-"""Level of the two-sided intervals of the rule (each side is tested at 5 %), and of those that are printed."""
+"""Level of the rule's two-sided intervals (each side is tested at 5 %), and of the reported ones."""
 
 FLOOR_MARGINS = 3.0
-"""The SD between people is never taken as smaller than this many margins. A small pilot that shows no spread has not
-seen the tail yet: a method that is better by 0.015 in 88 % and fails by 0.235 in the rest looks perfectly steady in
-half of the pilots of six people. Three margins are an ordinary spread (0.03 Dice)."""
+"""Least SD between people, in margins, that intervals assume. A small pilot without spread may have missed the tail: a
+method that is better by 0.015 in 88 % of people and worse by 0.235 in the rest looks perfectly steady in half of the
+pilots of six people. Three margins are an ordinary spread (0.03 Dice)."""
 
 TINY_SD = 0.02
-"""Least SD of an area error, in margins: far below what masks of voxels can show."""
+"""Least SD of an area error, in margins; masks made of voxels can show no SD this small."""
 
 LONG_TAIL = 1.5
-"""Factor on a sample's skewness: of a long tail it shows too little (lognormal: 5.3 % wrong at n 20 without it)."""
+"""Factor on a sample's skewness, which underestimates a long tail (lognormal: 5.3 % wrong at n 20 without it)."""
 
 SQUARES = 1.3
-"""Factor on the variance of a log ratio of SDs: squares are skewed (6 to 8 % wrong on the margin without it; repeats of
-two contrasts 5.2 % with 1.2)."""
+"""Factor on the variance of a log ratio of SDs, because squares are skewed. Without it 6 to 8 % are wrong on the
+margin; with 1.2 repeats of two contrasts are wrong in 5.2 %."""
 
 SWAPS, SWAP_LEVEL = 399, 0.95
-"""Random exchanges of the methods within people, and the level at which they must exclude no difference of SDs. A few
-people with large errors by one method alone look like a clear difference (equal methods, errors of 30 % in 3 % of the
-people: 38 % wrong at n 12 without it); two-sided at 5 %, both sides together are wrong in at most that."""
+"""Number of random exchanges of the methods within people, and the level at which these must exclude equal SDs. Without
+them, a few people with large errors by only one method look like a clear difference (equal methods, errors of 30 % in
+3 % of the people: 38 % wrong at n 12). The test is two-sided at 5 %: both sides together are wrong in at most that."""
 
 MIN_STRATUM = 3
-"""From this many people on a contrast is its own stratum: two people do not show their spread."""
+"""Least number of people for a contrast to be a stratum of its own: two people do not show a spread."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Estimate:
 
     @property
     def is_known(self) -> bool:
-        """Whether there is an interval; values that are all the same show no spread to make one of."""
+        """Whether there is an interval; values that are all the same have no spread to compute one from."""
         return bool(np.isfinite(self.se) and self.se > 0 and self.df > 0)
 
     def widened(self, shared_sd: float) -> Estimate:
@@ -72,7 +72,7 @@ class Estimate:
         return replace(self, se=se, df=self.df * (se / self.se) ** 4, skew=self.skew * (self.se / se) ** 3)
 
     def reaching(self, limit: float) -> Estimate:
-        """Return the estimate with so large an error that the rule's interval does not lie beyond a limit."""
+        """Return the estimate with its error increased until the rule's interval no longer lies beyond a limit."""
         from scipy.special import stdtrit
 
         if not self.is_known:
@@ -114,7 +114,7 @@ def _untransform(y: float, a: float) -> float:
 
 
 Statistic = Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]]
-"""Makes a value and each person's influence of a contrast's values."""
+"""Computes, from a contrast's values by person, the statistic and each person's influence on it."""
 
 
 @dataclass(frozen=True)
@@ -128,10 +128,11 @@ class Strata:
     influence : (P, C) ndarray
         A person's share in its error, n times the jackknife's; NaN where the person has no such contrast.
     weights : (C,) ndarray
+        Weight of each contrast.
     errors : (P, C, 2) ndarray, optional
-        Of a log ratio of SDs: what is squared of each person, NaN as in `influence`.
+        For a log ratio of SDs, each person's two errors; NaN as in `influence`.
     about_zero : bool
-        Whether the squares of `errors` count, not those of their distance from the mean.
+        Whether `errors` are squared as they are, rather than their distances from the mean.
     """
 
     values: NDArray[np.float64]
@@ -141,7 +142,7 @@ class Strata:
     about_zero: bool = True
 
     def contributions(self) -> NDArray[np.float64]:
-        """Return each person's share in the error of the combined statistic, (P,), NaN for people without any."""
+        """Return each person's share in the error of the combined statistic, (P,); NaN for people without a value."""
         known = np.isfinite(self.influence)
         n_in = known.sum(axis=0)
         used = n_in >= 2
@@ -152,17 +153,17 @@ class Strata:
         return np.where(known[:, used].any(axis=1), parts.sum(axis=1), np.nan)
 
     def only(self, contrast: int) -> Strata:
-        """Return one contrast alone."""
+        """Return the part of one contrast."""
         keep = slice(contrast, contrast + 1)
         errors = None if self.errors is None else self.errors[:, keep]
         return Strata(self.values[keep], self.influence[:, keep], np.ones(1), errors, self.about_zero)
 
     def exceeds_exchanges(self, limit: float, level: float, sites: NDArray[np.intp] | None = None) -> bool:
-        """Whether a log ratio of SDs lies further from a limit than where methods change places in people at random.
+        """Whether a log ratio of SDs lies further from a limit than after random exchanges of the methods in people.
 
-        If one method's errors are the other's but for a factor, each person's two may as well be the other way round.
-        With a few large errors by one method, an exchange gives as large a ratio in one of 2, 4, 8 ... cases; no
-        formula for an error sees it. Other statistics are not asked.
+        If both methods' errors differ only by a factor, each person's two errors may be exchanged once that factor is
+        removed. If the ratio rests on a few large errors by one method, one in 2, 4, 8 ... exchanges gives a ratio as
+        large, which no formula for the standard error shows. Always true for other statistics.
 
         Parameters
         ----------
@@ -171,7 +172,7 @@ class Strata:
         level : float
             Share of the exchanges that must give less.
         sites : (P,) ndarray of int, optional
-            Number of each person's site: people of one site err, and change places, together.
+            Number of each person's site. Errors of one site's people go together, so they are exchanged together.
         """
         if self.errors is None:
             return True
@@ -182,10 +183,10 @@ class Strata:
         rng = np.random.default_rng(0)  # the same exchanges each time
         units = np.arange(len(errors)) if sites is None else sites
         swapped = rng.integers(0, 2, (SWAPS + 1, int(units.max(initial=0)) + 1)).astype(np.float64)[:, units]
-        swapped[0] = 0.0  # as they are
+        swapped[0] = 0.0  # the first is the observed arrangement
 
         def exchange(values: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-            """Sums over people of either method after each exchange, (SWAPS + 1, C)."""
+            """Sum over people, for each method, after each exchange: twice (SWAPS + 1, C)."""
             moved = swapped @ (values[:, :, 1] - values[:, :, 0])
             return values[:, :, 0].sum(axis=0) + moved, values[:, :, 1].sum(axis=0) - moved
 
@@ -202,15 +203,15 @@ class Strata:
         Parameters
         ----------
         sites : (P,) ndarray of int, optional
-            Number of each person's site; people of one site err together.
+            Number of each person's site; errors of one site's people go together.
         floor_sd : float
             Least SD between people.
 
         Returns
         -------
         Estimate
-            With degrees of freedom by Welch and Satterthwaite over contrasts, no more than people less one; with
-            sites, by the number of sites of equal size that would weigh as much.
+            Its degrees of freedom are those of Welch and Satterthwaite over contrasts, at most the number of people
+            minus one. With sites they are at most the effective number of sites (of equal size) minus one.
         """
         known = np.isfinite(self.influence)
         n_in = known.sum(axis=0)
@@ -234,22 +235,22 @@ class Strata:
         skew = small * float((u**3).sum()) / variance**1.5 if variance > 0 else 0.0
         least = floor_sd**2 * float(((known[:, used][people] * share).sum(axis=1) ** 2).sum())
         if least > variance > 0:
-            skew *= (variance / least) ** 1.5  # of the widened error
+            skew *= (variance / least) ** 1.5  # skewness relative to the widened error
         variance = max(variance, least)
         if sites is not None and np.unique(sites[people]).size > 1:
             between, df_sites = _between_sites(u, sites[people])
             variance, df = max(variance, between), min(df, df_sites)
-            skew = 0.0  # a few sites do not show it
+            skew = 0.0  # too few sites to estimate it
         return Estimate(_weighted(self.values[used], weights), variance**0.5, df, skew, n)
 
 
 def _weighted(values: NDArray, weights: NDArray) -> float:
-    """Weighted mean, NaN without weight."""
+    """Weighted mean; NaN if all weights are 0."""
     return float((values * weights)[weights > 0].sum() / weights.sum()) if weights.sum() > 0 else float("nan")
 
 
 def _between_sites(u: NDArray, sites: NDArray) -> tuple[float, float]:
-    """Variance of the sum of `u` and its degrees of freedom where people of one site err together."""
+    """Variance of the sum of `u`, and its degrees of freedom, with sites as clusters."""
     _, index, counts = np.unique(sites, return_inverse=True, return_counts=True)
     totals = np.bincount(index, u)
     effective = counts.sum() ** 2 / float((counts.astype(float) ** 2).sum())
@@ -264,7 +265,7 @@ def mean_strata(values: NDArray[np.float64], weights: NDArray[np.float64]) -> St
 def log_ratio_strata(
     a: NDArray[np.float64], b: NDArray[np.float64], weights: NDArray, *, about_zero: bool, margin: float
 ) -> Strata:
-    """Return ln(SD of b / SD of a) by contrast, positive where a is the more precise.
+    """Return ln(SD of b / SD of a) by contrast, positive where a is more precise.
 
     Parameters
     ----------
@@ -272,15 +273,15 @@ def log_ratio_strata(
         Errors of two methods in the same people.
     weights : (C,) ndarray
     about_zero : bool
-        Take the root mean square instead of the SD: the mean error counts.
+        Use the root mean square instead of the SD, so that the mean error counts.
     margin : float
-        Difference of SDs that counts as none; SDs far below it are taken as `TINY_SD` of it.
+        Difference of SDs that counts as none; smaller SDs than `TINY_SD` times it count as that.
 
     Notes
     -----
-    For normal errors the ratio has the variance (1 - r²)/(n - 1) with the correlation r (Pitman and Morgan), and the
-    logarithm of the geometric mean of both SDs, on which the margin's place on the scale of ratios depends, (1 +
-    r²)/(4(n - 1)). A sample may show less by chance; the influences are widened to this.
+    For normal errors of correlation r, the log ratio has the variance (1 - r²)/(n - 1) (Pitman and Morgan). The margin
+    as a ratio depends on the geometric mean of both SDs, whose logarithm has the variance (1 + r²)/(4(n - 1)). A sample
+    may show less by chance, so the influences are widened to these values.
     """
 
     def one(pair: NDArray) -> tuple[float, NDArray]:
@@ -296,9 +297,9 @@ def log_ratio_strata(
         )
 
     pairs = np.stack([a, b], axis=-1)
-    found = _strata(pairs, weights, one, fewest=MIN_STRATUM)  # of two, both lie alike far away
+    found = _strata(pairs, weights, one, fewest=MIN_STRATUM)  # two people lie equally far from their mean
     errors = np.where(np.isfinite(found.influence)[:, :, None], pairs, np.nan)
-    if not about_zero:  # a bias is no error; the median is not moved by the few that are far off
+    if not about_zero:  # the bias does not count; outliers do not move the median
         has = np.isfinite(errors).any(axis=(0, 2))
         errors[:, has] -= np.nanmedian(errors[:, has], axis=0)
     return replace(found, errors=errors, about_zero=about_zero)
@@ -330,13 +331,13 @@ def ratio_influence(
     wanted = SQUARES * (max(seen, (1 - r2) / df) + slope**2 * max(seen_size, (1 + r2) / (4 * df)))
     if seen > 1e-18:
         return influence * (wanted / seen) ** 0.5
-    signs = np.resize([1.0, -1.0], n)  # no person differs from another: their error is the formula's
+    signs = np.resize([1.0, -1.0], n)  # people do not differ: spread the formula's error over them
     signs[n - n % 2 :] = 0.0
     return signs * (wanted * max(1, n * (n - 1)) / float((signs**2).sum())) ** 0.5
 
 
 def _strata(values: NDArray, weights: NDArray, statistic: Statistic, fewest: int = 1) -> Strata:
-    """Apply a statistic to the people of each contrast; small contrasts are left out where others are not small."""
+    """Apply a statistic to the people of each contrast, leaving out contrasts with too few (see `enough_people`)."""
     known = np.isfinite(values) if values.ndim == 2 else np.isfinite(values).all(axis=-1)
     found, influence = np.full(values.shape[1], np.nan), np.full(known.shape, np.nan)
     for c in np.flatnonzero(enough_people(known.sum(axis=0), fewest)):
@@ -345,14 +346,18 @@ def _strata(values: NDArray, weights: NDArray, statistic: Statistic, fewest: int
 
 
 def enough_people(counts: NDArray[np.intp], fewest: int = 1) -> NDArray[np.bool_]:
-    """Whether each contrast has people enough to count, (C,): small ones are left out where others are not small."""
+    """Whether each contrast has enough people to count, (C,).
+
+    It needs `MIN_STRATUM` people if any contrast has that many, else `fewest`.
+    """
     return counts >= (MIN_STRATUM if (counts >= MIN_STRATUM).any() else fewest)
 
 
 def pool_sds(sds: NDArray[np.float64], df: NDArray[np.float64], weights: NDArray) -> tuple[float, float]:
-    """Combine the SDs of contrasts to one, their geometric mean by weight, with the df of equal uncertainty.
+    """Return the weighted geometric mean of the contrasts' SDs, with the df of an SD that is known as precisely.
 
-    The logarithm of an SD has the variance 1 / (2 df). Contrasts without an SD take no part; an SD of 0 makes it 0.
+    The logarithm of an SD has the variance 1 / (2 df). Contrasts without an SD do not take part; if one SD is 0, the
+    result is 0.
     """
     used = np.isfinite(sds) & (df > 0) & (weights > 0)
     if not used.any():

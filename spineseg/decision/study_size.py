@@ -1,4 +1,4 @@
-"""People that the study needs per group to see the effect."""
+"""Number of people per group that the study needs to detect the effect."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ from spineseg.decision.rule import failure_rates
 from spineseg.decision.statistics import sd_limits
 
 MIN_PEOPLE = 6
-"""People below whom no sample size is computed: the SD of five is known to a factor of 0.6 to 2.9."""
+"""Least number of people for a sample size: the SD of five is known only to a factor of 0.6 to 2.9."""
 
 ALPHA = 0.05
 
 
 def people_per_group(sd_pct: float, effect_pct: float, power: float, failures: float = 0.0) -> float:
-    """Compute the people per group that a two-sided comparison of two means needs at 5 %.
+    """Compute the number of people per group for a two-sided comparison of two means at 5 %.
 
     Parameters
     ----------
     sd_pct, effect_pct : float
         SD between people, and difference of the groups' means, percent of the mean area.
     power : float
+        Chance of detecting the effect, 0 to 1.
     failures : float
-        Share of people whose area is lost.
+        Share of people without an area because the method failed, 0 to 1.
 
     Returns
     -------
@@ -47,20 +48,21 @@ def people_per_group(sd_pct: float, effect_pct: float, power: float, failures: f
 
 
 def plan_study(evidence: Evidence, params: DecisionParams) -> list[dict[str, Any]]:
-    """Compute the people per group that the study needs, by contrast and method.
+    """Compute the number of people per group that the study needs, by contrast and method.
 
-    The SD between people is that of the areas as the method measures them, within groups: its error is in it. Methods
-    are measured in the same people, those in whom none of them failed. Where the aim is change, it is the SD of a
-    difference of two scans of one person, from declared repeats: no true change is in it. A method whose area changes
-    by less than the cord's, by its slope against the references, sees as much less of the effect.
+    The SD between people is that of the areas that the method measures, within groups, so it includes the method's
+    error. All methods are measured in the same people, in whom none of them failed. If the aim is change, the SD is
+    that of the difference of two scans of one person, from declared repeats; it includes no true change. A method's
+    slope against the references says which part of a change of the cord's area its own area shows; the effect is
+    multiplied by it.
 
     Returns
     -------
     list of dict
         contrast, method, area (where it is measured: the plan's level if six people or more have it, else the whole
-        mask), n (people measured), sd_pct and sd_ci95, error_sd_pct (None without references), slope and slope_ci95
-        (None where fewer than six people have references: then taken as 1), failures, people_per_group and its
-        interval (None: no number is enough).
+        mask), n (people measured), sd_pct and sd_ci95, error_sd_pct (None without enough references), slope and
+        slope_ci95 (None if fewer than six people have references; it is then taken as 1), sd_over_slope_ci95, failures,
+        people_per_group and its interval (None if no number is enough).
     """
     if params.aim == "change":
         return _plan_change(evidence, params)
@@ -93,7 +95,7 @@ def plan_study(evidence: Evidence, params: DecisionParams) -> list[dict[str, Any
 
 
 def _plan_change(evidence: Evidence, params: DecisionParams) -> list[dict[str, Any]]:
-    """Compute the people per group by the SD of a difference of two scans, of people whom all methods repeat."""
+    """Compute the people per group from the SD of a difference of two scans, in people with repeats by all methods."""
     if not params.repeats.is_declared:
         return []
     repeated, weights = repeat_variances(evidence, params.repeats), evidence.weights
@@ -112,7 +114,10 @@ def _plan_change(evidence: Evidence, params: DecisionParams) -> list[dict[str, A
 
 
 def _measured_together(has_area: NDArray[np.bool_], person: NDArray[np.intp], keep: NDArray[np.bool_]) -> list[int]:
-    """Methods that have six people with an area or more, the rarest left out until six people have all of theirs."""
+    """Return the methods to measure in the same people: those with six people, of whom six have an area by each.
+
+    The method with the fewest people is left out until that holds.
+    """
     has = np.stack([np.bincount(person[keep], column[keep], person.max() + 1) > 0 for column in has_area.T])
     methods = [m for m in range(len(has)) if has[m].sum() >= MIN_PEOPLE]
     while methods and has[methods].all(axis=0).sum() < MIN_PEOPLE:
@@ -152,7 +157,7 @@ def _row(
     failures: float,
     params: DecisionParams,
 ) -> dict[str, Any]:
-    """One row of the plan."""
+    """Make the row of one contrast and method."""
     limits = sd_limits(spread.sd, spread.df)
     slope, slope_limits = 1.0, (1.0, 1.0)
     own = errors.get(method)
@@ -180,9 +185,9 @@ def _row(
 def _ratio_limits(
     sd: float, sd_limits_: tuple[float, float], slope: float, slope_limits: tuple[float, float]
 ) -> tuple[float, float]:
-    """Limits of an SD over a slope from the limits of both, on logarithms (Zou and Donner 2008, MOVER).
+    """Compute the limits of an SD over a slope from the limits of both, on logarithms (Zou and Donner 2008, MOVER).
 
-    Infinite where the slope may be 0: the method may then see no effect at all.
+    The upper limit is infinite where the slope may be 0, because the method may then show no effect at all.
     """
     if not sd > 0:
         return sd, sd

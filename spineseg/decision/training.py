@@ -1,4 +1,4 @@
-"""Which people of a study taught the shipped networks: numbers on them flatter the methods that learned from them."""
+"""Find the people of a study on whom the shipped networks were trained: methods score too well on them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from spineseg.provenance import WEIGHTS_DIR
 from spineseg.studyfolder.images import StudyImage
 
 TRAINING_IMAGES = WEIGHTS_DIR / "training_images.json"
-"""Of each image of a person: size and checksums of the uncompressed file, and what learned from the person. Written by
-benchmarks/training_images.py."""
+"""File with a row for each training image: size and checksums of the uncompressed file, and what was trained on the
+person. Written by benchmarks/training_images.py."""
 
 LEARNERS = {"deepseg": "deepseg_", "propseg": "optic_"}
-"""Method to what the names of the shipped files that learned begin with."""
+"""Method to the start of the names of its trained files."""
 
 PREDICTION = "predicted_dice"
 
@@ -29,14 +29,14 @@ _GZIP = b"\x1f\x8b"
 
 @dataclass(frozen=True)
 class Taught:
-    """People of a study whose images are among those that the shipped networks learned from.
+    """People of a study on whose images the shipped networks were trained.
 
     Parameters
     ----------
     by_method : dict of str to frozenset of str
         Method to subjects.
     prediction : frozenset of str
-        Subjects from whom the predicted Dice learned.
+        Subjects on whom the model of the predicted Dice was fitted.
     """
 
     by_method: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -44,14 +44,14 @@ class Taught:
 
 
 def find_taught(images: Sequence[StudyImage], weights: Mapping[str, Mapping[str, str]]) -> Taught:
-    """Find the people of a study who taught the shipped networks, by the content of their images.
+    """Find the people of a study on whom the shipped networks were trained, by the content of their images.
 
     Parameters
     ----------
     images : sequence of StudyImage
     weights : mapping
         Method to the names of the files that it read and their SHA-256; empty where that is not known. A user's own
-        weights, whose checksums are others than the shipped ones', learned from other people.
+        weights have other checksums than the shipped ones, and count as trained on other people.
     """
     by_size = {(row["bytes"], row["crc32"]): row for row in json.loads(TRAINING_IMAGES.read_text())}
     found: dict[str, set[str]] = {}
@@ -71,7 +71,7 @@ def find_taught(images: Sequence[StudyImage], weights: Mapping[str, Mapping[str,
 def _find_row(path: Path, known: Mapping[tuple[int, str], dict[str, Any]]) -> dict[str, Any] | None:
     """Return the row of an image with the same content, whatever its name and compression; None where there is none.
 
-    The end of a gzip file holds the size and checksum of what it holds, so that only likely files are read whole.
+    The last bytes of a gzip file are size and checksum of its content, so that only likely files are read whole.
     """
     try:
         with path.open("rb") as stream:
@@ -83,7 +83,7 @@ def _find_row(path: Path, known: Mapping[tuple[int, str], dict[str, Any]]) -> di
         if path.stat().st_size not in {size for size, _ in known}:
             return None
         content = path.read_bytes()
-    except (OSError, EOFError, zlib.error):  # a file that cannot be read has taught nobody; segmenting it says why
+    except (OSError, EOFError, zlib.error):  # nothing was trained on an unreadable file; segmenting reports the error
         return None
     row = known.get((len(content), f"{zlib.crc32(content):08x}"))
     return row if row and _digest(content) == row["sha256"] else None
@@ -94,12 +94,12 @@ def _digest(content: bytes) -> str:
 
 
 def _shipped_weights() -> dict[str, str]:
-    """SHA-256 of each shipped file of weights to our method that reads it."""
+    """Return the SHA-256 of each shipped weights file and the shipped method that reads it."""
     lines = (line.split() for line in (WEIGHTS_DIR / "SHA256SUMS").read_text().splitlines())
     return {digest: own for digest, name in lines for own, start in LEARNERS.items() if name.startswith(start)}
 
 
 def _own_method(name: str, files: Mapping[str, str], shipped: Mapping[str, str]) -> str:
-    """Our method whose shipped weights a method read; by its name where what it read is not known."""
+    """Return the shipped method whose weights a method read, or the method's own name where that is not known."""
     read = {shipped[digest] for digest in files.values() if digest in shipped}
     return next(iter(sorted(read)), "" if files else name)

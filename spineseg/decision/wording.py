@@ -1,4 +1,4 @@
-"""How numbers, lists and tables look in decision.md."""
+"""Format numbers, lists and tables for decision.md."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 from spineseg.decision.comparison import IN_PERCENT
 
 FAR = 100
-"""Percent or points beyond which a number only says that little is known; of scores, which end there, 1."""
+"""Largest percentage or number of points that is printed; a larger one only says that little is known. For scores the
+limit is 1, the end of their range."""
 
 SCORES = ("dice", "nsd", "predicted_dice")
 """Endpoints that go from 0 to 1."""
@@ -43,7 +44,7 @@ def people(n: int) -> str:
 
 
 def percent(share: float | None) -> str:
-    """Format a share; certainty is never printed, for no sample gives it."""
+    """Format a share; 0 and 100 % are never printed, because no sample gives certainty."""
     if share is None:
         return "unknown"
     if share >= 0.995:
@@ -52,7 +53,7 @@ def percent(share: float | None) -> str:
 
 
 def format_number(value: float | None, digits: int) -> str:
-    """Format a number; small ones keep two digits."""
+    """Format a number; one that would round to zero keeps two significant digits."""
     if value is None:
         return "-"
     return f"{value:.{digits}f}" if value == 0 or abs(value) >= 10**-digits else f"{value:.2g}"
@@ -78,7 +79,7 @@ def format_value(value: float | None, key: str, *, signed: bool = False) -> str:
 
 
 def format_margin(value: float | None, key: str) -> str:
-    """Format a margin with three digits: 1.25 is not 1.2."""
+    """Format a margin with three significant digits, so that 1.25 is not printed as 1.2."""
     return "-" if value is None else f"{value * (100 if key in IN_PERCENT else 1):.3g}"
 
 
@@ -90,13 +91,13 @@ def format_interval(limits: Sequence[float | None] | None, key: str) -> str:
 
 
 def ruling_endpoint(d: Mapping[str, Any]) -> str:
-    """Return the key of the endpoint that a decision rests on, as its lists of endpoints have it."""
+    """Return the key of the endpoint that a decision rests on, as in its list of endpoints."""
     return "failures" if d["endpoint"] == "failure_rate" else str(d["endpoint"])
 
 
 @dataclass(frozen=True)
 class Gap:
-    """The difference that a decision rests on, as text; the interval may be empty, and so the unit of scores."""
+    """The difference that a decision rests on, as text. The interval may be empty; the unit of scores is."""
 
     signed: str
     size: str
