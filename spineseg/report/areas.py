@@ -1,4 +1,4 @@
-"""Areas by level in the report: their means over people, what they are of, and which labels the levels come from."""
+"""Areas by level in the report: their means over people, the stretches of cord, and the source of the levels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from spineseg.studyfolder.files import NOT_AVAILABLE
 from spineseg.studyfolder.forms import form_of_id
 
 WHOLE_MASK = "whole mask"
-"""What an area is of where no levels are asked for."""
+"""Name of the stretch of cord where no levels are asked for."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,14 @@ class AreaRow:
     Parameters
     ----------
     images : str
-        What their names say beside subject, session and run, such as ``acq-sag_T2w``: one contrast has several.
+        The part of the images' names beside subject, session and run, such as ``acq-sag_T2w``. One contrast can have
+        several such kinds.
     contrast, level : str
     n_people : int
     mean, sd : str
         mm².
     n_flagged : int
-        Rows that are left out.
+        Rows that are left out because of a warning.
     """
 
     images: str
@@ -62,12 +63,12 @@ class LevelSource:
 
     @property
     def distance(self) -> str:
-        """The distance in words."""
+        """Distance for texts, with its unit."""
         return f"{self.distance_mm:.1f} mm" if np.isfinite(self.distance_mm) else "not compared"
 
 
 def summarise_areas(rows: Sequence[CsaRow]) -> list[AreaRow]:
-    """Return mean and SD of CSA by kind of image and level, over people; rows with a warning are counted apart."""
+    """Return mean and SD of CSA by kind of image and level, over people; rows with a warning are only counted."""
     by_level: dict[tuple[str, str, str], list[CsaRow]] = {}
     kinds = list(dict.fromkeys((form_of_id(row.image.image_id), row.image.contrast) for row in rows))
 
@@ -93,7 +94,7 @@ def summarise_areas(rows: Sequence[CsaRow]) -> list[AreaRow]:
 
 
 def describe_areas(areas: Sequence[AreaRow]) -> str:
-    """Say for a paper what the areas are means of: C2-C3 and C2/C3 are two things, about 5 % apart."""
+    """Say for a paper over which stretches of cord the areas are means: C2-C3 and C2/C3 differ by about 5 %."""
     levels = list(dict.fromkeys(area.level for area in areas if area.n_people and area.level != WHOLE_MASK))
     if not levels:
         return ""
@@ -120,7 +121,7 @@ def list_level_sources(rows: Sequence[CsaRow]) -> list[LevelSource]:
 
 
 def describe_level_sources(sources: Sequence[LevelSource]) -> str:
-    """Say how many images have their levels from another image, and how far the cords lie apart."""
+    """Say how many images have their levels from another image, and how far apart the two cords lie."""
     if not sources:
         return ""
     one = len(sources) == 1

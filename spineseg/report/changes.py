@@ -1,4 +1,4 @@
-"""What people have decided about a study's images and masks, in one place."""
+"""Collect what people have changed about a study's images and masks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from spineseg.studyfolder.tables import MetricsRow
 
 @dataclass(frozen=True)
 class PeoplesChange:
-    """One image that a person has changed something about: what, in a few words, and what follows."""
+    """One change by a person to an image: its kind, and a description in a few words."""
 
     image_id: str
     kind: str  # corrected, refused (a corrected mask that cannot be used), marked, failed (by a mark), added, excluded
@@ -35,9 +35,9 @@ def list_changes(view: StudyView, records: StageRecords, reviews: Sequence[Revie
     ----------
     view : StudyView
     records : StageRecords
-        Of the stage; its metrics say what was measured of a corrected mask.
+        Those of the stage; their metrics show whether a corrected mask was measured.
     reviews : sequence of ReviewImage
-        The images of the stage, which tell what a mark speaks of.
+        The images of the stage, by which it is known whether a mark is about the present mask.
     """
     images = records.images
     is_study = view.stage == Stage.STUDY
@@ -70,7 +70,7 @@ def list_changes(view: StudyView, records: StageRecords, reviews: Sequence[Revie
 
 
 def _changes_by_marks(review: ReviewImage, marks: Sequence[Mark], measured: MetricsRow | None) -> list[PeoplesChange]:
-    """Return what raters said of an image's masks, ratings and comments too, each with the mask that it is of."""
+    """Return what raters said about an image's masks, with ratings and comments, each with the mask it is about."""
     current, own = review.marks_shown(marks), {result.name for result in review.methods}
     found = []
     for mark in marks:
@@ -89,21 +89,21 @@ def _changes_by_marks(review: ReviewImage, marks: Sequence[Mark], measured: Metr
 
 
 def list_unseen(view: StudyView, images: Sequence[StudyImage]) -> list[str]:
-    """Return what the study's decision has not seen; nothing of the pilot itself."""
+    """Return the contrasts and strata that the study's decision has not seen; empty for the pilot itself."""
     if view.stage == Stage.PILOT:
         return []
     return describe_changes_beside(view.folder, stage_images(images, view.stage))
 
 
 def is_manual(review: ReviewImage) -> bool:
-    """Whether the mask shown of an image is the one that the dataset brings."""
+    """Whether the mask shown is one that came with the dataset."""
     return any(result.name == MANUAL for result in review.methods)
 
 
 def write_methods(
     view: StudyView, records: StageRecords, reviews: Sequence[ReviewImage], changes: Sequence[PeoplesChange]
 ) -> str:
-    """Return what was done as a paragraph for a paper: the comparison, then the study and what people changed.
+    """Describe what was done as a paragraph for a paper: the comparison, then the study and what people changed.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def write_methods(
     if n_left := len(find_left_pilot(view.folder, stage_images(records.images, view.stage))):
         verb, them = ("was", "it") if n_left == 1 else ("were", "them")
         parts.append(f"{count_of(n_left, 'image')} of the pilot {verb} left out later; the choice rests on {them} too.")
-    n_forms = len({i.reason for i in records.images if i.reason.startswith(OTHER_FORM)})  # it names the one used
+    n_forms = len({i.reason for i in records.images if i.reason.startswith(OTHER_FORM)})  # a reason for each form used
     if n_forms:
         several = "with several forms, such as a series and its own average, one form was used"
         parts.append(f"Of {count_of(n_forms, 'acquisition')} {several}.")
@@ -143,7 +143,7 @@ def write_methods(
 
 
 def _accepted_sentences(records: StageRecords) -> list[str]:
-    """Say what was changed within the study."""
+    """Name the changes that were accepted within the study."""
     accepted = records.lock.accepted if records.lock else ()
     again = "all masks were computed again"
     return [f"Within the study a change was accepted ({'; '.join(a.changes)}; {a.reason}); {again}." for a in accepted]
@@ -180,7 +180,7 @@ def _of(count: int, n: int) -> str:
 
 
 def count_changes(changes: Sequence[PeoplesChange], n_kept: int) -> str:
-    """Return one sentence for the methods of a paper: how many masks are a person's, how many images are excluded."""
+    """Return a sentence for a paper: how many masks people corrected or marked, and how many images they excluded."""
     corrected, marked, added, excluded = (
         len({change.image_id for change in changes if change.kind in kinds})
         for kinds in (("corrected",), ("marked", "failed"), ("added",), ("excluded",))

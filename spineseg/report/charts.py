@@ -1,7 +1,7 @@
-"""The charts of a study: how the methods agree, how they measure, where they fail, what they cost.
+"""The charts of a study: agreement of the methods, areas, failures, time and memory.
 
-Every chart takes the tables of a stage (`StudyTables`) and a place to be drawn in, and returns the figure, or None
-where the tables hold nothing to draw. Few images are drawn as points, many as distributions.
+Every chart takes the tables of a stage (`StudyTables`) and a function that provides the axes. It returns the figure, or
+None where the tables hold nothing to draw. Few images are drawn as points, many as distributions.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ STATUS_STYLE = {
     "empty": ("#E07A5F", "xx"),
     "failed": ("#8E2F2A", ".."),
 }
-"""Colour and hatch, so that print in grey tells them apart as well."""
+"""Status to colour and hatch, so that statuses differ in grey print too."""
 
 CONTRAST_COLORS = ("#7A4FA3", "#3E4650", "#A3195B", "#6B7F00")
-"""Of contrasts; none is one of a method's."""
+"""Colours of contrasts; none is a method's colour."""
 
 BOXED: dict[str, Any] = {"frameon": True, "framealpha": 1.0, "edgecolor": "#9AA5B1"}
-"""Of a legend inside the axes: without a box its markers look like data."""
+"""Options of a legend inside the axes: without a box its markers look like data."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
 N_POSITIONS = 25
-"""Bins along the cord; an image of 15 slices still reaches most of them by interpolation."""
+"""Positions along the cord, between which curves are interpolated; 15 slices are enough for most of them."""
 
 MIN_PROFILE_SLICES = 4
-"""Fewer slices say nothing of how the area runs along the cord."""
+"""Least number of slices for a curve of the area along the cord."""
 
 MIN_PEOPLE = 3
-"""Fewer show nothing of how one contrast follows the other."""
+"""Least number of people for a chart of one contrast against another."""
 
 MIN_LIMITS = 3
-"""Images; the SD of two is half of their difference, and limits from it say nothing."""
+"""Least number of images for limits of agreement: an SD of two values is only their distance."""
 
 AREA_UNIT = MEASURES["csa_mean_mm2"].unit
 JITTER = 0.09  # of a category's width, so that equal values do not hide each other
@@ -59,23 +59,25 @@ BOXES: dict[str, Any] = {
     "legend": False,
     "vert": None,
 }
-"""How boxes are drawn. seaborn 0.13 passes ``vert=``, which matplotlib deprecates; None lets ``orientation`` decide."""
+"""Options of box plots. seaborn 0.13 passes ``vert=``, deprecated by matplotlib; None lets ``orientation`` decide."""
 
 
 MAX_POINTS = 400
-"""Points of one colour in one panel; more hide each other and fill the file, so that distributions are drawn."""
+"""Most points of one colour in one panel. More would hide each other and make the file large, so that a distribution is
+drawn instead."""
 
 N_BINS = 12
-"""Bins of a median line: a tenth of the people each, about."""
+"""Bins of a median line, each with about a tenth of the people."""
 
 Place = Callable[..., tuple[FigureBase, list[Axes]]]
-"""Takes width and height in inches, columns, rows and options of the axes; returns a figure with its axes."""
+"""Function that takes width and height in inches, columns, rows and options of the axes, and returns a figure with its
+axes."""
 
 
 def new_figure(
     width: float, height: float, columns: int = 1, rows: int = 1, **options: Any
 ) -> tuple[Figure, list[Axes]]:
-    """Return a figure with its axes row by row, without pyplot and its global state."""
+    """Return a figure with its axes, row by row; it does not use pyplot, whose state is global."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, list(figure.subplots(rows, columns, squeeze=False, **options).ravel())
@@ -130,7 +132,7 @@ def _draw_groups(
 
 
 MAX_PAIRS = 6
-"""Pairs of methods drawn: all of four methods; more do not fit on a page."""
+"""Most pairs of methods that are drawn: all pairs of four methods; more do not fit on a page."""
 
 
 def draw_bland_altman(study: StudyTables, place: Place = new_figure) -> FigureBase | None:
@@ -180,7 +182,7 @@ def _draw_differences(axes: Axes, pairs: pd.DataFrame, first: str, second: str) 
 
 
 def _csa_pairs(study: StudyTables, first: str, second: str) -> pd.DataFrame:
-    """Return mean and difference of two methods' CSA per image, on common slices where known."""
+    """Return mean and difference of two methods' CSA by image, on the slices common to both where these are known."""
     wide = study.metrics.pivot_table("csa_mean_mm2", ["image_id", "contrast"], "method").reset_index()
     if not {first, second} <= set(wide.columns):
         return pd.DataFrame()
@@ -225,7 +227,7 @@ def draw_csa_along_cord(study: StudyTables, place: Place = new_figure) -> Figure
 
 
 def _quartiles_along(curves: np.ndarray) -> np.ndarray:
-    """Return quartiles (3, N_POSITIONS) of curves (n, N_POSITIONS); NaN where none of them reaches."""
+    """Return quartiles (3, N_POSITIONS) of curves (n, N_POSITIONS); NaN where no curve has a value."""
     reached = np.isfinite(curves).any(axis=0)
     found = np.full((3, curves.shape[1]), np.nan)
     found[:, reached] = np.nanpercentile(curves[:, reached], [25, 50, 75], axis=0)
@@ -252,7 +254,7 @@ def _profiles(slices: pd.DataFrame) -> dict[str, np.ndarray]:
 
 
 def draw_contrast_agreement(study: StudyTables, place: Place = new_figure) -> FigureBase | None:
-    """Draw one person's CSA in one contrast against another: a precise method measures the same cord alike."""
+    """Draw each person's CSA in one contrast against another: a precise method finds the same area in both."""
     contrasts = contrasts_of(study.metrics)
     if len(contrasts) < 2 or not study.metrics["csa_mean_mm2"].notna().any():
         return None
@@ -287,7 +289,7 @@ def draw_contrast_agreement(study: StudyTables, place: Place = new_figure) -> Fi
 
 
 def _draw_median(axes: Axes, x: pd.Series, y: pd.Series, **look: Any) -> None:
-    """Draw the median and the quartiles of y in bins of x that hold equally many."""
+    """Draw the median and the quartiles of y in bins of x with equal numbers of points."""
     bins = pd.qcut(x, N_BINS, duplicates="drop")
     low, middle, high = (y.groupby(bins, observed=True).quantile(q) for q in (0.25, 0.5, 0.75))
     at = x.groupby(bins, observed=True).median()
@@ -296,7 +298,7 @@ def _draw_median(axes: Axes, x: pd.Series, y: pd.Series, **look: Any) -> None:
 
 
 def draw_failures(study: StudyTables, place: Place = new_figure) -> FigureBase | None:
-    """Draw how many images each method finished, in part, empty or not at all, by contrast."""
+    """Draw the number of images of each status, by method and contrast."""
     if not len(study.metrics):
         return None
     counts = study.metrics.groupby(["contrast", "method", "status"]).size().unstack(fill_value=0)

@@ -39,12 +39,13 @@ class Item:
     Parameters
     ----------
     number : int
-        Of CLAIM 2020.
+        Number of the item in CLAIM 2020.
     asks : str
+        What the item asks for.
     found : str
-        What the results say; empty where they cannot.
+        The answer from the results; empty where they have none.
     add : str
-        What only the authors know; empty where nothing is missing.
+        What only the authors can add; empty where nothing is missing.
     """
 
     number: int
@@ -55,7 +56,7 @@ class Item:
 
 @dataclass(frozen=True)
 class StudyFacts:
-    """What the checklist is filled in from."""
+    """The results from which the checklist is filled in."""
 
     images: list[StudyImage]
     decision: Decision | None
@@ -64,7 +65,7 @@ class StudyFacts:
 
 
 def read_facts(folder: StudyFolder) -> StudyFacts:
-    """Read what a study has so far.
+    """Read the results that a study has so far.
 
     Raises
     ------
@@ -262,7 +263,7 @@ def _has_scores(document: Mapping[str, Any]) -> bool:
 
 
 def _scores(document: Mapping[str, Any]) -> str:
-    """Means of each method in the pilot, with the decimals that a measure has."""
+    """Return the means of each method in the pilot, each measure with its usual decimals."""
     parts = []
     for method, means in document["summary"].items():
         shown = [

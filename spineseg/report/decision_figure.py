@@ -15,12 +15,15 @@ from spineseg.decision.study_size import people_per_group
 from spineseg.report.palette import print_color_of
 
 N_EFFECTS = 40
-"""Points of a curve."""
+"""Number of points of a curve."""
 
 
 @dataclass(frozen=True)
 class SampleSizeRow:
-    """A point of a curve: people per group that see an effect, with the ends of their 95 % interval; None: no end."""
+    """A point of a curve: people per group who are needed for an effect, with the limits of the 95 % interval.
+
+    A limit is None where no number of people is enough.
+    """
 
     contrast: str
     method: str
@@ -51,7 +54,7 @@ def sample_size_rows(decision: Mapping[str, Any]) -> list[SampleSizeRow]:
 
 
 def draw_sample_size(decision: Mapping[str, Any]) -> Figure | None:
-    """Draw the people per group against the effect that the study wants to see, by contrast and method."""
+    """Draw the people per group against the effect that the study wants to detect, by contrast and method."""
     curves: dict[str, dict[str, list[SampleSizeRow]]] = {}
     for row in sample_size_rows(decision):
         curves.setdefault(row.contrast, {}).setdefault(row.method, []).append(row)

@@ -1,4 +1,4 @@
-"""The figures of the report in words, for the page and for ``snakemake --report``; no library of charts is loaded."""
+"""Titles and captions of the figures, for the page and for ``snakemake --report``. No plotting library is loaded."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ FIGURE_WORDS: Mapping[str, FigureWords] = {
         " spread (band: 95 % interval, up to the edge where it has no end); the line marks the effect of the plan.",
     ),
 }
-"""Name of the file to the figure's words, in the order of the report."""
+"""Name of the figure's file to its title and caption, in the order of the report."""
 
 BY = "_by-"
-"""In a file's name between the figure and the column of participants.tsv that splits it."""
+"""Part of a file's name between the figure and the column of participants.tsv by which it is split."""
 
 
 def figure_title(file: str) -> str:

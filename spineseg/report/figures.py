@@ -1,4 +1,4 @@
-"""The figures of a report: which charts there are, their files, and the same by site or group."""
+"""The figures of a report: which charts there are, their files, and the same charts split by site or group."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class FigureKind:
     Parameters
     ----------
     table : str
-        The table that it is drawn from; empty where it is written beside the figure.
+        The table that it is drawn from; empty where that table is written beside the figure.
     draw : callable or None
         A chart of `spineseg.report.charts`; None for the one drawn from the decision.
     """
@@ -81,7 +81,7 @@ KINDS: Mapping[str, FigureKind] = {
 
 @dataclass(frozen=True)
 class DrawnFigure:
-    """A figure that was drawn: its name, the name of its files without ending, its SVG, its table, what splits it."""
+    """A figure that was drawn: its name, the name of its files without ending, its SVG, table and splitting column."""
 
     name: str
     file: str
@@ -102,7 +102,7 @@ def draw_figures(
     columns: Mapping[str, Mapping[str, str]] | None = None,
     levels_table: str = LEVELS,
 ) -> list[DrawnFigure]:
-    """Draw every figure that the tables and the decision allow, as PNG and SVG files; files of a former run go.
+    """Draw every figure that the tables and the decision allow, as PNG and SVG; figures of an earlier run are removed.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def draw_figures(
     decision : mapping, optional
         The content of decision.json.
     columns : mapping, optional
-        Column of participants.tsv to subject to value: every figure is drawn for each value, too.
+        Column of participants.tsv to subject to value. Every figure is also drawn for each value of the column.
     levels_table : str
         Name of the table of areas by level.
 
@@ -144,7 +144,7 @@ def draw_figures(
 
 
 def file_parts(columns: Iterable[str]) -> dict[str, str]:
-    """Return the part of a file's name for each column; two columns never share one."""
+    """Return the part of a file's name for each column; it is different for each."""
     parts: dict[str, str] = {}
     for column in columns:
         part, number = re.sub(r"[^A-Za-z0-9-]", "-", column), 2
@@ -155,7 +155,7 @@ def file_parts(columns: Iterable[str]) -> dict[str, str]:
 
 
 def _plain(text: str) -> str:
-    """Return a text of people's tables so that matplotlib sets it as it is: dollars do not begin a formula."""
+    """Escape a text from a user's table for matplotlib, in which a dollar begins a formula."""
     return text.replace("$", r"\$")
 
 
@@ -184,7 +184,7 @@ def _draw_parts(name: str, parts: Mapping[str, StudyTables], column: str, size: 
 
 
 def _share_limits(places: Sequence[Sequence[Axes]]) -> None:
-    """Give panels of the same kind in different parts the same axes, so that they compare."""
+    """Give panels of the same kind the same limits in every part, so that they can be compared."""
     by_title: dict[tuple[int, str], list[Axes]] = {}
     for axes in places:
         for number, panel in enumerate(axes):
@@ -192,7 +192,7 @@ def _share_limits(places: Sequence[Sequence[Axes]]) -> None:
     for panels in by_title.values():
         for get, put in (("get_ylim", "set_ylim"), ("get_xlim", "set_xlim")):
             limits = np.array([getattr(panel, get)() for panel in panels])
-            if (np.diff(limits, axis=1) > 0).all():  # bars run downwards, and have their own places
+            if (np.diff(limits, axis=1) > 0).all():  # not the inverted axes of bars, whose positions are their own
                 for panel in panels:
                     getattr(panel, put)(limits[:, 0].min(), limits[:, 1].max())
 
@@ -200,7 +200,7 @@ def _share_limits(places: Sequence[Sequence[Axes]]) -> None:
 def _write(figure: Figure, path: Path) -> bytes:
     """Write a figure as PNG and SVG, without date or version in them; return the SVG."""
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # arranged once, not again for each file
+    figure.set_layout_engine("none")  # the layout is computed already; not again for each file
     content = b""
     for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
         stream = io.BytesIO()

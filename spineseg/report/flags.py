@@ -1,4 +1,4 @@
-"""Warnings that tell a reviewer which images to look at first, and why."""
+"""Warnings by which a reviewer knows which images to look at first, and why."""
 
 from __future__ import annotations
 
@@ -17,32 +17,34 @@ FAILED, BAD, LOOK, NOTE, COMMON = 4, 3, 2, 1, 0
 """Severities: there is no result; a result is wrong; a person should look; good to know; true of every such image."""
 
 DOUBTFUL = "doubtful"
-"""Said of a mask in place of "ok" where its worst warning is `BAD`."""
+"""Status shown in place of "ok" for a mask whose worst warning is `BAD`."""
 
 DICE_FAILED = 0.70
-"""Between two methods, below it at least one has failed (as HippUnfold's check of its masks)."""
+"""Dice between two methods below which at least one has failed (the limit of HippUnfold's check of its masks)."""
 
 DICE_LOOK = 0.85
-"""Between the two, the masks differ by about a voxel all around: worth a look."""
+"""Dice between two methods below which their masks differ by about a voxel all around and are worth a look."""
 
 COVERAGE_LOOK = 0.80
 """Share of the field of view with cord below which a mask counts as partial."""
 
 PLAUSIBLE_SHARE = 0.90
-"""Share of plausible slices below which the shape is worth a look; the conus and end slices miss it."""
+"""Share of plausible slices below which the shape is worth a look. It is below 1 because slices at the conus and at the
+ends are often not plausible."""
 
 AREA_RATIO = 1.25
-"""Between the areas of neighbouring slices, or of two methods in one slice; the cord changes by a per cent per mm."""
+"""Ratio of the areas of neighbouring slices, or of two methods in one slice, above which there is a warning. The cord's
+area changes by about one per cent per mm."""
 
 MEAN = re.compile(r"mean of \d+ volumes|mean of \d+ of \d+ volumes \(b > \d+ s/mm²\)")
-"""What is noted of a series that was averaged as it should be (`spineseg.series`)."""
+"""Note on a series that was averaged as intended (`spineseg.series`)."""
 
 COMMON_SHARE, COMMON_IMAGES = 0.8, 3
-"""A note on so large a share of the images of a suffix, at least so many, says how such images are read, not what is
-wrong with one."""
+"""Share, and number, of the images of a suffix from which on a note is common to them: it then says how such images are
+read, not that one of them is unusual."""
 
 LARGEST_FRACTION = 0.99
-"""Share of the mask in its largest piece, below which the rest is more than stray voxels."""
+"""Share of the mask's voxels in its largest piece; below it the other pieces are more than stray voxels."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,12 @@ def find_flags(review: ReviewImage, limits: PlausibleLimits | None, problems: Se
 
     Parameters
     ----------
-    limits : None: no area is unlikely
-    problems : sequence of str; files that could not be shown, one line each
+    limits : limits of plausible areas; with None there are no warnings about areas
+    problems : files that could not be shown, one line each
     """
     said = {result.message for result in review.methods}
     flags = [Flag(FAILED, "", problem) for problem in problems if problem not in said]
-    # what is said of the image comes before what is said of its masks
+    # warnings about the image come before warnings about its masks
     flags += [Flag(LOOK, "", text) for text in (review.contrast_doubt, review.exception) if text]
     flags += [flag for result in review.methods for flag in _method_flags(result, limits)]
     flags += [flag for pair in review.agreement for flag in _pair_flags(pair)]
@@ -75,7 +77,7 @@ def find_flags(review: ReviewImage, limits: PlausibleLimits | None, problems: Se
 
 
 def _join_equal(flags: list[Flag]) -> list[Flag]:
-    """Join warnings that say the same of several methods."""
+    """Join equal warnings about several methods."""
     methods: dict[tuple[int, str], list[str]] = {}
     for flag in flags:
         methods.setdefault((flag.severity, flag.text), []).append(flag.method)
@@ -83,7 +85,7 @@ def _join_equal(flags: list[Flag]) -> list[Flag]:
 
 
 def badness(flags: Sequence[Flag]) -> float:
-    """Return a number that sorts images, the worst first: the worst flag decides, then the others but notes.
+    """Return a number that is larger for worse images: the worst flag counts first, then the others except notes.
 
     Examples
     --------
@@ -97,7 +99,7 @@ def badness(flags: Sequence[Flag]) -> float:
 
 
 def find_common_notes(images: Iterable[tuple[str, Sequence[Flag]]]) -> set[tuple[str, str]]:
-    """Return what is noted of nearly every image of a kind: its suffix and the note without numbers.
+    """Return the notes that nearly every image of a suffix has: the suffix, and the note without its numbers.
 
     Parameters
     ----------
@@ -116,7 +118,7 @@ def find_common_notes(images: Iterable[tuple[str, Sequence[Flag]]]) -> set[tuple
 
 
 def lower_common_notes(suffix: str, flags: Sequence[Flag], common: Collection[tuple[str, str]]) -> list[Flag]:
-    """Return an image's flags, those that are true of every such image as `COMMON` and last."""
+    """Return an image's flags, with notes that all such images have as `COMMON` and last."""
     lowered = [
         replace(flag, severity=COMMON)
         if flag.severity == NOTE and (MEAN.fullmatch(flag.text) or (suffix, _without_numbers(flag.text)) in common)
@@ -132,7 +134,7 @@ def _without_numbers(text: str) -> str:
 
 
 def shown_status(name: str, status: str, flags: Sequence[Flag]) -> str:
-    """Return a mask's status as pages show it: "ok" does not stand beside a warning that it is probably wrong."""
+    """Return a mask's status as pages show it: `DOUBTFUL` in place of "ok" where it is probably wrong."""
     is_bad = any(flag.severity == BAD and name in (flag.method.split(" and ")) for flag in flags)
     return DOUBTFUL if status == "ok" and is_bad else status
 
@@ -175,7 +177,7 @@ def _dice_flags(name: str, dice: float | None, other: str) -> list[Flag]:
 
 
 def _prediction_flags(name: str, metrics: Mapping[str, float]) -> list[Flag]:
-    """Return a warning where the mask is probably bad, as its predicted Dice says."""
+    """Return a warning where the mask is probably wrong according to its predicted Dice."""
     if not metrics.get("flagged") or metrics.get("predicted_dice") is None:
         return []
     interval = f"{metrics.get('predicted_dice_low', 0):.2f} to {metrics.get('predicted_dice_high', 1):.2f}"
@@ -194,7 +196,7 @@ def _pair_flags(pair: AgreementRow) -> list[Flag]:
 
 
 def _area_flags(name: str, areas: Mapping[int, float], limits: PlausibleLimits | None) -> list[Flag]:
-    """Return warnings about the area along the cord; the first and last slice may be cut."""
+    """Return warnings about the area along the cord; the first and last slice, which may be cut off, do not count."""
     inner = sorted(k for k, area in areas.items() if area > 0)[1:-1]
     flags = []
     low, high = limits.csa_mm2 if limits else (0, math.inf)
@@ -210,7 +212,7 @@ def _area_flags(name: str, areas: Mapping[int, float], limits: PlausibleLimits |
 
 
 def _area_difference(a: MethodResult, b: MethodResult) -> list[Flag]:
-    """Return a warning where two methods that both call their mask ok see different areas."""
+    """Return a warning where the areas of two methods differ although both masks have status ok."""
     common = sorted(k for k, area in a.csa_mm2.items() if area > 0 and b.csa_mm2.get(k, 0) > 0)[1:-1]
     far = [k for k in common if _is_far(a.csa_mm2[k], b.csa_mm2[k])]
     if not far:

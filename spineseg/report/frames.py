@@ -18,7 +18,7 @@ from spineseg.studyfolder.tables import IDENTITY, AgreementRow, MetricsRow
 
 @dataclass(frozen=True)
 class StudyTables:
-    """The tables of one stage as data frames; numbers are numbers, missing ones NaN."""
+    """The tables of one stage as data frames, with numeric columns; missing values are NaN."""
 
     methods: list[str]
     metrics: pd.DataFrame  # Columns of metrics.tsv, and seconds and peak_mb; possibly without rows
@@ -34,7 +34,7 @@ def frame_tables(
     timings: Sequence[Timing] = (),
     levels: Sequence[CsaRow] = (),
 ) -> StudyTables:
-    """Make data frames of the rows of a stage."""
+    """Convert the rows of a stage to data frames."""
     numbers = [vars(row.image) | {"method": row.method, "status": row.status} | dict(row.values) for row in metrics]
     pairs = [
         vars(row.image) | {"method_a": row.method_a, "method_b": row.method_b} | dict(row.values) for row in agreement
@@ -64,17 +64,17 @@ def contrasts_of(frame: pd.DataFrame) -> list[str]:
 
 
 MAX_PARTS = 8
-"""Parts that figures are split into: values of a column, or the most frequent ones and the others together."""
+"""Most parts into which figures are split: values of a column, or the most frequent ones and all others together."""
 
 
 def split_tables(study: StudyTables, values: Mapping[str, str]) -> dict[str, StudyTables]:
-    """Return the tables of the people with each value of a column; nothing where it has one value, or many numbers.
+    """Split the tables by the people's value in a column; empty where it has a single value, or many numbers.
 
     Parameters
     ----------
     study : StudyTables
     values : mapping
-        Subject to value; one that is not known is an empty text.
+        Subject to value; an unknown value is an empty text.
     """
     people = sorted(set(study.metrics["subject"]))
     part_of = _parts_of({person: values.get(person, "") for person in people})
@@ -94,13 +94,13 @@ def split_tables(study: StudyTables, values: Mapping[str, str]) -> dict[str, Stu
 
 
 OTHERS = "\0"
-"""In place of the values that few people have; no value of a table."""
+"""Stands for the values that few people have; no table can contain it."""
 
 
 def _parts_of(value_of: Mapping[str, str]) -> dict[str, str]:
-    """Return the part of each person: the value, or `OTHERS` where the column has too many; nothing where none joins.
+    """Return the part of each person: the value, or `OTHERS` for rare values; empty where the column has no groups.
 
-    Numbers such as ages are no groups, nor are values that nobody shares.
+    Numbers such as ages are not groups, and neither are values that nobody shares.
     """
     counts = Counter(value_of.values())
     known = sorted(set(counts) - {""}, key=lambda value: (-counts[value], value))

@@ -1,4 +1,4 @@
-"""The figure of areas by vertebral level: every person, their mean, and how far two methods differ."""
+"""The figure of areas by vertebral level: every person, their mean, and the difference between two methods."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def draw_levels(rows: Sequence[CsaRow], place: Place = new_figure) -> FigureBase
     Parameters
     ----------
     rows : sequence of CsaRow
-        Of ``levels.tsv``, or of ``csa.tsv`` where a version before it left no ``levels.tsv``.
+        Rows of ``levels.tsv``, or of ``csa.tsv`` in a study by an earlier version, which wrote no ``levels.tsv``.
 
     Returns
     -------
     figure or None
-        A row of panels for each contrast; None where no level was measured. Single levels are drawn where there are
-        some, else the ranges and stretches that the study asks for.
+        A row of panels for each contrast; None where no level was measured. Single levels are drawn if there are any,
+        else the ranges and stretches that the study asks for.
     """
     methods = list(dict.fromkeys(row.method for row in rows if row.method))
     contrasts = [
@@ -71,7 +71,7 @@ def _areas(rows: Sequence[CsaRow], contrast: str, method: str) -> Areas:
 
 
 def _draw_people(place: Axes, areas: Areas, color: str) -> None:
-    """Draw every person thin (of many the quartiles) and the mean thick, with the number of people at each level."""
+    """Draw a thin line for every person (quartiles if there are many) and a thick one for the mean, with n by level."""
     levels = list(areas)
     subjects = sorted({subject for people in areas.values() for subject in people})
     if len(subjects) > MAX_POINTS:

@@ -22,24 +22,25 @@ CROP_MM = 44.0
 """Side of a tile. The canal is 15-20 mm wide; the rest shows what a leak has run into."""
 
 OVERVIEW_CROP_MM = 160.0
-"""Side of a tile where no mask says where the cord is: most of the neck."""
+"""Side of a tile where no mask shows the place of the cord: it shows most of the neck."""
 
 TILE_PX, MAX_TILE_PX = 88, 150
-"""Side of a tile: 0.5 mm a pixel, the usual in-plane voxel of cord imaging; more where voxels are smaller."""
+"""Side of a tile in pixels: 0.5 mm a pixel, the usual in-plane voxel size of cord imaging; up to 150 where
+voxels are smaller."""
 
 MAX_PIXELS = 36_000_000
-"""Of one sheet of tiles; beyond it browsers decode slowly. 4600 tiles of 88 x 88 fit."""
+"""Most pixels of a sheet of tiles; browsers decode larger ones slowly. 4600 tiles of 88 x 88 fit."""
 
 MAX_SIDE = 16_000
-"""Of a sheet; WebP ends at 16383."""
+"""Longest side of a sheet; WebP allows 16383."""
 
 SAGITTAL_MARGIN_MM = 22.0
-"""Shown in front of and behind the cord in the sagittal strip."""
+"""Width of the sagittal strip in front of and behind the cord."""
 
 WINDOW_PERCENTILES = (0.5, 99.5)
-"""Shown as black and white. Clips the few hottest voxels (vessels, fat by the coil)."""
+"""Percentiles that are shown as black and white. They clip the few brightest voxels (vessels, fat near the coil)."""
 
-"""Method 1 is five times faster than the default at 10 % more bytes."""
+"""Method 1 is five times faster than the default, with 10 % more bytes."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,10 @@ def plan_tiles(shape: tuple[int, int, int], zooms: NDArray, masks: list[NDArray[
 
 
 def cord_centres(shape: tuple[int, int, int], masks: list[NDArray[np.bool_]]) -> NDArray[np.float64]:
-    """Return the cord's centre per slice (K, 2), voxels: the mean of the masks' centres of mass.
+    """Return the cord's centre in each slice (K, 2), voxels: the mean of the masks' centres of mass.
 
-    Slices without mask are interpolated, beyond the ends the last centre is kept; without any
-    mask it is the middle of the image.
+    Slices without a mask are interpolated; beyond the ends the last centre is kept. Without any mask it is the middle
+    of the image.
     """
     centres = [c for c in (centres_of_mass(mask) for mask in masks) if np.isfinite(c).any()]
     if not centres:
@@ -95,7 +96,7 @@ def cord_centres(shape: tuple[int, int, int], masks: list[NDArray[np.bool_]]) ->
     known = np.flatnonzero(weight)
     k = np.arange(shape[2])
     filled = np.stack([np.interp(k, known, mean[:, axis]) for axis in range(2)], axis=1)
-    # the running median takes out the jump of a slice in which one method left the cord
+    # the running median removes the jump of a slice in which one method left the cord
     return ndi.median_filter(filled, size=(5, 1), mode="nearest") if shape[2] >= 5 else filled
 
 
@@ -108,10 +109,10 @@ def centres_of_mass(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def render_tiles(volume: Volume, grid: TileGrid) -> NDArray[np.uint8]:
-    """Sample the tiles of an image, linearly, black outside of it.
+    """Sample the tiles of an image by linear interpolation; outside of the image they are black.
 
-    Returns tiles (n, size, size) uint8 ndarray: rows from anterior to posterior, columns from right to left of the
-    person. Each tile has its own window (smoothed along the cord), so that a coil's fall-off does not hide slices.
+    Returns tiles (n, size, size) uint8 ndarray: rows from anterior to posterior, columns from the person's right to
+    left. Each tile has its own window (smoothed along the cord), so that a coil's fall-off does not hide slices.
     """
     offset = (np.arange(grid.size_px) - (grid.size_px - 1) / 2) * grid.pixel_mm
     x = grid.centres_vox[:, :1] + offset / grid.zooms[0]
@@ -151,7 +152,7 @@ def scale_to_bytes(values: NDArray, low: NDArray | float, span: NDArray | float)
 
 
 def lay_out(tiles: NDArray[np.uint8], grid: TileGrid) -> NDArray[np.uint8]:
-    """Put the tiles (n, size, size) into one sheet, row by row; unused places stay black."""
+    """Arrange the tiles (n, size, size) in one sheet, row by row; unused places stay black."""
     size = grid.size_px
     sheet = np.zeros((grid.rows * grid.columns, size, size), np.uint8)
     sheet[: len(tiles)] = tiles
@@ -161,7 +162,7 @@ def lay_out(tiles: NDArray[np.uint8], grid: TileGrid) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class SagittalStrip:
-    """A sagittal plane that follows the cord from side to side."""
+    """A sagittal picture through the middle of the cord, which it follows to the left and right."""
 
     picture: NDArray[np.uint8]  # (K, W) uint8: one row per slice, superior first; one column per voxel, anterior first
     first_vox: int  # Posterior-most voxel of axis 1 that is shown

@@ -1,8 +1,8 @@
 """Outlines of a mask along its voxels' edges, as corner loops and as SVG path data.
 
-A vector outline stays crisp at every magnification, lies exactly where the mask ends, and is
-smaller than a picture. Corners have integer coordinates: voxel ``i`` reaches from corner ``i``
-to corner ``i + 1``, so corner ``i`` lies at voxel coordinate ``i - 0.5``.
+A vector outline stays sharp at every magnification, lies exactly where the mask ends, and takes fewer bytes than a
+picture. Corners have integer coordinates: voxel ``i`` reaches from corner ``i`` to corner ``i + 1``, so corner ``i``
+lies at voxel coordinate ``i - 0.5``.
 """
 
 from __future__ import annotations
@@ -26,9 +26,8 @@ def trace_outlines(mask: NDArray[np.bool_]) -> list[list[NDArray[np.int64]]]:
     Returns
     -------
     loops : list of K lists of (n, 2) int64 ndarray
-        Closed polygons of corners (first not repeated), the mask on their left; holes run the
-        other way round. Voxels that touch at a corner only stay apart. Slices without mask
-        have no loops.
+        Closed polygons of corners (the first is not repeated) with the mask on their left; holes run the other way
+        round. Voxels that touch only at a corner get separate loops. Slices without a mask have no loops.
     """
     loops: list[list[NDArray[np.int64]]] = [[] for _ in range(mask.shape[2])]
     if not mask.any():
@@ -39,7 +38,7 @@ def trace_outlines(mask: NDArray[np.bool_]) -> list[list[NDArray[np.int64]]]:
     for chain in _chains(following):
         k, i, j = np.unravel_index(edges[chain] // 4, size)
         turns = edges[chain] % 4
-        corners = turns != np.roll(turns, 1)  # a straight run needs its ends only
+        corners = turns != np.roll(turns, 1)  # of a straight run only the ends are needed
         points = np.stack([i[corners], j[corners]], axis=1) + origin[:2]
         loops[int(k[0]) + origin[2]].append(points)
     return loops
@@ -81,7 +80,7 @@ def _boundary_edges(box: NDArray[np.bool_]) -> tuple[NDArray, NDArray, tuple[int
     corner, direction = edges // 4, edges % 4
     target = corner + (STEPS @ [size[2], 1])[direction]
     left, right = (direction + 1) % 4, (direction + 3) % 4
-    # left first: at a corner that two voxels share, the walk stays with its own voxel
+    # turn left first, so that at a corner of two voxels the outline stays with its own voxel
     turn = np.where(has[target, left], left, np.where(has[target, direction], direction, right))
     return edges, np.searchsorted(edges, 4 * target + turn), size
 

@@ -1,4 +1,4 @@
-"""The report: the decision, its evidence, the figures and every image on one page that works offline."""
+"""Write the report: the decision, its evidence, the figures and every image on one page that works offline."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ from spineseg.version import find_version
 from spineseg.writing import write_text
 
 POLICY = content_policy("this.remove()", "'unsafe-hashes'")
-"""The only script of the page takes a picture away that is not there."""
+"""The only script of the page removes a picture whose file is missing."""
 
 N_WORST = 8
-"""Images shown with a picture at the top; the table below has all."""
+"""Images shown with a picture at the top; the table below lists all."""
 
 N_ROWS = 200
-"""Rows of a list on the page; what is beyond stands in the table that is named below it."""
+"""Most rows of a list on the page; the full list is in the table that is named below it."""
 
 CITATIONS = {
     "propseg": "De Leener, Kadoury, Cohen-Adad 2014, Robust, accurate and fast automatic segmentation of the spinal"
@@ -79,12 +79,12 @@ CITATIONS = {
     "": "Gros et al. 2018, Automatic spinal cord localization, robust to MRI contrasts using global curve optimization,"
     " Medical Image Analysis 44, doi:10.1016/j.media.2017.12.001 (the centerline).",
 }
-"""Method to what to cite for it; both start from the centerline, whose key is empty."""
+"""Method to its citation; the empty key is the centerline's, from which both methods start."""
 
 
 @dataclass(frozen=True)
 class ReportPaths:
-    """Where the report's parts lie.
+    """Paths of the report's parts.
 
     Parameters
     ----------
@@ -104,15 +104,15 @@ class ReportPaths:
 def write_report(view: StudyView, paths: ReportPaths, code: str = "") -> Path:
     """Write the report of a stage and its figures.
 
-    Whatever the study lacks (a decision, references, a second method, any mask at all) is said
-    or left out; the page is written all the same.
+    If the study lacks a decision, references, a second method or any mask, the page is written nevertheless; it says
+    so, or leaves that part out.
 
     Parameters
     ----------
     view : StudyView
     paths : ReportPaths
     code : str
-        Digest of the code that makes the report; the page names it, so that one by other code is made again.
+        Digest of the code that writes the report. The page contains it, so that one by other code is written again.
 
     Returns
     -------
@@ -137,7 +137,7 @@ def write_report(view: StudyView, paths: ReportPaths, code: str = "") -> Path:
     changes = list_changes(view, records, reviews)
     kept = records.kept
     verdict = word_verdict(decision)
-    # a study by the kept method alone still says how the others fared
+    # a study by the kept method alone still shows how the others did in the pilot
     shown = dict.fromkeys([*study.methods, *(share.key for share in verdict.shares if share.key != EQUIVALENT)])
     methods = study.methods or sort_methods(r.name for review in reviews for r in review.methods)
     of_kept = read_csa(csa) if csa.is_file() else []
@@ -198,7 +198,7 @@ def _write_lists(
     reviewed: Reviewed,
     decision: Mapping[str, Any] | None,
 ) -> dict[str, str]:
-    """Write the lists of the page in full beside the figures, and return the links to them by name."""
+    """Write the page's lists in full as tables beside the figures; return the link to each by name."""
     warned = [
         {"image_id": image["id"], "contrast": image["contrast"], "severity": flag.severity, "method": flag.method,
          "warning": flag.text}
@@ -219,7 +219,7 @@ def _write_lists(
 
 
 def list_departures(lock: Lock | None, reviews: Sequence[ReviewImage]) -> list[str]:
-    """Return where the study departs from one method, one version, one set of weights throughout."""
+    """Return where the study departs from using one method, one version and one set of weights for all images."""
     departures = [
         f"Changed within the study and accepted by {a.by} ({a.reason}): {', '.join(a.changes)}."
         for a in (lock.accepted if lock else ())
@@ -299,7 +299,7 @@ def _describe_figures(
 
 
 def _figure(figure: DrawnFigure, folder: str, tables: str) -> dict[str, str]:
-    """Return a figure for the page: those of all images inside the page, those of a part of them as files."""
+    """Return a figure for the page: embedded if it shows all images, as a link to its file if only a part."""
     data = base64.b64encode(figure.svg).decode()
     file = f"{folder}/{quote(figure.file)}"
     return {
@@ -312,7 +312,7 @@ def _figure(figure: DrawnFigure, folder: str, tables: str) -> dict[str, str]:
 
 
 def list_excluded(images: Sequence[StudyImage], decision: Decision | None) -> list[dict[str, str]]:
-    """Return what did not take part: images left out of the study, then of the decision, with reasons."""
+    """Return the images left out of the study, then those left out of the decision, with reasons."""
     left_out = [
         {"name": image.image_id, "from": "the study", "reason": image.reason or "no reason given"}
         for image in images
@@ -345,7 +345,7 @@ def advise(
         return [*advice, {"text": word_preview(held)}]
     kept = decision.kept
     mend = {"text": "Correct a mask in derivatives/labels by hand where needed: corrected masks are never overwritten."}
-    if stage == Stage.STUDY:  # what is done is not advised any more
+    if stage == Stage.STUDY:  # do not advise what is done already
         held = (
             f"The study is held to {kept.words()}: another choice needs another dataset name, or accept_changes in the"
             " config."

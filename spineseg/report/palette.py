@@ -1,4 +1,4 @@
-"""Colours and line styles of the methods: told apart by colour-blind readers and in grey print."""
+"""Colours and line styles of the methods, which differ for colour-blind readers and in grey print."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ REFERENCE = "reference"
 """Name of the layer that shows the reference mask."""
 
 REFERENCE_COLOR, REFERENCE_DASH = "#F0E442", "1.5 2.5"
-"""Yellow, of the palette that the methods' colours come from too."""
+"""Yellow of the same palette as the methods' colours."""
 
 OTHER_COLORS = ("#D55E00", "#0072B2", "#CC79A7", "#009E73")
-"""The palette's other colours, for masks of other methods. After propseg and deepseg come purple and green: the first
-two are too like theirs."""
+"""The palette's other colours, for other methods. Next to propseg and deepseg purple and green are used, because the
+first two are too similar to theirs."""
 
 OTHER_DASHES = ("8 3 2 3", "3 3", "10 3", "2 2 6 2")
 
 
 def color_of(name: str, number: int) -> str:
-    """Return a method's colour; `number` chooses among the others for methods that are not ours."""
+    """Return a method's colour; for a declared method, `number` chooses one of `OTHER_COLORS`."""
     if name == REFERENCE:
         return REFERENCE_COLOR
     return OWN_METHODS[name].color if name in OWN_METHODS else OTHER_COLORS[number % len(OTHER_COLORS)]
@@ -30,7 +30,7 @@ def print_color_of(name: str, number: int) -> str:
 
 
 def dash_of(name: str, number: int) -> str:
-    """Return a method's line style as an SVG dash array; empty for a full line."""
+    """Return a method's line style as an SVG dash array; empty for a solid line."""
     if name == REFERENCE:
         return REFERENCE_DASH
     return OWN_METHODS[name].dash if name in OWN_METHODS else OTHER_DASHES[number % len(OTHER_DASHES)]

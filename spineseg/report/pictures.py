@@ -23,7 +23,7 @@ from spineseg.volume import NativeGrid, Volume, load_image, load_mask
 from spineseg.writing import write_bytes, write_text
 
 MASK_THRESHOLD = 0.5
-"""Of soft masks: where half of a voxel is cord."""
+"""Threshold of soft masks: half of the voxel is cord."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ _FILES = {"axial": "axial.webp", "sagittal": "sagittal.webp", "preview": "previe
 
 
 def _extent(masks: Mapping[str, NDArray[np.bool_]], n_slices: int) -> list[int]:
-    """Return the first and the last canonical slice that any mask reaches; all slices without masks."""
+    """Return the first and the last canonical slice of all masks together; of the image where there is no mask."""
     filled = [np.flatnonzero(mask.any(axis=(0, 1))) for mask in masks.values() if mask.any()]
     if not filled:
         return [0, n_slices - 1]
@@ -111,7 +111,7 @@ def _extent(masks: Mapping[str, NDArray[np.bool_]], n_slices: int) -> list[int]:
 
 
 def _tile_geometry(plan: mosaics.TileGrid) -> dict[str, Any]:
-    """Return what places the outlines on the tiles; the order is the sheet's, superior first."""
+    """Return the positions by which outlines are placed on the tiles, in the sheet's order, superior first."""
     return {
         "size": plan.size_px,
         "columns": plan.columns,
@@ -122,7 +122,7 @@ def _tile_geometry(plan: mosaics.TileGrid) -> dict[str, Any]:
 
 
 def _strip_geometry(strip: mosaics.SagittalStrip, volume: Volume) -> dict[str, Any]:
-    """Return what places the outlines on the sagittal strip."""
+    """Return the positions by which outlines are placed on the sagittal strip."""
     return {
         "first": strip.first_vox,
         "columns": int(strip.picture.shape[1]),
@@ -132,7 +132,7 @@ def _strip_geometry(strip: mosaics.SagittalStrip, volume: Volume) -> dict[str, A
 
 
 def _native_axis(grid: NativeGrid) -> dict[str, Any]:
-    """Return which axis of the file runs along the person, and whether against the canonical one."""
+    """Return which axis of the file runs along the person, and whether opposite to the canonical axis."""
     ornt = orientations.io_orientation(grid.affine)
     axis = int(np.flatnonzero(ornt[:, 0] == 2)[0])
     return {"axis": axis, "flipped": bool(ornt[axis, 1] < 0)}
@@ -159,7 +159,7 @@ def _layer(
 
 
 def axial_areas(mask: NDArray[np.bool_], zooms: NDArray) -> dict[int, float]:
-    """Return the area that each slice with mask shows, mm², without correction for the cord's angle."""
+    """Return the area of the mask in each slice that has one, mm², without correction for the cord's angle."""
     counts = mask.sum(axis=(0, 1))
     pixel_mm2 = float(zooms[0] * zooms[1])
     return {int(k): float(counts[k]) * pixel_mm2 for k in np.flatnonzero(counts)}

@@ -1,4 +1,4 @@
-"""A small finished picture of an image: a few tiles with the outlines of all masks drawn in."""
+"""Draw a small picture of an image: a few tiles with the outlines of all masks."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from spineseg.report.mosaics import TileGrid, encode
 from spineseg.report.palette import color_of, rgb
 
 N_TILES = 8
-"""Tiles of a preview; from the upper to the lower end of the cord."""
+"""Tiles of a preview, from the upper to the lower end of the cord."""
 
 SCALE = 2
-"""Magnification, so that an outline of one pixel is fine against the voxels."""
+"""Magnification, so that an outline one pixel wide is thin compared with a voxel."""
 
 
 def draw_preview(
@@ -23,9 +23,13 @@ def draw_preview(
 
     Parameters
     ----------
-    tiles : (n, size, size) uint8 ndarray; as `render_tiles` gives them
-    loops : layer to the corner loops of each canonical slice (`trace_outlines`)
-    extent : [int, int]; first and last canonical slice to choose from
+    tiles : (n, size, size) uint8 ndarray
+        As `render_tiles` returns them.
+    plan : TileGrid
+    loops : dict
+        Layer to the corner loops of each canonical slice (`trace_outlines`).
+    extent : [int, int]
+        First and last canonical slice to choose from.
 
     Returns
     -------
@@ -58,7 +62,7 @@ def draw_preview(
 
 
 def corner_pixels(points: NDArray, plan: TileGrid, index: int) -> NDArray[np.float64]:
-    """Return where corners (n, 2) lie on tile `index`, (n, 2) pixels: to the left of the person, to posterior."""
+    """Return the pixels (n, 2) of corners (n, 2) on tile `index`, counted to the person's left and to posterior."""
     step = plan.zooms[:2] / plan.pixel_mm
     offset = (points - 0.5 - plan.centres_vox[index]) * step * [1, -1]
     return offset + plan.size_px / 2

@@ -3,10 +3,10 @@
 Layout of the folder::
 
     index.html                  the page, complete; opens from a disk without network or server
-    entries/<entry>.json        what is known of an image; the index is rebuilt from these
+    entries/<entry>.json        all that is known about an image; the index is rebuilt from these
     images/<entry>/*.webp       sheet of axial tiles, sagittal strip, preview
     images/<entry>/detail.js    outlines and areas by slice, loaded when the image is opened
-    report_id.txt               keeps the reviewer's marks when the page is made again
+    report_id.txt               keeps the reviewer's marks when the page is built again
 
 Every file appears whole or not at all. Any number of processes may add images at the same time; those that
 add masks of the same image wait for each other.
@@ -52,13 +52,13 @@ from spineseg.volume import NativeGrid, Volume, load_image
 from spineseg.writing import file_stem, write_json
 
 SCHEMA = 3
-"""Version of the entries; the index skips entries of another."""
+"""Version of the entries; the index skips entries of another version."""
 
 MASK_MEASURES = ("csa_mean_mm2", "predicted_dice", "dice")
-"""Shown with each mask, in this order."""
+"""Measures shown with each mask, in this order."""
 
 PAIR_MEASURES = ("dice", "csa_difference_mm2")
-"""Shown with each pair of masks."""
+"""Measures shown with each pair of masks."""
 
 IDENTITY = ("image_id", "subject", "session", "run", "suffix", "contrast", "path")
 
@@ -70,7 +70,7 @@ def entry_name(text: str) -> str:
 
 
 def _short_digest(name: str) -> str:
-    """Return 8 digits that tell names apart, those too that are not UTF-8."""
+    """Return 8 digits that distinguish names, including names that are not UTF-8."""
     return hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:8]
 
 
@@ -87,8 +87,8 @@ def write_entry(
 ) -> Path:
     """Render an image into the folder and write its entry, the JSON last.
 
-    Image and masks are loaded unless `layers` has them. An image that cannot be read gets an entry without
-    pictures that says why.
+    Image and masks are loaded unless `layers` has them. An image that cannot be read gets an entry without pictures
+    but with the reason.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def write_entry(
         picture, problems = pictures.draw_image(review, layers, qc_dir, name), layers.problems
     except InputError as error:
         picture, problems = None, (str(error),)
-    except Exception as error:  # one image must not cost the page of all others
+    except Exception as error:  # one bad image must not prevent the page of all others
         if shortage := find_shortage(error):
             raise shortage from error
         traceback.print_exc(file=sys.stderr)
@@ -130,7 +130,7 @@ def write_entry(
 
 
 def read_entry(path: Path) -> dict[str, Any] | None:
-    """Return an entry, or None for one that is gone or of another version."""
+    """Return an entry, or None if it is gone or of another version."""
     try:
         entry = read_json(path, "an entry of the page")
     except InputError:
@@ -139,13 +139,13 @@ def read_entry(path: Path) -> dict[str, Any] | None:
 
 
 def _file_name(image: StudyImage) -> str:
-    """Return the image's file name, or its name in the study where the file's own does not identify it."""
+    """Return the image's file name, or its name in the study where the file name does not identify it."""
     name = Path(image.path).name
     return name if file_stem(name) == image.image_id else image.image_id
 
 
 def _digest(path: str) -> str:
-    """Return the first digits of an image's SHA-256, by which files of levels know it; empty where it is gone."""
+    """Return the first digits of an image's SHA-256, by which files of levels name it; empty where it is gone."""
     try:
         return sha256_file(path)[:12]
     except OSError:
@@ -162,20 +162,20 @@ def _method_entry(result: MethodResult) -> dict[str, Any]:
         "sha": result.mask_sha256[:12],
         "seconds": result.seconds,
         "peak_mb": result.peak_mb,
-        # the predicted Dice of nothing is 0 for the decision, and no number of a mask
+        # an empty mask has a predicted Dice of 0 only for the decision; pages do not show it
         "metrics": {} if result.status in NO_CORD else _shown(result.metrics, MASK_MEASURES),
     }
 
 
 def _shown(values: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
-    """Return the values of some measures, without those that are not known."""
+    """Return the known values of some measures."""
     return {name: round(values[name], 4) for name in names if name in values}
 
 
 def render_study(
     view: StudyView, qc_dir: Path, *, chunks: Sequence[str] | None = None, command: str = ""
 ) -> list[Path]:
-    """Render the images of a study, or of some of its chunks; the index is left alone.
+    """Render the images of a study, or of some of its chunks; the index is not built.
 
     Returns
     -------
@@ -210,10 +210,10 @@ def add_image(
     subject: str | None = None,
     command: str = "",
 ) -> Path:
-    """Draw one image with its mask, both in memory, into the page's folder; `build_index` makes the page.
+    """Draw one image with its mask, both in memory, into the page's folder; `build_index` then builds the page.
 
-    Safe to call from any number of processes at once. Masks of several methods are one entry; a mask that is
-    added again takes the place of the same method's former one.
+    Safe to call from any number of processes at once. Masks of several methods are one entry; a mask that is added
+    again replaces the earlier one of the same method.
 
     Parameters
     ----------
@@ -273,11 +273,11 @@ def add_image(
 
 @contextmanager
 def _sole_writer(qc_dir: Path, name: str) -> Iterator[None]:
-    """Hold an entry while another method's mask is added to it."""
+    """Lock an entry while another method's mask is added to it."""
     path = qc_dir / "entries" / f".{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
-        with suppress(OSError):  # a file system without locks: the last writer's entry stands
+        with suppress(OSError):  # without locks the entry of the last writer is kept
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -285,9 +285,9 @@ def _sole_writer(qc_dir: Path, name: str) -> Iterator[None]:
 def _earlier_results(
     qc_dir: Path, name: str, grid: NativeGrid, image_path: Path, added: MethodResult
 ) -> tuple[list[MethodResult], dict[str, NDArray[np.bool_]], list[str]]:
-    """Return what other methods have made of an image that is in the page already, as their masks are now.
+    """Return other methods' results for an image that the page already has, with their masks as they are now.
 
-    A mask of an image that has changed since, or in whose file another method's mask lies now, is named as a problem.
+    If the image has changed since, or the mask's file now holds another method's mask, that is listed as a problem.
     """
     results: list[MethodResult] = []
     masks: dict[str, NDArray[np.bool_]] = {}
@@ -316,7 +316,7 @@ def _earlier_results(
 
 
 def _maker_of(path: Path, added: MethodResult) -> str:
-    """Return which of our methods made the mask in a file, as far as is known."""
+    """Return which method of this package made the mask in a file, as far as is known."""
     if added.mask is not None and added.mask.resolve() == path.resolve():
         return added.name
     try:

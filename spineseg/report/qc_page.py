@@ -34,15 +34,15 @@ from spineseg.writing import write_bytes, write_text
 PAGE = "index.html"
 
 SCRIPTS = ("page", "marks", "list", "image", "difference", "side", "levels", "wall", "blind", "keys")
-"""Parts of the page's script, in this order in one closure."""
+"""Parts of the page's script, which are joined in this order in one closure."""
 
 MAX_REBUILDS = 20
-"""Of the index when entries keep arriving; the process that adds the last entry rebuilds it anyway."""
+"""Most rebuilds of the index while entries keep arriving; the process that adds the last entry rebuilds it anyway."""
 
 
 @dataclass(frozen=True)
 class StudyNames:
-    """What a study's page knows of the rest of the study, so that it loads the marks that the study takes.
+    """Names of the rest of the study, so that the page accepts the same marks as the study does.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class StudyNames:
     methods : sequence of str
         Methods that are compared.
     reports : sequence of str
-        Identities of the study's other pages: the marks of a pilot load into the study's page.
+        Identities of the study's other pages, so that the marks of the pilot's page load into the study's page.
     """
 
     images: Sequence[str] = ()
@@ -60,7 +60,7 @@ class StudyNames:
 
 
 def index_study(view: StudyView, qc_dir: Path, drawn: Path | None = None) -> tuple[Path, list[str]]:
-    """Build the page of a study from the entries of its images; entries of former images are left out.
+    """Build the page of a study from the entries of its images; entries of images no longer in it are left out.
 
     Parameters
     ----------
@@ -68,8 +68,8 @@ def index_study(view: StudyView, qc_dir: Path, drawn: Path | None = None) -> tup
     qc_dir : Path
         Folder of the page.
     drawn : Path, optional
-        Folder in which the entries were drawn, where it is another. The page shares its files and its identity: marks
-        of the one can be loaded into the other.
+        Folder in which the entries were drawn, if it is another. The page shares that folder's files and identity, so
+        that marks of one page can be loaded into the other.
 
     Returns
     -------
@@ -99,7 +99,7 @@ def index_study(view: StudyView, qc_dir: Path, drawn: Path | None = None) -> tup
 
 
 def _share(source: Path, target: Path) -> None:
-    """Make `target` the same file as `source`, or a copy of it where the file system has no hard links."""
+    """Link `target` to `source`, or copy it where the file system has no hard links."""
     if not source.is_file() or (target.is_file() and target.samefile(source)):
         return
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -121,8 +121,8 @@ def build_index(
 ) -> Path:
     """Build index.html from the folder's entries; the page is replaced in one step.
 
-    Entries that other processes add meanwhile are taken up: the folder is read again after
-    writing, and the page is built again where it has changed.
+    Entries that other processes add meanwhile are included: after writing, the folder is read again, and the page is
+    built again if it has changed.
 
     Parameters
     ----------
@@ -132,9 +132,9 @@ def build_index(
     only : collection of str, optional
         Names of the entries to show; all by default.
     limits : PlausibleLimits or None
-        Drawn behind the areas; nothing where None.
+        Drawn behind the areas; None draws none.
     study : StudyNames, optional
-        The rest of the study, where the page is one of a study.
+        Names of the rest of the study, if the page is that of a study.
 
     Returns
     -------
@@ -159,7 +159,7 @@ def _folder_state(qc_dir: Path) -> dict[Path, int]:
     for path in (qc_dir / "entries").glob("*.json"):
         try:
             state[path] = path.stat().st_mtime_ns
-        except FileNotFoundError:  # replaced or removed by another process just now
+        except FileNotFoundError:  # another process has just replaced or removed it
             continue
     return state
 
@@ -171,7 +171,7 @@ def _report_id(qc_dir: Path) -> str:
         candidate = qc_dir / f".report_id.{uuid.uuid4().hex}"
         write_bytes(candidate, f"{uuid.uuid4()}\n".encode())
         try:
-            path.hardlink_to(candidate)  # fails where another process was first, whose identity then holds
+            path.hardlink_to(candidate)  # fails if another process was first; its identity is then used
         except FileExistsError:
             pass
         except OSError:  # a file system without hard links
@@ -181,7 +181,7 @@ def _report_id(qc_dir: Path) -> str:
 
 
 def template_environment() -> Environment:
-    """Return the templates, escaping whatever is put into them."""
+    """Return the templates, with escaping of everything that is put into them."""
     environment = Environment(
         loader=PackageLoader("spineseg.report"), autoescape=select_autoescape(("html",)), trim_blocks=True,
         lstrip_blocks=True,
@@ -191,15 +191,16 @@ def template_environment() -> Environment:
 
 
 def _show_code(text: str) -> Markup:
-    """Return a text of Markdown in which `keys` stand as code, and whatever else is in it as text."""
+    """Return Markdown text as HTML in which `keys` are code and everything else is escaped text."""
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(markupsafe.escape(text))))
 
 
 def content_policy(script: str, further: str) -> str:
     """Return a page's content security policy: nothing from the network, and of inline scripts this one only.
 
-    `further` are sources of scripts: the page's own folder, whose outlines are loaded when an image is opened. Style
-    attributes place tiles and cannot be told by a hash, so inline styles are allowed; they run nothing.
+    `further` are more sources of scripts, such as the page's own folder, whose outlines are loaded when an image is
+    opened. Style attributes place the tiles and cannot be listed by a hash, so inline styles are allowed; they cannot
+    run code.
     """
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     own = "file: 'self' data: blob:"
@@ -218,7 +219,7 @@ def script_json(content: Any) -> Markup:
 
 
 def _weigh_warnings(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the entries with what is wrong apart from what is true of every such image, and how bad that is."""
+    """Return the entries with common notes lowered and with the badness of their warnings."""
     flags = [[Flag(**flag) for flag in entry["flags"]] for entry in entries]
     common = find_common_notes((entry["suffix"], own) for entry, own in zip(entries, flags, strict=True))
     weighed = []
@@ -231,7 +232,7 @@ def _weigh_warnings(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _place(entry: dict[str, Any]) -> tuple[Any, ...]:
-    """Return what sorts entries, the worst first: as bad, those whose masks overlap least, then by name."""
+    """Return the sort key of entries: the worst first, then those whose masks overlap least, then by name."""
     overlap = min((pair["dice"] for pair in entry["agreement"] if "dice" in pair), default=1.0)
     return -entry["badness"], overlap, entry["subject"], entry["session"], entry["file"], entry["id"]
 
@@ -242,7 +243,7 @@ def _style(name: str, number: int) -> dict[str, str]:
 
 
 def _describe(name: str) -> dict[str, Any]:
-    """Return a measure's words, unit and decimals."""
+    """Return a measure's heading, unit and decimals."""
     measure = MEASURES[name]
     return {"words": measure.words, "unit": measure.unit, "decimals": measure.decimals}
 

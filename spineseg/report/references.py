@@ -1,4 +1,4 @@
-"""What masks a study was compared with: how many of which name and kind, and which were not used."""
+"""Count the references of a study by name and kind, and list those that were not used."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from spineseg.studyfolder.references import ReferenceMask, read_references
 from spineseg.studyfolder.tables import MetricsRow
 
 UNUSED = "reference not used: "
-"""How a message of metrics.tsv begins to say so."""
+"""Start of a message of metrics.tsv about a reference that was not used."""
 
 
 @dataclass(frozen=True)
 class ReferenceCount:
-    """How many masks have one name, kind and use."""
+    """Number of masks with one name, kind and use."""
 
     n: int
     name: str
@@ -27,20 +27,20 @@ class ReferenceCount:
 
 @dataclass(frozen=True)
 class References:
-    """The references of a study: those used, counted, and the others."""
+    """The references of a study: counts of those used, and those not used."""
 
     counts: list[ReferenceCount]
     unused: list[ReferenceMask]
 
 
 def summarise_references(folder: StudyFolder, metrics: Sequence[MetricsRow]) -> References:
-    """Return the result for every mask of the references' folder; nothing if the study has no such table.
+    """Summarise every mask of the references' folder; empty if the study has no such table.
 
     Parameters
     ----------
     folder : StudyFolder
     metrics : sequence of MetricsRow
-        Of the stage: their messages tell which references do not fit their image.
+        Rows of the stage, whose messages name references that do not fit their image.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What there is to review of a study: each image with its masks, measures and warnings."""
+"""Collect what there is to review in a study: each image with its masks, measures and warnings."""
 
 from __future__ import annotations
 
@@ -30,21 +30,20 @@ class StudyView:
 
     folder: StudyFolder
     stage: Stage = Stage.ALL
-    # sequence of str: those of the configuration; None for all that have manifests. Masks of other methods are not
-    # shown.
+    # methods of the configuration; None for all that have manifests. Masks of other methods are not shown
     methods: Sequence[str] | None = None
     limits: PlausibleLimits | None = ADULTS  # None switches the warnings about the area off
-    # mapping: image to a person's choice of the method that its mask is kept by
+    # image to a person's choice of the method whose mask is kept
     exceptions: Mapping[str, PersonsChoice] = field(default_factory=dict)
     marks: Marks = field(default_factory=Marks)  # of all raters
     decision: Path | None = None  # Where the decision lies; by default in the folder
-    # mapping: column of participants.tsv that the study names to subject to value, empty where it is not known
+    # column of participants.tsv that the study names to subject to value; an unknown value is empty
     columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class StageRecords:
-    """What the files of a stage hold, each read once; one that has not been made yet holds nothing."""
+    """Content of the files of a stage, each read once; empty for a file that does not exist yet."""
 
     images: list[StudyImage]  # All of the study, the excluded ones too
     chunk_of: Mapping[str, str]  # mapping: image to chunk
@@ -59,13 +58,13 @@ class StageRecords:
 
     @property
     def kept(self) -> KeptMethods:
-        """What the study is held to, else what was decided."""
+        """Methods that the study is held to, or those decided if it has not started."""
         return self.lock.kept if self.lock else self.decision.kept if self.decision else KeptMethods(None)
 
 
 @dataclass(frozen=True)
 class MethodResult:
-    """What one method made of one image."""
+    """Result of one method for one image."""
 
     name: str
     status: str  # {"ok", "partial", "empty", "failed"}
@@ -95,7 +94,7 @@ class ReviewImage:
     corrected: bool = False  # Whether the mask shown is one that a person has changed
 
     def marks_shown(self, marks: Iterable[Mark]) -> list[Mark]:
-        """Return the marks that speak of what is shown: of the image, or of the mask that lies there now."""
+        """Return the marks that are about the image, or about the mask that is shown now."""
         masks = {made.name: made.mask_sha256 for made in self.methods}
         return latest_marks(
             mark
@@ -109,7 +108,7 @@ class ReviewImage:
 
 
 def read_stage(view: StudyView, chunks: Sequence[str] | None = None) -> StageRecords:
-    """Read what a stage holds, or some of its chunks by their own tables.
+    """Read the files of a stage, or of some of its chunks from these chunks' own tables.
 
     Raises
     ------
@@ -148,7 +147,7 @@ def read_stage(view: StudyView, chunks: Sequence[str] | None = None) -> StageRec
 
 
 def _stage_methods(view: StudyView, found: StageRecords) -> list[str]:
-    """Return the methods that a stage shows: in stage study the kept ones alone."""
+    """Return the methods that a stage shows; in stage study only the kept ones."""
     methods = view.methods
     if methods is None:
         methods = list_methods(view.folder, found.chunk_of)
@@ -185,7 +184,7 @@ def collect_reviews(view: StudyView, records: StageRecords, chunks: Sequence[str
         for image_id, entry in manifest.items():
             if view.stage != Stage.STUDY or kept.get(image_id) in (None, method):
                 entries.setdefault(image_id, []).append(entry)
-    # of a study, an excepted image shows its own method's mask alone
+    # in stage study an image with an exception shows only the mask of its own method
     if view.stage == Stage.STUDY and chosen and view.folder.exceptions.is_file():
         excepted = read_exceptions(view.folder.exceptions).entries
         entries |= {image_id: [entry] for image_id, entry in excepted.items() if image_id in chosen}
@@ -241,7 +240,7 @@ def _method_result(
     """Join what the manifest and the tables say of one mask."""
     return MethodResult(
         entry.method,
-        measured.status if measured else entry.status,  # the measures have seen whether the mask fits the image
+        measured.status if measured else entry.status,  # measuring has checked whether the mask fits the image
         measured.message if measured and measured.message else entry.message,
         folder.inside(entry.mask) if entry.mask else None,
         entry.mask_sha256 or "",

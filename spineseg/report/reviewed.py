@@ -1,4 +1,4 @@
-"""What raters have looked at, how far they agree, and what nobody has reviewed."""
+"""Summarise what raters have reviewed, how far they agree, and which images nobody has reviewed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from spineseg.studyfolder.marks import Mark, Marks, Preference
 
 @dataclass(frozen=True)
 class RaterRow:
-    """What one rater has done: marks by kind, blind comparisons, and how often repeats had the same answer.
+    """Work of one rater: marks by kind, blind comparisons, and how often repeated ones got the same answer.
 
-    `n_not_blind` comparisons were answered after the methods' names had been seen with the image; these do not count.
+    `n_not_blind` comparisons were answered after the rater had seen the methods' names with the image, and do not
+    count.
     """
 
     rater: str
@@ -28,7 +29,7 @@ class RaterRow:
 
 @dataclass(frozen=True)
 class Reviewed:
-    """What was reviewed of a stage.
+    """Summary of the review of a stage.
 
     Parameters
     ----------
@@ -36,7 +37,7 @@ class Reviewed:
     agreement : list of str
         A sentence for each pair of raters who judged the same.
     chosen : dict
-        Answer of blind comparisons, repeats left out, to how often it was given.
+        Answer to a blind comparison to how often it was given, without repeated comparisons.
     unseen : list of str
         Images that nobody has marked or compared.
     """
@@ -48,7 +49,7 @@ class Reviewed:
 
 
 def summarise_reviewing(marks: Marks, reviews: Sequence[ReviewImage]) -> Reviewed:
-    """Return who has reviewed what of the images of a stage."""
+    """Summarise who has reviewed which images of a stage."""
     shown = {review.image.image_id: review for review in reviews}
     of_image: dict[str, list[Mark]] = {}
     for mark in marks.marks:

@@ -1,4 +1,4 @@
-"""Tables of the report: evidence by method, contrasts, failures by kind, pilots beside the rest."""
+"""Tables of the report: evidence by method, contrasts, failures by kind, and pilots compared with the other images."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ EVIDENCE = (
     *("dice", "nsd", "hd95_mm", "csa_error_pct", "predicted_dice", "csa_mean_mm2", "coverage", "plausible"),
     *("n_components", "csa_roughness", "centre_roughness", "perturb_dice", "perturb_csa_cv", "seconds", "peak_mb"),
 )
-"""Measures in the table of evidence, in its order."""
+"""Measures in the table of evidence, in this order."""
 
 HINTS = {True: "higher is better", False: "lower is better", None: ""}
 
 MIN_QUARTILES = 4
-"""Images; of fewer the median stands alone, for their quartiles are the images themselves."""
+"""Least number of images for quartiles; with fewer only the median is given."""
 
 N_VALUES = 12
-"""Values of a column beside which pilots and the rest are shown; ages are too many."""
+"""Most values of a column by which pilots and the other images are compared; a column of ages has too many."""
 
 FAR_APART = 0.2
-"""Between the shares of a value among pilots and the rest, or in standard deviations of a measure: small by Cohen's
-convention, more is worth a word."""
+"""Difference beyond which pilots and the other images are called different: in the share of a value, or in standard
+deviations of a measure. By Cohen's convention 0.2 is small."""
 
 
 def summarise_evidence(study: StudyTables) -> list[dict[str, Any]]:
-    """Return the table of evidence: per measure the median and quartiles of every method.
+    """Return the table of evidence: median and quartiles of each measure by method.
 
-    A best is named only where all methods have the same images; in a study with exceptions they have not.
+    A best method is named only where all methods have the same images, which is not so in a study with exceptions.
     """
     if not len(study.metrics):
         return []
     images = {frozenset(part["image_id"]) for _, part in study.metrics.groupby("method")}
-    done = study.metrics[study.metrics["status"] != "failed"]  # the time to give up is no measure of a method
+    done = study.metrics[study.metrics["status"] != "failed"]  # the time until a failure is no measure of a method
     rows = [_failure_row(study), *_flag_row(study)]
     for measure in (MEASURES[name] for name in EVIDENCE):
         values = {m: done.loc[done["method"] == m, measure.name].dropna() for m in study.methods}
@@ -64,7 +64,7 @@ def summarise_evidence(study: StudyTables) -> list[dict[str, Any]]:
 def _evidence_row(
     heading: str, cells: dict[str, str], values: Mapping[str, float], higher_is_better: bool | None
 ) -> dict[str, Any]:
-    """Return a row of the table of evidence; `values` tell which method is best."""
+    """Return a row of the table of evidence; `values` decide which method is best."""
     best = _best(values, higher_is_better)
     return {"heading": heading, "cells": cells, "best": best, "hint": HINTS[higher_is_better]}
 
@@ -124,7 +124,7 @@ def summarise_contrasts(study: StudyTables, decision: Decision | None) -> list[d
 
 
 def _between(pairs: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return how the methods agree, one entry per pair: its name, empty where there is one pair only, and its Dice."""
+    """Return the Dice of each pair of methods with the pair's name, which is empty if there is only one pair."""
     if not len(pairs):
         return [("", NOT_AVAILABLE)]
     grouped = pairs.groupby(["method_a", "method_b"], sort=False)
@@ -133,7 +133,7 @@ def _between(pairs: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _contrast_cells(own: pd.DataFrame) -> dict[str, str]:
-    """Return what one method made of one contrast."""
+    """Return one method's results in one contrast."""
     return {
         "failed": f"{int(own['status'].isin(NO_CORD).sum())} of {len(own)}",
         **{name: _quartiles(own[name].dropna(), MEASURES[name].decimals) for name in ("dice", "csa_mean_mm2")},
@@ -146,7 +146,7 @@ def _better_in(numbers: Mapping[str, Any]) -> str:
 
 
 def describe_disagreement(decision: Decision | None) -> str:
-    """Return a sentence where contrasts speak for different methods; empty where they agree or nothing was compared."""
+    """Return a sentence if contrasts favour different methods; empty where they agree or nothing was compared."""
     if decision is None:
         return ""
     content = decision.document
@@ -176,7 +176,7 @@ class FailureKind:
 
 
 def summarise_failures(reviews: Sequence[ReviewImage], methods: Sequence[str]) -> list[FailureKind]:
-    """Return failures and partial masks by kind, the most frequent first; a kind is the message without its numbers."""
+    """Return failures and partial masks by kind, the most frequent first; a kind is a message without its numbers."""
     counts: dict[str, Counter[str]] = {}
     examples: dict[str, str] = {}
     for review in reviews:
@@ -198,7 +198,7 @@ def _kind_of(message: str, image: StudyImage) -> str:
 
 @dataclass(frozen=True)
 class PilotRow:
-    """One line beside which pilots and the other images stand."""
+    """One row of the table that compares pilots with the other images."""
 
     what: str
     pilot: str
@@ -209,7 +209,7 @@ class PilotRow:
 def compare_pilots(
     images: Sequence[StudyImage], columns: Mapping[str, Mapping[str, str]], study: StudyTables, kept: KeptMethods
 ) -> list[PilotRow]:
-    """Return how pilots compare with the images that the decision is used for; nothing where all are pilots.
+    """Compare pilots with the images for which the decision is used; empty where all images are pilots.
 
     Parameters
     ----------
@@ -217,9 +217,9 @@ def compare_pilots(
     columns : mapping
         Column of participants.tsv to subject to value.
     study : StudyTables
-        Of the stage.
+        Tables of the stage.
     kept : KeptMethods
-        Whose measures are compared.
+        The methods whose measures are compared.
     """
     pilots = [image for image in images if image.included and image.pilot]
     rest = [image for image in images if image.included and not image.pilot]
@@ -248,7 +248,7 @@ def compare_pilots(
 
 
 def _shares(what: str, pilots: Sequence[str], rest: Sequence[str]) -> list[PilotRow]:
-    """Return a line for each value of a column, with its share among pilots and the rest."""
+    """Return a row for each value of a column, with its share among pilots and among the other images."""
     values = sorted(set(pilots) | set(rest))
     if len(values) > N_VALUES or not pilots or not rest:
         return []

@@ -1,4 +1,4 @@
-"""A decision in sentences: what to keep, how sure that is, and what would change it."""
+"""Put a decision into sentences: which method to keep, how sure that is, and what would change it."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ class Share:
 
     @property
     def text(self) -> str:
-        """The probability in per cent, never as certain."""
+        """The probability in per cent; 0 and 100 are never given."""
         return percent(self.probability)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the report says first.
+    """The verdict at the top of the report.
 
     Parameters
     ----------
     headline : str
-        One sentence: what to keep.
+        One sentence: which method to keep.
     by_contrast : tuple of str
-        The verdict of each contrast, where each has its own.
+        The verdict of each contrast, where contrasts are decided separately.
     reason : str
         Probability, difference and its interval.
     doubts : tuple of str
@@ -45,7 +45,7 @@ class Verdict:
     shares : tuple of Share
         Empty where nothing was compared.
     tone : str
-        The verdict, or missing.
+        The verdict, or ``missing``.
     """
 
     headline: str
@@ -57,7 +57,7 @@ class Verdict:
 
 
 def word_verdict(decision: Decision | None) -> Verdict:
-    """Put a decision into words; None where none has been made."""
+    """Put a decision into words; None stands for no decision yet."""
     if decision is None:
         return Verdict(
             "No decision has been made yet.", "spineseg decide writes decision.json from the pilot's tables."
@@ -88,7 +88,7 @@ def _reason(decision: Mapping[str, Any]) -> str:
 
 
 def probability_shares(numbers: Mapping[str, Any]) -> tuple[Share, ...]:
-    """Return a comparison's probabilities, the methods in its order with equivalence between them."""
+    """Return a comparison's probabilities in its order of methods, with equivalence between them."""
     shares = {name: value for name, value in (numbers.get("probability") or {}).items() if value is not None}
     methods = [name for name in shares if name != EQUIVALENT]
     keys = [*methods[:1], *([EQUIVALENT] if EQUIVALENT in shares else []), *methods[1:]]
