@@ -1,1 +1,1 @@
-"""What lies in the results folder of a study: every path, and one reader and one writer of every file."""
+"""The results folder of a study: every path, and one reader and one writer of every file."""

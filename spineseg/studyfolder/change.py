@@ -1,4 +1,4 @@
-"""``change.tsv``: how the area has changed between sessions, by person and level."""
+"""``change.tsv``: change of the area between sessions, by person and level."""
 
 from __future__ import annotations
 
@@ -19,22 +19,24 @@ class ChangeRow:
     ----------
     subject, suffix, method, level : str
     session_a, session_b : str
-        The earlier and the later one.
+        The earlier and the later session.
     csa_a_mm2, csa_b_mm2 : float, mm²
         Means over the runs of each session.
     change_pct : float
-        Of the earlier area, percent.
+        Percent of the earlier area.
     years : float
-        Between the sessions; NaN where ``sessions.tsv`` does not tell.
+        Time between the sessions; NaN where ``sessions.tsv`` does not give it.
     change_pct_per_year : float
     error_pct : float
-        SD of such a change by the method's own error, percent, from runs of one session; NaN without any.
+        SD of such a change due to the method's own error, percent, from runs of one session; NaN without such runs.
     error_df : int
-        Degrees of freedom of that.
+        Degrees of freedom of `error_pct`.
     flags : str
-        Of either row of ``csa.tsv``; with one of them that says the area is not that of the level there is no change.
+        Flags of both rows of ``csa.tsv``. If one of them means that the area is not that of the level, there is no
+        change.
     form : str
-        What the images' names say beside subject, session and run, such as ``acq-sag_T2w``: others are not compared.
+        The part of the images' names beside subject, session and run, such as ``acq-sag_T2w``. Only images of the same
+        form are compared.
     """
 
     subject: str

@@ -1,4 +1,4 @@
-"""The command that a stage of a study is run by, as its user types it: Snakemake's own, or ``spineseg study``."""
+"""The command that runs a stage of a study, as the user types it: ``snakemake`` or ``spineseg study``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from spineseg.studyfolder.layout import Stage
 
 VARIABLE = "SPINESEG_STUDY_COMMAND"
-"""Set by ``spineseg study`` for the jobs that it starts: its command, with `ACTION` where the action stands."""
+"""Environment variable that ``spineseg study`` sets for its jobs: its command, with `ACTION` in place of the action."""
 
 ACTION = "ACTION"
 
@@ -19,7 +19,7 @@ STAGE_ACTIONS = {Stage.PILOT: "pilot", Stage.STUDY: "run", Stage.ALL: "run -all-
 
 @contextmanager
 def typed_as(command: str) -> Iterator[None]:
-    """Let the jobs that are started within know the command that was typed."""
+    """Tell jobs that are started within this context which command was typed."""
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = command
     try:

@@ -1,4 +1,4 @@
-"""Kept masks that a person has changed: from then on they are the study's masks of their images."""
+"""Corrected masks: kept masks that a person has changed. They are then the study's masks of their images."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ REFUSED = "a corrected mask cannot be used, so its image has no numbers until it
 
 
 DRAWN_ON = "ImageSHA256"
-"""Key of the JSON beside a corrected mask: the beginning of the checksum of the image that it was drawn on."""
+"""Key of the JSON beside a corrected mask: the first digits of the checksum of the image that it was drawn on."""
 
 
 IMAGE_NAME = re.compile(r"[.](?:nii|nii[.]gz|mha|mhd|nrrd|mgz)$", re.IGNORECASE)
-"""Of files that a person may have saved a mask in."""
+"""End of the names of files that may hold a mask saved by a person."""
 
 OTHER_LABEL = re.compile(r"_label-(?!SC)|_dlabel|_labels[-_.]|_labeled|_centerline|_lesion", re.IGNORECASE)
-"""In names of what else lies beside masks: discs, levels, centerlines, other structures."""
+"""Part of the names of other files beside masks: discs, levels, centerlines, other structures."""
 
 
 @dataclass(frozen=True)
 class KeptRecord:
-    """What lay in the place of an image's kept mask when masks were last kept; all are checksums, empty where none.
+    """Checksums of an image and its kept mask when masks were last kept; empty where there was no such file.
 
     Parameters
     ----------
     image : str
-        Of the image then.
+        Checksum of the image at that time.
     written : str
-        Of the mask that we last wrote.
+        Checksum of the mask that spineseg last wrote.
     drawn, drawn_on : str
-        Of the corrected mask, and of the image when that was first seen.
+        Checksum of the corrected mask, and of the image when that mask was first seen.
     """
 
     image: str
@@ -65,7 +65,7 @@ class KeptRecord:
 class Correction:
     """A kept mask that a person has changed."""
 
-    mask: str  # below the results folder
+    mask: str  # path below the results folder
     sha256: str
     method: str = ""  # whose mask was changed, and where it lies; empty where our sidecar is gone
     source: str = ""
@@ -75,7 +75,7 @@ class Correction:
 
     @property
     def words(self) -> str:
-        """Say in a few words that the mask is a person's, and whose."""
+        """Description in a few words: corrected by hand, by whom and when."""
         origin = f" from {self.method}" if self.method else ""
         author = f" by {self.author}" if self.author else ""
         return f"corrected by hand{origin}{author}{f' on {self.date}' if self.date else ''}"
@@ -83,14 +83,14 @@ class Correction:
 
 @dataclass(frozen=True)
 class CorrectedMask:
-    """A mask that a person has changed, canonical, (I, J, K) bool, and what it was before; None where not known."""
+    """A corrected mask, canonical (I, J, K) bool, and the mask before the correction, None where that is not known."""
 
     drawn: NDArray[np.bool_]
     before: NDArray[np.bool_] | None
 
 
 def is_corrected(mask: Path) -> bool:
-    """Say whether a kept mask has other content than we wrote; without our sidecar it is a person's."""
+    """Whether a kept mask differs from what spineseg wrote; one without a sidecar by spineseg counts as a person's."""
     if not mask.is_file():
         return False
     sidecar = read_sidecar(mask)
@@ -98,9 +98,9 @@ def is_corrected(mask: Path) -> bool:
 
 
 def find_correction(folder: StudyFolder, image: StudyImage) -> Correction | None:
-    """Return what a person has made of the kept mask of an image, or None where it is as we wrote it.
+    """Return the correction of an image's kept mask, or None where the mask is as spineseg wrote it.
 
-    One that was saved again, without another value of any voxel, is no correction.
+    A mask that was saved again with the same value in every voxel is not a correction.
     """
     mask, _, unpacked = correction_files(folder, image)
     if unpacked.is_file() and not _is_packed(unpacked, mask):
@@ -125,13 +125,13 @@ def find_correction(folder: StudyFolder, image: StudyImage) -> Correction | None
 
 
 def correction_files(folder: StudyFolder, image: StudyImage) -> tuple[Path, Path, Path]:
-    """Return the files that show whether a mask was corrected: kept mask, its sidecar, the mask saved unpacked."""
+    """Return the files that show whether a mask was corrected: kept mask, its sidecar, the uncompressed mask."""
     mask = folder.kept_mask(image)
     return mask, sidecar_path(mask), mask.with_suffix("")
 
 
 def _is_packed(unpacked: Path, mask: Path) -> bool:
-    """Whether a mask holds the same bytes as an unpacked one: then somebody has unpacked it, no more."""
+    """Whether a mask holds the same bytes as an uncompressed one, so that somebody has only unpacked it."""
     try:
         return gzip.decompress(mask.read_bytes()) == unpacked.read_bytes()
     except (OSError, EOFError, ValueError):
@@ -139,7 +139,7 @@ def _is_packed(unpacked: Path, mask: Path) -> bool:
 
 
 def record_kept(folder: StudyFolder, images: Iterable[StudyImage]) -> None:
-    """Record what lies in the place of the kept masks of some images, after masks were kept."""
+    """Record the present state of the kept masks of some images, after masks were kept."""
     records = dict(read_records(folder))
     for image in images:
         now, mask = _digest_image(folder, image), folder.kept_mask(image)
@@ -153,7 +153,7 @@ def record_kept(folder: StudyFolder, images: Iterable[StudyImage]) -> None:
 
 
 def read_records(folder: StudyFolder) -> Mapping[str, KeptRecord]:
-    """Return image to what was recorded of its kept mask; nothing before masks were kept.
+    """Return image to the record of its kept mask; empty before masks were kept.
 
     Raises
     ------
@@ -166,7 +166,7 @@ def read_records(folder: StudyFolder) -> Mapping[str, KeptRecord]:
 
 @lru_cache(maxsize=2)  # asked for each image
 def _read_records(path: Path, stamp: str) -> Mapping[str, KeptRecord]:
-    """Read the file; once per state of it."""
+    """Read the file, once as long as its stamp stays the same."""
     mend = "look whether the masks in derivatives/labels fit their images, then delete it"
     return read_record(
         path, lambda content: {n: KeptRecord(**one) for n, one in content.items()}, "what masks were kept", mend
@@ -174,15 +174,15 @@ def _read_records(path: Path, stamp: str) -> Mapping[str, KeptRecord]:
 
 
 def _record(folder: StudyFolder, image: StudyImage) -> KeptRecord:
-    """Return what was recorded of an image."""
+    """Return the record of an image."""
     return read_records(folder).get(image.image_id, KeptRecord(""))
 
 
 def _drawn_on(folder: StudyFolder, image: StudyImage, content: str) -> str:
-    """Return the checksum, or its beginning, of the image that a corrected mask was drawn on; empty where not known.
+    """Return the checksum, or its first digits, of the image that a corrected mask was drawn on; empty where not known.
 
-    What the JSON beside it says counts first. A mask that is new since masks were last kept was made from the one that
-    lay there, so it is of the image of that time.
+    The JSON beside the mask comes first. A mask that has appeared since masks were last kept was made from the one kept
+    then, so it belongs to the image of that time.
     """
     said, record = _read_json(folder.kept_mask(image)).get(DRAWN_ON), _record(folder, image)
     if isinstance(said, str) and len(said) >= SHOWN_DIGITS:
@@ -197,15 +197,15 @@ def _digest_image(folder: StudyFolder, image: StudyImage) -> str:
 
 @lru_cache(maxsize=2)
 def _digests(path: Path, stamp: str) -> FileDigests:
-    """Return the checksums that the index has left; once per state of the file."""
+    """Return the checksums stored by the index, read once as long as the file's stamp stays the same."""
     return FileDigests(path)
 
 
 def is_saved_again(folder: StudyFolder, image: StudyImage) -> bool:
-    """Whether a kept mask of other content than we wrote holds the values of the method's mask, voxel by voxel.
+    """Whether a kept mask with other bytes than spineseg wrote has the values of the method's mask in every voxel.
 
-    An editor writes other bytes of the same mask. Nobody has changed it, so a rater's fail of it still holds. Without
-    our sidecar it may be any method's.
+    An editor may write other bytes for the same mask. Nobody has changed it then, so a rater's fail still holds.
+    Without a sidecar by spineseg it may be the mask of any method.
     """
     mask = folder.kept_mask(image)
     sidecar, pattern = read_sidecar(mask), folder.mask(image, "*")
@@ -216,7 +216,7 @@ def is_saved_again(folder: StudyFolder, image: StudyImage) -> bool:
 
 
 def _has_same_values(mask: Path, made: Path) -> bool:
-    """Whether two masks lie on one grid and have the same values; not where one cannot be read."""
+    """Whether two masks have the same grid and the same values; false if one cannot be read."""
     from spineseg.volume import load_mask
 
     try:
@@ -240,8 +240,8 @@ def check_correction(folder: StudyFolder, image: StudyImage, correction: Correct
     Raises
     ------
     InputError
-        If the corrected mask cannot be read, is no mask, does not lie on the image's grid, was drawn on an image that
-        was replaced since, or lies in another file than the kept mask.
+        If the corrected mask cannot be read, is not a mask, is not on the image's grid, was drawn on an image that has
+        been replaced since, or is in another file than the kept mask.
     """
     from spineseg.volume import load_image, load_mask
 
@@ -261,7 +261,7 @@ def check_correction(folder: StudyFolder, image: StudyImage, correction: Correct
     try:
         before = load_mask(path) if path.is_file() else None
         grid = before[1] if before else load_image(image.path, contrast=image.contrast, bval=image.bval_path)[1]
-    except InputError:  # the method's own mask, or the image, cannot be read: what is drawn must speak for itself
+    except InputError:  # without the method's mask, or the image, the corrected mask is used without comparison
         before = grid = None
     drawn, _ = load_mask(folder.inside(correction.mask), like=grid)
     return CorrectedMask(drawn.data >= 0.5, before[0].data >= 0.5 if before else None)
@@ -280,7 +280,7 @@ def find_refused(folder: StudyFolder, images: Iterable[StudyImage]) -> list[str]
 
 
 def find_saved_again(folder: StudyFolder, images: Iterable[StudyImage]) -> list[str]:
-    """Return the images whose kept mask was saved again without another value of any voxel."""
+    """Return the images whose kept mask was saved again with the same value in every voxel."""
     found = []
     for image in images:
         mask = folder.kept_mask(image)
@@ -290,26 +290,26 @@ def find_saved_again(folder: StudyFolder, images: Iterable[StudyImage]) -> list[
 
 
 def find_strange_masks(folder: StudyFolder, images: Iterable[StudyImage]) -> list[str]:
-    """Return the masks in the folder of the kept ones that are of no image, by name; a correction may be misnamed."""
+    """Return the names of masks among the kept ones that belong to no image; they may be misnamed corrections."""
     known = {path for image in images for path in correction_files(folder, image)}
     found = (path for path in folder.labels.rglob("*") if IMAGE_NAME.search(path.name) and path not in known)
     return sorted(folder.relative(path) for path in found if not OTHER_LABEL.search(path.name))
 
 
 def find_changed_masks(folder: StudyFolder, images: Iterable[StudyImage], methods: Iterable[str]) -> list[str]:
-    """Return the methods' own masks that somebody has changed, by name: a correction belongs to the kept masks."""
+    """Return the names of methods' masks that somebody has changed; only kept masks should be corrected."""
     masks = [folder.mask(image, method) for method in methods for image in images]
     return [folder.relative(mask) for mask in masks if _is_saved_later(mask) and is_corrected(mask)]
 
 
 def _is_saved_later(mask: Path) -> bool:
-    """Whether a mask was saved after its sidecar, which we write last; cheaper to ask than what is in it."""
+    """Whether a mask was saved after its sidecar, which spineseg writes last; cheaper than reading the mask."""
     stamps = [path.stat().st_mtime_ns if path.is_file() else 0 for path in (mask, sidecar_path(mask))]
     return stamps[0] > stamps[1] > 0
 
 
 def refuse_entry(entry: ManifestEntry, error: InputError) -> ManifestEntry:
-    """Return an entry without a mask, for a corrected mask that cannot be used lies in place of the method's."""
+    """Return an entry without a mask, because the corrected mask in place of the method's cannot be used."""
     return ManifestEntry(entry.image_id, "failed", entry.method, f"{REFUSED}: {error}", exception=entry.exception)
 
 
@@ -329,10 +329,10 @@ def correct_entry(entry: ManifestEntry, correction: Correction, *, is_empty: boo
 
 
 def read_author(mask: Path) -> tuple[str, str]:
-    """Return author and date that the JSON beside a mask names, at its top or in GeneratedBy; empty where none."""
+    """Return author and date from the JSON beside a mask, at its top level or in GeneratedBy; empty where missing."""
     content = _read_json(mask)
     generated = content.get("GeneratedBy", [])
-    # the last one who worked on it stands last
+    # the last entry is that of the last person or program that changed the mask
     named: list[Any] = [content, *(generated if isinstance(generated, list) else [generated])]
     found = [one for one in named if isinstance(one, dict) and isinstance(one.get("Author"), str)]
     if not found:
@@ -341,7 +341,7 @@ def read_author(mask: Path) -> tuple[str, str]:
 
 
 def _read_json(mask: Path) -> dict[str, Any]:
-    """Return what the JSON beside a mask says, whoever wrote it; nothing where there is none that can be read."""
+    """Return the JSON beside a mask, whoever wrote it; empty where none can be read."""
     try:
         content = json.loads(sidecar_path(mask).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -24,25 +24,25 @@ class CsaRow:
     ----------
     image : Identity
     method : str
-        What made the mask; empty where no mask is kept.
+        The method that made the mask; empty where no mask is kept.
     level : str
         Such as ``C2-C3`` or ``C2/C3``; empty for the whole mask.
     vert_level, slices : str
         Levels by SCT's numbers, and slices, counted from below.
     n_slices, tilted : int
-        Slices with cord, and those among them that lie beyond 30 degrees.
+        Number of slices with cord, and of those among them whose angle to the cord is beyond 30 degrees.
     values : dict
-        Name of a measure (`spineseg.measures.LEVEL_SHAPE`) to its value; what is not known is missing or NaN.
+        Name of a measure (`spineseg.measures.LEVEL_SHAPE`) to its value; an unknown value is missing or NaN.
     flags : tuple of str
-        Of `FLAGS`.
+        Keys of `FLAGS`.
     mark : str
-        What raters said of the mask.
+        What raters said about the mask.
     corrected : bool
-        A person has changed the mask.
+        Whether a person has changed the mask.
     levels_from : str
-        The file that the level comes from.
+        The file from which the level was taken.
     levels_distance_mm : float, mm
-        From the middle of the cord in that file's image to that of the mask; 0 on the image itself.
+        Distance between the middle of the cord in that file's image and that of the mask; 0 for the image itself.
     note : str
     participant : dict
         Columns of participants.tsv.
@@ -66,7 +66,7 @@ class CsaRow:
 
 
 REFERENCE = "(reference)"
-"""In ``levels.tsv`` the method of what a person drew; no method has brackets in its name."""
+"""Name of the reference in the column method of ``levels.tsv``; no method has brackets in its name."""
 
 FLAGS = {
     "unmeasured": "nothing could be measured; the note says why",
@@ -77,7 +77,7 @@ FLAGS = {
     "doubted": "the cord of the labelled image lies elsewhere, or could not be compared",
     "failed": "a rater marked the mask as failed, or the image as an artefact",
 }
-"""Why a row deserves no trust as it is."""
+"""Reasons not to trust a row without a look."""
 
 UNTRUSTED = frozenset(FLAGS) - {"tilted"}
 """Flags of rows whose area is not that of the level that they name; tilt alone is counted in a column."""
@@ -135,7 +135,7 @@ SCT_MEASURES = {
     **{"diameter_rl_mm": "diameter_RL", "eccentricity": "eccentricity", "orientation_deg": "orientation"},
     "solidity_sct": "solidity",
 }
-"""Our measure to its name in the tables of ``sct_process_segmentation``, in their order."""
+"""Measure to its name in the tables of ``sct_process_segmentation``, in their order."""
 
 
 def _distance_of(level: str) -> str:
@@ -153,7 +153,7 @@ def write_sct_tables(folder: Path, rows: Sequence[CsaRow], masks: Mapping[str, s
     ----------
     folder : Path
     rows : sequence of CsaRow
-        Those without a slice are left out, as SCT does, and those of `UNTRUSTED` flags, for which SCT has no column.
+        Rows without a slice are left out, as in SCT. So are rows with flags of `UNTRUSTED`: SCT has no column for them.
     masks : mapping of str to str
         Image to the path of its mask, the column Filename.
     """
@@ -181,7 +181,7 @@ def write_sct_tables(folder: Path, rows: Sequence[CsaRow], masks: Mapping[str, s
             pairs = [(row.values.get(name), row.values.get(spread[name])) for name in SCT_MEASURES]
             numbers = [*(value for pair in pairs for value in pair), row.values.get("length_mm")]
             cells = ["" if value is None or value != value else f"{value:.6g}" for value in numbers]
-            # no time: equal results have equal bytes
+            # no time, so that equal results give equal bytes
             made_by = f"spineseg {find_version()}"
             level = row.vert_level or row.level  # C2/C3 has no number
             table.writerow(["", made_by, masks[row.image.image_id], row.slices, level, _distance_of(row.level), *cells])

@@ -1,4 +1,4 @@
-"""What has been decided and settled: decision, lock, exceptions, kept masks, membership of chunks and pilot."""
+"""Files that record what is decided or fixed: decision, plan, exceptions, kept masks, chunks and the pilot's people."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ DECISION_KEYS: Mapping[str, type | UnionType] = {
         dict,
     ),
 }
-"""Keys that every decision has, and what they hold: what reads one relies on them."""
+"""Keys that every decision must have, and the types of their values; readers of decisions rely on them."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Decision:
     verdict : str
         One of `VERDICTS`.
     computed : str or None
-        What the rule would keep, whatever a person chose.
+        Method that the rule would keep, whatever a person chose.
     document : dict
         The whole content.
     """
@@ -81,7 +81,7 @@ class Decision:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Decision:
-        """Make a record of what the file holds."""
+        """Make a record from the file's content."""
         for key, kind in DECISION_KEYS.items():
             if not isinstance(document[key], kind) or isinstance(document[key], bool):
                 raise TypeError(f"{key}: {str(document[key])[:40]!r}")
@@ -100,10 +100,10 @@ class Decision:
         return KeptMethods(self.method, self.document["method_by_contrast"])
 
     def count_unseen(self, images: Iterable[StudyImage]) -> dict[str, int]:
-        """Return contrast to number of images, of the contrasts that no image of the pilot was."""
+        """Return contrast to number of images, for contrasts of which the pilot has no image."""
         seen = self.document["per_contrast"]
         found = Counter(image.contrast for image in images if image.contrast not in seen)
-        return dict(sorted(found.items())) if seen else {}  # a decision without any image says that itself
+        return dict(sorted(found.items())) if seen else {}  # a decision without any image says so itself
 
 
 def read_decision(path: str | Path) -> Decision:
@@ -139,7 +139,7 @@ def decided_method(path: str | Path) -> str:
     Raises
     ------
     InputError
-        If it keeps none, or one for each contrast, is missing or damaged.
+        If it keeps none, or one for each contrast, or if the file is missing or damaged.
     """
     kept = read_decision(path).kept
     if kept.by_contrast:
@@ -148,7 +148,7 @@ def decided_method(path: str | Path) -> str:
 
 
 def study_methods(folder: StudyFolder) -> KeptMethods:
-    """Return what a study is held to, or before it has started what was decided; no method where neither is there.
+    """Return the methods that a study is held to, or before it has started those decided; none if there is neither.
 
     Raises
     ------
@@ -163,7 +163,7 @@ def study_methods(folder: StudyFolder) -> KeptMethods:
 
 @dataclass(frozen=True)
 class Plan:
-    """``plan.json``: what was planned of the decision; `before_pilot` is false where images had been segmented."""
+    """``plan.json``: the plan of the decision; `before_pilot` is false if images had been segmented before it."""
 
     content: Mapping[str, Any]
     sha256: str
@@ -171,7 +171,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Plan:
-        """Make a record of what the file holds."""
+        """Make a record from the file's content."""
         if sha256_json(content["content"]) != content["sha256"]:
             raise ValueError("the plan does not have the checksum that stands beside it")
         return cls(content["content"], content["sha256"], content["before_pilot"])
@@ -198,7 +198,7 @@ def write_plan(folder: StudyFolder, plan: Plan) -> None:
 
 @dataclass(frozen=True)
 class Exceptions:
-    """``study/exceptions.json``: the images that are kept by another method than the study's."""
+    """``study/exceptions.json``: the images whose mask is kept by another method than the study's."""
 
     instead_of: str
     images: tuple[ManifestEntry, ...]
@@ -210,12 +210,12 @@ class Exceptions:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Exceptions:
-        """Make a record of what the file holds."""
+        """Make a record from the file's content."""
         return cls(content["instead_of"], tuple(map(ManifestEntry.from_json, listed(content["images"]))))
 
 
 def read_exceptions(path: str | Path) -> Exceptions:
-    """Read the excepted images of a study.
+    """Read the exceptions of a study.
 
     Raises
     ------
@@ -240,7 +240,7 @@ class KeptRow:
     method : str
         Empty where no method's mask is kept.
     status : str
-        The segmentation's; ``corrected`` where a person has changed the mask, ``none`` where no method is kept.
+        Status of the segmentation; ``corrected`` if a person has changed the mask, ``none`` if no method is kept.
     mask, source : str
         The kept mask and the method's mask that it is a copy of, below the results folder.
     sha256 : str
@@ -279,14 +279,14 @@ def write_kept(path: str | Path, rows: Sequence[KeptRow]) -> None:
 
 
 PILOT, REST = "pilot", "rest"
-"""First part of a chunk's name: chunks hold pilot images or others, so that the pilot touches no others."""
+"""First part of a chunk's name. A chunk holds either pilot images or others, so that the pilot runs only its own."""
 
 _CHUNK = re.compile(rf"({PILOT}|{REST})-[0-9]+")
 
 
 @dataclass(frozen=True)
 class Membership:
-    """What an index settles for the next ones.
+    """What an index fixes for later ones: the chunks, and the people drawn for the pilot.
 
     Parameters
     ----------
@@ -301,7 +301,7 @@ class Membership:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Membership:
-        """Make a record of what the file holds."""
+        """Make a record from the file's content."""
         for image, chunk in content["chunks"].items():
             if not _CHUNK.fullmatch(chunk):
                 raise ValueError(f"{image}: expected a chunk such as pilot-0001, found {chunk!r}")
@@ -317,7 +317,7 @@ class Membership:
 
 
 def read_membership(folder: StudyFolder) -> Membership:
-    """Read which images make a chunk.
+    """Read which images belong to which chunk.
 
     Raises
     ------
@@ -329,7 +329,7 @@ def read_membership(folder: StudyFolder) -> Membership:
 
 
 def find_membership(folder: StudyFolder) -> Membership:
-    """Read which images made a chunk in an earlier index, if there was one.
+    """Read which images belonged to which chunk in an earlier index, if there was one.
 
     Raises
     ------
@@ -340,19 +340,19 @@ def find_membership(folder: StudyFolder) -> Membership:
 
 
 def write_membership(folder: StudyFolder, membership: Membership) -> None:
-    """Write which images make a chunk."""
+    """Write which images belong to which chunk."""
     write_json(folder.membership, asdict(membership))
 
 
 @dataclass(frozen=True)
 class Perturbed:
-    """How far a method agrees with itself on changed copies of a chunk's images.
+    """Agreement of a method with itself on slightly changed copies of a chunk's images.
 
     Parameters
     ----------
     method, chunk : str
     n : int
-        Copies of each image.
+        Number of copies of each image.
     images : dict
         Image to the measures ``perturb_dice`` and ``perturb_csa_cv``; None where not known.
     """
@@ -364,12 +364,12 @@ class Perturbed:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Perturbed:
-        """Make a record of what the file holds."""
+        """Make a record from the file's content."""
         return cls(content["method"], content["chunk"], content["n"], content["images"])
 
 
 def read_perturbed(path: str | Path) -> Perturbed:
-    """Read what ``spineseg perturb`` wrote of a chunk.
+    """Read the file that ``spineseg perturb`` wrote for a chunk.
 
     Raises
     ------
@@ -380,5 +380,5 @@ def read_perturbed(path: str | Path) -> Perturbed:
 
 
 def write_perturbed(path: str | Path, perturbed: Perturbed) -> None:
-    """Write how far a method agrees with itself on a chunk's images."""
+    """Write a method's agreement with itself on a chunk's images."""
     write_json(path, asdict(perturbed))

@@ -1,4 +1,4 @@
-"""Read and write the files of a study; one that is damaged is named in one line, with what to do."""
+"""Read and write the files of a study. The error about a damaged file is one line that says what to do."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from spineseg.reading import decode_text, read_json
 from spineseg.writing import write_text
 
 NOT_AVAILABLE = "n/a"
-"""A cell without a value, as BIDS writes it."""
+"""Text of a cell without a value in BIDS."""
 
 MEND = "delete it and run the study again"
-"""What brings back any file that a study has made."""
+"""Advice that restores any file that a study has written."""
 
 PLAIN = (bool, int, float, str, type(None))
-"""Types of values that hold no others."""
+"""Types of values that contain no other values."""
 
 T = TypeVar("T")
 
@@ -38,16 +38,17 @@ def read_record(path: str | Path, parse: Callable[[dict[str, Any]], T], what: st
     ----------
     path : path
     parse : callable
-        Makes the record; may raise KeyError, TypeError, ValueError or AttributeError where the content does not fit.
+        Makes the record from the content; may raise KeyError, TypeError, ValueError or AttributeError if that does not
+        fit.
     what : str
         What the file is, for the message.
     mend : str
-        What to do where it is damaged.
+        What to do if it is damaged, for the message.
 
     Raises
     ------
     InputError
-        If the file is missing, is no JSON, or does not hold what it should.
+        If the file is missing, is not JSON, or has other content than expected.
     """
     content = read_json(path, what, mend)
     try:
@@ -61,7 +62,7 @@ def read_record(path: str | Path, parse: Callable[[dict[str, Any]], T], what: st
 
 
 def check_types(record: Any) -> None:
-    """Raise TypeError for the first field of a dataclass that holds something else than it is declared with."""
+    """Raise TypeError for the first field of a dataclass whose value is not of the declared type."""
     for name, hint in _declared(type(record)).items():  # type: ignore[arg-type]  # mypy: a class is hashable
         value = getattr(record, name)
         if not _fits(value, hint):
@@ -70,13 +71,13 @@ def check_types(record: Any) -> None:
 
 @cache
 def _declared(cls: type) -> dict[str, Any]:
-    """Return the fields of a dataclass with their types; nothing for another class."""
+    """Return the fields of a dataclass with their types; empty for another class."""
     hints = get_type_hints(cls) if is_dataclass(cls) else {}
     return {one.name: hints[one.name] for one in fields(cls)} if hints else {}
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value of a record is of a type: tuples of one kind, mappings, unions, records, plain types."""
+    """Whether a value has a declared type: a tuple of one type, a mapping, a union, a record or a plain type."""
     if is_dataclass(hint) and isinstance(value, hint):  # type: ignore[arg-type]
         check_types(value)
         return True
@@ -88,31 +89,31 @@ def _fits(value: Any, hint: Any) -> bool:
     if inside:
         pairs = value.items() if isinstance(value, Mapping) else ()
         return isinstance(value, Mapping) and all(_fits(k, inside[0]) and _fits(v, inside[1]) for k, v in pairs)
-    if isinstance(value, bool):  # which Python counts among the whole numbers
+    if isinstance(value, bool):  # an int for Python
         return hint in (bool, Any)
     return hint is Any or isinstance(value, int | float if hint is float else hint)
 
 
 def _examples(values: tuple[Any, ...]) -> Iterable[Any]:
-    """Return the values, but of numbers and texts one of each type, which tells for all: there may be thousands."""
+    """Return the values to check; of numbers and texts, of which there may be thousands, one of each type is enough."""
     plain = {type(item): item for item in values if isinstance(item, PLAIN)}
     return *plain.values(), *(item for item in values if not isinstance(item, PLAIN))
 
 
 def listed(value: Any) -> tuple[Any, ...]:
-    """Return a JSON list as a tuple; text and mappings, which Python would also take apart, are none."""
+    """Return a JSON list as a tuple; refuse text and mappings, which Python could iterate over as well."""
     if not isinstance(value, list):
         raise TypeError(f"expected a list, found {str(value)[:40]!r}")
     return tuple(value)
 
 
 def _one_line(error: Exception) -> str:
-    """Return an error's text in one line, cut where it is long."""
+    """Return an error's text as one line, shortened if it is long."""
     return " ".join(str(error).split())[:120]
 
 
 def read_text_table(path: str | Path) -> str:
-    """Return the text of a table, ``.gz`` or not.
+    """Return the text of a table, compressed (``.gz``) or not.
 
     Raises
     ------
@@ -129,7 +130,7 @@ def read_text_table(path: str | Path) -> str:
 
 
 def _unread_table(path: Path, error: Exception) -> SpinesegError:
-    """Return what to say of a table that was not read; only one that is damaged is to be deleted."""
+    """Return the error about a table that could not be read; only a damaged table should be deleted."""
     if isinstance(error, FileNotFoundError) and not path.parent.is_dir():
         return InputError(f"{path.parent}: expected a folder of results, found none; check the path")
     if isinstance(error, FileNotFoundError):
@@ -166,7 +167,7 @@ def iterate_table(path: str | Path, needed: Iterable[str]) -> Iterator[tuple[int
 
 
 def stream_table(path: str | Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yield line number and some cells of every row of a tab-separated table, which is never in memory as a whole.
+    """Yield line number and some cells of every row of a tab-separated table, without keeping it all in memory.
 
     Raises
     ------
@@ -201,14 +202,14 @@ def read_rows(path: str | Path, parse: Callable[[dict[str, str]], T], needed: It
     ----------
     path : path
     parse : callable
-        Makes a row of its cells; may raise ValueError.
+        Makes a row from its cells; may raise ValueError.
     needed : iterable of str
         Columns that must be there.
 
     Raises
     ------
     InputError
-        As `iterate_table`, and for a cell that does not fit, with its line.
+        As in `iterate_table`; also for a cell that does not fit, with the number of its line.
     """
     rows = []
     for line, cells in iterate_table(path, needed):
@@ -227,7 +228,7 @@ def parse_bool(text: str) -> bool:
 
 
 def parse_numbers(cells: Mapping[str, str], names: Iterable[str]) -> dict[str, float]:
-    """Read the cells of some columns that hold a number; the others are left out."""
+    """Read the cells of some columns as numbers; empty cells are left out."""
     values = {}
     for name in names:
         if text := cells.get(name):
@@ -235,21 +236,21 @@ def parse_numbers(cells: Mapping[str, str], names: Iterable[str]) -> dict[str, f
                 values[name] = float(text)
             except ValueError:
                 values[name] = math.nan
-            if not math.isfinite(values[name]):  # what is not known is n/a: nan and inf are damage too
+            if not math.isfinite(values[name]):  # unknown values are written as n/a, so nan and inf are damage too
                 raise ValueError(f"column {name}: expected a number, found {text[:40]!r}")
     return values
 
 
 def format_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Format rows as TSV: ``n/a`` for what is missing, six significant digits."""
+    """Format rows as TSV, with ``n/a`` for missing values and six significant digits."""
     lines = ["\t".join(columns)]
     lines += ["\t".join(format_cell(row.get(column)) for column in columns) for row in rows]
     return "\n".join(lines) + "\n"
 
 
 def format_cell(value: Any) -> str:
-    """Format one cell; text loses tabs and line breaks."""
-    if isinstance(value, float):  # nearly all cells; numpy's float64 is one
+    """Format one cell; tabs and line breaks are removed from text."""
+    if isinstance(value, float):  # nearly all cells; numpy's float64 is a float too
         if not math.isfinite(value):
             return NOT_AVAILABLE
         return f"{round(float(value), 9) + 0.0:.6g}"  # rounding noise and -0 become 0, so that bytes are stable
@@ -259,8 +260,8 @@ def format_cell(value: Any) -> str:
         return "true" if value else "false"
     text = str(value)
     if text.isprintable() or all(letter.isprintable() or unicodedata.category(letter) == "Zs" for letter in text):
-        return text  # blanks of a path must stay what they are
-    return " ".join(text.split()).encode(errors="backslashreplace").decode()  # a file's name may be no text
+        return text  # blanks in a path must stay as they are
+    return " ".join(text.split()).encode(errors="backslashreplace").decode()  # a file name may not be valid text
 
 
 def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:

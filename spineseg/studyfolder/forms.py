@@ -1,4 +1,4 @@
-"""Forms of one acquisition, such as a diffusion series and its own average: one of them is the image of a study."""
+"""Forms of one acquisition, such as a diffusion series and its average, of which a study uses one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from spineseg.bids import acquisition_of
 from spineseg.studyfolder.images import StudyImage
 
 OTHER_FORM = "another form of an acquisition"
-"""Begins the reason of an image in whose place another form of it is used."""
+"""Start of the reason why an image is left out: another form of the same acquisition is used."""
 
 OTHER_EXCLUDED = "another form of an excluded image"
-"""Begins the reason of an image that is excluded with the form in whose place it is not: they count as one."""
+"""Start of the reason why an image is excluded: people have excluded the form that would be used, so both count as one
+image."""
 
 WHY = (
     "the configuration prefers it",
@@ -22,7 +23,7 @@ WHY = (
     "it has the plainest name, as the series that was recorded",
     "it is the first by name",
 )
-"""Why a form is used, in the order in which forms are compared."""
+"""Reasons to use a form, in the order in which forms are compared."""
 
 
 def group_forms(images: Iterable[StudyImage]) -> list[list[StudyImage]]:
@@ -34,7 +35,7 @@ def group_forms(images: Iterable[StudyImage]) -> list[list[StudyImage]]:
 
 
 def form_of(stem: str) -> str:
-    """Return what a name says beside subject, session and run.
+    """Return the part of a name beside subject, session and run.
 
     Examples
     --------
@@ -45,7 +46,7 @@ def form_of(stem: str) -> str:
 
 
 def form_of_id(image_id: str) -> str:
-    """Return the same of an image's id, without the number that tells two images of one name apart.
+    """Return the same for an image's id, without the number that distinguishes two images of one name.
 
     Examples
     --------
@@ -58,16 +59,16 @@ def form_of_id(image_id: str) -> str:
 def find_other_forms(
     images: Iterable[StudyImage], prefer: Sequence[str] = (), in_study: Collection[str] = ()
 ) -> dict[str, str]:
-    """Return image to reason, of the images in whose place another form of the same acquisition is used.
+    """Return image to reason, for images of which another form of the same acquisition is used.
 
     Parameters
     ----------
     images : iterable of StudyImage
-        Included ones.
+        Included images.
     prefer : sequence of str
         Entities such as ``rec-average``, the most preferred first.
     in_study : collection of str
-        Images that a study has started with, whose form stays.
+        Images with which the study started; their form stays in use.
     """
 
     def rank(image: StudyImage) -> tuple[int | bool | str, ...]:

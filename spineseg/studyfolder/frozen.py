@@ -1,4 +1,4 @@
-"""What a study's decision has not seen: other contrasts, replaced images, and what a new decision would say."""
+"""Changes that the decision of a started study does not know: new contrasts, replaced images, and a new decision."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spineseg.studyfolder.locks import find_lock
 
 
 def describe_changes_beside(folder: StudyFolder, images: Sequence[StudyImage]) -> list[str]:
-    """Return a line for each thing that the study's decision has not seen.
+    """Return a line for each change that the study's decision does not know.
 
     Parameters
     ----------
@@ -45,13 +45,13 @@ def describe_changes_beside(folder: StudyFolder, images: Sequence[StudyImage]) -
 
 
 def find_left_pilot(folder: StudyFolder, images: Iterable[StudyImage]) -> list[str]:
-    """Return the images that were the pilot's when the study started and are not among `images` any more."""
+    """Return the images that were in the pilot when the study started and are no longer in `images`."""
     lock, there = find_lock(folder), {image.image_id for image in images}
     return sorted(image for image in lock.pilot if image not in there) if lock else []
 
 
 def compare_decisions(held: Decision, new: Decision) -> list[str]:
-    """Say in which way a new decision differs from the one that a study is held to: what is kept, then the evidence.
+    """Say how a new decision differs from the one that a study is held to: the kept method, then the evidence.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def compare_decisions(held: Decision, new: Decision) -> list[str]:
 
 
 def digest_pilot(folder: StudyFolder, images: Iterable[StudyImage]) -> dict[str, str]:
-    """Return image of the pilot to the checksum of its content, b-values included."""
+    """Return the checksum of each pilot image's content, with its b-values."""
     digests = FileDigests(folder.file_digests)
     return {
         image.image_id: digests.digest_all([path for path in (image.path, image.bval) if path])
@@ -83,7 +83,7 @@ def digest_pilot(folder: StudyFolder, images: Iterable[StudyImage]) -> dict[str,
 
 
 def find_replaced_pilot(folder: StudyFolder) -> list[str]:
-    """Return the images of the pilot whose content is another than when the study started.
+    """Return the images of the pilot whose content has changed since the study started.
 
     Raises
     ------

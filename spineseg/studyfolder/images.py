@@ -1,4 +1,4 @@
-"""``images.tsv``: every image of a study, included or with the reason why not."""
+"""``images.tsv``: every image of a study, included or with the reason for leaving it out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spineseg.writing import write_json
 
 
 def _column(meaning: str, default: Any = "") -> Any:
-    """A column with what it means, which the JSON beside the table says."""
+    """Declare a column with its meaning, which is written to the JSON beside the table."""
     return field(default=default, metadata={"meaning": meaning})
 
 
@@ -49,7 +49,7 @@ class StudyImage:
 
     @property
     def exclusion(self) -> str:
-        """Why people have excluded the image, without the list that names it; empty where nobody has.
+        """Why people have excluded the image, without the name of the list; empty if nobody has.
 
         Examples
         --------
@@ -59,7 +59,7 @@ class StudyImage:
         """
         if not self.reason.startswith(_EXCLUDED):
             return ""
-        # the last brackets, for a reason may have some of its own
+        # the last brackets, because a reason may contain brackets too
         named = re.compile(r"(.*) \((?:'[^']*'|\"[^\"]*\") in .*\)", re.DOTALL)
         return named.sub(r"\1", self.reason.removeprefix(_EXCLUDED))
 
@@ -75,14 +75,14 @@ IMAGE_COLUMNS = {column.name: str(column.metadata["meaning"]) for column in fiel
 _FLAGS = ("included", "pilot")
 
 _LATER = ("reference_label",)
-"""Columns that tables of earlier versions have not."""
+"""Columns that tables of earlier versions lack."""
 
 _EXCLUDED = "excluded: "
-"""Begins the reason of an image that people have excluded."""
+"""Start of the reason of an image that people have excluded."""
 
 
 def word_exclusion(reason: str, entry: str = "", where: str = "") -> str:
-    """Return why an image is excluded by people, and which entry of a list says so, as `images.tsv` has it."""
+    """Return why people exclude an image, and by which entry of a list, in the form of `images.tsv`."""
     return f"{_EXCLUDED}{reason}" + (f" ({entry!r} in {where})" if where else "")
 
 
@@ -103,14 +103,14 @@ def read_included(path: str | Path) -> list[StudyImage]:
 
 
 def write_images(path: str | Path, images: Sequence[StudyImage]) -> None:
-    """Write ``images.tsv`` and, beside it, a JSON file that says what its columns mean."""
+    """Write ``images.tsv`` and, beside it, a JSON file with the meaning of its columns."""
     write_table(path, list(IMAGE_COLUMNS), map(vars, images))
     described = {name: {"Description": meaning} for name, meaning in IMAGE_COLUMNS.items()}
     write_json(Path(path).with_suffix(".json"), described)
 
 
 def _parse(cells: dict[str, str]) -> StudyImage:
-    """Make an image of its cells."""
+    """Make an image from its cells."""
     values: dict[str, Any] = {name: cells.get(name, "") for name in IMAGE_COLUMNS}
     label = values["reference_label"]
     if label and not (label.isascii() and label.isdecimal()):

@@ -1,4 +1,4 @@
-"""Images whose process the system killed are tried again by the next run, though their chunk is finished."""
+"""Let the next run try images again whose process the system killed, although their chunk is finished."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from spineseg.writing import write_json
 
 
 def note_killed(folder: StudyFolder, note: Path) -> None:
-    """Write into a file which manifests hold images that are to be tried again, and when that was found.
+    """Write to a file which manifests hold images to be tried again, and when that was found.
 
-    What the file says of a manifest is a parameter of the job that makes it, so that the job runs again. It stays as
-    it is while no image is to be tried again.
+    The entry of a manifest is a parameter of the job that makes it, so that a new entry makes the job run again. The
+    file stays as it is while no image has to be tried again.
 
     Parameters
     ----------
     folder : StudyFolder
     note : Path
-        There may be none yet.
+        The file; it may not exist yet.
     """
     found = [path for path in (*folder.chunks.glob("*/*.json"), folder.exceptions) if _holds_killed(path, folder)]
     if found:
@@ -33,15 +33,15 @@ def note_killed(folder: StudyFolder, note: Path) -> None:
 
 
 def read_note(note: Path) -> dict[str, str]:
-    """Return what the file of `note_killed` says: manifest, below the results folder, to time."""
+    """Return the content of the file of `note_killed`: manifest (path below the results folder) to time."""
     try:
         return read_record(note, lambda content: {name: str(when) for name, when in content.items()}, "a note")
-    except InputError:  # none yet, or damaged: then nothing is known to have been tried again
+    except InputError:  # missing or damaged: it is not known which manifests were tried again
         return {}
 
 
 def _holds_killed(path: Path, folder: StudyFolder) -> bool:
-    """Whether a manifest holds an image whose process the system killed; one that is damaged is made again anyway."""
+    """Whether a manifest has an image whose process the system killed; a damaged one is computed again anyway."""
     try:
         if KILLED.encode() not in path.read_bytes():
             return False

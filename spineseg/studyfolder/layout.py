@@ -1,4 +1,4 @@
-"""Where everything lies in ``results/<dataset>``."""
+"""Paths of everything in ``results/<dataset>``."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Stage(StrEnum):
     ALL = "all"
     """Every image by every method."""
     PILOT = "pilot"
-    """The pilot's images by every method: what the decision rests on."""
+    """The pilot's images by every method, on which the decision rests."""
     STUDY = "study"
-    """Every image by the method decided on."""
+    """Every image by the method that was decided on."""
 
 
 def stage_images(images: Iterable[StudyImage], stage: Stage) -> list[StudyImage]:
@@ -31,10 +31,10 @@ TABLES = ("metrics.tsv", "agreement.tsv", "slices.tsv.gz")
 """The tables that are measured chunk by chunk and gathered for each stage."""
 
 PAGE_IDENTITY = "report_id.txt"
-"""Holds the identity of a quality-control page, in its folder."""
+"""File with the identity of a quality-control page, in the page's folder."""
 
 RESERVED_FOLDERS = ("measures", "perturbed")
-"""Folders among those of the methods in ``chunks/`` that are no method's."""
+"""Folders in ``chunks/`` beside those of the methods."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class StudyFolder:
     root: Path
 
     def __post_init__(self) -> None:
-        """Take text for a path, as people type it in Python."""
+        """Accept text in place of a path."""
         object.__setattr__(self, "root", Path(self.root))
 
     @property
@@ -71,42 +71,42 @@ class StudyFolder:
 
     @property
     def references(self) -> Path:
-        """The table of the masks to compare with, used or not."""
+        """The table of references, used or not."""
         return self.root / "references.tsv"
 
     @property
     def description(self) -> Path:
-        """What makes the folder a BIDS derivative."""
+        """``dataset_description.json``, which makes the folder a BIDS derivative."""
         return self.root / "dataset_description.json"
 
     @property
     def readme(self) -> Path:
-        """What a person reads first."""
+        """The README of the results."""
         return self.root / "README"
 
     @property
     def plan(self) -> Path:
-        """What was planned of the decision before the pilot."""
+        """The plan of the decision, written before the pilot."""
         return self.root / "plan.json"
 
     @property
     def decision(self) -> Path:
-        """What to keep, for programs."""
+        """The decision, for programs."""
         return self.root / "decision.json"
 
     @property
     def decision_text(self) -> Path:
-        """What to keep, for people."""
+        """The decision, for people."""
         return self.root / "decision.md"
 
     @property
     def preview(self) -> Path:
-        """What a new decision would say of a study that has started and keeps its own."""
+        """The new decision of a study that has started and keeps its earlier one."""
         return self.root / "preview" / self.decision.name
 
     @property
     def checklist(self) -> Path:
-        """What a paper should report, filled in."""
+        """The reporting checklist for a paper, filled in."""
         return self.root / "checklist.md"
 
     @property
@@ -116,54 +116,54 @@ class StudyFolder:
 
     @property
     def exceptions(self) -> Path:
-        """Manifest of the images that are kept by another method than the study's."""
+        """Manifest of the images whose mask is kept by another method than the study's."""
         return self.root / Stage.STUDY / "exceptions.json"
 
     # chunks
     @property
     def chunks(self) -> Path:
-        """What the jobs did."""
+        """Folder of the jobs' records."""
         return self.root / "chunks"
 
     @property
     def membership(self) -> Path:
-        """Which images make a chunk, and who was drawn for the pilot."""
+        """Record of which images belong to which chunk, and who was drawn for the pilot."""
         return self.chunks / "membership.json"
 
     @property
     def file_digests(self) -> Path:
-        """Checksums of the files that the study was made from."""
+        """Checksums of the study's input files."""
         return self.chunks / "file_digests.json"
 
     @property
     def kept_records(self) -> Path:
-        """Which masks were written to `labels`, and on which images corrected ones were drawn."""
+        """Record of the masks written to `labels`, and of the images on which corrected ones were drawn."""
         return self.chunks / "kept_masks.json"
 
     def manifest(self, method: str, chunk: str) -> Path:
-        """What a method made of a chunk's images."""
+        """Results of a method for a chunk's images."""
         return self.chunks / method / f"{chunk}.json"
 
     def chunk_timings(self, method: str, chunk: str) -> Path:
-        """How long that took."""
+        """Times of a method for a chunk's images."""
         return self.chunks / method / f"{chunk}.timings.tsv"
 
     def perturbed(self, method: str, chunk: str) -> Path:
-        """How far a method agrees with itself on changed copies of a chunk's images."""
+        """Agreement of a method with itself on changed copies of a chunk's images."""
         return self.chunks / "perturbed" / method / f"{chunk}.json"
 
     def perturbed_image(self, method: str, image_id: str) -> Path:
-        """The same of one image, to go on from."""
+        """The same for one image, from which an interrupted job continues."""
         return self.chunks / "perturbed" / method / "images" / f"{image_id}.json"
 
     def chunk_table(self, stage: Stage, chunk: str, table: str) -> Path:
-        """One of `TABLES` of a chunk; the stages all and pilot share theirs, for they run the same methods."""
+        """One of `TABLES` of a chunk; the stages all and pilot share it, because they run the same methods."""
         folder = self.chunks / "measures"
         return (folder / Stage.STUDY if stage == Stage.STUDY else folder) / f"{chunk}.{table}"
 
     # stages
     def stage(self, stage: Stage) -> Path:
-        """The folder of a stage's tables and pages; that of all images is the study's own."""
+        """The folder of a stage's tables and pages; for the stage all it is the study's own folder."""
         return self.root if stage == Stage.ALL else self.root / stage
 
     def table(self, stage: Stage, table: str) -> Path:
@@ -171,7 +171,7 @@ class StudyFolder:
         return self.stage(stage) / "tables" / table
 
     def kept(self, stage: Stage) -> Path:
-        """Which mask is kept of each image."""
+        """The table of the mask that is kept for each image."""
         return self.table(stage, "kept.tsv")
 
     def csa(self, stage: Stage) -> Path:
@@ -179,27 +179,27 @@ class StudyFolder:
         return self.table(stage, "csa.tsv")
 
     def change(self, stage: Stage) -> Path:
-        """Change of the area between sessions that are follow-up."""
+        """Change of the area between sessions of a follow-up."""
         return self.table(stage, "change.tsv")
 
     def levels(self, stage: Stage) -> Path:
-        """The same of every method's masks: what methods, repeats and contrasts are compared on."""
+        """Area and shape of every method's masks by level, by which methods, repeats and contrasts are compared."""
         return self.table(stage, "levels.tsv")
 
     def sct_tables(self, stage: Stage) -> Path:
-        """The folder of the same as SCT writes it, ``csa-SC_<suffix>.csv``."""
+        """The folder of the areas in SCT's format, ``csa-SC_<suffix>.csv``."""
         return self.table(stage, "sct")
 
     def timings(self, stage: Stage) -> Path:
-        """Seconds and memory."""
+        """The table of time and memory by image."""
         return self.table(stage, "timings.tsv")
 
     def report(self, stage: Stage) -> Path:
-        """The study on one page."""
+        """The report."""
         return self.stage(stage) / "report.html"
 
     def figures(self, stage: Stage) -> Path:
-        """The report's figures."""
+        """The folder of the report's figures."""
         return self.stage(stage) / "figures"
 
     def qc(self, stage: Stage) -> Path:
@@ -217,7 +217,7 @@ class StudyFolder:
 
     @property
     def labels(self) -> Path:
-        """The folder of the kept masks, where the field's tools look for them."""
+        """The folder of the kept masks, where other tools of the field look for them."""
         return self.root / "derivatives" / "labels"
 
     def kept_mask(self, image: StudyImage) -> Path:
@@ -225,9 +225,9 @@ class StudyFolder:
         return self.labels / derivative_path(image.image_id, image.subject, image.session, image.datatype)
 
     def relative(self, path: Path) -> str:
-        """Return a path as the study's files name it."""
+        """Return a path in the form in which the study's files contain it, relative to the folder."""
         return path.relative_to(self.root).as_posix()
 
     def inside(self, name: str) -> Path:
-        """Return the path of a file that one of the study's files names."""
+        """Return the path of a file from its name in one of the study's files."""
         return self.root / name

@@ -1,4 +1,4 @@
-"""What a study is held to: one method, or one for each contrast, and what makes its masks."""
+"""The lock of a study: its method, or one for each contrast, and the code and weights that make its masks."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from spineseg.writing import write_json
 
 @dataclass(frozen=True)
 class KeptMethods:
-    """Which method's masks are kept.
+    """The method whose masks are kept, or one for each contrast.
 
     Parameters
     ----------
     method : str or None
-        Of every contrast that `by_contrast` does not name; None where no method is good enough.
+        Method for every contrast that is not in `by_contrast`; None where no method is good enough.
     by_contrast : mapping
         Contrast to method or None; empty where one method is kept for the whole dataset.
     """
@@ -30,11 +30,11 @@ class KeptMethods:
     by_contrast: Mapping[str, str | None] = field(default_factory=dict)
 
     def of(self, contrast: str) -> str | None:
-        """Return the method that a contrast keeps."""
+        """Return the method that is kept for a contrast."""
         return self.by_contrast.get(contrast, self.method)
 
     def of_all(self, contrasts: Iterable[str], where: str) -> tuple[str, ...]:
-        """Return the methods that some contrasts keep, each once.
+        """Return the methods that are kept for some contrasts, each once.
 
         Raises
         ------
@@ -53,7 +53,7 @@ class KeptMethods:
         return tuple(dict.fromkeys(filter(None, found.values())))
 
     def words(self) -> str:
-        """Say which method is kept, or which for what.
+        """Say which method is kept, or which one for which contrasts.
 
         Examples
         --------
@@ -90,12 +90,12 @@ class Lock:
     ----------
     kept : KeptMethods
     made_by : mapping
-        Method to what makes its masks, for the methods that the study's images use.
+        Method to the code, parameters and weights that make its masks, for the methods that the study uses.
     accepted : tuple of AcceptedChange
     pilot : mapping
         Image of the pilot to the checksum of its content when the study started.
     images : tuple of str
-        All images when the study started; empty where an earlier version has started it.
+        All images when the study started; empty if an earlier version of spineseg started it.
     """
 
     kept: KeptMethods
@@ -111,7 +111,7 @@ class Lock:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Lock:
-        """Make a record of what the file holds, also of an earlier version."""
+        """Make a record from the file's content, also that of an earlier version."""
         if content["made_by"].keys() & {"code", "parameters"}:  # as written when a study had one method only
             own = {content["method"]: content["made_by"]}
             content = {**content, "made_by": own, "by_contrast": {}, "pilot": {}}
@@ -124,12 +124,12 @@ class Lock:
 
 
 def find_lock(folder: StudyFolder) -> Lock | None:
-    """Return what a study is held to, or None where it has not started.
+    """Return the lock of a study, or None if it has not started.
 
     Raises
     ------
     InputError
-        If the file is damaged, or of a version of spineseg that did not record the code.
+        If the file is damaged, or from a version of spineseg that did not record the code.
     """
     if not folder.lock.is_file():
         return None

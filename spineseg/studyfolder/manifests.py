@@ -1,4 +1,4 @@
-"""What a method made of a chunk of images: the manifest, and how long it took."""
+"""Results of a method for a chunk of images: the manifest, and the table of times."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class ManifestEntry:
     message : str
         Why the status is not ok.
     mask : str or None
-        Below the results folder; None where there is none.
+        Path below the results folder; None where there is none.
     mask_sha256 : str or None
     key : str
-        Of everything that the result depends on.
+        Digest of everything that the result depends on.
     warnings : tuple of str
     exception : str
-        Why this method's mask is kept in place of the study's; empty where it is not an exception.
+        Why this method's mask is kept in place of the study's; empty if it is not an exception.
     """
 
     image_id: str
@@ -55,13 +55,13 @@ class ManifestEntry:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> ManifestEntry:
-        """Make a record of what a file holds."""
+        """Make a record from a file's content."""
         return cls(**{**content, "warnings": listed(content["warnings"])})
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a method made of some images.
+    """Results of a method for the images of a chunk.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ class Manifest:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Manifest:
-        """Make a record of what a file holds."""
+        """Make a record from a file's content."""
         images = tuple(ManifestEntry.from_json(entry) for entry in listed(content["images"]))
         made_by = MadeBy.from_json(content["made_by"])
         return cls(content["dataset"], content["method"], content["chunk"], made_by, images)
@@ -118,13 +118,13 @@ def read_entries(
     chunk_of : mapping
         Image to chunk (`Membership.chunks`).
     check : bool
-        Whether every mask must have the content that its manifest says.
+        Whether to check that every mask has the checksum in its manifest.
 
     Raises
     ------
     InputError
-        If a manifest is missing or damaged, has no entry for an image, or a mask is gone or has changed; with
-        the command that repairs it.
+        If a manifest is missing or damaged or has no entry for an image, or if a mask is gone or has changed. The
+        message has the command that repairs it.
     """
     entries: dict[str, dict[str, ManifestEntry]] = {}
     found = {}
@@ -142,12 +142,12 @@ def read_entries(
 
 
 def check_mask(folder: StudyFolder, entry: ManifestEntry, manifest: str | Path) -> Path | None:
-    """Return the mask of an entry after checking that it has the content that the manifest says.
+    """Return the mask of an entry after checking that it has the checksum in the manifest.
 
     Raises
     ------
     InputError
-        If it is gone or has changed, with the command that repairs it.
+        If it is gone or has changed. The message has the command that repairs it.
     """
     if entry.mask is None:
         return None
@@ -165,13 +165,13 @@ def check_mask(folder: StudyFolder, entry: ManifestEntry, manifest: str | Path) 
 
 
 def mend_manifest(manifest: str | Path) -> str:
-    """Return what to do about a manifest that does not hold any more."""
+    """Return advice about a manifest that is damaged or no longer fits its masks."""
     return f"to redo what is missing: rm {manifest}, then run the study again"
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What the segmentation of one image cost; None where it is not known."""
+    """Time and memory of the segmentation of one image; None where not known."""
 
     image_id: str
     method: str

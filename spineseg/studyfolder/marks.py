@@ -1,4 +1,4 @@
-"""What raters have said on the quality-control page: marks of masks and images, and blind preferences."""
+"""Raters' answers on the quality-control page: marks of masks and images, and blind preferences."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from spineseg.spelling import closest
 from spineseg.studyfolder.files import check_types, listed, read_record
 
 KINDS = ("pass", "fail", "artefact")
-"""Of marks: the mask can be used, it cannot, or the image itself cannot; a mark may also be a rating or a comment."""
+"""Kinds of marks: the mask can be used, it cannot, or the image itself cannot. A mark can also be only a rating or a
+comment."""
 
 CHOICES = ("x", "y", "same", "both-bad")
-"""Of blind comparisons: the first mask shown is better, the second one, neither, or both are wrong."""
+"""Choices of a blind comparison: the first mask shown is better, the second is, neither is, or both are wrong."""
 
 UNNAMED = "unnamed rater"
-"""Of marks that an earlier version of the page has saved, and of those whose rater gave no name."""
+"""Rater of marks that an earlier version of the page saved, and of those whose rater gave no name."""
 
 MEND_NAME = "mend its name, or delete the marks of an image that is gone"
 
@@ -30,7 +31,7 @@ MEND_MARKS = "save it again with the page's button 'Save marks'"
 
 @dataclass(frozen=True)
 class Mark:
-    """What one rater says of one mask, or of the image where `method` is None.
+    """Mark by one rater of one mask, or of the image where `method` is None.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ class Mark:
     slices : tuple of int
         Canonical slices that the mark is about, counted from below.
     mask_sha256 : str
-        The beginning of the checksum of the mask that the rater saw; empty where the file does not say it.
+        The first digits of the checksum of the mask that the rater saw; empty where the file does not have it.
     """
 
     image: str
@@ -79,30 +80,30 @@ class Mark:
         return mark
 
     def is_before(self, other: Mark) -> bool:
-        """Whether it was said before another mark, whatever the zones of the two times; one without a time is first."""
+        """Whether it was given before another mark, whatever the time zones; a mark without a time is first."""
         return _moment(self.time) < _moment(other.time)
 
     def is_of(self, mask_sha256: str, *, corrected: bool = False) -> bool:
-        """Whether it speaks of the mask of its image and method that lies there now: every reader of marks asks this.
+        """Whether the mark is about the present mask of its image and method; every reader of marks checks this.
 
         Parameters
         ----------
         mask_sha256 : str
-            Of that mask; empty where it is not known, and then every mark is taken to be of it.
+            Checksum of that mask; empty if not known, and then every mark counts as about it.
         corrected : bool
-            Whether a person has made that mask. A mark without a checksum is of the method's own, for it names the
-            method.
+            Whether a person has made that mask. A mark without a checksum is about the method's own mask, because it
+            names the method.
         """
         return is_of_mask(self.mask_sha256, mask_sha256) if self.mask_sha256 else not corrected
 
     def words(self) -> str:
-        """Say in a few words who marked, and why."""
+        """Say in a few words who gave the mark, and why."""
         return f"{self.mark} by {self.rater}" + (f": {self.reason}" if self.reason else "")
 
 
 @dataclass(frozen=True)
 class Preference:
-    """Which of two masks of an image a rater prefers.
+    """A rater's choice between two masks of an image.
 
     Parameters
     ----------
@@ -115,7 +116,7 @@ class Preference:
         Whether the rater has seen the pair before.
     blind : bool
     x_sha256, y_sha256 : str
-        The beginning of the checksums of the two masks.
+        The first digits of the checksums of the two masks.
     """
 
     image: str
@@ -149,9 +150,9 @@ class Preference:
 
 @dataclass(frozen=True)
 class Marks:
-    """All that raters have said; one mark for a mask (the content of it) and rater.
+    """All marks and preferences of raters, with one mark for each rater and content of a mask.
 
-    `pages` are the identities of the pages that the files were saved from; empty where a file does not say it.
+    `pages` are the identities of the pages from which the files were saved; empty where a file does not have it.
     """
 
     marks: tuple[Mark, ...] = ()
@@ -165,7 +166,7 @@ class Marks:
 
     @property
     def artefacts(self) -> dict[str, str]:
-        """Images that no method can do anything about, with who said so and why."""
+        """Images that raters marked as artefacts, with who did and why."""
         found: dict[str, list[str]] = {}
         for mark in self.of_kind("artefact"):
             found.setdefault(mark.image, []).append(mark.words())
@@ -174,13 +175,13 @@ class Marks:
     def failures(self, methods: Sequence[str], empty: Container[tuple[str, str]] = ()) -> frozenset[tuple[str, str]]:
         """Return the images and methods that count as failed in a comparison of methods.
 
-        A rater who has looked at one method's mask alone says nothing of the other's: a fail counts where the same
-        rater has marked every method's mask of that image; of those in `empty` there is none to mark.
+        A rater who has marked only one method's mask says nothing about the others. So a fail counts only if the same
+        rater has marked every method's mask of that image, except those in `empty`, where there is none to mark.
         """
         return frozenset((mark.image, str(mark.method)) for mark, counts in self._fails(methods, empty) if counts)
 
     def one_sided_failures(self, methods: Sequence[str], empty: Container[tuple[str, str]] = ()) -> list[Mark]:
-        """Return the fails that do not count in a comparison: their rater has not marked every method's mask."""
+        """Return the fails that do not count in a comparison, because their rater did not mark every method's mask."""
         return [mark for mark, counts in self._fails(methods, empty) if not counts]
 
     def _fails(self, methods: Sequence[str], empty: Container[tuple[str, str]]) -> list[tuple[Mark, bool]]:
@@ -196,12 +197,12 @@ class Marks:
         ]
 
     def of_masks(self, masks: Mapping[tuple[str, str], str]) -> Marks:
-        """Return what is said of the methods' masks that are there now.
+        """Return the marks and preferences that are about the methods' present masks.
 
         Parameters
         ----------
         masks : mapping
-            Image and method to the checksum of the method's mask; what is said of others counts.
+            Image and method to the checksum of the method's mask. Marks of images and methods not in it are kept.
         """
         marks = (mark for mark in self.marks if mark.is_of(masks.get((mark.image, str(mark.method)), "")))
         preferences = (
@@ -215,7 +216,7 @@ class Marks:
     def failed_masks(self) -> dict[tuple[str, str], list[Mark]]:
         """Return the marks of each image and method that has a fail, however many methods its rater has seen.
 
-        They may speak of several masks: `word_fails` finds those of the mask that lies there.
+        They may be about several masks: `word_fails` finds those about the present one.
         """
         found: dict[tuple[str, str], list[Mark]] = {(one.image, str(one.method)): [] for one in self.of_kind("fail")}
         for mark in self.marks:
@@ -224,7 +225,7 @@ class Marks:
         return found
 
     def check_names(self, images: Iterable[str], methods: Iterable[str], where: str) -> None:
-        """Refuse a mark of an image or a method that the study has not.
+        """Refuse a mark of an image or a method that is not in the study.
 
         Raises
         ------
@@ -245,17 +246,17 @@ class Marks:
 
 
 def is_same_mask(a: str, b: str) -> bool:
-    """Whether two checksums, or the beginnings of such, are of one mask; one that is not known is of no known mask."""
+    """Whether two checksums, or their first digits, are of one mask; an empty one differs from every known one."""
     return (a.startswith(b) or b.startswith(a)) if a and b else a == b
 
 
 def is_of_mask(beginning: str, mask_sha256: str) -> bool:
-    """Whether the beginning of a checksum is that of a mask; so it is where one of the two is not known."""
+    """Whether the first digits of a checksum are those of a mask; true if one of the two is not known."""
     return not beginning or not mask_sha256 or mask_sha256.startswith(beginning)
 
 
 def latest_marks(marks: Iterable[Mark]) -> list[Mark]:
-    """Return the last mark of each image, method and rater, of marks of one mask (with its checksum or without)."""
+    """Return the last mark of each rater, image and method, from marks about one mask (with or without checksum)."""
     found: dict[tuple[str, str | None, str], Mark] = {}
     for mark in marks:
         key = (mark.image, mark.method, mark.rater)
@@ -265,13 +266,14 @@ def latest_marks(marks: Iterable[Mark]) -> list[Mark]:
 
 
 def word_fails(marks: Iterable[Mark], mask_sha256: str, *, corrected: bool = False) -> str:
-    """Return who has failed the mask that lies there now, and why; empty where nobody has.
+    """Return who has failed the present mask, and why; empty if nobody has.
 
     Parameters
     ----------
     marks : iterable of Mark
-        Of the image and the method, of whatever mask (`Mark.is_of` tells).
+        Marks of the image and the method, of any mask; those of the present one are found by `Mark.is_of`.
     mask_sha256 : str
+        As in `Mark.is_of`.
     corrected : bool
     """
     said = latest_marks(mark for mark in marks if mark.is_of(mask_sha256, corrected=corrected))
@@ -281,14 +283,14 @@ def word_fails(marks: Iterable[Mark], mask_sha256: str, *, corrected: bool = Fal
 def read_marks(paths: Sequence[str | Path]) -> Marks:
     """Read the files of one or more raters and join them.
 
-    Names that differ in case or blanks alone are one rater's. Where a rater has marked the same mask twice, the later
-    mark counts. Marks of several masks of one method, the method's own and a corrected one, stand beside each other.
+    Names that differ only in case or blanks belong to one rater. If a rater has marked the same mask twice, the later
+    mark counts. Marks of the method's own mask and of a corrected one are both kept.
 
     Raises
     ------
     InputError
-        If a file is missing, no JSON, or holds something else, or if a rater says two things of a mask and one has no
-        time, so that it is not known which is the later.
+        If a file is missing, is not JSON or has other content, or if a rater has two different marks of a mask of which
+        one has no time, so that it is not known which is later.
     """
     marks: dict[tuple[str, str | None, str], list[Mark]] = {}
     preferences: dict[Preference, None] = {}
@@ -312,7 +314,7 @@ def read_marks(paths: Sequence[str | Path]) -> Marks:
 
 
 def _moment(time: str) -> datetime:
-    """Return a time in ISO 8601, by UTC where it names no zone; an empty one is before all others."""
+    """Read a time in ISO 8601, in UTC if it has no zone; an empty one is before all others."""
     if not time:
         return datetime.min.replace(tzinfo=UTC)
     try:
@@ -333,17 +335,17 @@ def _check_order(one: Mark, other: Mark) -> None:
 
 
 def _folded(rater: str) -> str:
-    """Return what tells one rater's name from another's: neither case nor blanks."""
+    """Return a rater's name for comparison: case and blanks do not distinguish names."""
     return "".join(unicodedata.normalize("NFC", rater).casefold().split())
 
 
 def _spellings(raters: Iterable[str]) -> dict[str, str]:
-    """Return how each rater is called: of several spellings the one with capitals, in whatever order files come."""
+    """Return the spelling of each rater's name: the one with capitals, whatever the order of the files."""
     return {_folded(name): name for name in sorted({" ".join(name.split()) for name in raters}, reverse=True)}
 
 
 def _parse_marks(content: dict[str, Any]) -> Marks:
-    """Return a file's marks, of this form or of the page's first one (image, method, mark and checksum)."""
+    """Return a file's marks, in the present form or the first one (image, method, mark and checksum)."""
     given = content["marks"]
     if isinstance(given, dict):
         given = [
@@ -360,5 +362,5 @@ def _parse_marks(content: dict[str, Any]) -> Marks:
 
 
 def _first_form(mark: str) -> str:
-    """Return a mark in today's spelling."""
+    """Return a mark in the present spelling."""
     return "artefact" if mark == "artifact" else mark

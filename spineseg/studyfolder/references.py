@@ -1,4 +1,4 @@
-"""``references.tsv``: every mask of the references' folder, used or with the reason why not."""
+"""``references.tsv``: every mask of the references' folder, used or with the reason for not using it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class ReferenceMask:
     ----------
     path : str
     image_id : str
-        The image that it is of; empty where the dataset has none.
+        The image that it belongs to; empty where the dataset has none.
     name : str
-        Its name after that of the image, such as ``_seg-manual``; empty where a table of images names it.
+        The part of its name after that of the image, such as ``_seg-manual``; empty if a table of images names it.
     kind, made_from, use : str
-        As the columns reference_kind, reference_from and reference_use of ``images.tsv``; `use` is empty where it is
-        not used.
+        As the columns reference_kind, reference_from and reference_use of ``images.tsv``; `use` is empty if it is not
+        used.
     reason : str
         Why it is not used.
     """

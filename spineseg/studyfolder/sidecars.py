@@ -1,4 +1,4 @@
-"""The sidecar of a mask: the JSON beside it, which says what made it, from what, and how it went."""
+"""The sidecar of a mask: the JSON beside it with its method, sources and result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from spineseg.writing import write_json
 
 
 class Result(Protocol):
-    """What a sidecar, an entry of a manifest and a row of measures all have."""
+    """The attributes that a sidecar, an entry of a manifest and a row of measures share."""
 
     @property
     def status(self) -> str:
@@ -27,37 +27,38 @@ class Result(Protocol):
 
 
 STATUSES = ("ok", "partial", "empty", "failed")
-"""Cord along the field of view; in a part of it; none found, an empty mask; no image of a cord, no mask."""
+"""In this order: cord found along the field of view; in a part of it; none found (an empty mask); no mask, because the
+image cannot be segmented."""
 
 NO_CORD = ("empty", "failed")
-"""Statuses of an image in which a method has found nothing."""
+"""Statuses of an image in which a method has found no cord."""
 
 KILLED = "the process ended on this image as when memory runs out"
-"""How the message of an image begins whose process was killed (`spineseg.memory_limit.ended_for_memory`).
+"""Start of the message of an image whose process was killed (`spineseg.memory_limit.ended_for_memory`).
 
-That tells of the machine, not of the image or the method: such a failure is in no comparison, and the next run tries
+The cause is the machine, not the image or the method. Such a failure counts in no comparison, and the next run tries
 the image again.
 """
 
 SHOWN_DIGITS = 12
-"""Of a checksum in a message; the files have it whole."""
+"""Digits of a checksum that a message shows; the files have all of them."""
 
 
 @dataclass(frozen=True)
 class MadeBy:
-    """What made some masks.
+    """Code, parameters, weights and libraries that made some masks.
 
     Parameters
     ----------
     version : str
-        For people: the code tells.
+        Version of spineseg, for people; `code` is what is compared.
     code : str
-        Digest of the code that computes them (`spineseg.code_digest`).
+        Digest of the code that computes the masks (`spineseg.code_digest`).
     parameters : dict
     weights : dict of str to str
         File name to SHA-256.
     libraries : dict of str to str
-        Versions of the libraries that compute. They may change the last digits, and are told but not compared.
+        Versions of the libraries that compute. They may change the last digits, and are recorded but not compared.
     """
 
     version: str
@@ -68,7 +69,7 @@ class MadeBy:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> MadeBy:
-        """Make a record of what a file holds."""
+        """Make a record from a file's content."""
         return cls(
             content["version"],
             content["code"],
@@ -78,9 +79,9 @@ class MadeBy:
         )
 
     def is_current(self, now: MadeBy) -> bool:
-        """Whether the present code, weights and parameters made a mask, by its sidecar.
+        """Whether a mask, according to its sidecar, was made by the present code, weights and parameters.
 
-        The sidecar holds what a parameter that was left open came to on that image.
+        For a parameter that was left open, the sidecar has the value that was used for that image.
 
         Examples
         --------
@@ -92,7 +93,7 @@ class MadeBy:
         return not self.changes_to(replace(now, parameters=dict(now.parameters) | by_image))
 
     def changes_to(self, now: MadeBy) -> list[str]:
-        """Name what differs and may change a mask, with both values.
+        """Name the differences that may change a mask, with both values.
 
         Examples
         --------
@@ -124,23 +125,23 @@ class Sidecar:
     method, contrast, status : str
     made_by : MadeBy
     maker : str
-        Version of a program or of existing masks, as the user states it; empty for our own methods.
+        Version of a program or of existing masks, as the user states it; empty for the built-in methods.
     sources : tuple of str
         Files that the mask was made from.
     notes : tuple of str
-        One line each, for people.
+        Notes for people, one line each.
     key : str
-        Of everything that the result depends on; empty outside of a study.
+        Digest of everything that the result depends on; empty outside of a study.
     mask_sha256 : str
-        Empty where there is no mask.
+        Checksum of the mask; empty where there is none.
     seconds, peak_mb : float or None
     stage_seconds : dict or None
     device : str
     threads : int
     slice_uncertainty : tuple of float or None, optional
-        By canonical slice, from below.
+        Uncertainty of each canonical slice, from below.
     more : dict
-        Further keys: what a kept mask was kept from, by which decision.
+        Further keys, such as the mask and the decision from which a kept mask was copied.
     """
 
     method: str
@@ -196,7 +197,7 @@ class Sidecar:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Sidecar:
-        """Make a record of what a file holds."""
+        """Make a record from a file's content."""
         own, *others = content["GeneratedBy"]
         uncertainty = content.get("SliceUncertainty")
         return cls(
@@ -237,9 +238,9 @@ def is_killed(result: Result) -> bool:
 
 
 def read_sidecar(mask: str | Path) -> Sidecar | None:
-    """Return what the JSON beside a mask says; None where there is none that we wrote, or it is damaged.
+    """Return the sidecar of a mask; None if spineseg wrote none, or if it is damaged.
 
-    A mask without a sidecar of ours is not known to us: it is made again, or taken for a person's.
+    The origin of a mask without it is unknown: it is computed again, or counts as a person's.
     """
     try:
         return read_record(sidecar_path(mask), Sidecar.from_json, "the sidecar of a mask")

@@ -36,7 +36,7 @@ IDENTITY = ("image_id", "subject", "session", "run", "suffix", "contrast")
 
 @dataclass(frozen=True)
 class Identity:
-    """What tells an image apart, the first columns of the tables."""
+    """Identity of an image: the first columns of the tables."""
 
     image_id: str
     subject: str
@@ -52,7 +52,7 @@ class Identity:
 
     @classmethod
     def parse(cls, cells: Mapping[str, str]) -> Identity:
-        """Read it from a table's cells."""
+        """Read the identity from a table's cells."""
         return cls(*(cells.get(name, "") for name in IDENTITY))
 
 
@@ -65,9 +65,9 @@ class MetricsRow:
     image : Identity
     method, status : str
     values : dict
-        Name of a measure (`spineseg.measures.METRICS`) to its value; what is not known is missing or NaN.
+        Name of a measure (`spineseg.measures.METRICS`) to its value; an unknown value is missing or NaN.
     guessed_contrast, contrast_doubt : str
-        What the image looks like, and why that is not what it was taken for.
+        Contrast that the image seems to have, and why that is not the one it was segmented as.
     message : str
         Why the status is not ok, and what could not be measured.
     """
@@ -160,7 +160,7 @@ def read_agreement(path: str | Path) -> list[AgreementRow]:
 
 
 def read_slices(path: str | Path) -> pd.DataFrame:
-    """Read ``slices.tsv.gz``: one row per image, method and slice, numbers as numbers, NaN where there is none.
+    """Read ``slices.tsv.gz``: one row per image, method and slice, with numeric columns, NaN for missing values.
 
     Raises
     ------
@@ -192,7 +192,7 @@ def read_slices(path: str | Path) -> pd.DataFrame:
 
 
 def _check_cells(path: str | Path, text: str) -> None:
-    """Refuse a row with too few or too many cells, which pandas fills up or shifts."""
+    """Refuse a row with too few or too many cells, which pandas would fill up or shift."""
     heading, *lines = text.split("\n")
     wanted = heading.count("\t")
     for number, line in enumerate(lines, start=2):
@@ -202,7 +202,7 @@ def _check_cells(path: str | Path, text: str) -> None:
 
 
 def read_profiles(path: str | Path, images: Collection[str]) -> dict[tuple[str, str], NDArray[np.float32]]:
-    """Read the areas of some images' slices from ``slices.tsv.gz`` line by line, for a cohort's fill memory.
+    """Read the areas of some images' slices from ``slices.tsv.gz`` line by line, to save memory with large cohorts.
 
     Returns
     -------
@@ -234,7 +234,7 @@ def count_filled_slices(path: str | Path) -> Counter[tuple[str, str]]:
     Raises
     ------
     InputError
-        If the table is missing or damaged, or has a slice twice or not in order.
+        If the table is missing or damaged, or has a slice twice or out of order.
     """
     filled: Counter[tuple[str, str]] = Counter()
     last: tuple[tuple[str, str], int] | None = None
@@ -262,7 +262,7 @@ def write_chunk_tables(folder: StudyFolder, stage: Stage, chunk: str, tables: Ch
 
 
 def _without(row: object, *names: str) -> dict[str, object]:
-    """Return a row's fields but some."""
+    """Return a row's fields without some."""
     return {name: value for name, value in vars(row).items() if name not in names}
 
 
@@ -274,7 +274,7 @@ def join_chunk_tables(
     Raises
     ------
     InputError
-        If a chunk's table is missing or damaged, or has other columns than the first.
+        If a chunk's table is missing or damaged, or has other columns than that of the first chunk.
     """
     path = folder.table(stage, name)
     lines = _ordered_lines(folder, stage, name, images, chunk_of)
@@ -288,7 +288,7 @@ def join_chunk_tables(
 def _ordered_lines(
     folder: StudyFolder, stage: Stage, name: str, images: Sequence[str], chunk_of: Mapping[str, str]
 ) -> Iterator[str]:
-    """Yield the heading and then each image's lines, whatever chunk they come from."""
+    """Yield the heading, then each image's lines, from whichever chunk they are."""
     parts: dict[str, dict[str, list[str]]] = {}
     heading = None
     for image in images:
@@ -320,7 +320,7 @@ def _lines_by_image(path: Path) -> tuple[str, dict[str, list[str]]]:
 
 
 def _write_gzip(path: Path, lines: Iterable[str]) -> None:
-    """Write lines compressed, without a time stamp, as they come: the slices of a cohort fill memory otherwise."""
+    """Write lines compressed, without a time stamp, one by one, to save memory with the slices of large cohorts."""
     with (
         open_whole(path) as raw,
         gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=6, mtime=0) as packed,
