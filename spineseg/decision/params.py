@@ -94,11 +94,11 @@ class DecisionParams:
     level : str, optional
         Level or range whose area the study reports, such as ``C2-C3``; if not given, the common stretch is compared.
     contrasts : mapping of str to float
-        Contrast (or BIDS suffix) to its weight. If empty, all contrasts count, equally weighted.
+        Weight of each contrast (or BIDS suffix). If there are none, all contrasts count, equally weighted.
     repeats : Repeats
     endpoints : tuple of str
-        In the order in which they rule. If empty, they are csa_error, preference, repeats; if the aim is change,
-        change_error, repeats, csa_error, preference.
+        Endpoints in the order in which they rule. If empty, they are csa_error, preference, repeats; if the aim is
+        change, change_error, repeats, csa_error, preference.
     by : str
         One method for the ``dataset``, or one for each ``contrast``.
     group, site : str, optional
