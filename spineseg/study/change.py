@@ -1,4 +1,4 @@
-"""Change of the cord's area between sessions that are follow-up, at the levels that both show."""
+"""Change of the cord's area between the sessions of a follow-up, at the levels that both sessions show."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from spineseg.studyfolder.forms import form_of_id
 DAYS_OF_A_YEAR = 365.25
 
 Key = tuple[str, str, str, str, str]
-"""Subject, suffix, what an image's name says beside session and run, method and level."""
+"""Subject, suffix, form of the image (the rest of its name), method and level."""
 
 INCOMPARABLE = UNTRUSTED - {"joined"}
-"""Flags of rows whose area is not that of the level: there is no change from or to one. Levels that are joined in both
-sessions are the same cord."""
+"""Flags of rows whose area is not that of the level, so that no change can be computed from them. "joined" is not among
+them, because levels that are joined in both sessions are the same stretch of cord."""
 
 
 def measure_change(
@@ -33,16 +33,16 @@ def measure_change(
     Parameters
     ----------
     rows : sequence of CsaRow
-        Of ``csa.tsv``; those without an area do not count.
+        Rows of ``csa.tsv``; those without an area do not count.
     sessions : sequence of str
         In their order in time, without ``ses-``.
     times : mapping
-        Subject and session to when it was, as from `read_session_times`.
+        Subject and session to its time, as from `read_session_times`.
 
     Returns
     -------
     list of ChangeRow
-        By subject, suffix, level and pair of sessions.
+        One for each subject, suffix, level and pair of sessions.
     """
     areas: dict[Key, dict[str, list[CsaRow]]] = {}
     for row in rows:
@@ -65,9 +65,10 @@ def _comparable(runs: Sequence[CsaRow]) -> list[CsaRow]:
 
 
 def _own_errors(areas: Mapping[Key, Mapping[str, Sequence[CsaRow]]]) -> dict[tuple[str, ...], tuple[float, int]]:
-    """Return a key without its subject to the SD of a change by error alone, percent, and its degrees of freedom.
+    """Return the SD of a change due to error alone, percent, and its degrees of freedom, by key without the subject.
 
-    From the runs of a session: variance over them pooled over people, twice, for a change has two ends.
+    It is computed from runs of one session: their variance, pooled over people, counts twice, because a change is the
+    difference of two areas.
     """
     sums: dict[tuple[str, ...], tuple[float, int]] = {}
     for key, by_session in areas.items():
@@ -109,12 +110,12 @@ def session_files(folder: str | Path) -> list[Path]:
 
 
 def read_session_times(folder: str | Path) -> dict[tuple[str, str], datetime]:
-    """Read when each session was, from the column ``acq_time``; those that do not tell are left out.
+    """Read the time of each session from the column ``acq_time``; sessions without one are left out.
 
     Raises
     ------
     InputError
-        If a table cannot be read, or a time is none.
+        If a table cannot be read, or a value is not a time.
     """
     times = {}
     for path in session_files(folder):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from spineseg.study.configuration import StudyConfig
 
 USE = "use"
-"""Of the config key ``manual``: the dataset's manual masks are the study's masks of their images."""
+"""Value of the config key ``manual``: the dataset's manual masks are the study's masks of their images."""
 
 MANUAL_KINDS = {
     "manual": "drawn by a person",
@@ -35,13 +35,13 @@ class PersonsChoice:
     by: str
 
     def words(self, instead_of: str) -> str:
-        """Say in a few words that an image is an exception, and why."""
+        """Say in a few words that the image is an exception, and why."""
         return f"exception: {self.method} instead of {instead_of} ({self.reason}; {self.by})"
 
 
 @dataclass(frozen=True)
 class AcceptChanges:
-    """A change within a study that a person accepts; `to` names the state."""
+    """A change within a study that a person accepts; `to` is the token of the new state."""
 
     to: str
     reason: str
@@ -50,16 +50,16 @@ class AcceptChanges:
 
 @dataclass(frozen=True)
 class PilotChoice:
-    """Who is in the pilot: everyone, those listed, or `n` drawn by `seed`.
+    """The people of the pilot: everyone, those listed, or `n` drawn with `seed`.
 
     Parameters
     ----------
     subjects : tuple of str or None
-        Without ``sub-``; None where all are in it, or some are drawn.
+        Without ``sub-``; None if all people are in it, or if some are drawn.
     n : int or None
     seed : int
     strata : tuple of str
-        Columns of participants.tsv; someone of each of their values is drawn.
+        Columns of participants.tsv. At least one person with each of their values is drawn.
     """
 
     subjects: tuple[str, ...] | None = None
@@ -69,10 +69,9 @@ class PilotChoice:
 
 
 def find_exceptions(config: StudyConfig, kept: KeptMethods, images: Iterable[StudyImage]) -> dict[str, PersonsChoice]:
-    """Return image to choice, for the images that keep another mask than that of the study's method.
+    """Return image to choice, for the images whose kept mask is not by the study's method.
 
-    The configuration names them; with ``manual: use`` they are also those with a mask in the dataset that a person
-    drew.
+    The configuration names them. With ``manual: use``, images with a manual mask in the dataset are also among them.
     """
     found = {}
     for image in images:
@@ -85,12 +84,12 @@ def find_exceptions(config: StudyConfig, kept: KeptMethods, images: Iterable[Stu
 
 
 def has_manual_mask(image: StudyImage) -> bool:
-    """Whether the dataset brings a mask of the image that counts as a person's."""
+    """Whether the dataset has a mask of the image that counts as manual."""
     return image.reference_use == "truth" and image.reference_kind in MANUAL_KINDS
 
 
 def _manual_choice(image: StudyImage) -> PersonsChoice:
-    """Return the choice of the dataset's own mask, with whoever drew it."""
+    """Return the choice of the dataset's own mask, with its author."""
     author, date = read_author(Path(image.reference))
     by = f"{author}{f', {date}' if date else ''}" if author else "author not named"
     return PersonsChoice(MANUAL, f"the dataset's mask, {MANUAL_KINDS[image.reference_kind]}", by)

@@ -1,4 +1,4 @@
-"""Which images are in the pilot and which images one job handles; adding images changes neither."""
+"""Choose the pilot, and assign images to chunks (one job each). Adding images changes neither for earlier images."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ def choose_pilot(
     subjects : iterable of str
         Subjects with at least one included image.
     choice : PilotChoice
-        A draw is without replacement and does not depend on the order.
+        A draw is without replacement and does not depend on the order of `subjects`.
     earlier : Membership, optional
-        A draw of the same n and seed keeps the subjects that are still there, so that new subjects do
-        not change the pilot of a running study.
+        If n and seed are the same as in an earlier draw, its subjects are kept as far as they still exist, so that new
+        subjects do not change the pilot of a running study.
     groups : mapping, optional
-        Subject to what it stands for: contrasts of its images, its values of strata. Where the first n of a draw lack
-        one, the first drawn who has it takes the place of the last drawn who can be spared; subjects of an earlier draw
-        keep theirs.
+        Subject to the groups that it represents: contrasts of its images, values of strata. If the first n subjects of
+        a draw lack a group, the first drawn who has it replaces the last drawn who can be spared; subjects of an
+        earlier draw are kept.
 
     Returns
     -------
     pilot : dict
-        ``subjects``, sorted, and for a draw what was asked for: ``n``, ``seed`` and ``strata``.
+        ``subjects``, sorted; for a draw also its settings ``n``, ``seed`` and ``strata``.
     """
     known = sorted(set(subjects))
     if choice.subjects is not None:
@@ -49,7 +49,7 @@ def choose_pilot(
     before = set(drawn["subjects"]) if {**drawn, **asked} == drawn and len(drawn) == len(asked) + 1 else set()
 
     def rank(name: str) -> tuple[bool, str]:
-        # a hash, not a generator: the rank of one subject must not depend on who else is there
+        # a hash, not a random generator: a subject's rank must not depend on the other subjects
         return name not in before, hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
 
     ranked = sorted(known, key=rank)
@@ -59,7 +59,7 @@ def choose_pilot(
 def _cover_groups(
     ranked: Sequence[str], n: int, fixed: Collection[str], groups: Mapping[str, Collection[str]]
 ) -> list[str]:
-    """Return n of the ranked subjects, the first ones unless a group would have nobody."""
+    """Return n of the ranked subjects: the first ones, unless a group would then have nobody."""
     drawn, others = list(ranked[:n]), ranked[n:]
     for group in sorted({name for subject in ranked for name in groups.get(subject, ())}):
         having = Counter(name for subject in drawn for name in groups.get(subject, ()))
@@ -84,12 +84,13 @@ def assign_chunks(images: Iterable[tuple[str, bool, str]], size: int, earlier: M
     Parameters
     ----------
     images : iterable of (str, bool, str)
-        Image, whether it is in the pilot, and what all images of its chunk share, in the order of the table: the
-        contrast where a study keeps one method for each, so that a job needs one method; else nothing.
+        Image, whether it is in the pilot, and a label that all images of its chunk share, in the order of the table.
+        The label is the contrast if a study keeps one method for each, so that a job needs one method; else it is
+        empty.
     size : int, at least 1
     earlier : dict of str to str
-        Image to chunk of an earlier index. Images stay where they were, whatever `size` is now, unless they have
-        entered or left the pilot, or share less; others fill the last chunk, then new ones.
+        Image to chunk of an earlier index. Images stay in their chunk, whatever `size` is now, unless they have entered
+        or left the pilot, or no longer have the label of their chunk. Other images fill the last chunk, then new ones.
 
     Returns
     -------

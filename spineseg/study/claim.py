@@ -1,4 +1,4 @@
-"""One job at a time works on a chunk: after a killed controller, a second one may be submitted while the first runs."""
+"""Let one job at a time work on a chunk: after a controller was killed, a second job may start while the first runs."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ BEAT_S = 10.0
 """Seconds between two signs of life of the job that holds a claim."""
 
 STALE_S = 180.0
-"""Seconds without a sign of life after which its holder is taken for dead: network file systems show new times up to
-60 s late, and a busy node may miss some beats."""
+"""Seconds without a sign of life after which the holder counts as dead: network file systems show new times up to 60 s
+late, and a busy node may miss some beats."""
 
 
 @contextmanager
 def claimed(path: Path, *, stale_s: float = STALE_S, poll_s: float = 1.0) -> Iterator[None]:
     """Hold a claim file while working; wait for another job that holds it.
 
-    A holder that died on this machine is noticed at once, one on another machine when it gives no sign of life for
-    `stale_s`. No clocks are compared, and no lock of the file system is needed, which cluster file systems may lack.
+    A holder that died on this machine is noticed at once, one on another machine after `stale_s` without a sign of
+    life. The method compares no clocks and needs no file locks, which cluster file systems may lack.
 
     Parameters
     ----------
     path : Path
-        The claim, on a file system that all jobs share.
+        The claim file, on a file system that all jobs share.
     stale_s, poll_s : float, seconds
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,13 +60,13 @@ def claimed(path: Path, *, stale_s: float = STALE_S, poll_s: float = 1.0) -> Ite
 
 
 def _identity() -> str:
-    """Return words that name this process among all of all machines."""
+    """Return a text that identifies this process among those of all machines."""
     pid = os.getpid()
     return json.dumps({"host": os.uname().nodename, "pid": pid, "start": _start(pid), "id": uuid.uuid4().hex})
 
 
 def _start(pid: int) -> str:
-    """Return when a process of this machine started, and in which boot and space of process numbers; empty if none."""
+    """Return boot, process namespace and start time of a process on this machine; empty if there is none."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -82,11 +82,11 @@ def _is_dead(content: str) -> bool:
         where, mine = holder["start"].rpartition(" ")[0], _start(os.getpid()).rpartition(" ")[0]
         return bool(where) and where == mine and holder["start"] != _start(int(holder["pid"]))
     except (ValueError, KeyError, TypeError, AttributeError):
-        return False  # being written, or another program's: only time can tell
+        return False  # it is being written, or is another program's; only its age decides then
 
 
 def _create(path: Path, content: str) -> bool:
-    """Make the claim unless there is one; it appears whole."""
+    """Create the claim file unless there is one; it appears with its whole content at once."""
     own = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     own.write_text(content)
     try:
@@ -105,7 +105,7 @@ def _create(path: Path, content: str) -> bool:
 
 
 def _content(path: Path) -> str | None:
-    """Return a claim's content; None if there is no claim."""
+    """Return a claim file's content; None if there is none."""
     try:
         return path.read_text()
     except OSError:
@@ -113,7 +113,7 @@ def _content(path: Path) -> str | None:
 
 
 def _state(path: Path) -> tuple[object, ...] | None:
-    """Return what changes with each sign of life, and the content."""
+    """Return what changes with each sign of life, together with the content."""
     try:
         return path.stat().st_mtime_ns, path.read_text()
     except OSError:
@@ -121,7 +121,7 @@ def _state(path: Path) -> tuple[object, ...] | None:
 
 
 def _remove(path: Path, state: tuple[object, ...]) -> None:
-    """Take a dead holder's claim away, unless another job was faster and holds it now."""
+    """Remove a dead holder's claim file, unless another job was faster and holds it now."""
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     with suppress(FileNotFoundError):
         path.rename(aside)

@@ -14,17 +14,17 @@ OPTIONS = ("--configfile", "--configfiles")
 
 
 def check_configfiles(words: Sequence[str]) -> None:
-    """Refuse files that are none, or hold no configuration.
+    """Refuse words after ``--configfile`` that are not files, or that hold no configuration.
 
     Parameters
     ----------
     words : sequence of str
-        Of Snakemake's command line, which takes every word after ``--configfile`` for a file.
+        Words of Snakemake's command line; Snakemake takes every word after ``--configfile`` for a file.
 
     Raises
     ------
     InputError
-        Which is shown by ``profiles/default``, the first that Snakemake reads.
+        ``profiles/default``, the first file that Snakemake reads, shows it.
     """
     named = False
     for word in words:
@@ -46,7 +46,7 @@ def read_keys(path: str | Path) -> Mapping[str, object]:
     Raises
     ------
     InputError
-        If it cannot be read, or holds no keys.
+        If it cannot be read, or has no keys.
     """
     document = read_yaml(path)
     if not isinstance(document, Mapping):
@@ -56,11 +56,11 @@ def read_keys(path: str | Path) -> Mapping[str, object]:
 
 
 PATH_KEYS = ("bids_dir", "images", "references", "level_labels", "level_marks", "marks", "excluded")
-"""Keys whose texts are paths: themselves, in a list, or as folder or file of a mapping."""
+"""Keys whose texts are paths: the value itself, the items of a list, or folder and file of a mapping."""
 
 
 def check_paths(document: Mapping[str, Any]) -> None:
-    """Refuse a path that only a shell expands: the folder would be reported as missing.
+    """Refuse a path that only a shell expands (``~``, ``$HOME``), because its folder would be reported as missing.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A study's configuration: checked before anything runs, then typed. Each mistake is one line that names the key."""
+"""A study's configuration, checked and typed before anything runs. Each mistake gives one line with its key."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ DEFAULT_SUFFIXES = ("T1w", "T2w", "T2star", "dwi")
 """Suffixes that a study segments by default: anatomical images and diffusion, not fMRI."""
 
 SAME_SUFFIX = {"T2star": "T2starw", "T2starw": "T2star"}
-"""Two spellings of one suffix, by BIDS version: asking for one asks for both."""
+"""Two spellings of one suffix in different BIDS versions: a request for one includes the other."""
 
 Document = dict[str, Any]
-"""A configuration as JSON has it."""
+"""A configuration in the types of JSON."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class StudyConfig:
     Parameters
     ----------
     document : dict
-        The whole configuration with its defaults, as ``study.json`` has it.
+        The whole configuration with its defaults, as in ``study.json``.
     """
 
     dataset: str
@@ -94,7 +94,7 @@ class StudyConfig:
         return next((folder for folder in (inside, Path(self.references)) if folder.is_dir()), None)
 
     def method_named(self, name: str) -> DeclaredMethod:
-        """Return a method of the configuration, or what brings the dataset's manual masks."""
+        """Return a method of the configuration, or the one that provides the dataset's manual masks."""
         return self.methods[name] if name in self.methods else manual_masks(self.reference_label)
 
     @property
@@ -106,7 +106,7 @@ class StudyConfig:
 @cache
 def load_schema() -> dict[str, Any]:
     """Return the JSON schema of the configuration."""
-    fast = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a tenth of the time, which each step of a study would take
+    fast = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # takes a tenth of the time; each step of a study loads it
     schema = yaml.load(SCHEMA.read_text(encoding="utf-8"), fast)
     schema["properties"]["decision"] |= decision_schema()
     return schema
@@ -118,7 +118,7 @@ def read_document(path: str | Path) -> Document:
     Raises
     ------
     InputError
-        If it is missing, is no YAML, or does not fit the schema.
+        If it is missing, is not YAML, or does not fit the schema.
     """
     return complete_document(read_keys(path))
 
@@ -129,27 +129,27 @@ def read_configuration(path: str | Path) -> StudyConfig:
     Raises
     ------
     InputError
-        If it is missing, is no YAML, does not fit the schema, or means nothing.
+        If it is missing, is not YAML, does not fit the schema, or has values that contradict each other.
     """
     return make_configuration(read_document(path))
 
 
 def reference_settings(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return folder, kinds and label of the references that a whole configuration names."""
+    """Return folder, kinds and label of the references in a complete configuration."""
     given = document["references"]
     settings = {"folder": _default("references"), "kinds": TRUE_KINDS, "label": None}
     return settings | (given if isinstance(given, dict) else {"folder": given})
 
 
 def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = None) -> StudyConfig:
-    """Check a configuration, fill in its defaults and type it. No image is looked at.
+    """Check a configuration, fill in its defaults and convert it to types. It does not look at images.
 
     Parameters
     ----------
     document : mapping
         As read from YAML. It is not changed.
     demo_dir : str, optional
-        The dataset to take where the configuration names no source of images.
+        The dataset to use if the configuration names no source of images.
 
     Raises
     ------
@@ -217,7 +217,7 @@ def make_configuration(document: Mapping[str, Any], *, demo_dir: str | None = No
 
 
 def _pilot_choice(pilot: Document) -> PilotChoice:
-    """Type the config key ``pilot``."""
+    """Convert the config key ``pilot``."""
     who, strata = pilot["subjects"], tuple(pilot.get("strata", ()))
     if isinstance(who, dict):
         return PilotChoice(n=who["n"], seed=who.get("seed", 1), strata=strata)
@@ -230,13 +230,13 @@ def complete_document(config: Mapping[str, Any]) -> Document:
     Raises
     ------
     InputError
-        For the first key, in the schema's order, that is unknown, missing or has a value of another kind.
+        For the first key, in the schema's order, that is unknown, is missing or has a value of another type.
     """
     if not isinstance(config, Mapping):
         raise InputError(f"configuration: expected keys and values, found {str(config)[:60]!r}")
     try:
         plain = _plain(config, "", count())
-    except RecursionError as error:  # an anchor of YAML inside itself
+    except RecursionError as error:  # a YAML anchor that contains itself
         raise InputError("configuration: expected values, found one that holds itself; write it out") from error
     errors = sorted(_Validator(load_schema()).iter_errors(plain), key=_importance)
     if errors:
@@ -245,7 +245,7 @@ def complete_document(config: Mapping[str, Any]) -> Document:
 
 
 def contrasts_asked_for(contrasts: list[str] | dict[str, str]) -> tuple[frozenset[str], dict[str, str]]:
-    """Return the suffixes to segment, and suffix or image to contrast where the default is overridden.
+    """Return the suffixes to segment, and the contrast of suffixes or images that do not have the default one.
 
     Examples
     --------
@@ -264,7 +264,7 @@ def contrasts_asked_for(contrasts: list[str] | dict[str, str]) -> tuple[frozense
 
 _Validator = extend(
     Draft202012Validator,
-    # 2.0 is no whole number to whoever counts with it
+    # 2.0 is a float in Python, so it is not accepted as a whole number
     type_checker=Draft202012Validator.TYPE_CHECKER.redefine(
         "integer", lambda checker, value: isinstance(value, int) and not isinstance(value, bool)
     ),
@@ -272,11 +272,12 @@ _Validator = extend(
 
 
 MAX_VALUES = 1_000_000
-"""Values in a configuration: every participant of the largest cohort is a tenth; YAML's aliases make more."""
+"""Most values in a configuration. A list of all participants of the largest cohort has a tenth of it; only YAML's
+aliases can make more."""
 
 
 def _plain(value: Any, key: str, number: Iterator[int]) -> Any:
-    """Return a value as JSON has it: YAML also knows dates, infinity and keys that are numbers."""
+    """Return a value in the types of JSON; refuse what only YAML has: dates, infinity and keys that are numbers."""
     if next(number) > MAX_VALUES:
         raise InputError(f"config key {key!r}: expected at most {MAX_VALUES} values, found more; check its aliases")
     if isinstance(value, Mapping):
@@ -300,7 +301,7 @@ def _default(key: str) -> Any:
 
 
 def read_marks_of(files: str | list[str] | None) -> Marks:
-    """Read the marks of all raters, as the config key ``marks`` names their files.
+    """Read the marks of all raters from the files of the config key ``marks``.
 
     Raises
     ------
@@ -326,7 +327,7 @@ def _check_method(key: str, method: str, methods: Mapping[str, DeclaredMethod]) 
 
 
 def _check_columns(columns: list[str]) -> None:
-    """Refuse columns of participants.tsv that would replace columns of measures."""
+    """Refuse columns of participants.tsv that have the name of a column of measures."""
     for name in columns:
         if name in csa.COLUMNS:
             raise InputError(
@@ -358,7 +359,7 @@ def _check_contrasts(contrasts: list[str] | dict[str, str]) -> None:
 
 
 def _importance(error: ValidationError) -> tuple[bool, int]:
-    """Sort a wrong key before wrong values, for the value may be missing because of the key."""
+    """Return a sort key: wrong keys before wrong values, because a value may be missing due to a wrong key."""
     order = list(load_schema()["properties"])
     first = str(error.absolute_path[0]) if error.absolute_path else ""
     return error.validator != "additionalProperties", order.index(first) if first in order else -1
@@ -370,7 +371,7 @@ def _explain(error: ValidationError) -> str:
     schema: Mapping[str, Any] = error.schema if isinstance(error.schema, Mapping) else {}
     instance: Any = error.instance
     if error.validator == "additionalProperties":
-        former = {*OBSOLETE, *RENAMED} if key == "decision" else set()  # still read, but no key to write
+        former = {*OBSOLETE, *RENAMED} if key == "decision" else set()  # still read, but not advised
         known = [name for name in schema["properties"] if name not in former]
         unknown = next(name for name in instance if name not in schema["properties"])
         full = f"{key}.{unknown}" if key else str(unknown)
@@ -380,7 +381,7 @@ def _explain(error: ValidationError) -> str:
         return f"config key {f'{key}.{missing}' if key else missing!r} is missing"
     expected = schema.get("x-expected") or error.message
     found = "nothing" if instance is None else repr(instance)
-    return f"config key {key!r}: expected {expected}; found {found[:200]}"  # a long list need not be seen whole
+    return f"config key {key!r}: expected {expected}; found {found[:200]}"  # only the start of a long list
 
 
 def _fill_defaults(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Document:

@@ -1,4 +1,4 @@
-"""A mask that a person has corrected in place of the method's, with how much the two differ."""
+"""Use a corrected mask in place of the method's, and say how much the two differ."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from spineseg.studyfolder.manifests import ManifestEntry
 def corrected_entry(
     folder: StudyFolder, image: StudyImage, entry: ManifestEntry, correction: Correction
 ) -> ManifestEntry:
-    """Return an image's entry with its corrected mask, and how much that differs from the mask that it was made from.
+    """Return an image's entry with its corrected mask, and how much that differs from the mask before the correction.
 
-    One that cannot be used ends no study: its image has failed, with the reason.
+    A corrected mask that cannot be used does not end the study: its image counts as failed, with the reason.
     """
     try:
         masks = check_correction(folder, image, correction, entry.mask or "")

@@ -16,11 +16,11 @@ from spineseg.studyfolder.layout import StudyFolder
 from spineseg.studyfolder.manifests import read_timings
 
 SECONDS = {"propseg": 3.0, "deepseg": 7.0}
-"""Of one core for one image, start-up shared by the images of a job: README.md's 2.2 s and 4.5 s on a fast day for a
-full field of view, with half as much again for slower machines."""
+"""Time of one core for one image by method; the start-up is shared by the images of a job. It is README.md's 2.2 s and
+4.5 s (measured on a fast day with a full field of view), plus about half for slower machines."""
 
 SECONDS_OF_A_PROGRAM = 60.0
-"""For one image by an external program, whose cost is unknown before the pilot."""
+"""Time for one image by an external program, whose cost is unknown before the pilot."""
 
 SECONDS_AROUND = 3.0
 """Time of one core to measure, compare and draw one mask."""
@@ -35,25 +35,25 @@ MIB_PER_JOB = 3000
 """Memory that a job asks for (rules/inputs.smk), MB."""
 
 KIB_PER_MASK = 400
-"""Disk for one mask with its sidecar, its pictures on the QC page and its rows."""
+"""Disk space for one mask with its sidecar, its pictures on the QC page and its rows in tables."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What remains to be done.
+    """Cost of the work that remains.
 
     Parameters
     ----------
     n_images, n_masks, n_done : int
-        Images of the stage, masks that it needs, and those that are there.
+        Images of the stage, masks that it needs, and masks that exist.
     n_jobs : int
-        About as many as Snakemake will count.
+        Jobs, about as many as Snakemake will count.
     core_hours : float
     memory_mib : int
-        Of all jobs that run at a time.
+        Memory of all jobs that run at the same time.
     disk_mib : int
     measured : tuple of str
-        Methods whose time was taken from images that are done; for others it is a rule of thumb.
+        Methods whose time was measured on images that are done; for others it is a rule of thumb.
     """
 
     n_images: int
@@ -80,16 +80,16 @@ class Cost:
 
 
 def estimate_cost(folder: StudyFolder, config: StudyConfig, count: MaskCount, cores: int) -> Cost:
-    """Estimate what a run will cost.
+    """Estimate the cost of a run.
 
     Parameters
     ----------
     folder : StudyFolder
     config : StudyConfig
     count : MaskCount
-        Of the masks that the run needs.
+        Count of the masks that the run needs.
     cores : int
-        Jobs at a time.
+        Jobs that run at the same time.
     """
     wanted = count.wanted
     seconds = _seconds_by_method(folder, config)
@@ -154,7 +154,7 @@ def _seconds_by_method(folder: StudyFolder, config: StudyConfig) -> Mapping[str,
         for path in (folder.chunks / method).glob("*.timings.tsv"):
             try:
                 seconds += [one.seconds for one in read_timings(path) if one.seconds is not None]
-            except InputError:  # being written, or damaged: the others tell enough
+            except InputError:  # it is being written, or damaged; the other files are enough
                 continue
         if seconds:
             means[method] = mean(seconds)

@@ -24,7 +24,7 @@ _STAGES = {
 }
 
 _WIDTH = 29
-"""Characters of the column of files."""
+"""Width of the column of files, characters."""
 
 
 def describe_results(folder: StudyFolder, config: StudyConfig, images: Sequence[StudyImage]) -> None:
@@ -48,7 +48,7 @@ def describe_results(folder: StudyFolder, config: StudyConfig, images: Sequence[
 
 
 def write_readme(folder: StudyFolder, config: StudyConfig, images: Sequence[StudyImage]) -> None:
-    """Write ``README``: what is in the folder now, by stage, and nothing that is not there.
+    """Write ``README``: the present content of the folder by stage.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def write_readme(folder: StudyFolder, config: StudyConfig, images: Sequence[Stud
 
 
 def _sections(folder: StudyFolder) -> Iterator[tuple[str, list[tuple[list[Path], str, str]]]]:
-    """Yield the parts of a results folder: title, and the files of a line, their name there and what they are."""
+    """Yield the sections of the README: title, and for each line its files, their shown name and their meaning."""
 
     def line(path: Path, words: str, ending: str = "") -> tuple[list[Path], str, str]:
         return [path], folder.relative(path) + ending, words

@@ -28,10 +28,10 @@ from spineseg.studyfolder.images import StudyImage
 from spineseg.writing import file_stem
 
 PILOT_SIZE = 10
-"""People of a drawn pilot: a clear verdict needs six, and a few may be excluded (docs/decision.md)."""
+"""Number of people in a drawn pilot: a clear verdict needs six, and a few may be excluded (docs/decision.md)."""
 
 WIDTH = 100
-"""Characters of a comment line."""
+"""Width of a comment line, characters."""
 
 
 def draft_configuration(bids: Path, shown: str, dataset: str | None = None) -> tuple[str, list[str]]:
@@ -41,16 +41,16 @@ def draft_configuration(bids: Path, shown: str, dataset: str | None = None) -> t
     ----------
     bids : Path
     shown : str
-        Its path, as it is to be written into the configuration.
+        Its path in the form to write into the configuration.
     dataset : str, optional
         Name of the study; by default that of the folder.
 
     Returns
     -------
     text : str
-        YAML; every key that is left at its default is there as a comment with its meaning.
+        YAML. Every key that is left at its default is a comment with its meaning.
     found : list of str
-        One line each, for people.
+        What was found, one line each, for people.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def _count(number: int, one: str, many: str) -> str:
 
 
 def _check_folder(bids: Path) -> None:
-    """Refuse a folder that is not a dataset, and name a dataset inside it if there is one."""
+    """Refuse a folder that is not a dataset; the message names a dataset inside it if there is one."""
     if not bids.is_dir():
         raise InputError(
             f"{bids}: expected the folder of a BIDS dataset, found {'a file' if bids.exists() else 'none'}; "
@@ -133,7 +133,7 @@ def _check_folder(bids: Path) -> None:
 
 
 def _find_references(bids: Path, images: Sequence[StudyImage]) -> list[tuple[str, int]]:
-    """Return folders of derivatives that hold masks of the dataset's images, the fullest first, with their number."""
+    """Return the folders of derivatives with masks of the dataset's images and their number, the fullest first."""
     names = {image.image_id for image in images}
     counted = []
     for folder in sorted(bids.glob("derivatives/*/")):
@@ -143,7 +143,7 @@ def _find_references(bids: Path, images: Sequence[StudyImage]) -> list[tuple[str
         count = len(names & find_references(masks).keys())
         if count:
             counted.append((folder.relative_to(bids).as_posix(), count))
-    # the default folder first: it is where the field keeps what people have drawn
+    # the default folder first, because it is the field's usual place for manual masks
     default = load_schema()["properties"]["references"]["default"]
     return sorted(counted, key=lambda one: (one[0] != default, -one[1]))
 
@@ -157,7 +157,7 @@ def _choose_pilot(n_people: int) -> tuple[Any, str]:
 
 
 def _write_text(config: StudyConfig, chosen: dict[str, tuple[Any, str]], hints: dict[str, str]) -> str:
-    """Return the configuration as text: what was chosen, then the rest as comments."""
+    """Return the configuration as text: the chosen keys, then the others as comments."""
     parts = [
         f"# The study {config.dataset}. Paths are relative to the folder of this file.\n"
         "# What is commented out has the value shown; config/README.md explains every key.\n"

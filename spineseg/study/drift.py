@@ -1,4 +1,4 @@
-"""Compare two runs of one study: has the measure moved between versions, machines or settings?"""
+"""Compare two runs of one study: have the measures changed between versions, machines or settings?"""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DRIFT_COLUMNS = (
 _NUMBERS = DRIFT_COLUMNS[6:13]
 
 N_SHOWN = 10
-"""Images that a summary lists; the table has all."""
+"""Most images that a summary lists; the table has all."""
 
 Row = dict[str, Any]
 
@@ -43,10 +43,10 @@ def compare_runs(run_a: str | Path, run_b: str | Path, methods: Sequence[str] | 
     Returns
     -------
     list of dict
-        One row per image and method, keys `DRIFT_COLUMNS`; differences are b minus a, over the slices
-        where both have cord. ``identical`` says whether the masks are equal voxel by voxel. ``changed`` names
-        what made a difference possible, with both values: version, parameters, weights, contrast. An image of
-        one run only has a row that says so.
+        One row for each image and method, with the keys `DRIFT_COLUMNS`; differences are b minus a, over the slices
+        where both have cord. ``identical`` says whether the masks are equal in every voxel. ``changed`` names what may
+        have caused a difference, with both values: version, parameters, weights, contrast. An image that is only in one
+        run has a row that says so.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def compare_runs(run_a: str | Path, run_b: str | Path, methods: Sequence[str] | 
 
 
 def find_methods(folder: StudyFolder) -> set[str]:
-    """Return the methods that the run has results of."""
+    """Return the methods of which the run has results."""
     return {
         path.name.partition("_desc-")[2].partition("_label-")[0]
         for path in folder.root.glob("sub-*/**/*_desc-*_label-SC_seg.json")
@@ -84,9 +84,9 @@ def summarise_drift(rows: Sequence[Row]) -> dict[str, Row]:
     Returns
     -------
     dict
-        By method: n_images (in both runs), n_identical, n_status_changed, dice_mean, dice_min and its
-        image, bias and limits of agreement of the area (mm², %), each with its 95 % interval, by participant;
-        changed (what differs between the runs); images (the ten that differ most, lowest Dice first).
+        By method: n_images (in both runs), n_identical, n_status_changed, dice_mean, dice_min and its image; bias and
+        limits of agreement of the area (mm², %) by participant, each with its 95 % interval; changed (what differs
+        between the runs); images (the ten that differ most, lowest Dice first).
     """
     summary = {}
     for method in dict.fromkeys(row["method"] for row in rows):

@@ -1,4 +1,4 @@
-"""Entries of the configuration that name people, sessions and contrasts of the dataset: each must fit something."""
+"""Check that people, sessions and contrasts named in the configuration exist in the dataset."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def check_entries(config: StudyConfig, images: Sequence[StudyImage]) -> None:
     ----------
     config : StudyConfig
     images : sequence of StudyImage
-        All of the source, included or not.
+        All images of the source, included or not.
 
     Raises
     ------
     InputError
         In one line that names the key, the entry and the nearest name.
     """
-    if not images:  # said by whoever looks what is left
+    if not images:  # reported when no image is left to segment
         return
     people, sessions = {image.subject for image in images}, {image.session for image in images if image.session}
     plan = config.decision
@@ -35,7 +35,7 @@ def check_entries(config: StudyConfig, images: Sequence[StudyImage]) -> None:
     _check("follow_up", config.follow_up, sessions, "session")
     _check("decision.repeats", plan.repeats.sessions, sessions, "session")
     suffixes, ids = {image.suffix for image in images}, {image.image_id for image in images}
-    # a table says itself which contrast an image has
+    # a table of images gives each image's contrast itself
     contrasts = {image.contrast for image in images if image.contrast} | set(config.contrasts.values())
     of_table = {suffix for suffix, contrast in SUFFIX_CONTRAST.items() if contrast in contrasts and config.images}
     there = suffixes | of_table | {SAME_SUFFIX[suffix] for suffix in suffixes & SAME_SUFFIX.keys()}

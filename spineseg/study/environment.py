@@ -1,4 +1,4 @@
-"""The conda environment of the workflow: one for each state of the code."""
+"""The conda environment of the workflow, one for each state of the code."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ OF_THE_INSTALLATION = {"INSTALLER", "REQUESTED", "RECORD", "direct_url.json"}
 def write_environment(workflow: Path, folder: Path) -> str:
     """Write the environment's files with the digest of all code in them and return the path of the YAML.
 
-    Snakemake tells environments apart by the content of these files. With the digest in them an environment is
-    not used for other code than it was made for, whether the checkout was updated or is another one.
+    Snakemake distinguishes environments by the content of these files. With the digest in them, an environment is
+    used only for the code for which it was made, even if the checkout is updated or is another one.
 
     Parameters
     ----------
     workflow : Path
         Folder of the workflow, with ``envs/spineseg.yaml``, ``envs/spineseg.post-deploy.sh`` and ``constraints.txt``.
     folder : Path
-        Where to write; the files there are replaced only where they differ.
+        Folder to write to; files there are replaced only if they differ.
     """
     code = digest_code(*read_outlines())
     line = f"# spineseg at {PACKAGE.parent}, code {code}\n"
     package = str(CHECKOUT) if is_checkout() else pack_installed(folder / code[:12])
     for ending in ENDINGS:
         text = (workflow / "envs" / f"{NAME}{ending}").read_text(encoding="utf-8")
-        first, _, rest = text.partition("\n")  # a script's first line says what runs it
+        first, _, rest = text.partition("\n")  # the first line of a script names its interpreter
         text = f"{first}\n{line}{rest}".replace("@PACKAGE@", shlex.quote(package))
         text = text.replace("@CONSTRAINTS@", shlex.quote(str(workflow / "constraints.txt")))
         target = folder / f"{NAME}{ending}"
@@ -51,12 +51,12 @@ def write_environment(workflow: Path, folder: Path) -> str:
 
 
 def pack_installed(folder: Path) -> str:
-    """Make a wheel of the package as it is installed here, so that another environment gets the very same code.
+    """Make a wheel of the package as it is installed here, so that another environment gets the same code.
 
     Returns
     -------
     requirement : str
-        Absolute path of the wheel; ``spineseg==<version>`` where nothing tells which files were installed.
+        Absolute path of the wheel; ``spineseg==<version>`` if it is not known which files were installed.
     """
     try:
         installed = metadata.distribution(NAME)

@@ -1,4 +1,4 @@
-"""Subjects and images that a study leaves out, by whose list and why; an entry that fits nothing is an error."""
+"""Lists of subjects and images that a study leaves out, with reasons. An entry that matches nothing is an error."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from spineseg.studyfolder.images import StudyImage, word_exclusion
 NO_REASON = "no reason given"
 
 KEYS = ("id", "reason", "contrast", "suffix")
-"""Columns of a table and keys of an item, in letters of any size; suffix is another word for contrast."""
+"""Columns of a table and keys of an item, in upper or lower case; suffix means the same as contrast."""
 
 AREA_LIST = "csa_"
-"""Beginning of the names of lists about the cord's area, as spine-generic's exclude.yml has them: csa_t1, csa_t2."""
+"""Start of the names of lists about the cord's area, as in spine-generic's exclude.yml: csa_t1, csa_t2."""
 
 FILE_LISTS = "FILES_"
-"""Beginning of the names of lists that SCT's quality control writes and reads; their entries are files of images."""
+"""Start of the names of lists that SCT's quality control writes and reads; their entries are image files."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Exclusion:
     where : str
         The key or the file, and the list in it.
     contrast : str
-        The suffix or the contrast that the entry is about alone; all where empty.
+        The only suffix or contrast that the entry is about; empty means all.
     """
 
     entry: str
@@ -49,7 +49,7 @@ class Exclusion:
 
     @property
     def name(self) -> str:
-        """The entry as the beginning of an image's name."""
+        """The entry in the form of the start of an image's name."""
         parts = [part for part in self.entry.strip().strip("/").split("/") if part not in ("", ".")]
         last = parts[-1] if parts else ""
         if _names_two(parts):
@@ -60,7 +60,7 @@ class Exclusion:
         return image_stem(last) or last
 
     def fits(self, image: StudyImage, sites: Sites) -> bool:
-        """Whether the entry names an image, of whatever contrast."""
+        """Whether the entry matches an image, whatever its contrast."""
         name = self.name
         if f"{image.image_id}_".startswith(f"{name}_") or name == image.subject:
             return True
@@ -71,27 +71,27 @@ class Exclusion:
         return not self.contrast or self.contrast in (image.suffix, image.contrast)
 
     def words(self) -> str:
-        """Return the reason, and the entry of the list that gives it."""
+        """Return the reason, and the entry of the list that has it."""
         return word_exclusion(self.reason, self.entry, self.where)
 
 
 @dataclass(frozen=True)
 class Sites:
-    """What tells the site of a subject; without both, no entry is taken for a site.
+    """Sites of subjects, from two sources; without either, no entry counts as a site.
 
     Parameters
     ----------
     of_subject : mapping
-        Subject to the site that participants.tsv gives.
+        Subject to its site in participants.tsv.
     prefixes : mapping
-        Site to the beginning of its subjects' names, without ``sub-``, as the configuration declares them.
+        Site to the start of its subjects' names, without ``sub-``, from the configuration.
     """
 
     of_subject: Mapping[str, str]
     prefixes: Mapping[str, str]
 
     def holds(self, site: str, subject: str) -> bool:
-        """Whether a subject is of a site."""
+        """Whether a subject belongs to a site."""
         prefix = self.prefixes.get(site)
         return self.of_subject.get(subject) == site or (prefix is not None and subject.startswith(prefix))
 
@@ -105,15 +105,15 @@ NO_SITES = Sites({}, {})
 
 @dataclass(frozen=True)
 class Exclusions:
-    """All that a study leaves out by name.
+    """All entries that a study leaves out.
 
     Parameters
     ----------
     entries : tuple of Exclusion
     may_be_unmatched : bool
-        Whether an entry may fit nothing, as in a list that several datasets share.
+        Whether an entry may match nothing, as in a list that several datasets share.
     prefixes : mapping
-        Site to the beginning of its subjects' names.
+        Site to the start of its subjects' names.
     files : tuple of str
         Files that were read.
     """
@@ -124,18 +124,18 @@ class Exclusions:
     files: tuple[str, ...] = ()
 
     def reason_against(self, image: StudyImage, sites: Sites = NO_SITES) -> str:
-        """Return why an image is excluded; an empty string where it is not."""
+        """Return why an image is excluded; empty if it is not."""
         found = (one for one in self.entries if one.concerns(image) and one.fits(image, sites))
         first = next(found, None)
         return first.words() if first else ""
 
     def check_matched(self, images: Iterable[StudyImage], sites: Sites = NO_SITES) -> None:
-        """Refuse an entry that fits no image of the source: whoever was meant would stay in the study.
+        """Refuse an entry that matches no image of the source, because the person meant would stay in the study.
 
         Raises
         ------
         InputError
-            With the entry, where it stands, and the nearest name.
+            With the entry, its place, and the nearest name.
         """
         images = list(images)
         known = _names_of(images) | sites.names()
@@ -167,7 +167,7 @@ class Exclusions:
             )
 
     def find_misspelt(self, images: Iterable[StudyImage], sites: Sites = NO_SITES) -> list[str]:
-        """Return the entries that match only if case is ignored, each with what it may mean."""
+        """Return the entries that match only if case is ignored, each with the name that may be meant."""
         images = list(images)
         known = {name.lower(): name for name in _names_of(images) | sites.names()}
         return [
@@ -177,10 +177,10 @@ class Exclusions:
         ]
 
     def find_unmatched(self, images: Iterable[StudyImage], sites: Sites = NO_SITES) -> list[Exclusion]:
-        """Return the entries that fit no image of the source."""
+        """Return the entries that match no image of the source."""
         images = list(images)
         found = _names_of(images) | set(sites.of_subject.values())
-        for image in images:  # every beginning of a name that ends where a part of it ends
+        for image in images:  # every start of its name that ends at the end of an entity
             parts = image.image_id.split("_")
             found |= {"_".join(parts[:n]) for n in range(1, len(parts) + 1)} | {image.subject}
         unknown = (one for one in self.entries if one.name not in found)
@@ -188,7 +188,7 @@ class Exclusions:
 
 
 def _names_two(parts: Sequence[str]) -> bool:
-    """Whether the folders of a path are of another subject or session than the file's name; neither is guessed."""
+    """Whether a path's folders and file name have different subjects or sessions, so that neither can be used."""
     *folders, last = parts or ("",)
     own = (image_stem(last) or last).split("_")
     start = max((n for n, part in enumerate(folders) if part.startswith("sub-")), default=len(folders))
@@ -206,22 +206,22 @@ def _names_of(images: Iterable[StudyImage]) -> set[str]:
 
 
 def read_exclusions(excluded: Any) -> Exclusions:
-    """Return what is excluded, by which entry and why.
+    """Read the exclusions of the config key ``excluded``.
 
     Parameters
     ----------
     excluded : None, list, mapping, or path of a file
-        A list holds names or ``{id, reason, contrast}``; a mapping goes from name to reason. A TSV or CSV file has
-        the columns id and reason, and may have contrast; a YAML file holds a list, a mapping, or named lists as
+        A list has names or ``{id, reason, contrast}``; a mapping goes from name to reason. A TSV or CSV file has the
+        columns id and reason, and optionally contrast. A YAML file has a list, a mapping, or named lists as
         spine-generic's exclude.yml and the ``qc_fail.yml`` of the Spinal Cord Toolbox do. ``{file, lists, unmatched,
-        sites}`` says more of a file: which of its lists are meant, whether entries may fit nothing, and how the
-        subjects of a site begin.
+        sites}`` describes a file further: which of its lists are meant, whether entries may match nothing, and how the
+        names of a site's subjects begin.
 
     Raises
     ------
     InputError
-        If the file is missing or of another form, or has lists and the configuration does not say whether
-        they are meant.
+        If the file is missing or has another form, or if it has lists and the configuration does not say whether they
+        are meant.
     """
     if excluded is None:
         return Exclusions()
@@ -250,7 +250,7 @@ def _plain_entries(content: Any, where: str) -> Iterable[Exclusion]:
 
 
 def _known_keys(row: dict[Any, Any], where: str) -> dict[str, Any]:
-    """Return a row of a table or an item of a list by its keys, which all have a meaning."""
+    """Return a row of a table or an item of a list by its keys; refuse unknown keys."""
     known = {str(key).lower(): value for key, value in row.items()}
     if (
         "id" not in known
@@ -266,7 +266,7 @@ def _known_keys(row: dict[Any, Any], where: str) -> dict[str, Any]:
 
 
 def _contrast(row: dict[str, Any], where: str) -> str:
-    """Return the suffix or contrast that a row is about alone; all where empty."""
+    """Return the only suffix or contrast that a row is about; empty means all."""
     given = row.get("contrast") or row.get("suffix") or ""
     if given in ("", "n/a"):
         return ""
@@ -282,7 +282,7 @@ def _read_file(path: Path, lists: list[str] | None) -> Iterable[Exclusion]:
         raise InputError(f"config key 'excluded': expected a file, found none at {path}")
     if path.suffix.lower() in (".tsv", ".csv"):
         _refuse_lists(lists, path)
-        _known_keys(dict.fromkeys(read_heading(path)), str(path))  # a name without a heading would be taken for one
+        _known_keys(dict.fromkeys(read_heading(path)), str(path))  # a first name would be taken for the heading
         for line, cells in read_table(path, (), what="a table with the columns id and reason"):
             where = f"{path}, line {line}"
             row = _known_keys(cells, where)
@@ -304,13 +304,13 @@ def _read_file(path: Path, lists: list[str] | None) -> Iterable[Exclusion]:
 
 
 def _refuse_lists(lists: list[str] | None, path: Path) -> None:
-    """Refuse the choice of lists in a file that has none."""
+    """Refuse a choice of lists if the file has no lists."""
     if lists is not None:
         raise InputError(f"config key 'excluded.lists': {path} has no named lists; leave the key out")
 
 
 def _named_lists(content: dict[Any, Any], path: Path, chosen: list[str] | None) -> Iterable[Exclusion]:
-    """Yield the entries of the lists that are meant: those of a contrast or of images' files, and those chosen."""
+    """Yield the entries of the lists that are meant: lists of a contrast or of image files, and chosen lists."""
     titles = [str(title) for title in content]
     for name in chosen or ():
         if name not in titles:
@@ -336,12 +336,12 @@ def _named_lists(content: dict[Any, Any], path: Path, chosen: list[str] | None) 
 
 
 def _is_list(title: Any) -> bool:
-    """Whether a title is that of a list which is meant as it is: of a contrast, or of images' files."""
+    """Whether a title is that of a list that is always meant: a list of a contrast, or of image files."""
     return bool(contrast_of_list(str(title))) or str(title).startswith(FILE_LISTS)
 
 
 def contrast_of_list(title: str) -> str:
-    """Return the suffix or contrast that a list is named after, or an empty string.
+    """Return the suffix or contrast after which a list is named, or an empty string.
 
     Examples
     --------
@@ -354,7 +354,7 @@ def contrast_of_list(title: str) -> str:
 
 
 def _name(value: Any, where: str) -> str:
-    """Return a subject or an image; YAML reads 01 as the number 1, which would exclude nobody and give no message."""
+    """Return a subject or an image as text; refuse numbers, because YAML reads 01 as 1, which would match nobody."""
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"{where}: expected names of subjects and images, found {str(value)[:60]!r}; put it in quotes")
     return value.strip()

@@ -35,23 +35,23 @@ def gather_tables(
     exceptions: Exceptions | None = None,
     kept: KeptMethods | None = None,
 ) -> None:
-    """Write the tables of a stage, rows in the order of ``images.tsv``; what killed runs have left is deleted.
+    """Write the tables of a stage, rows in the order of ``images.tsv``; delete files that killed runs have left.
 
     Parameters
     ----------
     folder : StudyFolder
     stage : Stage
     methods : sequence of str
-        Methods whose masks must be there.
+        Methods whose masks must exist.
     exceptions : Exceptions, optional
-        Images that are kept by another method.
+        Images whose mask is kept by another method.
     kept : KeptMethods, optional
-        Each image has the method that its contrast keeps alone; by default all.
+        If given, each image has only the method that is kept for its contrast; by default all methods.
 
     Raises
     ------
     InputError
-        If a mask, an image's row or a chunk's table is missing or differs from what its manifest says.
+        If a mask, an image's row or a chunk's table is missing or differs from its manifest.
     """
     for place, _, _ in os.walk(folder.root):
         sweep(place)
@@ -77,18 +77,18 @@ def gather_tables(
 
 
 def check_tables(folder: StudyFolder, stage: Stage, config: StudyConfig) -> None:
-    """Refuse a stage's tables from which rows got lost, or in which some came twice, since they were gathered.
+    """Refuse a stage's tables in which rows were lost or duplicated since they were gathered.
 
-    Whoever reads them takes what is there for the whole study.
+    Readers of the tables rely on them as complete.
 
     Raises
     ------
     InputError
-        Naming the table, and what brings it back.
+        With the name of the table, and how to restore it.
     """
     listed = stage_images(read_images(folder.images), stage)
     lock = find_lock(folder) if stage == Stage.STUDY else None
-    if stage == Stage.STUDY and lock is None:  # tables that were brought together by hand
+    if stage == Stage.STUDY and lock is None:  # tables that a person has put together
         return
     of_method = {
         method: [image.image_id for image in listed if lock is None or lock.kept.of(image.contrast) == method]
@@ -100,12 +100,12 @@ def check_tables(folder: StudyFolder, stage: Stage, config: StudyConfig) -> None
 
 
 def check_alike(folder: StudyFolder, method: str, chunks: Sequence[str]) -> None:
-    """Refuse chunks that were made by different code, parameters or weights, as by a cluster's unequal nodes.
+    """Refuse chunks made by different code, parameters or weights, for example on different nodes of a cluster.
 
     Raises
     ------
     InputError
-        Naming two chunks that differ, and in what.
+        With two chunks that differ, and how.
     """
     paths = [folder.manifest(method, chunk) for chunk in chunks]
     first = None

@@ -23,13 +23,13 @@ _CONTRAST_SUFFIX = {"t1": "T1w", "t2": "T2w", "t2s": "T2star", "dwi": "dwi"}
 def read_image_table(table: str | Path) -> list[StudyImage]:
     """Read and check a table with the columns subject, session, run, contrast, path, reference, bval.
 
-    Only subject, contrast and path are needed. The table is tab separated, or comma separated when its
-    name ends in ``.csv``. Paths are relative to the table's folder or to the working directory.
+    Only subject, contrast and path are required. The table is tab separated, or comma separated if its name ends in
+    ``.csv``. Paths are relative to the table's folder or to the working directory.
 
     Returns
     -------
     images : list of StudyImage
-        With what the table can say.
+        With the values that the table gives.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def _check_columns(table: Path, found: Sequence[str]) -> None:
 
 
 def _read_row(where: str, table: Path, cells: dict[str, str]) -> StudyImage:
-    """Check one row and complete it by what its file name says."""
+    """Check one row and complete it from its file name."""
     row = {name: "" if cells.get(name, "") in _EMPTY else cells[name] for name in COLUMNS}
     for name in REQUIRED:
         if not row[name]:
@@ -115,7 +115,7 @@ def _find_file(table: Path, name: str, what: str) -> str:
 
 
 def _check_unique(table: Path, images: dict[int, StudyImage]) -> None:
-    """Refuse two rows for one image, whether by file or by name."""
+    """Refuse two rows for one image, with the same file or the same name."""
     seen: dict[str, int] = {}
     for number, image in images.items():
         names = (str(Path(image.path).resolve()), image.image_id)
