@@ -94,7 +94,7 @@ def _change(
     subject, suffix, form, method, level = key
     before, after = (float(np.mean([row.values["csa_mm2"] for row in by_session[one]])) for one in (a, b))
     flags = dict.fromkeys(flag for one in (a, b) for row in by_session[one] for flag in row.flags)
-    # whole masks, without a level, end where their fields of view do
+    # whole masks, which have no level, end at the end of their field of view
     change = float("nan") if INCOMPARABLE & set(flags) or not level else 100 * (after / before - 1)
     years = float("nan")
     if (subject, a) in times and (subject, b) in times:

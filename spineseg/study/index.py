@@ -1,4 +1,4 @@
-"""List the images of a study: each is included, or there is a reason why not."""
+"""List the images of a study, each included or with the reason for leaving it out."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ def index_images(
     ----------
     config : StudyConfig
     chunk_size : int
-        Most images that one job takes.
+        Most images for one job.
     earlier : Membership, optional
-        Pilot and chunks of the index before this one.
+        Pilot and chunks of the previous index.
     frozen : collection of str, optional
-        The pilot's images of a study that has started: no other enters, and one that was excluded for a while comes
-        back into it.
+        The pilot's images of a study that has started. No other image enters the pilot, and one that was excluded for a
+        while comes back into it.
 
     Returns
     -------
     images : list of StudyImage
     membership : Membership
-        To be given to the next index.
+        Input of the next index.
 
     Raises
     ------
     InputError
-        If nothing is left to segment, the source cannot be read, or the configuration names an image or
-        existing masks that are not there.
+        If nothing is left to segment, the source cannot be read, or the configuration names an image or existing masks
+        that do not exist.
     """
     earlier = earlier or Membership()
     images = _select_all(config)
@@ -91,15 +91,15 @@ def index_images(
 
 
 def _leave_other_forms(images: list[StudyImage], config: StudyConfig, in_study: Collection[str]) -> list[StudyImage]:
-    """Leave out the images in whose place another form of the same acquisition is used (config key ``forms``).
+    """Leave out images of which another form of the same acquisition is used (config key ``forms``).
 
-    A table of images says itself which ones the study has.
+    A table of images itself decides which images the study has.
     """
     if config.forms is None or config.images:
         return images
     others = find_other_forms((image for image in images if image.included), config.forms, in_study)
     for group in group_forms(image for image in images if image.included or image.exclusion):
-        if not any(image.included for image in group):  # with its forms it would have been one image
+        if not any(image.included for image in group):  # all forms are excluded and count as one excluded image
             left = find_other_forms(group, config.forms, in_study)
             used = next(image.image_id for image in group if image.image_id not in left)
             reasons = {image.image_id: image.reason for image in group}
@@ -111,7 +111,7 @@ def _leave_other_forms(images: list[StudyImage], config: StudyConfig, in_study: 
 
 
 def strata_of(config: StudyConfig, subjects: Iterable[str]) -> dict[str, set[str]]:
-    """Return subject to its values of the columns that the pilot must show; what is not known is no value.
+    """Return subject to its values of the columns whose values the pilot must have; unknown values do not count.
 
     Raises
     ------
@@ -129,7 +129,7 @@ def strata_of(config: StudyConfig, subjects: Iterable[str]) -> dict[str, set[str
 
 
 def find_pilot_gaps(config: StudyConfig, images: Sequence[StudyImage]) -> list[str]:
-    """Say where fewer people can be in the pilot than the configuration asks for."""
+    """Return warnings where fewer people can be in the pilot than the configuration asks for."""
     people, asked = {image.subject for image in images if image.included}, config.pilot
     key = "warning: config key 'pilot.subjects'"
     if asked.n is not None and asked.n > len(people):
@@ -140,7 +140,7 @@ def find_pilot_gaps(config: StudyConfig, images: Sequence[StudyImage]) -> list[s
 
 
 def find_unseen_strata(config: StudyConfig, images: Sequence[StudyImage]) -> list[str]:
-    """Return the values of strata that nobody in the pilot has, of the people of the study."""
+    """Return the values of strata that people of the study have, but nobody in the pilot."""
     included = [image for image in images if image.included]
     strata = strata_of(config, {image.subject for image in included})
     seen = {name for image in included if image.pilot for name in strata[image.subject]}
@@ -148,7 +148,7 @@ def find_unseen_strata(config: StudyConfig, images: Sequence[StudyImage]) -> lis
 
 
 def check_columns(config: StudyConfig) -> bool:
-    """Refuse a column that participants.tsv has not; return whether the configuration names any.
+    """Refuse a column that participants.tsv lacks; return whether the configuration names any.
 
     Raises
     ------
@@ -165,15 +165,16 @@ def check_columns(config: StudyConfig) -> bool:
 
 
 def check_before_jobs(config: StudyConfig, folder: StudyFolder | None = None, *, with_images: bool = True) -> None:
-    """Check all that the configuration names, before the first job.
+    """Check before the first job that everything named in the configuration exists.
 
     Parameters
     ----------
     config : StudyConfig
     folder : StudyFolder, optional
-        Of the results: a study that has started keeps its pilot, though nobody of it may be asked for any more.
+        Folder of the results. A study that has started keeps its pilot, even if the configuration no longer asks for
+        anybody in it.
     with_images : bool
-        False where the images are not there yet, as those of the demo.
+        False if the images do not exist yet, as those of the demo.
 
     Raises
     ------
@@ -185,7 +186,7 @@ def check_before_jobs(config: StudyConfig, folder: StudyFolder | None = None, *,
         check_sources(config)
         is_asked = check_columns(config)
         frozen = () if folder and folder.lock.is_file() else None
-        images, _ = index_images(config, 1, frozen=frozen)  # it knows the images that keys are about
+        images, _ = index_images(config, 1, frozen=frozen)  # checks the keys that name images
         people = {image.subject for image in images if image.included}
         listed = _participants(config)
         if is_asked and not people & listed.cells.keys():
@@ -197,10 +198,10 @@ def check_before_jobs(config: StudyConfig, folder: StudyFolder | None = None, *,
 
 
 def find_idle_exclusions(config: StudyConfig, images: Sequence[StudyImage]) -> list[str]:
-    """Return a line for each entry of a contrast whose subject or image is there, but not in that contrast.
+    """Return a line for each exclusion of a contrast whose subject or image exists, but not in that contrast.
 
-    Whoever is meant has nothing to leave out; said, because the list may be of another contrast. One more line is of
-    the entries that fit nothing, where that is no error.
+    Such an entry leaves out nothing; it is reported, because the list may be meant for another contrast. One more line
+    names the entries that match nothing, if that is not an error.
     """
     sites, lines = _sites(config, _participants(config)), []
     for one in config.excluded.entries:
@@ -222,7 +223,7 @@ def find_idle_exclusions(config: StudyConfig, images: Sequence[StudyImage]) -> l
 
 
 def find_unlisted_people(config: StudyConfig, images: Sequence[StudyImage]) -> list[str]:
-    """Name the people of the study that participants.tsv has no row of, where its columns are asked for."""
+    """Name the people of the study who have no row in participants.tsv, if the configuration uses its columns."""
     plan, people = config.decision, _participants(config)
     if not (config.columns or config.pilot.strata or plan.group or config.subject_query) or not people.cells:
         return []
@@ -232,7 +233,7 @@ def find_unlisted_people(config: StudyConfig, images: Sequence[StudyImage]) -> l
 
 
 def source_files(config: StudyConfig, images: Sequence[StudyImage]) -> list[str]:
-    """Return every file whose content a study's results depend on."""
+    """Return every file on whose content a study's results depend."""
     found = [config.images] if config.images else []
     found += [*config.excluded.files, *config.marks.files]
     participants = _participants(config).path
@@ -245,10 +246,10 @@ def source_files(config: StudyConfig, images: Sequence[StudyImage]) -> list[str]
 
 
 def source_fingerprint(config: StudyConfig) -> str:
-    """Return a digest that changes when a file of the source comes, goes or is replaced, whatever its date.
+    """Return a digest that changes when a file of the source is added, removed or replaced, whatever its date.
 
-    Files are not read, so that it is cheap enough for every start of a study: whether their content differs, the
-    index finds out.
+    Files are not read, so that it is cheap enough for every start of a study. The index then checks whether their
+    content differs.
     """
     images = _select_all(config)
     listed = [(image.image_id, image.path, image.reason, image.reference_kind) for image in images]
@@ -257,7 +258,7 @@ def source_fingerprint(config: StudyConfig) -> str:
 
 
 def digest_sources(config: StudyConfig, images: Sequence[StudyImage], earlier: FileDigests) -> list[str]:
-    """Compute the checksums of the files that included images are made from, where `earlier` has them not.
+    """Compute the checksums of the source files of included images that `earlier` does not have yet.
 
     Returns
     -------
@@ -270,7 +271,7 @@ def digest_sources(config: StudyConfig, images: Sequence[StudyImage], earlier: F
 
 
 def summarise_index(images: Sequence[StudyImage]) -> str:
-    """Return a few lines for people: how many images are in, and how many are out for which reason."""
+    """Return a few lines for people: how many images are included, and how many are left out for which reason."""
     included = [image for image in images if image.included]
     people = len({image.subject for image in included})
     contrasts = Counter(image.contrast for image in included)
@@ -300,7 +301,7 @@ def summarise_index(images: Sequence[StudyImage]) -> str:
 
 
 def _mixed_forms(images: Sequence[StudyImage]) -> list[tuple[str, list[str]]]:
-    """Return contrast and an image of each form, where people who have the same forms differ in the one used."""
+    """Return contrast and an image of each form, where people with the same forms differ in the form that is used."""
     used: dict[tuple[str, frozenset[str]], dict[str, str]] = {}
     for group in group_forms(i for i in images if i.included or i.reason.startswith(OTHER_FORM)):
         forms = {image.image_id: form_of(image.stem) for image in group}
@@ -312,17 +313,17 @@ def _mixed_forms(images: Sequence[StudyImage]) -> list[tuple[str, list[str]]]:
 
 
 def _participants(config: StudyConfig) -> Participants:
-    """Return what the dataset says about its people; empty for a table of images."""
+    """Return the participants of the dataset; empty for a table of images."""
     return read_participants(config.bids_dir) if config.bids_dir else Participants(Path("participants.tsv"))
 
 
 def _sites(config: StudyConfig, people: Participants) -> Sites:
-    """Return what identifies the site of a subject."""
+    """Return the sources of a subject's site."""
     return Sites(people.sites(), config.excluded.prefixes)
 
 
 def _select_all(config: StudyConfig) -> list[StudyImage]:
-    """Return every image of the source, each included or with the reason why not."""
+    """Return every image of the source, each included or with the reason for leaving it out."""
     people = _participants(config)
     asked = config.subjects
     if config.subject_query:
@@ -332,7 +333,7 @@ def _select_all(config: StudyConfig) -> list[StudyImage]:
 
 
 def _select(image: StudyImage, config: StudyConfig, asked: Collection[str] | None, sites: Sites) -> StudyImage:
-    """Set whether an image is included, or why not, and the contrast that the configuration says."""
+    """Set whether an image is included, or why not, and its contrast from the configuration."""
     contrast = config.contrasts.get(image.image_id, config.contrasts.get(image.suffix, image.contrast))
     image = replace(image, contrast=contrast)
     reason = image.reason or _reason_against(image, config, asked, sites)
@@ -340,8 +341,8 @@ def _select(image: StudyImage, config: StudyConfig, asked: Collection[str] | Non
 
 
 def _reason_against(image: StudyImage, config: StudyConfig, asked: Collection[str] | None, sites: Sites) -> str:
-    """Return why an image that could be read is not part of the study; an empty string where it is."""
-    if config.images:  # a table says itself which images the study has, so any suffix of an asked contrast will do
+    """Return why an image that could be read is not part of the study; empty if it is."""
+    if config.images:  # a table itself decides which images the study has, so any suffix of a requested contrast counts
         shown = {config.contrasts.get(suffix, SUFFIX_CONTRAST.get(suffix)) for suffix in config.suffixes}
         wanted = image.contrast in shown
     else:

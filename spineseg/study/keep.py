@@ -1,4 +1,4 @@
-"""Put the masks of the decided method where the field's tools look for them, and leave people's corrections alone."""
+"""Copy the decided method's masks to where other tools of the field look for them, without touching corrections."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from spineseg.version import find_version
 from spineseg.writing import all_or_none, write_bytes, write_json, write_text
 
 CORRECTED = "corrected"
-"""Status of a kept mask that a person has changed since."""
+"""Status of a kept mask that a person has changed."""
 
 
 def keep_masks(
@@ -37,8 +37,8 @@ def keep_masks(
 ) -> list[KeptRow]:
     """Copy the decided method's masks to ``derivatives/labels``, or those of the methods that the study is held to.
 
-    A kept mask that a person has changed is not overwritten: it has another checksum than its sidecar
-    says. Kept masks of images that are no longer in the study are removed unless they were changed.
+    A kept mask that a person has changed is not overwritten: its checksum differs from that in its sidecar. Kept masks
+    of images that are no longer in the study are removed unless a person has changed them.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def keep_masks(
     stage : {Stage.ALL, Stage.STUDY}
     decision : Decision
     config : StudyConfig, optional
-        Whose exceptions are kept by another method.
+        With the exceptions, which are kept by another method.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def keep_masks(
     """
     images = {image.image_id: image for image in stage_images(read_images(folder.images), stage)}
     lock = find_lock(folder)
-    kept = lock.kept if lock else decision.kept  # what a study is held to is not replaced in passing
+    kept = lock.kept if lock else decision.kept  # a new decision does not change a study that has started
     entries = _kept_entries(folder, stage, config, kept, images)
     failed = marked_failed(config, stage)
     rows = []
@@ -82,7 +82,7 @@ def keep_masks(
 
 
 def _now_decided(image: StudyImage, kept: KeptMethods, decision: Decision) -> str:
-    """Say that the decision would now keep another method than the study is held to; empty where it would not."""
+    """Say that the decision would now keep another method than the one that the study is held to; empty if not."""
     held, now = kept.of(image.contrast), decision.kept.of(image.contrast)
     if held == now:
         return ""
@@ -124,13 +124,13 @@ def _row(image: StudyImage, **values: str) -> KeptRow:
 
 
 def note_gone(folder: StudyFolder, note: Path) -> None:
-    """Write into a file that kept masks are gone, or were saved again as they are, so that ours are put there.
+    """Write to a file that kept masks are gone, or were saved again unchanged, so that they are copied again.
 
-    The rules that keep masks have it as an input: only its content and its time change, and only then.
+    The file is an input of the rules that keep masks. Its content and time change only in these cases.
     """
     named: set[str] = set()
     for stage in (Stage.ALL, Stage.STUDY):
-        with suppress(InputError):  # not made yet, or about to be made again
+        with suppress(InputError):  # not written yet, or about to be written again
             named |= {row.mask for row in read_kept(folder.kept(stage)) if row.mask}
     is_gone = any(not folder.inside(mask).is_file() for mask in named)
     if is_gone or (named and find_saved_again(folder, read_included(folder.images))):
@@ -141,9 +141,9 @@ def note_gone(folder: StudyFolder, note: Path) -> None:
 
 
 def marked_failed(config: StudyConfig | None, stage: Stage) -> dict[tuple[str, str], list[Mark]]:
-    """Return image and method to the marks of raters where one has failed a mask; of the study by one method only.
+    """Return image and method to the marks of masks that a rater has failed; only for the stage study.
 
-    In the comparison a fail counts against its method (`spineseg.decision`); it takes no image away.
+    In the comparison of methods a fail counts against its method (`spineseg.decision`), and the image stays.
     """
     if config is None or stage != Stage.STUDY:
         return {}
@@ -153,9 +153,10 @@ def marked_failed(config: StudyConfig | None, stage: Stage) -> dict[tuple[str, s
 def _keep(
     folder: StudyFolder, image: StudyImage, entry: ManifestEntry, decision: Decision, fails: Sequence[Mark]
 ) -> KeptRow:
-    """Copy one mask and its sidecar, unless a person's correction is in its place.
+    """Copy one mask and its sidecar, unless there is a correction in its place.
 
-    A mask that a rater has failed is copied too, for a person to correct; its status says that it does not count.
+    A mask that a rater has failed is also copied, so that a person can correct it; its status says that it does not
+    count.
     """
     target = folder.kept_mask(image)
     kept = folder.relative(target)
@@ -163,7 +164,7 @@ def _keep(
     if found := find_correction(folder, image):
         drawn = corrected_entry(folder, image, entry, found)
         origin = {"method": found.method or entry.method, "source": found.source or entry.mask or ""}
-        origin["sha256"] = found.sha256  # also of a correction that does not count: a mark may refer to it
+        origin["sha256"] = found.sha256  # also for a correction that does not count, because a mark may refer to it
         if drawn.mask is None:
             return _row(image, status="failed", message=drawn.message, **origin)
         if failed := word_fails(fails, found.sha256, corrected=True):

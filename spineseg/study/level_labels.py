@@ -1,4 +1,4 @@
-"""Labels of vertebral levels: found by the names of the field, and carried to other images of a session."""
+"""Labels of vertebral levels: found by the field's usual file names, and carried to other images of a session."""
 
 from __future__ import annotations
 
@@ -32,10 +32,11 @@ JUNCTION_ENDS = ("_label-pmj_dlabel", "_label-PMJ_dlabel", "_labels-pmj-manual",
 """Ends of the names of labels of the pontomedullary junction alone: BIDS derivatives, spine-generic's, SCT's."""
 
 CLICKED = "_clicked"
-"""Stands for an end where the labels are those that a person has clicked in the quality-control page."""
+"""In place of an end for labels that a person has clicked on the quality-control page."""
 
 ENDS = (CLICKED, *DISC_ENDS, *LEVEL_ENDS, *JUNCTION_ENDS)
-"""Clicked discs come first, then disc labels: discs bound levels exactly, labelled cords to half a slice."""
+"""All ends, best first: clicked discs, then disc labels, because discs bound levels exactly and labelled cords only to
+half a slice."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,9 @@ class LabelFile:
     stem : str
         Name of the labelled image, without extension.
     end : str
-        Of `ENDS`.
+        One of `ENDS`.
     clicked : ClickedImage or None
-        What a person has clicked, where the file holds that.
+        The clicked points, if the file is one of the quality-control page.
     """
 
     path: str
@@ -60,25 +61,25 @@ class LabelFile:
 
     @property
     def has_levels(self) -> bool:
-        """Whether it marks discs or levels; else the junction alone."""
+        """Whether it marks discs or levels; otherwise only the junction."""
         discs = self.clicked.discs if self.clicked else ()
         return self.end not in JUNCTION_ENDS and (self.clicked is None or any(v not in NOT_DISCS for v in discs))
 
     def has_junction(self) -> bool:
-        """Whether it marks the pontomedullary junction; reads files of discs."""
+        """Whether it marks the pontomedullary junction; this reads files of discs."""
         if self.clicked:
             return PMJ_VALUE in self.clicked.discs
         if self.end not in DISC_ENDS:
             return self.end in JUNCTION_ENDS
         try:
             return not absent_content(self.path) and PMJ_VALUE in read_labels(self.path)[0].data
-        except InputError:  # said where its discs are needed
+        except InputError:  # reported where its discs are needed
             return False
 
 
 @dataclass(frozen=True)
 class CarriedLabels:
-    """Labels on a mask's grid: discs by value in mm, or each voxel's level and where levels meet; the junction."""
+    """Labels on a mask's grid: discs by value, mm, or each voxel's level and the borders of levels; the junction."""
 
     discs: dict[int, NDArray[np.float64]] | None = None
     values: NDArray | None = None
@@ -87,13 +88,13 @@ class CarriedLabels:
 
 
 def find_label_files(folder: Path | None, clicked: Sequence[str | Path] = ()) -> dict[tuple[str, str], list[LabelFile]]:
-    """Find the files of labels in a folder and below, and what people have clicked.
+    """Find the files of labels in a folder and its sub-folders, and clicked labels.
 
     Parameters
     ----------
     folder : Path or None
     clicked : sequence of path
-        Files that the quality-control page has saved.
+        Files saved from the quality-control page.
 
     Returns
     -------
@@ -125,20 +126,21 @@ def _session_of(stem: str) -> tuple[str, str] | None:
 def rank_label_files(
     image: StudyImage, files: Mapping[tuple[str, str], Sequence[LabelFile]], paths: Mapping[str, str | Path]
 ) -> list[LabelFile]:
-    """Return the labels that may serve an image: its own, then those of other images of its person and session.
+    """Return the labels that can be used for an image: its own, then those of other images of its session.
 
     Parameters
     ----------
     image : StudyImage
     files : mapping
-        From `find_label_files`.
+        As returned by `find_label_files`.
     paths : mapping of str to path
-        Name of an image, without extension, to its file: discs clicked on another image of its name are not its own.
+        Name of an image, without extension, to its file. Discs clicked on another image of the same name do not count
+        as its own.
 
     Raises
     ------
     InputError
-        If discs were clicked on other images of the names, or two files of one kind and image differ.
+        If discs were clicked on other images of the same name, or two files of one kind for one image differ.
     """
     of_session = files.get((image.subject, image.session), ())
     of_session = [file for file in of_session if file.has_levels]
@@ -148,14 +150,14 @@ def rank_label_files(
 def rank_junction_files(
     image: StudyImage, files: Mapping[tuple[str, str], Sequence[LabelFile]], paths: Mapping[str, str | Path]
 ) -> list[LabelFile]:
-    """Return the files that mark the pontomedullary junction, as `rank_label_files` does those of levels."""
+    """Return the files that mark the pontomedullary junction, in the order of `rank_label_files`."""
     of_session = files.get((image.subject, image.session), ())
     marking = [file for file in of_session if file.has_junction()]
     return _rank(image, marking, paths) or rank_label_files(image, files, paths)
 
 
 def _rank(image: StudyImage, files: Sequence[LabelFile], paths: Mapping[str, str | Path]) -> list[LabelFile]:
-    """Return an image's own files, then the others; of others that cannot be told apart none where it has own ones."""
+    """Return an image's own files, then the others; if it has own files, no others that contradict each other."""
     names = (image.stem, image.image_id)
     own = [replace(file, stem=image.stem) for file in files if file.stem in names]
     others = [file for file in files if file.stem not in names]
@@ -169,7 +171,7 @@ def _rank(image: StudyImage, files: Sequence[LabelFile], paths: Mapping[str, str
 
 
 def _fitting(files: Sequence[LabelFile], paths: Mapping[str, str | Path]) -> list[LabelFile]:
-    """Return the files that were not clicked on another image of their name; InputError where two say otherwise."""
+    """Return the files not clicked on another image of their name; InputError if two contradict each other."""
     fitting = [f for f in files if not f.clicked or f.stem not in paths or f.clicked.is_of(paths[f.stem])]
     for file in files:
         if file.clicked and not any(other.clicked and other.stem == file.stem for other in fitting):
@@ -189,26 +191,26 @@ def _fitting(files: Sequence[LabelFile], paths: Mapping[str, str | Path]) -> lis
 
 
 def _are_same(a: LabelFile, b: LabelFile) -> bool:
-    """Whether two files have the same bytes; content that is not here differs from none."""
+    """Whether two files have the same bytes; a file without local content counts as equal to any other."""
     if absent_content(a.path) or absent_content(b.path):
         return True
     return sha256_file(a.path) == sha256_file(b.path)
 
 
 def carry_labels(file: LabelFile, mask: Volume, like: NativeGrid | None = None) -> CarriedLabels:
-    """Bring labels to a mask's grid, through the scanner's coordinates.
+    """Transform labels to a mask's grid, through the scanner's coordinates.
 
     Parameters
     ----------
     file : LabelFile
     mask : Volume
     like : NativeGrid, optional
-        Grid of the image that the file names: on another grid its labels may belong to another image or place.
+        Grid of the image that the file names. Labels on another grid may belong to another image or place.
 
     Raises
     ------
     InputError
-        If the file cannot be read, holds no such labels, or lies on another grid than its image.
+        If the file cannot be read, has no such labels, or has another grid than its image.
     """
     if file.clicked:
         to_index = np.linalg.inv(mask.affine)
@@ -245,13 +247,13 @@ def carry_labels(file: LabelFile, mask: Volume, like: NativeGrid | None = None) 
 
 
 def _move(places: Mapping[int, NDArray[np.float64]], labels: Volume, mask: Volume) -> dict[int, NDArray[np.float64]]:
-    """Bring places in one image, (3,), mm, into another, through the scanner's coordinates."""
+    """Transform places (3,), mm, in one image to another, through the scanner's coordinates."""
     to_mask = np.linalg.inv(mask.affine) @ labels.affine
     return {v: (to_mask[:3, :3] @ (at / labels.zooms) + to_mask[:3, 3]) * mask.zooms for v, at in places.items()}
 
 
 def measure_line_distance(a: Volume, b: Volume) -> float:
-    """Measure how far the middles of two cords lie apart in the scanner, mm, where both are seen.
+    """Measure the distance between the middles of two cords in the scanner, mm, where both are visible.
 
     Returns
     -------
@@ -265,7 +267,7 @@ def measure_line_distance(a: Volume, b: Volume) -> float:
     line = np.column_stack([np.interp(steps, np.arange(len(there)), there[:, axis]) for axis in range(3)])
     distance = np.linalg.norm(here[:, None] - line, axis=2)
     nearest = distance.argmin(axis=1)
-    beside = (nearest > 0) & (nearest < len(line) - 1)  # others lie beyond the ends of the line
+    beside = (nearest > 0) & (nearest < len(line) - 1)  # the other points lie beyond the ends of the line
     return float(np.median(distance.min(axis=1)[beside])) if beside.any() else float("nan")
 
 

@@ -1,4 +1,4 @@
-"""Area and shape of a study's kept masks by vertebral level: the table that statistics start from."""
+"""Measure area and shape of a study's kept masks by vertebral level, the table from which statistics start."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ from spineseg.studyfolder.tables import Identity
 from spineseg.volume import NativeGrid, Volume, load_mask
 
 MAX_DISTANCE_MM = 3.0
-"""Distance of two centerlines beyond which levels of another image are doubted: a quarter of the cord's width of
-12 mm; people who have moved so far have rarely moved sideways alone."""
+"""Distance of two centerlines beyond which levels from another image are doubted: a quarter of the cord's width of
+12 mm. People who have moved that far have rarely moved only sideways."""
 
 
 @dataclass(frozen=True)
 class _Mask:
-    """A mask to measure, and where it comes from; `path` is None where there is none."""
+    """A mask to measure with its origin; `path` is None if there is no mask."""
 
     image: StudyImage
     method: str
@@ -56,7 +56,7 @@ class _Mask:
 
     @property
     def label(self) -> int | None:
-        """The cord's, where a reference holds several."""
+        """Label of the cord in a reference with several labels."""
         return self.image.reference_label if self.method == REFERENCE else None
 
 
@@ -68,28 +68,28 @@ def measure_levels(folder: StudyFolder, stage: Stage, config: StudyConfig) -> li
     folder : StudyFolder
     stage : {Stage.ALL, Stage.STUDY}
     config : StudyConfig
-        Without levels: one row per level that is labelled, or one over the whole mask where no level is.
+        If it names no levels, there is one row for each labelled level, or one for the whole mask if none is labelled.
 
     Returns
     -------
     list of CsaRow
-        In the order of the images, from inferior to superior. What cannot be measured has a row that says why.
+        In the order of the images, from inferior to superior. If something cannot be measured, its row says why.
 
     Raises
     ------
     InputError
-        If a column of participants.tsv is not there, or the tables of the stage are missing.
+        If a column of participants.tsv or the tables of the stage are missing.
     """
     return _measure_masks(_kept_masks(folder, stage), config, config.levels or ("",))
 
 
 def measure_other_levels(folder: StudyFolder, stage: Stage, config: StudyConfig, rows: list[CsaRow]) -> list[CsaRow]:
-    """Measure the kept masks of a stage at each labelled level that `rows` do not have: the cord along all levels."""
+    """Measure the kept masks of a stage at each labelled level not in `rows`, so that all levels are measured."""
     return _other_levels(rows, _measure_masks(_kept_masks(folder, stage), config, [""]) if config.levels else [])
 
 
 def _other_levels(rows: Sequence[CsaRow], of_all: Sequence[CsaRow]) -> list[CsaRow]:
-    """Return the rows of all labelled levels that were not asked for by name."""
+    """Return the rows of labelled levels that the configuration does not name."""
     known = {(row.image.image_id, row.method, row.level) for row in rows}
     return [row for row in of_all if row.level and (row.image.image_id, row.method, row.level) not in known]
 
@@ -111,25 +111,25 @@ def _kept_masks(folder: StudyFolder, stage: Stage) -> list[_Mask]:
 
 
 def measure_method_levels(folder: StudyFolder, stage: Stage, config: StudyConfig) -> list[CsaRow]:
-    """Measure every method's masks of a stage by level: what methods, repeats and contrasts are compared on.
+    """Measure every method's masks of a stage by level, to compare methods, repeats and contrasts.
 
     Parameters
     ----------
     folder : StudyFolder
     stage : {Stage.ALL, Stage.PILOT}
     config : StudyConfig
-        Its levels, and the level of the decision's plan.
+        With the levels to measure, and the level of the decision's plan.
 
     Returns
     -------
     list of CsaRow
-        By method, then in the order of the images; only of images that have labels. Labelled levels that are not asked
-        for follow: the report draws the cord along all. At the plan's level the references come after the methods.
+        By method, then in the order of the images, only of images with labels. Other labelled levels follow, because
+        the report draws the area along all of them. At the plan's level the references come after the methods.
 
     Raises
     ------
     InputError
-        If a manifest is missing, or a mask is not what it says.
+        If a manifest is missing, or a mask differs from its manifest.
     """
     images = {image.image_id: image for image in stage_images(read_images(folder.images), stage)}
     chunk_of = read_membership(folder).chunks
@@ -149,7 +149,7 @@ def measure_method_levels(folder: StudyFolder, stage: Stage, config: StudyConfig
             )
             for image, entry in entries.items()
         ]
-        # all of them: the mask of a labelled image tells how far others lie from it
+        # all of them, because the distance of other masks to that of the labelled image is needed
         asked = [row for row in _measure_masks(masks, config, levels, files) if _is_placed(row)]
         others = _measure_masks(masks, config, [""], files) if "" not in levels else []
         rows += [*asked, *_other_levels(asked, others)]
@@ -160,7 +160,7 @@ def measure_method_levels(folder: StudyFolder, stage: Stage, config: StudyConfig
 
 
 def _is_placed(row: CsaRow) -> bool:
-    """Whether labels or numbers of slices say which part of the cord a row is of."""
+    """Whether labels or numbers of slices define the part of the cord that a row is about."""
     return bool(row.levels_from) or (bool(row.level) and not _may_use_labels(row.level))
 
 
@@ -170,7 +170,7 @@ def _measure_masks(
     levels: Sequence[str],
     files: Mapping[tuple[str, str], Sequence[LabelFile]] | None = None,
 ) -> list[CsaRow]:
-    """Measure masks, one of each image, with what raters and participants.tsv say of them."""
+    """Measure masks, one of each image, and add raters' marks and columns of participants.tsv."""
     of_stem = {mask.image.stem: mask for mask in masks if mask.path}
     files = find_label_files(find_level_folder(config), config.level_marks) if files is None else files
     people = read_participants(config.bids_dir or ".")
@@ -190,7 +190,7 @@ def _measure_masks(
             try:
                 if asked:
                     measured += _measure_image(mask, rank(mask.image, files, paths), of_stem, config, asked)
-            except InputError as error:  # labels that cannot be told apart
+            except InputError as error:  # labels that contradict each other
                 measured += [_unmeasured(mask, level, str(error)) for level in asked]
         for row in measured:
             rows.append(replace(row, participant=columns, mark=words, flags=(*row.flags, *failed)))
@@ -198,7 +198,7 @@ def _measure_masks(
 
 
 def _is_about(mark: Mark, mask: _Mask) -> bool:
-    """Whether a rater has marked this mask, not one that has been replaced since, or its image."""
+    """Whether a mark is about this mask (not one that has since been replaced) or about its image."""
     if mark.image != mask.image.image_id:
         return False
     if mark.method is None:
@@ -222,7 +222,7 @@ def _unmeasured(one: _Mask, level: str, note: str, file: LabelFile | None = None
 def _measure_image(
     one: _Mask, files: Sequence[LabelFile], masks: Mapping[str, _Mask], config: StudyConfig, levels: Sequence[str]
 ) -> list[CsaRow]:
-    """Measure the mask of one image: each level by the first file that shows it whole, else the first that shows it."""
+    """Measure the mask of one image, each level by the first file that shows it whole, else the first that shows it."""
     if one.path is None:
         return [_unmeasured(one, level, one.message, next(iter(files), None)) for level in levels]
     session = f"sub-{one.image.subject}" + (f" ses-{one.image.session}" if one.image.session else "")
@@ -240,7 +240,7 @@ def _measure_image(
             if key not in read:
                 read[key] = _read_labels(one, file, masks)
             tried.append(_measure_by(one, level, file, read[key]))
-            lacks = INCOMPLETE if level else {"unmeasured"}  # all levels have open ends
+            lacks = INCOMPLETE if level else {"unmeasured"}  # the outermost of all levels are unbounded anyway
             if not any(lacks & set(row.flags) for row in tried[-1]):
                 break
         rows += _best(tried)
@@ -248,11 +248,11 @@ def _measure_image(
 
 
 INCOMPLETE = frozenset({"unmeasured", "coverage", "unbounded", "joined", "doubted"})
-"""Flags of a level that other labels of the session may show better."""
+"""Flags of a level for which other labels of the session may be better."""
 
 
 def _best(tried: Sequence[list[CsaRow]]) -> list[CsaRow]:
-    """Choose among the rows of a level by one file each; what the first lacked is said."""
+    """Choose among the rows of a level, one set for each file; the note says what the first file lacked."""
     whole = [rows for rows in tried if not any(INCOMPLETE & set(row.flags) for row in rows)]
     some = [rows for rows in tried if not any("unmeasured" in row.flags for row in rows)]
     best = next(iter([*whole, *some, *tried]))
@@ -265,7 +265,7 @@ def _best(tried: Sequence[list[CsaRow]]) -> list[CsaRow]:
 
 @dataclass(frozen=True)
 class _Labels:
-    """A mask and labels carried to it; how far the labelled image's cord lies from it, and why that is doubted."""
+    """A mask with the labels carried to it, the distance of the labelled image's cord, and why these are doubted."""
 
     mask: Volume
     labels: CarriedLabels
@@ -274,8 +274,8 @@ class _Labels:
 
 
 def _read_labels(one: _Mask, file: LabelFile | None, masks: Mapping[str, _Mask]) -> _Labels | InputError:
-    """Carry the labels of a file to a mask, or say why they cannot be."""
-    assert one.path is not None  # the caller has looked
+    """Carry the labels of a file to a mask, or return the error that says why they cannot be."""
+    assert one.path is not None  # checked by the caller
     try:
         mask, grid = load_mask(one.path, label=one.label)
         if file is None:
@@ -294,7 +294,7 @@ def _read_labels(one: _Mask, file: LabelFile | None, masks: Mapping[str, _Mask])
 
 
 def _measure_by(one: _Mask, level: str, file: LabelFile | None, read: _Labels | InputError) -> list[CsaRow]:
-    """Measure one text of the configuration by one file of labels."""
+    """Measure one entry of the configuration's levels by one file of labels."""
     if isinstance(read, InputError):
         return [_unmeasured(one, level, str(read), file)]
     try:
@@ -306,17 +306,17 @@ def _measure_by(one: _Mask, level: str, file: LabelFile | None, read: _Labels | 
 
 
 def _may_use_labels(level: str) -> bool:
-    """Whether an entry of the configuration's levels is found by labels, where there are some."""
+    """Whether an entry of the configuration's levels is found by labels if there are any."""
     return not level or not isinstance(parse_stretch(level), SliceRange)
 
 
 def _needs_labels(level: str) -> bool:
-    """Whether an entry of the configuration's levels is found by labels alone."""
+    """Whether an entry of the configuration's levels can only be found by labels."""
     return bool(level) and _may_use_labels(level)
 
 
 def _measure_level(mask: Volume, labels: CarriedLabels, level: str, file: LabelFile | None) -> list[dict[str, Any]]:
-    """Return the rows of one text of the configuration; of each level, or the whole mask, where it is empty."""
+    """Return the rows of one entry of the configuration's levels; if empty, of each level or of the whole mask."""
     stretch = parse_stretch(level) if level else None
     n_slices, chosen, junction = mask.shape[2], None, None
     source = file.path if file else ""
@@ -353,7 +353,7 @@ def _measure_level(mask: Volume, labels: CarriedLabels, level: str, file: LabelF
 
 
 def _compare_lines(image: StudyImage, file: LabelFile, mask: Volume, masks: Mapping[str, _Mask]) -> tuple[float, str]:
-    """Return how far the labelled image's cord lies from this one, mm, and why its levels are doubted."""
+    """Return the distance of the labelled image's cord from this one, mm, and why its levels are doubted."""
     if file.stem == image.stem:
         return 0.0, ""
     if file.stem not in masks:
@@ -366,14 +366,14 @@ def _compare_lines(image: StudyImage, file: LabelFile, mask: Volume, masks: Mapp
     return distance, ""
 
 
-@lru_cache(maxsize=2)  # the images of a session follow each other
+@lru_cache(maxsize=2)  # images of a session are measured one after the other
 def _read_mask(path: Path, label: int | None) -> tuple[Volume, NativeGrid]:
     """Read the mask of a labelled image, and its grid."""
     return load_mask(path, label=label)
 
 
 def _row(base: CsaRow, measured: dict[str, Any], doubt: str) -> CsaRow:
-    """Make a row of what was measured, with its flags."""
+    """Make a row from the measures, with its flags."""
     values = {name: float(measured.get(name, np.nan)) for name in LEVEL_SHAPE}
     level, note = str(measured.get("level", "")), str(measured.get("note", ""))
     coverage, n_slices = values["level_coverage"], int(measured["n_slices"])

@@ -1,7 +1,7 @@
-"""Hold a study to one method, one state of its code, weights and parameters, from its pilot to its last image.
+"""Hold a study to one method and one state of code, weights and parameters, from its pilot to its last image.
 
-A study starts when ``snakemake study`` first runs: ``study/lock.json`` then says what it is held to. Before that, what
-the pilot was made by counts, for the decision rests on it.
+A study starts when ``snakemake study`` first runs, and is then held to the content of ``study/lock.json``. Before
+it starts, it is held to the code and settings that made the pilot, because the decision rests on the pilot.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from spineseg.studyfolder.sidecars import MadeBy
 
 
 def pilot_made_by(folder: StudyFolder, method: str) -> MadeBy | None:
-    """Return what a method's masks of the pilot were made by; None where there are none."""
+    """Return the code, parameters and weights that made a method's masks of the pilot; None if there are none."""
     for path in sorted((folder.chunks / method).glob(f"{PILOT}-*.json")):
         try:
             return read_manifest(path).made_by
-        except InputError:  # damaged, or of an older version: it is about to be made again
+        except InputError:  # damaged, or from an older version; it is about to be computed again
             continue
     return None
 
 
 def check_study(config: StudyConfig, folder: StudyFolder, *, to_study: bool) -> None:
-    """Refuse to go on where that would mix methods, code, parameters or weights in one study.
+    """Refuse to continue if that would mix methods, code, parameters or weights in one study.
 
     Parameters
     ----------
     config : StudyConfig
     folder : StudyFolder
-        It may not exist yet.
+        The results folder, which may not exist yet.
     to_study : bool
-        Whether the study itself is asked for: before it starts, pilots may change freely.
+        Whether the stage study is asked for: before the study starts, pilots may change freely.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def check_study(config: StudyConfig, folder: StudyFolder, *, to_study: bool) -> 
     """
     lock = find_lock(folder)
     if lock is not None:
-        # other targets leave the study's method alone, whatever they decide
+        # other targets do not change the study's method, whatever they decide
         planned = _planned(config, folder) if to_study else None
         _refuse(config, folder, lock, planned or lock.kept)
     elif to_study:
@@ -73,7 +73,7 @@ def find_refusal(config: StudyConfig, folder: StudyFolder) -> str:
 
 
 def is_frozen(config: StudyConfig, folder: StudyFolder) -> bool:
-    """Whether the decision and the pilot stay as they are: the study has started, and no accepted change is due."""
+    """Whether decision and pilot stay as they are: the study has started, and no accepted change is pending."""
     lock = find_lock(folder)
     if lock is None:
         return False
@@ -86,14 +86,14 @@ def is_frozen(config: StudyConfig, folder: StudyFolder) -> bool:
 
 
 def find_frozen_pilot(config: StudyConfig, folder: StudyFolder, earlier: Membership) -> frozenset[str] | None:
-    """Return the images that were the pilot's when the study started; None where the pilot may still change.
+    """Return the images that were in the pilot when the study started; None if the pilot may still change.
 
     Parameters
     ----------
     config : StudyConfig
     folder : StudyFolder
     earlier : Membership
-        It tells where the lock is of a version that did not record them.
+        Used if the lock is from a version that did not record the pilot's images.
     """
     lock = find_lock(folder)
     if lock is None or not is_frozen(config, folder):
@@ -102,18 +102,18 @@ def find_frozen_pilot(config: StudyConfig, folder: StudyFolder, earlier: Members
 
 
 def lock_study(config: StudyConfig, folder: StudyFolder, kept: KeptMethods) -> Lock:
-    """Start a study by a method, or by one for each contrast, or go on with it; write ``study/lock.json``.
+    """Start or continue a study with a method, or with one for each contrast; write ``study/lock.json``.
 
     Returns
     -------
     lock : Lock
-        With the changes that were accepted so far.
+        With all changes that have been accepted.
 
     Raises
     ------
     InputError
-        If the study was started otherwise and the change has not been accepted, or no method is kept for a contrast
-        of its images.
+        If the study was started with another setup and the change has not been accepted, or if no method is kept for a
+        contrast of its images.
     """
     lock = find_lock(folder)
     if lock:
@@ -142,13 +142,13 @@ def _planned(config: StudyConfig, folder: StudyFolder) -> KeptMethods | None:
     decision = find_decision(folder.decision)
     if decision is None:
         return None
-    # an override that was taken back: the decision is about to be made again
+    # an override was removed: the decision is about to be computed again
     kept = KeptMethods(decision.computed) if decision.verdict == "override" else decision.kept
     return kept if kept.method or kept.by_contrast else None
 
 
 def _methods_in_use(folder: StudyFolder, kept: KeptMethods, lock: Lock) -> tuple[str, ...]:
-    """Return the methods that the study's images use; those of the lock where nothing else is planned.
+    """Return the methods that the study's images use; if nothing else is planned, those of the lock.
 
     Raises
     ------
@@ -162,12 +162,12 @@ def _methods_in_use(folder: StudyFolder, kept: KeptMethods, lock: Lock) -> tuple
 
 
 def _lock_now(config: StudyConfig, kept: KeptMethods, methods: Iterable[str]) -> Lock:
-    """Return the lock of a study that started now."""
+    """Return the lock that a study would have if it started now."""
     return Lock(kept, {method: config.methods[method].made_by() for method in methods})
 
 
 def _refuse(config: StudyConfig, folder: StudyFolder, lock: Lock, kept: KeptMethods) -> None:
-    """Raise InputError unless methods and what makes them are as the lock says, or the change was accepted."""
+    """Raise InputError unless methods, code, parameters and weights are as in the lock, or the change is accepted."""
     methods = _methods_in_use(folder, kept, lock)
     for method in methods:
         if method not in config.methods:
@@ -185,7 +185,7 @@ def _refuse(config: StudyConfig, folder: StudyFolder, lock: Lock, kept: KeptMeth
 
 
 def _changes(lock: Lock, now: Lock) -> list[str]:
-    """Name what differs between the lock and now; another method differs in everything."""
+    """Name the differences between the lock and now; another method differs in everything."""
     changes = []
     contrasts = {*lock.kept.by_contrast, *now.kept.by_contrast}
     for contrast in sorted(contrasts) or [""]:
@@ -196,7 +196,7 @@ def _changes(lock: Lock, now: Lock) -> list[str]:
         return changes
     for method in lock.made_by.keys() & now.made_by.keys():
         differ = lock.made_by[method].changes_to(now.made_by[method])
-        # with one method there is no need to say whose code it is
+        # with a single method its name is not needed
         changes += [f"{method}: {text}" for text in differ] if len(lock.made_by) > 1 else differ
     return changes
 
@@ -214,7 +214,7 @@ def _advice(config: StudyConfig, now: State) -> str:
 
 
 def _token(now: State) -> str:
-    """Return a short name of a state, so that accepting one change accepts no later one."""
+    """Return a short token of a state, so that accepting one change does not accept a later one."""
     made = now.made_by if isinstance(now, Lock) else now
     state: dict[str, object] = {name: [m.code, dict(m.parameters), dict(m.weights)] for name, m in made.items()}
     if isinstance(now, Lock) and now.kept.by_contrast:
@@ -228,7 +228,7 @@ def _is_accepted(config: StudyConfig, now: State) -> bool:
 
 
 def _accepted_before(config: StudyConfig) -> list[str]:
-    """Name a change that was accepted between the pilot and the study; the pilot has been computed again since."""
+    """Name a change that was accepted between pilot and study; the pilot has since been computed again."""
     if _is_accepted(config, {name: method.made_by() for name, method in config.methods.items()}):
         return ["computed again after the pilot by other code, weights or parameters"]
     return []

@@ -1,4 +1,4 @@
-"""Measure the masks of one chunk of images: each by itself, against its reference, and between methods."""
+"""Measure the masks of one chunk of images: each mask by itself, against its reference, and between methods."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ from spineseg.volume import NativeGrid, Volume, load_mask
 
 @dataclass(frozen=True)
 class MeasuredMask:
-    """A method's mask of one image as the manifest promised it; `mask` is None where there is none.
+    """A method's mask of one image according to its manifest; `mask` is None if there is none.
 
-    `uncertainty` is the method's own doubt by slice, (K,), 0 sure to 1 a guess; None where it tells none.
+    `uncertainty` is the method's own uncertainty by slice, (K,), 0 sure to 1 a guess; None if it gives none.
     """
 
     entry: ManifestEntry
@@ -50,13 +50,13 @@ class MeasuredMask:
 
     @property
     def status(self) -> str:
-        """The manifest's status, or failed where the mask does not lie on the image's grid."""
+        """Status in the manifest, or failed if the mask is not on the image's grid."""
         return "failed" if self.problem else self.entry.status
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The reference mask of an image, (I, J, K), which is not empty, and its shape."""
+    """The reference mask of an image, (I, J, K), not empty, and its shape."""
 
     mask: NDArray[np.bool_]
     shape: SliceShape
@@ -79,33 +79,33 @@ def measure_chunk(
     Parameters
     ----------
     folder : StudyFolder
-        With the chunk's manifests and the masks.
+        With the chunk's manifests and masks.
     chunk : str
     methods : sequence of str
-        Their order is the order of rows and of pairs.
+        Methods, in the order of rows and pairs.
     limits : PlausibleLimits or None
-        None switches the measure off.
+        None switches the measure of plausible slices off.
     exceptions : Exceptions, optional
-        Images that are measured by another method in place of `methods`.
+        Images that are measured by another method than `methods`.
     perturbed : sequence of Perturbed
-        How far methods agree with themselves on changed copies.
+        Agreement of the methods with themselves on changed copies.
     corrected : bool
-        Whether a kept mask that a person has changed is measured in place of the method's, as in the study by one
-        method; never in the comparison of methods.
+        Whether corrected masks are measured in place of the methods', as in the stage study; never in the comparison
+        of methods.
     failed : mapping, optional
-        Image and method to the fails of raters: a mask that one of them is of has no numbers.
+        Image and method to raters' fails. A mask that one of them is about has no numbers.
     kept : KeptMethods, optional
-        Each image is measured by the method that its contrast keeps alone; by default by all.
+        If given, each image is measured only by the method that is kept for its contrast; by default by all.
 
     Returns
     -------
     ChunkTables
-        One metrics row per image and method whatever its status; one agreement row per image and pair.
+        One metrics row for each image and method, whatever its status; one agreement row for each image and pair.
 
     Raises
     ------
     InputError
-        If a manifest is missing, names other images than another method's, or does not fit a mask.
+        If a manifest is missing, has other images than another method's, or does not fit a mask.
     """
     images = {image.image_id: image for image in read_images(folder.images)}
     manifests = {method: read_manifest(folder.manifest(method, chunk)).entries for method in methods}
@@ -131,7 +131,7 @@ def measure_chunk(
                 entries[method] = ManifestEntry(image_id, "failed", method, words, exception=entry.exception)
                 by_people.add(image_id)
         _measure_image(images[image_id], entries, folder, chunk, limits, tables)
-        if image_id in by_people:  # not measured, which is not the same as nothing found
+        if image_id in by_people:  # a failed mask was not measured: no values, in place of those of no cord found
             tables.metrics[-len(entries) :] = [
                 row if entries[row.method].mask else replace(row, values={}) for row in tables.metrics[-len(entries) :]
             ]
@@ -149,7 +149,7 @@ def _check_same_images(
     folder: StudyFolder,
     chunk: str,
 ) -> None:
-    """Refuse manifests that do not name the same images, all of them in the table."""
+    """Refuse manifests that do not have the same images, or that have images which are not in the table."""
     expected: set[str] | None = None
     for method, manifest in manifests.items():
         mend = f"rm {folder.manifest(method, chunk)}, then run the study again"
@@ -178,7 +178,7 @@ def _measure_image(
     guess, doubt = ("", "") if volume is None else guess_contrast(volume, image.contrast)
     prepared, like = None, next((m.volume for m in masks.values() if m.volume is not None), None)
     if like is None:
-        trouble = ""  # without masks there is nothing to predict
+        trouble = ""  # without masks nothing is predicted
     elif volume is not None:
         prepared, trouble = prepare_for_masks(volume, image.contrast, like)
     problem = "; ".join(text for text in (problem, trouble) if text)
@@ -186,7 +186,7 @@ def _measure_image(
     for method, measured in masks.items():
         entry = measured.entry
         messages = (entry.exception, entry.message, measured.problem, problem)
-        truth = None if method == MANUAL else reference  # which it is itself
+        truth = None if method == MANUAL else reference  # a manual mask is the reference itself
         values = _measure_mask(measured, common, limits, truth, prepared)
         message = "; ".join(text for text in messages if text)
         tables.metrics.append(MetricsRow(identity, method, measured.status, values, guess, doubt, message))
@@ -201,7 +201,7 @@ def load_masks(entries: Mapping[str, ManifestEntry], folder: StudyFolder, chunk:
     Raises
     ------
     InputError
-        If a mask is missing or has another checksum than the manifest says.
+        If a mask is missing or has another checksum than in the manifest.
     """
     masks: dict[str, MeasuredMask] = {}
     grid = None
@@ -212,7 +212,7 @@ def load_masks(entries: Mapping[str, ManifestEntry], folder: StudyFolder, chunk:
             continue
         try:
             volume, own_grid = load_mask(path, like=grid)
-        except InputError as error:  # another grid, or no NIfTI: this method's failure, not the study's
+        except InputError as error:  # another grid, or not NIfTI: a failure of this method that does not stop the study
             masks[method] = MeasuredMask(entry, problem=str(error))
             continue
         grid = grid or own_grid
@@ -228,17 +228,17 @@ def load_masks(entries: Mapping[str, ManifestEntry], folder: StudyFolder, chunk:
 
 
 def _read_uncertainty(mask: Path, entry: ManifestEntry, n_slices: int) -> NDArray[np.float64] | None:
-    """Read the method's uncertainty per slice; None if the sidecar has none, or belongs to another image."""
+    """Read the method's uncertainty by slice; None if the sidecar has none, or belongs to another mask."""
     sidecar = read_sidecar(mask)
     if sidecar is None or sidecar.slice_uncertainty is None or len(sidecar.slice_uncertainty) != n_slices:
         return None
-    if sidecar.mask_sha256 != entry.mask_sha256:  # corrected since: a person has no such doubt
+    if sidecar.mask_sha256 != entry.mask_sha256:  # a corrected mask, which has no such uncertainty
         return None
     return np.array([np.nan if value is None else float(value) for value in sidecar.slice_uncertainty])
 
 
 def _load_reference(image: StudyImage, masks: Mapping[str, MeasuredMask]) -> tuple[Reference | None, str]:
-    """Load and measure the image's reference on the masks' grid; also what was corrected, or why there is none."""
+    """Load and measure the image's reference on the masks' grid; return also notes on it, or why there is none."""
     if not image.reference:
         return None, ""
     if why := absent_content(image.reference):
@@ -264,7 +264,7 @@ def _measure_mask(
 ) -> dict[str, float]:
     """Return the measures of one image by one method."""
     if measured.mask is None or measured.volume is None or measured.shape is None:
-        # no mask at all: what it missed is known, what it looks like is not
+        # without a mask, what was missed is known, but no measure of shape is
         values = {"n_slices": 0.0} | NOTHING_FOUND
         if common is not None and common.any():
             values["coverage"] = 0.0
@@ -291,7 +291,7 @@ def _agreement(a: MeasuredMask, b: MeasuredMask) -> dict[str, float]:
 
 
 def _slice_rows(image_id: str, method: str, measured: MeasuredMask) -> list[SliceRow]:
-    """Rows of slices.tsv.gz from the mask's first to its last slice, empty slices in between included."""
+    """Return the rows of slices.tsv.gz from the mask's first to its last slice, including empty slices in between."""
     shape, volume = measured.shape, measured.volume
     if measured.mask is None or shape is None or volume is None or not measured.mask.any():
         return []

@@ -24,9 +24,9 @@ from spineseg.studyfolder.marks import word_fails
 
 
 def list_refused(folder: StudyFolder, methods: Iterable[str] = ()) -> list[str]:
-    """Return a line for each corrected mask that cannot be used, and one each for saves that correct nothing.
+    """Return a line for each corrected mask that cannot be used, and one for each kind of save that corrects nothing.
 
-    Nothing before the images are listed.
+    Empty before the images are listed.
     """
     if not folder.images.is_file():
         return []
@@ -53,14 +53,14 @@ def list_refused(folder: StudyFolder, methods: Iterable[str] = ()) -> list[str]:
 
 
 def list_notices(folder: StudyFolder, config: StudyConfig, stage: Stage | None) -> list[str]:
-    """Return what a person must know of a study.
+    """Return what a person must know about a study, one line each.
 
     Parameters
     ----------
     folder : StudyFolder
     config : StudyConfig
     stage : Stage or None
-        What was run; None where it was something else than a stage.
+        The stage that was run; None if something else was run.
 
     Raises
     ------

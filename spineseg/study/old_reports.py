@@ -1,4 +1,4 @@
-"""Recompute reports that other code has written, whatever Snakemake still records about them."""
+"""Recompute reports that other code has written, whatever Snakemake has recorded about them."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from pathlib import Path
 from spineseg.writing import write_text
 
 HEAD_BYTES = 2000
-"""Part of a page in which it names its code."""
+"""Length of the start of a page that contains the digest of its code."""
 
 
 def note_old_report(page: Path, code: str, note: Path) -> None:
-    """Write into a file that a report was made by other code, or that it was not.
+    """Write to a file whether a report was written by other code.
 
-    The report's rule has the file as an input: only its content and its time change, and only then. Snakemake compares
-    no parameters of a job that has an output without a record: a folder of figures that an older version did not
-    declare, or results that came without its records.
+    The file is an input of the report's rule; its content and time change only when that answer does. It is needed
+    because Snakemake does not compare the parameters of a job that has an output without a record, such as a folder of
+    figures that an older version did not declare, or results that were copied without Snakemake's records.
 
     Parameters
     ----------
     page : Path
-        The report; there may be none yet.
+        The report; it may not exist yet.
     code : str
-        Digest of today's code of the report.
+        Digest of the present code of the report.
     note : Path
     """
     if page.is_file():

@@ -1,4 +1,4 @@
-"""How a run ended: the verdict, the pages to open, what failed, which jobs did not finish, and what to do next."""
+"""Describe the end of a run: verdict, pages to open, failures, unfinished jobs, and what to do next."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from spineseg.studyfolder.layout import Stage, StudyFolder
 from spineseg.studyfolder.manifests import Manifest, read_manifest
 
 SHOWN = 5
-"""Images or jobs that are named in one line or list; more do not fit on a screen."""
+"""Most images or jobs that are named in one line or list; more do not fit on a screen."""
 
 ENOUGH = 20
-"""Number of images from which a share of failures is meaningful."""
+"""Least number of images for a meaningful share of failures."""
 
 
 def stop_if_too_many_failed(folder: StudyFolder, config: StudyConfig, method: str) -> None:
-    """Stop a study whose images mostly fail, for then something else is wrong than the images.
+    """Stop a study in which most images fail, because the cause is then probably not the images.
 
-    What counts is what was segmented by the present code since the images were last listed. Existing masks cost
-    nothing and may be there for a part only, so they do not count.
+    Only images that the present code has segmented since the images were last listed count. Existing masks cost no
+    time and may exist for only some images, so they do not count.
 
     Raises
     ------
@@ -52,20 +52,20 @@ def stop_if_too_many_failed(folder: StudyFolder, config: StudyConfig, method: st
 
 
 GO_ON = "Repeat the command to continue; finished images are not computed again."
-"""Said when a run has stopped, for whatever reason."""
+"""Message when a run has stopped, for whatever reason."""
 
 
 def describe_result(
     folder: StudyFolder, config: StudyConfig, stage: Stage, command: Callable[[Stage], str]
 ) -> list[str]:
-    """Return what a run of a stage leaves to read: verdict, pages to open, next command; a line each.
+    """Return the result of a run of a stage in lines: verdict, pages to open, next command.
 
     Parameters
     ----------
     folder : StudyFolder
     config : StudyConfig
     stage : Stage
-        What was run.
+        The stage that was run.
     command : callable
         Stage to the command that runs it, as the user types it.
 
@@ -95,7 +95,7 @@ def describe_result(
 
 
 def _after_pilot(decision: Decision, command: Callable[[Stage], str]) -> list[str]:
-    """Return what to do once the pilot has been decided."""
+    """Return the next steps after the pilot's decision."""
     if not {decision.method, *decision.kept.by_contrast.values()} - {None}:
         return ["next:    no method is good enough to continue with; decision.md says what can be done"]
     study = f"{command(Stage.STUDY)}   (every image by {decision.kept.words()})"
@@ -160,11 +160,11 @@ def _manifests(folder: StudyFolder, method: str) -> Iterator[tuple[int, Manifest
     for path in sorted((folder.chunks / method).glob("*.json")):
         try:
             yield path.stat().st_mtime_ns, read_manifest(path)
-        except (InputError, FileNotFoundError):  # gone meanwhile, or damaged: it is made again
+        except (InputError, FileNotFoundError):  # removed meanwhile, or damaged; it is computed again
             continue
 
 
 def _last_line(path: Path) -> str:
-    """Return the last line of a log that says something."""
+    """Return the last line of a log that is not empty."""
     lines = [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
     return lines[-1] if lines else ""

@@ -1,4 +1,4 @@
-"""How far a run has come: images done, rate and time left, read from the files that its jobs leave."""
+"""Progress of a run: images done, rate and time left, from the files that its jobs write."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from spineseg.studyfolder.locks import KeptMethods
 from spineseg.studyfolder.sidecars import read_sidecar
 
 INTERVAL_S = 20.0
-"""Between two looks at the files: often enough for a person, seldom enough for a slow file system."""
+"""Seconds between two checks of the files: often enough for a person, seldom enough for a slow file system."""
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How far a run has come.
+    """Progress of a run.
 
     Parameters
     ----------
@@ -32,9 +32,9 @@ class Pace:
     n_missing : int
         Images that were not done when the run began.
     steps_done, steps_left : int
-        Segmentations that this run has made, and that are missing; those of changed copies count as well.
+        Segmentations that this run has finished, and those that are missing; those of changed copies count as well.
     seconds : float
-        Since the run began.
+        Time since the run began.
     """
 
     done: int
@@ -46,13 +46,13 @@ class Pace:
 
     @property
     def per_minute(self) -> float:
-        """Images a minute; an image that some methods have segmented counts in part."""
+        """Images per minute; an image that only some methods have segmented counts in part."""
         steps = self.steps_done + self.steps_left
         return 60 * self.n_missing * self.steps_done / steps / self.seconds if steps and self.seconds else 0.0
 
     @property
     def seconds_left(self) -> float | None:
-        """Time left at the rate so far; None where this run has finished nothing yet."""
+        """Time left at the present rate, s; None if this run has finished nothing yet."""
         return self.seconds / self.steps_done * self.steps_left if self.steps_done else None
 
     def words(self) -> str:
@@ -70,15 +70,15 @@ class Pace:
 
 
 def word_duration(seconds: float) -> str:
-    """Return a duration in words: minutes, from two hours on hours."""
+    """Return a duration in words: in minutes, or in hours from two hours on."""
     return f"{seconds / 3600:.0f} h" if seconds >= 7200 else f"{max(1, seconds / 60):.0f} min"
 
 
 class PaceWatch:
     """Counts what a run has finished.
 
-    What is there when the run begins and was made by the present code, options and weights counts as done; a mask
-    that is made again for another reason shows as done from the start.
+    Masks that exist when the run begins and were made by the present code, options and weights count as done. So a mask
+    that is computed again for another reason counts as done from the start.
 
     Parameters
     ----------
@@ -96,13 +96,13 @@ class PaceWatch:
         self._total = self._n_missing = self._steps_done = 0
 
     def measure(self) -> Pace | None:
-        """Return how far the run has come; None before its images are listed."""
+        """Return the progress of the run; None before its images are listed."""
         try:
             listed = self._folder.images.stat().st_mtime_ns
             if listed != self._listed:
                 self._plan()
                 self._listed = listed
-        except (OSError, InputError):  # not made yet, or being made; the jobs say what is wrong with it
+        except (OSError, InputError):  # not written yet, or being written; the jobs report errors in it
             return None
         for path in [path for path in self._missing if self._is_new(path)]:
             self._steps_done += self._missing.pop(path)[1]
@@ -123,11 +123,11 @@ class PaceWatch:
             return False
 
     def _plan(self) -> None:
-        """List the files that are missing or of other code, each with its image and the segmentations that it takes."""
+        """List the files that are missing or by other code, each with its image and its number of segmentations."""
         images = stage_images(read_included(self._folder.images), self._stage)
         chunk_of = read_membership(self._folder).chunks
         self._total, self._missing = len(images), {}
-        # of the study, each image's own method once it is known; else all
+        # in stage study only the method of each image, once it is known; else all methods
         kept = study_methods(self._folder) if self._stage == Stage.STUDY else KeptMethods(None)
         for name, method in self._config.methods.items():
             own = [image for image in images if kept.of(image.contrast) in (None, name)]
@@ -145,15 +145,15 @@ class PaceWatch:
 
 
 def follow(watch: PaceWatch, say: Callable[[str], None], interval_s: float = INTERVAL_S) -> Callable[[], None]:
-    """Say in the background how far a run has come, whenever that has changed; return what ends it.
+    """Report the progress of a run in the background whenever it changes; return the function that ends this.
 
     Parameters
     ----------
     watch : PaceWatch
     say : callable
-        Takes a line.
+        Function that takes a line.
     interval_s : float
-        Between two looks.
+        Seconds between two checks.
     """
     ended = Event()
 

@@ -1,4 +1,4 @@
-"""The people of a dataset, as its participants.tsv describes them."""
+"""The people of a dataset as described in its participants.tsv."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ SITE = "site"
 ID = "participant_id"
 
 NOT_KNOWN = ("", "n/a", "na", "nan")
-"""How tables write an unknown value, in lower case."""
+"""Texts of unknown values in tables, in lower case."""
 
 MAX_CONDITION = 10_000
-"""Characters of a condition."""
+"""Most characters of a condition."""
 
 COMPARISONS: Mapping[type, Callable[[Any, Any], bool]] = {
     ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le,
@@ -36,15 +36,15 @@ COMPARISONS: Mapping[type, Callable[[Any, Any], bool]] = {
 
 @dataclass(frozen=True)
 class Participants:
-    """What participants.tsv says of each subject.
+    """Content of participants.tsv.
 
     Parameters
     ----------
     path : Path
     columns : tuple of str
-        Without participant_id.
+        Names of the columns without participant_id.
     cells : mapping
-        Subject, without ``sub-``, to column to text; a value that is not known is an empty text.
+        Subject, without ``sub-``, to column to text; an unknown value is an empty text.
     """
 
     path: Path
@@ -56,7 +56,7 @@ class Participants:
         return {subject: cells[SITE] for subject, cells in self.cells.items() if cells.get(SITE)}
 
     def check_column(self, name: str, where: str) -> None:
-        """Refuse a column that the table has not.
+        """Refuse a column that the table lacks.
 
         Raises
         ------
@@ -74,12 +74,12 @@ class Participants:
 
         A condition compares columns with values by ``== != < <= > >= in`` and joins comparisons by ``and``, ``or``,
         ``not`` and brackets, as in ``pathology == 'HC' and age >= 18``. Numbers are compared as numbers, texts only by
-        ``==``, ``!=`` and ``in``. Of a value that is not known no comparison holds, nor does its ``not``.
+        ``==``, ``!=`` and ``in``. With an unknown value no comparison holds, and neither does its ``not``.
 
         Raises
         ------
         InputError
-            If the condition says something else, names no column, or fits nobody.
+            If the condition has another form, names no column, or holds for nobody.
         """
         shown = text if len(text) <= 200 else f"{text[:200]}..."
         no_condition = f"{where}: {shown!r} is no condition; write one such as \"pathology == 'HC'\""
@@ -103,7 +103,7 @@ class Participants:
 
 
 def read_participants(dataset: str | Path) -> Participants:
-    """Read a dataset's participants.tsv; one without it has no columns.
+    """Read a dataset's participants.tsv; without the file there are no columns.
 
     Raises
     ------
@@ -141,14 +141,14 @@ def _holds(node: ast.expr, cells: Mapping[str, str], where: str) -> bool | None:
 
 
 def _join(parts: list[bool | None], *, every: bool) -> bool | None:
-    """Join by ``and`` (every) or ``or``: what is not known decides only where the others do not."""
+    """Join by ``and`` (every) or ``or``; the result is unknown (None) only if the known parts do not decide it."""
     if (not every) in parts:
         return not every
     return None if None in parts else every
 
 
 def _value(node: ast.expr, cells: Mapping[str, str], where: str) -> Any:
-    """Return a column's text, or a value that stands in the condition."""
+    """Return a column's text, or a value written in the condition."""
     if isinstance(node, ast.Name):
         return cells[node.id]
     if isinstance(node, ast.List | ast.Tuple):
@@ -163,12 +163,12 @@ def _value(node: ast.expr, cells: Mapping[str, str], where: str) -> Any:
 
 
 def _shown(node: ast.expr) -> str:
-    """Return a part of a condition as it is shown in a message."""
+    """Return a part of a condition in the form shown in a message."""
     return repr(ast.unparse(node)[:200])
 
 
 def _compare(comparison: ast.cmpop, left: Any, right: Any, where: str) -> bool | None:
-    """Compare a cell with a value, as numbers where both are; None where one is not known."""
+    """Compare a cell with a value, as numbers if both are numbers; None if one is unknown."""
     if isinstance(comparison, ast.In | ast.NotIn):
         return _is_in(left, right, where, wanted=isinstance(comparison, ast.In))
     if type(comparison) not in COMPARISONS:
@@ -192,7 +192,7 @@ def _compare(comparison: ast.cmpop, left: Any, right: Any, where: str) -> bool |
 
 
 def _is_in(left: Any, right: Any, where: str, *, wanted: bool) -> bool | None:
-    """Whether a value is (not, unless wanted) one of a list; None where it, or the item that decides, is not known."""
+    """Whether a value is in a list (or, unless `wanted`, is not); None if it, or the item that decides, is unknown."""
     if not isinstance(right, list):
         raise InputError(f"{where}: expected a list after in, found {right!r}; write [{right!r}]")
     for item in (left, *right):
@@ -212,7 +212,7 @@ def _same(left: Any, right: Any) -> bool:
 
 
 def _number(value: Any) -> float | None:
-    """Return a value as a number; None where it is none."""
+    """Return a value as a number; None if it is not a number."""
     try:
         number = float(value)
     except (ValueError, OverflowError):

@@ -1,4 +1,4 @@
-"""How much each method's result depends on tiny changes of the image: its precision, without a rescan."""
+"""Measure how much a method's result depends on tiny changes of the image: its precision, without a rescan."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ Agreement = Mapping[str, float | None]
 NOTHING: Agreement = {"perturb_dice": None, "perturb_csa_cv": None}
 
 DIGITS = 6
-"""Decimals of the results: beyond them lies the rounding of sums."""
+"""Decimals of the results; further ones are rounding errors of sums."""
 
 
 def perturb_chunk(folder: StudyFolder, method: Method, chunk: str, n: int) -> Perturbed:
-    """Run a method again on changed copies of a chunk's images and compare. Finished images are not done again.
+    """Run a method again on changed copies of a chunk's images and compare. Finished images are not repeated.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def perturb_chunk(folder: StudyFolder, method: Method, chunk: str, n: int) -> Pe
     method : Method
     chunk : str
     n : int
-        Changed copies per image.
+        Number of changed copies of each image.
     """
     entries = read_manifest(folder.manifest(method.name, chunk)).entries
     images = chunk_images(folder, chunk)
@@ -69,27 +69,27 @@ def perturb_chunk(folder: StudyFolder, method: Method, chunk: str, n: int) -> Pe
 
 
 def _read_finished(path: Path, key: str) -> Agreement | None:
-    """Return an image's result where it is finished and still good."""
+    """Return an image's result if it is finished and its key is still the same."""
 
     def parse(content: Mapping[str, object]) -> Agreement | None:
         return {name: content[name] for name in NOTHING} if content["key"] == key else None  # type: ignore[misc]
 
     try:
         return read_record(path, parse, "the agreement of one image") if path.is_file() else None
-    except InputError:  # it is made again
+    except InputError:  # damaged; it is computed again
         return None
 
 
 def _perturb_image(
     image: StudyImage, entry: ManifestEntry, folder: StudyFolder, method: Method, n: int, progress: Progress
 ) -> Agreement:
-    """Segment the changed copies of one image; an image without a mask says nothing."""
+    """Segment the changed copies of one image; without a mask of the image there is no agreement."""
     if entry.mask is None:
         return NOTHING
     try:
         volume, grid = load_image(image.path, contrast=image.contrast, bval=image.bval_path)
         mask = binarise(load_mask(folder.inside(entry.mask), like=grid)[0].data)
-    except InputError:  # the segmentation has said what is wrong with it
+    except InputError:  # the segmentation has already reported the error
         return NOTHING
     whole = ImageInput(Path(image.path), volume, grid, image.contrast, image_names(image))
     masks, mapped = [], []
@@ -114,7 +114,7 @@ def _segment(image: ImageInput, method: Method) -> NDArray[np.bool_]:
             return method.segment(replace(image, path=path)).cord_mask
     except ModelError:
         raise
-    except Exception as error:  # as in the segmentation: one image must not stop the study
+    except Exception as error:  # as in the segmentation, one image must not stop the study
         if shortage := find_shortage(error):
             raise shortage from error
         if not isinstance(error, InputError):
@@ -128,22 +128,23 @@ def agree_with_perturbed(
     mapped_back: Sequence[NDArray[np.bool_]],
     zooms: NDArray[np.float64],
 ) -> Agreement:
-    """Say how far a method agrees with itself on changed copies of an image.
+    """Compute how far a method agrees with itself on changed copies of an image.
 
     Parameters
     ----------
     mask : (I, J, K) ndarray of bool
-        Of the image.
+        Mask of the image.
     perturbed, mapped_back : sequence of (I, J, K) ndarray of bool
-        Of the changed copies, as segmented and on the image's voxels.
+        Masks of the changed copies, as segmented, and mapped back to the image's voxels.
     zooms : (3,) ndarray, mm
 
     Returns
     -------
     dict
-        perturb_dice: mean Dice of `mask` with each of `mapped_back`; 0 for one that is empty, None where `mask` is.
-        perturb_csa_cv: SD over mean of the mean areas of all n + 1 masks, percent, over the slices in which all
-        have cord; None where there is no such slice.
+        perturb_dice: mean Dice of `mask` with each of `mapped_back`, where an empty one counts 0; None if `mask` is
+        empty.
+        perturb_csa_cv: SD divided by mean of the mean areas of all n + 1 masks, percent, over the slices in which all
+        have cord; None if there is no such slice.
     """
     if not mask.any():
         return NOTHING

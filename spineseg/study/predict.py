@@ -1,4 +1,4 @@
-"""From the image: features of each mask, the Dice predicted from it, and the contrast that the image shows."""
+"""Predict the Dice of each mask from image and mask, and guess the contrast of the image."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from spineseg.studyfolder.images import StudyImage
 from spineseg.volume import Volume, load_image
 
 NOTHING_FOUND = {"predicted_dice": 0.0, "predicted_dice_low": 0.0, "predicted_dice_high": 0.0, "flagged": 1.0}
-"""Prediction for an image without a mask by the method: nothing was found, for certain."""
+"""Prediction for an image in which the method found nothing, which is certain."""
 
 DIGITS = 4
-"""Decimals of values that depend on networks: further decimals would differ between processors."""
+"""Decimals of values that depend on networks; further ones would differ between processors."""
 
 
 _load_detector = cache(load_detector)
 
 
 def guess_contrast(volume: Volume, contrast: str) -> tuple[str, str]:
-    """Return what an image looks like, and why that is not `contrast`; empty where it may be."""
+    """Return the contrast that an image seems to have, and why that is not `contrast`; empty if it may be."""
     evidence = weigh_contrasts(volume, _load_detector)
     return evidence.guess, doubt_contrast(evidence, contrast)
 
@@ -49,7 +49,7 @@ def read_image(image: StudyImage) -> tuple[Volume | None, str]:
 
 
 def prepare_for_masks(volume: Volume, contrast: str, masks: Volume) -> tuple[PreparedImage | None, str]:
-    """Make an image ready for the features of its masks; None and a reason where it is not the one they belong to.
+    """Prepare an image for the features of its masks; None and a reason if the masks do not belong to it.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Reference masks in a dataset: their names over the years, and who made them."""
+"""Reference masks in a dataset: their usual file names, and who made them."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ ENDS = (
     *("_label-SC_seg", "_label-SC_mask", "_desc-manual_label-SC_seg", "_space-orig_label-SC_seg"),
     *("_space-orig_desc-manual_label-SC_seg", "_space-other_label-SC_seg", "_seg-manual", "_seg"),
 )
-"""Ends of the stem of a cord mask, as SCT, spine-generic and BIDS have named them since 2016; an earlier one comes
-first where an image has two."""
+"""Ends of the stem of a cord mask in SCT, spine-generic and BIDS since 2016. If an image has two such masks, the one
+that is earlier in this list is used."""
 
 KINDS = ("manual", "corrected", "silver", "automatic", "unknown")
-"""Drawn by a person; a program's output that a person corrected; made by a program and checked; made by a program;
-nothing is said."""
+"""Kinds of references, in this order: drawn by a person; a program's output that a person corrected; made by a program
+and checked; made by a program; not stated."""
 
 TRUE_KINDS = ("manual", "corrected", "unknown")
-"""Whose references are the truth unless the configuration says otherwise. Those of unknown origin are named, so that
-a person can say what they are."""
+"""Kinds that count as the truth unless the configuration says otherwise. References of unknown origin are reported, so
+that a person can state what they are."""
 
 SAID_IN = ("Kind", "Manual", "GeneratedBy", "Author", "Description", "Method", "Comment")
-"""Keys of a sidecar that tell who made a mask: BIDS, spine-generic, and what people add."""
+"""Keys of a sidecar that say who made a mask: those of BIDS, of spine-generic, and others that people add."""
 
 NO_NAMES = ("", "n/a", "na", "none", "unknown", "anonymous")
-"""Authors that name nobody."""
+"""Values of Author that name nobody."""
 
 
 def _words(pattern: str) -> re.Pattern[str]:
-    """Compile words that stand alone; ``_`` parts words, as in names of programs and files."""
+    """Compile a pattern of whole words; ``_`` separates words, as in names of programs and files."""
     return re.compile(rf"(?<![a-z0-9])(?:{pattern})(?![a-z0-9])")
 
 
@@ -48,38 +48,38 @@ PROGRAM = _words(
     + "|nn-?u-?net(?:v[0-9])?|u-?net|sciseg[a-z0-9]*|contrast[ -]agnostic"
 )
 EDITOR = _words("fsleyes|fslview|itk-?snap|(?:3d ?)?slicer|mricron|mricrogl")
-"""Names of programs in which people draw; as the name of what made a mask they say that a person did."""
+"""Names of programs in which people draw; a mask made by one of them was made by a person."""
 
 PERSON = _words("manual|manually|drawn|redrawn|traced|by hand|hand-drawn")
 CORRECTED = _words("corrected|correction|corrections|edited|edits")
 SILVER = _words("silver")
 KIND = re.compile("|".join(p.pattern for p in (PERSON, CORRECTED, SILVER, _words(f"{AUTOMATIC}|unknown"))))
-"""What makes the key Kind outweigh all others."""
+"""Words with which the key Kind overrules all others."""
 
 OTHER = re.compile(
     r"(?:compar[a-z]*(?: (?:with|to|against))?|(?:check|validat|evaluat|test)[a-z]* against) [a-z0-9_-]+"
     r"|(?<![a-z])(?:bias|motion|field|distortion|eddy|eddy[ -]current|intensity|n4)[ -](?:field[ -])?correct[a-z]*"
 )
-"""Words that do not say who made a mask: what it is compared with, and corrections of the image."""
+"""Words that do not say who made a mask: what it was compared with, and corrections of the image."""
 
 DENIED = re.compile(
     r"(?<![a-z])(?:un(?:corrected|edited)|(?:not|never|without|no|non|to be|needs?|should be|must be|[a-z]+n't)[ -]+"
     r"(?:(?:yet|been|be|any|further|a|manually|manual|by hand)[ -]+)*"
     r"(?:correct[a-z]*|edit[a-z]*|manual|manually|drawn|traced|by hand))(?![a-z])"
 )
-"""A correction or a drawing that has not been."""
+"""Words that deny a correction or a drawing."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A mask to compare with.
+    """A reference mask.
 
     Parameters
     ----------
     path : str
     kind : one of KINDS
     made_from : str
-        The method of ours whose output it was; empty where none is named.
+        The built-in method whose mask it was made from; empty if none is named.
     """
 
     path: str
@@ -88,7 +88,7 @@ class Reference:
 
 
 def find_references(masks: Iterable[tuple[str, Path]]) -> dict[str, str]:
-    """Return image to the mask that is compared with it, of the masks of a folder (stem and path)."""
+    """Return image to its reference, from the masks of a folder (stem and path)."""
     by_end: dict[str, dict[str, Path]] = {}
     for stem, path in masks:
         for end in ENDS:
@@ -98,7 +98,7 @@ def find_references(masks: Iterable[tuple[str, Path]]) -> dict[str, str]:
 
 
 def describe_reference(path: Path) -> Reference:
-    """Return a reference with what its sidecar says of who made it.
+    """Return a reference with its origin from its sidecar.
 
     Raises
     ------
@@ -111,9 +111,9 @@ def describe_reference(path: Path) -> Reference:
 
 
 def origin_of(sidecar: Mapping[str, object]) -> tuple[str, str]:
-    """Return the kind of a mask and the method that it was made from, as its sidecar tells.
+    """Return the kind of a mask and the method that it was made from, according to its sidecar.
 
-    The key Kind outweighs the others where it names a kind; Manual: false outweighs an author, who may be whoever
+    The key Kind overrules the others if it names a kind. Manual: false overrules an author, who may be the person who
     ran the program. Names of people are never read as words.
 
     Examples
@@ -144,7 +144,7 @@ def origin_of(sidecar: Mapping[str, object]) -> tuple[str, str]:
 
 
 def _said(key: str, value: object, depth: int = 3) -> Iterator[tuple[str, str]]:
-    """Yield key and text, in small letters, of all that a value of a sidecar says, of the depth that BIDS knows."""
+    """Yield key and text, in lower case, of everything in a value of a sidecar, down to the depth that BIDS has."""
     if isinstance(value, Mapping) and depth:
         for inner, item in value.items():
             if str(inner) in (*SAID_IN, "Name"):
@@ -159,12 +159,12 @@ def _said(key: str, value: object, depth: int = 3) -> Iterator[tuple[str, str]]:
 
 
 def _names(method: str, text: str) -> bool:
-    """Whether a text names a method other than to compare with it."""
+    """Whether a text names a method, except in a comparison with it."""
     return bool(_words(method).search(OTHER.sub(" ", text)))
 
 
 def _kind_of_words(words: str, *, programs: bool, authors: bool, told: str | None) -> str:
-    """Return the kind of a mask: what words say, whether programs and authors are named, what Manual says."""
+    """Return the kind of a mask from the words, from whether programs and authors are named, and from Manual."""
     words = OTHER.sub(" ", words)
     denied = DENIED.search(words) is not None or told in ("false", "no", "0")
     words = DENIED.sub(" ", words)
@@ -177,7 +177,7 @@ def _kind_of_words(words: str, *, programs: bool, authors: bool, told: str | Non
     by_person = PERSON.search(words) is not None or told in ("true", "yes", "1")
     if "unverified" in words:
         by_person = authors = False
-    if denied:  # an author is whoever ran the program
+    if denied:  # the author is then the person who ran the program
         by_program, authors = by_program or not by_person, False
     if by_program:
         return "corrected" if by_person or authors or corrected else "automatic"

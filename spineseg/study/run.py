@@ -25,39 +25,39 @@ from spineseg.study.workflow_files import find_profile, workflow_folder
 from spineseg.studyfolder.layout import Stage, StudyFolder
 
 POLL_S = 2.0
-"""Between two looks at a terminal's progress; looking for 10 000 files takes 0.1 s."""
+"""Seconds between two updates of the progress on a terminal; looking for 10 000 files takes 0.1 s."""
 
 LINE_S = 60.0
-"""Between two lines of progress where nobody watches a terminal."""
+"""Seconds between two lines of progress if the output is not a terminal."""
 
 STEPS = re.compile(r"(\d+) of (\d+) steps \(")
-"""As Snakemake counts its jobs."""
+"""Pattern of Snakemake's count of jobs."""
 
 LOCKED = "LockException"
-"""What Snakemake says in a folder that another run has locked, or one that was killed."""
+"""Word in Snakemake's message about a folder that another run, or a killed one, has locked."""
 
 OWN_LOG = "snakemake.txt"
-"""All that Snakemake printed, in the dataset's folder of logs; no .log, for those are the jobs'."""
+"""File with Snakemake's whole output, in the dataset's folder of logs; not .log, because those are the jobs' logs."""
 
 USAGE = re.compile(r"\S+: error: (.+)")
-"""The last line that Snakemake prints where it does not understand its options, after pages of them."""
+"""Last line that Snakemake prints if it does not understand its options, after pages of help."""
 
 EXECUTOR = re.compile(r"argument --executor/-e: invalid choice: '([\w-]+)'")
-"""Said of a profile whose executor is not installed."""
+"""Message about a profile whose executor is not installed."""
 
 SUBMISSION = re.compile(r"Job submission failed with exception: (.+)")
-"""Said of a job that a cluster did not take; the job's own log is empty then."""
+"""Message about a job that a cluster did not accept; the job's own log is then empty."""
 
 DRY_RUN = frozenset(("-n", "--dry-run", "--dryrun"))
 """Options of Snakemake that only print what would run."""
 
 LAST_LINES = 12
-"""Of Snakemake's output, shown where it stopped for a reason that no job's log tells."""
+"""Lines of Snakemake's output that are shown if it stopped for a reason that is in no job's log."""
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a stage is run.
+    """Options of a run of a stage.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class RunOptions:
 
 
 def snakemake_command(stage: Stage, options: RunOptions) -> list[str]:
-    """Return the command that runs a stage, by the Python of this process.
+    """Return the command that runs a stage with the Python of this process.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def snakemake_command(stage: Stage, options: RunOptions) -> list[str]:
     if importlib.util.find_spec("snakemake") is None:
         raise InputError(advise_extra("snakemake"))
     command = [sys.executable, "-m", "snakemake", str(stage), "--snakefile", str(workflow_folder() / "Snakefile")]
-    # this file alone: not the default one of a workflow in whose folder it happens to lie
+    # only this file, not the default one if it is in the folder of a workflow
     command += ["--configfile", str(options.config_file), "--replace-workflow-config"]
     if options.profile:
         command += ["--profile", str(find_profile(options.profile, options.config_file.parent))]
@@ -99,18 +99,18 @@ def snakemake_command(stage: Stage, options: RunOptions) -> list[str]:
 
 
 def snakemake_environment() -> dict[str, str]:
-    """Return Snakemake's environment, with a home and a user's name where there is none, as in a container.
+    """Return Snakemake's environment variables, with a home and a user name if there is none, as in a container.
 
-    Snakemake and its jobs keep settings and what can be computed again below the home; its log names the user.
+    Snakemake and its jobs keep settings and caches below the home; its log names the user.
     """
     environment = dict(os.environ)
     try:
         getpass.getuser()
-    except (KeyError, OSError):  # the system does not know the number of this user
+    except (KeyError, OSError):  # the system does not know the id of this user
         environment["USER"] = f"user{os.getuid()}"
     try:
         is_usable = os.access(Path.home(), os.W_OK | os.X_OK)
-    except RuntimeError:  # no HOME, and no entry among the users of the system
+    except RuntimeError:  # no HOME, and the user is not known to the system
         is_usable = False
     if not is_usable:
         home = (Path(".snakemake") / "spineseg" / "home").resolve()
@@ -121,20 +121,20 @@ def snakemake_environment() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class RunEnd:
-    """How a run ended.
+    """The end of a run.
 
     Parameters
     ----------
     code : int
-        That of Snakemake.
+        Exit code of Snakemake.
     is_locked : bool
-        The folder is locked by another run, or by one that was killed.
+        Whether the folder is locked by another run, or by one that was killed.
     is_stopped : bool
-        A person has stopped it.
+        Whether a person has stopped it.
     last_lines : tuple of str
-        The end of what Snakemake printed.
+        The last lines that Snakemake printed.
     refusal : str
-        Why a cluster did not take a job; empty where it took all.
+        Why a cluster did not accept a job; empty if it accepted all.
     """
 
     code: int
@@ -156,7 +156,7 @@ def run_stage(
     folder : StudyFolder
     config : StudyConfig
     verbosity : {0, 1, 2}
-        0 shows nothing, 2 what Snakemake prints.
+        0 shows nothing, 1 the progress, 2 the output of Snakemake.
 
     Raises
     ------
@@ -186,7 +186,7 @@ def run_stage(
 
 
 def _check_usage(last_line: str) -> None:
-    """Refuse what Snakemake refuses among its options, from the command line or from a profile.
+    """Refuse options that Snakemake refuses, from the command line or from a profile.
 
     Raises
     ------
@@ -202,12 +202,12 @@ def _check_usage(last_line: str) -> None:
 
 
 def unlock(stage: Stage, options: RunOptions) -> None:
-    """Free the folder that a killed run has left locked.
+    """Unlock the folder that a killed run has left locked.
 
     Raises
     ------
     InputError
-        If Snakemake cannot.
+        If Snakemake cannot unlock it.
     """
     command = [*snakemake_command(stage, options), "--unlock"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=snakemake_environment())
@@ -226,7 +226,7 @@ class ProgressLine:
         self._shown = (0.0, "")
 
     def show(self, *, is_last: bool = False) -> None:
-        """Look at the files and print."""
+        """Check the files and print the line."""
         text = self.text()
         if self._stream.isatty():
             print(f"\r\033[K{text}", end="\n" if is_last else "", file=self._stream, flush=True)
@@ -245,7 +245,7 @@ class ProgressLine:
         return ", ".join(parts + ([f"jobs {jobs[0]}/{jobs[1]}"] if jobs else []))
 
     def _read_jobs(self) -> tuple[int, int] | None:
-        """Return how many jobs are done, and of how many, as Snakemake last said."""
+        """Return Snakemake's last count of finished jobs and of all jobs."""
         with self._log.open(encoding="utf-8", errors="replace") as stream:
             stream.seek(self._read)
             for found in STEPS.finditer(stream.read()):
@@ -255,7 +255,7 @@ class ProgressLine:
 
 
 def _wait(process: subprocess.Popen[bytes], line: ProgressLine | None) -> bool:
-    """Wait for Snakemake to end, showing progress; return whether a person has stopped it."""
+    """Wait for Snakemake to end and show the progress; return whether a person has stopped it."""
     is_stopped = False
     while True:
         try:
@@ -263,7 +263,7 @@ def _wait(process: subprocess.Popen[bytes], line: ProgressLine | None) -> bool:
                 break
             if line:
                 line.show()
-        except KeyboardInterrupt:  # while waiting or looking; Snakemake gets it too, and ends its jobs
+        except KeyboardInterrupt:  # Snakemake gets it too, and ends its jobs
             is_stopped = True
             print("\nstopping the jobs", file=sys.stderr, flush=True)
     if line:
@@ -282,7 +282,7 @@ def _has_ended(process: subprocess.Popen[bytes]) -> bool:
 
 @contextmanager
 def _passing_on_signals() -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Pass a request to end on to Snakemake, so that it is not left behind."""
+    """Pass signals to end on to Snakemake, so that it does not continue alone."""
     children: list[subprocess.Popen[bytes]] = []
 
     def end(number: int, frame: FrameType | None) -> None:

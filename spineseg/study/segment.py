@@ -1,7 +1,7 @@
-"""Segment a chunk of a study's images with one method, and say in a manifest what became of each.
+"""Segment a chunk of a study's images with one method, and write the result of each to a manifest.
 
-An image is a result whatever happens to it: it is finished, or it failed and why. Only what
-is no fault of an image (no disk, no memory, no weights) stops the chunk.
+Every image has a result: it is finished, or it has failed with a reason. The chunk stops only for causes other than an
+image (no disk space, no memory, no weights).
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ def chunk_images(folder: StudyFolder, chunk: str) -> list[StudyImage]:
 def segment_chunk(
     folder: StudyFolder, method: Method, chunk: str, progress: Progress | None = None
 ) -> tuple[Manifest, list[Timing]]:
-    """Segment the included images of one chunk; finished ones are not done again.
+    """Segment the included images of one chunk; finished images are not segmented again.
 
     Parameters
     ----------
     folder : StudyFolder
-        Masks go below it.
+        Masks are written below it.
     method : Method
     chunk : str
     progress : Progress, optional
@@ -59,7 +59,7 @@ def segment_chunk(
 def segment_images(
     images: Sequence[StudyImage], folder: StudyFolder, method: Method, progress: Progress | None = None
 ) -> tuple[list[ManifestEntry], list[Timing]]:
-    """Segment images of a study; finished ones are not done again. Return entry and timing of each."""
+    """Segment images of a study, except finished ones; return entry and timing of each."""
     progress = progress or Progress(len(images))
     entries, timings = [], []
     for image in images:
@@ -72,7 +72,7 @@ def segment_images(
 
 
 def record_failure(image: StudyImage, folder: StudyFolder, method: Method, reason: str) -> tuple[ManifestEntry, Timing]:
-    """Write that an image failed for a reason that its file does not tell; it is tried again with its chunk."""
+    """Record that an image failed for a reason beside its content; it is tried again with its chunk."""
     from spineseg.methods.segment_file import ImageTask, explain_failure
 
     mask = folder.mask(image, method.name)
@@ -82,15 +82,15 @@ def record_failure(image: StudyImage, folder: StudyFolder, method: Method, reaso
 
 
 def except_entry(entry: ManifestEntry, choice: PersonsChoice, instead_of: str) -> ManifestEntry:
-    """Return an entry with the words that flag it as kept by another method than the study's."""
+    """Return an entry marked as an exception, kept by another method than the study's."""
     return ManifestEntry(**{**vars(entry), "exception": choice.words(instead_of)})
 
 
 def content_key(image: StudyImage, method_name: str, made_by: MadeBy, sources: Sequence[Path]) -> str:
-    """Return a key that changes when anything does that the result depends on; empty where a file cannot be read.
+    """Return a digest of everything that the result depends on; empty if a file cannot be read.
 
-    The content of the image, its b-values and the other `sources`, not their names or dates; contrast, parameters,
-    weights, and the code.
+    It covers the content (not names or dates) of the image, its b-values and the other `sources`, and the contrast,
+    parameters, weights and code.
     """
     if not Path(image.path).is_file():
         return ""
@@ -101,7 +101,7 @@ def content_key(image: StudyImage, method_name: str, made_by: MadeBy, sources: S
             "bval": sha256_file(bval) if bval and bval.is_file() else None,
             "sources": [sha256_file(path) for path in sources],
         }
-    except PermissionError:  # whoever reads it says so
+    except PermissionError:  # reported when the file is read
         return ""
     return sha256_json(
         content
@@ -116,8 +116,8 @@ def content_key(image: StudyImage, method_name: str, made_by: MadeBy, sources: S
 
 
 def _segment_image(image: StudyImage, mask: Path, method: Method, progress: Progress) -> Sidecar:
-    """Segment one image, or take its finished result; return what lies beside the mask."""
-    from spineseg.methods.segment_file import ImageTask, segment_or_explain  # not for the process that waits
+    """Segment one image, or use its finished result; return the mask's sidecar."""
+    from spineseg.methods.segment_file import ImageTask, segment_or_explain  # the waiting process does not need it
 
     names = image_names(image)
     key = content_key(image, method.name, method.made_by, method.sources(names))
@@ -131,7 +131,7 @@ def _segment_image(image: StudyImage, mask: Path, method: Method, progress: Prog
 
 
 def _is_whole(sidecar: Sidecar, mask: Path) -> bool:
-    """Whether the mask has the content that its sidecar says; a failed image has none."""
+    """Whether the mask has the checksum in its sidecar; a failed image needs none."""
     return sidecar.status == "failed" or (mask.is_file() and sha256_file(mask) == sidecar.mask_sha256)
 
 

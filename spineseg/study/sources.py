@@ -1,4 +1,4 @@
-"""Find the images of a study, in a BIDS dataset or a table, and check that what the configuration names is there."""
+"""Find the images of a study in a BIDS dataset or a table, and check that inputs named in the configuration exist."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ NAME_BYTES = 255
 UNPRINTABLE = "its path holds a line break, a tab or another control character"
 
 IMAGE_ENDS = (".nii", ".nii.gz", ".mgz", ".mgh", ".img", ".img.gz", ".mnc", ".nrrd", ".nhdr", ".mha", ".mhd")
-"""Formats of images, in small letters; only the first two are NIfTI as BIDS names it."""
+"""Endings of image files, in lower case; only the first two are those of BIDS."""
 
 
 def find_images(config: StudyConfig) -> list[StudyImage]:
-    """Return every image of the source; a reason is set where the file itself is the obstacle.
+    """Return every image of the source; those whose file cannot be used have a reason.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def find_images(config: StudyConfig) -> list[StudyImage]:
 
 
 def list_references(config: StudyConfig, images: Iterable[StudyImage]) -> list[ReferenceMask]:
-    """Return every mask of the references' folder, or of the table of images, with its use or why it has none."""
+    """Return every mask of the references' folder, or of the table of images, with its use or why it is not used."""
     of_image = {image.stem: image for image in images}
     found = [_used_reference(image) for image in of_image.values() if image.reference]
     if not config.reference_folder or config.images:
@@ -56,7 +56,7 @@ def list_references(config: StudyConfig, images: Iterable[StudyImage]) -> list[R
 
 
 def _used_reference(image: StudyImage) -> ReferenceMask:
-    """Return the reference of an image, with the reason where its content is elsewhere or the image is left out."""
+    """Return the reference of an image, with a reason if its content is missing or the image is left out."""
     path = Path(image.reference)
     stem = image_stem(path) or ""
     name = stem.removeprefix(image.stem) if stem.startswith(image.stem) else ""
@@ -68,8 +68,8 @@ def _used_reference(image: StudyImage) -> ReferenceMask:
 
 
 def _unused_reference(stem: str, path: Path, of_image: Mapping[str, StudyImage]) -> ReferenceMask:
-    """Return a mask that is compared with no image, and why."""
-    parts = stem.split("_")  # the longest beginning that is the name of an image
+    """Return a mask that is not used as a reference, with the reason."""
+    parts = stem.split("_")  # the longest start of the name that is the name of an image
     begins = ("_".join(parts[:n]) for n in range(len(parts), 0, -1))
     of = next((one for one in begins if one in of_image), "")
     if not of:
@@ -85,14 +85,14 @@ def _unused_reference(stem: str, path: Path, of_image: Mapping[str, StudyImage])
 
 
 def describe_references(references: Sequence[ReferenceMask]) -> list[str]:
-    """Return in a line how many masks were found under which name, and one line for each that is not used."""
+    """Return a line with the number of masks by name, and one line for each mask that is not used."""
     names = Counter(one.name or "by the table of images" for one in references if one.use)
     lines = [f"references by name: {', '.join(f'{n} {name}' for name, n in names.most_common())}"] if names else []
     return lines + [f"{one.path}: not used as a reference: {one.reason}" for one in references if not one.use]
 
 
 def _with_reference(image: StudyImage, config: StudyConfig) -> StudyImage:
-    """Say of an image's reference who made it, whether it is the truth, and which label is the cord's."""
+    """Add to an image who made its reference, whether that counts as the truth, and which label is the cord."""
     if not image.reference:
         return image
     reference = describe_reference(Path(image.reference))
@@ -106,7 +106,7 @@ def _with_reference(image: StudyImage, config: StudyConfig) -> StudyImage:
 
 
 def check_sources(config: StudyConfig) -> None:
-    """Check that the images, subjects, references and masks that the configuration names are there.
+    """Check that the images, subjects, references and masks that the configuration names exist.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def _check_images(config: StudyConfig) -> None:
 
 
 def find_level_folder(config: StudyConfig) -> Path | None:
-    """Return the folder in which labels of levels are looked for; None where there is none."""
+    """Return the folder of labels of levels; None if there is none."""
     inside = Path(config.bids_dir) if config.bids_dir else None
     if config.level_labels is None:
         found = [inside / "derivatives"] if inside else []
@@ -204,7 +204,7 @@ def _find_in_bids(root: Path, config: StudyConfig) -> Iterator[StudyImage]:
                 bval=_find_b_values(folder / name) if image.suffix == "dwi" else "",
             )
             image = _as_printable(image)
-            if not image.reason:  # what is left out otherwise takes no other image's place
+            if not image.reason:  # an image that is left out does not make another one a duplicate
                 if stem in seen:
                     image = replace(image, reason=f"duplicate: same name as {seen[stem]}")
                 seen.setdefault(stem, path)
@@ -213,7 +213,7 @@ def _find_in_bids(root: Path, config: StudyConfig) -> Iterator[StudyImage]:
 
 
 def _find_passed_over(root: Path) -> Iterator[StudyImage]:
-    """Yield the images that lie, or are named, where a study does not look, each with the reason."""
+    """Yield the images that a study does not look at because of their folder or name, each with the reason."""
     for name in _names(root, files=True):
         if _is_image(name):
             yield _passed_over(root / name, "", "beside the folders of subjects, in none of them")
@@ -252,7 +252,7 @@ def _passed_over_in(folder: Path, subject: str) -> Iterator[StudyImage]:
 
 
 def _passed_over(path: Path, subject: str, reason: str) -> StudyImage:
-    """Describe an image that is not looked at."""
+    """Describe an image that the study does not look at."""
     stem = image_stem(path) or path.name
     named = parse_name(stem)
     image = StudyImage(
@@ -268,7 +268,7 @@ def _passed_over(path: Path, subject: str, reason: str) -> StudyImage:
 
 
 def _as_printable(image: StudyImage) -> StudyImage:
-    """Leave out an image whose path has control characters, and write these out: no table or terminal gets them raw."""
+    """Leave out an image whose path has control characters, and escape these for tables and terminals."""
     if image.path.isprintable():
         return image
     return replace(
@@ -284,13 +284,13 @@ def _as_printable(image: StudyImage) -> StudyImage:
 
 
 def _names(folder: Path, *, files: bool) -> list[str]:
-    """Return the names of the files (links without content too) or of the folders in a folder, sorted."""
+    """Return the names of the files (including links without content) or of the folders in a folder, sorted."""
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in entries if _is_folder(entry) != files and not entry.name.startswith("."))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Say whether an entry is a folder; a link that leads round in a loop is none."""
+    """Whether an entry is a folder; false for a link that loops."""
     try:
         return entry.is_dir()
     except OSError:
@@ -313,14 +313,14 @@ def _images_below(folder: Path) -> Iterator[Path]:
 
 
 def _find_b_values(image: Path) -> str:
-    """Return the b-values of a diffusion series, beside it or inherited; a link without content is named as well."""
+    """Return the b-values of a diffusion series, beside it or inherited; also a link whose content is missing."""
     beside = image.with_name(f"{file_stem(image)}.bval")
     found = beside if beside.is_symlink() else find_bval(image)
     return str(found) if found else ""
 
 
 def _describe(stem: str, subject: str, session: str, folder: Path) -> StudyImage:
-    """Return what the name and the place of an image say."""
+    """Describe an image from its name and folder."""
     image = StudyImage(stem, subject, session, datatype=folder.name)
     name = parse_name(stem)
     if name is None:
@@ -345,7 +345,7 @@ def _masks_in(root: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _with_short_names(image: StudyImage, config: StudyConfig) -> StudyImage:
-    """Set the reason of an image whose masks would have names that no file system takes."""
+    """Set the reason of an image whose masks would have names too long for file systems."""
     made = [
         derivative_path(image.image_id, image.subject, image.session, image.datatype, name) for name in config.methods
     ]
@@ -358,7 +358,7 @@ def _with_short_names(image: StudyImage, config: StudyConfig) -> StudyImage:
 
 
 def _with_content(image: StudyImage) -> StudyImage:
-    """Set the reason of an image whose content, or that of its b-values, is elsewhere."""
+    """Set the reason of an image if its content, or that of its b-values, is missing."""
     if image.reason:
         return image
     if why := absent_content(image.path):

@@ -1,4 +1,4 @@
-"""Progress of a study: which masks a run should make, and which of them exist."""
+"""Progress of a study: which masks a run needs, and which of them exist."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from spineseg.studyfolder.manifests import read_manifest
 from spineseg.studyfolder.sidecars import MadeBy, read_sidecar
 
 CHUNK_SIZE = 10
-"""Images of one job where no profile says otherwise, as in rules/common.smk. It only moves estimates."""
+"""Images of one job if no profile says otherwise, as in rules/common.smk. It only affects estimates."""
 
 
 @dataclass(frozen=True)
 class WantedMask:
-    """A mask that a run is to make, or finds made."""
+    """A mask that a run needs, whether it exists yet or not."""
 
     image: StudyImage
     method: str
 
 
 def list_images(folder: StudyFolder, config: StudyConfig) -> tuple[list[StudyImage], dict[str, str]]:
-    """Return the included images of a study as its next run will index them, and image to chunk; nothing is written.
+    """Return the included images of a study as its next run will list them, and image to chunk; write nothing.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def coming_methods(folder: StudyFolder, config: StudyConfig) -> KeptMethods:
 
 
 def latest_stage(folder: StudyFolder) -> Stage | None:
-    """Return the furthest stage that has been finished once; None before the pilot's decision."""
+    """Return the furthest stage that has ever been finished; None before the pilot's decision."""
     if folder.report(Stage.STUDY).is_file():
         return Stage.STUDY
     if folder.report(Stage.ALL).is_file():
@@ -69,15 +69,15 @@ def wanted_masks(
     Parameters
     ----------
     images : iterable of StudyImage
-        Included ones.
+        Included images.
     config : StudyConfig
     stage : Stage
     kept : KeptMethods
-        The study's, where they are known; before, the last of the configuration stands for them.
+        The study's methods, if they are known; until then the last method of the configuration is assumed.
     """
     wanted = []
     images = list(images)
-    # what the dataset brings is there already
+    # masks of the dataset exist already
     chosen = {i: c.method for i, c in find_exceptions(config, kept, images).items() if c.method in config.methods}
     for image in images:
         if stage == Stage.PILOT and not image.pilot:
@@ -93,7 +93,7 @@ def wanted_masks(
 
 @dataclass
 class MaskCount:
-    """Count the masks that are there, by their manifests and, in chunks that are not finished, by their sidecars.
+    """Count the existing masks, by their manifests or, in unfinished chunks, by their sidecars.
 
     Parameters
     ----------
@@ -103,7 +103,8 @@ class MaskCount:
     chunk_of : dict
         Image to chunk.
     since_ns : int
-        A sidecar written after this time counts; an earlier one if the present code, weights and parameters made it.
+        A sidecar written after this time counts. An earlier one counts if the present code, weights and parameters made
+        it.
     """
 
     folder: StudyFolder
@@ -119,17 +120,17 @@ class MaskCount:
         self._made_by = {name: method.made_by() for name, method in self.config.methods.items()}
 
     def statuses(self) -> Counter[str]:
-        """Return how many of the masks are there, by status."""
+        """Return the number of existing masks by status."""
         return Counter(status for status in map(self.status_of, self.wanted) if status)
 
     def status_of(self, one: WantedMask) -> str:
-        """Return the status of a mask; an empty string where it is not there."""
+        """Return the status of a mask; empty if it does not exist."""
         path = self.folder.manifest(one.method, self.chunk_of.get(one.image.image_id, ""))
         entries = self._read_manifest(path, one.method)
         return self._sidecar_status(one) if entries is None else entries.get(one.image.image_id, "")
 
     def _read_manifest(self, path: Path, method: str) -> dict[str, str] | None:
-        """Return image to status of a manifest of the present code; None where there is none."""
+        """Return image to status from a manifest by the present code; None if there is none."""
         if (changed := _changed_ns(path)) is None:
             return None
         known = self._manifests.get(path)
@@ -139,14 +140,14 @@ class MaskCount:
                 manifest = read_manifest(path)
                 if not manifest.made_by.changes_to(self._made_by[method]):
                     entries = {entry.image_id: entry.status for entry in manifest.images}
-            except (InputError, FileNotFoundError):  # damaged, or removed meanwhile: it is made again
+            except (InputError, FileNotFoundError):  # damaged, or removed meanwhile; it is computed again
                 entries = {}
             known = (changed, entries)
             self._manifests[path] = known
         return known[1] or None
 
     def _sidecar_status(self, one: WantedMask) -> str:
-        """Return the status that a mask's sidecar tells; an empty string where it does not count."""
+        """Return the status in a mask's sidecar; empty if the sidecar does not count."""
         mask = self.folder.mask(one.image, one.method)
         path = sidecar_path(mask)
         changed = _changed_ns(path)

@@ -1,4 +1,4 @@
-"""The steps of a study, and the digest of the code of each: a step is recomputed when its own code changes."""
+"""The steps of a study and the digest of each step's code: a step is recomputed when its own code changes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ JUDGING = (
     *("weights/quality.json", "weights/deepseg_detect.safetensors", "weights/deepseg_segment.safetensors"),
     *(f"weights/optic_{contrast}.safetensors" for contrast in CONTRASTS),
 )
-"""What predicts the Dice and guesses the contrast when masks are measured, whatever method made them."""
+"""Modules that predict the Dice and guess the contrast when masks are measured, whatever method made these."""
 
 STEPS: dict[str, tuple[str, ...]] = {
     "index": ("spineseg.study.index", "spineseg.study.describe"),
@@ -30,7 +30,7 @@ STEPS: dict[str, tuple[str, ...]] = {
     "report": ("spineseg.report.page", "report/templates/report.html", "report/templates/report.css"),
     "demo": ("spineseg.phantom.dataset",),
 }
-"""Step to its modules and other files of the package. The code of a segmentation belongs to its method
+"""Step to its modules and other files of the package. The code of the segmentation is recorded for each method
 (`DeclaredMethod.made_by`)."""
 
 

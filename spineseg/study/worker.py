@@ -24,7 +24,7 @@ from spineseg.studyfolder.sidecars import KILLED, MadeBy, is_killed, read_sideca
 
 @dataclass(frozen=True)
 class Segmenter:
-    """One method, its device and threads, to be made ready in a separate process.
+    """One method with its device and threads, which is loaded in a separate process.
 
     Parameters
     ----------
@@ -40,16 +40,16 @@ class Segmenter:
     threads: int = 1
 
     def run(self, images: Sequence[StudyImage]) -> tuple[MadeBy, list[ManifestEntry], list[Timing]]:
-        """Segment images; finished ones are not done again.
+        """Segment images; finished images are not segmented again.
 
-        An image whose process dies is tried once more in a process of its own after the others. If that dies too, the
-        image has failed, and the reason is the signal. Where it ended as when memory runs out, it has failed only if
-        that had happened in an earlier job too: until then the chunk is not finished.
+        An image whose process dies is tried once more in a separate process after the others. If that process dies
+        too, the image has failed, and the reason is the signal. If the process ended as when memory runs out, the image
+        has failed only if that happened in an earlier job too; until then the chunk is not finished.
 
         Raises
         ------
         InputError, MachineError
-            What is no fault of an image, as `segment_images` does, and an image whose process was killed.
+            For causes other than an image, as `segment_images` does, and for an image whose process was killed.
         """
         results: dict[str, tuple[ManifestEntry, Timing]] = {}
         waiting = list(images)
@@ -87,30 +87,30 @@ class Segmenter:
         return made_by, list(entries), list(timings)
 
     def _replace(self, worker: _Worker, n_images: int) -> _Worker:
-        """Return a new process in place of one that is gone, or whose program was killed."""
+        """Return a new process in place of one that has ended, or whose program was killed."""
         worker.end()
         return _Worker(self, n_images)
 
 
 class _Died(Exception):
-    """The process is gone; the message says how."""
+    """The process has ended; the message says how."""
 
     is_kill = False
 
     @property
     def reason(self) -> str:
-        """Why an image failed: the process died twice on it."""
+        """Reason for an image's failure: the process died on it twice."""
         return f"the process died on this image, twice ({self}); to try again, delete the manifest of its chunk"
 
 
 class _Killed(_Died):
-    """The process, or that of a program, ended as when memory runs out, which says nothing of the image."""
+    """The process, or that of a program, ended as when memory runs out, which says nothing about the image."""
 
     is_kill = True
 
     @property
     def reason(self) -> str:
-        """Why an image failed whose process was killed in several jobs."""
+        """Reason for the failure of an image whose process was killed in several jobs."""
         return f"{KILLED} ({self}); it is in no comparison, and the next run tries it again"
 
 
@@ -169,7 +169,7 @@ class _Worker:
 
 def _work(connection: Connection, segmenter: Segmenter, n_images: int) -> None:
     """Prepare the method, then segment the images sent until the other side closes."""
-    keep_freed_memory()  # as in the process that began this one
+    keep_freed_memory()  # as in the process that started this one
     try:
         method = segmenter.method.prepare(device=segmenter.device, threads=segmenter.threads)
         connection.send(method.made_by)

@@ -1,4 +1,4 @@
-"""Where the workflow lies: at the top of a checkout, and inside the package where it was installed from a wheel."""
+"""Find the workflow: at the top of a checkout, or inside the package if it was installed from a wheel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CHECKOUT = PACKAGE.parent
 
 
 def is_checkout() -> bool:
-    """Whether the package is one of a checkout, or of an unpacked source distribution."""
+    """Whether the package is in a checkout, or in an unpacked source distribution."""
     return (CHECKOUT / "Snakefile").is_file() and (CHECKOUT / "rules").is_dir()
 
 
@@ -32,14 +32,14 @@ def workflow_folder() -> Path:
 
 
 def find_profile(name: str, beside: Path) -> Path:
-    """Return the folder of a profile: beside the configuration, at a path, or the one that is shipped.
+    """Return the folder of a profile: beside the configuration, at a path, or a shipped one.
 
     Parameters
     ----------
     name : str
         ``slurm``, ``default``, or a path.
     beside : Path
-        Folder of the configuration; its ``profiles/<name>`` comes first.
+        Folder of the configuration; ``profiles/<name>`` in it comes first.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def find_profile(name: str, beside: Path) -> Path:
 
 
 def copy_profile(name: str, beside: Path) -> Path:
-    """Copy a shipped profile beside a configuration, for a person to fill in; return the file.
+    """Copy a shipped profile beside a configuration, for the user to complete; return the file.
 
     Raises
     ------
