@@ -1,4 +1,4 @@
-"""Which slices a row of the table averages: levels, stretches around discs, distances from the junction."""
+"""Choose the slices that a row of the table averages: by levels, around discs, or by distance from the junction."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from spineseg.metrics.cord_line import fit_cord_line
 
 @dataclass(frozen=True)
 class Stretch:
-    """Slices that one row averages, and what they are.
+    """Slices that one row averages, and their name.
 
     Parameters
     ----------
     chosen : (K,) ndarray of bool
     level : str
-        By name, such as ``C2-C3`` or ``C2/C3``; empty where no level was asked for.
+        Name, such as ``C2-C3`` or ``C2/C3``; empty if no level was requested.
     vert_level : str
-        By SCT's numbers, such as ``2:3``; empty for stretches around discs.
+        Levels in SCT's numbers, such as ``2:3``; empty for stretches around discs.
     note : str
-        What the reader must know of it.
+        Warning for the reader of the table.
     covered, whole : float
-        Length of cord that the mask holds and that there is to hold, in one unit; NaN where the length is not known.
+        Length of the stretch that lies in the mask, and its whole length, in the same unit; NaN if not known.
     """
 
     chosen: NDArray[np.bool_]
@@ -48,7 +48,7 @@ class Stretch:
 
     @property
     def coverage(self) -> float:
-        """Share of the stretch that lies in mask and field of view, 0 to 1; NaN where its length is not known."""
+        """Share of the stretch that lies in mask and field of view, 0 to 1; NaN if its length is not known."""
         return min(self.covered / self.whole, 1.0)
 
 
@@ -60,8 +60,10 @@ class JunctionWindow:
     ----------
     point_mm : (3,) ndarray, mm
         The junction, voxel index times voxel size.
-    distance_mm, extent_mm : float, mm
-        Middle and whole length of the window; without a distance all slices count.
+    distance_mm : float or None, mm
+        Distance of the middle of the window below the junction; None: all slices count.
+    extent_mm : float, mm
+        Length of the window.
     source : str
         The file, for messages.
     """
@@ -81,7 +83,7 @@ def choose_stretches(
     per_level: bool,
     all_asked: bool = True,
 ) -> list[Stretch]:
-    """Find the slices that a request means.
+    """Find the slices that belong to a request.
 
     Parameters
     ----------
@@ -92,20 +94,20 @@ def choose_stretches(
     arc_mm : (K,) ndarray, mm
         Position of each slice along the cord's line.
     per_level : bool
-        One stretch for each level and disc; else one for all together.
+        One stretch for each level and disc; otherwise one for all together.
     all_asked : bool
-        Whether every level asked for must be there; else those that are, one at least, serve, and a note names others.
+        Whether every requested level must be present. Otherwise one is enough, and a note names the missing ones.
 
     Returns
     -------
     list of Stretch
-        From inferior to superior, as SCT's rows. Levels that a missing disc would separate come together,
-        even where one alone was asked for; level and note say so.
+        From inferior to superior, like SCT's rows. Levels that only a missing disc would separate are returned
+        together, even if just one was requested; level and note say so.
 
     Raises
     ------
     InputError
-        If a level or disc is not in the file, one disc alone is, or a level has no slice with cord.
+        If a level or disc is not in the file, the file has only one disc, or a level has no slice with cord.
     """
     groups = _requested_groups(levels, request, has_cord, all_asked=all_asked)
     parts = [_level_stretch(levels, group, has_cord, arc_mm) for group in groups]
@@ -140,7 +142,7 @@ def request_all(levels: Levels, has_cord: NDArray[np.bool_]) -> Request:
 def _requested_groups(
     levels: Levels, request: Request, has_cord: NDArray[np.bool_], *, all_asked: bool
 ) -> list[tuple[int, int]]:
-    """Groups of levels with cord that the ranges of a request touch, superior first."""
+    """Return the groups of levels with cord that overlap the ranges of a request, superior first."""
     if request.ranges and len(levels.disc_arc_mm) == 1:
         only = next(iter(levels.disc_arc_mm))
         raise InputError(
@@ -156,13 +158,13 @@ def _requested_groups(
 
 
 def _lacking(request: Request, groups: Sequence[tuple[int, int]]) -> list[int]:
-    """Levels that a request asks for and that none of the groups has."""
+    """Return the requested levels that are in none of the groups."""
     asked = {level for first, last in request.ranges for level in range(first, last + 1)}
     return sorted(asked - {level for a, b in groups for level in range(a, b + 1)})
 
 
 def _unreached(levels: Levels, lacking: list[int]) -> list[int]:
-    """Those of the levels that are labelled where there is no cord."""
+    """Return those of the levels that are labelled, but where there is no cord."""
     labelled = {level for a, b in levels.groups for level in range(a, b + 1)}
     labelled |= {level for value in levels.border_arc_mm for level in (value - 1, value)}
     return [level for level in lacking if level in labelled]
@@ -174,7 +176,7 @@ def _names(levels: list[int]) -> str:
 
 
 def _is_lacking(levels: Levels, lacking: list[int]) -> InputError:
-    """Say why levels that are asked for cannot be measured."""
+    """Return the error that explains why requested levels cannot be measured."""
     if beyond := _unreached(levels, lacking):
         return InputError(
             f"{levels.source}: level {_names(beyond)}: labelled, but found no cord there, for the field of view "
@@ -188,7 +190,7 @@ def _is_lacking(levels: Levels, lacking: list[int]) -> InputError:
 
 
 def _left_out(levels: Levels, lacking: list[int]) -> str:
-    """Say which levels that are asked for are not in the rows."""
+    """Return a note that names the requested levels that are not in the rows."""
     beyond = _unreached(levels, lacking)
     unknown = [level for level in lacking if level not in beyond]
     told = [f"{_names(unknown)}: asked for, but not labelled"] if unknown else []
@@ -196,14 +198,14 @@ def _left_out(levels: Levels, lacking: list[int]) -> str:
 
 
 def _joined(groups: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Runs of levels that the groups cover."""
+    """Return the runs of levels that the groups cover."""
     return find_runs(sorted({level for first, last in groups for level in range(first, last + 1)}))
 
 
 def _level_stretch(
     levels: Levels, group: tuple[int, int], has_cord: NDArray[np.bool_], arc_mm: NDArray[np.float64]
 ) -> Stretch:
-    """Slices with cord of one group of levels."""
+    """Return the slices with cord of one group of levels."""
     first, last = group
     chosen = (levels.first == first) & (levels.last == last) & has_cord
     name = range_name(first, last)
@@ -215,13 +217,13 @@ def _level_stretch(
 def _covered_and_whole(
     levels: Levels, first: int, last: int, has_cord: NDArray[np.bool_], arc_mm: NDArray[np.float64]
 ) -> tuple[float, float]:
-    """Return the length of the levels that lies in labelled slices with cord, and all of it, mm; NaN if not known."""
+    """Return the length of the levels within labelled slices with cord, and their whole length, mm; NaN if unknown."""
     high, low = levels.border_arc_mm.get(first, np.nan), levels.border_arc_mm.get(last + 1, np.nan)
     return _covered_mm(arc_mm, has_cord & (levels.first > 0), low, high), high - low
 
 
 def _covered_mm(arc_mm: NDArray[np.float64], has_cord: NDArray[np.bool_], low: float, high: float) -> float:
-    """Measure how much of the line between two places lies in slices with cord, mm."""
+    """Return the length of the line between two positions that lies in slices with cord, mm."""
     if len(arc_mm) < 2:
         return np.nan
     middle = (arc_mm[1:] + arc_mm[:-1]) / 2
@@ -237,18 +239,18 @@ def _disc_stretch(
     has_cord: NDArray[np.bool_],
     arc_mm: NDArray[np.float64],
 ) -> Stretch:
-    """Slices with cord around or below one disc, from `below_mm` to `below_mm` downwards."""
+    """Return the slices with cord between two distances below one disc, `below_mm`; negative distances are above it."""
     low, high = below_mm
     is_around = (low, high) == (-HALF_STRETCH_MM, HALF_STRETCH_MM)
     name = disc_name(disc) if is_around else f"{disc_name(disc)} {low:g}:{high:g}"
-    places = levels.border_arc_mm  # of discs, or where two levels of a labelled cord meet
+    places = levels.border_arc_mm  # the discs, or the borders between the levels of a labelled cord
     if disc not in places:
         known = ", ".join(map(disc_name, sorted(places))) or "no such border"
         what = f"disc {disc} ({disc_name(disc)})" if levels.disc_arc_mm else f"levels that meet at {disc_name(disc)}"
         mend = "label it" if levels.disc_arc_mm else "label both levels, or the discs"
         raise InputError(f"{levels.source}: expected {what}, found {known}; {mend}")
     below = places[disc] - arc_mm
-    near = (below >= low - 1e-6) & (below <= high + 1e-6)  # 1e-6: rounding
+    near = (below >= low - 1e-6) & (below <= high + 1e-6)  # 1e-6 allows for rounding
     chosen = near & has_cord
     if not chosen.any():
         where = "within 10 mm of the disc" if is_around else f"{low:g} to {high:g} mm below the disc"
@@ -266,7 +268,7 @@ def _disc_stretch(
 def junction_distance(
     window: JunctionWindow, centers_mm: NDArray[np.float64], spacing_mm: float, has_cord: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Measure how far below the junction each slice lies, and choose those of the window.
+    """Measure the distance of each slice below the junction, and choose the slices in the window.
 
     Parameters
     ----------
@@ -279,7 +281,7 @@ def junction_distance(
     Returns
     -------
     distance_mm : (K,) ndarray, mm
-        Along a smooth line through cord and junction.
+        Distance below the junction, along a smooth line through cord and junction.
     chosen : (K,) ndarray of bool
 
     Raises

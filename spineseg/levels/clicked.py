@@ -1,4 +1,4 @@
-"""Discs that a person has clicked in the quality-control page: the file that it saves."""
+"""Read the file with clicked discs that the quality-control page saves, and write the discs as labels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from spineseg.volume import NativeGrid, save_volume, to_canonical
 from spineseg.writing import file_stem
 
 CONFIRMED = "confirmed"
-"""State of a disc that a person has placed or confirmed; proposals are left out."""
+"""State of a disc that a person has placed or confirmed; discs in other states are proposals and are left out."""
 
 MEND = "save it again with the page's button 'Save levels'"
 
@@ -31,13 +31,13 @@ class ClickedImage:
     Parameters
     ----------
     image : str
-        Its name in the page: the id of a study's image.
+        Name of the image in the page: the id of a study's image.
     file : str
         Name of its file.
     image_sha256 : str
-        First digits of its file's SHA-256; empty in files of before 28 November 2026.
+        First digits of its file's SHA-256; empty in files from before 28 November 2026.
     discs : dict of int to (3,) ndarray, mm
-        Value of each confirmed disc, and 50 for the pontomedullary junction, to its place in the scanner (RAS+).
+        Position in scanner coordinates (RAS+) of each confirmed disc by its value; 50: pontomedullary junction.
     """
 
     image: str
@@ -51,7 +51,7 @@ class ClickedImage:
         return file_stem(Path(self.file or self.image))
 
     def is_of(self, path: str | Path) -> bool:
-        """Whether an image's file is the one that was clicked; a file that does not say so is taken by its name."""
+        """Whether a file is the image that was clicked; True if no checksum was saved (its name must match then)."""
         try:
             return not self.image_sha256 or sha256_file(path).startswith(self.image_sha256)
         except OSError as error:
@@ -59,12 +59,12 @@ class ClickedImage:
 
 
 def read_clicked(path: str | Path) -> list[ClickedImage]:
-    """Read a file of the page.
+    """Read a file that the page saved.
 
     Raises
     ------
     InputError
-        If it is missing or damaged, or names a disc that there is not, or a disc or an image twice.
+        If it is missing or damaged, has an unknown disc value, or names a disc or an image twice.
     """
     content = read_json(Path(path), "levels of the quality-control page")
     try:
@@ -97,12 +97,13 @@ def _read_image(content: Mapping[str, Any]) -> ClickedImage:
 
 
 def save_clicked(path: str | Path, clicked: ClickedImage, grid: NativeGrid) -> None:
-    """Write the discs as labels on an image's grid, one voxel each, as SCT reads them.
+    """Write the discs as labels on an image's grid, one voxel each, in SCT's convention.
 
     Raises
     ------
     InputError
-        If there is none, two fall into one voxel, one lies outside of the image, or one above that of a lower value.
+        If there is no disc, two discs lie in one voxel, a disc lies outside the image, or a disc lies above one with
+        a lower value.
     """
     canonical = to_canonical(np.zeros(grid.shape3, np.uint8), grid.affine)
     if not clicked.discs:
@@ -124,7 +125,7 @@ def save_clicked(path: str | Path, clicked: ClickedImage, grid: NativeGrid) -> N
 
 
 def _check_order(clicked: ClickedImage, to_voxel: NDArray) -> None:
-    """Refuse discs that do not follow each other downwards, below the junction, along the image's own up and down."""
+    """Refuse discs that are not in order from the junction downwards along the image's inferior-superior axis."""
     order = sorted(clicked.discs, key=lambda value: 0 if value == PMJ_VALUE else value)
     heights = [float(to_voxel[2, :3] @ clicked.discs[value]) for value in order]
     for (upper, lower), (high, low) in zip(pairwise(order), pairwise(heights), strict=True):

@@ -1,4 +1,4 @@
-"""Label files on the grid of a mask."""
+"""Load label files that lie on the grid of a mask."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def read_labels(path: str | Path, *, like: NativeGrid | None = None) -> tuple[Vo
     ----------
     path : str or Path
     like : NativeGrid, optional
-        The grid that they must share.
+        Grid that the labels must have.
 
     Returns
     -------
     labels : Volume, float32
-        Canonical orientation, 0 where there is no label; NaN is no label.
+        Canonical orientation, 0 where there is no label; NaN is read as 0.
     grid : NativeGrid
 
     Raises
     ------
     InputError
-        If the file cannot be read, or holds no label or something else.
+        If the file cannot be read, holds no label, or has negative or infinite values.
     GeometryError
         If it lies on another grid.
     """
@@ -75,12 +75,12 @@ def read_labels(path: str | Path, *, like: NativeGrid | None = None) -> tuple[Vo
 
 
 def load_junction(path: str | Path, grid: NativeGrid) -> NDArray[np.float64]:
-    """Load the place that marks the pontomedullary junction, (3,), canonical voxel indices.
+    """Load the position of the pontomedullary junction, (3,), canonical voxel indices.
 
     Raises
     ------
     InputError
-        If the file marks no place, or several, or something else.
+        If the file has no mark, several marks, or a mark of something else.
     """
     labels = load_labels(path, grid)
     return find_junction(labels, grid.zooms, str(path), grid) / grid.zooms

@@ -1,4 +1,4 @@
-"""Names of vertebral levels and discs, and what a user asks for by them."""
+"""Names of vertebral levels and discs, and the requests that users write with them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ REGIONS = (("C", 1, 7), ("T", 8, 12), ("L", 20, 5), ("S", 25, 5))
 """Letter, value of the first level and number of levels of each region, as in SCT's label files."""
 
 NOT_DISCS = {49: "pontomedullary groove", 50: "pontomedullary junction", 60: "conus medullaris"}
-"""Values of a label file that mark something else than a disc or a level."""
+"""Values of a label file that mark something other than a disc or a level."""
 
 PMJ_VALUE = 50
 """Value of the pontomedullary junction in label files."""
 
 JUNCTION_EXTENT_MM = 20.0
-"""Length of cord around a distance from the junction that counts, as SCT's -pmj-extent."""
+"""Default length of the cord around a distance from the junction, as in SCT's -pmj-extent."""
 
 HALF_STRETCH_MM = 10.0
-"""``C2/C3`` is the cord up to this far to each side of the disc, along the cord."""
+"""``C2/C3`` means the cord up to this distance above and below the disc, along the cord."""
 
 LAST_LEVEL = 29
 """S5."""
@@ -29,17 +29,18 @@ LAST_LEVEL = 29
 
 @dataclass(frozen=True)
 class Request:
-    """What one text asks for: levels, stretches around discs, or both.
+    """A request for levels, for stretches around discs, or for both.
 
     Parameters
     ----------
     text : str
+        The request as the user wrote it.
     ranges : tuple of (int, int)
         First and last level of each range.
     discs : tuple of int
-        Discs by the value of the level below: the cord up to 10 mm to each side.
+        Discs, by the value of the level below, around which the cord counts up to 10 mm to each side.
     points : tuple of (int, float, float)
-        Such a disc, and from where to where the cord below it counts, mm along the cord; negative above it.
+        A disc, and the start and end of the cord that counts, in mm below the disc along the cord; negative above it.
     """
 
     text: str
@@ -79,7 +80,7 @@ def range_name(first: int, last: int) -> str:
 
 
 def format_runs(values: list[int]) -> str:
-    """Write increasing numbers as SCT does: runs by a colon, between them a semicolon.
+    """Write increasing numbers as SCT does: a colon within runs, semicolons between them.
 
     Examples
     --------
@@ -90,7 +91,7 @@ def format_runs(values: list[int]) -> str:
 
 
 def find_runs(values: list[int]) -> list[tuple[int, int]]:
-    """Return first and last of each run of increasing whole numbers."""
+    """Return the first and last number of each run of consecutive whole numbers."""
     runs: list[tuple[int, int]] = []
     for value in values:
         if runs and value == runs[-1][1] + 1:
@@ -101,7 +102,7 @@ def find_runs(values: list[int]) -> list[tuple[int, int]]:
 
 
 def parse_request(text: str) -> Request:
-    """Read a choice of levels.
+    """Parse a request for levels.
 
     Parameters
     ----------
@@ -151,7 +152,7 @@ _MM_RANGE = r"(-?\d+(?:\.\d+)?):(-?\d+(?:\.\d+)?)"
 
 @dataclass(frozen=True)
 class SliceRange:
-    """Slices that a study asks for, counted from below, both ends included."""
+    """A study's request for slices, numbered from below, both ends included."""
 
     first: int
     last: int
@@ -159,14 +160,16 @@ class SliceRange:
 
 @dataclass(frozen=True)
 class JunctionRange:
-    """Cord below the pontomedullary junction that a study asks for, mm along the cord."""
+    """A study's request for the cord between two distances below the pontomedullary junction, mm along the cord."""
 
     low_mm: float
     high_mm: float
 
 
 def parse_stretch(text: str) -> Request | SliceRange | JunctionRange:
-    """Read an entry of a study's levels: what `parse_request` reads, ``slices 5:23``, ``PMJ 54:74`` or ``PMJ 64``.
+    """Parse one entry of a study's levels.
+
+    The entry is ``slices 5:23``, ``PMJ 54:74``, ``PMJ 64``, or a text for `parse_request`.
 
     Raises
     ------
@@ -190,7 +193,7 @@ def parse_stretch(text: str) -> Request | SliceRange | JunctionRange:
 
 
 def has_more_levels(vert_level: str, asked: str) -> bool:
-    """Whether a row, by SCT's numbers, holds levels that were not asked for."""
+    """Whether a row with these levels, in SCT's numbers, holds levels that were not requested."""
     stretch = parse_stretch(asked) if asked else None
     ranges = stretch.ranges if isinstance(stretch, Request) else ()
     runs = parse_request(vert_level).ranges if vert_level else ()
@@ -198,7 +201,7 @@ def has_more_levels(vert_level: str, asked: str) -> bool:
 
 
 def describe_stretch(text: str) -> str:
-    """Say in words what an entry of a study's levels is, for a paper.
+    """Describe an entry of a study's levels in words, for a paper.
 
     Examples
     --------
@@ -230,12 +233,12 @@ def _read_mm(low: str, high: str, text: str) -> tuple[float, float]:
 
 
 def checked_requests(texts: Sequence[str], source: str) -> tuple[str, ...]:
-    """Return the texts if each is a choice of levels; `source` begins the message.
+    """Return the texts if each is a valid request for levels; `source` begins the error message.
 
     Raises
     ------
     InputError
-        For the first that is none.
+        For the first text that is not.
     """
     for text in texts:
         try:

@@ -1,4 +1,4 @@
-"""Rows of area and shape of one mask: by slice, by level, by range of levels, or over all of it."""
+"""Compute rows of area and shape of one mask: by slice, by level, by range of levels, or over the whole mask."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from spineseg.metrics.solidity import compute_sct_solidity
 from spineseg.metrics.table import Row, mean_row, sd_row, slice_row
 
 MIN_COVERAGE = 0.8
-"""Share of a level that must be measured: less moves the mean area along the cord."""
+"""Share of a level that must be measured: the area varies along the cord, so a smaller share shifts the mean."""
 
 SHORT_SLICES = 5
-"""A mask of so few slices does not tell its angles from the noise of its centers."""
+"""Number of slices up to which the angles of a mask cannot be separated from the noise of its slice centers."""
 
 SMALL_PART, MAIN_PART = 0.05, 0.5
-"""Slices apart that hold less of a mask are a speck rather than a stretch of cord, where one part holds the half of it:
-masks may be drawn in every fifth slice."""
+"""Separate slices with less than the first share of the mask count as a speck, not as cord, if another part holds at
+least the second share. The second condition is for masks drawn in, say, every fifth slice."""
 
 CENTER_ERROR, LEAST_OFF_DEG = 0.2, 8.0
-"""SD of a slice's center, in-plane voxels, and the least error that is told, set on 14 drawn masks of 12 people: 99 %
-of 1158 windows of 2 to 5 slices cut from them have smaller errors; of 15 in EPI 80 % (up to 17 degrees)."""
+"""SD of a slice's center, in in-plane voxels, and the smallest error that is reported, in degrees. Set on 14 drawn
+masks of 12 people: in 99 % of 1158 windows of 2 to 5 slices cut from them the error is smaller; of 15 in EPI, in 80 % (up to
+17 degrees)."""
 
 
 def measure_rows(
@@ -56,24 +57,26 @@ def measure_rows(
         Canonical orientation.
     zooms : (3,) array_like, mm
     per : {"request", "level", "slice", "level and slice"}
-        ``"level"`` splits the requests into their levels, or takes all levels without a request;
-        ``"slice"`` gives the slices before the mean, and the SD after it.
+        ``"level"`` splits the requests into their levels, or takes all levels if there is no request;
+        ``"slice"`` adds the rows of the slices before the mean, and the SD after it.
     requests : sequence of Request
         Levels and stretches around discs, from `spineseg.levels.names.parse_request`.
     all_asked : bool
-        Whether every level of a request must be there; else those that are serve, and a note names the rest.
+        Whether every level of a request must be present. Otherwise those present are measured, and a note names the
+        missing ones.
     chosen : (K,) ndarray of bool, optional
-        Only these slices.
+        Only these slices are measured.
     discs : mapping of int to (3,) ndarray, mm, optional
-        Places of discs, from `spineseg.levels.slices.find_discs`.
+        Positions of discs, from `spineseg.levels.slices.find_discs`.
     level_values : (I, J, K) ndarray, optional
-        The level of each cord voxel; this or `discs` where levels are asked for.
+        Level of each cord voxel. Levels need this or `discs`.
     borders : mapping of int to (3,) ndarray, mm, optional
-        Where these levels meet, from `spineseg.levels.slices.find_level_borders`; found in `level_values` by default.
+        Positions where these levels meet, from `spineseg.levels.slices.find_level_borders`; by default they are
+        found in `level_values`.
     junction : JunctionWindow, optional
-        Only slices in this window; its distance is a column.
+        Only slices in this window are measured; a column has the distance from the junction.
     centers_mm : (K, 2) ndarray, mm, optional
-        Line that angles and planes come from, by slice; the mask's own line by default.
+        Position of the centerline in each slice, for angles and planes; by default that of the mask.
     correction : {"product", "exact", "none"}
         As in `spineseg.metrics.shape.compute_shape`.
     source : str
@@ -87,7 +90,7 @@ def measure_rows(
     Raises
     ------
     InputError
-        If labels and mask do not give what is asked for; the message is one line.
+        If the request cannot be measured with these labels and this mask; the message is one line.
     """
     zooms = np.asarray(zooms, np.float64)
     per_level, per_slice = per.startswith("level"), per.endswith("slice")
@@ -108,7 +111,7 @@ def measure_rows(
                 "of -pmj-distance and -pmj-extent; choose others"
             )
     has_window = junction is not None and junction.distance_mm is not None
-    known = 1.0 if has_window else np.nan  # such a window is covered, or was refused
+    known = 1.0 if has_window else np.nan  # a window that is not covered was refused above
     levels = _find_levels(cord, zooms, line, discs, level_values, borders, source)
     stretches = [Stretch(window if has_window else np.ones(n_slices, bool), covered=known, whole=1.0)]
     if levels is None and (requests or per_level):
@@ -141,7 +144,7 @@ def _find_levels(
     borders: Mapping[int, NDArray[np.float64]] | None,
     source: str,
 ) -> Levels | None:
-    """Return the levels of the slices, by discs or by labelled voxels; None where neither is given."""
+    """Return the levels of the slices, from discs or from labelled voxels; None if neither is given."""
     if discs is None and level_values is None:
         return None
     if line is None:
@@ -155,7 +158,7 @@ def _find_levels(
 def _note_of_mask(
     has_cord: NDArray[np.bool_], spacing_mm: float, zooms: NDArray[np.float64], *, is_own_line: bool
 ) -> str:
-    """Say what holds for every row of an empty mask, or of one too short for its angles to be known."""
+    """Return the note for every row of an empty mask, or of one too short for reliable angles."""
     found = np.flatnonzero(has_cord)
     if not found.size:
         return "the mask is empty"
@@ -171,7 +174,7 @@ def _note_of_mask(
 
 
 def _check_covered(has_cord: NDArray[np.bool_], shape: SliceShape, centers_mm: NDArray | None) -> None:
-    """Refuse a line that does not reach all slices of the mask."""
+    """Refuse a centerline that does not cover all slices of the mask."""
     lacking = np.flatnonzero(has_cord & np.isnan(shape.length_mm))
     if centers_mm is not None and lacking.size:
         raise InputError(
@@ -183,7 +186,11 @@ def _check_covered(has_cord: NDArray[np.bool_], shape: SliceShape, centers_mm: N
 def _restrict(
     stretches: Sequence[Stretch], allowed: NDArray[np.bool_], source: str, *, all_asked: bool
 ) -> list[Stretch]:
-    """Keep the allowed slices of stretches; those that keep none are an error, or, beside others, in a note."""
+    """Keep the allowed slices of each stretch.
+
+    A stretch without an allowed slice is an error; with `all_asked` False it is dropped, and a note on the
+    first remaining stretch names it.
+    """
     found, gone = [], []
     for stretch in stretches:
         kept = stretch.chosen & allowed
@@ -211,12 +218,12 @@ def _stretch_rows(
     sct_solidity: NDArray[np.float64],
     per_slice: bool,
 ) -> list[Row]:
-    """Rows of one stretch: its mean, or its slices and then mean and SD."""
+    """Return the rows of one stretch: its mean, or its slices followed by mean and SD."""
     found = np.flatnonzero(stretch.chosen & shape.has_cord)
     used = found[~shape.is_steep[found]]
     nothing = "no cord in the chosen slices" if not found.size and shape.has_cord.any() else ""
     coverage = stretch.coverage
-    if used.size < found.size:  # steep slices count in no mean
+    if used.size < found.size:  # means leave steep slices out
         lengths = shape.length_mm[found]
         coverage *= np.nansum(shape.length_mm[used]) / total if (total := np.nansum(lengths)) > 0 else 0.0
     apart = _note_of_specks(shape, used, spacing_mm)
@@ -252,7 +259,7 @@ def _stretch_rows(
 
 
 def _note_of_specks(shape: SliceShape, used: NDArray[np.intp], spacing_mm: float) -> str:
-    """Say which of the slices hold a speck of the mask, apart from the rest."""
+    """Return a note that names slices with a speck of the mask, separate from the rest."""
     found = np.flatnonzero(shape.has_cord)
     if not used.size:
         return ""
@@ -271,7 +278,7 @@ def _note_of_specks(shape: SliceShape, used: NDArray[np.intp], spacing_mm: float
 
 
 def _level_of(levels: Levels | None, k: int) -> dict[str, str]:
-    """Level of one slice, by name and by number."""
+    """Return the level of one slice, as a name and in SCT's numbers."""
     if levels is None or levels.first[k] == 0:
         return {}
     first, last = int(levels.first[k]), int(levels.last[k])

@@ -1,4 +1,4 @@
-"""Vertebral levels by slice, from disc labels or from a labelled cord."""
+"""Assign vertebral levels to slices, from disc labels or from a labelled cord."""
 
 from __future__ import annotations
 
@@ -16,22 +16,25 @@ from spineseg.metrics.shape import MIN_WEIGHT
 from spineseg.volume import NativeGrid, native_index
 
 LABEL_SPREAD_MM = 5.0
-"""Voxels of one disc label touch and lie within this distance of their center: a few voxels drawn by hand, no level."""
+"""Largest distance of a disc label's voxels from their center. It allows a few voxels drawn by hand; a label that
+extends farther is a level, not a disc."""
 
 BORDER_GAP_MM = 5.0
-"""Two levels meet where no longer stretch without labels lies between them: the shortest level has 8 mm."""
+"""Longest gap without labels between two levels that still counts as their border: the shortest level has 8 mm."""
 
 FARTHEST_MM = 60.0
-"""A disc's label lies within this distance of the cord beside it: the largest lumbar disc reaches 50 mm forward."""
+"""Largest distance of a disc's label from the cord: the largest lumbar disc reaches 50 mm forward."""
 
 CORE_SHARE = 0.25
-"""Share of a slice's cord, around its center, that decides its level: a border of levels lies across the cord
-and cuts a tilted one over several slices. Half the cord's width, so that a file drawn on a thinner mask serves."""
+"""Share of a slice's cord, around its center, that decides the level of the slice. Borders of levels lie across the
+cord, so in a tilted cord one border runs through several slices. A quarter of the area is half the cord's width, so
+that labels drawn on a thinner mask still work."""
 
 
 MAX_OTHERS = 0.25
-"""Share of the voxels that decide whose level is another than their slice's: a cord that tilts by 45 degrees has 0.1
-(borders run through some slices), a file whose levels run from side to side or from front to back has more."""
+"""Largest share of the deciding voxels whose level differs from that of their slice. A cord tilted by 45 degrees has
+0.1, because borders run through some slices; a file whose levels run from side to side or from front to back has
+more."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +44,15 @@ class Levels:
     Parameters
     ----------
     first, last : (K,) ndarray of int
-        Level of each slice, 0 where none is known. They differ where discs between levels are missing, so
-        that the levels cannot be told apart.
+        Level of each slice, 0 if not known. First and last differ if discs between levels are missing, so
+        that the levels cannot be separated.
     source : str
         The file, for messages.
     disc_arc_mm : dict of int to float
-        Position of each disc along the cord's line, mm; empty where the levels do not come from discs.
+        Position of each disc along the cord's line, mm; empty if the levels do not come from discs.
     border_arc_mm : dict of int to float
-        Where each known border lies along the line, mm, by the level below it: the discs, or where two levels of a
-        labelled cord meet. The outer levels of a labelled cord end where its labels end, which is no border.
+        Position of each known border along the line, mm, by the level below it. Borders are the discs, or places
+        where two levels of a labelled cord meet. The ends of the labels of a labelled cord are not borders.
     """
 
     first: NDArray[np.intp]
@@ -60,12 +63,12 @@ class Levels:
 
     @property
     def groups(self) -> list[tuple[int, int]]:
-        """First and last level of each group that has slices, from superior to inferior."""
+        """First and last level of each group with slices, from superior to inferior."""
         found = {(int(a), int(b)) for a, b in zip(self.first, self.last, strict=True) if a > 0}
         return sorted(found)
 
     def note(self, first: int, last: int) -> str:
-        """Say what is not known of the levels `first` to `last`; empty where all is."""
+        """Return a note on unknown borders of the levels `first` to `last`; empty if all are known."""
         if not self.disc_arc_mm:
             return "; ".join(self._open_ends(first, last))
         discs = self.disc_arc_mm
@@ -83,7 +86,7 @@ class Levels:
         return "; ".join(notes)
 
     def _open_ends(self, first: int, last: int) -> list[str]:
-        """Say which ends of levels of a labelled cord are not known."""
+        """Return notes that name the unknown outer borders of levels of a labelled cord."""
         ends = []
         if first not in self.border_arc_mm:
             beyond = f"{level_name(first - 1)} is not labelled" if first > 1 else "the mask does not go on"
@@ -110,12 +113,13 @@ def find_discs(
     Returns
     -------
     dict of int to (3,) ndarray, mm
-        Position of each disc by its value, voxel index times voxel size. 49, 50 and 60 are no discs.
+        Position of each disc by its value, voxel index times voxel size. The values 49, 50 and 60 are not discs and
+        are left out.
 
     Raises
     ------
     InputError
-        If there is none, a value is no disc, or a value marks more than one place: voxels that touch are one.
+        If there is no disc, a value is not a disc's, or a value marks several places (touching voxels are one place).
     """
     index = np.argwhere(values != 0)
     found = _whole_numbers(values[tuple(index.T)], source)
@@ -137,7 +141,7 @@ def find_discs(
 def find_place(
     index: NDArray[np.intp], zooms: NDArray, name: str, source: str, grid: NativeGrid | None = None
 ) -> NDArray[np.float64]:
-    """Return the one place that voxels mark, (3,), mm: their mean.
+    """Return the position that voxels mark, (3,), mm: their mean.
 
     Parameters
     ----------
@@ -149,12 +153,12 @@ def find_place(
     source : str
         The file, for messages.
     grid : NativeGrid, optional
-        Of that file, so that messages count voxels as it stores them.
+        Grid of that file, so that messages give voxel indices as in the file.
 
     Raises
     ------
     InputError
-        If they do not all touch, or are too many for a mark.
+        If the voxels do not all touch, or extend too far for a mark.
     """
     from scipy.ndimage import label
 
@@ -182,12 +186,12 @@ def find_place(
 
 
 def find_junction(values: NDArray, zooms: NDArray, source: str, grid: NativeGrid | None = None) -> NDArray[np.float64]:
-    """Find the place of the pontomedullary junction among labels, (3,), mm: the value 50, or one mark alone.
+    """Find the position of the pontomedullary junction among labels, (3,), mm: the value 50, or the only mark.
 
     Raises
     ------
     InputError
-        If there is no such mark, several, or one whose value means something else.
+        If there is no mark, there are several, or the value of the only mark means something else.
     """
     name = f"{NOT_DISCS[PMJ_VALUE]} (value {PMJ_VALUE})"
     is_it = values == PMJ_VALUE
@@ -204,12 +208,12 @@ def find_junction(values: NDArray, zooms: NDArray, source: str, grid: NativeGrid
 def levels_from_discs(
     discs: dict[int, NDArray[np.float64]], line: CordLine, n_slices: int, spacing_mm: float, source: str = "discs"
 ) -> Levels:
-    """Give each slice the level between the discs whose planes across the cord bound it.
+    """Assign to each slice the level between two discs, whose borders are planes across the cord.
 
     Parameters
     ----------
     discs : dict of int to (3,) ndarray, mm
-        As from `find_discs`; they may lie off the cord.
+        Positions from `find_discs`; they may lie beside the cord.
     line : CordLine
     n_slices : int
     spacing_mm : float, mm
@@ -219,14 +223,14 @@ def levels_from_discs(
     Returns
     -------
     Levels
-        The slice in which a disc's plane meets the line belongs to the level below it, as in SCT. Above the
-        uppermost disc and below the lowest one level each goes on. Where a disc between two others is
-        missing, the levels that it separates are one group.
+        The slice in which a disc's plane meets the line belongs to the level below the disc, as in SCT. All slices
+        above the uppermost disc belong to the level above it, all below the lowest disc to the level below it. If a
+        disc between two others is missing, the levels that it separates form one group.
 
     Raises
     ------
     InputError
-        If the order of the discs along the cord is not that of their values, or one lies far from the cord.
+        If the discs are not in the order of their values along the cord, or one lies far from the cord.
     """
     values = sorted(discs)
     places = np.array([discs[value] for value in values])
@@ -261,31 +265,31 @@ def levels_from_values(
     source: str = "levels",
     borders: Mapping[int, NDArray[np.float64]] | None = None,
 ) -> Levels:
-    """Give each slice the level that most voxels in the middle of its cord have.
+    """Assign to each slice the level of most voxels in the middle of its cord.
 
     Parameters
     ----------
     values : (I, J, K) ndarray
-        Level of each voxel, 0 where none. 49, 50 and 60 count as none.
+        Level of each voxel, 0 for none. 49, 50 and 60 count as none.
     cord : (I, J, K) ndarray
-        Mask of the cord; values outside do not count.
+        Mask of the cord; values outside it are ignored.
     zooms : (3,) ndarray, mm
     line : CordLine
-        Of the mask.
+        The cord's line, computed from the mask.
     source : str
         The file, for messages.
     borders : mapping of int to (3,) ndarray, mm, optional
-        Where levels meet, as from `find_level_borders`; found in `values` by default.
+        Positions where levels meet, from `find_level_borders`; by default they are found in `values`.
 
     Returns
     -------
     Levels
-        A slice whose middle has no level has none.
+        A slice without labels in the middle of its cord has no level.
 
     Raises
     ------
     InputError
-        If no level lies in the mask, a value is no level, or the levels do not follow each other downwards.
+        If no level lies in the mask, a value is not a level's, or the levels are not in order from top to bottom.
     """
     i, j, k = np.nonzero(cord > MIN_WEIGHT)
     found = _whole_numbers(values[i, j, k], source)
@@ -327,7 +331,7 @@ def levels_from_values(
 
 
 def _check_order(level: NDArray[np.intp], source: str) -> None:
-    """Refuse levels that do not follow each other downwards."""
+    """Refuse levels that are not in order from top to bottom."""
     labelled = np.flatnonzero(level)
     wrong = np.flatnonzero(np.diff(level[labelled]) > 0)
     if wrong.size:
@@ -340,20 +344,20 @@ def _check_order(level: NDArray[np.intp], source: str) -> None:
 
 
 def find_level_borders(values: NDArray, zooms: NDArray) -> dict[int, NDArray[np.float64]]:
-    """Find where the levels of a labelled cord meet.
+    """Find the borders between the levels of a labelled cord.
 
     Parameters
     ----------
     values : (I, J, K) ndarray
-        Level of each voxel, 0 where none.
+        Level of each voxel, 0 for none.
     zooms : (3,) ndarray, mm
 
     Returns
     -------
     dict of int to (3,) ndarray, mm
-        The middle of the border above each level, voxel index times voxel size, where the level above follows
-        within `BORDER_GAP_MM`. The top of C1 is a border where the labels end inside the field of view. Where the
-        labels of another level end is none: mask or field may have cut it.
+        Middle of the border above each level, voxel index times voxel size, if the level above follows
+        within `BORDER_GAP_MM`. The top of C1 is a border if its labels end inside the field of view. The end of
+        the labels of any other level is not a border, because mask or field of view may have cut the level.
     """
     index = np.argwhere((values > 0) & (values <= LAST_LEVEL))
     found, k = np.rint(values[tuple(index.T)]).astype(np.intp), index[:, 2]
@@ -372,7 +376,7 @@ def find_level_borders(values: NDArray, zooms: NDArray) -> dict[int, NDArray[np.
 
 
 def _core(i: NDArray, j: NDArray, k: NDArray, zooms: NDArray) -> NDArray[np.bool_]:
-    """Choose the voxels nearest to the center of their slice, `CORE_SHARE` of each slice."""
+    """Select the share `CORE_SHARE` of each slice's voxels that is nearest to the center of the slice's cord."""
     count = np.maximum(np.bincount(k), 1)
     x, y = ((a - (np.bincount(k, a) / count)[k]) * size for a, size in ((i, zooms[0]), (j, zooms[1])))
     order = np.lexsort((np.hypot(x, y), k))
@@ -383,15 +387,15 @@ def _core(i: NDArray, j: NDArray, k: NDArray, zooms: NDArray) -> NDArray[np.bool
 
 
 def _vote(found: NDArray, k: NDArray, votes: NDArray[np.bool_], n_slices: int) -> NDArray[np.intp]:
-    """Return the value of most voting voxels in each slice, (K,); 0 where none votes."""
+    """Return the most frequent value among the voting voxels of each slice, (K,); 0 if none votes."""
     size = LAST_LEVEL + 1
     counts = np.bincount(k[votes] * size + found[votes], minlength=n_slices * size)
     return counts.reshape(n_slices, size).argmax(axis=1)
 
 
 def _whole_numbers(values: NDArray, source: str) -> NDArray[np.intp]:
-    """Return labels as whole numbers, or say which is none."""
+    """Return labels as whole numbers; raise InputError for a value that is not whole."""
     whole = np.rint(values)
-    if (wrong := values[np.abs(values - whole) > 1e-3]).size:  # 1e-3: rounding of scaled integers
+    if (wrong := values[np.abs(values - whole) > 1e-3]).size:  # 1e-3 allows for the rounding of scaled integers
         raise InputError(f"{source}: expected whole numbers as labels, found {wrong[0]:g}; resample to the nearest")
     return whole.astype(np.intp)
