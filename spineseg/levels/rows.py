@@ -29,8 +29,8 @@ least the second share. The second condition is for masks drawn in, say, every f
 
 CENTER_ERROR, LEAST_OFF_DEG = 0.2, 8.0
 """SD of a slice's center, in in-plane voxels, and the smallest error that is reported, in degrees. Set on 14 drawn
-masks of 12 people: in 99 % of 1158 windows of 2 to 5 slices cut from them the error is smaller; of 15 in EPI, in 80 % (up to
-17 degrees)."""
+masks of 12 people: in 99 % of 1158 windows of 2 to 5 slices cut from them the error is smaller; of 15 in EPI, in 80 %
+(up to 17 degrees)."""
 
 
 def measure_rows(

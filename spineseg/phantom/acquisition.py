@@ -1,4 +1,4 @@
-"""The grids on which the demo study acquires people: one protocol per contrast, as stored by scanners."""
+"""Grids of the demo study's acquisitions: one protocol per contrast, with axes stored as scanners store them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TARGET_S_MM = -70.0  # middle of the field of view: C4
 
 @dataclass(frozen=True)
 class Protocol:
-    """How one contrast is acquired.
+    """Acquisition protocol of one contrast.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class Protocol:
     thick_axis : {0, 1, 2} or None
         Slice axis in the same order; None for a 3-D acquisition.
     follows_cord : bool
-        Whether slices are laid at right angles to the cord.
+        Whether slices are placed at right angles to the cord.
     """
 
     suffix: str
@@ -49,7 +49,7 @@ PROTOCOLS = {
     "bold": Protocol("bold", "LAS", (1.0, 1.0, 4.0), (112.0, 112.0, 88.0), 2, True),
 }
 
-# Mid thorax to sacrum, sagittal; STIR is stored as T2w, for that is what its suffix says.
+# Mid thorax to sacrum, sagittal. STIR has the BIDS suffix T2w.
 LOWER_PROTOCOLS = {
     "T1w": Protocol("T1w", "PSR", (1.0, 1.0, 1.0), (48.0, 96.0, 370.0), 0, False),
     "T2w": Protocol("T2w", "PSR", (1.0, 1.0, 1.0), (48.0, 96.0, 370.0), 0, False),
@@ -60,14 +60,14 @@ LOWER_S_MM = -440.0  # middle of that field of view: T12 and L1
 
 @dataclass(frozen=True)
 class Acquisition:
-    """A grid in the scanner and where the person lies in it.
+    """A grid in the scanner and the position of the person in it.
 
     Parameters
     ----------
     shape : tuple of int
         Stored axes.
     affine : (4, 4) ndarray
-        Stored voxel index to scanner world, mm: what the file says.
+        Stored voxel index to scanner world, mm, as in the file.
     pose : (4, 4) ndarray
         Scanner world to the person's world, mm.
     thick_axis : {0, 1, 2} or None
@@ -89,12 +89,12 @@ def draw_acquisition(
     short: bool = False,
     target_s_mm: float = TARGET_S_MM,
 ) -> Acquisition:
-    """Lay the field of view of one acquisition round the cord of a person.
+    """Place the field of view of one acquisition around the cord of a person.
 
     Parameters
     ----------
     rng : np.random.Generator
-        Source of chance: size, centre and angles vary from person to person.
+        Source of randomness: size, centre and angles vary from person to person.
     params : AnatomyParams
         The person.
     protocol : Protocol
@@ -104,7 +104,7 @@ def draw_acquisition(
     short : bool, default False
         Whether to cut the field of view to 40 % along the cord and 60 % across, as in a hurried scan.
     target_s_mm : float, mm
-        Middle of the field of view, from the foramen magnum up.
+        Middle of the field of view, measured upwards from the foramen magnum.
 
     Returns
     -------
@@ -126,7 +126,7 @@ def draw_acquisition(
 
 
 def draw_pose(rng: np.random.Generator) -> np.ndarray:
-    """Draw how a person lies in the scanner in one session: (4, 4), scanner world to the person's world."""
+    """Draw a person's position in the scanner in one session: (4, 4), scanner world to the person's world."""
     pose = np.eye(4)
     pose[:3, :3] = _rotation(*rng.normal(0, 0.03, 3))
     pose[:3, 3] = pose[:3, :3] @ rng.normal(0, 6, 3)

@@ -1,8 +1,8 @@
 """The anatomy of a synthetic person as a function of world points.
 
-Nothing here knows of voxels: a person can be asked at any point in space which tissue is there. Every
-acquisition of the person samples the same anatomy on its own grid, and partial volume is the mean over points
-inside a voxel (`sample_tissues`).
+The anatomy is independent of voxels: it gives the tissue at any point in space. Every acquisition of the person
+samples the same anatomy on its own grid. Partial volume is the mean over points inside a voxel
+(`spineseg.phantom.sampling.sample_grid`).
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ __all__ = [
 ]
 
 CANAL_REACH_MM = 26.0  # the dural sac, with epidural fat, ends closer to the cord than this below the skull
-SLICES_PER_PERSON = 4  # slices of a batch that share a person: drawing a person costs as much as a slice
+SLICES_PER_PERSON = 4  # slices of a batch from the same person: drawing a person takes as long as a slice
 
 
 def label_points(params: AnatomyParams, points_mm: np.ndarray) -> np.ndarray:
-    """Say which tissue is at each world point.
+    """Return the tissue at each world point.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def label_frame(params: AnatomyParams, u: np.ndarray, v: np.ndarray, s: np.ndarr
     part = labels[near]
     paint_canal(part, params, u[near], v[near], s[near])
     labels[near] = part
-    # The canal covers the body, so the body is only looked up where the canal left air.
+    # The canal is painted over the body, so the body is only computed where the canal left air.
     rest = np.flatnonzero(labels == Tissue.AIR)
     part = labels[rest]
     paint_body(part, params, u[rest], v[rest], s[rest])
@@ -76,13 +76,13 @@ def label_frame(params: AnatomyParams, u: np.ndarray, v: np.ndarray, s: np.ndarr
 
 
 def is_cord_at(params: AnatomyParams, points_mm: np.ndarray) -> np.ndarray:
-    """Say whether world points (n, 3), mm, are spinal cord; (n,) bool, False above the foramen magnum."""
+    """Return whether world points (n, 3), mm, are spinal cord; (n,) bool, False above the foramen magnum."""
     return is_cord(params, *to_cord_frame(params, points_mm))
 
 
 ANYWHERE = (0.6, 0.08, 0.22, 0.1)
 LUMBAR = (0.0, 0.0, 0.0, 1.0)
-"""How often slices are cervical, brain or brainstem, thoracic, lumbar."""
+"""Shares of slices that are cervical, brain or brainstem, thoracic, lumbar."""
 
 
 def draw_label_slices(
@@ -114,10 +114,10 @@ def draw_label_slices(
 
     Notes
     -----
-    About 60 % of the slices are cervical, 8 % brain or brainstem, 22 % thoracic, 10 % lumbar (half of these and more
-    hold no cord). The plane is tilted by some degrees, turned in plane and shifted, so that the cord lies
-    anywhere in the inner part of the slice. Every tenth person has a compressed cord, every tenth
-    lesions.
+    By default about 60 % of the slices are cervical, 8 % brain or brainstem, 22 % thoracic and 10 % lumbar; at least
+    half of the lumbar slices hold no cord. The plane is tilted by a few degrees, rotated in plane and shifted, so
+    that the cord lies anywhere in the inner part of the slice. Every tenth person has a compressed cord, every tenth
+    has lesions.
     """
     labels = np.empty((n, size_px, size_px), dtype=np.uint8)
     fraction = np.zeros((n, size_px, size_px), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""What lies around the canal: skin, fat, muscles, vertebrae, throat, vessels, skull and brain."""
+"""Tissues around the canal: skin, fat, muscles, vertebrae, throat, vessels, skull and brain."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _paint_skin(labels, params, u, v, s, tab: Profiles) -> np.ndarray:
     index = table_index(s)
     p, q = u / tab.skin_a[index], (v - tab.skin_v[index]) / tab.skin_b[index]
     radius = np.sqrt(p * p + q * q)
-    # Well inside nothing needs to be known: waves and fat take less than a third of the radius.
+    # Points well inside are not needed here: waves and fat take less than a third of the radius.
     outer = np.flatnonzero(radius > 0.6)
     radius, p, q, v = radius[outer], p[outer], q[outer], (v - tab.skin_v[index])[outer]
     angle = np.arctan2(q, p)
@@ -93,7 +93,7 @@ def _paint_skin(labels, params, u, v, s, tab: Profiles) -> np.ndarray:
 
 @lru_cache(maxsize=64)  # one map of 0.5 MB per person
 def _septum_map(params: AnatomyParams) -> np.ndarray:
-    """Tabulate how far points of a cross-section are from the border between two muscles; (MAP_PX, MAP_PX), mm.
+    """Tabulate the distance of points of a cross-section to the border between two muscles; (MAP_PX, MAP_PX), mm.
 
     Each point belongs to the muscle whose centre is nearest; muscles are flat, wider round the neck than deep.
     """
@@ -130,7 +130,7 @@ def _paint_muscles(labels, params, u, v, s) -> None:
 
 
 def _front(tab: Profiles, index: np.ndarray) -> np.ndarray:
-    """Where the vertebral bodies' front lies, mm before the cord's centre."""
+    """Return the position of the vertebral bodies' anterior surface, mm in front of the cord's centre."""
     return tab.sac_b[index] + tab.sac_v[index] + 1.6 + 2 * tab.body_h[index]
 
 

@@ -1,4 +1,4 @@
-"""The spinal canal and what it holds: cord, grey matter, fluid, rootlets, dura, epidural fat."""
+"""The spinal canal and its contents: cord, grey matter, fluid, rootlets, dura, epidural fat."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from spineseg.phantom.params import AnatomyParams
 from spineseg.phantom.tissues import Tissue, capsule_distance, radial_distance
 
 DURA_MM = 0.5  # with arachnoid; real dura is about 0.3-0.4 mm
-FORAMEN_MAGNUM_S_MM = 0.0  # above it the cord is called brainstem and is no longer part of the reference
+FORAMEN_MAGNUM_S_MM = 0.0  # above it the tissue is brainstem and not part of the reference
 
 
 def cord_outline(params: AnatomyParams, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
-    """Compute the cord's radius relative to its ellipse, by direction.
+    """Compute the cord's radius in each direction, relative to its ellipse.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def cord_outline(params: AnatomyParams, cos: np.ndarray, sin: np.ndarray) -> np.
     Returns
     -------
     (n,) ndarray
-        1 for a plain ellipse; less at the anterior fissure; two harmonics of the person's own.
+        1 for a plain ellipse; smaller at the anterior fissure; modulated by two harmonics that differ between people.
     """
     cos2, sin2 = 2 * cos * cos - 1, 2 * sin * cos
     cos3, sin3 = cos * cos2 - sin * sin2, sin * cos2 + cos * sin2
@@ -98,7 +98,7 @@ def is_grey_matter(params: AnatomyParams, p: np.ndarray, q: np.ndarray) -> np.nd
 def _is_root(params: AnatomyParams, u: np.ndarray, v: np.ndarray, s: np.ndarray, tab: Profiles) -> np.ndarray:
     """Rootlets beside the cord near the discs, and the cauda equina below it; (n,) bool."""
     index = table_index(s)
-    # Bundles of filaments: seen in some slices, not in others.
+    # Bundles of filaments, visible in some slices only.
     near_disc = (np.abs(tab.disc[index] - 4) < 4) & (np.sin(s * 2.1 + 0.9 * np.sign(u)) > -0.2)
     anterior = capsule_distance(
         np.abs(u), v, (tab.cord_a[index] * 0.6, tab.cord_b[index] * 0.95), (tab.sac_a[index] * 0.92, 1.0), 0.2
@@ -107,7 +107,7 @@ def _is_root(params: AnatomyParams, u: np.ndarray, v: np.ndarray, s: np.ndarray,
         np.abs(u), v, (tab.cord_a[index] * 0.6, -tab.cord_b[index] * 0.95), (tab.sac_a[index] * 0.92, -1.0), 0.25
     )
     rootlet = near_disc & ((anterior < 0) | (dorsal < 0)) & (s < -12)
-    # Cauda: a lattice of fibres, 1.9 mm apart, sinking to the back of the sac of a lying person.
+    # Cauda equina: a lattice of fibres, 1.9 mm apart, that sinks to the back of the sac when a person lies.
     below = s < (CONUS_S_MM + 40) * params.height
     fu, fv = u + 0.02 * s, v + 0.013 * s
     fibre = (np.sin(fu * 3.3 + np.sin(fv * 2.1)) + np.sin(fv * 3.3)) > 0.9
@@ -117,7 +117,7 @@ def _is_root(params: AnatomyParams, u: np.ndarray, v: np.ndarray, s: np.ndarray,
 def canal_wall(params: AnatomyParams, u: np.ndarray, v: np.ndarray, s: np.ndarray) -> np.ndarray:
     """Signed radial distance to the outside of the dura; (n,), mm, negative inside the sac.
 
-    The sac always encloses the cord: where it would cut the cord, it bulges just round it.
+    The sac always encloses the cord: where its ellipse would cut the cord, it follows the cord's outline.
     """
     tab, index = build_profiles(params), table_index(s)
     su, sv, half_b = u - tab.sac_u[index], v - tab.sac_v[index], tab.sac_b[index]

@@ -11,8 +11,8 @@ from scipy import fft
 from spineseg.phantom.sampling import Sample
 from spineseg.phantom.tissues import CORD_TISSUES, N_TISSUES, Tissue
 
-# Relative intensities at 3 T, cerebrospinal fluid (T2w, T2star) or fat (T1w) about 1, set side by side with the
-# spine-generic protocol's images. dwi: the b = 0 image with fat suppressed.
+# Relative intensities at 3 T; cerebrospinal fluid (T2w, T2star) or fat (T1w) is about 1. They were set by comparison
+# with images of the spine-generic protocol. dwi: the b = 0 image with fat suppressed.
 _INTENSITY = {
     "T1w": {
         "AIR": 0.01, "SKIN": 0.5, "FAT": 0.95, "MUSCLE": 0.5, "MARROW": 0.38, "CORTICAL_BONE": 0.09, "DISC": 0.45,
@@ -38,7 +38,7 @@ _INTENSITY = {
         "GREY_MATTER": 0.7, "ROOT": 0.6, "GANGLION": 0.65, "AIRWAY": 0.01, "MUCOSA": 0.35, "VESSEL": 0.05,
         "GLAND": 0.5, "BRAINSTEM": 0.65, "BRAIN_GREY": 0.8, "BRAIN_WHITE": 0.65, "LUNG": 0.02, "LESION": 0.8,
     },
-    # fat is saturated, long echo time: next to the fluid little is bright
+    # saturated fat and long echo time: little but the fluid is bright
     "bold": {
         "AIR": 0.01, "SKIN": 0.1, "FAT": 0.05, "MUSCLE": 0.22, "MARROW": 0.05, "CORTICAL_BONE": 0.03, "DISC": 0.18,
         "ANNULUS": 0.1, "LIGAMENT": 0.08, "EPIDURAL": 0.2, "DURA": 0.3, "CSF": 1.0, "WHITE_MATTER": 0.47,
@@ -87,7 +87,11 @@ _DIRECTIONS = np.array(
 
 @dataclass(frozen=True)
 class CsfLoss:
-    """Fluid that looks like cord on one side: direction (rad from the right, to the front), place along the cord."""
+    """Fluid that looks like cord on one side of it.
+
+    The side is an angle (rad from the right, to the front); position and half-length along the cord are in mm;
+    the strength is from 0 to 1.
+    """
 
     angle: float
     s_mm: float
@@ -97,7 +101,7 @@ class CsfLoss:
 
 @dataclass(frozen=True)
 class ContrastParams:
-    """How one acquisition shows tissues; drawn by `draw_contrast`.
+    """Appearance of tissues in one acquisition; drawn by `draw_contrast`.
 
     Parameters
     ----------
@@ -106,17 +110,17 @@ class ContrastParams:
     snr : float
         Cord signal over the standard deviation of the noise, in the first volume.
     kept : float, 0 to 1
-        Part of k-space acquired along each in-plane axis: below 1 it blurs and rings.
+        Fraction of k-space acquired along each in-plane axis; below 1 the image blurs and rings.
     ghost : float
         Amplitude of the ghost at half the field of view, relative.
     bias : (6,) ndarray
         Coefficients of the logarithm of the shading, see `_shading`.
     flow : float
-        Depth of the patches that flow makes in the fluid, relative.
+        Relative depth of the dark patches that flow causes in the fluid.
     jitter_vox : (n_volumes, 2) ndarray, voxels
         Shift of each volume in plane.
     csf_loss : CsfLoss or None
-        For hard subjects.
+        Set for people with the difficulty ``csf_loss``.
     """
 
     intensity: np.ndarray
@@ -130,17 +134,17 @@ class ContrastParams:
 
 
 def draw_contrast(rng: np.random.Generator, suffix: str, hard: str = "none") -> ContrastParams:
-    """Draw how an acquisition of one person shows tissues.
+    """Draw the appearance of tissues in an acquisition of one person.
 
     Parameters
     ----------
     rng : np.random.Generator
-        Source of chance.
+        Source of randomness.
     suffix : {"T1w", "T2w", "T2star", "dwi", "bold", "STIR"}
         Contrast.
     hard : str, default "none"
         A name of `spineseg.phantom.dataset.HARD_CASES` or `LOWER_CASES`; `degenerated`, `csf_loss`, `low_snr` and
-        `touching` act here.
+        `touching` change the contrast.
 
     Returns
     -------
@@ -210,11 +214,11 @@ def render(
     thick_axis : {0, 1, 2} or None
         Slice axis of a 2-D acquisition; None for 3-D.
     rng : np.random.Generator
-        For noise and ghosts.
+        Source of noise and ghosts.
     fading : callable, optional
-        From the part of each voxel that is fluid, (n,), to a factor of its brightness: what the field does to it.
+        Takes the fluid fraction of each voxel, (n,), and returns a factor for its brightness, for field effects.
     coil : (float, float), mm
-        Where along the cord the coil has its middle, and how far from there it fades.
+        Position of the coil's middle along the cord, and the distance over which its brightness falls.
 
     Returns
     -------
@@ -241,7 +245,7 @@ def render(
 
 
 def _loss_weight(sample: Sample, loss: CsfLoss) -> np.ndarray:
-    """How far the fluid of each voxel is lost; (n,), 0 to 1, smooth."""
+    """Return the degree to which the fluid of each voxel looks like cord; (n,), 0 to 1, smooth."""
     towards = sample.u * np.cos(loss.angle) + sample.v * np.sin(loss.angle)
     side = 1 / (1 + np.exp(-(towards - 1.0) / 0.8))
     along = 1 / (1 + np.exp((np.abs(sample.s - loss.s_mm) - loss.length_mm) / 3.0))
@@ -265,7 +269,7 @@ def _acquire(image, contrast: ContrastParams, volume: int, thick_axis: int | Non
         phase = np.exp(-2j * np.pi * frequency * shift)
         spectrum *= _along(phase.astype(np.complex64), axis)
     for axis in in_plane:
-        # A window with a soft edge: some ringing, as scanners leave it.
+        # A window with a soft edge leaves some ringing, as in scanner images.
         edge = 0.5 * contrast.kept - np.abs(fft.fftfreq(image.shape[axis]))
         spectrum *= _along(np.clip(edge / 0.12 + 0.5, 0, 1).astype(np.float32), axis)
     blurred = fft.ifftn(spectrum, axes=in_plane).real.astype(np.float32)

@@ -1,4 +1,4 @@
-"""The course of the cord through the body, and what changes along it.
+"""The course of the cord through the body, and the sizes of structures along it.
 
 Every structure is described in the frame of the cord: ``u`` to the right, ``v`` to the front, ``s`` along the
 cord (mm; 0 at the foramen magnum, negative below). A world point gets its ``(u, v, s)`` from the nearest point
@@ -28,7 +28,7 @@ CONUS_S_MM = -430.0  # tip of the cord, at L1
 SACRUM_Z_MM, SACRUM_BEND = -570.0, 0.012  # below L5/S1 the spine turns backwards: 40 degrees at S2
 
 # s, AP diameter, RL diameter. C2, C4, C7: Sherman 1990 (66 MR studies). Others: interpolation, thoracic 40 mm²
-# and lumbar enlargement 55-60 mm² (metrics.md section 6). Above 0: medulla, pons, midbrain.
+# and lumbar enlargement 55-60 mm² (commonly quoted means). Above 0: medulla, pons, midbrain.
 _CORD_MM = np.array(
     [
         (160, 2, 2), (88, 2, 2), (75, 14, 22), (62, 18, 26), (50, 25, 29), (34, 24, 29), (22, 15, 20), (10, 11.5, 14.5),
@@ -121,7 +121,7 @@ def _interpolate(table: np.ndarray, s: np.ndarray) -> list[np.ndarray]:
 
 @lru_cache(maxsize=64)  # a person is sampled many times; a table set takes 200 kB
 def build_profiles(params: AnatomyParams) -> Profiles:
-    """Tabulate what changes along the cord of one person.
+    """Tabulate the sizes and positions of structures along the cord of one person.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def table_index(s: np.ndarray) -> np.ndarray:
 
 
 def curve_mm(params: AnatomyParams, z_mm: np.ndarray) -> np.ndarray:
-    """World position of the cord's centre at heights z.
+    """Return the world position of the cord's centre at heights z.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ def _curve(params: AnatomyParams, z: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def to_cord_frame(params: AnatomyParams, points_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Turn world points into the frame of the cord.
+    """Convert world points to the frame of the cord.
 
     Parameters
     ----------

@@ -32,13 +32,13 @@ from spineseg.version import find_version
 from spineseg.writing import compress, write_bytes, write_json, write_text
 
 MAKER = "spineseg phantom"
-"""Named in the descriptions, by which a dataset of synthetic people is known."""
+"""Name in the dataset descriptions, which identifies a dataset of synthetic people."""
 
 HARD_CASES = ("csf_loss", "low_snr", "touching", "short_fov", "compressed")
 LOWER_CASES = ("none", "degenerated", "stenosis", "fracture", "eight_bits")
-SUFFIXES = ("T1w", "T2w", "T2star", "dwi")  # of the demo; "bold" is made where asked for
+SUFFIXES = ("T1w", "T2w", "T2star", "dwi")  # contrasts of the demo; "bold" is made on request
 _STREAMS = (*PROTOCOLS, "STIR")
-# Streams of chance of one person, so that asking for fewer contrasts or people changes no other image.
+# Separate random streams of one person, so that requesting fewer contrasts or people changes no other image.
 _PERSON, _SESSION, _IMAGE = 0, 1, 2
 
 
@@ -49,9 +49,9 @@ class SyntheticImage:
     Parameters
     ----------
     data : (X, Y, Z) or (X, Y, Z, V) ndarray of int16
-        Stored axes.
+        On the stored axes.
     cord_fraction : (X, Y, Z) ndarray of float32, 0 to 1
-        Part of each voxel that is spinal cord; the reference mask is where it reaches one half.
+        Fraction of each voxel that is spinal cord; the reference mask has the voxels with at least one half.
     acquisition : Acquisition
         The grid.
     """
@@ -67,7 +67,7 @@ def subject_label(index: int) -> str:
 
 
 def hard_case(index: int, hard: str = "some") -> str:
-    """Say what makes the person at a 0-based index hard: every second person, in turn through `HARD_CASES`.
+    """Return the difficulty of the person at a 0-based index: every second person has the next of `HARD_CASES`.
 
     Examples
     --------
@@ -88,7 +88,7 @@ def draw_person(seed: int, index: int, hard: str = "none") -> AnatomyParams:
         0-based; the person does not depend on how many people the dataset has.
     hard : str, default "none"
         A name of `HARD_CASES` or `LOWER_CASES`, or `half_size`; `touching`, `compressed`, `stenosis`, `fracture` and
-        `half_size` act here.
+        `half_size` change the anatomy.
 
     Returns
     -------
@@ -101,7 +101,7 @@ def draw_person(seed: int, index: int, hard: str = "none") -> AnatomyParams:
     if hard == "touching":  # moves the sac by more than the film of fluid behind or beside the cord
         side = rng.choice([-1.0, 1.0])
         return replace(params, sac_shift_mm=(side * rng.uniform(1.5, 3.0), rng.choice([-1.0, 1.0]) * 2.4))
-    if hard == "half_size":  # half as wide and half as deep: a child's, or an atrophied one
+    if hard == "half_size":  # half as wide and half as deep: a child's cord, or an atrophied one
         return replace(params, cord_ap=0.5 * params.cord_ap, cord_rl=0.5 * params.cord_rl, sac=0.75 * params.sac)
     if hard == "stenosis":  # discs L1/2 to L4/5 bulge
         bulges = [Compression(float(s), 5.0, float(rng.uniform(0.2, 0.55))) for s in DISC_S_MM[-5:-1]]
@@ -124,11 +124,11 @@ def make_image(
     suffix : {"T1w", "T2w", "T2star", "dwi", "bold"}
         Contrast.
     session : int, default 1
-        Another session shows the same person, lying otherwise, with other noise.
+        Another session shows the same person in another position, with other noise.
     hard : str, default "none"
         A name of `HARD_CASES`.
     target_s_mm : float, mm
-        Middle of the field of view, from the foramen magnum up: 90 shows the brain, -515 what lies below the conus.
+        Middle of the field of view, measured upwards from the foramen magnum: 90 is in the brain, -515 below the conus.
 
     Returns
     -------
@@ -144,7 +144,7 @@ def make_lower_image(seed: int, index: int, kind: str, *, hard: str = "none") ->
     ----------
     kind : {"T1w", "T2w", "STIR"}
     hard : str, default "none"
-        A name of `LOWER_CASES`; of `eight_bits` the image has 256 levels, the brightest thousandth clipped.
+        A name of `LOWER_CASES`; with `eight_bits` the image has 256 levels and its brightest thousandth is clipped.
     """
     image = _make_image(seed, index, kind, LOWER_PROTOCOLS[kind], 1, hard, LOWER_S_MM)
     if hard != "eight_bits":
@@ -160,13 +160,13 @@ def _make_image(
     person = draw_person(seed, index, hard)
     pose = draw_pose(np.random.default_rng([seed, index, _SESSION, session]))
     rng = np.random.default_rng([seed, index, _IMAGE, session, _STREAMS.index(kind)])
-    # How tissues look belongs to person and contrast: two sessions differ in noise, pose and shading only.
+    # The appearance of tissues depends on person and contrast: two sessions differ in noise, pose and shading only.
     look = np.random.default_rng([seed, index, _IMAGE, 0, _STREAMS.index(kind)])
     contrast = draw_contrast(look, kind, hard)
     acquisition = draw_acquisition(rng, person, protocol, pose, short=hard == "short_fov", target_s_mm=target_s_mm)
     to_person = acquisition.pose @ acquisition.affine
     table = property_table(contrast)
-    # an array of coils lies along a long field
+    # a long field of view is covered by an array of coils
     coil = target_s_mm, max(NECK_COIL[1], 0.45 * protocol.fov_mm[2])
     if kind == "bold":
         epi = _draw_field(rng, person, acquisition.shape[2], to_person)
@@ -209,7 +209,7 @@ def write_dataset(
     Parameters
     ----------
     folder : path
-        Made if missing; in one that holds synthetic people already, files of the same name are replaced.
+        Created if missing. If it already holds synthetic people, files of the same name are replaced.
     n_subjects : int
         Number of people, at least 1.
     seed : int
@@ -217,15 +217,15 @@ def write_dataset(
     contrasts : sequence of str
         Suffixes from T1w, T2w, T2star, dwi, bold.
     hard : {"some", "none"}
-        Whether every second person is made hard, see `hard_case`.
+        Whether every second person is hard to segment, see `hard_case`.
     rescan : bool, default False
         Whether everybody is scanned in two sessions.
     discs : bool, default False
-        Whether the discs from C1/C2 down and the vertebral levels of the cord are labelled, beside the references.
+        Whether to write labels of the discs from C1/C2 down and of the vertebral levels, beside the references.
     target_s_mm : float, mm
         Middle of the fields of view, as in `make_image`.
     report : callable, optional
-        Called with each image's path, relative to the folder, when it has been written.
+        Called with the path of each image, relative to the folder, after it has been written.
 
     Returns
     -------
@@ -258,14 +258,14 @@ def write_dataset(
                     _write_levels(folder, image, draw_person(seed, index, case), path)
                 if report is not None:
                     report(path.relative_to(folder).as_posix())
-    # Last, so that a folder with this table is complete.
+    # Written last, so that a folder with this table is complete.
     rows = [f"sub-{subject_label(i)}\t{hard_case(i, hard)}" for i in range(n_subjects)]
     write_text(folder / "participants.tsv", "\n".join(["participant_id\thard", *rows]) + "\n")
     return images
 
 
 def _check_is_ours(folder: Path) -> None:
-    """Refuse a folder with people whom this module has not written: they have the same names as ours."""
+    """Refuse a folder with people that this module has not written, because synthetic people have the same names."""
     if not any(folder.glob("sub-*")):
         return
     description = folder / "dataset_description.json"
@@ -278,7 +278,7 @@ def _check_is_ours(folder: Path) -> None:
 
 
 def _write_descriptions(folder: Path, seed: int, rescan: bool) -> None:
-    """Write what BIDS wants at the top of the dataset and of the references."""
+    """Write the files that BIDS requires at the top of the dataset and of the references."""
     made_by = [{"Name": MAKER, "Version": find_version(), "Seed": seed}]
     common = {"BIDSVersion": "1.10.0", "License": "CC0", "GeneratedBy": made_by}
     write_json(folder / "dataset_description.json", {"Name": "Synthetic people", "DatasetType": "raw", **common})
@@ -328,7 +328,7 @@ def _write_image(folder: Path, image: SyntheticImage, seed: int, index: int, suf
 
 
 def _write_levels(folder: Path, image: SyntheticImage, person: AnatomyParams, path: Path) -> None:
-    """Write disc labels, with the cord's true areas between them, and levels where the field's tools look for them."""
+    """Write disc labels, with true cord areas between discs, and levels, under the names that other tools expect."""
     beside = folder / "derivatives" / "labels" / path.relative_to(folder).parent
     stem, affine = path.name.removesuffix(".nii.gz"), image.acquisition.affine
     discs = label_discs(person, image.acquisition)
@@ -341,7 +341,7 @@ def _write_levels(folder: Path, image: SyntheticImage, person: AnatomyParams, pa
 
 
 def _write_nifti(path: Path, data: np.ndarray, affine: np.ndarray) -> None:
-    """Write an array with one affine as sform and qform; equal arrays give equal bytes."""
+    """Write an array with the same affine as sform and qform; equal arrays give equal bytes."""
     nifti = nib.Nifti1Image(data, affine)
     nifti.set_qform(affine, code="scanner")
     nifti.set_sform(affine, code="scanner")

@@ -12,10 +12,10 @@ from spineseg.phantom.course import DISC_S_MM, LEVEL_S_MM, curve_mm, to_cord_fra
 from spineseg.phantom.params import AnatomyParams
 
 LABEL_S_MM = np.array([2 * LEVEL_S_MM["C2"] - DISC_S_MM[0], *DISC_S_MM])
-"""Height of each label: the border C1/C2 lies as far above the middle of C2 as the disc C2/C3 lies below it."""
+"""Height of each label, mm. The border C1/C2 lies as far above the middle of C2 as the disc C2/C3 lies below it."""
 
 FIRST_VALUE = 2
-"""Of the border C1/C2, in SCT's numbers: value k lies above vertebra k."""
+"""Value of the border C1/C2 in SCT's numbering, in which value k lies above vertebra k."""
 
 
 def middle_of(first: int, last: int) -> float:
@@ -48,7 +48,7 @@ def label_discs(person: AnatomyParams, acquisition: Acquisition) -> np.ndarray:
 
 
 def label_levels(person: AnatomyParams, acquisition: Acquisition, cord: np.ndarray) -> np.ndarray:
-    """Give each voxel of the cord, (X, Y, Z) bool, its vertebral level (C1: 1, T1: 8), uint8, 0 elsewhere."""
+    """Label each voxel of the cord, (X, Y, Z) bool, with its vertebral level (C1: 1, T1: 8); uint8, 0 elsewhere."""
     to_person = acquisition.pose @ acquisition.affine
     voxels = np.argwhere(cord)
     _, _, s = to_cord_frame(person, voxels @ to_person[:3, :3].T + to_person[:3, 3])
@@ -58,7 +58,7 @@ def label_levels(person: AnatomyParams, acquisition: Acquisition, cord: np.ndarr
 
 
 def true_areas(person: AnatomyParams, labels: np.ndarray) -> dict[str, float]:
-    """Return the cord's mean area between each two labelled neighbours, mm², by the value of the upper one."""
+    """Return the cord's mean area between neighbouring labels, mm², by the value of the upper label."""
     marked = set(np.unique(labels).tolist())
     areas = {}
     for value, ends in enumerate(pairwise(LABEL_S_MM * person.height), FIRST_VALUE):

@@ -1,7 +1,7 @@
-"""What makes one synthetic person: the numbers that are drawn once and replayed at will.
+"""Random parameters of one synthetic person.
 
-Drawing (here) and applying (`spineseg.phantom.anatomy`) are separate, so that every image of a person, on
-whatever grid, shows the same anatomy, and a person is replayed from the seed alone.
+Drawing the parameters (here) and applying them (`spineseg.phantom.anatomy`) are separate. Every image of a person
+therefore shows the same anatomy on any grid, and a person can be reproduced from the seed alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Compression:
     length_mm : float, mm
         Standard deviation of the Gaussian profile along the cord.
     depth : float, 0 to 0.7
-        Fraction of the anterior-posterior diameter lost at the worst place.
+        Fraction of the anterior-posterior diameter lost at the narrowest place.
     """
 
     s_mm: float
@@ -63,7 +63,7 @@ class AnatomyParams:
     lordosis_mm, sway_mm : float
         Amplitudes of the front-back and left-right waves of the cord.
     lordosis_phase, sway_phase : float, radians
-        Where along the cord these waves stand.
+        Phases of these waves along the cord.
     tilt : float
         Slope of the neck, mm forward per mm up.
     cord_ap, cord_rl : float
@@ -75,7 +75,7 @@ class AnatomyParams:
     sac : float
         Width of the dural sac.
     sac_shift_mm : tuple of float (right, anterior)
-        Where the sac lies relative to the cord; a large shift makes the cord touch the wall.
+        Position of the sac relative to the cord; a large shift makes the cord touch the wall.
     sac_taper : float, 0 to 0.25
         How much narrower the sac is behind than in front.
     gm : float
@@ -142,12 +142,12 @@ def draw(rng: np.random.Generator) -> AnatomyParams:
     Parameters
     ----------
     rng : np.random.Generator
-        The only source of chance: the same state gives the same person.
+        The only source of randomness: the same state gives the same person.
 
     Returns
     -------
     AnatomyParams
-        Without compression; use `dataclasses.replace` to add pathology.
+        Without pathology; use `dataclasses.replace` to add it.
 
     Notes
     -----
@@ -192,7 +192,7 @@ def draw_compression(rng: np.random.Generator) -> Compression:
     Parameters
     ----------
     rng : np.random.Generator
-        Source of chance.
+        Source of randomness.
 
     Returns
     -------
@@ -212,13 +212,13 @@ def draw_lesion(rng: np.random.Generator) -> Lesion:
     Parameters
     ----------
     rng : np.random.Generator
-        Source of chance.
+        Source of randomness.
 
     Returns
     -------
     Lesion
-        Like those of multiple sclerosis: shorter than two vertebrae, less than half the cross-section, most
-        often at the side or behind.
+        Similar to lesions of multiple sclerosis: shorter than two vertebrae, less than half the cross-section, most
+        often lateral or posterior.
     """
     angle = rng.uniform(-np.pi, np.pi / 4)
     return Lesion(

@@ -28,14 +28,14 @@ _LATTICE = 48  # side of the periodic noise lattice: at 1.4 mm it repeats after 
 
 @dataclass(frozen=True)
 class Sample:
-    """A person as one grid sees them; voxels in C order of the grid, n of them.
+    """A person sampled on one grid with n voxels, in C order.
 
     Parameters
     ----------
     shape : tuple of int
         Grid.
     means : (n, c) ndarray of float32
-        Mean over each voxel of the c properties asked for.
+        Mean of the c requested properties over each voxel.
     u, v, s : (n,) ndarray of float32, mm
         Voxel centres in the frame of the cord.
     fine, coarse : (n,) ndarray of float32
@@ -71,7 +71,7 @@ def sample_grid(
     table : (n_tissues, c) ndarray of float32
         c properties of each tissue: intensities, indicators.
     bend : callable, optional
-        From points (n, 3), mm, of the picture to those of the body that are seen there; by default the same.
+        Maps points (n, 3), mm, of the picture to the points of the body that appear there; identity by default.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The tissues that a phantom is made of, and the shapes they share."""
+"""Tissues of the phantom, and distance functions of simple shapes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The labelled images that models learn from, split by person so that no one is scored on himself."""
+"""Labelled images for training, split by person so that no model is scored on a person it was trained on."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from spineseg.errors import InputError
 from spineseg.reading import read_table
 
 N_FOLDS = 3
-"""Three leaves two thirds of few people to learn from, and three trainings fit a night of two cores."""
+"""With three folds, each training uses two thirds of the few people, and the three trainings take a night on two
+cores."""
 
 
 RECIPE_TABLES = ("data", "extra")
-"""Tables that a recipe may take an image from: that of -data, and those of -extra where these are given."""
+"""Tables from which a recipe may take images: the one given by -data, and those given by -extra."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,14 @@ def load_manifest(path: str | Path) -> list[LabelledImage]:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The images, and so the people, that a training learns from, whatever else its tables hold by now."""
+    """The images, and so the people, that a training uses, even if its tables have grown since."""
 
     path: Path
     # Name of a table, "data" or "extra", to the (subject, file name of the image) pairs that are taken from it
     named: dict[str, frozenset[tuple[str, str]]]
 
     def choose(self, images: Sequence[LabelledImage], table: str, say: Callable[[str], None]) -> list[LabelledImage]:
-        """Return the images of a table that the recipe names, in the table's order; say which are left out.
+        """Return the images of a table that the recipe names, in the table's order; report the others with `say`.
 
         Raises
         ------
@@ -108,14 +109,15 @@ def load_tables(
 
     Parameters
     ----------
-    extra : sequence of Path; more tables; images that a table before has named are not taken twice
-    recipe : only the images that it names are returned
-    say : takes a line about what is left out
+    data : table of labelled images
+    extra : sequence of Path; more tables; an image that several tables name is used once
+    recipe : if given, only the images that it names are returned
+    say : called with a line about images that are left out
 
     Returns
     -------
     images, more : list of LabelledImage
-        Of `data`, and what the others add.
+        Images of `data`, and those that the other tables add.
 
     Raises
     ------
@@ -134,10 +136,10 @@ def load_tables(
 
 
 def assign_folds(images: Sequence[LabelledImage], n_folds: int = N_FOLDS) -> dict[str, int]:
-    """Deal people to folds so that each contrast is spread over as many folds as it can be.
+    """Assign people to folds so that each contrast is spread over as many folds as possible.
 
-    People are sorted by their first contrast and their name and assigned in turn, so the split
-    depends on nothing but the list. A person with several contrasts is in one fold only.
+    People are sorted by their first contrast and their name and assigned to the folds in turn, so the split
+    depends only on the list. A person with several contrasts is in one fold only.
     """
     first: dict[str, str] = {}
     for item in images:
@@ -149,7 +151,7 @@ def assign_folds(images: Sequence[LabelledImage], n_folds: int = N_FOLDS) -> dic
 def split_people(
     images: Sequence[LabelledImage], fold: int, n_folds: int = N_FOLDS
 ) -> tuple[list[LabelledImage], list[LabelledImage]]:
-    """Return the images to learn from and the images of the people held out in `fold`."""
+    """Return the images for training and the images of the people held out in `fold`."""
     folds = assign_folds(images, n_folds)
     kept = [item for item in images if folds[item.subject] != fold]
     held_out = [item for item in images if folds[item.subject] == fold]

@@ -1,4 +1,4 @@
-"""What weights come from: code, libraries, people, images and masks, for the provenance stored with them."""
+"""Provenance that is stored with trained weights: code, libraries, people, images and masks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spineseg.provenance import sha256_file
 from spineseg.training.labelled_images import LabelledImage
 
 LIBRARIES = ("numpy", "scipy", "torch")
-"""Libraries that decide the last digits of a training."""
+"""Libraries whose versions affect the last digits of a training."""
 
 
 def describe_code() -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Random changes of a training sample's appearance: brightness, shading, ghosts, signal voids, resolution, noise.
 
-As in `deform`, drawing and applying are separate. Images enter with values of about 0 to 1.
+As in `deform`, drawing and applying are separate. Input images have values of about 0 to 1.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from torch.nn import functional as F
 from spineseg.training.deepseg.deform import normal, uniform
 
 LUT_KNOTS = 8
-"""Support points of a random intensity curve: as many as there are tissues to tell apart."""
+"""Knots of a random intensity curve: about as many as there are tissues to distinguish."""
 
 GROUPS = 4
-"""A batch is resampled in groups of one resolution each, since one call resamples to one size."""
+"""Number of groups into which a batch is split for resampling: one call can resample to one resolution only."""
 
 
 @dataclass(frozen=True)
 class AppearanceRanges:
     """Limits of the random change of appearance; p_* are probabilities."""
 
-    p_plain: float = 0.3  # brightness as it was
-    p_cord: float = 0.35  # the cord gets its own brightness
-    wild: float = 0.3  # curves that are not monotone
-    bias: float = 0.4  # log shading, standard deviation at most
+    p_plain: float = 0.3  # brightness unchanged
+    p_cord: float = 0.35  # the cord gets a separate brightness
+    wild: float = 0.3  # fraction of curves that are not monotone
+    bias: float = 0.4  # largest standard deviation of the log shading
     p_ghost: float = 0.1  # motion repeats the image along the phase axis
-    p_void: float = 0.06  # metal, dental work or air takes the signal away
-    p_air: float = 0.3  # beyond the field of view lies recorded air, not nothing
-    noise: float = 0.15  # standard deviation at most, of the range
-    coarsest_mm: float = 1.3  # pixel of the simulated acquisition
+    p_void: float = 0.06  # metal, dental work or air removes the signal
+    p_air: float = 0.3  # recorded air, not nothing, lies beyond the field of view
+    noise: float = 0.15  # largest standard deviation, as a fraction of the range
+    coarsest_mm: float = 1.3  # largest pixel of the simulated acquisition
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Appearance:
     curves: Tensor  # (N, LUT_KNOTS)
     plain: Tensor  # (N, 1, 1, 1) of bool
     own: Tensor  # (N, 1, 1, 1) of bool
-    level: Tensor  # (N, 1, 1, 1), brightness of a cord with its own
+    level: Tensor  # (N, 1, 1, 1), brightness of a cord with a separate brightness
     gain: Tensor  # (N, 1, 1, 1), its inner contrast
     bias: Tensor  # (N, 1, 4, 4), log shading
     ghost: Tensor  # (N, 3): strength, shift as a part of the side, axis
@@ -89,7 +89,7 @@ def draw_appearance(n: int, ranges: AppearanceRanges, rng: Generator) -> Appeara
 
 
 def apply_appearance(image: Tensor, cord: Tensor, inside: Tensor, appearance: Appearance) -> tuple[Tensor, Tensor]:
-    """Change the appearance of samples, all but resolution and noise.
+    """Change the appearance of samples, except for resolution and noise.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def apply_appearance(image: Tensor, cord: Tensor, inside: Tensor, appearance: Ap
     Returns
     -------
     image : (N, 1, S, S) tensor
-    valid : (N, 1, S, S) tensor; where something was recorded: `inside`, or everywhere if air was
+    valid : (N, 1, S, S) tensor; 1 where something was recorded: `inside`, or everywhere if air was recorded
     """
     image = torch.where(appearance.plain, image, recolour(image.clamp(0, 1), cord, appearance))
     image = image * F.interpolate(appearance.bias, size=image.shape[2:], mode="bicubic").exp()
@@ -129,10 +129,10 @@ def apply_curves(image: Tensor, curves: Tensor) -> Tensor:
 
 
 def recolour(image: Tensor, cord: Tensor, appearance: Appearance) -> Tensor:
-    """Give tissues other brightnesses by random curves; some cords get a brightness of their own.
+    """Change the brightness of tissues by random curves; some cords get a separate brightness.
 
-    Such a cord may be darker or brighter than anything around it, in texture and surroundings that are real. Its inner
-    contrast is kept small, as between grey and white matter.
+    Such a cord may be darker or brighter than everything around it, while texture and surroundings remain real. Its
+    inner contrast stays small, as between grey and white matter.
     """
     around = apply_curves(image, appearance.curves)
     weight = cord.sum((2, 3), keepdim=True).clamp_min(1e-3)
@@ -157,7 +157,7 @@ def apply_ghost(image: Tensor, ghost: Tensor) -> Tensor:
 
 
 def apply_void(image: Tensor, void: Tensor) -> Tensor:
-    """Take the signal away inside a soft ellipse, with a bright rim, as metal does."""
+    """Remove the signal inside a soft ellipse with a bright rim, as metal does."""
     size = image.shape[2]
     place = (torch.arange(size) + 0.5) / size
     centre_i, centre_j, half_i, half_j, depth = void.T[:, :, None, None, None]
@@ -181,9 +181,9 @@ def apply_acquisition(image: Tensor, zoom_mm: float, pixels: Tensor, noise: Tens
     ----------
     image : (N, 1, S, S) tensor
     zoom_mm : mm; pixel size of `image`
-    pixels : (GROUPS, 2) tensor, mm; of the acquisition; each group is a run of N / GROUPS samples
+    pixels : (GROUPS, 2) tensor, mm; pixel size of the acquisition; a group is N / GROUPS consecutive samples
     noise : (N, 1, 1, 1) tensor; standard deviation
-    rng : torch.Generator; of the noise
+    rng : torch.Generator; source of the noise
     """
     size = image.shape[2]
     parts = []

@@ -1,4 +1,4 @@
-"""A batch of training samples, drawn from a seed and its step: any of them can be made again."""
+"""Batches of training samples; each depends only on a seed and the step, so it can be reproduced."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ SHAPES = {
     "detect": ShapeRanges(shift_px=14.0, p_cut=0.35, p_wide=0.35, elastic_px=0.8),  # the cord lies anywhere
 }
 APPEARANCES = {
-    "segment": AppearanceRanges(p_plain=0.2, p_cord=0.4, noise=0.2),  # wider: its edge is what is measured
+    "segment": AppearanceRanges(p_plain=0.2, p_cord=0.4, noise=0.2),  # wider: its edge determines the measured area
     "detect": AppearanceRanges(bias=0.8, coarsest_mm=3.0),  # whole slices: coil shading counts
 }
 
 
 @dataclass(frozen=True)
 class Slices:
-    """Raw slices, (N, 1, S, S) each, and which of them belong together."""
+    """Raw slices, (N, 1, S, S) each, and the runs that they belong to."""
 
     image: Tensor
     cord: Tensor
@@ -44,7 +44,7 @@ class Slices:
     slice_mm: Tensor  # (N,), mm
 
     def neighbours(self) -> Neighbours:
-        """Return who lies next to whom."""
+        """Return the neighbours of each slice."""
         index = torch.arange(len(self.run))
         below, above = (index - 1).clamp_min(0), (index + 1).clamp_max(len(index) - 1)
         below = torch.where(self.run[below] == self.run, below, index)
@@ -54,7 +54,7 @@ class Slices:
 
 @dataclass(frozen=True)
 class Batch:
-    """What the network gets and should return, (N, 1, H, W) each."""
+    """Input of the network and the output it should give, (N, 1, H, W) each."""
 
     image: Tensor
     cord: Tensor
@@ -63,12 +63,12 @@ class Batch:
 
 
 def generator_of(seed: int, step: int) -> torch.Generator:
-    """Return the source of chance of one step of a training, so that each of its samples can be made again."""
+    """Return the random generator of one training step, so that each of its samples can be reproduced."""
     return torch.Generator().manual_seed(1_000_003 * seed + step)
 
 
 def draw_slices(shards: list[Shard], n: int, painted_fraction: float, run: int, rng: torch.Generator) -> Slices:
-    """Draw n slices, those of real images in runs of `run`, the share painted from labels one by one."""
+    """Draw n slices: real ones in runs of `run`, and a fraction painted from labels, one by one."""
     painted, real = ([s for s in shards if s.painted is kind] for kind in (True, False))
     n_painted = round(n * painted_fraction) if painted and real else n * bool(painted)
     n_painted = n - (n - n_painted) // run * run if painted else 0
@@ -87,7 +87,7 @@ def draw_slices(shards: list[Shard], n: int, painted_fraction: float, run: int, 
 
 
 def _draw_picks(pool: list[Shard], n: int, run: int, rng: torch.Generator) -> list[tuple[Shard, Tensor]]:
-    """Draw n runs: shards by their weight, in each a place; at a stack's end its last slice repeats."""
+    """Draw n runs: a shard by its weight, then a position in it; at the end of a stack its last slice repeats."""
     if not n or not pool:
         return []
     chosen = torch.multinomial(torch.tensor([s.weight for s in pool]), n, replacement=True, generator=rng).tolist()
@@ -102,7 +102,7 @@ def _draw_picks(pool: list[Shard], n: int, run: int, rng: torch.Generator) -> li
 
 
 def vary_slices(slices: Slices, config: UNetConfig, rng: torch.Generator) -> Batch:
-    """Vary shape and appearance, those of a run alike, and standardise."""
+    """Vary shape and appearance, in the same way within a run, and standardise."""
     n_runs, size = int(slices.run[-1]) + 1, config.patch_px
     shape = draw_shape(n_runs, size, SHAPES[config.stage], rng).rows(slices.run)
     stack = torch.cat([slices.image, slices.cord, slices.valid], dim=1)
@@ -117,14 +117,14 @@ def vary_slices(slices: Slices, config: UNetConfig, rng: torch.Generator) -> Bat
     near = slices.neighbours() if config.kernel == "3d" else None
     if config.stage == "segment":
         return Batch(standardise_patch(image), cord, valid, near)
-    # padding counts: left free, the network says "cord" in zeros, which real images hold as well
+    # padding counts in the loss: otherwise the network finds cord in zeros, which real images contain as well
     return Batch(standardise_local(image, valid, config.zoom_mm), cord, torch.ones_like(cord), near)
 
 
 def make_batch(
     shards: list[Shard], config: UNetConfig, *, n: int, painted_fraction: float, seed: int, step: int
 ) -> Batch:
-    """Make the batch of one step of a training run; the same arguments give the same batch."""
+    """Return the batch of one training step; the same arguments give the same batch."""
     rng = generator_of(seed, step)
     run = RUN if config.kernel == "3d" else 1
     return vary_slices(draw_slices(shards, n, painted_fraction, run, rng), config, rng)

@@ -1,8 +1,8 @@
-"""Random changes of shape of training samples; drawn first, applied after, in batches.
+"""Random changes of the shape of training samples, in batches.
 
-Every ``draw_*`` takes a `torch.Generator` and returns plain tensors; every ``apply_*`` is deterministic, so a sample
-can be replayed, and consecutive slices of one image can be changed alike (`Shape.rows`). What changes brightness is
-in `spineseg.training.deepseg.appearance`.
+Every ``draw_*`` takes a `torch.Generator` and returns tensors; every ``apply_*`` is deterministic. A sample can
+therefore be reproduced, and consecutive slices of one image can be changed in the same way (`Shape.rows`). Changes of
+brightness are in `spineseg.training.deepseg.appearance`.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 EDGE_AT = (0.15, 0.5)
-"""Where a cut field of view may end, of the input's side, from the cord's middle: 5 mm (patch) or 22 mm (whole slices)
-and more, as narrow diffusion images do."""
+"""Range of the distance from the cord's middle at which a cut field of view may end, as a fraction of the input's side:
+at least 5 mm (patch) or 22 mm (whole slices), as in narrow diffusion images."""
 
 
 @dataclass(frozen=True)
 class ShapeRanges:
-    """Limits of the random change of shape; one sigma or half width each."""
+    """Limits of the random change of shape, each a standard deviation or half width."""
 
     rotation_deg: float = 15.0  # heads tilt
-    p_turned: float = 0.4  # turned by any angle: images whose header is wrong, or rotated for another tool
+    p_turned: float = 0.4  # any rotation: images with a wrong header, or rotated for another tool
     scale: float = 0.17  # log scale: 0.85 to 1.19
     squeeze: float = 0.12  # log ratio of the axes; twice that counts as compression
     shear: float = 0.08
@@ -95,7 +95,7 @@ def sampling_positions(shape: Shape, size_px: int) -> Tensor:
 
 
 def apply_shape(stack: Tensor, shape: Shape, size_px: int) -> tuple[Tensor, Tensor]:
-    """Resample samples (N, C, S, S) to (N, C, size_px, size_px); also return where the field of view is.
+    """Resample samples (N, C, S, S) to (N, C, size_px, size_px); also return the field of view as 0 or 1.
 
     Beyond the field of view the border repeats, as `preprocess.extract_patches` does.
     """

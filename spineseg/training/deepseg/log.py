@@ -1,4 +1,4 @@
-"""The log of a training run, a table and its picture: loss, and Dice of the images that were held out."""
+"""The log of a training run as a table and a figure: loss, and Dice of the held-out images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 
 class CsvLog:
-    """A CSV file that grows by a row per report and says the same on a stream."""
+    """A CSV file that gets a row per report; each row is also passed to `say`."""
 
     def __init__(self, path: Path, *, append: bool, say: Callable[[str], None] = print):
         self._path, self._say = path, say

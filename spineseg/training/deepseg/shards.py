@@ -1,7 +1,7 @@
-"""Labelled images as arrays of slices that fit in memory, made once before training starts.
+"""Labelled images as arrays of slices in memory, prepared once before training starts.
 
-A shard holds the slices of one image around the cord, larger than the network's input, so that they can still
-be turned, scaled and shifted. Values lie between 0 and 1.
+A shard holds the slices of one image around the cord. They are larger than the network's input, so that they can
+still be rotated, scaled and shifted. Values lie between 0 and 1.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from spineseg.training.labelled_images import LabelledImage
 from spineseg.volume import NativeGrid, Volume, crop, load_image, load_mask
 
 MARGIN = 1.6
-"""Shard side over input side: the diagonal of the turned input and a shift still fit."""
+"""Ratio of the shard's side to the input's side: the diagonal of the rotated input plus a shift still fits."""
 
 THIN_MM = 2.0
-"""Images with slices below this are also learned from with merged slices, as a thick acquisition shows them."""
+"""Slice thickness below which images are also used with merged slices, to imitate thick acquisitions."""
 
 MERGED_MM = (3.0, 5.0)
 """Thickness of merged slices, the usual range of axial protocols."""
 
 MASK_FILES = "*_label-*_seg.nii.gz"
-"""Masks without images: of the cord (SC), and where they exist of fluid (CSF) and grey matter (GM)."""
+"""Names of masks without images: cord (SC) and, if they exist, fluid (CSF) and grey matter (GM)."""
 
 TAILS = (0.01, 0.995)
-"""Quantiles of a slice that become 0 and 1."""
+"""Quantiles of a slice that are mapped to 0 and 1."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ class Shard:
     # their own
     stack: Tensor
     slice_mm: Tensor  # (n,) tensor, mm: distance to the next slice of the stack
-    painted: bool = False  # Whether `image` holds labels that are painted again whenever drawn
+    painted: bool = False  # Whether `image` holds labels, which are painted each time they are drawn
 
 
 def build_shard(item: LabelledImage, config: UNetConfig) -> Shard:
-    """Load a labelled image and cut its labelled slices out around the cord.
+    """Load a labelled image and cut squares around the cord out of its labelled slices.
 
     Raises
     ------
@@ -75,13 +75,13 @@ def build_shard(item: LabelledImage, config: UNetConfig) -> Shard:
 
 
 def build_template_shard(folder: Path, config: UNetConfig, *, below_only: bool = False) -> Shard:
-    """Load a template with its cord: the only real image that goes on below the conus, where roots look like cord.
+    """Load a template with its cord, the only real image that extends below the conus, where roots look like cord.
 
     Parameters
     ----------
     folder : Path
-        Holds ``*_t2.nii.gz`` and ``*_cord.nii.gz``. The template belongs to no person, so no fold leaves it out.
-    below_only : only the slices below the cord
+        Folder with ``*_t2.nii.gz`` and ``*_cord.nii.gz``. A template is no single person, so no fold leaves it out.
+    below_only : use only the slices below the cord
 
     Returns
     -------
@@ -98,13 +98,13 @@ def build_template_shard(folder: Path, config: UNetConfig, *, below_only: bool =
     volume, grid = load_image(images[0], contrast="t2")
     mask, _ = load_mask(masks[0], like=grid)
     top = int(np.flatnonzero(mask.data.any(axis=(0, 1)))[-1])
-    box = (slice(None), slice(None), slice(0, top + 1))  # above it the brainstem begins, a matter of definition
+    box = (slice(None), slice(None), slice(0, top + 1))  # where the brainstem begins above it is a matter of definition
     shard = _join([(crop(volume, box), crop(mask, box))], config, "template", "", empty=True)
     return select_slices(shard, shard.cord.amax((1, 2, 3)) == 0) if below_only else shard
 
 
 def select_slices(shard: Shard, chosen: Tensor) -> Shard:
-    """Return the shard with those slices only; its weight follows their number."""
+    """Return the shard with the chosen slices only; its weight depends on their number."""
     kept = {name: getattr(shard, name)[chosen] for name in ("image", "cord", "valid", "stack", "slice_mm")}
     return replace(shard, **kept, weight=float(np.sqrt(min(int(chosen.sum()), 60))))
 
@@ -112,19 +112,19 @@ def select_slices(shard: Shard, chosen: Tensor) -> Shard:
 def _join(
     stacks: list[tuple[Volume, Volume]], config: UNetConfig, name: str, subject: str, *, empty: bool = False
 ) -> Shard:
-    """Make one shard of several versions of an image; it counts by the slices of the first."""
+    """Make one shard of several versions of an image; its weight is set by the number of slices of the first."""
     parts = [_cut(*stack, config, empty=empty) for stack in stacks]
     image, cord, valid = (torch.cat(x) for x in zip(*parts, strict=True))
     counts = torch.tensor([len(part[0]) for part in parts])
     gaps = torch.tensor([float(volume.zooms[2]) for volume, _ in stacks])
-    # an image counts by the root of its slices: 200 neighbours teach more than 20, not ten times as much
+    # weight by the square root of the number of slices: 200 slices teach more than 20, but not ten times as much
     weight = float(np.sqrt(min(len(parts[0][0]), 60)))
     number = torch.arange(len(parts)).repeat_interleave(counts)
     return Shard(image, cord, valid, name, subject, weight, number, gaps[number])
 
 
 def _merge_slices(volume: Volume, mask: Volume, width: int) -> tuple[Volume, Volume]:
-    """Average runs of `width` slices, a new one starting every `width` / 2."""
+    """Average runs of `width` slices; a new run starts every `width` / 2 slices."""
     starts = np.arange(0, volume.shape[2] - width + 1, max(1, width // 2))
     affine = volume.affine.copy()
     affine[:3, 2] *= width
@@ -133,9 +133,9 @@ def _merge_slices(volume: Volume, mask: Volume, width: int) -> tuple[Volume, Vol
 
 
 def _cut(volume: Volume, mask: Volume, config: UNetConfig, *, empty: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Cut squares around the cord's centroid out of every slice that holds cord; with `empty` out of all slices."""
+    """Cut squares around the cord's centroid out of every slice with cord; with `empty`, out of all slices."""
     centres, slices = _centroids(mask)
-    if empty:  # where there is no cord, around the place of the nearest one
+    if empty:  # without cord: around the position of the nearest cord
         everywhere = np.arange(volume.shape[2])
         centres = np.stack([np.interp(everywhere, slices, centres[:, axis]) for axis in (0, 1)], axis=1)
         slices = everywhere
@@ -167,13 +167,13 @@ def shard_px(config: UNetConfig) -> int:
 
 
 def smooth_for(volume: Volume, zoom_mm: float) -> np.ndarray:
-    """Average in plane over the new pixel where it is larger than the old ones, so that nothing aliases."""
+    """Smooth in plane if the new pixel is larger than the old ones, to avoid aliasing."""
     sigma = [0.4 * np.sqrt(max(0.0, (zoom_mm / z) ** 2 - 1)) for z in volume.zooms[:2]]
     return ndi.gaussian_filter(volume.data, (*sigma, 0)) if max(sigma) > 0.2 else volume.data
 
 
 def scale_to_unit(image: Tensor) -> Tensor:
-    """Bring each slice's `TAILS` to 0 and 1; values beyond are cut softly at -0.2 and 1.5."""
+    """Scale each slice so that its `TAILS` become 0 and 1; clip values at -0.2 and 1.5."""
     flat = image.flatten(1)
     low, high = (torch.quantile(flat, q, dim=1)[:, None, None, None] for q in TAILS)
     return ((image - low) / (high - low).clamp_min(1e-20)).clamp(-0.2, 1.5)
@@ -213,7 +213,7 @@ def build_mask_shard(folder: Path, config: UNetConfig, rng: np.random.Generator,
 
 
 def _optional_squares(path: Path, grid: NativeGrid, kind: str, place: tuple) -> list[np.ndarray | None]:
-    """Return the squares of the mask of another kind beside `path`, a list of None where there is no such file."""
+    """Return the squares of the mask of another kind beside `path`; a list of None if there is no such file."""
     other = path.with_name(path.name.replace("label-SC", f"label-{kind}"))
     if not other.is_file():
         return [None] * len(place[1])
@@ -232,7 +232,7 @@ def build_phantom_shard(
 
 
 def build_cordless_shard(n: int, config: UNetConfig, rng: np.random.Generator, weight: float) -> Shard:
-    """Make label slices of anything but a spine."""
+    """Make label slices without a spine."""
     labels = [draw_cordless_slice(rng, shard_px(config), config.zoom_mm) for _ in range(n)]
     return _painted(labels, np.zeros((n, *labels[0].shape), np.float32), "cordless", weight)
 
@@ -241,7 +241,7 @@ def _painted(labels: list | np.ndarray, cords: list | np.ndarray, name: str, wei
     image = torch.from_numpy(np.asarray(labels, dtype=np.uint8))[:, None]
     cord = torch.from_numpy(np.asarray(cords, dtype=np.float32))[:, None].half()
     n = len(image)
-    # drawn apart from each other: no slice is another's neighbour
+    # the slices are independent: none is another's neighbour
     return Shard(image, cord, torch.ones_like(image), name, "", weight, torch.arange(n), torch.ones(n), painted=True)
 
 

@@ -1,7 +1,7 @@
-"""Training images made from label slices: each tissue gets a random brightness, so no contrast is special.
+"""Training images made from label slices: each tissue gets a random brightness, so that all contrasts are covered.
 
-Geometry comes from `spineseg.phantom.anatomy` and from real masks of people whose images are not at hand.
-`paint` turns a batch of label slices into images; which brightness is drawn depends on the generator alone.
+The geometry comes from `spineseg.phantom.anatomy` and from real masks of people whose images are not available.
+`paint` turns a batch of label slices into images; the brightness depends only on the random generator.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from spineseg.phantom.tissues import CORD_TISSUES, N_TISSUES, Tissue
 
 FIRST_SURROUNDING = N_TISSUES
 N_SURROUNDINGS = 8
-"""Kinds of nameless tissue around the canal in slices made from masks, numbered after the phantom's tissues."""
+"""Number of unnamed tissues around the canal in slices made from masks; their labels follow the phantom's tissues."""
 
 N_LABELS = FIRST_SURROUNDING + N_SURROUNDINGS
 
 LIKE_WHITE_MATTER = (Tissue.GREY_MATTER, Tissue.BRAINSTEM, Tissue.BRAIN_WHITE, Tissue.LESION)
-"""Tissues whose brightness is near white matter's in every contrast: they get its value and a small step."""
+"""Tissues whose brightness is close to that of white matter in every contrast: they get its value plus a small step."""
 
 LEAST_CONTRAST = 0.12
-"""Least difference between cord and fluid, of the image's range."""
+"""Smallest difference between cord and fluid, as a fraction of the image's range."""
 
 STEP = 0.12
-"""Standard deviation of that step, of the image's range; grey against white matter in T2* is about that."""
+"""Standard deviation of that step, as a fraction of the image's range: about the difference between grey and white
+matter in T2*."""
 
 
 def draw_mask_slice(
@@ -44,8 +45,8 @@ def draw_mask_slice(
     ----------
     cord : (S, S) ndarray, 0 to 1
     csf, grey : (S, S) ndarray or None
-        Real masks of fluid and grey matter where they exist; otherwise the canal is drawn by widening the
-        cord unevenly, and grey matter is left out.
+        Real masks of fluid and grey matter, if they exist. Otherwise the canal is drawn by widening the
+        cord unevenly, and there is no grey matter.
     zoom_mm : float, mm
 
     Returns
@@ -68,8 +69,8 @@ def draw_mask_slice(
 def draw_cordless_slice(rng: np.random.Generator, size_px: int, zoom_mm: float) -> NDArray[np.uint8]:
     """Build a label slice without spine: a knee, an arm, a head, a bottle, or nothing.
 
-    A body of one to three rounded parts in air, filled with nameless tissue or evenly; in it some bones with a dark
-    rim.
+    The body has one to three rounded parts in air. It is filled with unnamed tissues and some bones with a dark rim,
+    or uniformly.
 
     Returns
     -------
@@ -97,7 +98,7 @@ def draw_cordless_slice(rng: np.random.Generator, size_px: int, zoom_mm: float) 
 def _draw_ellipse(
     rng: np.random.Generator, shape: tuple[int, int], zoom_mm: float, half_mm: tuple[float, float]
 ) -> NDArray[np.float64]:
-    """Draw an ellipse anywhere in a slice: the distance from its centre in units of its radius."""
+    """Draw an ellipse anywhere in a slice; return the distance from its centre in units of its radius."""
     rows, columns = np.indices(shape)
     centre = rng.uniform(0.1, 0.9, 2) * shape
     half, turn = rng.uniform(*half_mm, 2) / zoom_mm, rng.uniform(0, np.pi)
@@ -125,7 +126,7 @@ def _draw_surroundings(rng: np.random.Generator, shape: tuple[int, int]) -> NDAr
 
 
 def _part_from(value: Tensor, other: Tensor) -> Tensor:
-    """Move values that are within `LEAST_CONTRAST` of `other` away from it: an edge no one can see teaches nothing."""
+    """Move values within `LEAST_CONTRAST` of `other` away from it, because an invisible edge teaches nothing."""
     gap = value - other
     sign = torch.where(other > 0.5, -1.0, 1.0)
     return torch.where(gap.abs() < LEAST_CONTRAST, other + sign * (LEAST_CONTRAST + gap.abs()), value)
@@ -138,7 +139,7 @@ def paint(labels: Tensor, cord_fraction: Tensor, rng: Generator) -> Tensor:
     ----------
     labels : (N, 1, S, S) tensor of uint8
     cord_fraction : (N, 1, S, S) tensor, 0 to 1
-        Partial volume of the cord, so that its edge lies where the label says, not at a whole pixel.
+        Partial volume of the cord, so that its edge is placed with sub-pixel accuracy.
     rng : torch.Generator
 
     Returns
@@ -152,7 +153,7 @@ def paint(labels: Tensor, cord_fraction: Tensor, rng: Generator) -> Tensor:
     mean[:, Tissue.CSF] = _part_from(mean[:, Tissue.CSF], mean[:, Tissue.WHITE_MATTER])
     spread = 0.12 * torch.rand((n, N_LABELS), generator=rng).square()
     in_cord = torch.isin(labels, torch.tensor(CORD_TISSUES, dtype=labels.dtype))
-    # at the cord's edge both tissues are mixed by the fraction, so each must be known beyond the other's pixels
+    # at the cord's edge both tissues are mixed by the fraction, so each needs a value on both sides of the edge
     outer = torch.where(in_cord, int(Tissue.CSF), labels)
     inner = torch.where(in_cord, labels, int(Tissue.WHITE_MATTER))
     around, cord = (mean.gather(1, x.long().flatten(1)).reshape(labels.shape) for x in (outer, inner))

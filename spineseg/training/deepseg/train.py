@@ -1,4 +1,4 @@
-"""From tables of labelled images to a weights file: which people are learned from, and what is recorded."""
+"""Train a network on tables of labelled images: choice of people, data, and provenance of the weights file."""
 
 from __future__ import annotations
 
@@ -33,15 +33,16 @@ CONFIGS = {
 }
 
 CORDLESS_WEIGHT = {"detect": 0.5, "segment": 0.15}
-"""How often slices without spine are drawn, of those painted from phantoms: the detector meets whole images without
-one, the other network only what the detector took for a cord."""
+"""Weight of slices without a spine relative to slices painted from phantoms. The detector is applied to whole images,
+which may show no spine; the other network is applied only where the detector found a cord."""
 
 TEMPLATE_FACTOR = 0.6
-"""A template is an average of people: sharper than any, without noise, and worth less than one of them."""
+"""Factor for the weight of a template: it is an average of people, sharper than any and without noise, so it is worth
+less than an image of one person."""
 
 
 def parse_fold(text: str) -> tuple[int, int]:
-    """Read ``i/N``.
+    """Parse a fold written as ``i/N``.
 
     Raises
     ------
@@ -57,7 +58,7 @@ def parse_fold(text: str) -> tuple[int, int]:
 
 
 def parse_trust(items: list[str]) -> dict[str, float]:
-    """Read ``subject=factor``.
+    """Parse weights written as ``subject=factor``.
 
     Raises
     ------
@@ -78,10 +79,10 @@ def parse_trust(items: list[str]) -> dict[str, float]:
 def choose_images(
     data: Path, extra: Path | None, fold: str | None, exclude: list[str], recipe: Path | None = None
 ) -> tuple[list[LabelledImage], list[LabelledImage]]:
-    """Return the images to learn from and those held out.
+    """Return the images for training and those held out.
 
-    People in `exclude`, or held out by the fold, are in no training image, whichever table names them. Folds are
-    drawn among the people of the recipe, where there is one.
+    People in `exclude`, or held out by the fold, are never used for training, whichever table names them. If there is
+    a recipe, its people are split into folds.
     """
     images, more = load_tables(data, [extra] if extra else [], recipe)
     unknown = set(exclude) - {item.subject for item in images}
@@ -95,25 +96,25 @@ def choose_images(
 
 @dataclass(frozen=True)
 class Sources:
-    """What there is to learn from besides the images of the table."""
+    """Training data besides the images of the table."""
 
-    extra: Path | None = None  # Table of more labelled images, never held out
+    extra: Path | None = None  # Table of more labelled images, used for training only
     masks: Path | None = None  # Folder of masks without images
     template: Path | None = None  # Folder of a template, see `shards.build_template_shard`
-    n_phantoms: int = 2000  # Synthetic label slices with and without a spine
-    n_cordless: int = 500  # Synthetic label slices with and without a spine
+    n_phantoms: int = 2000  # Label slices of synthetic people, with or without cord
+    n_cordless: int = 500  # Synthetic label slices without a spine
 
 
 def build_shards(
     images: list[LabelledImage], config: UNetConfig, sources: Sources, seed: int, trust: dict[str, float] | None = None
 ) -> list[Shard]:
-    """Load the images and make the label slices; synthetic ones depend on the seed alone.
+    """Load the images and make the label slices; synthetic slices depend only on the seed.
 
-    `trust` says for some subjects how much their references count, 0 to 1.
+    `trust` gives the weight of some subjects' references, 0 to 1.
     """
     rng, trust = np.random.default_rng(seed), trust or {}
     shards = [build_shard(item, config) for item in images]
-    if config.stage == "segment":  # how the edge is drawn depends on the contrast, where the cord is does not
+    if config.stage == "segment":  # the drawn edge of the cord depends on the contrast, its position does not
         shards = even_out_contrasts(shards, images)
     shards = [replace(shard, weight=shard.weight * trust.get(shard.subject, 1.0)) for shard in shards]
     if sources.template is not None:
@@ -131,10 +132,10 @@ def build_shards(
 
 
 def even_out_contrasts(shards: list[Shard], images: list[LabelledImage]) -> list[Shard]:
-    """Scale weights so that contrasts are drawn as the root of what they would be.
+    """Scale weights so that each contrast is drawn in proportion to the square root of its total weight.
 
-    Most labelled images show the same contrast: left alone, others are rarely seen; drawn alike, two images of the
-    rarest would be learned by heart.
+    Most labelled images show the same contrast. Without scaling, other contrasts are rarely drawn; with equal shares,
+    the network would memorise the two images of the rarest contrast.
     """
     contrasts = [item.contrast for item in images]
     total = dict.fromkeys(contrasts, 0.0)
@@ -148,11 +149,11 @@ def even_out_contrasts(shards: list[Shard], images: list[LabelledImage]) -> list
 
 
 CONUS_WEIGHT = 0.4
-"""Of what teaches where the cord ends: one slice in 20, so that the network meets roots in every batch."""
+"""Weight of slices that show the end of the cord: one slice in 20, so that every batch contains roots."""
 
 
 def _build_conus_shards(config: UNetConfig, sources: Sources, rng: np.random.Generator) -> list[Shard]:
-    """Make more slices of and below the conus, where a network that has seen only cords takes roots for one."""
+    """Make more slices at and below the conus, where a network trained only on cords mistakes roots for cord."""
     shards = []
     if sources.template is not None:
         shard = build_template_shard(sources.template, config, below_only=True)
@@ -185,15 +186,16 @@ def train_network(
     ----------
     stage : {"detect", "segment"}
     data : table of labelled images
-    out : weights file; ``.csv`` (log), ``.png`` (its curves) and, on the way, ``.ckpt`` lie beside it, of the same stem
+    out : weights file; beside it, with the same stem: ``.csv`` (log), ``.png`` (its curves), ``.ckpt`` (checkpoint,
+        during training)
     kernel : {"2d", "3d"}
     start : weights to continue from; those of the 2-D network for a 3-D one
-    recipe : which images of the tables to learn from, see `spineseg.training.labelled_images.load_recipe`
+    recipe : names the images of the tables to use, see `spineseg.training.labelled_images.load_recipe`
     fold, exclude
-        Who is held out, see `choose_images`.
+        People who are held out, see `choose_images`.
     trust : subjects whose references count less, see `build_shards`
     settings : fields of `TrainingParams` that differ from the default
-    resume : continue from the checkpoint if there is one; do nothing where the weights are there already
+    resume : continue from the checkpoint if there is one; do nothing if the weights exist already
     """
     checkpoint = out.with_suffix(".ckpt")
     going_on = resume and checkpoint.is_file()

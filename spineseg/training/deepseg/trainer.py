@@ -1,7 +1,7 @@
-"""Train one network of deepseg: one readable loop that can be killed and resumed.
+"""Train one network of deepseg, in a loop that can be killed and resumed.
 
-Real slices of the labelled people, recoloured, and slices painted from label maps are mixed in each batch. Weights
-that are kept are the running average of all weights passed through (EMA), which is steadier than the last.
+Each batch mixes recoloured real slices of the labelled people and slices painted from label maps. The final weights
+are the exponential moving average (EMA) over the training, which fluctuates less than the last weights.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from spineseg.training.deepseg.batches import Batch, make_batch
 from spineseg.training.deepseg.shards import Shard, centre_crop
 
 SAVE_EVERY_S = 60.0
-"""A kill costs a minute at most; writing a checkpoint takes a few milliseconds."""
+"""Time between checkpoints: a kill loses at most a minute, and writing a checkpoint takes a few milliseconds."""
 
 MAX_VALIDATION_SLICES = 16
-"""Slices of each held-out image that are looked at on the way, evenly spread: enough to see over-fitting."""
+"""Number of evenly spaced slices of each held-out image that are scored during training: enough to see over-fitting."""
 
 
 @dataclass(frozen=True)
 class TrainingParams:
     """Settings of one training run."""
 
-    steps: int = 2000  # Batches; the schedule ends there
-    # Wall time instead: the schedule then follows the clock. Such a run cannot be repeated exactly.
+    steps: int = 2000  # Number of batches, the length of the schedule
+    # Wall time in place of steps: the schedule then follows the clock, and the run cannot be repeated exactly
     minutes: float | None = None
     batch: int = 32
     seed: int = 1
@@ -50,7 +50,7 @@ class TrainingParams:
 
 @dataclass
 class State:
-    """What a checkpoint holds besides the weights."""
+    """Progress of a training run, stored in a checkpoint besides the weights."""
 
     step: int = 0
     elapsed_s: float = 0.0
@@ -62,12 +62,12 @@ def soft_dice_bce(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     overlap = (prob * target).sum((1, 2, 3))
     dice = (2 * overlap + 1) / (prob.sum((1, 2, 3)) + target.sum((1, 2, 3)) + 1)
     entropy = F.binary_cross_entropy_with_logits(logits, target, weight=valid, reduction="sum")
-    # the sum is taken per cord pixel, so empty surroundings do not drown the edge
+    # the sum is divided by the number of cord pixels, so that empty surroundings do not outweigh the edge
     return (1 - dice).mean() + entropy / (target.sum() + 10 * len(target))
 
 
 def adopt_weights(model: UNet, start: UNet) -> None:
-    """Copy the weights of another network into `model`; what only `model` has stays as it is.
+    """Copy the weights of another network into `model`; weights that only `model` has are unchanged.
 
     Raises
     ------
@@ -86,9 +86,9 @@ class Trainer:
 
     Parameters
     ----------
-    shards : what is learned from
-    held_out : sequence of Shard; what is looked at on the way, never learned from
-    start : go on from these weights; a 2-D network is what a 3-D one starts from
+    shards : training data
+    held_out : sequence of Shard; scored during training, never trained on
+    start : network to start from; a 3-D network starts from a 2-D one
     """
 
     def __init__(
@@ -118,13 +118,13 @@ class Trainer:
         self.state = State()
 
     def progress(self) -> float:
-        """Return how much of the schedule is over, 0 to 1, by the clock where minutes are set, else by steps."""
+        """Return the completed fraction of the schedule, 0 to 1, by the clock if minutes are set, else by steps."""
         if self.params.minutes is not None:
             return min(1.0, self.state.elapsed_s / (60 * self.params.minutes))
         return min(1.0, self.state.step / self.params.steps)
 
     def step(self) -> float:
-        """Learn from one batch; return its loss."""
+        """Train on the next batch; return its loss."""
         part = self.progress()
         warm_up = min(1.0, (self.state.step + 1) / 100)  # batch norm needs a few batches before full steps
         rate = self.params.learning_rate * warm_up * (0.5 + 0.5 * math.cos(math.pi * part)) + 1e-6
@@ -145,7 +145,7 @@ class Trainer:
         return loss
 
     def learn(self, batch: Batch) -> float:
-        """Move the weights by one batch; return the loss before."""
+        """Update the weights with one batch; return its loss before the update."""
         self.model.train()
         loss = self._loss(batch)
         self.optimiser.zero_grad(set_to_none=True)
@@ -175,7 +175,7 @@ class Trainer:
 
         Parameters
         ----------
-        checkpoint : written every minute, so that `load` can go on from there
+        checkpoint : file that is written every minute, from which `load` can continue
         report : called every `log_every` steps with step, seconds, loss and Dice per held-out image
         """
         start = time.monotonic() - self.state.elapsed_s
@@ -223,7 +223,7 @@ class Trainer:
         temporary.replace(path)
 
     def load(self, path: Path) -> None:
-        """Go on from a checkpoint.
+        """Continue from a checkpoint.
 
         Raises
         ------

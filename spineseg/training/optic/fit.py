@@ -1,8 +1,8 @@
 """Train the detector of one contrast: descriptors of random patches, logistic loss, rounds of hard negatives.
 
-Few images of each contrast are at hand, so every contrast learns from all of them: images of another
-contrast are mapped by random intensity curves to the polarity wanted (cord darker or brighter than the
-fluid) and weigh less.
+There are few images of each contrast, so the detector of a contrast learns from the images of all: images of another
+contrast are mapped by random intensity curves to the polarity of the contrast (cord darker or brighter than the
+fluid) and have less weight.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from spineseg.volume import Volume, load_image, load_mask
 
 @dataclass(frozen=True)
 class TrainingParams:
-    """Choices of a training; the defaults made the shipped models."""
+    """Parameters of a training; the shipped models were trained with the defaults."""
 
     n_own: int = 600  # Patches per round of images of the contrast itself, with their own intensities
     n_mapped: int = 600  # Patches per round of all images, with intensities mapped to the contrast's polarity
@@ -52,18 +52,18 @@ class TrainingParams:
 
 PEAK_SD_MM = 1.8  # soft target exp(-d^2 / 2 sd^2): half at 2.1 mm, under 0.05 beyond the cord's edge (4.4 mm)
 THRESHOLD = -1.5  # log-odds along the curve: slices of people left out reach -1.1, brain falls to -2 to -5
-NEAR_MM = 6.0  # windows about the cord: the whole flank of the peak
-NEAR_PER_PATCH, FAR_PER_PATCH, HARD_PER_PATCH = 10, 8, 8  # windows of each patch; 10 fix the peak's shape
-HARD_MM = 6.0  # what scores high further off than this is another structure, not the flank of the peak
-HARD_APART = 5  # pixels between two hard negatives of one patch: neighbours say the same
+NEAR_MM = 6.0  # windows around the cord: the whole flank of the peak
+NEAR_PER_PATCH, FAR_PER_PATCH, HARD_PER_PATCH = 10, 8, 8  # windows per patch; 10 suffice to fix the peak's shape
+HARD_MM = 6.0  # a high score farther away than this is another structure, not the flank of the peak
+HARD_APART = 5  # pixels between two hard negatives of one patch: neighbours carry the same information
 HARD_SCORE = -4.0  # below it the loss of a negative is under 0.02 already
-STEPS, LAST_STEPS = 50, 150  # of L-BFGS; rounds before the last only have to find hard negatives
+STEPS, LAST_STEPS = 50, 150  # iterations of L-BFGS; rounds before the last only need to find hard negatives
 BATCH = 16  # patches described at once: 32 MB of histograms
 
 
 @dataclass
 class Examples:
-    """Windows to learn from: descriptors (m, 1152) and targets (m,), 0 to 1, in pieces."""
+    """Training windows in pieces: descriptors (m, 1152) and targets (m,), 0 to 1."""
 
     descriptors: list[NDArray[np.float32]] = field(default_factory=list)
     targets: list[NDArray[np.float32]] = field(default_factory=list)
@@ -77,7 +77,7 @@ class DenseDescriptors:
         self._wide = describe_slices(halve_slices(patches))
 
     def score(self, weights: NDArray, bias: float) -> NDArray[np.float32]:
-        """Score every pixel, -inf where a window would leave the patch; weights (1152,)."""
+        """Score every pixel, -inf where a window would extend beyond the patch; weights (1152,)."""
         narrow, wide = weights.reshape(2, N_FEATURES)
         size = PATCH - WINDOW + 1
         inner = slice(WINDOW // 2, WINDOW // 2 + size)
@@ -93,7 +93,7 @@ class DenseDescriptors:
 
 
 def load_slices(item: LabelledImage) -> LabelledSlices:
-    """Load a labelled image as slices of 1 mm with the cord's middle in each."""
+    """Load a labelled image as slices with pixels of 1 mm, and the middle of the cord in each."""
     volume, _ = load_image(item.image, contrast=item.contrast)
     reference, _ = load_mask(item.reference)
     return label_slices(volume, reference.data, item.contrast, item.subject)
@@ -170,7 +170,7 @@ def _train(
 def _draw_patches(
     sources: Sequence[LabelledSlices], contrast: str, params: TrainingParams, rng: np.random.Generator
 ) -> Iterator[tuple[NDArray, NDArray, NDArray]]:
-    """Yield patches, few at a time: the contrast's own as they are, and all of them with mapped intensities."""
+    """Yield patches in small batches: the contrast's own as they are, then those of all with mapped intensities."""
     own = [s for s in sources if s.contrast == contrast]
     for group, total, mapped in ((own, params.n_own, False), (sources, params.n_mapped, True)):
         bright = (not CORD_DARKER[contrast]) if mapped else None
@@ -190,7 +190,7 @@ def _distance(centres: NDArray) -> NDArray[np.float64]:
 def _choose_windows(
     distance: NDArray, inside: NDArray, score: NDArray | None, rng: np.random.Generator
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """Choose windows (patch, row, column) near the cord, anywhere, and where the score is wrong."""
+    """Choose windows (patch, row, column) near the cord, elsewhere, and where a high score is wrong."""
     chance = rng.random(distance.shape)
     wishes = [
         (np.where((distance < NEAR_MM) & inside, chance, -np.inf), NEAR_PER_PATCH),

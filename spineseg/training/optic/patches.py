@@ -1,7 +1,7 @@
-"""Random training patches: what a scan of the same person could have looked like.
+"""Random training patches: plausible variants of a scan of the same person.
 
-Drawing parameters (`draw_changes`) is apart from applying them (`make_patches`), so that a patch can be made
-again.
+Drawing the parameters (`draw_changes`) and applying them (`make_patches`) are separate, so that a patch can be
+reproduced.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ PATCH = 120
 """Pixels (mm) of a training patch."""
 
 MARGIN = 24
-"""Pixels at its rim that no window is centred on: those of 32 see nothing mirrored, those of 64 little."""
+"""Pixels at the rim of a patch on which no window is centred. Windows of 32 pixels then contain no mirrored pixels,
+windows of 64 few."""
 
-MAX_ROTATION_DEG = 25.0  # heads are tilted; more than this a technician puts right
-SCALE_SD = 0.13  # log; cords of children and of the lumbar region, and 1 mm pixels that are not quite
-MAX_TILT_DEG = 40.0  # cord against slice normal, in the sagittal plane: an axial cut is longer from back to front
-NEAR_MM = 24.0  # patches about the cord are centred up to this far off it
-FAR_FRACTION = 0.35  # of the patches are centred anywhere in the slice: jaw, shoulders, air
-CORD_VISIBLE_MM = 4.0  # beyond the field of view by more than a cord's radius there is no cord to learn
+MAX_ROTATION_DEG = 25.0  # heads are tilted; a technician corrects larger angles
+SCALE_SD = 0.13  # log scale: cords of children and of the lumbar region, and pixels that are not exactly 1 mm
+MAX_TILT_DEG = 40.0  # cord against slice normal, in the sagittal plane: its section is longer from back to front
+NEAR_MM = 24.0  # patches around the cord are centred up to this distance from it
+FAR_FRACTION = 0.35  # share of patches centred anywhere in the slice: jaw, shoulders, air
+CORD_VISIBLE_MM = 4.0  # a cord whose middle lies farther outside the field of view, a cord's radius, is not visible
 
 
 @dataclass(frozen=True)
 class LabelledSlices:
-    """Prepared slices of one image and where the cord is in each."""
+    """Prepared slices of one image and the position of the cord in each."""
 
     slices: NDArray[np.float32]  # (n, Y, X) of float32, 0 to 255
     centres: NDArray[np.float64]  # (n, 2) of float64: row and column of the cord's middle; NaN where a slice holds none
@@ -40,7 +41,7 @@ class LabelledSlices:
 
 @dataclass(frozen=True)
 class Changes:
-    """What is done to n slices to make n patches; every array has n rows."""
+    """The random changes that turn n slices into n patches; every array has n rows."""
 
     index: NDArray[np.intp]  # slice
     centre: NDArray[np.float64]  # (n, 2) row and column that becomes the patch's middle
@@ -108,7 +109,7 @@ def _draw_curves(
     dark, gap = rng.uniform(15, 110, n), rng.uniform(25, 120, n)
     darker, brighter = dark, np.minimum(dark + gap, 255)
     first, second = (darker, brighter) if bright_cord != (cord < fluid) else (brighter, darker)
-    # outside the canal anything goes, but air stays dark
+    # outside the canal any brightness is possible, but air stays dark
     other, top = rng.uniform(10, 160, (2, n))
     values = np.stack([rng.uniform(0, 12, n), other, first, second, np.clip(second + top - 80, 0, 255)], axis=1)
     return np.stack([np.tile(nodes, (n, 1)), values], axis=1)
@@ -125,7 +126,7 @@ def make_patches(
     centres : (n, 2) ndarray of float
         Row and column of the cord in each patch, NaN without one; may lie outside the patch.
     inside : (n, PATCH, PATCH) ndarray of bool
-        Pixels to learn from: within the field of view, and not at the rim of the patch.
+        Pixels used for training: within the field of view, and not at the rim of the patch.
     """
     n, half = len(changes.index), (PATCH - 1) / 2
     grid = np.stack(np.meshgrid(*[np.arange(PATCH) - half] * 2, indexing="ij")).reshape(2, -1)
@@ -150,7 +151,7 @@ def make_patches(
 
 
 def _change_intensities(patches: NDArray, changes: Changes) -> NDArray[np.float32]:
-    """Map intensities, then bias field, blur and noise."""
+    """Map intensities, then apply bias field, blur and noise."""
     rng = np.random.default_rng(changes.seed)
     ramp = np.linspace(-1, 1, PATCH)
     b = changes.bias[:, :, None, None]

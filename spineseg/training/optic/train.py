@@ -1,4 +1,4 @@
-"""From tables of labelled images to the detectors' files."""
+"""Train detectors on tables of labelled images and write their files."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def load_items(
         The first is the recipe's "data", the others its "extra"; see `spineseg.training.labelled_images`.
     exclude : sequence of str; people to leave out
     added : sequence of (image, mask, contrast)
-        More images, each of a person (or template) of its own; no recipe names these.
-    recipe : which images of the tables to learn from
-    log : takes a line about what the recipe leaves out
+        More images, each of a separate person (or template); a recipe does not apply to them.
+    recipe : names the images of the tables to use
+    log : called with a line about images that the recipe leaves out
 
     Raises
     ------
@@ -68,9 +68,12 @@ def train_detectors(
 ) -> list[Path]:
     """Train the detectors of some contrasts and write ``optic_<contrast>.safetensors``.
 
-    The same images, people left out and parameters give the same bytes on the same machine.
+    The same images, excluded people and parameters give the same bytes on the same machine.
 
-    Returns list of Path: the files.
+    Returns
+    -------
+    list of Path
+        The files.
     """
     items = load_items(tables, exclude, added, recipe=recipe, log=log)
     sources = [load_slices(item) for item in items]

@@ -1,7 +1,8 @@
-"""Masks with known Dice and their features: what the prediction of quality learns from and is scored on.
+"""Masks with known Dice and their features, for fitting and scoring the prediction of quality.
 
-Real images: the labelled ones as they are, with less contrast and with noise, each segmented by both methods with
-networks that have not seen the person, and the references with faults. Phantoms: the same with exact references.
+Real images are used as they are, with less contrast, and with noise. Each is segmented by both methods, with networks
+that were not trained on the person, and faults are added to the references. Phantoms are used in the same way, with
+exact references.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ Case = dict[str, Any]
 Mask = NDArray[np.bool_]
 
 CANAL_MM, FADE_MM = 9.0, 3.0
-"""What lies within the first of the cord is taken for canal; over the second a change of contrast fades out."""
+"""Distance from the cord up to which tissue counts as canal, and distance over which a change of contrast fades out."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class KnownImage:
     person: str
     name: str
     contrast: str
-    fold: int  # Whose networks have not seen the person
+    fold: int  # Fold whose networks were not trained on the person
     volume: Volume
     reference: Mask  # (I, J, K) of bool
 
@@ -54,7 +55,7 @@ def read_known(item: LabelledImage, fold: int) -> KnownImage:
 
 
 PHANTOM_SUFFIXES = (*SUFFIXES, "bold")
-"""Of the phantoms, in turn."""
+"""Contrasts of the phantoms, used in turn."""
 
 
 def make_phantom(seed: int, index: int) -> KnownImage:
@@ -74,7 +75,10 @@ def make_phantom(seed: int, index: int) -> KnownImage:
 
 
 def lower_contrast(known: KnownImage, factor: float) -> Volume:
-    """Scale what the fluid's side of the surroundings differs from the cord's median by a factor."""
+    """Scale the contrast between cord and fluid by a factor.
+
+    Voxels in and around the canal that differ from the cord's median in the direction of the fluid are scaled.
+    """
     data = known.volume.data.astype(np.float64)
     weight = np.clip((CANAL_MM + FADE_MM - _distance(known.reference, known.volume.zooms)) / FADE_MM, 0, 1)
     difference = data - np.median(data[known.reference])
@@ -84,7 +88,7 @@ def lower_contrast(known: KnownImage, factor: float) -> Volume:
 
 
 def _distance(mask: Mask, zooms: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distance to a mask, mm, as far as the change of contrast reaches; infinite beyond."""
+    """Return the distance to a mask, mm, within the reach of the change of contrast; infinite beyond."""
     box = mask_box(mask, np.ceil((CANAL_MM + FADE_MM) / zooms).astype(int).tolist())
     away = np.full(mask.shape, np.inf)
     away[box] = ndi.distance_transform_edt(~mask[box], sampling=zooms)
@@ -105,7 +109,7 @@ VARIANTS = ("low contrast", "noise", "both")
 
 
 def vary_image(known: KnownImage, variant: str, rng: np.random.Generator) -> Volume:
-    """Return a harder copy of an image, of a random degree; `variant` is one of `VARIANTS`."""
+    """Return a harder copy of an image, with a random degree of change; `variant` is one of `VARIANTS`."""
     if variant == "low contrast":
         return lower_contrast(known, rng.uniform(0.15, 0.5))
     if variant == "noise":
@@ -115,7 +119,7 @@ def vary_image(known: KnownImage, variant: str, rng: np.random.Generator) -> Vol
 
 
 def score_dice(mask: Mask, reference: Mask) -> float:
-    """Dice in the slices that the reference labels, as metrics.tsv has it."""
+    """Return the Dice coefficient in the slices that the reference labels, as in metrics.tsv."""
     labelled = labelled_slices(reference)
     return compute_dice(mask[:, :, labelled], reference[:, :, labelled])
 
@@ -123,7 +127,8 @@ def score_dice(mask: Mask, reference: Mask) -> float:
 def whole_cord(reference: Mask, mask: Mask) -> Mask:
     """Join the reference with a method's mask in the slices beyond it.
 
-    Dice judges labelled slices only; a reference that ends early would otherwise look like a mask that ends early.
+    Dice is computed in labelled slices only. Otherwise a reference that ends early would look like a mask that ends
+    early.
     """
     labelled = labelled_slices(reference)
     return np.where(labelled, reference, mask) if labelled.any() else reference
@@ -143,13 +148,13 @@ def segment_both(volume: Volume, contrast: str, models: Models) -> dict[str, Mas
 def make_cases(
     known: KnownImage, models: Models, rng: np.random.Generator, n_faults: int, n_variants: int
 ) -> list[Case]:
-    """Make the cases of one image: both methods on it and on harder copies, and faulty references.
+    """Make the cases of one image: masks of both methods on it and on harder copies, and faulty references.
 
     Parameters
     ----------
-    models : networks that have not seen the person: both for deepseg's masks and for the features
-    n_faults : faulty masks, of as many kinds as possible
-    n_variants : harder copies, up to three
+    models : networks that were not trained on the person, for deepseg's masks and for the features
+    n_faults : number of faulty masks, of as many kinds as possible
+    n_variants : number of harder copies, up to three
     """
     cases = []
     masks = segment_both(known.volume, known.contrast, models)
@@ -176,7 +181,7 @@ def make_cases(
 
 
 def describe_case(known: KnownImage, image: PreparedImage, variant: str, kind: str, mask: Mask) -> Case:
-    """Return one mask's identity, Dice and features; of an empty mask (status) there is none."""
+    """Return one mask's identity, Dice and features; an empty mask (see its status) has no features."""
     is_empty = not mask.any()
     identity = {
         "source": known.source,

@@ -1,4 +1,4 @@
-"""Faults of segmentation methods, made on good masks: what the prediction of quality must recognise."""
+"""Typical faults of segmentation methods, added to good masks; the prediction of quality must recognise them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Fault = Callable[[Mask, NDArray[np.float64], np.random.Generator], Mask]
 
 
 def filled_slices(mask: Mask) -> NDArray[np.intp]:
-    """Slices with mask."""
+    """Return the slices with mask."""
     return np.flatnonzero(mask.any(axis=(0, 1)))
 
 
 def resize(mask: Mask, zooms: NDArray, mm: float) -> Mask:
-    """Move the contour outwards by `mm` (inwards where negative) in every slice, in steps finer than a pixel.
+    """Move the contour outwards by `mm` (inwards if negative) in every slice, in steps finer than a pixel.
 
-    The distance from the contour is smoothed over half a pixel, or it would move in whole pixels.
+    The distance from the contour is smoothed over half a pixel; without this the contour would move by whole pixels.
     """
     signed = np.empty(mask.shape)
     half = float(zooms[:2].mean()) / 2  # distances are to the next pixel's middle, the contour runs between
@@ -33,7 +33,7 @@ def resize(mask: Mask, zooms: NDArray, mm: float) -> Mask:
 
 
 def truncated(mask: Mask, zooms: NDArray, rng: np.random.Generator) -> Mask:
-    """End early, at either end."""
+    """Remove slices at one end of the mask."""
     out, slices = mask.copy(), filled_slices(mask)
     n = int(np.ceil(len(slices) * rng.uniform(0.05, 0.6)))
     out[:, :, slices[:n] if rng.random() < 0.5 else slices[-n:]] = False
@@ -41,7 +41,7 @@ def truncated(mask: Mask, zooms: NDArray, rng: np.random.Generator) -> Mask:
 
 
 def leaked(mask: Mask, zooms: NDArray, rng: np.random.Generator) -> Mask:
-    """Run into the neighbouring tissue over a stretch."""
+    """Extend the mask into the neighbouring tissue over some slices."""
     out, part = mask.copy(), _stretch(mask, rng, 0.1, 0.5)
     angle, far = rng.uniform(0, 2 * np.pi), rng.uniform(3, 8)
     steps = np.arange(1.0, far, max(0.5, float(zooms[:2].min())))
@@ -51,13 +51,13 @@ def leaked(mask: Mask, zooms: NDArray, rng: np.random.Generator) -> Mask:
 
 
 def shifted(mask: Mask, zooms: NDArray, rng: np.random.Generator) -> Mask:
-    """Beside the cord as a whole."""
+    """Shift the whole mask sideways."""
     angle, mm = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 4.0)
     return _shift(mask, mm * np.array([np.cos(angle), np.sin(angle)]) / zooms[:2])
 
 
 def elsewhere(mask: Mask, zooms: NDArray, rng: np.random.Generator) -> Mask:
-    """On another structure, wholly or from one slice on."""
+    """Move the mask to another structure, completely or from one slice on."""
     angle, mm = rng.uniform(0, 2 * np.pi), rng.uniform(6.0, 15.0)
     moved = _shift(mask, mm * np.array([np.cos(angle), np.sin(angle)]) / zooms[:2])
     slices = filled_slices(mask)
@@ -68,7 +68,7 @@ def elsewhere(mask: Mask, zooms: NDArray, rng: np.random.Generator) -> Mask:
 
 
 def drifting(mask: Mask, zooms: NDArray, rng: np.random.Generator) -> Mask:
-    """Leave the cord little by little towards one end."""
+    """Let the mask leave the cord gradually towards one end."""
     slices = filled_slices(mask)
     angle, far = rng.uniform(0, 2 * np.pi), rng.uniform(2.0, 10.0)
     way = far * np.linspace(0, 1, len(slices)) ** 2
@@ -79,7 +79,7 @@ def drifting(mask: Mask, zooms: NDArray, rng: np.random.Generator) -> Mask:
 
 
 def with_holes(mask: Mask, zooms: NDArray, rng: np.random.Generator) -> Mask:
-    """Miss round pieces of the inside, such as lesions."""
+    """Cut round holes, such as missed lesions."""
     out, points = mask.copy(), np.argwhere(mask)
     near = np.argwhere(np.ones(mask.shape, bool)[: int(12 / zooms[0]) + 1, : int(12 / zooms[1]) + 1, :1])
     for _ in range(rng.integers(3, 4 + max(1, len(filled_slices(mask)) // 3))):
@@ -93,7 +93,7 @@ def with_holes(mask: Mask, zooms: NDArray, rng: np.random.Generator) -> Mask:
 
 
 def half_cord(mask: Mask, zooms: NDArray, rng: np.random.Generator) -> Mask:
-    """One half only, as where fluid and cord look alike on one side; over a stretch or everywhere."""
+    """Keep one half of the cord over some or all slices, as if fluid and cord looked alike on the other side."""
     part = _stretch(mask, rng, 0.3, 1.0)
     out = mask.copy()
     angle = rng.uniform(0, 2 * np.pi)
@@ -106,7 +106,7 @@ def half_cord(mask: Mask, zooms: NDArray, rng: np.random.Generator) -> Mask:
 
 
 def losing_slices(mask: Mask, zooms: NDArray, rng: np.random.Generator) -> Mask:
-    """Miss single slices."""
+    """Remove single slices."""
     out, slices = mask.copy(), filled_slices(mask)
     if len(slices) < 3:
         return out
@@ -116,7 +116,7 @@ def losing_slices(mask: Mask, zooms: NDArray, rng: np.random.Generator) -> Mask:
 
 
 def rough(mask: Mask, zooms: NDArray, rng: np.random.Generator) -> Mask:
-    """Grow and shrink from slice to slice."""
+    """Change the size of the mask from slice to slice."""
     out, size = mask.copy(), rng.uniform(0.3, 1.2)
     for k in filled_slices(mask):
         out[:, :, [k]] = resize(mask[:, :, [k]], zooms, rng.normal(0, size))
@@ -124,7 +124,7 @@ def rough(mask: Mask, zooms: NDArray, rng: np.random.Generator) -> Mask:
 
 
 def wobbling(mask: Mask, zooms: NDArray, rng: np.random.Generator) -> Mask:
-    """Shift from slice to slice."""
+    """Shift the mask differently in each slice."""
     out, size = np.zeros_like(mask), rng.uniform(0.3, 1.5)
     for k in filled_slices(mask):
         out[:, :, [k]] = _shift(mask[:, :, [k]], rng.normal(0, size, 2) / zooms[:2])
@@ -132,7 +132,7 @@ def wobbling(mask: Mask, zooms: NDArray, rng: np.random.Generator) -> Mask:
 
 
 def blobbed(mask: Mask, zooms: NDArray, rng: np.random.Generator) -> Mask:
-    """Add pieces elsewhere."""
+    """Add separate pieces elsewhere."""
     out, slices = mask.copy(), filled_slices(mask)
     for _ in range(rng.integers(1, 5)):
         size = np.maximum(1, (rng.uniform(2, 6, 2) / zooms[:2]).astype(int))
@@ -161,11 +161,11 @@ FAULTS: dict[str, Fault] = {
 
 
 ROOM_MM = 18.0
-"""Room round a mask for its faults."""
+"""Margin around a mask within which its faults may lie."""
 
 
 def apply_fault(name: str, mask: Mask, zooms: NDArray, rng: np.random.Generator) -> Mask:
-    """Give a mask one of the `FAULTS`, working on the part of the image around it only.
+    """Add one of the `FAULTS` to a mask; only the part of the image around it is processed.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ def apply_fault(name: str, mask: Mask, zooms: NDArray, rng: np.random.Generator)
 
 
 def _stretch(mask: Mask, rng: np.random.Generator, least: float, most: float) -> NDArray[np.intp]:
-    """Return a run of the mask's slices of a random share of its length."""
+    """Return consecutive slices that make up a random share of the mask's length."""
     slices = filled_slices(mask)
     n = max(1, round(len(slices) * rng.uniform(least, most)))
     start = rng.integers(0, len(slices) - n + 1)
@@ -190,6 +190,6 @@ def _stretch(mask: Mask, rng: np.random.Generator, least: float, most: float) ->
 
 
 def _shift(mask: Mask, voxels: NDArray) -> Mask:
-    """Move slices by fractions of voxels in plane; what leaves the image is lost."""
+    """Shift slices in plane by fractions of voxels; parts that leave the image are lost."""
     moved = ndi.shift(mask.astype(np.float32), (*voxels, 0), order=1, mode="constant", prefilter=False)
     return moved >= 0.5

@@ -1,6 +1,6 @@
 """Fit the prediction of quality on cases with known Dice.
 
-Curve and flag come from people held out, intervals from kinds of image held out.
+Curve and flag are fitted on held-out people, intervals on held-out kinds of image.
 """
 
 from __future__ import annotations
@@ -38,33 +38,36 @@ FEATURES: tuple[tuple[str, str, int], ...] = (
     ("plausible", "plain", 1),
     ("solidity", "plain", 1),
 )
-"""Name, transform, and the sign of what more of it says about the mask. Twice as many, with roughness, gaps and pieces
-among them, predicted people that were not fitted no better. Left out is what tells of the acquisition: echo-planar
-imaging moves whole slices (`centre_roughness`) and fades a side (`ring_spread`). With these two, masks of echo-planar
-phantoms were predicted 0.043 too low by a fit without such images, without them 0.017; other kinds no worse."""
+"""Features: name, transform, and 1 if a larger value means a better mask, -1 if a worse one. Twice as many features,
+among them roughness, gaps and pieces, did not improve the prediction for held-out people. Features that describe the
+acquisition are left out: echo-planar imaging shifts whole slices (`centre_roughness`) and darkens one side
+(`ring_spread`). With these two, a fit without echo-planar images predicted the Dice of echo-planar phantoms 0.043 too
+low; without them 0.017 too low, and other kinds no worse."""
 
 OWN_KINDS = tuple(OWN_METHODS)
-"""Cases that are a method's own masks."""
+"""Kinds of cases that are masks of a method, not masks with an added fault."""
 
 N_KNOTS = 6
-"""Knots of a line: at the ends and equal shares of the cases; more fit noise."""
+"""Knots of a piecewise linear function, at quantiles of the cases; more would fit noise."""
 
 RIDGE = 10.0
-"""Penalty of the lines' steps, in cases; three times more or less changes the held-out error by less than its noise."""
+"""Penalty on the steps of the lines, in units of cases. A factor of three either way changes the held-out error by less
+than its noise."""
 
 WITHIN = 10.0
-"""Weight of the differences between the methods' masks of one image beside the masks' own errors: they are small,
-and they decide. Three times more or less changes little. Without it the better of two masks of a phantom that were 0.01
-Dice apart or more was found in 69 % of the pairs, with it in 79 %."""
+"""Weight of the differences between the methods' masks of one image, relative to the errors of single masks. These
+differences are small, but the comparison of methods depends on them. A factor of three either way changes little. For
+pairs of phantom masks that differ by a Dice of 0.01 or more, the better mask was found in 69 % without this term and in
+79 % with it."""
 
 N_CURVE = 15
 """Points of the curve from score to Dice, each the mean of an equal share of the held-out cases."""
 
 LEVEL = 0.90
-"""Of the intervals."""
+"""Coverage of the prediction intervals."""
 
 BAD, GOOD = 0.70, 0.90
-"""Every mask below the first shall be flagged, hardly any above the second."""
+"""Dice below which every mask should be flagged, and Dice above which hardly any mask should be."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class Cases:
 
 
 def fit_dice_predictor(cases: Cases, provenance: Mapping[str, Any], n_folds: int = 10) -> DicePredictor:
-    """Fit lines on all cases, curve and flag on people held out, and intervals on kinds of image held out.
+    """Fit lines on all cases, curve and flag on held-out people, and intervals on held-out kinds of image.
 
     Parameters
     ----------
@@ -102,7 +105,10 @@ def fit_dice_predictor(cases: Cases, provenance: Mapping[str, Any], n_folds: int
 
 
 def _find_limits(cases: Cases, dice: Floats, spread: Floats, n_folds: int) -> tuple[float, float]:
-    """Return the limits of errors over their spread: those of kinds held out, if there are several, or of people."""
+    """Return the limits of errors relative to their spread.
+
+    The errors are those of held-out kinds of image, or of held-out people if there is only one kind.
+    """
     kinds = np.unique(cases.kind)
     weight = cases.weight
     if len(kinds) > 1:
@@ -199,7 +205,7 @@ def fit_terms(cases: Cases) -> tuple[tuple[Term, ...], float]:
     middle = float((target * weight).sum() / weight.sum())
     root = np.sqrt(weight)
     matrix, right = np.where(known, design - means, 0.0), target - middle
-    # within an image its hardness and the style of its reference cancel out
+    # differences within an image do not depend on its difficulty or on the style of its reference
     within = np.sqrt(WITHIN) * root
     rows = [matrix * root[:, None], (matrix - _rival_means(matrix, cases)) * within[:, None]]
     values = [right * root, (right - _rival_means(right[:, None], cases)[:, 0]) * within]
@@ -224,14 +230,14 @@ def _rival_means(columns: Floats, cases: Cases) -> Floats:
 
 
 def _known(values: Floats) -> Floats:
-    """Values that are numbers."""
+    """Return the finite values."""
     return values[np.isfinite(values)]
 
 
 def _knots(values: Floats) -> Floats:
-    """Knots of a line: quantiles of the values, without doubles."""
+    """Return the knots of a line: quantiles of the values, without duplicates."""
     knots = np.unique(np.quantile(values, np.linspace(0.01, 0.99, N_KNOTS)))
-    if len(knots) < N_KNOTS:  # most cases have one value: quantiles of the others
+    if len(knots) < N_KNOTS:  # most cases share one value: add quantiles of the others
         others = values[np.abs(values - np.median(values)) > 1e-9]
         knots = (
             np.unique(np.concatenate([knots, np.quantile(others, np.linspace(0.05, 0.95, 4))]))
@@ -255,11 +261,11 @@ def fit_curve(score: Floats, dice: Floats, weight: Floats) -> Floats:
     x = [np.average(score[part], weights=weight[part]) for part in parts]
     y = [np.average(dice[part], weights=weight[part]) for part in parts]
     result = isotonic_regression(y, weights=(sizes := [weight[part].sum() for part in parts]))
-    # a block of equal means becomes one point: a flat curve would hide differences that the score sees
+    # a block of equal means becomes one point: a flat part of the curve would hide differences in the score
     first, last = result.blocks[:-1], result.blocks[1:]
     x = [np.average(x[a:b], weights=sizes[a:b]) for a, b in zip(first, last, strict=True)]
     rising = result.x[first]
-    # beyond the outermost means the curve goes on to the best and the worst that a mask can be
+    # beyond the outermost means the curve extends to the best and the worst possible Dice
     ends = (min(score[order[0]], x[0] - 1.0), max(score[order[-1]], x[-1] + 1.0))
     return np.array([[ends[0], *x, ends[1]], [min(0.0, rising[0]), *rising, max(rising[-1], dice.max())]])
 
@@ -276,7 +282,10 @@ def fit_spread(predicted: Floats, error: Floats, weight: Floats) -> Floats:
 
 
 def conformal_limits(error: Floats, weight: Floats) -> tuple[float, float]:
-    """Return the limits that hold the level's share of the held-out errors (over their spread), half outside each."""
+    """Return the limits that contain the share `LEVEL` of the held-out errors (relative to their spread).
+
+    Half of the remaining errors lie below the lower limit, half above the upper one.
+    """
     order = np.argsort(error)
     share = np.cumsum(weight[order]) / (weight.sum() + weight.mean())
     tail = (1 - LEVEL) / 2
@@ -288,8 +297,8 @@ def conformal_limits(error: Floats, weight: Floats) -> tuple[float, float]:
 def choose_flag(predicted: Floats, dice: Floats) -> float:
     """Return the predicted Dice below which masks are flagged.
 
-    Between the highest prediction of a bad mask and the prediction that a twentieth of the good ones lie below, in
-    the middle; where the two cross, every bad mask is flagged all the same.
+    It lies midway between the highest prediction of a bad mask and the 5th percentile of the predictions of good
+    masks. If the first is above the second, it lies just above the first, so that every bad mask is flagged.
     """
     bad = float(predicted[dice < BAD].max(initial=0.0))
     good = float(np.quantile(predicted[dice > GOOD], 0.05))
@@ -297,7 +306,7 @@ def choose_flag(predicted: Floats, dice: Floats) -> float:
 
 
 def as_cases(rows: Sequence[Mapping[str, Any]], weight: ArrayLike) -> Cases:
-    """Make cases of rows with person, image, variant, kind, dice and the features."""
+    """Convert rows with person, image, variant, kind, dice and the features to cases."""
     _, group = np.unique([row["person"] for row in rows], return_inverse=True)
     names = sorted({"extent", *(name for name, _, _ in FEATURES)})
     features = {name: np.array([float(row.get(name, np.nan)) for row in rows]) for name in names}

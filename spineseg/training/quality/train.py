@@ -1,4 +1,4 @@
-"""From labelled images and phantoms to the quality model that the package ships."""
+"""Train the quality model that the package ships, from labelled images and phantoms."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from spineseg.training.quality.fit import (
 from spineseg.writing import write_json, write_text
 
 PHANTOM_SEED = 101
-"""Seed of the phantoms learned from; the validation draws others."""
+"""Seed of the training phantoms; the validation uses others."""
 
 REAL_FAULTS, PHANTOM_FAULTS = 20, 6
-"""Faulty masks of each image: with few real people many of each, with many phantoms few."""
+"""Number of faulty masks per image: many for the few real people, few for the many phantoms."""
 
 REAL_VARIANTS, PHANTOM_VARIANTS = 3, 1
-"""Harder copies of each image, alike."""
+"""Number of harder copies per image, real and phantom."""
 
 Task = tuple[LabelledImage | tuple[int, int], int, Path, list[int], tuple[int, int]]
 """A labelled image, or a phantom's seed and index; the fold, the folder of folds, a seed, faults and variants."""
 
 OWN_WEIGHT = 2.0
-"""Weight of a method's own mask beside a made fault: these are what the model will be asked about."""
+"""Weight of a method's mask relative to a mask with an added fault: the model is used on masks of methods."""
 
 
 def train_quality(
@@ -62,13 +62,13 @@ def train_quality(
 
     Parameters
     ----------
-    data : labelled images
-    folds : folder with fold0, fold1, ...: deepseg's networks, each without the people of its fold
+    data : table of labelled images
+    folds : folder with fold0, fold1, ...: deepseg's networks, each trained without the people of its fold
     out : the model to write (.json)
-    recipe : which of the labelled images to learn from
-    jobs : images worked on at once; the result does not depend on it
+    recipe : names the labelled images to use
+    jobs : number of images processed at once; the result does not depend on it
     cases_file : Path, optional
-        The cases are kept there (.tsv), and read from there if the same images, weights and code made them.
+        File (.tsv) that keeps the cases. They are reused if the same images, weights and code made them.
     """
     images, _ = load_tables(data, [], recipe, log)
     origin = describe_origin(images, folds, n_phantoms, seed)
@@ -86,11 +86,15 @@ def train_quality(
 
 
 def describe_errors(rows: Sequence[Case], cases: Cases) -> dict[str, Any]:
-    """Return how well people that were not fitted are predicted, and what error a method's masks share.
+    """Return the errors of the prediction for held-out people, and the error that masks of one method share.
 
-    Returns dict: spearman, mean_abs_error; share of each kind of image within the 90 % intervals of a fit without that
-    kind; bias by method (mean of predicted minus true over its own masks);
-    shared_error (SD, of the difference between propseg and deepseg, over images of one contrast, copy and difficulty).
+    Returns
+    -------
+    dict
+        spearman, mean_abs_error; coverage_without: share of each kind of image within the 90 % intervals of a fit
+        without that kind; bias by method: mean of predicted minus true Dice over the method's masks; shared_error: SD
+        of the error of the difference between propseg and deepseg that images of one contrast, copy and difficulty
+        share.
     """
     from scipy.stats import spearmanr
 
@@ -100,7 +104,7 @@ def describe_errors(rows: Sequence[Case], cases: Cases) -> dict[str, Any]:
     pairs: dict[tuple[str, ...], dict[str, float]] = {}
     for row, e in zip(rows, error, strict=True):
         if row["kind"] in OWN_KINDS:
-            # of a phantom's name, the middle says what makes it hard
+            # the middle part of a phantom's name is its difficulty
             alike = row["image"].split("_")[1] if row["source"] == "phantom" else "real"
             key = (row["contrast"], row["variant"], alike, row["image"])
             pairs.setdefault(key, {})[row["kind"]] = float(e)
@@ -116,7 +120,7 @@ def describe_errors(rows: Sequence[Case], cases: Cases) -> dict[str, Any]:
 
 
 def _cover_kinds(rows: Sequence[Case], cases: Cases) -> dict[str, float]:
-    """Return the share of true Dice in the intervals of a model that knows nothing of their kind of image."""
+    """Return the share of true Dice within the intervals of a model that was fitted without their kind of image."""
     names = np.array([kind_of_image(row) for row in rows])
     cover = {}
     for name in np.unique(names) if len(np.unique(names)) > 1 else ():
@@ -128,7 +132,7 @@ def _cover_kinds(rows: Sequence[Case], cases: Cases) -> dict[str, float]:
 
 
 def describe_origin(images: Sequence[LabelledImage], folds: Path, n_phantoms: int, seed: int) -> dict[str, Any]:
-    """Return what the cases are made from: people, images, phantoms, and the checksums of networks and code.
+    """Return the origin of the cases: people, images, phantoms, and the checksums of networks and code.
 
     Raises
     ------
@@ -189,7 +193,11 @@ def _work(task: Task) -> tuple[str, list[Case]]:
 
 
 def weigh_cases(rows: Sequence[Case]) -> NDArray[np.float64]:
-    """Weigh cases: images alike, real ones together as much as phantoms, methods' own masks more than made faults."""
+    """Return the weights of cases.
+
+    All images of a source weigh the same, real images together as much as phantoms, and masks of methods more than
+    masks with added faults.
+    """
     names, image = np.unique([row["image"] for row in rows], return_inverse=True)
     own = np.array([OWN_WEIGHT if row["kind"] in OWN_KINDS else 1.0 for row in rows])
     weight = own / np.bincount(image, own, names.size)[image]
@@ -200,7 +208,7 @@ def weigh_cases(rows: Sequence[Case]) -> NDArray[np.float64]:
 
 
 def save_cases(path: Path, rows: Sequence[Case], origin: dict[str, Any]) -> None:
-    """Write cases as TSV, and what they are made from beside them (.json)."""
+    """Write cases as TSV, and their origin beside them (.json)."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     stream = io.StringIO()
     writer = csv.DictWriter(stream, columns, delimiter="\t", lineterminator="\n", restval="nan")
@@ -211,7 +219,7 @@ def save_cases(path: Path, rows: Sequence[Case], origin: dict[str, Any]) -> None
 
 
 def load_cases(path: Path, origin: dict[str, Any] | None = None) -> list[Case] | None:
-    """Read cases; None where there are none, or they are made from something else than `origin`."""
+    """Read cases; None if there are none, or if their origin differs from `origin`."""
     import json
 
     if not path.is_file() or (origin and json.loads(path.with_suffix(".json").read_text()) != origin):
