@@ -26,15 +26,13 @@ FARTHEST_MM = 60.0
 """Largest distance of a disc's label from the cord: the largest lumbar disc reaches 50 mm forward."""
 
 CORE_SHARE = 0.25
-"""Share of a slice's cord, around its center, that decides the level of the slice. Borders of levels lie across the
-cord, so in a tilted cord one border runs through several slices. A quarter of the area is half the cord's width, so
-that labels drawn on a thinner mask still work."""
+"""Share of a slice's cord, around its center, that decides the slice's level: a border of levels runs through several
+slices of a tilted cord. A quarter of the area is half the cord's width, so labels of a thinner mask still work."""
 
 
 MAX_OTHERS = 0.25
 """Largest share of the deciding voxels whose level differs from that of their slice. A cord tilted by 45 degrees has
-0.1, because borders run through some slices; a file whose levels run from side to side or from front to back has
-more."""
+0.1 (borders run through some slices); a file whose levels run sideways or from front to back has more."""
 
 
 @dataclass(frozen=True)
