@@ -49,7 +49,7 @@ SOURCE_OF = {
 """How to get an object of each type; quoted in error messages."""
 
 Image = ImageInput
-"""What `load` returns."""
+"""The type that `load` returns."""
 
 
 def load(path: str | Path, contrast: str | None = None, *, bval: str | Path | None = None) -> Image:
@@ -194,7 +194,7 @@ def _prepare(
     threads: int,
     stamps: tuple[tuple[int, ...], ...],
 ) -> Method:
-    """Prepare a method once, not per image; `stamps` tell apart old and new weights under the same name."""
+    """Prepare a method once, not per image; `stamps` distinguish old and new weights under the same name."""
     return DeclaredMethod(method, method, options=dict(options)).prepare(device=device, threads=threads)
 
 

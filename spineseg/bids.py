@@ -1,4 +1,4 @@
-"""Names of a BIDS dataset: entities of an image file, and where its derivatives lie."""
+"""Names of a BIDS dataset: entities of an image file, and the paths of its derivatives."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SUFFIX_DATATYPES = {"dwi": ("dwi",), "bold": ("func",), "sbref": ("func", "dwi"
 
 @dataclass(frozen=True)
 class ImageName:
-    """What the name of an image file says.
+    """The name of an image file, split into its parts.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class ImageName:
 
 
 def image_stem(path: str | Path) -> str | None:
-    """Return the file name without its image extension, or None where it is no NIfTI name.
+    """Return the file name without its image extension, or None if it is not a NIfTI name.
 
     Examples
     --------
@@ -59,7 +59,7 @@ def image_stem(path: str | Path) -> str | None:
 
 
 def parse_name(stem: str) -> ImageName | None:
-    """Split a stem into its entities, or return None where it does not follow BIDS.
+    """Split a stem into its entities, or return None if it does not follow BIDS.
 
     Examples
     --------
@@ -78,10 +78,10 @@ def parse_name(stem: str) -> ImageName | None:
 
 
 FORMS = ("rec", "desc", "proc", "space", "res", "echo", "part")
-"""Entities that tell forms of one acquisition apart: how it was reconstructed or processed, its echoes."""
+"""Entities that distinguish forms of one acquisition: reconstruction, processing, echoes."""
 
 AVERAGES = ("mean", "average", "avg", "moco")
-"""Endings of other entities' values by which people name the average of a series."""
+"""Endings of values of other entities that people use for the average of a series."""
 
 
 def acquisition_of(stem: str) -> str:
@@ -120,12 +120,12 @@ def format_stem(subject: str, suffix: str, *, session: str = "", run: str = "") 
 
 
 def datatype_of(suffix: str) -> str:
-    """Return the folder in which images of a suffix lie: ``anat``, ``dwi`` or ``func``."""
+    """Return the usual folder of images of a suffix: ``anat``, ``dwi`` or ``func``."""
     return datatypes_of(suffix)[0]
 
 
 def datatypes_of(suffix: str) -> tuple[str, ...]:
-    """Return the folders in which BIDS lets images of a suffix lie, the usual one first."""
+    """Return the folders that BIDS allows for images of a suffix, the usual one first."""
     return _SUFFIX_DATATYPES.get(suffix, ("anat",))
 
 
@@ -135,14 +135,14 @@ def image_folder(subject: str, session: str, datatype: str) -> Path:
 
 
 def derivative_path(image_id: str, subject: str, session: str, datatype: str, method: str | None = None) -> Path:
-    """Return where the cord mask of an image lies inside a derivative dataset.
+    """Return the path of an image's cord mask inside a derivative dataset.
 
     Parameters
     ----------
     image_id, subject, session, datatype : str
-        Of the image; without a session an empty string.
+        Of the image; an empty string if there is no session.
     method : str, optional
-        Without it, the name of the kept mask, which the field's tools look for.
+        Method of the mask. Without it, the path is that of the kept mask, which other tools of the field look for.
 
     Examples
     --------

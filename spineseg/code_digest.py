@@ -1,4 +1,4 @@
-"""A digest of the code that computes a result: comments and other steps may change without changing it."""
+"""Compute a digest of the code that computes a result. Changes of comments or of other steps do not change it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Outline = tuple[str, list[str]]
 
 @cache
 def digest_code(*roots: str) -> str:
-    """Return the SHA-256 of some modules and of every module of the package that these import, wherever they do.
+    """Return the SHA-256 of modules and of all modules of the package that they import, at any depth.
 
     Parameters
     ----------
@@ -33,8 +33,8 @@ def digest_code(*roots: str) -> str:
     Returns
     -------
     digest : str
-        Hexadecimal. Comments, docstrings and layout do not count, imports for type checking only neither.
-        The same under every version of Python.
+        Hexadecimal. Comments, docstrings, layout and imports for type checking do not count. It is the same with every
+        version of Python.
 
     Examples
     --------
@@ -44,7 +44,7 @@ def digest_code(*roots: str) -> str:
     outlines = read_outlines()
     waiting = [root for root in roots if "/" not in root]
     if unknown := [root for root in waiting if root not in outlines]:
-        raise KeyError(unknown[0])  # it would silently add nothing
+        raise KeyError(unknown[0])  # otherwise a misspelt name would silently add nothing
     needed: set[str] = set()
     while waiting:
         name = waiting.pop()
@@ -60,14 +60,14 @@ def digest_code(*roots: str) -> str:
 
 @cache
 def read_outlines() -> dict[str, Outline]:
-    """Return the outline of every module of the package, from the cache where the sources are the same."""
+    """Return the outline of every module of the package, from the cache if the sources have not changed."""
     sources = {_module_name(path): path.read_bytes() for path in sorted(PACKAGE.rglob("*.py"))}
     raw = hashlib.sha256()
     for name, source in sources.items():
         raw.update(f"{name}\0{len(source)}\0".encode() + source)
-    # one file for each checkout, good for as long as its sources are the same
+    # one file for each checkout, valid as long as its sources do not change
     stored = _cache_folder() / f"code-{hashlib.sha256(str(PACKAGE).encode()).hexdigest()[:16]}.json"
-    with suppress(OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):  # damaged: made again
+    with suppress(OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):  # damaged: rebuilt
         content = json.loads(stored.read_text())
         if content["sources"] == raw.hexdigest():
             return {name: (digest, imports) for name, (digest, imports) in content["outlines"].items()}
@@ -78,8 +78,8 @@ def read_outlines() -> dict[str, Outline]:
 
 
 def _cache_folder() -> Path:
-    """Return the user's folder for what can be computed again."""
-    home = os.path.expanduser("~")  # noqa: PTH111  raises nothing where there is no home
+    """Return the user's cache folder."""
+    home = os.path.expanduser("~")  # noqa: PTH111  raises nothing if there is no home
     return Path(os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache") / "spineseg"
 
 
@@ -90,7 +90,7 @@ def _module_name(path: Path) -> str:
 
 
 def _outline(source: bytes) -> Outline:
-    """Return the digest of a module's code and what it imports of the package."""
+    """Return the digest of a module's code and its imports from the package."""
     tree = ast.parse(source)
     words = hashlib.sha256()
     for word in _words(tree):
@@ -99,7 +99,7 @@ def _outline(source: bytes) -> Outline:
 
 
 def _words(node: object) -> Iterator[str]:
-    """Yield a tree as words; empty fields are left out, since versions of Python differ in them."""
+    """Yield a syntax tree as words; empty fields are left out, because versions of Python differ in them."""
     if isinstance(node, ast.AST):
         yield type(node).__name__
         for name in node._fields:
@@ -123,7 +123,7 @@ def _is_text(statement: ast.AST) -> bool:
 
 
 def _imports(tree: ast.AST) -> Iterator[str]:
-    """Yield the names that a module imports of the package at any depth, but for those for type checking only."""
+    """Yield the names that a module imports from the package, at any nesting, except those only for type checking."""
     nodes = [tree]
     while nodes:
         node = nodes.pop()

@@ -1,4 +1,4 @@
-"""The four contrasts, what they show, and which BIDS suffix has which."""
+"""The four contrasts, whether the cord is dark in them, and the contrast of each BIDS suffix."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ SUFFIX_CONTRAST = {
 """BIDS suffix to contrast; other suffixes are not segmented."""
 
 EPI_PIXEL_MM, EPI_SLICE_MM = 0.85, 2.0
-"""Least size of the voxels of an echo-planar mean: axial T2w have pixels of 0.4 to 0.7 mm, and 3-D images thinner
-slices."""
+"""Least in-plane size and slice thickness of an echo-planar mean: axial T2w images have pixels of 0.4 to 0.7 mm, and
+3-D images have thinner slices."""
 
 
 def is_echo_planar(contrast: str, zooms: NDArray[np.floating]) -> bool:
-    """Tell an echo-planar mean, which is given as T2w, by its voxels (3,), mm."""
+    """Whether an image with the contrast of T2w is an echo-planar mean, by its voxel size (3,), mm."""
     return contrast == "t2" and min(zooms[:2]) >= EPI_PIXEL_MM and zooms[2] >= EPI_SLICE_MM

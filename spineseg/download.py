@@ -1,4 +1,4 @@
-"""Fetch a public dataset: resumed where it broke off, checked, unpacked as a whole. Called by the user only."""
+"""Download a public dataset: resume an interrupted download, check it, and unpack it as a whole. Only at request."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from spineseg.errors import InputError
 from spineseg.writing import write_json
 
 TIMEOUT_S = 30.0
-"""Without a byte for so long the connection counts as lost; what has come is kept."""
+"""Seconds without a byte after which the connection counts as lost; the part that was received is kept."""
 
 BLOCK_BYTES = 1 << 18
-"""Small enough that a progress line moves on a slow line."""
+"""Bytes that are read at a time: few enough that the progress moves on a slow connection."""
 
 LARGEST_BYTES = 8 << 30
-"""Of an archive, packed or unpacked: ten times the full tutorial dataset."""
+"""Largest archive, packed or unpacked: ten times the full tutorial dataset."""
 
 RECORD = "download.json"
-"""In the unpacked folder: where it came from, and the checksum of what came."""
+"""File in the unpacked folder with the address and the checksum of the archive."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,14 @@ class Dataset:
     Parameters
     ----------
     address : str
-        Of a zip file.
+        Address of the zip file.
     page : str
-        Where a person finds it should the address have moved.
+        Page on which a person finds it if the address has changed.
     holds : str
+        Description of its content.
     licence : str
     sha256 : str, optional
-        As published by its makers; None where they publish none.
+        Checksum as published by its makers; None if they publish none.
     """
 
     address: str
@@ -71,12 +72,13 @@ DATASETS = {
         "see LICENSE.txt in it",
     ),
 }
-"""Name to archive. The addresses are those of SCT's documentation, read on 28 November 2026; no network was at hand to
-fetch them. Their makers publish no checksum; those inside the archive are verified, and its SHA-256 is printed."""
+"""Name to archive. The addresses are those in SCT's documentation as of 28 November 2026; they could not be tried,
+because there was no network. Their makers publish no checksum; the checksums inside the archive are verified, and its
+SHA-256 is printed."""
 
 
 Report = Callable[[int, int | None], None]
-"""Called with the bytes that have come and, where the server says it, all of them."""
+"""Function of the number of bytes received and, if the server states it, the total number."""
 
 
 def fetch_dataset(
@@ -89,22 +91,23 @@ def fetch_dataset(
     name : str
         A key of `DATASETS`.
     folder : Path
-        The dataset becomes the folder `name` in it.
+        Folder in which the dataset becomes the folder `name`.
     address : str, optional
-        A mirror.
+        Address of a mirror.
     sha256 : str, optional
-        What the archive's SHA-256 must be, such as that of a colleague's download.
+        Expected SHA-256 of the archive, such as that of a colleague's download.
     report : callable, optional
+        Called with the progress.
 
     Returns
     -------
     Path
-        The unpacked folder; at once if it is there already.
+        The unpacked folder; nothing is downloaded if it exists already.
 
     Raises
     ------
     InputError
-        If there is no such dataset or no network, the server refuses, or what came is not the archive.
+        If there is no such dataset or no network, the server refuses, or the file is not the archive.
     """
     if name not in DATASETS:
         raise InputError(f"expected one of {', '.join(DATASETS)}, found {name!r}")
@@ -133,13 +136,13 @@ def fetch_dataset(
 
 
 def _discard(archive: Path) -> None:
-    """Delete what has come of an archive."""
+    """Delete a partly downloaded archive."""
     archive.unlink(missing_ok=True)
     _etag_file(archive).unlink(missing_ok=True)
 
 
 def _fetch(address: str, archive: Path, by_hand: str, report: Report) -> None:
-    """Download a file, going on where an earlier try ended, if the server still has the same file."""
+    """Download a file; continue an earlier try if the server still has the same file."""
     start = archive.stat().st_size if archive.is_file() else 0
     tag = _etag_file(archive).read_text() if _etag_file(archive).is_file() else ""
     headers = {"User-Agent": "spineseg"}
@@ -163,16 +166,16 @@ def _fetch(address: str, archive: Path, by_hand: str, report: Report) -> None:
                         _discard(archive)
                         raise InputError(f"{address}: sends more than {LARGEST_BYTES} bytes; it is another file")
     except urllib.error.HTTPError as error:
-        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:  # all of it had come
+        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:  # the file was complete already
             return
-        said = str(error.reason).partition("\n")[0]  # of an endless redirect Python says more
+        said = str(error.reason).partition("\n")[0]  # Python's message about an endless redirect has several lines
         raise InputError(f"{address}: the server answered {error.code} {said}; try later, {by_hand}") from error
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", None) or error
         raise InputError(
             f"{address}: no connection ({reason}); check network and proxy and repeat the same command, {by_hand}"
         ) from error
-    except ValueError as error:  # of urllib, which takes ASCII and short host names
+    except ValueError as error:  # urllib accepts only ASCII and short host names
         raise InputError(f"{address}: expected a web address as a browser shows it when copied ({error})") from error
     size = archive.stat().st_size
     if total is not None and size != total:
@@ -180,7 +183,7 @@ def _fetch(address: str, archive: Path, by_hand: str, report: Report) -> None:
 
 
 def _strong_tag(answer: Any) -> str:
-    """Return what tells this version of the file from another: a strong ETag, or its date; empty if neither."""
+    """Return an identifier of this version of the file: a strong ETag, or its date; empty if there is neither."""
     tag = answer.headers.get("ETag", "")
     return answer.headers.get("Last-Modified", "") if not tag or tag.startswith("W/") else tag
 
@@ -195,12 +198,13 @@ def _hash(path: Path) -> str:
 
 
 def _unpack(archive: Path, target: Path, record: dict[str, Any]) -> None:
-    """Unpack an archive into a folder that appears only when whole.
+    """Unpack an archive into a folder, which appears only when complete.
 
     Raises
     ------
     InputError
-        If it is no zip file, is damaged, would leave the folder, or is far too large. The archive is removed.
+        If it is not a zip file, is damaged, would write outside of the folder, or is far too large. The archive is
+        removed.
     """
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as work:
         inside = Path(work) / "unpacked"
@@ -218,7 +222,7 @@ def _unpack(archive: Path, target: Path, record: dict[str, Any]) -> None:
 
 
 def _check_members(stored: zipfile.ZipFile, inside: Path) -> None:
-    """Raise BadZipFile for an archive that would write elsewhere or fill the disk."""
+    """Raise BadZipFile for an archive that would write outside of the folder or fill the disk."""
     size = sum(member.file_size for member in stored.infolist())
     if size > LARGEST_BYTES:
         raise zipfile.BadZipFile(f"{size} bytes inside, more than {LARGEST_BYTES}")
@@ -228,5 +232,5 @@ def _check_members(stored: zipfile.ZipFile, inside: Path) -> None:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Return where a downloaded folder came from."""
+    """Return the record of the origin of a downloaded folder."""
     return json.loads((folder / RECORD).read_text())

@@ -8,12 +8,12 @@ import re
 
 
 def one_line(text: object) -> str:
-    """Return a message without line breaks and control codes, which names of files may bring along."""
+    """Return a message without line breaks and control codes, which file names may contain."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in str(text))
 
 
 class SpinesegError(Exception):
-    """Base of every error raised on purpose; its message is one printable line, whatever names are in it."""
+    """Base class of every error raised on purpose. Its message is one printable line, whatever names it contains."""
 
     def __init__(self, message: object = ""):
         super().__init__(one_line(message))
@@ -33,17 +33,17 @@ class GeometryError(InputError):
 class MachineError(SpinesegError):
     """The machine is short of something, such as memory, space or open files.
 
-    It is no `InputError`: whoever records that a file cannot be used must let this pass, and record nothing.
+    It is not an `InputError`: code that records unusable files must let it pass and record nothing.
     """
 
 
 class KilledError(MachineError):
-    """A process of another program ended as one does when memory runs out.
+    """A process of another program ended as it does when memory runs out.
 
     Parameters
     ----------
     signal_name : str
-        The signal that has ended it.
+        The signal that ended it.
     """
 
     def __init__(self, signal_name: str):
@@ -51,16 +51,16 @@ class KilledError(MachineError):
         self.signal_name = signal_name
 
     def __reduce__(self) -> tuple[type[KilledError], tuple[str]]:
-        """Let it pass from one process to another."""
+        """Allow pickling, to pass it from one process to another."""
         return type(self), (self.signal_name,)
 
 
 class OutputError(MachineError):
-    """A file cannot be written: the disk is full, or the folder is not ours."""
+    """A file cannot be written: the disk is full, or writing to the folder is not allowed."""
 
 
 class ModelError(InputError):
-    """Weights are missing, damaged, or of another format."""
+    """Weights are missing, damaged, or in another format."""
 
 
 MACHINE_ADVICE = {
@@ -83,7 +83,7 @@ MACHINE_ADVICE = {
     errno.ENOTDIR: "choose a path without a file in the place of a folder",
     errno.EISDIR: "give the name of a file",
 }
-"""What to do about errors of the machine or of a file's name, which are no fault of the program."""
+"""Advice on errors of the machine or of a file's name, which the program does not cause."""
 
 
 SHORTAGES = frozenset(
@@ -92,25 +92,25 @@ SHORTAGES = frozenset(
         *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EROFS),
     }
 )
-"""Errors of the system that say nothing of the file at which they are met."""
+"""Errors of the system whose cause is not the file at which they occur."""
 
 NO_MEMORY = "not enough memory; close other programs or use another machine"
 
 NO_TEMPORARY_FOLDER = "No usable temporary directory found"
-"""By Python, where the disks of all of them are full."""
+"""Python's message if the disks of all temporary folders are full."""
 
 _SHORT_OF_MEMORY = re.compile(
     r"^MemoryError\b|can(no|')t allocate memory|out of memory|bad[_ ]alloc|failed to map segment"
     r"|can't start new thread|could not (create|execute) a primitive",
     re.IGNORECASE,
 )
-"""What torch, oneDNN, zlib, CUDA, C++, Python and the loader of libraries say where it is no MemoryError of ours."""
+"""Messages of torch, oneDNN, zlib, CUDA, C++, Python and the dynamic loader about a lack of memory."""
 
 _SHORT_OF_SPACE = re.compile("|".join(re.escape(os.strerror(code)) for code in (errno.ENOSPC, errno.EDQUOT)))
 
 
 def find_shortage(error: BaseException) -> MachineError | None:
-    """Return an error that says what the machine is short of; None where the error means something else."""
+    """Return an error that says what the machine is short of; None if the error has another cause."""
     if isinstance(error, SpinesegError):
         return error if isinstance(error, MachineError) else None
     if isinstance(error, MemoryError):
@@ -125,7 +125,7 @@ def find_shortage(error: BaseException) -> MachineError | None:
 
 
 def read_shortage(text: str) -> MachineError | None:
-    """Return what the machine is short of by the words of a library or a program; None where they mean something else.
+    """Return what the machine is short of according to a message of a library or program; None if it has another cause.
 
     Examples
     --------
@@ -141,5 +141,5 @@ def read_shortage(text: str) -> MachineError | None:
 
 
 def advise(error: OSError) -> str:
-    """Return what to do about an error of the system."""
+    """Return advice on an error of the system."""
     return MACHINE_ADVICE.get(error.errno or 0, "choose another place")

@@ -1,4 +1,4 @@
-"""Libraries that only a part of the package needs, and the extra of the installation that brings each."""
+"""Libraries that only a part of the package needs, and the extra of the installation that includes each."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ EXTRA_OF = {
     "threadpoolctl": "train",
     "snakemake_executor_plugin_slurm": "cluster",
 }
-"""Module to extra, as pyproject.toml has them."""
+"""Module to extra, as in pyproject.toml."""
 
 
 def advise_extra(module: str | None) -> str:
-    """Return how to install a module that is missing; an empty string where no extra brings it.
+    """Return how to install a missing module; empty if no extra includes it.
 
     Examples
     --------
@@ -26,7 +26,7 @@ def advise_extra(module: str | None) -> str:
 
 
 def advise_installation(error: ImportError) -> str:
-    """Return what to do about a library that is missing or does not load; an empty string for a part of this package.
+    """Return advice on a library that is missing or does not load; empty for a part of this package.
 
     Examples
     --------

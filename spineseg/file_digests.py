@@ -1,4 +1,4 @@
-"""The content of files, as checksums that are computed again only where a file has changed."""
+"""Checksums of files, computed again only if a file has changed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from spineseg.provenance import sha256_file, sha256_json
 from spineseg.writing import write_json
 
 Stamp = list[int]
-"""Size, time of change (ns), time of the last change of name or rights (ns), inode."""
+"""Size, time of the last write (ns), time of the last change of name or permissions (ns), inode."""
 
 POINTER_BYTES = 2000
-"""Longest file that may stand for content elsewhere; git-annex writes about 100 bytes, Git LFS 130."""
+"""Size up to which a file may be a pointer to content elsewhere; git-annex writes about 100 bytes, Git LFS 130."""
 
 _POINTERS = {b"/annex/objects/": "datalad get fetches it", b"version https://git-lfs": "git lfs pull fetches it"}
 
@@ -25,7 +25,8 @@ class FileDigests:
     Parameters
     ----------
     path : path, optional
-        Where an earlier run has kept them. A missing or damaged file counts as empty: all can be computed again.
+        File with the checksums of an earlier run. A missing or damaged file counts as empty, because all checksums can
+        be computed again.
     """
 
     def __init__(self, path: str | Path | None = None):
@@ -38,7 +39,7 @@ class FileDigests:
                 pass
 
     def digest(self, path: str | Path) -> str:
-        """Return the SHA-256 of a file's content; an empty string for one that is not there."""
+        """Return the SHA-256 of a file's content; empty if there is no file."""
         stamp = stamp_of(path)
         if stamp is None:
             return ""
@@ -46,37 +47,37 @@ class FileDigests:
         if known is None or known[0] != stamp:
             try:
                 known = (stamp, sha256_file(path))
-            except OSError:  # gone meanwhile, or not ours to read; whoever needs it says so
+            except OSError:  # removed meanwhile, or not readable; reported by the code that needs it
                 return ""
             self._known[str(path)] = known
         return known[1]
 
     def digest_all(self, paths: Iterable[str | Path]) -> str:
-        """Return one digest of the content of several files, in their order."""
+        """Return one digest of the content of several files, which depends on their order."""
         return sha256_json([self.digest(path) for path in paths])
 
     def save(self, path: str | Path, keep: Iterable[str | Path]) -> None:
-        """Write the checksums of the files in `keep` that are known."""
+        """Write the known checksums of the files in `keep`."""
         names = dict.fromkeys(map(str, keep))
         write_json(path, {name: self._known[name] for name in names if name in self._known})
 
 
 def stamp_of(path: str | Path) -> Stamp | None:
-    """Return what changes when a file is replaced or written to, whatever its date; None where there is no file.
+    """Return a stamp that changes when a file is replaced or written to, whatever its date; None if there is no file.
 
-    Links are followed, so that content that comes or goes is seen.
+    Links are followed, so that the stamp also changes when the content behind a link appears or disappears.
     """
     try:
-        found = os.stat(path)  # noqa: PTH116  thousands of files: no Path for each
+        found = os.stat(path)  # noqa: PTH116  for thousands of files creating a Path each is slow
     except (OSError, ValueError):
         return None
     return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
 
 
 def stamps_of(path: str | Path | None) -> tuple[tuple[int, ...], ...]:
-    """Return the stamps of a file, or of those in a folder, by which what was read of them is kept in memory.
+    """Return the stamps of a file, or of the files in a folder, as keys of what was read from them into memory.
 
-    Nothing for None, which stands for files that are shipped with the package.
+    Empty for None, which stands for files that are shipped with the package.
     """
     if path is None:
         return ()
@@ -85,9 +86,9 @@ def stamps_of(path: str | Path | None) -> tuple[tuple[int, ...], ...]:
 
 
 def absent_content(path: str | Path) -> str:
-    """Say why a file that is named has no content here, and what fetches it; an empty string where it has.
+    """Say why a file has no content here, and how to fetch it; empty if it has content.
 
-    Broken links, locked or not, and the pointers that git-annex and Git LFS leave in place of a file.
+    This finds broken links, locked or not, and the pointers that git-annex and Git LFS leave in place of a file.
     """
     stamp = stamp_of(path)
     if stamp is None:

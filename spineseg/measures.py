@@ -1,7 +1,7 @@
-"""Every measure of a mask, defined once: name, unit, words, what is better, and where it comes from.
+"""Every measure, defined once: name, words, unit, whether higher values are better, and its source.
 
 The columns of the study's tables, the decision's endpoints, the report, the quality-control page and the table in the
-docs ask here.
+docs use these definitions.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ class Measure:
     name : str
         Column of the tables.
     words : str
-        Short, for people.
+        Short name for people.
     unit : str
         Empty for counts, shares and scores.
     higher_is_better : bool or None
-        None where neither is.
+        None if neither direction is better.
     decimals : int
-        Shown in pages and texts; tables have six significant digits.
+        Decimals in pages and texts; tables have six significant digits.
     source : str
-        What it is made from, a key of `SOURCES`.
+        What it is computed from, a key of `SOURCES`.
     meaning : str
-        For the docs.
+        Definition for the docs.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Measure:
 
     @property
     def heading(self) -> str:
-        """Words and unit."""
+        """Words with unit."""
         return f"{self.words}, {self.unit}" if self.unit else self.words
 
 
@@ -151,10 +151,10 @@ MEASURES = {measure.name: measure for measure in _MEASURES}
 """Name to measure."""
 
 AREA_UNIT = MEASURES["csa_mean_mm2"].unit
-"""Of areas and their differences, in texts and figures."""
+"""Unit of areas and their differences in texts and figures."""
 
 EVIDENCE_MEASURES = tuple(name for name, m in MEASURES.items() if m.source == "evidence")
-"""What the predicted Dice is made of."""
+"""Measures from which the Dice is predicted."""
 
 METRICS = tuple(list(MEASURES)[: list(MEASURES).index("csa_difference_mm2")])
 """Measures of one mask: the numeric columns of ``metrics.tsv``, in their order."""
@@ -173,7 +173,7 @@ SHAPE_MEANING = {
     "angle_ap_deg": "tilt of the cord about the front-back axis",
     "angle_rl_deg": "tilt of the cord about the right-left axis",
 }
-"""Shape of one slice (`spineseg.metrics.shape.SliceShape`), for the docs."""
+"""Meanings of the shape of one slice (`spineseg.metrics.shape.SliceShape`), for the docs."""
 
 SLICE_SHAPE = tuple(SHAPE_MEANING)
 """Columns of ``slices.tsv.gz``."""
@@ -183,7 +183,7 @@ SLICE_SD = {
     for name in SLICE_SHAPE
     for unit in [next((u for u in ("_mm2", "_mm", "_deg") if name.endswith(u)), "")]
 }
-"""Column of the SD of each over slices, such as ``csa_sd_mm2``."""
+"""Measure of shape to the column of its SD over slices, such as ``csa_sd_mm2``."""
 
 SCT_SOLIDITY = ("solidity_sct", "solidity_sct_sd")
 """Solidity as SCT defines it, and its SD over slices (`spineseg.metrics.solidity.compute_sct_solidity`)."""
@@ -197,24 +197,24 @@ LEVEL_MEANING = {
     "solidity_sct": "solidity as SCT defines it, which is lower in coarse voxels",
     "solidity_sct_sd": "its standard deviation over slices",
 }
-"""What a level has beside the means and SD of its slices, for the docs."""
+"""Meanings of the columns of a level beside the means and SDs of its slices, for the docs."""
 
 
 @dataclass(frozen=True)
 class PlausibleLimits:
     """Limits of a plausible cord: the config key ``plausible``. The defaults are for human adults.
 
-    They are wide on purpose: atrophy and compression must pass. Healthy necks have 45-110 mm² and 5-15 mm; the
-    thoracic cord goes down to 35 mm².
+    They are wide on purpose, because cords with atrophy or compression must pass. Healthy cervical cords have areas of
+    45-110 mm² and diameters of 5-15 mm; the thoracic cord has areas down to 35 mm².
 
     Parameters
     ----------
     csa_mm2, diameter_mm : (float, float)
-        Least and most, mm² and mm.
+        Least and largest value, mm² and mm.
     eccentricity : float
-        Most, 0 (circle) to 1.
+        Largest value, 0 (circle) to 1.
     solidity : float
-        Least, 0 to 1.
+        Least value, 0 to 1.
     """
 
     csa_mm2: tuple[float, float] = (20.0, 130.0)
@@ -230,11 +230,11 @@ class PlausibleLimits:
 
     @classmethod
     def from_config(cls, section: Mapping[str, Any] | None) -> PlausibleLimits:
-        """Make the limits of a section that fits the configuration's schema; what is missing keeps its default."""
+        """Read the limits from a section that fits the configuration's schema; missing keys keep their default."""
         values = dict(section or {})
         pairs = {key: (float(value[0]), float(value[1])) for key, value in values.items() if isinstance(value, list)}
         return cls(**(values | pairs))
 
 
 ADULTS = PlausibleLimits()
-"""The limits that hold unless the configuration has others."""
+"""The default limits."""

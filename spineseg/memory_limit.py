@@ -1,4 +1,4 @@
-"""How much memory a process may have (``ulimit -v``), how it ends when that runs out, and what it keeps once freed."""
+"""Memory of a process: its limit (``ulimit -v``), how it ends when memory runs out, and freed memory that it keeps."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import signal
 from spineseg.errors import MachineError
 
 SHELL_SIGNAL = 128
-"""What a shell adds to the number of the signal that has ended a program."""
+"""Number that a shell adds to that of the signal which ended a program."""
 
 
 KEPT_BYTES = 128 << 20
-"""Freed memory that a process keeps for its next arrays: more than one image of a study asks for and gives back."""
+"""Freed memory that a process keeps for its next arrays: more than one image of a study allocates and frees."""
 
 LARGE_BYTES = 32 << 20
-"""Arrays from this size on are given back at once, whatever is kept; the largest size that glibc takes."""
+"""Size from which on arrays are returned to the system at once; the largest value that glibc accepts."""
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt in glibc's malloc.h
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # options of mallopt in glibc's malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep freed memory: asking the system for it again takes 2 to 5 % of an image's time.
+    """Let the C library keep freed memory, because allocating it again takes 2 to 5 % of an image's time.
 
-    Where the C library is not glibc nothing changes.
+    This has no effect if the C library is not glibc.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -35,13 +35,13 @@ def keep_freed_memory() -> None:
 
 
 def address_limit_mib() -> int | None:
-    """Return the limit of this process's address space, MiB; None where there is none."""
+    """Return the limit of this process's address space, MiB; None if there is none."""
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     return None if limit == resource.RLIM_INFINITY else limit >> 20
 
 
 def check_address_limit(needed_mib: int, what: str) -> None:
-    """Refuse a limit under which a library would hang or abort: it cannot handle a lack of memory while it loads.
+    """Refuse a limit under which a library would hang or abort, because it cannot handle a lack of memory at start.
 
     Raises
     ------
@@ -56,14 +56,15 @@ def check_address_limit(needed_mib: int, what: str) -> None:
 
 
 def ended_for_memory(code: int) -> str:
-    """Return the signal by which a process ended as it does when memory runs out; empty where it ended otherwise.
+    """Return the signal if a process ended as it does when memory runs out; empty if it ended otherwise.
 
-    The system kills it; under a limit of its address space, a library that cannot handle the lack may abort or crash.
+    The system kills such a process. Under a limit of the address space, a library that cannot handle the lack of memory
+    may also abort or crash.
 
     Parameters
     ----------
     code : int
-        As Python and shells have it: a negative signal, or one more than 128.
+        Exit code as in Python or in a shell: the negative number of the signal, or 128 plus that number.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Parameters of a method as a dataclass: command-line flags, options of a configuration and ranges follow from it."""
+"""Parameters of a method as a dataclass, from which command-line flags, configuration options and ranges follow."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from spineseg.spelling import closest
 P = TypeVar("P")
 
 LARGEST = 1e4
-"""Of any length (mm), area (mm²), weight or count: a body has less, and arithmetic with far more overflows."""
+"""Largest length (mm), area (mm²), weight or count: a body has less, and arithmetic with far larger values overflows."""
 
 
 @dataclass(frozen=True)
 class Flag:
-    """How a parameter is given on the command line.
+    """The command-line flag of a parameter, and the parameter's range.
 
     Parameters
     ----------
     name : str
-        With its dash, such as ``-radius``; empty where only a configuration can set it.
+        With its dash, such as ``-radius``; empty if only a configuration can set it.
     help : str
-        With unit and default.
+        Help text with unit and default.
     group : str
         Heading in the help.
     metavar : str
     least : float, optional
-        Smallest value.
+        Smallest allowed value.
     above : float, optional
-        Every value is larger.
+        Values must be larger than this.
     most : float, optional
+        Largest allowed value.
     choices : tuple of str
     is_switch : bool
-        The flag alone means true; otherwise it takes 0 or 1.
+        Whether the flag alone means true; otherwise it takes 0 or 1.
     """
 
     name: str
@@ -61,7 +62,7 @@ class Flag:
         return f"{least}, at most {self.most or LARGEST:g}"
 
     def allows(self, value: Any) -> bool:
-        """Whether a value lies in the range; None always does."""
+        """Whether a value is in the range; None always is."""
         if value is None or isinstance(value, bool):
             return True
         if self.choices:
@@ -125,7 +126,7 @@ def add_flags(parser: argparse.ArgumentParser, cls: type) -> None:
 
 
 def params_from_args(cls: type[P], args: argparse.Namespace, **more: Any) -> P:
-    """Return the parameters that parsed flags ask for.
+    """Return the parameters from parsed flags.
 
     Raises
     ------
@@ -140,7 +141,7 @@ def params_from_args(cls: type[P], args: argparse.Namespace, **more: Any) -> P:
 
 
 def params_from_options(cls: type[P], options: Mapping[str, Any]) -> P:
-    """Build parameters from a configuration: flags of the command line without the dash, and their values.
+    """Return the parameters from options of a configuration: names of flags without the dash, and their values.
 
     Examples
     --------
@@ -152,7 +153,7 @@ def params_from_options(cls: type[P], options: Mapping[str, Any]) -> P:
     Raises
     ------
     InputError
-        If there is no such option, or its value is of another kind or out of range.
+        If there is no such option, or its value is of another type or out of range.
     """
     known: dict[str, str] = {}
     for one, flag in _flagged(cls):
@@ -164,7 +165,7 @@ def params_from_options(cls: type[P], options: Mapping[str, Any]) -> P:
             names = sorted((flag.name or one.name).lstrip("-") for one, flag in _flagged(cls))
             raise InputError(f"no such option {option!r}; expected one of {', '.join(names)}{closest(option, names)}")
         allowed = _kinds(cls, name)
-        # a whole number is a number; true is neither
+        # an int is allowed for a float; a bool is allowed for neither
         fits = isinstance(value, (*allowed, int) if float in allowed else allowed)
         if not fits or (isinstance(value, bool) and bool not in allowed):
             expected = " or ".join(kind.__name__.replace("NoneType", "null") for kind in allowed)
@@ -174,7 +175,7 @@ def params_from_options(cls: type[P], options: Mapping[str, Any]) -> P:
 
 
 def _spelling(name: str) -> str:
-    """Return a name as it is compared: flags and fields differ in dashes and capitals."""
+    """Return a name in the form for comparison: flags and fields differ in dashes and capitals."""
     return name.lstrip("-").lower().replace("-", "_")
 
 

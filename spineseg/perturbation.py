@@ -1,7 +1,7 @@
-"""Tiny changes of an image that must not matter: a method that depends on them is not precise.
+"""Tiny changes of an image that should not change its mask: a method that depends on them is not precise.
 
-Noise, a turn and a shift within the slices, and a bias field, all together and as small as those between two scans of
-one sitting. Slices stay slices, so that areas compare without resampling.
+A copy has noise, a rotation and a shift within the slices, and a bias field, all as small as between two scans of one
+sitting. Slices stay the same, so that areas can be compared without resampling.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from scipy import ndimage as ndi
 from spineseg.volume import Volume
 
 NOISE = 0.02
-"""SD of the added noise, of the image's range (0.5th to 99.5th percentile): good images have about as much."""
+"""SD of the added noise, as a share of the image's range (0.5th to 99.5th percentile): about that of good images."""
 
 MAX_ANGLE_DEG = 1.0
-"""Turn about the axis along the cord; heads turn by more between two scans."""
+"""Largest rotation about the axis along the cord; heads rotate by more between two scans."""
 
 SHIFT_VOX = 0.5
-"""Shift along each axis of the slice: the largest change of how voxels divide the cord."""
+"""Shift along each axis of the slice: half a voxel changes most how voxels divide the cord."""
 
 BIAS = 0.10
-"""Change of intensity from the middle of the image to its edge, along one direction: that of a coil that has moved."""
+"""Relative change of intensity from the middle of the image to its edge along one direction, as if a coil had moved."""
 
 SEED = 1
 """Any fixed number."""
@@ -43,7 +43,7 @@ class Perturbation:
 
 
 def draw_perturbations(image_id: str, n: int) -> list[Perturbation]:
-    """Draw the changes of an image, the same whatever else is drawn and in whatever order."""
+    """Draw the changes of an image; they do not depend on other images or on the order of calls."""
     digest = int.from_bytes(hashlib.sha256(image_id.encode()).digest()[:8], "big")
     drawn = []
     for number in range(n):
@@ -65,8 +65,8 @@ def draw_perturbations(image_id: str, n: int) -> list[Perturbation]:
 def perturb_volume(volume: Volume, change: Perturbation) -> Volume:
     """Return the image with the change applied, on the same grid.
 
-    Resampling is by cubic splines, which blur little; values stay within the image's own range, so that
-    a mask of the background stays one.
+    Resampling uses cubic splines, which blur little. Values stay within the image's own range, so that background that
+    was set to 0 stays so.
     """
     low, high = np.percentile(volume.data, [0.5, 99.5])
     matrix, offset = _motion(volume, change)
@@ -93,7 +93,7 @@ def _motion(volume: Volume, change: Perturbation) -> tuple[NDArray[np.float64], 
     zooms = volume.zooms[:2]
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     matrix = np.eye(3)
-    matrix[:2, :2] = turn * zooms[None, :] / zooms[:, None]  # the turn is in mm, voxels may be oblong
+    matrix[:2, :2] = turn * zooms[None, :] / zooms[:, None]  # the rotation is in mm; voxels may not be square
     middle = (np.array(volume.shape[:2]) - 1) / 2
     offset = np.zeros(3)
     offset[:2] = middle - matrix[:2, :2] @ (middle + change.shift_vox)

@@ -1,4 +1,4 @@
-"""Tell the user what is being done, and remember how long each stage took."""
+"""Show the user the progress, and record the time of each stage."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class Progress:
         self.seconds: dict[str, float] = {}
 
     def start_image(self, name: str) -> None:
-        """Begin the next image; the seconds of the last one are forgotten."""
+        """Begin the next image; the times of the previous one are discarded."""
         self.seconds = {}
         self._stage = None
         self._name = one_line(name)
 
     def stage(self, name: str) -> None:
-        """Begin a stage, which ends the one before."""
+        """Begin a stage; this ends the previous one."""
         self._end_stage()
         self._stage = (name, time.perf_counter())
         if self._verbosity and self._terminal:

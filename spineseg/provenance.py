@@ -1,4 +1,4 @@
-"""Where a result came from: weights, checksums, memory."""
+"""Provenance of a result: weights, checksums, peak memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 WEIGHTS_DIR = Path(__file__).parent / "weights"
 
 WEIGHTS_SUFFIXES = (".safetensors", ".h5", ".onnx")
-"""Files of a user's folder that may be weights: ours, Keras's, and ONNX."""
+"""Endings of files in a user's folder that may be weights: those of spineseg, Keras and ONNX."""
 
 
 def sha256_file(path: str | Path) -> str:
@@ -26,10 +26,10 @@ def sha256_json(content: Any) -> str:
 
 
 class PeakMemory:
-    """Peak resident memory since it was made, of this process, MiB."""
+    """Peak resident memory of this process since the object was created, MiB."""
 
     def __init__(self) -> None:
-        # Linux lets a process reset its own high-water mark; elsewhere the whole life counts
+        # Linux lets a process reset its own high-water mark; elsewhere the peak of the whole process counts
         try:
             Path("/proc/self/clear_refs").write_text("5")
             self._resettable = True

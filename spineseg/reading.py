@@ -1,7 +1,7 @@
-"""Read text, tables, JSON and YAML that people and programs wrote: whole and understood, or refused in one line.
+"""Read text, tables, JSON and YAML that people and programs wrote, completely, or refuse them in one line.
 
-Text is UTF-8, with or without byte order mark, or UTF-16 with one; lines may end as on any system. Another
-encoding is refused, not guessed: a guess would change names silently.
+Text is UTF-8, with or without byte order mark, or UTF-16 with one; lines may end as on any system. Another encoding is
+refused rather than guessed, because a wrong guess would change names silently.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ MAX_TEXT_BYTES = 256 << 20
 """Largest text file: the table of a cohort of 100 000 images has a tenth of it."""
 
 MAX_DIGITS = 300
-"""Of a whole number in JSON: more fit no float, and Python itself would read thousands."""
+"""Most digits of a whole number in JSON: a number with more does not fit in a float, though Python would read it."""
 
 CHECK = "check the file"
-"""What to do where nothing better is known."""
+"""Advice if nothing better is known."""
 
 _BREAKS = re.compile("[\\t-\\r\\x1c-\\x1e\\x85\\u2028\\u2029]+")
-"""Tabs and line breaks within a quoted cell, as spreadsheets write them; tables that we write hold none."""
+"""Tabs and line breaks within a quoted cell, as spreadsheets write them; tables by spineseg have none."""
 
 _CODES = re.compile("[\\x00-\\x08\\x0e-\\x1b\\x1f\\x7f-\\x84\\x86-\\x9f]")
-"""Control characters that are no white space: a terminal would obey them."""
+"""Control characters other than white space, which a terminal would obey."""
 
 SHOWN = 60
-"""Characters of a value in a message."""
+"""Most characters of a value in a message."""
 
 
 def read_text(path: str | Path, what: str = "text", mend: str = CHECK) -> str:
@@ -46,12 +46,12 @@ def read_text(path: str | Path, what: str = "text", mend: str = CHECK) -> str:
     what : str
         What the file is, for the message.
     mend : str
-        What to do where it cannot be read.
+        What to do if it cannot be read, for the message.
 
     Raises
     ------
     InputError
-        If the file is missing, no regular file, too large, or no text (`decode_text`).
+        If the file is missing, not a regular file, too large, or not text (`decode_text`).
     """
     path = Path(path)
     try:
@@ -75,12 +75,12 @@ def read_text(path: str | Path, what: str = "text", mend: str = CHECK) -> str:
 
 
 def decode_text(raw: bytes, path: str | Path, mend: str = CHECK) -> str:
-    r"""Return what the bytes of a text file say, lines ended by ``\n``.
+    r"""Return the text of the bytes of a file, lines ended by ``\n``.
 
     Raises
     ------
     InputError
-        With the line, if the bytes are neither UTF-8 nor marked as UTF-16, or hold a NUL.
+        With the line, if the bytes are neither UTF-8 nor marked as UTF-16, or contain a NUL.
     """
     encoding = "utf-16" if raw.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     advice = "save it as UTF-8" if mend == CHECK else mend
@@ -98,30 +98,31 @@ def decode_text(raw: bytes, path: str | Path, mend: str = CHECK) -> str:
 
 
 def _line_of(before: str) -> int:
-    """Return the line at the end of a text, from 1."""
+    """Return the number of the last line of a text, from 1."""
     return before.replace("\r\n", "\n").replace("\r", "\n").count("\n") + 1
 
 
 def read_table(
     path: str | Path, needed: Sequence[str], *, what: str = "a table"
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield line number and cells of every row of a table that people wrote; blanks around a cell are dropped, a line
-    break within one is a blank.
+    """Yield line number and cells of every row of a table that people wrote.
+
+    Blanks around a cell are removed, a line break within a cell becomes a blank, and empty rows are skipped.
 
     Parameters
     ----------
     path : str or Path
-        Tab separated, or comma separated where its name ends in ``.csv``. Cells may be quoted as spreadsheets do.
+        Tab separated, or comma separated if its name ends in ``.csv``. Cells may be quoted as spreadsheets do.
     needed : sequence of str
-        Columns that must be there.
+        Columns that must exist.
     what : str
         What the table is, for the message.
 
     Raises
     ------
     InputError
-        With the line, if a row has too few or too many cells, a cell is not closed, longer than 131 072
-        characters or with a control code, or a column is missing or stands twice. Empty rows are passed over.
+        With the line, if a row has too few or too many cells, if a cell has no closing quote, is longer than 131 072
+        characters or has a control code, or if a column is missing or is there twice.
     """
     path = Path(path)
     header: list[str] | None = None
@@ -144,7 +145,7 @@ def read_heading(path: str | Path) -> list[str]:
 
 
 def _read_cells(path: Path, what: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield line number and cells of every row that is not empty; there is one at least."""
+    """Yield line number and cells of every row that is not empty; refuse a table without any."""
     text = read_text(path, what)
     reader = csv.reader(
         io.StringIO(text, newline=""), delimiter="," if path.suffix.lower() == ".csv" else "\t", strict=True
@@ -170,7 +171,7 @@ def _read_cells(path: Path, what: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _check_header(path: Path, header: Sequence[str], needed: Sequence[str], what: str) -> None:
-    """Refuse a heading without a needed column, or with one twice."""
+    """Refuse a heading that lacks a needed column or has a column twice."""
     if missing := [name for name in needed if name not in header]:
         found = ", ".join(name[:SHOWN] for name in header[:20])
         joined = len(header) == 1 and missing[0] in header[0]
@@ -186,8 +187,8 @@ def read_json(path: str | Path, what: str, mend: str = CHECK) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If it is missing, no text, no JSON, no mapping, has a key twice, or a number that is not finite or
-        too large for one.
+        If it is missing, is not text, JSON or a mapping, has a key twice, or has a number that is not finite or too
+        large for a float.
     """
     text = read_text(path, what, mend)
     try:
@@ -205,7 +206,7 @@ def read_json(path: str | Path, what: str, mend: str = CHECK) -> dict[str, Any]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a mapping; a key that stands twice is an error, for one value would be lost."""
+    """Make a mapping; a key that is there twice is an error, because one of its values would be lost."""
     content = dict(pairs)
     if len(content) < len(pairs):
         names = [name for name, _ in pairs]
@@ -229,17 +230,17 @@ def _number(text: str) -> float:
 
 
 def read_yaml(path: str | Path, what: str = "a YAML file") -> Any:
-    """Read a YAML or JSON file; a key that stands twice is refused: one of the two values would be lost.
+    """Read a YAML or JSON file; refuse a key that is there twice, because one of its values would be lost.
 
     Raises
     ------
     InputError
-        If it is missing, no text, or no YAML, with the line.
+        If it is missing, or with the line if it is not text or YAML.
     """
-    import yaml  # not needed by the commands for single images
+    import yaml  # commands for single images do not need it
 
     class UniqueKeyLoader(yaml.SafeLoader):
-        """A YAML reader that refuses a key that stands twice."""
+        """A YAML reader that refuses a key that is there twice."""
 
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             seen = set()

@@ -22,7 +22,7 @@ STATUSES = ("ok", "partial", "empty", "failed")
 
 @dataclass(frozen=True, eq=False)  # == of arrays gives an array, not one bool
 class Segmentation:
-    """A cord mask on the canonical grid of the image, and how it was made.
+    """A cord mask on the canonical grid of the image, with how it was computed.
 
     Parameters
     ----------
@@ -35,15 +35,15 @@ class Segmentation:
     status : {"ok", "partial", "empty"}
         Whether cord was found along the whole field of view, in part of it, or nowhere.
     notes : tuple of str
-        One line each, for people: which slices are missing, bridged or cut, and why.
+        Notes for people, one line each: which slices are missing, bridged or cut, and why.
     parameters : dict
-        Parameters as used, ready for JSON.
+        Parameters with the values that were used, ready for JSON.
     extra : dict
         By-products that the user asked for. Each key is the ending of the file to write beside the mask:
         ``"_centerline.nii.gz"`` maps to an (I, J, K) ndarray on the canonical grid,
         ``"_mesh.vtk"`` or ``".txt"`` to a str. The file name is the image's stem plus that ending.
     uncertainty : (K,) ndarray of float32, 0 to 1, optional
-        Uncertainty per slice, from inferior to superior: 0 sure, 1 a guess; nan where the method gives none.
+        Uncertainty of each slice, from inferior to superior: 0 sure, 1 a guess; NaN where the method gives none.
     sources : tuple of str
         Files other than the image from which the mask was made.
     peak_mib : float, optional

@@ -1,4 +1,4 @@
-"""What a 4-D series becomes: its mean over time, diffusion over its weighted volumes."""
+"""Average a 4-D series over time; a diffusion series only over its diffusion-weighted volumes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from spineseg.errors import InputError
 from spineseg.reading import read_text
 from spineseg.writing import file_stem
 
-if TYPE_CHECKING:  # numpy is imported where it is used, so that an index can look for b-values without it
+if TYPE_CHECKING:  # numpy is imported where it is used, so that indexing can look for b-values without it
     import numpy as np
     from numpy.typing import NDArray
 
 MAX_B_VALUE = 1e5
-"""s/mm²; no scanner reaches it, so above it the number is damaged or in another unit."""
+"""Largest b-value, s/mm². No scanner reaches it, so a larger number is damaged or in another unit."""
 
 B_VALUE_WEIGHTED = 50.0
-"""s/mm²; above it a volume counts as diffusion weighted. Scanners write 5-50 for nominal b = 0."""
+"""b-value above which a volume counts as diffusion weighted, s/mm². Scanners write 5-50 for nominal b = 0."""
 
 
 def average_series(
@@ -30,29 +30,30 @@ def average_series(
     bval: str | Path | None,
     notes: list[str],
 ) -> NDArray[np.float32]:
-    """Average a series over time, diffusion over its weighted volumes only.
+    """Average a series over time; a diffusion series only over its diffusion-weighted volumes.
 
     Parameters
     ----------
     read_volume : callable
-        From the number of a volume to its values, (I, J, K) ndarray.
+        Function from the number of a volume to its values, (I, J, K) ndarray.
     n_volumes : int
     path : Path
-        The image's file; `find_bval` tells where its b-values lie unless `bval` does.
+        The image's file, for which `find_bval` looks for b-values unless `bval` is given.
     contrast : str or None
     bval : str or Path, optional
+        File of b-values.
     notes : list of str
-        What was averaged is added here.
+        A note on what was averaged is added here.
 
     Returns
     -------
     mean : (I, J, K) ndarray of float32
-        Of the finite values of each voxel; NaN where there is none.
+        Mean of the finite values of each voxel; NaN if there are none.
 
     Raises
     ------
     InputError
-        If the b-values are no numbers or not as many as volumes.
+        If the b-values are not numbers, or if their number is not that of the volumes.
     """
     import numpy as np
 
@@ -99,9 +100,9 @@ def find_bval(path: str | Path) -> Path | None:
     Returns
     -------
     Path or None
-        The ``.bval`` of the image's name beside it, or else the closest with its suffix and no entity that the
-        image has not: in its folder, its session's, its subject's or the dataset's. In one folder the one with
-        most entities.
+        The ``.bval`` with the image's name beside it. Otherwise the closest one with its suffix and no entity that the
+        image lacks: in its folder, its session's, its subject's or the dataset's; within one folder the one with most
+        entities.
 
     Raises
     ------
@@ -134,7 +135,7 @@ def find_bval(path: str | Path) -> Path | None:
 
 
 def _levels(path: Path, subject: str) -> list[Path]:
-    """Return the folders from the image's up to the dataset's; the image's alone outside a BIDS dataset."""
+    """Return the folders from the image's up to the dataset's; outside of a BIDS dataset only the image's."""
     folders = [path.parent, *path.absolute().parent.parents][:4]
     names = [path.absolute().parent.name, *(folder.name for folder in folders[1:])]
     if f"sub-{subject}" not in names[:3]:
@@ -143,13 +144,13 @@ def _levels(path: Path, subject: str) -> list[Path]:
 
 
 def _entities(stem: str) -> dict[str, str]:
-    """Return the parts of a BIDS name by key, the suffix under the empty one."""
+    """Return the parts of a BIDS name by key; the suffix has the empty key."""
     *pairs, suffix = stem.split("_")
     return dict(pair.partition("-")[::2] for pair in pairs) | {"": suffix}
 
 
 def _read_b_values(path: Path, n_volumes: int, bval: str | Path | None) -> NDArray[np.float64] | None:
-    """Return the b-values of a series, s/mm², None where no file tells."""
+    """Return the b-values of a series, s/mm²; None if there is no file."""
     import numpy as np
 
     file = Path(bval) if bval else find_bval(path)

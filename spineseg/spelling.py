@@ -1,4 +1,4 @@
-"""Names in messages: what was meant when one is not known, some of many, several in a sentence."""
+"""Names in messages: the known name closest to an unknown one, some of many names, several names in a sentence."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 
 def closest(name: object, known: Iterable[str]) -> str:
-    """Return ``; did you mean '...'?`` for the known name most like `name`, or nothing.
+    """Return ``; did you mean '...'?`` with the known name closest to `name`, or an empty text.
 
     Examples
     --------
@@ -17,13 +17,13 @@ def closest(name: object, known: Iterable[str]) -> str:
     ''
     """
     by_lower = {candidate.lower(): candidate for candidate in known}
-    # 0.5: one wrong letter in a name of two or three must still be found
+    # 0.5, so that a name of two or three letters with one wrong letter is still found
     matches = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
     return f"; did you mean {by_lower[matches[0]]!r}?" if matches else ""
 
 
 def name_some(names: Sequence[str], limit: int = 8) -> str:
-    """List names, the first few of many.
+    """List names, but only the first few of many.
 
     Examples
     --------
@@ -34,7 +34,7 @@ def name_some(names: Sequence[str], limit: int = 8) -> str:
 
 
 def join_names(names: Sequence[str]) -> str:
-    """Join names as a sentence does.
+    """Join names as in a sentence.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The version: from the git tag and commit in a checkout or an archive of it, else that of the installed package."""
+"""The version: from git tag and commit in a checkout or an archive of it, else that of the installed package."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from pathlib import Path
 CHECKOUT = Path(__file__).parents[1]
 
 FIRST = "0.1.0"
-"""Until the repository has a tag."""
+"""Version until the repository has a tag."""
 
 
 @cache
 def find_version() -> str:
     """Return the version, such as ``0.2.0``, or ``0.2.0.post5+g1a2b3c4`` five commits later.
 
-    Changes that are not committed add ``.dirty``.
+    Uncommitted changes add ``.dirty``.
     """
     if (CHECKOUT / ".git").exists() and (described := _describe_checkout()):
         return described
-    unpacked = CHECKOUT / "PKG-INFO"  # of a source distribution
+    unpacked = CHECKOUT / "PKG-INFO"  # in a source distribution
     if unpacked.is_file() and (found := re.search(r"^Version: (\S+)", unpacked.read_text(), re.MULTILINE)):
         return found[1]
-    archived = CHECKOUT / ".git_archival.txt"  # git fills it in when it makes an archive, as GitHub's downloads are
+    archived = CHECKOUT / ".git_archival.txt"  # filled in by git when it makes an archive, such as GitHub's downloads
     if archived.is_file() and (described := next((w for w in archived.read_text().split() if "$" not in w), "")):
         return parse_description(described)
     try:
@@ -35,7 +35,7 @@ def find_version() -> str:
 
 
 def _describe_checkout() -> str:
-    """Return the version by git; an empty string where git is missing or refuses."""
+    """Return the version from git; empty if git is missing or refuses."""
     try:
         done = subprocess.run(
             ["git", "-C", str(CHECKOUT), "describe", "--tags", "--match=v[0-9]*", "--long", "--always", "--dirty"],

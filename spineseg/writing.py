@@ -1,4 +1,4 @@
-"""Name files, and write them so that they appear only when whole."""
+"""Name files, and write them so that they appear only when complete."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ from typing import Any, BinaryIO
 from spineseg.errors import InputError, OutputError, advise, one_line
 
 TEMPORARY_NAME_BYTES = 100
-"""Of the file's own name that its temporary name repeats: file systems take 255 bytes, of which we add some."""
+"""Bytes of the file's own name that its temporary name repeats: file systems allow 255 bytes, and some are added."""
 
 SUFFIX = ".spineseg-tmp"
 _TEMPORARY_NAME = re.compile(rf"^\..+\.[A-Za-z0-9]+-[^.]+{re.escape(SUFFIX)}$")
 
 OLD_SECONDS, STALE_SECONDS = 5.0, 7 * 86400.0
-"""A writer takes its lock within the first; nothing takes a week to write."""
+"""Age of a temporary file, s: a writer takes its lock within the first, and no file takes the second (a week) to
+write."""
 
 GZIP_HEADER = bytes.fromhex("1f8b0800000000000003")
-"""No name, no time, a Unix system: Python's own changes between versions."""
+"""Header with no name, no time and a Unix system; Python's own header differs between versions."""
 
 
 _waiting: ContextVar[list[tuple[Path, Path]] | None] = ContextVar("_waiting", default=None)
-"""Temporary and final name of files that wait for others, within `all_or_none`."""
+"""Temporary and final names of files that wait for the others of an `all_or_none`."""
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
@@ -49,17 +50,17 @@ def open_whole(path: str | Path) -> Iterator[BinaryIO]:
     Raises
     ------
     OutputError
-        If the folder cannot be made or written to, the disk is full, or `path` is a folder. Nothing is left
-        then. Its cause is the system's OSError.
+        If the folder cannot be created or written to, the disk is full, or `path` is a folder. No file is left then.
+        The error's cause is the system's OSError.
     """
     path = Path(path)
     with _temporary_beside(path) as (handle, name), os.fdopen(handle, "wb") as stream:
-        with suppress(OSError):  # a file system without locks; `sweep` then goes by host and age alone
+        with suppress(OSError):  # a file system without locks; `sweep` then uses only host and age
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield stream
         stream.flush()
         os.fsync(stream.fileno())
-        Path(name).chmod(0o666 & ~_umask())  # mkstemp makes files that only the owner can read
+        Path(name).chmod(0o666 & ~_umask())  # mkstemp creates files that only the owner can read
         waiting = _waiting.get()
         if waiting is None:
             Path(name).replace(path)
@@ -69,12 +70,12 @@ def open_whole(path: str | Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def all_or_none(*outdated: Path) -> Iterator[None]:
-    """Let the files that are written within get their names together at the end, or none of them.
+    """Give the files that are written within this context their names together at the end, or none of them.
 
     Parameters
     ----------
     outdated : Path
-        Files that are deleted just before, so that none of them is ever beside a newer file that it does not fit.
+        Files that are deleted just before, so that they are never beside newer files that they do not fit.
 
     Raises
     ------
@@ -102,10 +103,11 @@ def all_or_none(*outdated: Path) -> Iterator[None]:
 
 
 def sweep(folder: str | Path) -> int:
-    """Delete the temporary files that killed runs have left in a folder, not below it; return how many.
+    """Delete the temporary files that killed runs have left in a folder, not in its sub-folders; return their number.
 
-    Only files with our names go, and of those only what nobody can be writing: this host made it, its writer's lock
-    is gone, and it has not changed for `OLD_SECONDS`; or it has not changed for `STALE_SECONDS`, whoever made it.
+    Only files with names of this module are deleted, and only if nobody can be writing them. That is so if this host
+    made the file, its lock is free, and it has not changed for `OLD_SECONDS`; or if it has not changed for
+    `STALE_SECONDS`, whichever host made it.
     """
     swept = 0
     try:
@@ -114,7 +116,7 @@ def sweep(folder: str | Path) -> int:
     except OSError:
         return 0
     for entry in found:
-        with suppress(OSError):  # gone meanwhile, or not ours to delete
+        with suppress(OSError):  # removed meanwhile, or deleting it is not allowed
             if not entry.is_file(follow_symlinks=False):
                 continue
             age = time.time() - entry.stat(follow_symlinks=False).st_mtime
@@ -135,12 +137,12 @@ def _is_unlocked(path: str) -> bool:
 
 
 def _host() -> str:
-    """Return this machine's name as temporary names have it."""
+    """Return this machine's name in the form of temporary names."""
     return re.sub(r"[^A-Za-z0-9]", "", os.uname().nodename)[:20] or "host"
 
 
 def check_writable(path: str | Path, *inputs: Path | None) -> None:
-    """Try whether a file can be written, before the work whose result it shall hold, and `sweep` its folder.
+    """Check that a file can be written, before the work whose result it will hold, and `sweep` its folder.
 
     Parameters
     ----------
@@ -151,8 +153,8 @@ def check_writable(path: str | Path, *inputs: Path | None) -> None:
     Raises
     ------
     InputError
-        If `path` is a folder or one of the inputs, or its folder cannot be made or written to. Nothing is left in
-        any case.
+        If `path` is a folder or one of the inputs, or its folder cannot be created or written to. The check leaves no
+        file in any case.
     """
     path = Path(path)
     if path.exists() and any(one is not None and one.exists() and path.samefile(one) for one in inputs):
@@ -167,12 +169,12 @@ def check_writable(path: str | Path, *inputs: Path | None) -> None:
 
 
 class _Undo(Exception):
-    """Leave the folders as they were."""
+    """Raised to leave the folders as they were."""
 
 
 @contextmanager
 def _temporary_beside(path: Path) -> Iterator[tuple[int, str]]:
-    """Make a temporary file in `path`'s folder; unless all goes well, remove it and the folders made for it."""
+    """Create a temporary file in `path`'s folder; on an error remove it and the folders created for it."""
     missing: list[Path] = []
     name = None
     try:
@@ -185,7 +187,7 @@ def _temporary_beside(path: Path) -> Iterator[tuple[int, str]]:
         if name is not None:
             Path(name).unlink(missing_ok=True)
         for folder in missing:
-            with suppress(OSError):  # not made, or in use by now
+            with suppress(OSError):  # not created, or in use by now
                 folder.rmdir()
         if isinstance(error, OSError):
             reason = error.strerror or str(error)
@@ -203,7 +205,7 @@ def _umask() -> int:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text atomically; a path ending in ``.gz`` is compressed, without a time stamp."""
-    content = text.encode(errors="backslashreplace")  # of names that are not UTF-8
+    content = text.encode(errors="backslashreplace")  # for names that are not UTF-8
     write_bytes(path, compress(content) if str(path).endswith(".gz") else content)
 
 
@@ -213,7 +215,7 @@ def write_json(path: str | Path, content: Any) -> None:
 
 
 def compress(content: bytes) -> bytes:
-    """Gzip without name or time, so that equal content gives equal bytes under every Python."""
+    """Compress by gzip without name or time, so that equal content gives equal bytes with every version of Python."""
     deflate = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
     length = (len(content) & 0xFFFFFFFF).to_bytes(4, "little")
     checksum = zlib.crc32(content).to_bytes(4, "little")
@@ -226,7 +228,7 @@ def file_stem(path: str | Path) -> str:
 
 
 def shell_word(path: str | Path) -> str:
-    r"""Return a file's name as one word for a shell; line breaks and codes in it are written out.
+    r"""Return a file's name as one word for a shell; line breaks and control codes in it are escaped.
 
     Examples
     --------
