@@ -1,4 +1,4 @@
-"""Spinal cord segmentation of one dataset by several methods, and the decision which one to keep."""
+"""Spinal cord segmentation of one dataset by several methods, and the decision on which one to keep."""
 
 from snakemake.utils import min_version
 
@@ -37,7 +37,7 @@ rule all:
 
 
 rule pilot:
-    """The pilot's images by every method: decision, QC and report; once the study has started, a preview of another."""
+    """The pilot's images by every method: decision, QC and report; once the study has started, a preview of a new one."""
     input:
         decision=f"results/{DATASET}/{DECIDED}decision.json",
         qc=f"results/{DATASET}/pilot/qc/index.html",
@@ -46,7 +46,7 @@ rule pilot:
 
 
 rule study:
-    """Every image by the decided method alone."""
+    """Every image by the decided method only."""
     input:
         decision=STUDY_IMAGES.decision,
         tables=multiext(

@@ -1,4 +1,4 @@
-"""The checked configuration, and what all rules share."""
+"""The checked configuration, and names that all rules share."""
 
 import os
 import shlex
@@ -13,14 +13,14 @@ if hasattr(HERE, "__fspath__"):
     CHECKOUT = Path(HERE).parent.resolve()
     if (CHECKOUT / "spineseg" / "study").is_dir():
         sys.path.insert(0, str(CHECKOUT))
-# the environment of this Snakemake comes first on the path, activated or not; only conda's comes before it
+# the environment of this Snakemake comes first on the path, whether activated or not; only conda's comes before it
 os.environ |= {
     "PATH": os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()])
 }
 
 
 def stop(message):
-    """One line for a person's mistake, and the exit code of one: Snakemake's error has more lines, and 1."""
+    """End with one line for a user's mistake, and exit code 2; an error of Snakemake has more lines, and code 1."""
     logger.error(message)
     sys.exit(2)
 
@@ -70,27 +70,27 @@ try:
     IS_DEMO = STUDY.bids_dir == DEMO
     FOLDER = StudyFolder(Path("results") / STUDY.dataset)
     if workflow.is_main_process:
-        # the demo's images are made by the first job
+        # the first job makes the demo's images
         check_before_jobs(STUDY, FOLDER, with_images=not IS_DEMO)
-        # damage is reported here, in one line: an error in an input function fills a page
+        # report damage here in one line, because an error in an input function fills a page
         find_membership(FOLDER)
     # a study that has started keeps its decision: a new decision is written beside it
     DECIDED = "preview/" if is_frozen(STUDY, FOLDER) else ""
-    # an input of the rules that keep masks, for Snakemake does not know the masks themselves: touched where one is
-    # gone, or was saved again without a change
+    # an input of the rules that keep masks, because Snakemake does not know the masks themselves: it is touched if a
+    # mask is gone, or was saved again unchanged
     GONE = str(Path(".snakemake") / "spineseg" / f"{STUDY.dataset}.gone")
-    # and one of each report
+    # an input of the rule of each report, touched if other code wrote the report
     OLD_REPORTS = {
         stage: f".snakemake/spineseg/{STUDY.dataset}.{stage}.report" for stage in Stage
     }
-    # and of chunks with images to be tried again
+    # which chunks have images to be tried again
     KILLED = Path(".snakemake") / "spineseg" / f"{STUDY.dataset}.killed.json"
     if workflow.is_main_process:
         note_gone(FOLDER, Path(GONE))
         note_killed(FOLDER, KILLED)
         for stage, note in OLD_REPORTS.items():
             note_old_report(FOLDER.report(stage), digest_step("report"), Path(note))
-        # here, because no hook runs if there is nothing to do
+        # reported here, because no hook runs if there is nothing to do
         if lines := list_refused(FOLDER, STUDY.methods):
             logger.warning("\n".join(lines))
 except InputError as error:
@@ -126,7 +126,7 @@ scattergather:
 
 
 def asked_stage():
-    """The stage that was asked for; None where single files were."""
+    """The stage that was asked for; None if single files were."""
     targets = set(workflow.dag_settings.targets) or {"all"}
     named = {"all": Stage.ALL, "everything": Stage.ALL, **{s.value: s for s in Stage}}
     return named[targets.pop()] if len(targets) == 1 and targets <= set(named) else None
@@ -152,7 +152,7 @@ onstart:
 
 
 def describe_outcome():
-    """What failed, in a few lines: images by method, then jobs. The README lists what is there now."""
+    """Failures in a few lines: images by method, then jobs. This also updates the README of the results."""
     since = STARTED.stat().st_mtime_ns
     if FOLDER.images.is_file():
         write_readme(FOLDER, STUDY, read_images(FOLDER.images))

@@ -1,4 +1,4 @@
-"""The decision, always from the pilot's tables, and the masks that it keeps."""
+"""The decision, always from the pilot's tables; the kept masks, and their areas by level."""
 
 
 localrules:
@@ -48,15 +48,15 @@ rule decide:
 
 
 checkpoint check_study:
-    """Check that the study goes on by what its pilot or its first images were made by, before any of its jobs."""
+    """Check, before any job of the study, that code and settings are those of its pilot or of its first images."""
     input:
-        # not ancient: Snakemake looks at no params of a job below one that runs, but for its other inputs
+        # not ancient: of a job after one that runs, Snakemake checks only the inputs, not the params
         config="results/{dataset}/study.json",
     output:
         checked=touch("results/{dataset}/study/checked"),
     log:
         "logs/{dataset}/study/check.log",
-    # what it refuses stays refused
+    # a refusal would be the same at every try
     retries: 0
     conda:
         ENVIRONMENT
@@ -71,7 +71,7 @@ checkpoint check_study:
 
 
 checkpoint lock_study:
-    """Start the study by the decided method, or check that it goes on as it was started."""
+    """Start the study with the decided method, or check that it continues as it was started."""
     input:
         config=ancient("results/{dataset}/study.json"),
         decision=STUDY_IMAGES.decision,
@@ -79,7 +79,7 @@ checkpoint lock_study:
         lock=update("results/{dataset}/study/lock.json"),
     log:
         "logs/{dataset}/study/lock.log",
-    # what it refuses stays refused
+    # a refusal would be the same at every try
     retries: 0
     conda:
         ENVIRONMENT
@@ -95,7 +95,7 @@ checkpoint lock_study:
 
 
 rule keep_masks:
-    """Put the decided method's masks where other tools look for them."""
+    """Copy the decided method's masks to where other tools look for them."""
     input:
         config=ancient("results/{dataset}/study.json"),
         table=get_table,
@@ -143,7 +143,7 @@ use rule keep_masks as keep_study with:
 
 
 rule tabulate_levels:
-    """Measure the kept masks by vertebral level: the table that statistics start from."""
+    """Measure the kept masks by vertebral level, for the table from which statistics start."""
     input:
         config=ancient("results/{dataset}/study.json"),
         table=get_table,
@@ -202,7 +202,7 @@ use rule tabulate_levels as tabulate_study_levels with:
 
 
 rule tabulate_method_levels:
-    """Measure every method's masks by vertebral level: what methods, repeats and contrasts are compared on."""
+    """Measure every method's masks by vertebral level, to compare methods, repeats and contrasts."""
     input:
         config=ancient("results/{dataset}/study.json"),
         table=get_table,

@@ -1,4 +1,4 @@
-"""What the study consists of: its configuration in full and the table of its images."""
+"""The study's inputs: its complete configuration and the table of its images."""
 
 
 localrules:
@@ -7,7 +7,7 @@ localrules:
 
 
 rule make_demo:
-    """Write the embedded demo dataset of synthetic people."""
+    """Write the built-in demo dataset of synthetic people."""
     output:
         description=f"{DEMO}/dataset_description.json",
     log:
@@ -42,7 +42,7 @@ rule write_configuration:
 
 
 checkpoint index_images:
-    """List every image, included or with the reason why not; assign them to chunks."""
+    """List every image, included or with the reason for leaving it out, and assign images to chunks."""
     input:
         config="results/{dataset}/study.json",
         demo=rules.make_demo.output.description if IS_DEMO else [],

@@ -1,4 +1,4 @@
-"""The questions that rules ask: which images, chunks, methods and files."""
+"""Functions that give rules their images, chunks, methods and files."""
 
 import json
 from functools import cache
@@ -19,13 +19,13 @@ from spineseg.studyfolder.locks import KeptMethods, find_lock
 
 
 def get_fingerprint(wildcards):
-    """What changes when a file of the source comes, goes or is replaced."""
+    """A digest that changes when a file of the source is added, removed or replaced."""
     return "demo" if IS_DEMO else source_fingerprint(STUDY)
 
 
 @cache
 def read_chunks(table_sha256, membership_sha256):
-    """Chunk to its images; read once per state of the files."""
+    """Chunk to its images, read once as long as the files do not change."""
     chunk_of = read_membership(FOLDER).chunks
     chunks = {}
     for image in read_included(FOLDER.images):
@@ -35,13 +35,13 @@ def read_chunks(table_sha256, membership_sha256):
 
 @cache
 def read_lock(lock_sha256):
-    """What the study is held to; read once per state of the file."""
+    """The lock of the study, read once as long as its file does not change."""
     return find_lock(FOLDER)
 
 
 @cache
 def read_digests(changed_ns):
-    """Checksums of the source's files, as the index has left them."""
+    """Checksums of the source's files, as the index has stored them."""
     return FileDigests(FOLDER.file_digests)
 
 
@@ -57,17 +57,17 @@ def get_chunk(wildcards):
 
 
 def get_table(wildcards):
-    """The table of images, once it is made; its content counts (`get_images`), not its date."""
+    """The table of images, once it exists; its content counts (`get_images`), not its date."""
     return ancient(checkpoints.index_images.get(dataset=wildcards.dataset).output.table)
 
 
 def get_images(wildcards):
-    """What changes when the table of images does."""
+    """The checksum of the table of images."""
     return sha256_file(FOLDER.images) if FOLDER.images.is_file() else ""
 
 
 def get_references_table(wildcards):
-    """What changes when the table of reference masks does."""
+    """The checksum of the table of reference masks."""
     return sha256_file(FOLDER.references) if FOLDER.references.is_file() else ""
 
 
@@ -80,7 +80,7 @@ def digest_files(paths):
 
 
 def get_chunk_content(wildcards):
-    """What a chunk's segmentation depends on: images, b-values, existing masks, and the contrasts they are taken for."""
+    """Inputs of a chunk's segmentation: images, b-values and existing masks, with the contrasts to segment them as."""
     images, method = get_chunk(wildcards), METHODS[wildcards.method]
     files = [path for image in images for path in (image.path, image.bval) if path]
     files += [mask for image in images for mask in method.find_masks(image)]
@@ -91,13 +91,13 @@ def get_chunk_content(wildcards):
 
 @cache
 def read_killed(manifest):
-    """When it was found that images of a manifest are to be tried again; nothing where none are."""
+    """The time at which images of a manifest were found that are to be tried again; empty if there are none."""
     when = read_note(KILLED).get(FOLDER.relative(manifest))
     return [when] if when else []
 
 
 def get_chunk_references(wildcards):
-    """What a chunk's measures and pictures depend on beside the masks: images and manual masks."""
+    """Inputs of a chunk's measures and pictures beside the masks: images and manual masks."""
     images = get_chunk(wildcards)
     files = [path for image in images for path in (image.path, image.reference)]
     named = [(image.image_id, image.reference_label) for image in images]
@@ -105,7 +105,7 @@ def get_chunk_references(wildcards):
 
 
 def get_level_sources(wildcards):
-    """What the areas by level depend on beside the masks: labels, participants.tsv and what raters said."""
+    """Inputs of the areas by level beside the masks: labels, participants.tsv and raters' marks."""
     files = [
         one.path
         for found in find_label_files(
@@ -121,7 +121,7 @@ def get_level_sources(wildcards):
 
 
 def get_references(wildcards):
-    """The manual masks that are measured at the plan's level, where there is one."""
+    """The manual masks that are measured at the plan's level, if there is one."""
     if not STUDY.decision.level:
         return ""
     images = [image for chunk in get_chunks(wildcards).values() for image in chunk]
@@ -131,7 +131,7 @@ def get_references(wildcards):
 
 
 def get_plan_levels(wildcards):
-    """The table of areas at the plan's level, where the plan names one."""
+    """The table of areas at the plan's level, if the plan names one."""
     table = "results/{dataset}/pilot/tables/levels.tsv"
     return table if STUDY.decision.level else []
 
@@ -142,7 +142,7 @@ def flag_levels(wildcards, input):
 
 
 class StageInputs:
-    """The questions that the rules of one stage ask, by chunk or for all chunks of the stage."""
+    """Inputs of the rules of one stage, for one chunk or for all chunks of the stage."""
 
     def __init__(self, stage):
         self.stage = stage
@@ -157,7 +157,7 @@ class StageInputs:
         )
 
     def methods_of(self, chunk, wildcards):
-        """The methods of a chunk: all of them, or those that the study keeps of its images."""
+        """The methods of a chunk: all of them, or those that the study keeps for its images."""
         return list(METHODS)
 
     def methods(self, wildcards):
@@ -167,7 +167,7 @@ class StageInputs:
         return [method for method in METHODS if method in found]
 
     def files(self, wildcards, ending):
-        """A file of every method and chunk."""
+        """One file for every method and chunk."""
         return [
             f"results/{DATASET}/chunks/{method}/{chunk}{ending}"
             for chunk in self.chunks(wildcards)
@@ -175,11 +175,11 @@ class StageInputs:
         ]
 
     def manifests(self, wildcards):
-        """What became of the images."""
+        """The manifests, with the result of each image."""
         return self.files(wildcards, ".json")
 
     def timings(self, wildcards):
-        """What the segmentation has cost: told, but no reason to do anything again."""
+        """The times of the segmentation, which are reported; a change of them is no reason to run anything again."""
         return ancient(self.files(wildcards, ".timings.tsv"))
 
     def measures(self, wildcards):
@@ -193,22 +193,22 @@ class StageInputs:
         )
 
     def drawn(self, wildcards):
-        """The lists of what was drawn."""
+        """The lists of drawn images."""
         study = "study/" if self.stage == Stage.STUDY else ""
         pattern = f"results/{{dataset}}/{study}qc/drawn/{{chunk}}.json"
         return expand(pattern, dataset=DATASET, chunk=self.chunks(wildcards))
 
 
 class StudyInputs(StageInputs):
-    """The same of the study by one method, or one for each contrast: nothing of it is planned before it has been checked and locked."""
+    """The same for the stage study; none of its jobs is planned before the study has been checked and locked."""
 
     def decision(self, wildcards):
-        """The decision, once it is clear that the study is not mixed."""
+        """The decision, after the check that the study does not mix code or settings."""
         checkpoints.check_study.get(dataset=DATASET)
         return f"results/{DATASET}/decision.json"
 
     def lock(self, wildcards):
-        """What the study is held to; only through the methods, so its time does not count."""
+        """The lock of the study; only its methods matter to the rules, so its time does not count."""
         checkpoints.check_study.get(dataset=DATASET)
         return ancient(checkpoints.lock_study.get(dataset=DATASET).output.lock)
 
@@ -218,14 +218,14 @@ class StudyInputs(StageInputs):
         return read_lock(sha256_file(FOLDER.lock)).kept
 
     def methods_of(self, chunk, wildcards):
-        """The methods that the study keeps of a chunk's images."""
+        """The methods that the study keeps for a chunk's images."""
         kept = self.kept(wildcards)
         contrasts = {image.contrast for image in get_chunks(wildcards)[chunk]}
         found = {kept.of(contrast) for contrast in contrasts}
         return [method for method in METHODS if method in found]
 
     def exceptions(self, wildcards):
-        """The masks that are kept by another method, where there are any."""
+        """The masks that are kept by another method, if there are any."""
         found = list_exceptions(wildcards, self.kept(wildcards))
         return f"results/{DATASET}/study/exceptions.json" if found else []
 
@@ -236,18 +236,18 @@ STUDY_IMAGES = StudyInputs(Stage.STUDY)
 
 
 def get_refusal(wildcards):
-    """Why the study may not go on; empty where it may, so that it is checked again when something speaks against it."""
+    """Why the study may not continue; empty if it may. A change of this makes the check run again."""
     return find_refusal(STUDY, FOLDER)
 
 
 def flag_exceptions(wildcards, input):
-    """The option that names the exceptions, where there are any."""
+    """The option that names the exceptions, if there are any."""
     return f"-exceptions {input.exceptions}" if input.exceptions else ""
 
 
 @cache
 def read_correction(image, changed):
-    """The corrected mask of an image and who says what of it; read once per state of its files."""
+    """The corrected mask of an image with its author, read once as long as its files do not change."""
     found = find_correction(FOLDER, image)
     return [image.image_id, *vars(found).values()] if found else None
 
@@ -286,13 +286,13 @@ def get_failed_masks(wildcards):
 
 
 def get_peoples_masks(wildcards):
-    """What people decided about the masks of a study: corrections, and masks that do not count until corrected."""
+    """People's decisions about the masks of a study: corrections, and masks that do not count until corrected."""
     return sha256_json([get_corrections(wildcards), get_failed_masks(wildcards)])
 
 
 @cache
 def read_exceptions(table_sha256, membership_sha256, kept_words):
-    """Images with the choice of another method than the study's; read once per state of the files."""
+    """Images for which another method than the study's is chosen, read once as long as the files do not change."""
     chunks = read_chunks(table_sha256, membership_sha256)
     images = [image for own in chunks.values() for image in own]
     chosen = find_exceptions(STUDY, KeptMethods(*json.loads(kept_words)), images)
@@ -302,14 +302,14 @@ def read_exceptions(table_sha256, membership_sha256, kept_words):
 
 
 def list_exceptions(wildcards, kept):
-    """The same of the present files."""
+    """The same for the present files."""
     get_chunks(wildcards)
     digests = sha256_file(FOLDER.images), sha256_file(FOLDER.membership)
     return read_exceptions(*digests, json.dumps([kept.method, dict(kept.by_contrast)]))
 
 
 def digest_exceptions(wildcards, kept=KeptMethods(None)):
-    """What the masks depend on that are kept by another method than the study's, whatever that is."""
+    """Inputs of the masks that are kept by another method than the study's, whichever that is."""
     return sha256_json(
         [
             [
@@ -328,24 +328,24 @@ def digest_exceptions(wildcards, kept=KeptMethods(None)):
 
 
 def get_preview(wildcards):
-    """What a new decision would say beside a study that has started."""
+    """The preview of a new decision of a study that has started."""
     return sha256_file(FOLDER.preview) if FOLDER.preview.is_file() else ""
 
 
 def get_excepted(wildcards):
-    """The same of the study, and the methods that may make them."""
+    """The same for the study, and the methods that may make them."""
     excepted = digest_exceptions(wildcards, STUDY_IMAGES.kept(wildcards))
     declared = get_declarations(wildcards)
     return sha256_json([excepted, declared, *read_killed(FOLDER.exceptions)])
 
 
 def get_declarations(wildcards):
-    """What changes when the code, the options or the weights of any method do."""
+    """A value that changes with the code, the options or the weights of any method."""
     return {method: digest_method(method) for method in METHODS}
 
 
 def get_perturbed(wildcards, methods=tuple(METHODS)):
-    """How far each method of a pilot's chunk agrees with itself on changed images."""
+    """The agreement of each method with itself on changed copies of a pilot chunk's images."""
     if not PERTURBATIONS or not wildcards.chunk.startswith(PILOT):
         return []
     pattern = "results/{dataset}/chunks/perturbed/{method}/{chunk}.json"
@@ -360,23 +360,23 @@ def get_study_perturbed(wildcards):
 
 @cache
 def digest_method(method):
-    """The checksum of what makes a method's masks: its code, its options and its weights."""
+    """The checksum of a method's code, options and weights."""
     made = METHODS[method].made_by()
     return sha256_json([made.code, dict(made.parameters), dict(made.weights)])
 
 
 def get_made_by(wildcards):
-    """What changes when the code, the options or the weights of a method do, so that it runs again."""
+    """A value that changes with the code, the options or the weights of a method, so that it runs again."""
     return digest_method(wildcards.method)
 
 
 def get_memory(wildcards, attempt):
-    """MB for one process: a full field of view, its features and the networks; more after a kill."""
+    """Memory for one process, MB: a full field of view, its features and the networks; more after a kill."""
     return 3000 * attempt
 
 
 def get_minutes(wildcards, input, attempt):
-    """Minutes for a chunk: start-up and three for each image, far above the usual, below what wedges a queue."""
+    """Minutes for a chunk: start-up and three for each image, far above the usual time, but not too long to queue."""
     method = METHODS.get(wildcards.get("method"))
     each = method.timeout_min if method and method.kind == "command" else 3
     return int(10 + each * len(get_chunk(wildcards))) * attempt
@@ -388,24 +388,24 @@ def get_perturbation_minutes(wildcards, input, attempt):
 
 
 def get_exception_minutes(wildcards, attempt):
-    """Minutes for the excepted images, each by a method that may be a program."""
+    """Minutes for the images with exceptions, each by a method that may be a program."""
     each = [m.timeout_min for m in METHODS.values() if m.kind == "command"]
     n = len(list_exceptions(wildcards, STUDY_IMAGES.kept(wildcards)))
     return int(10 + max([3, *each]) * n) * attempt
 
 
 def get_decide_megabytes(wildcards, input):
-    """The memory of a decision: 300 MB, and thirty times the two tables that are held as a whole."""
+    """The memory of a decision: 300 MB, plus thirty times the two tables that are kept in memory."""
     return 300 + 30 * get_held_megabytes(input)
 
 
 def get_decide_minutes(wildcards, input):
-    """The time of a decision: half an hour, and a minute for each megabyte held (10 000 images: about ten)."""
+    """The time of a decision: half an hour, plus a minute for each megabyte of tables (10 000 images: about ten)."""
     return 30 + get_held_megabytes(input)
 
 
 def get_held_megabytes(input):
-    """Size of the tables that a decision holds as a whole."""
+    """Size of the tables that a decision keeps in memory."""
     held = sum(
         Path(table).stat().st_size
         for table in (input.metrics, input.agreement)
@@ -415,7 +415,7 @@ def get_held_megabytes(input):
 
 
 def get_participants(wildcards):
-    """The table of participants, where the dataset has one: sites and groups are there; its content counts."""
+    """The table of participants, if the dataset has one, with sites and groups; its content counts."""
     table = Path(STUDY.bids_dir or ".") / "participants.tsv"
     return [str(table)] if STUDY.bids_dir and table.is_file() and not IS_DEMO else []
 

@@ -1,4 +1,4 @@
-"""Numbers: what each mask measures, how it agrees with its reference and with the other methods' masks."""
+"""Measures of each mask, and its agreement with the reference and with the other methods' masks."""
 
 
 # these rules only read and join files: too short to queue for
@@ -9,7 +9,7 @@ localrules:
 
 
 rule perturb_chunk:
-    """Run a method again on slightly changed copies of a chunk's images; finished images are not done again."""
+    """Run a method again on slightly changed copies of a chunk's images, except for finished images."""
     input:
         config=ancient("results/{dataset}/study.json"),
         table=ancient("results/{dataset}/images.tsv"),
@@ -35,7 +35,7 @@ rule perturb_chunk:
 
 
 rule measure_chunk:
-    """Measure a chunk's masks and compare them."""
+    """Measure a chunk's masks and compare them with each other."""
     input:
         config=ancient("results/{dataset}/study.json"),
         table=ancient("results/{dataset}/images.tsv"),

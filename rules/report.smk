@@ -1,4 +1,4 @@
-"""What people look at: every image slice by slice, and the study on one page."""
+"""Pages for people: every image slice by slice, and the study on one page."""
 
 
 localrules:

@@ -1,8 +1,8 @@
-"""Masks: one job takes a chunk of images by one method and promises a manifest of what became of each."""
+"""Masks: one job segments a chunk of images with one method and writes a manifest with the result of each."""
 
 
 rule segment_chunk:
-    """Segment a chunk of images with one method; finished images are not done again."""
+    """Segment a chunk of images with one method, except for finished images."""
     input:
         config=ancient("results/{dataset}/study.json"),
         table=ancient("results/{dataset}/images.tsv"),
@@ -28,7 +28,7 @@ rule segment_chunk:
 
 
 rule segment_exceptions:
-    """Make the masks of a study that are kept by another method, the dataset's manual ones too."""
+    """Make the masks of a study that are kept by another method, including manual ones of the dataset."""
     input:
         config=ancient("results/{dataset}/study.json"),
         table=ancient("results/{dataset}/images.tsv"),

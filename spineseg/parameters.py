@@ -14,7 +14,7 @@ from spineseg.spelling import closest
 P = TypeVar("P")
 
 LARGEST = 1e4
-"""Largest length (mm), area (mm²), weight or count: a body has less, and arithmetic with far larger numbers fails."""
+"""Largest length (mm), area (mm²), weight or count: a body has less, and far larger values overflow in arithmetic."""
 
 
 @dataclass(frozen=True)

@@ -101,8 +101,10 @@ class DecisionParams:
         change, change_error, repeats, csa_error, preference.
     by : str
         One method for the ``dataset``, or one for each ``contrast``.
-    group, site : str, optional
-        Columns of participants.tsv: groups that the study compares, and scanners.
+    group : str, optional
+        Column of participants.tsv with the groups that the study compares.
+    site : str, optional
+        Column of participants.tsv with the site or scanner.
     second_rater : str, optional
         A declared method whose masks a second person has drawn.
     prefer : str, optional
