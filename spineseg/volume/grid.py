@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import nibabel as nib
@@ -91,10 +92,24 @@ class NativeGrid:
         return turned
 
 
+def axes_of(affine: NDArray) -> NDArray:
+    """Return nibabel's orientation of an affine's axes, (3, 2): the world axis of each, and 1 or -1; not to be changed.
+
+    The files of an image share few affines, and each is asked several times in each.
+    """
+    return _axes_of(np.asarray(affine, np.float64).tobytes())
+
+
+@lru_cache(maxsize=64)
+def _axes_of(affine: bytes) -> NDArray:
+    axes = orientations.io_orientation(np.frombuffer(affine).reshape(4, 4))
+    axes.flags.writeable = False
+    return axes
+
+
 def _to_canonical_transform(affine: NDArray) -> NDArray:
     """Return the nibabel orientation transform from the affine's axes to the canonical ones."""
-    target = orientations.axcodes2ornt(CANONICAL_AXCODES)
-    return orientations.ornt_transform(orientations.io_orientation(affine), target)
+    return orientations.ornt_transform(axes_of(affine), orientations.axcodes2ornt(CANONICAL_AXCODES))
 
 
 def to_canonical(data: NDArray, affine: NDArray) -> Volume:
@@ -113,9 +128,7 @@ def canonical_zeros(shape: tuple[int, int, int], affine: NDArray) -> Volume:
 
 def native_view(data: NDArray, affine: NDArray) -> NDArray:
     """Return a view of a canonical (I, J, K) array in the axis order of a file with this affine, without a copy."""
-    back = orientations.ornt_transform(
-        orientations.axcodes2ornt(CANONICAL_AXCODES), orientations.io_orientation(affine)
-    )
+    back = orientations.ornt_transform(orientations.axcodes2ornt(CANONICAL_AXCODES), axes_of(affine))
     return orientations.apply_orientation(data, back)
 
 

@@ -6,11 +6,11 @@ import math
 from pathlib import Path
 
 import numpy as np
-from nibabel import orientations
 from numpy.typing import NDArray
 
 from spineseg.errors import GeometryError, InputError
 from spineseg.volume.compressed import MAX_DEFLATE_RATIO
+from spineseg.volume.grid import axes_of
 
 MIN_EDGE_MM, MAX_EDGE_MM = 0.05, 30.0
 """Range of the voxel edge: ex vivo scans of the cord go down to 0.05 mm, and 30 mm is longer than two vertebrae."""
@@ -155,7 +155,7 @@ def check_geometry(path: Path, affine: NDArray[np.float64], shape: tuple[int, ..
             "check the affine of its header"
         )
     field = edges * shape3
-    in_slice = orientations.io_orientation(affine)[:, 0] != 2
+    in_slice = axes_of(affine)[:, 0] != 2
     if field.max() > MAX_FIELD_MM or field[in_slice].max() > MAX_WIDTH_MM:
         raise GeometryError(
             f"{path}: expected a field of view of at most {MAX_FIELD_MM:g} mm ({MAX_WIDTH_MM:g} mm across), found "
