@@ -10,7 +10,7 @@ from spineseg.centerline.curve import centerline_from_mask
 from spineseg.centerline.detector import PERCENTILES, load_detector, save_detector
 from spineseg.centerline.estimate import estimate_centerline, estimate_with_polarity, find_extent
 from spineseg.centerline.hog import N_FEATURES
-from spineseg.centerline.slabs import make_slabs
+from spineseg.centerline.slabs import find_quantile, make_slabs
 from spineseg.contrasts import CONTRASTS, CORD_DARKER
 from spineseg.errors import InputError, ModelError
 from spineseg.volume import Volume
@@ -147,6 +147,17 @@ def test_slabs_keep_positions_and_intensities():
     middle = (np.array(slabs.slices.shape[:0:-1]) - 1) / 2
     np.testing.assert_allclose(slabs.to_voxels(middle[None])[0], [30.0, 39.5])
     np.testing.assert_allclose(slabs.to_pixels(slabs.to_voxels(np.array([[3.0, 4.0]]))), [[3.0, 4.0]])
+
+
+@pytest.mark.parametrize("n", [1, 2, 63, 64, 65, 5000])
+def test_quantiles_are_those_of_numpy(n):
+    rng = np.random.default_rng(n)
+    noise = rng.normal(size=n)
+    misleading = np.where(np.arange(n) % 64 == 0, 9.0, noise)  # the sample holds nothing else
+    for values in (noise, np.sort(noise), np.maximum(noise, 0), rng.integers(0, 4, n), np.zeros(n), misleading):
+        values = values.astype(np.float32)
+        for share in (0.0, 0.005, 0.3, 0.5, 0.51, 0.998, 1.0):
+            assert find_quantile(values, share) == np.quantile(values, [share])[0]
 
 
 def test_resampling_keeps_ramps_where_they_are():

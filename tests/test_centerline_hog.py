@@ -72,6 +72,13 @@ def test_strides_agree_and_chunks_do_not_matter(slices, monkeypatch):
     np.testing.assert_allclose(hog.score_slices(slices, [(weights, 0.1)])[0], full, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 40), (1, 17, 16)])
+def test_borders_are_mirrored_however_small_the_slice(shape):
+    small = np.random.default_rng(1).uniform(0, 255, shape).astype(np.float32)
+    expected = np.pad(small, ((0, 0), (16, 15), (16, 15)), mode="reflect")
+    np.testing.assert_array_equal(hog.pad_windows(small), expected)
+
+
 def test_epsilon_is_opencvs():
     assert pytest.approx(3.6) == hog.HYS_EPSILON
     assert hog.N_FEATURES == 576

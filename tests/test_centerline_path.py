@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spineseg.centerline.path import MIN_WINDOW_VOX, _min_transform, find_path, refine_path, smooth_path
+from spineseg.centerline.path import MIN_WINDOW_VOX, _min_transform, find_path, find_paths, refine_path, smooth_path
 
 
 def energy(score, path, zooms, smoothness):
@@ -45,6 +45,13 @@ def test_pruning_impossible_steps_changes_no_path():
         for each in (cost, forbidden, np.zeros_like(cost), np.full_like(cost, np.inf)):
             expected = (each[:, None, :] + step).min(axis=2)
             assert np.array_equal(_min_transform(each, scale, reach), expected)
+
+
+def test_paths_found_together_are_those_found_alone():
+    scores = np.random.default_rng(6).normal(size=(3, 5, 9, 12)) * np.array([0.01, 1.0, 30.0])[:, None, None, None]
+    scores[1, 2:4, :5] = -np.inf
+    together = find_paths(scores, (1.0, 0.5, 2.0))
+    assert together.tolist() == [find_path(each, (1.0, 0.5, 2.0)).tolist() for each in scores]
 
 
 def test_ties_go_to_the_first_pixel():

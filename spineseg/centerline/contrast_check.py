@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spineseg.centerline.detector import Detector, load_detector, score_together
-from spineseg.centerline.path import find_path
+from spineseg.centerline.path import find_paths
 from spineseg.centerline.slabs import PIXEL_MM
 from spineseg.contrasts import CONTRASTS, CORD_DARKER
 from spineseg.volume import Volume
@@ -68,15 +68,15 @@ def weigh_contrasts(volume: Volume, load: Callable[[str], Detector] = load_detec
     chosen = np.unique(np.linspace(0, len(slabs.positions) - 1, MAX_SLABS).round().astype(int))
     slices, positions = slabs.slices[chosen], slabs.positions[chosen]
     dz_mm = float(np.diff(positions).mean() * volume.zooms[2]) if len(positions) > 1 else 1.0
-    scores, paths = {}, {}
-    together = score_together(list(detectors.values()), slices, STRIDE)
-    for contrast, score in zip(detectors, together, strict=True):
-        maps = score.transpose(0, 2, 1)
-        path = find_path(maps, (STRIDE * PIXEL_MM, STRIDE * PIXEL_MM, dz_mm))
-        scores[contrast] = float(np.median(maps[np.arange(len(maps)), path[:, 0], path[:, 1]]))
-        paths[contrast] = STRIDE * path
+    maps = np.stack(score_together(list(detectors.values()), slices, STRIDE)).swapaxes(2, 3)
+    paths = dict(zip(detectors, find_paths(maps, (STRIDE * PIXEL_MM, STRIDE * PIXEL_MM, dz_mm)), strict=True))
+    number = np.arange(len(slices))
+    scores = {
+        contrast: float(np.median(each[number, path[:, 0], path[:, 1]]))
+        for each, (contrast, path) in zip(maps, paths.items(), strict=True)
+    }
     best = max(CONTRASTS, key=lambda c: scores[c])
-    return ContrastScores(scores, _darker_share(slices, paths[best]))
+    return ContrastScores(scores, _darker_share(slices, STRIDE * paths[best]))
 
 
 def _darker_share(slices: NDArray[np.float32], path: NDArray[np.intp]) -> float:

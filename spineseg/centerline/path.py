@@ -51,19 +51,27 @@ def find_path(
     -----
     One step moves at most ``MAX_SLOPE * dz`` along each axis, and never less than `MIN_WINDOW_VOX` voxels.
     """
-    n_slices, n_i, n_j = score.shape
+    return find_paths(score[None], zooms, smoothness)[0]
+
+
+def find_paths(
+    scores: NDArray[np.floating], zooms: tuple[float, float, float], smoothness: float = SMOOTHNESS
+) -> NDArray[np.intp]:
+    """Find the curve through each of m stacks of maps, (m, K, I, J), as `find_path` does; gives (m, K, 2)."""
+    m, n_slices, n_i, n_j = scores.shape
     scale_i, scale_j = (smoothness * (zooms[a] / zooms[2]) ** 2 for a in (0, 1))
     reach_i, reach_j = (_reach(zooms[a], zooms[2], n) for a, n in ((0, n_i), (1, n_j)))
-    costs = np.empty(score.shape, dtype=np.float64)  # of the best curve that ends in each pixel
-    costs[0] = -np.asarray(score[0], dtype=np.float64)
+    costs = np.empty((n_slices, m, n_i, n_j), dtype=np.float64)  # of the best curve that ends in each pixel
+    costs[0] = -np.asarray(scores[:, 0], dtype=np.float64)
     for k in range(1, n_slices):  # each slice needs the one before it
         along_j = _min_transform(costs[k - 1], scale_j, reach_j)
-        costs[k] = _min_transform(along_j.T, scale_i, reach_i).T - score[k]
-    path = np.empty((n_slices, 2), dtype=np.intp)
-    path[-1] = np.unravel_index(np.argmin(costs[-1]), (n_i, n_j))
-    for k in range(n_slices - 1, 0, -1):
-        path[k - 1] = _step_back(costs[k - 1], path[k], (scale_i, scale_j), (reach_i, reach_j))
-    return path
+        costs[k] = _min_transform(along_j.swapaxes(1, 2), scale_i, reach_i).swapaxes(1, 2) - scores[:, k]
+    paths = np.empty((m, n_slices, 2), dtype=np.intp)
+    for each, path in enumerate(paths):
+        path[-1] = np.unravel_index(np.argmin(costs[-1, each]), (n_i, n_j))
+        for k in range(n_slices - 1, 0, -1):
+            path[k - 1] = _step_back(costs[k - 1, each], path[k], (scale_i, scale_j), (reach_i, reach_j))
+    return paths
 
 
 def _reach(zoom: float, dz: float, n: int) -> int:
@@ -72,17 +80,17 @@ def _reach(zoom: float, dz: float, n: int) -> int:
 
 
 def _min_transform(cost: NDArray[np.float64], scale: float, reach: int) -> NDArray[np.float64]:
-    """Return the minimum over v of cost[:, v] + scale (u - v)^2 with |u - v| <= reach, for all u."""
+    """Return the minimum over v of cost[..., v] + scale (u - v)^2 with |u - v| <= reach, for all u."""
     span = cost.max() - cost.min() if np.isfinite(cost).all() else np.inf
     if span < scale * reach**2:  # farther steps cost more than the worst pixel; a little more than that, for rounding
         reach = min(reach, int(1.001 * np.sqrt(span / scale)))
-    rows, n = cost.shape
-    padded = np.full((rows, n + 2 * reach), np.inf)
-    padded[:, reach : reach + n] = cost
-    best, candidate = cost.copy(), np.empty((rows, n))
+    n = cost.shape[-1]
+    padded = np.full((*cost.shape[:-1], n + 2 * reach), np.inf)
+    padded[..., reach : reach + n] = cost
+    best, candidate = cost.copy(), np.empty(cost.shape)
     for offset in range(1, reach + 1):  # tens of shifts of whole planes
         before, after = reach - offset, reach + offset
-        np.minimum(padded[:, before : before + n], padded[:, after : after + n], out=candidate)
+        np.minimum(padded[..., before : before + n], padded[..., after : after + n], out=candidate)
         candidate += scale * offset**2
         np.minimum(best, candidate, out=best)
     return best
