@@ -116,6 +116,16 @@ class TestSurfaceDistance:
         sides = 4 * (10 - 1) * 0.5 * 12 + 4 * np.sqrt(0.5) * 0.5 * 12  # corners are cut at 45 degrees
         assert extract_surface(mask, zooms).area_mm2.sum() == pytest.approx(sides)
 
+    def test_a_mask_that_was_changed_in_place_has_a_surface_of_its_own(self):
+        mask = box((12, 10, 8), (3, 9), (2, 7), (1, 7))
+        before = extract_surface(mask, (1, 1, 1)).area_mm2.sum()
+        mask[3:5, 2:5] = False
+        assert extract_surface(mask, (1, 1, 1)).area_mm2.sum() != before
+        assert extract_surface(mask, (2, 1, 1)).area_mm2.sum() > extract_surface(mask, (1, 1, 1)).area_mm2.sum()
+        moved = extract_surface(np.roll(mask, 2, axis=0), (1, 1, 1))
+        np.testing.assert_array_equal(moved.points_mm, extract_surface(mask, (1, 1, 1)).points_mm + np.array([2, 0, 0]))
+        assert moved.cells[0] != extract_surface(mask, (1, 1, 1)).cells[0]
+
     def test_parts_shared_by_both_surfaces_have_distance_zero(self):
         a = box((12, 10, 8), (3, 9), (2, 7), (1, 7))
         b = a.copy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from spineseg.centerline.curve import Centerline
 from spineseg.errors import ModelError
 from spineseg.metrics.overlap import compute_dice
 from spineseg.metrics.shape import compute_shape
-from spineseg.quality import agreement
+from spineseg.quality import agreement, contour
 from spineseg.quality.contour import measure_contour
 from spineseg.quality.features import PreparedImage, measure_features
 from spineseg.quality.predictor import TRANSFORMS, load_dice_predictor, predictor_from_json, predictor_to_json
@@ -50,6 +51,15 @@ def contour_of(image, mask, *, darker=True, centre=(39.5, 39.5)):
 
 
 class TestContour:
+    @pytest.mark.parametrize("centre", [(39.5, 39.5), (5.0, 70.0)])
+    def test_rays_end_where_the_mask_does_without_a_difference(self, monkeypatch, centre):
+        mask = disc(5.0)
+        mask[60:64, 38:41, 0] = True  # 10 mm away, and 20 mm in the next slice
+        mask[79, 38:41, 1] = True
+        found = contour_of(picture(), mask, centre=centre)
+        monkeypatch.setattr(contour, "_find_reach", lambda *_: contour.MAX_RADIUS_MM)
+        np.testing.assert_equal(asdict(found), asdict(contour_of(picture(), mask, centre=centre)))
+
     @pytest.mark.parametrize("radius", [4.0, 4.5, 5.0, 5.5, 6.5])
     @pytest.mark.parametrize("darker", [True, False])
     def test_offset_and_overlap_are_those_of_the_circles(self, radius, darker):

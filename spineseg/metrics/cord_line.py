@@ -163,28 +163,28 @@ def _solve(values: Floats, left: NDArray[np.intp], share: Floats, n_nodes: int, 
     target = np.zeros((n_nodes, 2))
     np.add.at(target, left, (1 - share)[:, None] * values)
     np.add.at(target, left + 1, share[:, None] * values)
-    noise = np.geomspace(0.005, 1.0, 40)
-    best, line = np.full(2, np.inf), target
+    lines, sizes = [], []
     for ratio in RATIOS:
         factor, failed = dpbtrf(data + ratio**2 * prior, lower=True)
         if failed:
             raise np.linalg.LinAlgError("the line's system of equations is not positive definite")
-        found, _ = dpbtrs(factor, target, lower=True)
-        misfit = (values**2).sum(axis=0) - (target * found).sum(axis=0)
-        curvature = noise / ratio
-        cost = (
-            2 * np.log(factor[0]).sum()
-            - 2 * max(n_nodes - 2, 0) * np.log(ratio)
-            + 2 * max(len(values) - 2, 0) * np.log(noise)
-            + np.maximum(misfit, 0.0)[:, None] / noise**2
-            + (np.log(noise / NOISE_MM) / NOISE_SPREAD) ** 2
-            + (np.log(curvature / CURVATURE) / CURVATURE_SPREAD) ** 2
-        )
-        allowed = (curvature >= 0.001) & (curvature <= 0.1)
-        cost = np.where(allowed, cost, np.inf).min(axis=1, initial=np.inf)
-        line = np.where(cost < best, found, line)
-        best = np.minimum(cost, best)
-    return line
+        lines.append(dpbtrs(factor, target, lower=True)[0])
+        sizes.append(2 * np.log(factor[0]).sum())
+    found = np.array(lines)  # (ratios, n_nodes, 2)
+    ratios, noise = RATIOS[:, None, None], np.geomspace(0.005, 1.0, 40)
+    misfit = (values**2).sum(axis=0) - (target * found).sum(axis=1)
+    curvature = noise / ratios
+    cost = (  # (ratios, 2, noise)
+        np.array(sizes)[:, None, None]
+        - 2 * max(n_nodes - 2, 0) * np.log(ratios)
+        + 2 * max(len(values) - 2, 0) * np.log(noise)
+        + np.maximum(misfit, 0.0)[:, :, None] / noise**2
+        + (np.log(noise / NOISE_MM) / NOISE_SPREAD) ** 2
+        + (np.log(curvature / CURVATURE) / CURVATURE_SPREAD) ** 2
+    )
+    allowed = (curvature >= 0.001) & (curvature <= 0.1)
+    best = np.where(allowed, cost, np.inf).min(axis=2).argmin(axis=0)
+    return np.stack([found[ratio, :, axis] for axis, ratio in enumerate(best)], axis=1)
 
 
 def _curvature_precision(n: int, step: float) -> Floats:

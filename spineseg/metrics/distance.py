@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -65,17 +66,31 @@ def extract_surface(mask: ArrayLike, zooms: ArrayLike) -> Surface:
     if not mask.any():
         return Surface(np.empty((0, 3)), np.empty(0), np.empty(0, np.intp))
     box = mask_box(mask, (0, 0, 1))
-    padded = np.pad(mask[box], ((1, 1), (1, 1), (0, 0)))
-    corners = np.pad(padded, ((0, 0), (0, 0), (1, 1)), mode="edge").astype(np.uint8)
+    origin, shape = tuple(part.start for part in box), tuple(mask[box].shape)
+    return _extract_in_box(np.packbits(mask[box]).tobytes(), shape, origin, mask.shape, tuple(zooms.tolist()))
+
+
+@lru_cache(maxsize=4)  # a study compares each mask of an image with each other, and with the reference
+def _extract_in_box(
+    content: bytes, size: tuple[int, ...], origin: tuple[int, ...], shape: tuple[int, ...], zooms: tuple[float, ...]
+) -> Surface:
+    """Extract the surface of a mask from the bits of a box around it, which begins at `origin` in the whole."""
+    inside = np.unpackbits(np.frombuffer(content, np.uint8), count=int(np.prod(size))).reshape(size)
+    padded = np.pad(inside, ((1, 1), (1, 1), (0, 0)))
+    corners = np.pad(padded, ((0, 0), (0, 0), (1, 1)), mode="edge")
     count = _pair_sum(_pair_sum(_pair_sum(corners, 0), 1), 2)
     cells = np.nonzero((count > 0) & (count < 8))
-    face_areas = zooms.prod() / zooms
+    edges = np.array(zooms)
+    face_areas = edges.prod() / edges
     area = np.sqrt(sum((_face_difference(corners, axis)[cells] * face_areas[axis]) ** 2 for axis in range(3)))
     n_planes = count.shape[2]
     area[(cells[2] == 0) | (cells[2] == n_planes - 1)] *= 0.5  # half of these cells lies outside the array
-    places = np.stack(cells, axis=1) + [part.start for part in box]
-    numbers = np.ravel_multi_index(tuple(places.T), [n + 1 for n in mask.shape])
-    return Surface((places - 0.5) * zooms, area, numbers)
+    places = np.stack(cells, axis=1) + origin
+    numbers = np.ravel_multi_index(tuple(places.T), [n + 1 for n in shape])
+    surface = Surface((places - 0.5) * edges, area, numbers)
+    for array in (surface.points_mm, surface.area_mm2, surface.cells):
+        array.flags.writeable = False
+    return surface
 
 
 def compute_surface_distance(

@@ -42,8 +42,9 @@ def compute_solidity(mask: ArrayLike) -> NDArray[np.float64]:
 def _count_in_hulls(regions: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Count the lattice points in the convex hull of each region's points, (K, I, J) bool, none empty."""
     held: NDArray[np.bool_] = np.any(regions, axis=2)
-    low = _lower_hulls(held, regions.argmax(axis=2))
-    high = -_lower_hulls(held, regions[:, :, ::-1].argmax(axis=2) - (regions.shape[2] - 1))
+    ends = np.concatenate([regions.argmax(axis=2), regions[:, :, ::-1].argmax(axis=2) - (regions.shape[2] - 1)])
+    low, high = np.split(_lower_hulls(np.concatenate([held, held]), ends), 2)
+    high = -high
     inside = np.isfinite(low)
     counts = np.floor(np.where(inside, high, 0) + 1e-9) - np.ceil(np.where(inside, low, 1) - 1e-9) + 1
     return counts.sum(axis=1).astype(np.int64)  # 1e-9: rounding of the slopes

@@ -110,6 +110,7 @@ def trace_contour(
 ) -> Floats:
     """Return where each ray leaves the mask for the last time, (n, R), mm; half a step where it meets none."""
     steps = np.arange(0.0, MAX_RADIUS_MM, RAY_STEP_MM)
+    steps = steps[: 2 + int(_find_reach(mask, zooms, centres) / RAY_STEP_MM)]
     at = np.broadcast_to(steps, (used.size, len(rays), steps.size))
     value = _sample(mask.astype(np.float32), zooms, centres, used, rays, at, outside=0.0)
     is_inside = value >= 0.5
@@ -119,6 +120,13 @@ def trace_contour(
     after = np.take_along_axis(value, np.minimum(last + 1, steps.size - 1)[..., None], 2)[..., 0]
     part = np.divide(here - 0.5, here - after, out=np.full(here.shape, 0.5), where=here - after > 1e-6)
     return RAY_STEP_MM * (last + part.clip(0, 1))
+
+
+def _find_reach(mask: NDArray[np.bool_], zooms: Floats, centres: Floats) -> float:
+    """Return a distance from the centres, mm, beyond which no interpolated value of the mask is above 0."""
+    i, j, k = np.unravel_index(np.flatnonzero(mask), mask.shape)
+    x, y = (np.abs(at - centres[k, axis]).max() * zooms[axis] for axis, at in enumerate((i, j)))
+    return float(np.hypot(x + zooms[0], y + zooms[1]))
 
 
 def _sample(
