@@ -1,4 +1,4 @@
-"""From probabilities to one coherent mask: one piece per slice, no holes, short gaps bridged."""
+"""Convert probabilities to one coherent mask: one piece per slice, no holes, short gaps bridged."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ IN_PLANE[:, :, 1] = ndi.generate_binary_structure(2, 1)
 """Neighbours that share an edge within a slice, so that one call labels each slice separately."""
 
 MIN_AREA_MM2 = 8.0
-"""A smaller piece is not cord: the thinnest compressed cord keeps about 20 mm²."""
+"""Area below which a piece is not cord: the thinnest compressed cord keeps about 20 mm²."""
 
 EDGE_FRACTION = 0.35
-"""An end slice with less than this part of its neighbours' area is a cut-off or a false end."""
+"""Share of its neighbours' area below which an end slice is cut off or false."""
 
 MAX_BRIDGE_MM = 20.0
-"""Longer gaps are left open and reported."""
+"""Longest gap that is bridged; longer gaps are left open and reported."""
 
 
 def clean_mask(
     prob: NDArray[np.float32], threshold: float, centres: NDArray[np.float64], slices: NDArray, zooms: NDArray
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32], list[str]]:
-    """Threshold once and keep what can be cord.
+    """Threshold the probabilities and keep the pieces that can be cord.
 
     Parameters
     ----------
@@ -59,31 +59,32 @@ def clean_mask(
 
 
 UNSURE = 0.35
-"""Expected loss of Dice from which slices at a mask's end are not cord: of 8654 slices of people held out, changed
+"""Expected loss of Dice from which slices at a mask's end are not cord. Of 8654 slices of held-out people, changed
 copies included, 96 have more than 0.2 and 25 more than 0.3; the roots below the conus have 0.35 to 0.5."""
 
 UNSURE_MM = 10.0
-"""The median over this length decides, so that one corrupted slice does not end the cord."""
+"""Length over which the median decides, so that one corrupted slice does not end the cord."""
 
 MOSTLY_UNSURE, REST_UNSURE = 0.4, 0.18
-"""Share of a run's slices that are so unsure, and median expected loss of its others, from which none of it is cord.
-11 of the 12 phantoms in whose sacral canal the limit alone left a mask have shares of 0.45 and more, medians of 0.19 to
-0.44. Runs of cord whose end is dropped have medians of 0.13 at most."""
+"""Share of a run's slices that are this unsure, and median expected loss of its other slices, from which the whole run
+is not cord. In the 12 phantoms in which the limit alone left a mask in the sacral canal, 11 have shares of 0.45 and
+more and medians of 0.19 to 0.44. Runs of cord whose end is dropped have medians of 0.13 at most."""
 
 MIN_RUN_MM = 8.0
-"""A shorter run beyond a gap that is too long to bridge, or left over from an unsure one, is a vessel or a root."""
+"""Shortest run that counts as cord if it lies beyond a gap too long to bridge or is the rest of an unsure run; a
+shorter one is a vessel or a root."""
 
 
 def find_unsure_slices(
     found: NDArray[np.bool_], uncertainty: NDArray[np.floating], slice_mm: float
 ) -> NDArray[np.bool_]:
-    """Say in which slices the mask is not cord: uncertain ends, and uncertain or short runs beyond long gaps.
+    """Find the slices in which the mask is not cord: uncertain ends, and uncertain or short runs beyond long gaps.
 
     Parameters
     ----------
     found : (K,) ndarray of bool; slices with mask
     uncertainty : (K,) ndarray, 0 to 1
-        How unsure the network is of each; nan counts as sure in slices with mask (bridged ones).
+        Uncertainty of the network in each slice; nan counts as sure in slices with mask (bridged slices).
 
     Returns
     -------
@@ -108,7 +109,7 @@ def find_unsure_slices(
 
 
 def _smooth_doubt(doubt: NDArray[np.floating], size: int) -> NDArray[np.floating]:
-    """Return the median over `size` slices; one corrupted end slice has no effect. A single slice has no mirror."""
+    """Return the median over `size` slices, so that one corrupted end slice has no effect; one slice is unchanged."""
     return ndi.median_filter(doubt, size, mode="mirror") if len(doubt) > 1 else doubt
 
 
@@ -136,7 +137,7 @@ def _keep_central_piece(
 
 
 def _fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Fill background that no path within the slice joins to the slice's border."""
+    """Fill background that is not connected to the slice's border within the slice."""
     outside, n_pieces = ndi.label(~mask, IN_PLANE)
     border = np.zeros(n_pieces + 1, dtype=bool)
     for edge in (outside[0], outside[-1], outside[:, 0], outside[:, -1]):
@@ -157,7 +158,7 @@ def _drop_weak_ends(mask: NDArray[np.bool_], zooms: NDArray) -> list[str]:
 
 
 def _bridge_gaps(mask: NDArray[np.bool_], soft: NDArray[np.float32], zooms: NDArray) -> list[str]:
-    """Fill short gaps, in place, with the shape between the slices around them (signed distances, linearly)."""
+    """Fill short gaps, in place, by linear interpolation of the signed distances of the slices around them."""
     notes = []
     found = np.flatnonzero(mask.any(axis=(0, 1)))
     for below, above in itertools.pairwise(found):

@@ -1,4 +1,4 @@
-"""Run the networks on a volume: where the cord is, and which voxels are cord."""
+"""Run the networks on a volume: detect the cord, and compute the probability of cord in each voxel."""
 
 from __future__ import annotations
 
@@ -22,25 +22,27 @@ from spineseg.deepseg.preprocess import (
 from spineseg.volume import Volume
 
 PIXELS_PER_CALL = 300_000
-"""Pixels of one call of the detector: 12 feature maps of them are 15 MB, which still fits the cache's reach."""
+"""Pixels per call of the detector: their 12 feature maps take 15 MB, which is still suited to the cache."""
 
 DETECT_EVERY_MM = 2.0
-"""Thin slices are searched this far apart: over 2 mm the cord moves less than a pixel of the detector."""
+"""Distance between the slices that are searched, if slices are thin: over 2 mm the cord moves less than a pixel of the
+detector."""
 
 HEAT_SIGMA_MM = 3.0
 """Smoothing that turns the detector's cord map into one peak at the cord's middle: half of a small cord's width."""
 
 SMOOTHNESS = 0.05
-"""Weight of the squared slope against heat. The heatmap is nearly free of false peaks, and one pixel of 1.5 mm per
-slice of 1 mm already costs 2.25: with 1 the path left a cord inclined by 30 degrees for a straight line through air."""
+"""Weight of the squared slope relative to heat. It can be low, because the heatmap is nearly free of false peaks. A
+step of one 1.5 mm pixel per 1 mm slice has a squared slope of 2.25: with a weight of 1 the path left a cord inclined by
+30 degrees for a straight line through air."""
 
 MIN_INPUT_PX = 32
-"""Smaller slices are padded: below this the dilated convolutions see padding only."""
+"""Size to which smaller slices are padded: below it the dilated convolutions see padding only."""
 
 
 @torch.inference_mode()
 def compute_heatmap(volume: Volume, network: UNet) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Compute how much each point looks like the middle of the cord, for whole slices in few calls.
+    """Compute a heatmap of the middle of the cord, for whole slices in few calls.
 
     Parameters
     ----------
@@ -92,19 +94,21 @@ def run_network(model: nn.Module, image: Tensor, near: Neighbours | None = None)
 
 
 WINDOW_MM = (20.0, 16.0)
-"""Right-left and anterior-posterior size of the window in the middle of a patch that is outlined first: the widest cord
-is 15 mm by 11 mm, and curves are seldom more than 2 mm off."""
+"""Right-left and anterior-posterior size of the window in the middle of a patch that is decoded first: the widest cord
+is 15 mm by 11 mm, and centerlines are seldom more than 2 mm off."""
 
 WINDOW_BORDER = 0.02
-"""A probability above this on the window's border, or a window without cord, means that more may lie outside it. Such
-patches are outlined whole. Of 4500 patches of 18 images no other had a probability above 0.3 outside its window."""
+"""Probability on the window's border above which cord may lie outside the window. Such patches, and those without cord
+in the window, are decoded as a whole. Of 4500 patches of 18 images, no other had a probability above 0.3 outside its
+window."""
 
 
 def outline_patches(model: UNet, patches: Tensor, near: Neighbours | None = None) -> Tensor:
-    """Run the second network on patches (n, 1, S, S): their probabilities, 0 where there is no need to look.
+    """Run the second network on patches (n, 1, S, S); return probabilities, 0 where they are not computed.
 
-    The features of a patch depend on all of it. They become probabilities within a window around its middle, where the
-    cord lies, and elsewhere only for patches that show something there. Within the window the numbers are the same.
+    The features are computed from the whole patch. They are decoded to probabilities within a window around its
+    middle, where the cord lies, and elsewhere only if cord may lie outside the window. Within the window the numbers
+    are the same as for the whole patch.
     """
     device = device_of(model)
     image = patches.to(device).contiguous(memory_format=torch.channels_last)
@@ -132,7 +136,7 @@ def _middle(n: int, width: float) -> slice:
 def run_on_stack(model: UNet, patches: Tensor, slice_mm: float, batch: int) -> Tensor:
     """Return probabilities (n, 1, S, S) of the patches of consecutive slices, `batch` slices a call.
 
-    A 3-D network gets as many more slices to each side as its result depends on, so that no seam shows.
+    A 3-D network gets additional slices on each side, as many as its result depends on, so that there are no seams.
     """
     n, reach = len(patches), model.config.reach
     parts = []
@@ -147,18 +151,18 @@ def run_on_stack(model: UNet, patches: Tensor, slice_mm: float, batch: int) -> T
 def trace_cord(
     heat: NDArray[np.float32], zooms: NDArray[np.float64], shape: tuple[int, int, int], min_confidence: float
 ) -> Centerline:
-    """Find the curve through the heatmap and the slices in which it runs through cord.
+    """Find the curve through the heatmap, and the slices in which it runs through cord.
 
     Parameters
     ----------
     heat : (K, H, W) ndarray
     zooms : (3,) ndarray, mm; of the detection grid
     shape : (I, J, K); of the volume; the result is in its voxels
-    min_confidence : heat below which a slice is believed to hold no cord
+    min_confidence : heat below which a slice counts as having no cord
 
     Returns
     -------
-    Centerline; only the believed slices, with the heat as score; empty where there are none
+    Centerline; only slices with cord, with the heat as score; empty if there are none
     """
     spacing = float(zooms[0]), float(zooms[1]), float(zooms[2])
     path = find_path(heat, spacing, SMOOTHNESS)
@@ -176,30 +180,32 @@ def trace_cord(
 
 
 MAX_GAP_MM = 20.0
-"""Uncertain slices between certain ones are bridged up to this length, about the height of a vertebra with its disc."""
+"""Longest gap of uncertain slices that is bridged: about the height of a vertebra with its disc."""
 
 END_MM = 2.0
-"""Added at the ends of the certain part: the outermost 1 mm slices of a slab are often corrupted, and the
-second network judges them better."""
+"""Length added at the ends of the certain part: the outermost 1 mm slices of a slab are often corrupted, and the
+second network decides better whether they show cord."""
 
 SPOILT = 0.5
-"""A thicker slice that is the outermost of its slab is added where it has this share of the heat from which a slice is
-believed: of an echo-planar mean of 24 slices the lowest had 0.7, and the second network drew it to a Dice of 0.88."""
+"""Share of the required heat from which the outermost slice of a slab of thicker slices is added. In an echo-planar
+mean of 24 slices the lowest had 0.7, and the second network reached a Dice of 0.88 in it."""
 
 PEAK = 1.6
-"""Somewhere a cord reaches this many times the heat from which a slice is believed, so 0.4: held-out images have at
-least 0.54 at their best slice, changed copies 0.43, synthetic cords 0.59, synthetic brains at most 0.47."""
+"""Factor over the required heat that a cord must reach in at least one slice, so 0.4 by default. The best slice has at
+least 0.54 in held-out images, 0.43 in changed copies and 0.59 in synthetic cords, and at most 0.47 in synthetic
+brains."""
 
 MIN_RUN_MM = 8.0
-"""Shorter runs beside the main one are vessels or noise."""
+"""Shortest run kept besides the main one; shorter runs are vessels or noise."""
 
 
 def select_run(score: NDArray[np.float64], least: float, dz: float) -> NDArray[np.bool_]:
-    """Return which slices are believed to hold cord, (K,): sure ones and short gaps between them; none without a peak.
+    """Return which slices hold cord, (K,): sure slices and short gaps between them; none without a peak.
 
-    Runs are joined over gaps of at most `MAX_GAP_MM`, then runs shorter than `MIN_RUN_MM` are dropped unless
-    nothing else is left. Of the runs that remain the one with the largest total score counts, with every other
-    that is at least half as long. What is kept grows by `END_MM` at each end, or by the slab's last slice (`SPOILT`).
+    Runs are joined over gaps of at most `MAX_GAP_MM`. Then runs shorter than `MIN_RUN_MM` are dropped unless
+    nothing else is left. Of the remaining runs, the one with the largest total score is kept, and every other run
+    that is at least half as long. The result is extended by `END_MM` at each end, or by the slab's last slice
+    (`SPOILT`).
     """
     sure = score >= least
     if score.max() < PEAK * least:
@@ -221,20 +227,21 @@ def select_run(score: NDArray[np.float64], least: float, dz: float) -> NDArray[n
 ONE_VIEW = ((1.0, False),)
 TWO_VIEWS = ((0.94, False), (1.06, True))
 SIX_VIEWS = tuple((scale, mirrored) for scale in (0.9, 1.0, 1.1) for mirrored in (False, True))
-"""Pixel size, in units of the network's, and whether mirrored, of the views of a slice that are averaged. The larger a
-cord is shown, the tighter it is drawn: larger and smaller views cancel that. Six views gain 0.002 in a held-out T1w and
-nothing elsewhere in the mean, but steady the border of a cord of which few slices are there."""
+"""Views of a slice that are averaged: pixel size in units of the network's, and whether mirrored. The network outlines
+an enlarged cord more tightly; larger and smaller views cancel this effect. Six views gain 0.002 Dice in a held-out T1w
+image and nothing elsewhere on average, but they make the border more stable if there are few slices."""
 
 FEW_SLICES = 80
-"""Up to here six views take about as long as two of a full field of view of 216 slices, or less."""
+"""Number of slices up to which six views take no longer than two views of a full field of view of 216 slices."""
 
 IN_TURN_MM = 1.5
-"""Slices up to this thick have one of two views in turn: neighbours look alike, and what they show is averaged over
-3.5 mm (`ALONG_SIGMA_MM`) anyway. Half the work; Dice changes by 0.0005 at most on people held out."""
+"""Slice thickness up to which consecutive slices alternate between two views. Neighbours look alike, and probabilities
+are averaged over 3.5 mm (`ALONG_SIGMA_MM`) anyway. This halves the work; Dice changes by 0.0005 at most on held-out
+people."""
 
 
 def choose_views(n_slices: int, mirror: bool) -> tuple[tuple[float, bool], ...]:
-    """Return the views that are averaged: one without `mirror`, else two, or six where there are few slices."""
+    """Return the views that are averaged: one without `mirror`, otherwise two, or six if there are few slices."""
     if not mirror:
         return ONE_VIEW
     return SIX_VIEWS if n_slices <= FEW_SLICES else TWO_VIEWS
@@ -250,9 +257,9 @@ def compute_probability(
     ----------
     centerline : patches are centred on it
     network : of the stage "segment"
-    batch : slices of one call; the result does not depend on it
+    batch : slices per call; the result does not depend on it
     mirror : average over several views of each slice, half of them right-left mirror images, see `choose_views`;
-        of two, thin slices have one in turn
+        of two views, consecutive thin slices have one each in turn
 
     Returns
     -------
@@ -262,7 +269,7 @@ def compute_probability(
     config, slice_mm = network.config, float(volume.zooms[2])
     centres, slices = centerline.points_vox[:, :2], centerline.slices
     views = choose_views(len(slices), mirror)
-    in_turn = len(views) == 2 and slice_mm <= IN_TURN_MM and not config.reach  # neighbours must be of one view
+    in_turn = len(views) == 2 and slice_mm <= IN_TURN_MM and not config.reach  # 3-D: neighbours of one view
     seen = []
     for first, (scale, mirrored) in enumerate(views):
         part = slice(first, None, 2) if in_turn else slice(None)
@@ -279,9 +286,9 @@ def compute_probability(
 
 
 def average_turns(even: Tensor, odd: Tensor) -> Tensor:
-    """Average two views that consecutive slices have in turn: each slice with half of either neighbour, (n, 1, S, S).
+    """Average two views that alternate between slices, (n, 1, S, S): half a slice plus a quarter of each neighbour.
 
-    Both views count one half in every slice, so that nothing alternates from slice to slice.
+    Both views have a weight of one half in every slice, so that nothing alternates from slice to slice.
     """
     prob = torch.empty(len(even) + len(odd), *even.shape[1:])
     prob[0::2], prob[1::2] = even, odd
@@ -290,7 +297,7 @@ def average_turns(even: Tensor, odd: Tensor) -> Tensor:
 
 
 def scale_patches(patches: Tensor, scale: float) -> Tensor:
-    """Enlarge what patches (n, 1, S, S) show by `scale` about their centres; 0 comes in where nothing was shown."""
+    """Enlarge patches (n, 1, S, S) by `scale` about their centres; 0 outside the original patch."""
     if scale == 1:
         return patches
     grid = nn.functional.affine_grid(torch.eye(2, 3)[None] / scale, [1, *patches.shape[1:]], align_corners=False)
@@ -298,11 +305,11 @@ def scale_patches(patches: Tensor, scale: float) -> Tensor:
 
 
 def estimate_uncertainty(prob: Tensor) -> Tensor:
-    """Return the Dice that each slice is expected to lose, were its probabilities true, (n,), 0 to 1.
+    """Return the expected loss of Dice in each slice if its probabilities are correct, (n,), 0 to 1.
 
-    Against a truth drawn from the probabilities, the mask of all pixels above 0.5 has a Dice coefficient of about
+    For a reference drawn from the probabilities, the mask of all pixels above 0.5 has a Dice coefficient of about
     2 sum(p in the mask) / (pixels of the mask + sum(p)). Probabilities averaged over mirror images are far from 0 and 1
-    both where the network hesitates and where it contradicts itself. 1 where no pixel is above 0.5.
+    where the network is uncertain and where its views contradict each other. The result is 1 if no pixel is above 0.5.
     """
     mask = (prob > 0.5).float()
     expected = 2 * (prob * mask).sum((1, 2, 3)) / (mask + prob).sum((1, 2, 3)).clamp_min(1e-6)
@@ -310,17 +317,19 @@ def estimate_uncertainty(prob: Tensor) -> Tensor:
 
 
 ALONG_SIGMA_MM = 1.5
-"""Smoothing along the cord of patches that each slice gave on its own: less than the shortest change of the cord's
-shape (a disc's height, 5 mm), enough to average the noise of 1 mm slices. Held-out 1 mm images gain 0.003 Dice."""
+"""Smoothing along the cord of probabilities that were computed slice by slice. It is less than the shortest change of
+the cord's shape (a disc's height, 5 mm), and enough to average the noise of 1 mm slices. Held-out 1 mm images gain
+0.003 Dice."""
 
 LOGIT_LIMIT = 1e-4
-"""Probabilities are clipped there before they become logits; otherwise one certain slice would outvote all others."""
+"""Distance from 0 and 1 to which probabilities are clipped before they become logits; otherwise one certain slice would
+outweigh all others."""
 
 
 def smooth_along(prob: Tensor, dz: float) -> Tensor:
     """Smooth patches (n, 1, S, S) of consecutive slices along the cord, in logits; thick slices stay as they are."""
     sigma = ALONG_SIGMA_MM / dz
-    if sigma < 0.5 or len(prob) < 3:  # neighbours would weigh less than an eighth
+    if sigma < 0.5 or len(prob) < 3:  # the weight of neighbours would be below an eighth
         return prob
     logits = torch.logit(prob.clamp(LOGIT_LIMIT, 1 - LOGIT_LIMIT)).numpy()
     return torch.sigmoid(torch.from_numpy(ndi.gaussian_filter1d(logits, sigma, axis=0, mode="nearest")))

@@ -1,4 +1,4 @@
-"""Load the networks that deepseg runs: ours, or SCT's where the files are of its formats."""
+"""Load the networks that deepseg runs: ours, or SCT's if the files have its formats."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from spineseg.file_digests import stamps_of
 def load_models(
     weights: str | Path | None = None, device: str = "auto", threads: int | None = None
 ) -> Models | SctWeights:
-    """Load both networks, once per process as long as their files stay as they are.
+    """Load both networks, once per process unless their files change.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def load_models(
         A folder with ``deepseg_detect`` and ``deepseg_segment`` files, or one file, which replaces the
         shipped network of its stage. Default: the shipped weights. SCT's files (.h5, .onnx) are read as well:
         `spineseg.deepseg.sct.weights`.
-    device : {"auto", "cpu", "cuda"}; auto takes a GPU where torch can use one
+    device : {"auto", "cpu", "cuda"}; auto takes a GPU if torch can use one
     threads : CPU threads that torch may use from now on in this process
 
     Returns
@@ -33,7 +33,7 @@ def load_models(
 
     Raises
     ------
-    ModelError; if a file is missing, damaged or not ours, or the device is not there
+    ModelError; if a file is missing, damaged or of an unknown format, or the device is not available
     """
     return _load_models(weights, device, threads, stamps_of(weights))
 
@@ -42,7 +42,7 @@ def load_models(
 def _load_models(
     weights: str | Path | None, device: str, threads: int | None, stamps: tuple[tuple[int, ...], ...]
 ) -> Models | SctWeights:
-    """Load both networks; `stamps` keeps those of replaced files apart."""
+    """Load both networks; `stamps` is part of the cache's key, so that replaced files are read again."""
     if threads:
         torch.set_num_threads(threads)
     if device == "auto":

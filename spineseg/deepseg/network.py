@@ -1,7 +1,7 @@
 """The networks of both stages: a U-Net of convolution, batch norm and ReLU.
 
-One class serves both; optionally with dilated convolutions at the bottom, or with neighbouring slices. What differs
-is in `UNetConfig`, which travels inside the weights file.
+One class serves both, optionally with dilated convolutions at the coarsest level, or with neighbouring slices. The
+differences are in `UNetConfig`, which is stored in the weights file.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """Everything that must be equal in training and in use."""
+    """Settings that must be the same in training and in inference."""
 
     stage: str  # {"detect", "segment"}
     channels: tuple[int, ...]  # Feature maps of each level, the finest first; each level halves the resolution
-    dilations: tuple[int, ...]  # Extra 3 x 3 convolutions at the coarsest level, to see further without pooling further
+    dilations: tuple[int, ...]  # Extra 3 x 3 convolutions at the coarsest level: a wider view without more pooling
     zoom_mm: float  # mm: in-plane pixel size of the network's input
     patch_px: int  # Side of the square input: of the patch (segment) or of the training crop (detect)
     kernel: str = "2d"  # {"2d", "3d"}: slices alone, or with their neighbours along the cord (`AlongCord`)
 
     @property
     def reach(self) -> int:
-        """How many slices to each side the result of a slice depends on."""
+        """Number of slices on each side on which the result of a slice depends."""
         return len(self.channels) if self.kernel == "3d" else 0
 
     @property
@@ -40,20 +40,21 @@ class UNetConfig:
 
 
 DETECT = UNetConfig("detect", (12, 24, 48), (2, 4, 2), 1.5, 96)
-"""1.5 mm: a cord is still 7 pixels wide, and a whole 1 mm volume takes about a second.
-Dilations reach 90 mm, so a cord is distinguished from a vessel by its surroundings."""
+"""Detector. At 1.5 mm a cord is still 7 pixels wide, and a whole 1 mm volume takes about a second. The dilated
+convolutions reach 90 mm, so that the surroundings distinguish a cord from a vessel."""
 
 SEGMENT = UNetConfig("segment", (24, 48, 96, 128), (), 0.5, 64)
-"""0.5 mm and 32 mm, as in Gros et al. 2019: the widest cord is 15 mm, canal and vertebral arch fit in."""
+"""Network for the outline: 0.5 mm pixels and patches of 32 mm, as in Gros et al. 2019. The widest cord is 15 mm; canal
+and vertebral arch fit in."""
 
 
 RARE_LOGIT = -4.6
-"""Start of the detector's output: 1 % of a slice's pixels are cord. From 50 % training first unlearns the rest of the
-slice for hundreds of steps and then finds nothing."""
+"""Initial output of the detector, a probability of 1 %, the share of cord in a slice. With 50 %, training first
+suppresses the rest of the slice for hundreds of steps and then finds nothing."""
 
 
 class ConvBlock(nn.Sequential):
-    """3 x 3 convolution, batch norm, ReLU; the size stays."""
+    """3 x 3 convolution, batch norm, ReLU; the size does not change."""
 
     def __init__(self, n_in: int, n_out: int, dilation: int = 1):
         super().__init__(
@@ -64,12 +65,12 @@ class ConvBlock(nn.Sequential):
 
 
 NEAR_MM = 3.0
-"""Distance at which a neighbour counts 1/e of one that touches: cords change shape over a disc's height, 5 mm."""
+"""Distance over which the weight of a neighbour falls to 1/e: cords change shape over a disc's height, 5 mm."""
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Which samples of a batch lie next to each other along the cord."""
+    """Neighbours of the samples of a batch along the cord."""
 
     below: Tensor  # (N,) tensor of int: index of the neighbour; a sample's own where it has none
     above: Tensor  # (N,) tensor of int: index of the neighbour; a sample's own where it has none
@@ -88,10 +89,11 @@ def neighbours_in_stack(n: int, slice_mm: float) -> Neighbours:
 
 
 class AlongCord(nn.Module):
-    """Add what the slices below and above tell: a convolution along the cord that starts as nothing.
+    """Add information from the slices below and above: a convolution along the cord, with weights that start at 0.
 
-    It sees the mean of both neighbours less the slice itself and the size of their difference, so it is the same from
-    head to foot as from foot to head, and a slice without neighbours is treated as by the 2-D network.
+    Its inputs are the mean of both neighbours less the slice itself, and the size of the neighbours' difference. It
+    therefore gives the same result in both directions along the cord, and treats a slice without neighbours like the
+    2-D network.
     """
 
     def __init__(self, n_features: int):
@@ -147,7 +149,7 @@ class UNet(nn.Module):
         return features
 
     def decode_features(self, features: list[Tensor], window: Window | None = None) -> Tensor:
-        """Return logits of a window of the slices, or of all: the same numbers, computed where they are asked for."""
+        """Return the logits within a window of the slices, or of the whole slices; the values are the same."""
         height, width = features[0].shape[2:]
         window = window or (slice(0, height), slice(0, width))
         *skips, image = features
@@ -165,11 +167,11 @@ Window = tuple[slice, slice]
 """Rows and columns of a slice, in pixels."""
 
 BLOCK_REACH = 2
-"""Pixels that two convolutions of 3 x 3 look beyond a pixel."""
+"""Reach of two 3 x 3 convolutions, in pixels."""
 
 
 def _parts_needed(window: Window, size: tuple[int, int], n_levels: int) -> list[Window]:
-    """Return the rows and columns of each level, the finest first, that a window depends on: even, within the slice."""
+    """Return the rows and columns of each level, finest first, on which a window depends: even, within the slice."""
     parts = []
     for level in range(n_levels):
         spans = []
@@ -187,7 +189,7 @@ def _halve(part: slice, origin: int = 0) -> slice:
 
 
 def fold_batch_norm(model: UNet) -> UNet:
-    """Merge each batch norm into its convolution, in place: the same function, a third faster."""
+    """Merge each batch norm into its convolution, in place; the function is the same and a third faster."""
     for block in model.modules():
         if isinstance(block, ConvBlock):
             conv, norm = block[0], block[1]
@@ -197,7 +199,7 @@ def fold_batch_norm(model: UNet) -> UNet:
 
 
 def to_channels_last(model: Network) -> Network:
-    """Order the weights of 2-D convolutions, in place, so that the channels of a pixel lie together: faster."""
+    """Reorder the weights of 2-D convolutions, in place, so that a pixel's channels are adjacent: faster."""
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.dim() == 4:
             tensor.data = tensor.data.to(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""Parameters of deepseg: what a user may set. Apart from the networks, so that help need not import torch."""
+"""Parameters of deepseg that a user may set. They are separate from the networks so that help does not import torch."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from spineseg.parameters import check_ranges, parameter
 
 @dataclass(frozen=True)
 class DeepsegParams:
-    """Settings of deepseg; the meaning of each is the help of its flag.
+    """Settings of deepseg; the help of each flag gives its meaning.
 
-    `thr` is the one threshold, applied on the image's own grid; None is `spineseg.deepseg.segment.default_threshold`.
-    `min_confidence` is the detector's heat below which a slice is believed to hold no cord. On `batch`, patches
-    of one call, only speed and memory depend.
+    `thr` is the threshold, applied on the image's own grid; None is `spineseg.deepseg.segment.default_threshold`.
+    `min_confidence` is the detector's heat below which a slice counts as having no cord. `batch` is the number of
+    patches per call; only speed and memory depend on it.
     """
 
     thr: float | None = parameter(

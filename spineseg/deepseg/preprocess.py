@@ -1,7 +1,7 @@
-"""From a volume to what the networks see, and back; shared by training and inference.
+"""Conversion between a volume and the inputs and outputs of the networks; shared by training and inference.
 
 Coordinates are voxel indices of the canonical volume. Intensities are standardised per slice, so that
-neither the scanner's units nor coil shading along the cord matter.
+neither the scanner's units nor coil shading along the cord have an effect.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ LOCAL_RADIUS_MM = 30.0
 (20 mm), smaller than coil shading and the bright fat behind the neck."""
 
 LOCAL_FLOOR = 0.15
-"""Least local standard deviation, of the slice's: keeps air from being amplified into texture."""
+"""Smallest local standard deviation, as a fraction of the slice's: prevents that air is amplified into texture."""
 
 CLIP = 4.0
-"""Standard deviations at which standardised values are cut; vessels and fat exceed it, the cord never does."""
+"""Standard deviations at which standardised values are clipped; vessels and fat exceed it, the cord never does."""
 
 TAIL = 0.01
-"""Fraction of a patch's pixels at each end that does not count for its mean and standard deviation."""
+"""Fraction of a patch's darkest and of its brightest pixels that are clipped before mean and standard deviation."""
 
 
 def standardise_local(image: Tensor, valid: Tensor, zoom_mm: float) -> Tensor:
@@ -53,7 +53,7 @@ def standardise_local(image: Tensor, valid: Tensor, zoom_mm: float) -> Tensor:
 
 
 def _box_sum(stack: Tensor, radius: int) -> Tensor:
-    """Sum over squares of side 2 * radius + 1, by cumulative sums: the cost does not grow with the radius."""
+    """Sum over squares of side 2 * radius + 1, by cumulative sums, so that the cost does not depend on the radius."""
     for axis in (2, 3):
         n = stack.shape[axis]
         total = F.pad(stack.double().cumsum(axis), (0, 0, 1, 0) if axis == 2 else (1, 0))
@@ -65,7 +65,7 @@ def _box_sum(stack: Tensor, radius: int) -> Tensor:
 
 
 def standardise_patch(patch: Tensor) -> Tensor:
-    """Give each patch mean 0 and standard deviation 1, both taken without the tails.
+    """Scale each patch to mean 0 and standard deviation 1, computed with clipped tails.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def paste_patches(
     slices: NDArray,
     zoom_mm: float,
 ) -> NDArray[np.float32]:
-    """Bring patches back to the volume's grid; the inverse of `extract_patches`.
+    """Resample patches to the volume's grid; the inverse of `extract_patches`.
 
     Each voxel gets the mean of the patch over its area, so that a 1 mm voxel half in the cord gets about 0.5.
 

@@ -1,4 +1,4 @@
-"""Segment the cord by two networks: one finds it in whole slices, one outlines it in patches along the curve."""
+"""Segment the cord by two networks: one detects it in whole slices, one outlines it in patches along the centerline."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ if TYPE_CHECKING:
     from spineseg.progress import Progress
 
 UNSURE_ON_AVERAGE = 0.18
-"""Expected loss of Dice, mean over the mask, above which a whole mask is called partial: half of the masks above it are
-below 0.85, and a twentieth of the good ones are above it (`benchmarks/status.py`)."""
+"""Expected loss of Dice, averaged over the mask, above which a mask is called partial. Half of the masks above it have
+a Dice below 0.85; a twentieth of the good masks are above it (`benchmarks/status.py`)."""
 
 
 OWN_THRESHOLDS = {"t1": 0.5, "t2": 0.45, "t2s": 0.5, "dwi": 0.5}
-"""Probability from which a voxel is cord, by contrast. Raters draw the dark cord of a T2w wider: held out, 0.45 gains
-0.004 Dice there, and areas are 1 % off in place of 4 %. Elsewhere no other is better on the people left out."""
+"""Probability from which a voxel is cord, by contrast. Raters draw the dark cord of a T2w image wider: on held-out
+people 0.45 gains 0.004 Dice there, and areas are 1 % off instead of 4 %. For the other contrasts no other threshold is
+better on held-out people."""
 
 EPI_THRESHOLD = 0.4
 """The same for echo-planar means, which have T2w's contrast. Of 40 phantoms, ten of them hard, the areas are 4.0 % too
@@ -55,13 +56,13 @@ def segment_cord(
     Parameters
     ----------
     volume : Volume, shape (I, J, K), canonical
-    contrast : one network of ours serves all; SCT's are chosen by it
-    centerline : followed in place of a detected one; only its slices are segmented
+    contrast : SCT's networks are chosen by it; ours serve all contrasts
+    centerline : followed instead of a detected one; only its slices are segmented
     models : Models or SctWeights; the shipped ones by default
 
     Returns
     -------
-    Segmentation; empty, with status ``empty``, where no cord is found
+    Segmentation; an empty mask with status ``empty`` if no cord is found
 
     References
     ----------
@@ -103,7 +104,7 @@ def segment_cord(
     tell("clean-up")
     mask, prob, notes = clean_mask(prob, thr, centerline.points_vox[:, :2], centerline.slices, volume.zooms)
     if uncertainty is not None:
-        if is_detected:  # whoever gives a centerline says where the cord is
+        if is_detected:  # a user's centerline states where the cord is
             notes = [*notes, *_drop_unsure(mask, prob, uncertainty, float(volume.zooms[2]))]
         uncertainty = np.where(mask.any(axis=(0, 1)), uncertainty, np.nan)
     asked = None if is_detected else (int(centerline.slices[0]), int(centerline.slices[-1]))
@@ -116,7 +117,7 @@ def segment_cord(
 
 
 def default_threshold(models: Models, contrast: str, zooms: NDArray[np.floating]) -> float:
-    """Return the threshold of a contrast, and of voxels (3,), mm, for the network which outlines, ours or SCT's."""
+    """Return the default threshold for a contrast and voxel size (3,), mm, for our networks or SCT's."""
     if isinstance(models.segment, SctUNet):
         return THRESHOLDS[models.segment.config.contrast]
     return EPI_THRESHOLD if is_echo_planar(contrast, zooms) else OWN_THRESHOLDS[contrast]
@@ -132,7 +133,7 @@ def _check_centerline(centerline: Centerline, volume: Volume) -> None:
 
 
 def _drop_unsure(mask: np.ndarray, prob: np.ndarray, uncertainty: np.ndarray, slice_mm: float) -> list[str]:
-    """Empty, in place, the slices in which what was found is no cord; return a line that names them."""
+    """Empty, in place, the slices in which the mask is not cord; return a note that names them."""
     dropped = find_unsure_slices(np.any(mask, axis=(0, 1)), uncertainty, slice_mm)
     if not dropped.any():
         return []

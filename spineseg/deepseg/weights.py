@@ -1,4 +1,4 @@
-"""The networks that work together, and how their weights are written and read."""
+"""Write and read the weights of the networks of both stages."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ FORMAT = "spineseg-unet-1"
 """Written into each file; another value means another architecture or preprocessing."""
 
 MAX_COUNT = 4096
-"""Of feature maps, dilation or pixels: ours have up to 128."""
+"""Largest number of feature maps, dilation or number of pixels in a description; ours have up to 128."""
 
 MAX_VALUES = 100_000_000
-"""Of a network: ours have up to 2 million."""
+"""Largest number of values of a network; ours have up to 2 million."""
 
 
 @dataclass(frozen=True)
 class Models:
     """The networks of both stages, ours or SCT's, ready to use (batch norm folded into the convolutions).
 
-    `segment_3d` is the file of the network that outlines with neighbouring slices, where there is one.
+    `segment_3d` is the file of the network that uses neighbouring slices for the outline, if there is one.
     """
 
     detect: UNet | SctUNet
@@ -45,7 +45,7 @@ class Models:
     segment_3d: Path | None = None
 
     def for_contrast(self, contrast: str, kernel: str = "2d") -> Models:
-        """Return the networks for images of a contrast, whichever it is, with 2-D or 3-D convolutions.
+        """Return the networks for images of any contrast, with 2-D or 3-D convolutions.
 
         Raises
         ------
@@ -67,7 +67,7 @@ def save_model(path: str | Path, model: UNet, provenance: dict[str, Any], *, hal
     ----------
     path : str or Path
     provenance : JSON-able facts: people, folds, seed, steps, checksum of the data
-    half : store float16; enough for weights of this size of network and half the bytes
+    half : store float16, which is precise enough for these networks and halves the size
     """
     kind = torch.float16 if half else torch.float32
     tensors = {
@@ -83,10 +83,10 @@ def save_model(path: str | Path, model: UNet, provenance: dict[str, Any], *, hal
 
 
 def _sort_header(content: bytes) -> bytes:
-    """Sort the keys of a safetensors header: the library writes them in another order each time.
+    """Sort the keys of a safetensors header, because the library writes them in a different order each time.
 
-    The file starts with the header's length (8 bytes, little endian) and the header (JSON, padded by blanks); the
-    places in it count from its end, so that any order is right.
+    The file starts with the header's length (8 bytes, little endian) and the header (JSON, padded by blanks). Offsets
+    in the header count from its end, so its order may change.
     """
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
@@ -139,7 +139,7 @@ def load_model(path: str | Path) -> tuple[UNet, dict[str, Any]]:
 
 
 def _read_config(text: str) -> UNetConfig:
-    """Read the description of a network; ValueError where it describes none."""
+    """Read the description of a network; raise ValueError if it is invalid."""
     settings = json.loads(text)
     settings["channels"], settings["dilations"] = map(tuple, (settings["channels"], settings["dilations"]))
     config = UNetConfig(**settings)
@@ -182,7 +182,7 @@ def load_own_models(weights: str | Path | None = None, device: str = "cpu") -> M
 
 @lru_cache(maxsize=8)
 def _load_ready(file: Path, stage: str, device: str, stamps: tuple[tuple[int, ...], ...]) -> UNet:
-    """Load the network of a stage and make it fast; `stamps` keep a replaced file apart."""
+    """Load the network of a stage and make it fast; `stamps` in the cache's key make it read replaced files again."""
     model, _ = load_model(file)
     if model.config.stage != stage:
         raise ModelError(f"{file}: expected a network for '{stage}', found '{model.config.stage}'")

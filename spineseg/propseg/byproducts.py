@@ -18,21 +18,21 @@ BYPRODUCTS = ("centerline", "mesh", "low_resolution_mesh", "init_tube", "centerl
 """Names that a caller may ask for; the file endings are in `make_byproducts`."""
 
 TANGENT_MM = 15.0
-"""Length of tube that a tangent is fitted to: a vertebral level, so that the jitter of one ring does not tilt it."""
+"""Length of tube to which a tangent is fitted: a vertebral level, so that an error of one ring does not tilt it."""
 
 
 def make_byproducts(
     wanted: tuple[str, ...], volume: Volume, zooms: Floats, tubes: dict[str, Tube], suffix: str = ""
 ) -> dict[str, Any]:
-    """Make the by-products asked for.
+    """Make the requested by-products.
 
     Parameters
     ----------
-    wanted : of `BYPRODUCTS`
+    wanted : names from `BYPRODUCTS`
     volume : the image; its affine gives world coordinates
     zooms : (3,) ndarray, mm; voxel size that the tubes were made with (that of the image times ``rescale``)
     tubes : "surface" (one ring per slice), "propagated" and "initial"
-    suffix : put into the names, "_CSF" for the fluid's
+    suffix : added to the file names; "_CSF" for those of the fluid
 
     Returns
     -------
@@ -59,7 +59,7 @@ def make_byproducts(
 
 
 def to_world(points_mm: Floats, zooms: Floats, affine: Floats) -> Floats:
-    """Bring (..., 3) local mm to RAS+ world mm of the image."""
+    """Convert local coordinates (..., 3), mm, to the image's RAS+ world coordinates, mm."""
     return (points_mm / zooms) @ affine[:3, :3].T + affine[:3, 3]
 
 

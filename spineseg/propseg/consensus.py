@@ -1,4 +1,4 @@
-"""Correct parts of the surface that lack an edge, or follow a neighbour's edge, by the shape model."""
+"""Use the shape model to correct parts of the surface that have no edge or follow the edge of another structure."""
 
 from __future__ import annotations
 
@@ -20,27 +20,28 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 AGREE_MM = 1.0
-"""Surface and model disagree if they are further apart than this: the model is 0.3 mm off where edges are clear."""
+"""Distance above which surface and model disagree; where edges are clear, the model is 0.3 mm off."""
 
 SHARPNESS = 6
-"""How sharply agreement ends at that distance: at half of it nothing changes, at twice nothing is left."""
+"""Steepness of the transition at that distance: at half the distance the surface is kept, at twice it is replaced."""
 
 CLEAR_RISE, FULL_RISE = 0.5, 0.75
-"""Share of the cord's usual rise from which, and at which wholly, an edge inside the model is believed against it: a
-dent or a compression has one, the grey matter at which a surface collapses less than half."""
+"""Shares of the cord's usual rise between which an edge inside the model is increasingly kept against the model. A dent
+or a compression has such an edge; the grey matter to which a surface may collapse has less than half the usual rise."""
 
 LOST_SHARE = 0.25
-"""A slice of which the model replaces this much is the model's as a whole: what is left of such a ring was bent by
-the rest."""
+"""If the model replaces at least this share of a ring, it replaces the whole ring, because the wrong part has bent the
+rest."""
 
 SPREAD_MM, SPREAD_TURN = 2.0, 1 / 24
-"""Width over which the hand-over from surface to model is smoothed, along the cord and around it (share of a turn)."""
+"""Width over which the transition from surface to model is smoothed, along the cord and around it (share of a turn)."""
 
 FINE_VERTICES = 3
-"""Times as many vertices while rings change their centre: what lies between vertices lies on a chord, inside."""
+"""Factor for the number of vertices while rings change their centre, because chords between vertices lie inside the
+outline."""
 
 UNCHANGED = 0.98
-"""A ring that keeps at least this much of every ray stays as it is."""
+"""A ring that keeps at least this share on every ray is not changed."""
 
 BLUR_VOXELS = 0.5
 """Standard deviation of an acquired voxel's spread: a whole line of k-space gives a sinc 1.2 voxels wide at half
@@ -51,20 +52,21 @@ FADED = 0.5
 half maximum, as on any other edge."""
 
 FADED_REACH_MM, FADED_WHOLE = 2.5, 0.7
-"""How far inwards the border may go, and the share of the way that must be dark: unlike a wall, noise is not."""
+"""Largest inward shift of the border, and share of the way that must be dark: a wall is dark throughout, noise is
+not."""
 
 LEAST_CORD = 50.0
 """Of 1000: a cord as dark as its walls cannot be distinguished from them by darkness."""
 
 FADED_TURN = 1.5
-"""Vertices (standard deviation) over which that move is smoothed around the ring, as rings are when refined."""
+"""Number of vertices (standard deviation) over which that shift is smoothed around the ring, as in the refinement."""
 
 
 def reach_consensus(scene: Scene, surface: FilledTube) -> FilledTube:
     """Replace the parts of a surface that neither the shape model nor a clear edge supports.
 
-    Returns FilledTube: further out than the model it gives way (a leak, whatever edge is there); further in only
-    without a clear edge.
+    A surface outside the model is replaced, whatever its edge (a leak). A surface inside the model is replaced only
+    if it has no clear edge.
     """
     tube = surface.tube
     model = fit_shape(scene, surface)
@@ -124,7 +126,7 @@ def undo_blur(scene: Scene, surface: FilledTube) -> FilledTube:
 
 
 def near_correction(scene: Scene, slices: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Say which slices (R,) lie within reach of points of the surface that the user drew."""
+    """Return whether slices (R,) lie within reach of surface points that the user drew."""
     if scene.correction is None:
         return np.zeros(len(slices), bool)
     away = np.abs(slices[:, None] - scene.correction[:, 0]).min(axis=1) * scene.slice_mm
@@ -132,7 +134,7 @@ def near_correction(scene: Scene, slices: NDArray[np.intp]) -> NDArray[np.bool_]
 
 
 def _weigh(away: Floats, rise: Floats, bridged: NDArray[np.bool_], slice_mm: float) -> Floats:
-    """Return how much of the surface to keep, (R, K), 0 to 1, from its distance to the model and its edge."""
+    """Return the share of the surface to keep, (R, K), 0 to 1, from its distance to the model and its edge."""
     keep = 1 / (1 + np.abs(away / AGREE_MM) ** SHARPNESS)
     clear = np.clip((rise - CLEAR_RISE) / (FULL_RISE - CLEAR_RISE), 0.0, 1.0)
     keep = np.where(away < 0, np.maximum(keep, clear), keep)

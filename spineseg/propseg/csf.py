@@ -1,4 +1,4 @@
-"""The cerebrospinal fluid: a second tube, around the one of the cord."""
+"""Segment the cerebrospinal fluid with a second tube around that of the cord."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from spineseg.propseg.scene import Course, Scene
 from spineseg.propseg.surface import Tube, fit_star, resample_angles
 
 LEAST_RING_MM = 0.3
-"""The outer surface stays outside the cord's by this much: the thinnest fluid that a voxel can show."""
+"""Least distance of the outer surface from that of the cord: the thinnest layer of fluid that a voxel can show."""
 
 
 def grow_csf(scene: Scene, cord: FilledTube, max_gap_mm: float) -> FilledTube | None:
@@ -28,8 +28,8 @@ def grow_csf(scene: Scene, cord: FilledTube, max_gap_mm: float) -> FilledTube | 
     Returns
     -------
     FilledTube or None
-        None where no fluid shows. As in the original, radius and deformation are twice, area four times the cord's, and
-        edges fall where the cord's rise.
+        None if no fluid is found. As in the original, radius and deformation are twice those of the cord, the area
+        four times, and edges have the opposite sign.
     """
     outer = _outer_scene(scene, cord)
     middle = outer.course.slices
@@ -43,7 +43,7 @@ def grow_csf(scene: Scene, cord: FilledTube, max_gap_mm: float) -> FilledTube | 
 
 
 def _outer_scene(scene: Scene, cord: FilledTube) -> Scene:
-    """Return the scene of the fluid: centred on the cord, twice its size, the other way round."""
+    """Return the scene of the fluid: centred on the cord, twice its size, with edges of the opposite sign."""
     params = replace(
         scene.params,
         radius_mm=2 * scene.params.radius_mm,
@@ -58,7 +58,7 @@ def _outer_scene(scene: Scene, cord: FilledTube) -> Scene:
 
 
 def _keep_outside(surface: FilledTube, cord: FilledTube) -> FilledTube:
-    """Push the outer surface out of the cord's, and keep to the cord's slices."""
+    """Keep the outer surface outside that of the cord, and only in the cord's slices."""
     shared, own, other = np.intersect1d(surface.tube.slices, cord.tube.slices, return_indices=True)
     tube = surface.tube.take(own)
     inner = cord.tube.take(other)

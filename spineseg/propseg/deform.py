@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 DERIVATIVE_SIGMA_MM = 0.4
-"""Width of the Gaussian whose derivative measures an edge: finer than any voxel in use but the finest."""
+"""Width of the Gaussian whose derivative measures an edge: smaller than nearly all voxels in use."""
 
 
 CORRECTION_REACH_MM = 2.0
-"""A ray that passes this close to a point of the user's correction obeys it, as in the original."""
+"""Distance within which a ray is moved to a point of the user's correction, as in the original."""
 
 CORRECTION_SEARCH_MM = 3.0
-"""A point further along the normal than this belongs to another part of the surface; the original's search."""
+"""Distance along the normal beyond which a point belongs to another part of the surface, as in the original."""
 
 CORRECTION_WEIGHT = 1000.0
 """Weight of such a point, above that of any edge, as in the original."""
@@ -35,32 +35,33 @@ OUTSIDE_MM = 1.0
 """Distance from the ring at which the contrast with its surroundings is measured: past the blur, within thin fluid."""
 
 TOLERANCE = 0.4
-"""Share of the contrast by which cord may differ from cord: less than the half at which it would be its own edge."""
+"""Share of the contrast by which intensity may vary within the cord: less than the half that defines an edge."""
 
 SPREADS = 2.5
-"""Standard deviations of the cord that are no sign of leaving it."""
+"""Deviation, in standard deviations of the cord, that still counts as cord."""
 
 PATH_PRICE = 3.0
-"""Price (1/mm²) of crossing tissue unlike the cord: a millimetre of fluid costs more than a stronger edge behind it
+"""Penalty (1/mm²) for crossing tissue unlike the cord: a millimetre of fluid costs more than a stronger edge beyond it
 gains."""
 
 BLUR_MM = 0.4
-"""What lies nearer than this is not yet priced: half the blur of a 1 mm voxel, so that a clean step stays put."""
+"""Distance over which no penalty applies yet: half the blur of a 1 mm voxel, so that the position of a clean step is
+unchanged."""
 
 NOISE_PRICE = 0.5
-"""Price (1/mm) per standard deviation of the cord's own intensity: noise and grey matter make edges of about this
-height, which must not outweigh the shape of the cord."""
+"""Penalty (1/mm) per standard deviation of the cord's intensity: noise and grey matter cause edges of about this
+strength, which must not outweigh the shape of the cord."""
 
 FIXED = 1e6
-"""Pull that holds a ring in place: thousands of times any edge's weight."""
+"""Weight that holds a ring in place: thousands of times that of any edge."""
 
 
 @dataclass(frozen=True)
 class Edges:
-    """What the search found at each vertex."""
+    """Edge found at each vertex."""
 
     offset: Floats  # (R, K), mm: signed distance along the normal to the edge
-    # (R, K): belief: the directional derivative (units of intensity per mm) less the price of the distance, at least 0
+    # (R, K): the directional derivative (units of intensity per mm) less the penalty on distance, at least 0
     weight: Floats
 
 
@@ -74,13 +75,14 @@ def search_edges(
     slices : (R,) ndarray of int
     rings : (R, K, 2) ndarray, mm
     distance_weight : float or (R,) ndarray, 1/mm³
-        Price d: the score of an edge at distance s is its derivative less d * s², less the price of what lies between
-        it and the inside of the cord (`price_path`).
+        Penalty d: the score of an edge at distance s is its derivative less d * s², less the penalty for the tissue
+        between it and the inside of the cord (`price_path`).
     reach_mm : mm; search on either side
 
     Returns
     -------
-    Edges; offset 0 and weight 0 where nothing rises or the image ends. Points of the user's correction come first.
+    Edges; offset 0 and weight 0 where no edge is found or the image ends. Points of the user's correction take
+    precedence over edges.
     """
     normals = compute_normals(rings)
     rays = sample_rays(scene, slices, rings, normals, reach_mm)
@@ -97,11 +99,11 @@ def search_edges(
 
 @dataclass(frozen=True)
 class Rays:
-    """What lies along the normals."""
+    """Intensities along the normals."""
 
     steps: Floats  # (S,), mm: offsets from -reach to +reach
     values: Floats  # (R, K, S), 0 to 1000
-    slope: Floats  # (R, K, S), 1/mm: derivative outwards, positive where it goes the way the contrast says
+    slope: Floats  # (R, K, S), 1/mm: outward derivative, positive if its sign is that expected for the contrast
     known: NDArray[np.bool_]  # (R, K, S) of bool: False beyond the image
 
 
@@ -122,11 +124,11 @@ def sample_rays(scene: Scene, slices: NDArray[np.intp], rings: Floats, normals: 
 
 
 def price_path(scene: Scene, slices: NDArray[np.intp], rings: Floats, rays: Rays) -> Floats:
-    """Price each position on a ray by what must be crossed to get there from inside: cord looks alike, fluid does not.
+    """Return the penalty of each position on a ray for tissue unlike the cord between it and the inside.
 
-    Returns (R, K, S) ndarray, 1/mm: PATH_PRICE times the integral, from the inner end of the ray, of how much the
-    intensity differs from that of the cord beyond the tolerance (a share of the contrast at the ring, and no less than
-    the cord's own spread), and NOISE_PRICE times that spread.
+    Returns (R, K, S) ndarray, 1/mm: PATH_PRICE times the integral, from the inner end of the ray, of the difference
+    from the cord's intensity beyond a tolerance (a share of the contrast at the ring, and at least the cord's own
+    spread), plus NOISE_PRICE times that spread.
     """
     level, spread = measure_cord(scene, slices, rings)
     outside = np.abs(rays.steps - OUTSIDE_MM).argmin()
@@ -150,7 +152,7 @@ def measure_cord(scene: Scene, slices: NDArray[np.intp], rings: Floats) -> tuple
 
 
 def _obey_correction(scene: Scene, slices: NDArray[np.intp], rings: Floats, normals: Floats, edges: Edges) -> Edges:
-    """Pull rays that pass near a point of the user's correction to that point; the nearest point wins."""
+    """Move rays that pass near a point of the user's correction to that point; the nearest point takes precedence."""
     if scene.correction is None:
         return edges
     points = scene.correction
@@ -173,7 +175,7 @@ def _obey_correction(scene: Scene, slices: NDArray[np.intp], rings: Floats, norm
 
 
 def _peak_shift(score: Floats, best: NDArray[np.intp]) -> Floats:
-    """Fraction of a step, -0.5 to 0.5, by which the parabola through the best sample and its neighbours peaks."""
+    """Return the offset, -0.5 to 0.5 steps, of the peak of a parabola through the best sample and its neighbours."""
     last = score.shape[2] - 1
     left, mid, right = (
         np.take_along_axis(score, np.clip(best + move, 0, last)[..., None], 2)[..., 0] for move in (-1, 0, 1)
@@ -282,16 +284,16 @@ def deform_bands(
     iterations: int,
     tolerance_mm: float,
 ) -> tuple[Floats, Edges]:
-    """Deform bands of rings, all at once, until they rest.
+    """Deform bands of rings, all at once, until they no longer move.
 
     Parameters
     ----------
     slices : (R,) ndarray of int
-    template : (R, K, 2) ndarray, mm; rings at entry, whose shape is remembered
+    template : (R, K, 2) ndarray, mm; initial rings, whose shape is the template of the energy
     groups : (R,) ndarray of int; bands are runs of equal numbers, counted from 0
-    distance_weight : (R,) ndarray; price of distance, see `search_edges`
+    distance_weight : (R,) ndarray; penalty on distance, see `search_edges`
     held : (R,) ndarray of bool; rings that must not move
-    tolerance_mm : mm; mean motion of the vertices at which a band rests
+    tolerance_mm : mm; mean motion of the vertices below which iteration stops
 
     Returns
     -------

@@ -26,40 +26,41 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 NEAR_MM = 2 * STEP_MM
-"""An edge up to this far from the surface belongs to it: half a voxel in most images."""
+"""Largest distance at which an edge belongs to the surface: half a voxel in most images."""
 
 CHANCE = 1.5
 """Usual rise (1/mm), in standard deviations of the cord, of a ring that was fitted to noise alone (1.3 to 1.8 in
 volumes of 0.5 to 1 mm)."""
 
 LEAST_NOISE = 1.0
-"""Of the intensity range of 1000: avoids a division by zero where the cord has no noise at all."""
+"""Smallest noise, on the intensity range of 1000: avoids a division by zero in a cord without noise."""
 
 CERTAIN_AREA_MM2, ABSURD_AREA_MM2 = 106.0, 116.0
 """Three and four standard deviations above the mean of men at C5, where the cord is thickest, 78.1 +- 9.4 mm² (Kato
 2012, 1211 people): a larger area more likely includes fluid than shows a large cord."""
 
 CERTAIN_SKEW, ABSURD_SKEW = 0.036, 0.072
-"""Left against right, as the third cosine wave of the outline over its mean radius: three and six standard deviations
-of 499 slices of 30 manual masks (`spineseg.propseg.shape`). A corner that includes fluid has 0.07 to 0.11."""
+"""Left-right asymmetry: third cosine term of the outline over its mean radius. The values are three and six standard
+deviations of 499 slices of 30 manual masks (`spineseg.propseg.shape`). A corner with fluid causes 0.07 to 0.11."""
 
 CERTAIN_OFFSET_MM, ABSURD_OFFSET_MM = 1.5, 3.5
 """Distance of the surface's centre from OptiC's centerline, which is 0.5 mm off and 1.5 mm at most in the real images,
 2 mm where fluid looks like cord."""
 
 SMOOTH_MM = 9.0
-"""The median over this length counts, so that one disc or vessel raises no doubt."""
+"""Length of the median filter of the uncertainty, so that a single disc or vessel has no effect."""
 
 GUESS = 0.5
 """A slice with an uncertainty above this counts as a guess."""
 
 MAX_DOUBT = 0.5
-"""Share of such slices above which a result is partial. What misses cord is told by its extent; of 160 masks
-(`benchmarks/status.py`, seed 41) only legs were bad beyond that, and two of three have nine tenths of such slices."""
+"""Share of such slices above which a result is partial. Masks that miss cord are recognised by their extent. Of 160
+masks (`benchmarks/status.py`, seed 41), the only other bad ones were in legs; in two of these three, nine tenths of the
+slices are guesses."""
 
 END_MM, END_SHARE = SMOOTH_MM, 0.2
-"""Length, and share of the mask, of an end that is a guess throughout, from which a result is partial: a cord taken on
-into the medulla (a third of that mask), or past a conus that thick slices hardly show (44 %), looks like that."""
+"""Length, and share of the mask, from which an end that is a guess throughout makes a result partial. Examples: a mask
+that continues into the medulla (a third of it), or past a conus that is hardly visible in thick slices (44 %)."""
 
 CERTAIN_SCORE, ABSURD_SCORE = 0.0, -2.4
 """Median score of the centerline, log-odds of a cord: people left out of the training have medians above 0, good masks
@@ -80,9 +81,9 @@ def measure_uncertainty(surface: FilledTube, scene: Scene, line: Centerline) -> 
     Returns
     -------
     (R,) ndarray, 0 to 1
-        The share of the ring without an edge, or more: 1 where the ring was carried from its neighbours, and rising to
-        1 where it is larger or more skew than cords are, its centre off the line, or the line itself hardly believed
-        by the detector. 0 where the user drew points of the surface.
+        At least the share of the ring without an edge. It is 1 if the ring was taken over from its neighbours, and
+        rises to 1 if the ring is larger or more asymmetric than a cord, its centre is off the line, or the detector
+        has little confidence in the line. It is 0 where the user drew points of the surface.
     """
     slices, rings = surface.tube.slices, surface.tube.vertices()
     convinced = _rise_between(_median_score(line), CERTAIN_SCORE, CONVINCED_SCORE)
@@ -99,7 +100,7 @@ def measure_uncertainty(surface: FilledTube, scene: Scene, line: Centerline) -> 
 
 
 def find_guessed_ends(doubt: Floats, slice_mm: float) -> NDArray[np.bool_]:
-    """Find the slices (R,) of an end that is a guess over a length that matters, from their doubt (R,)."""
+    """Find the slices (R,) of ends that are a guess over a relevant length, from their uncertainty (R,)."""
     seen = np.flatnonzero(doubt <= GUESS)
     is_end = np.zeros(len(doubt), bool)
     least = max(END_MM / slice_mm, END_SHARE * len(doubt))
@@ -110,9 +111,9 @@ def find_guessed_ends(doubt: Floats, slice_mm: float) -> NDArray[np.bool_]:
 
 
 def _measure_belief(scene: Scene, slices: NDArray[np.intp], rings: Floats, convinced: float) -> Floats:
-    """Measure the share of each ring on an edge, (R,), less where the cord's usual edge is little above chance.
+    """Measure the share of each ring on an edge, (R,), reduced if the cord's usual edge is little above chance.
 
-    `convinced`, 0 to 1, says how far the detector rules chance out.
+    `convinced`, 0 to 1, is the degree to which the detector rules chance out.
     """
     rays = sample_rays(scene, slices, rings, compute_normals(rings), NEAR_MM)
     slope = np.where(rays.known, rays.slope, 0.0)
@@ -125,18 +126,18 @@ def _measure_belief(scene: Scene, slices: NDArray[np.intp], rings: Floats, convi
 
 
 def _measure_skew(radii: Floats) -> Floats:
-    """Measure how far the outline of each ring is from its mirror image, (R,); axis 0 is left and right."""
+    """Measure the left-right asymmetry of each ring's outline, (R,); axis 0 runs from right to left."""
     wave = np.fft.rfft(radii, axis=1)
     return 2 * np.abs(wave[:, 3].real) / wave[:, 0].real
 
 
 def _rise_between(values: Any, low: float, high: float) -> Any:
-    """Map values to 0 up to `low`, to 1 from `high`, and straight between."""
+    """Map values to 0 up to `low`, to 1 from `high`, and linearly between."""
     return np.clip((values - low) / (high - low), 0.0, 1.0)
 
 
 def is_unsure(line: Centerline) -> bool:
-    """Say whether the detector has little confidence in its own centerline."""
+    """Return whether the detector has little confidence in its own centerline."""
     return _doubt_line(line) > GUESS
 
 
@@ -147,5 +148,5 @@ def _median_score(line: Centerline) -> float:
 
 
 def _doubt_line(line: Centerline) -> float:
-    """Measure the doubt about a centerline, 0 to 1."""
+    """Return the uncertainty of a centerline, 0 to 1."""
     return float(_rise_between(-_median_score(line), -CERTAIN_SCORE, -ABSURD_SCORE))

@@ -1,4 +1,4 @@
-"""Place the first tube: the place along the centerline where a cord shows."""
+"""Place the initial tube where the image shows a cord along the centerline."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ INITIAL_ITERATIONS = 8
 INITIAL_TOLERANCE_MM = 0.05  # both as in the original
 
 INITIAL_REACH_MM = 10.0
-"""The tube reaches this far up and down: six rings 2 mm apart on either side, as in the original."""
+"""Length of the initial tube above and below its start: six rings 2 mm apart on either side, as in the original."""
 
 MIN_AREA_MM2 = 12.0
-"""Less than half the thinnest thoracic cord: the tube has collapsed."""
+"""Area below which the tube has collapsed: less than half the thinnest thoracic cord."""
 
 MIN_SUPPORT = 0.5
-"""Least share of vertices with an edge for a cord to be there."""
+"""Smallest share of vertices with an edge at which a tube counts as a cord."""
 
 
 MIN_FLUX = 1.0
-"""Least mean rise (1/mm) through the surface, in standard deviations of the cord: the best tube through pure noise
-reaches 0.9, through real images 4 and more, with as much noise added as a tenth of their range 1.1."""
+"""Smallest mean rise of intensity (1/mm) through the surface, in standard deviations of the cord. The best tube in pure
+noise reaches 0.9; in real images 4 and more; in real images with added noise of a tenth of their range 1.1."""
 
 CLOSED_SHARE = 0.8
-"""Share of the surface that must show an edge for it to count as closed; the rest may touch something alike."""
+"""Share of the surface that must have an edge to count as closed; the rest may touch tissue of similar intensity."""
 
 STRETCHES = (1.0, 1.3, 1.6)
-"""Width over depth of the ellipses that are tried: thoracic, lumbar and cervical cord; the original's Hough search
-stretches likewise. The depth is twice the radius."""
+"""Ratios of width to depth of the ellipses that are tried: thoracic, lumbar and cervical cord. The original's Hough
+search uses such ellipses as well. The depth is twice the radius."""
 
 RIM_CORE, RIM_SHARES, RIM_OUTSIDE = (0.1, 0.25), (0.6, 0.75), 1.25
-"""Shares of the radius where the core, the rim inside the edge's blur, and what lies outside are measured."""
+"""Shares of the radius at which intensity is measured: in the core, in the rim inside the edge's blur, and outside."""
 
 RAY_STEP_MM = 1.0
 """Distance of two samples on a ray, as in the original: about one voxel."""
 
 RAY_RADII = 2.5
-"""Length of a ray in initial radii: beyond any cord, as far as the fluid."""
+"""Length of a ray in initial radii: beyond any cord, into the fluid."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ class InitialTube:
 
 
 def place_initial_tube(scene: Scene, starts: NDArray[np.intp]) -> InitialTube:
-    """Deform elliptical tubes at each of several starts and return the best of the first that is a cord.
+    """Deform elliptical tubes at several starts and return the best tube of the first start with a cord.
 
-    The first start, which nearly always is one, is tried by itself, the others all at once.
+    The first start, which nearly always has a cord, is tried alone; if it fails, the others are tried all at once.
 
     Parameters
     ----------
@@ -104,13 +104,13 @@ def try_starts(scene: Scene, starts: NDArray[np.intp]) -> list[InitialTube]:
     )
     centers, radii = recenter(rings)
     contrast = measure_contrast(scene, slices, centers).mean(1)
-    # between the vertices that sought it out, an edge of noise is no edge
+    # measured between the vertices too: an edge of noise exists only at the vertices that searched for it
     rise = measure_rise(scene, slices, make_rings(centers, radii))
     spread = measure_cord(scene, slices, rings)[1]
     measured = ((edges.weight > 0).mean(1), contrast, compute_areas(rings), rise.mean(1), spread)
     count = np.bincount(groups)
     support, contrast, area, flux, spread = (np.bincount(groups, value) / count for value in measured)
-    spread = np.repeat(spread.reshape(-1, n_shapes).max(axis=1), n_shapes)  # a quiet spot in noise is no cord
+    spread = np.repeat(spread.reshape(-1, n_shapes).max(axis=1), n_shapes)  # a spot with little noise is no cord
     good = (support >= MIN_SUPPORT) & (contrast > params.min_contrast) & (flux > MIN_FLUX * spread)
     good &= (area >= MIN_AREA_MM2) & (area < 1.2 * params.max_area_mm2)
     found = []
@@ -138,7 +138,7 @@ def try_starts(scene: Scene, starts: NDArray[np.intp]) -> list[InitialTube]:
 
 
 def measure_rim(scene: Scene, tube: Tube) -> float:
-    """Measure how far the rim of what a tube encloses lies beyond its core; see `InitialTube.rim`."""
+    """Measure how much the intensity in a tube's rim differs from that in its core; see `InitialTube.rim`."""
     rings, centers = tube.vertices(), tube.centers[:, None]
 
     def level(share: float) -> Floats:

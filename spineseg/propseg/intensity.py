@@ -1,4 +1,4 @@
-"""The image along the cord: straightened, brought to one intensity scale, and sampled anywhere in one call."""
+"""The image along the cord, straightened and scaled to one intensity range; any points are sampled in one call."""
 
 from __future__ import annotations
 
@@ -18,46 +18,50 @@ SCALE = 1000.0
 """Robust intensity range after normalisation, so that SCT's contrasts and weights keep their meaning."""
 
 HALF_WIDTH_MM = 22.0
-"""Half side of the square kept around the centerline: 9 mm of cord, 3 mm of search, a centerline that is 6 mm off."""
+"""Half side of the square around the centerline: room for 9 mm of cord, 3 mm of search, a centerline 6 mm off."""
 
 CANAL_MM = 15.0
-"""Radius whose intensities set the range of a slice: the canal with some of what surrounds it."""
+"""Radius within which intensities set the range of a slice: the canal and some surrounding tissue."""
 
 RANGE_PERCENT = (2.0, 98.0)
-"""Robust least and most; the original took extremes after a median filter."""
+"""Percentiles used as robust minimum and maximum; the original takes extremes after a median filter."""
 
 SMOOTH_MM = 30.0
-"""Width along the cord over which the range is averaged: coils fade over centimetres, discs alternate over one."""
+"""Width along the cord over which the range is averaged: coil sensitivity changes over centimetres, discs alternate
+over about one."""
 
 CORE_MM = 3.0
 """Radius around the centerline whose median is the brightness of the cord in a slice."""
 
 STEADY_MM = 40.0
-"""Over this length (median) the cord is as bright as its neighbours: two vertebrae."""
+"""Length of the median filter that gives the expected brightness of the cord: two vertebrae."""
 
 UNSTEADY = 0.06
-"""Robust standard deviation, from slice to slice, of the logarithm of that brightness above which slices are brought to
-the same one: echo-planar means have 0.07 and more, all other images at hand 0.045 at most."""
+"""Robust standard deviation, from slice to slice, of the logarithm of that brightness above which slices are scaled to
+the same brightness: echo-planar means have 0.07 and more, all other available images 0.045 at most."""
 
 LEAST_SLICE_MM = 2.0
-"""Only slices excited one by one differ so: those of 3-D images are thinner."""
+"""Thinnest slice that is corrected: only slices excited one by one differ in this way, and those of 3-D images are
+thinner."""
 
 DROPPED = 0.3
-"""A slice with less than this of its neighbours' brightness has lost its signal: its noise is three times theirs."""
+"""Share of its neighbours' brightness below which a slice has lost its signal; its relative noise is then three times
+theirs."""
 
 LEAST_RANGE = 0.15
-"""No slice is stretched by more than 1/0.15 of the brightest, so that noise beyond the coil stays noise."""
+"""Smallest intensity range of a slice, as a share of the largest range: it limits the amplification of noise beyond the
+coil."""
 
 PAD = 3
-"""Repeated voxels around each slice, the support of a cubic spline."""
+"""Width of the border of repeated voxels around each slice, for the support of a cubic spline."""
 
 
 @dataclass(frozen=True)
 class CordField:
     """Intensities along a centerline, 0 to 1000, as cubic-spline coefficients.
 
-    Squares around the centerline are laid side by side in one 2-D array: rings lie in slices, so that a position in
-    any slice is one 2-D coordinate, and all samples are one call.
+    Squares around the centerline lie side by side in one 2-D array. Rings lie in slices, so a position in any slice
+    is one 2-D coordinate, and all samples need only one call.
     """
 
     # (W, K * W) of float32: spline coefficients; slice n of the field occupies columns n * W to (n + 1) * W
@@ -102,7 +106,7 @@ def build_field(volume: Volume, points_vox: Floats, half_width_mm: float = HALF_
     Parameters
     ----------
     points_vox : (n, 3) ndarray, voxels; one point per slice, slices contiguous
-    half_width_mm : mm; half side of the squares; less where the image is smaller
+    half_width_mm : mm; half side of the squares; beyond the image, border voxels repeat
     """
     zooms = np.asarray(volume.zooms, dtype=np.float64)
     slices = points_vox[:, 2].astype(np.intp)
@@ -122,11 +126,11 @@ def build_field(volume: Volume, points_vox: Floats, half_width_mm: float = HALF_
 def _steady(
     squares: Floats, origins: NDArray, points_vox: Floats, zooms: Floats
 ) -> tuple[Floats, NDArray[np.bool_], bool]:
-    """Bring slices to one brightness where it changes from each to the next, and fill in those that lost their signal.
+    """Scale slices to the same brightness if it changes from slice to slice, and fill in slices without signal.
 
     Returns
     -------
-    squares : (n, W, W) ndarray; unchanged where brightness is steady
+    squares : (n, W, W) ndarray; unchanged if brightness is steady
     dropped : (n,) ndarray of bool
     unsteady : bool
     """

@@ -1,4 +1,4 @@
-"""Parameters of propseg: what a user may set, and what follows from the contrast."""
+"""Parameters of propseg: those that a user may set, and those that the contrast determines."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ RING_MM = 2.0
 
 
 CORD_CORE = (0.15, 0.3, 0.45, 0.6)
-"""Where the cord's own intensity is measured: cord even where the tube is half a radius off."""
+"""Shares of the radius at which the cord's intensity is measured: inside the cord even if the tube is half a radius
+off."""
 
 FLUID_CORE = (0.7, 0.78, 0.86)
-"""Where the fluid's is, in a tube around it: outside the cord, inside the surface."""
+"""Shares of the radius at which the fluid's intensity is measured, in the tube around it: outside the cord, inside the
+surface."""
 
 
 @dataclass(frozen=True)
 class PropsegParams:
-    """What a user may change; the defaults are SCT's. Each field's meaning and unit are the help of its flag.
+    """Parameters that a user may change; the defaults are SCT's. The help of each flag gives meaning and unit.
 
-    `byproducts` names files to make beside the mask (`spineseg.propseg.byproducts.BYPRODUCTS`). A value outside its
-    range is an InputError.
+    `byproducts` names the files to make besides the mask (`spineseg.propseg.byproducts.BYPRODUCTS`). A value outside
+    its range raises InputError.
     """
 
     init: float | None = parameter(
@@ -110,17 +112,17 @@ class PropsegParams:
 
 @dataclass(frozen=True)
 class ContrastModel:
-    """What follows from the contrast."""
+    """Parameters that the contrast determines."""
 
-    sign: int  # {+1, -1}: +1 where fluid is brighter than cord: an edge of the cord rises outwards
+    sign: int  # {+1, -1}: +1 if fluid is brighter than cord, so that intensity rises outwards at the cord's edge
     n_vertices: int  # Vertices per ring during propagation; twice as many in the refinement
-    prior_contrast: float  # 0 to 1000: contrast that seeds the running mean, from the original's training images
-    # Shares of the radius at which the intensity of what the tube encloses is measured
+    prior_contrast: float  # 0 to 1000: start of the running mean of the contrast, from the original's training images
+    # Shares of the radius at which the intensity inside the tube is measured
     core: tuple[float, ...] = CORD_CORE
 
 
 def get_contrast_model(contrast: str) -> ContrastModel:
-    """Return the contrast's model; raises InputError for a contrast that is none of the four."""
+    """Return the contrast's model; raise InputError for an unknown contrast."""
     if contrast not in CONTRASTS:
         raise InputError(f"contrast: expected one of {' '.join(CONTRASTS)}, found {contrast!r}")
     if CORD_DARKER[contrast]:
@@ -129,8 +131,8 @@ def get_contrast_model(contrast: str) -> ContrastModel:
 
 
 def compute_distance_weight(contrast: float) -> float:
-    """Return the price of distance for a mean local contrast (0 to 1000).
+    """Return the penalty on distance for a mean local contrast (0 to 1000).
 
-    The original's parabola falls below zero under a contrast of 65 and would then reward distance; ours stops at 0.
+    The original's parabola is negative below a contrast of 65, which would reward distance; ours is limited to 0.
     """
     return max(0.0, 1e-4 * contrast**2 + 0.02 * contrast - 1.6242)

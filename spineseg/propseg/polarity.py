@@ -1,4 +1,4 @@
-"""Whether the cord is darker or brighter than its fluid, from the image where the expected polarity finds no cord."""
+"""Decide whether the cord is darker or brighter than its fluid, where the expected polarity finds no cord."""
 
 from __future__ import annotations
 
@@ -16,37 +16,39 @@ if TYPE_CHECKING:
     from spineseg.propseg.scene import Scene
 
 TURN_FACTOR = 2.0
-"""The opposite polarity is believed when its closed edge is this many times stronger. On real images of all contrasts
-the wrong polarity reaches a fifth of the right one."""
+"""Factor by which the closed edge of the opposite polarity must be stronger to be accepted. On real images of all
+contrasts the wrong polarity reaches a fifth of the right one."""
 
 MIN_CLOSURE = 20.0
-"""A closed edge weaker than this (1/mm; a contrast of about 30 of 1000) decides nothing."""
+"""Weakest closed edge (1/mm; a contrast of about 30 of 1000) that counts for either polarity."""
 
 MAX_OFFSET_MM = 1.5
-"""Either polarity also finds the canal, half of the fluid or a vessel; their centres are off the centerline. The cord's
-centre is within 1.2 mm of it in the real images."""
+"""Largest distance of a tube's centre from the centerline. Either polarity may also find the canal, half of the fluid
+or a vessel, but their centres are off the centerline. In the real images the cord's centre is within 1.2 mm of it."""
 
 LARGEST_CORD_MM2 = 106.0
-"""Three standard deviations above the mean of men at C5 (`spineseg.propseg.doubt`). The canal, bright in dark bone
-where the fluid is bright, has 120 to 260 mm²; the tube found in it, 111 to 143 in echo-planar and MT images."""
+"""Largest area of a cord: three standard deviations above the mean of men at C5 (`spineseg.propseg.doubt`). The canal,
+which is bright in dark bone if the fluid is bright, has 120 to 260 mm²; tubes found in it in echo-planar and MT images
+have 111 to 143."""
 
 MAX_RIM = 0.4
-"""If the tube is the canal or a part of it, cord lies in its middle and fluid at its rim. The rim is then brighter
-(T2w) by half of the edge's contrast and more; in cords of the other polarity the rim has 0.3 at most."""
+"""Largest `InitialTube.rim` of a cord. If the tube is the canal or a part of it, cord lies in its middle and fluid at
+its rim. The rim is then brighter (T2w) by at least half of the edge's contrast; in cords of the other polarity it is
+0.3 at most."""
 
 TURN_SHARE, LEAST_PLACES = 0.75, 2
-"""The contrast given is a strong prior: of the places along the cord that decide, three quarters must support the
-other polarity, and at least two. If slices disagree, it is sought in the stretches that show no cord."""
+"""The given contrast is a strong prior. Of the informative places along the cord, three quarters and at least two must
+support the other polarity. If places disagree, the other polarity is tried only in stretches without a cord."""
 
 LEAST_LOST_MM = 12.0
-"""A run of failed bands this long (two bands) may have the other polarity; a shorter run is bridged well."""
+"""Shortest run of failed bands (two bands) that may have the other polarity; shorter runs are bridged."""
 
 STARTS_IN_RUN = 3
-"""Places in such a run where a tube of the other polarity is tried: its middle and its quarters."""
+"""Number of places in such a run at which a tube of the other polarity is tried: its middle and its quarters."""
 
 
 def choose_polarity(scene: Scene, starts: NDArray[np.intp]) -> tuple[Scene, InitialTube, bool]:
-    """Place the initial tube with the polarity of the contrast, or the opposite if nearly all places show only that.
+    """Place the initial tube with the polarity of the contrast, or the opposite if nearly all places support only that.
 
     Returns
     -------
@@ -56,7 +58,7 @@ def choose_polarity(scene: Scene, starts: NDArray[np.intp]) -> tuple[Scene, Init
     """
     other = _turn(scene)
     usual = place_initial_tube(scene, starts)
-    # where the usual way shows a cord at once, the other way must show a better one in the same place
+    # if the usual polarity finds a cord at once, the other must find a better one in the same place
     if _is_on_line(usual) and usual.start == starts[0] and not _outdoes(try_starts(other, starts[:1])[0], usual):
         return scene, usual, False
     pairs = list(zip(try_starts(other, starts), try_starts(scene, starts), strict=True))
@@ -73,24 +75,24 @@ def _turn(scene: Scene) -> Scene:
 
 
 def _is_on_line(initial: InitialTube) -> bool:
-    """Say whether there is a tube and it lies on the centerline."""
+    """Return whether there is a tube that lies on the centerline."""
     return initial.tube is not None and initial.offset_mm <= MAX_OFFSET_MM
 
 
 def _is_cord(initial: InitialTube) -> bool:
-    """Say whether a tube of the other polarity can only be a cord, not the canal or a part of it."""
+    """Return whether a tube of the other polarity must be a cord, not the canal or a part of it."""
     closed = _is_on_line(initial) and initial.closure > TURN_FACTOR * MIN_CLOSURE
     return closed and initial.area_mm2 <= LARGEST_CORD_MM2 and initial.rim <= MAX_RIM
 
 
 def _outdoes(turned: InitialTube, own: InitialTube) -> bool:
-    """Say whether a tube of the other polarity is a cord and clearer than the one that the contrast expects."""
+    """Return whether a tube of the other polarity is a cord and clearer than that of the expected polarity."""
     least = max(own.closure, MIN_CLOSURE) if _is_on_line(own) else MIN_CLOSURE
     return _is_cord(turned) and turned.closure > TURN_FACTOR * least
 
 
 def propagate_both_polarities(scene: Scene, initial: InitialTube) -> tuple[Scene, Propagation]:
-    """Propagate the tube, and grow tubes of the other polarity in long runs where propagation finds no cord.
+    """Propagate the tube, and grow tubes of the other polarity in long runs where propagation found no cord.
 
     Inflow brightens the fluid at one end of a slab and saturation darkens it at the other, so that the cord of one
     image may be darker than its fluid in some slices and brighter in others.

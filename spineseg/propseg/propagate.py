@@ -28,7 +28,8 @@ MAX_LENGTH_MM = 800.0
 """Longer than any cord. Both values are those of the original PropSeg."""
 
 MAX_GROWTH = 1.4
-"""Area of a band over that of the two before it, or the inverse: the cord's enlargements change it by a tenth."""
+"""Largest ratio, either way, of a band's area to that of the two bands before it: the cord's enlargements change the
+area by a tenth."""
 
 CENTER_MEMORY_MM = 20.0
 """Distance over which the tube's own centre is replaced by the centerline's."""
@@ -42,7 +43,7 @@ class Propagation:
     """The tube as propagated."""
 
     tube: Tube  # Rings by increasing slice
-    # (R,) of bool: rings that carry the shape of the cord before them, because their own image was rejected
+    # (R,) of bool: rings with the shape of the cord before them, because the band fitted to their image was rejected
     bridged: NDArray[np.bool_]
     contrast: float  # 0 to 1000: mean local contrast
     stops: tuple[tuple[int, str], ...] = ()  # tuple of (int, str): slice and reason of every band that was rejected
@@ -80,8 +81,8 @@ class _Front:
 def propagate(scene: Scene, initial: InitialTube) -> Propagation:
     """Grow the initial tube to both ends of the course.
 
-    A band that fails a test is replaced by the last believed shape, carried along the centerline, and the next band is
-    tried from there. What becomes of such runs is for `settle_bridges`.
+    A band that fails a test is replaced by the last accepted shape, moved along the centerline, and the next band is
+    tried from there. `settle_bridges` later keeps or drops such runs.
 
     Raises
     ------
@@ -116,7 +117,7 @@ def _start_front(scene: Scene, initial: Tube, contrast: float, heading: int) -> 
 
 
 def _may_grow(front: _Front, scene: Scene) -> bool:
-    """Say whether the next ring lies on the course and the tube is not implausibly long."""
+    """Return whether the next ring lies on the course and the tube is not implausibly long."""
     ahead = np.array([front.slice + front.heading * scene.course.ring_step])
     length = sum(len(band.slices) for band in front.bands) * scene.course.ring_step * scene.slice_mm
     return bool(scene.course.holds(ahead)[0]) and length < MAX_LENGTH_MM
@@ -228,14 +229,14 @@ def _append(front: _Front, plan: Tube, band: _Band, why: str, scene: Scene) -> N
 def settle_bridges(
     result: Propagation, max_gap_mm: float, slice_mm: float, trusted: tuple[int, int] | None = None
 ) -> Propagation:
-    """Keep the bridged runs that may be filled by a guess and drop the others.
+    """Keep the bridged runs that are short enough to be filled by a guess, and drop the others.
 
     Parameters
     ----------
-    max_gap_mm : mm; longest run kept between believed parts
+    max_gap_mm : mm; longest run that is kept between accepted parts
     trusted : (int, int), optional
-        First and last slice where the centerline says that there is cord: a run at an end of the tube is kept within
-        them, as far as `max_gap_mm` from the believed part, and dropped beyond them or where None.
+        First and last slice of the centerline. A run at an end of the tube is kept between them, up to `max_gap_mm`
+        from the accepted part, and dropped beyond them. Without `trusted`, such runs are dropped.
     """
     slices = result.tube.slices
     keep = np.ones(len(slices), bool)

@@ -1,4 +1,4 @@
-"""Turn rings into voxels with partial volume."""
+"""Convert rings to voxels with partial volume."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HALF_INSIDE = 2.75 / SUBSAMPLES**2
 areas of upright ellipses of 9 mm in voxels of 1 mm are still off by 1.5 % (SD; 2.4 % by a threshold; so 0.02 %)."""
 
 MOST_CARRIED = 1.0
-"""Voxels of area, more or less, that a slice may leave to the next."""
+"""Largest area error, in voxels, that a slice may pass on to the next."""
 
 
 def rasterise(tube: Tube, shape: tuple[int, int, int], zooms: Floats) -> NDArray[np.float32]:
@@ -63,7 +63,7 @@ def rasterise(tube: Tube, shape: tuple[int, int, int], zooms: Floats) -> NDArray
 
 
 def choose_voxels(coverage: NDArray[np.float32]) -> Mask:
-    """Choose the mask: voxels well inside, and of those about half inside as many as the area asks for.
+    """Choose the mask: voxels well inside, and as many of those about half inside as the area requires.
 
     Parameters
     ----------
@@ -76,9 +76,9 @@ def choose_voxels(coverage: NDArray[np.float32]) -> Mask:
 
     Notes
     -----
-    A threshold alone rounds the area of an upright cord alike in all slices, by 2 % in voxels of 1 mm, so that a cord
-    thinner by 2 % may show no change or twice as much. Here what one slice has too much, the next gets less. It costs
-    0.002 Dice on labelled images.
+    A threshold alone rounds the area of an upright cord in the same way in all slices, by 2 % in voxels of 1 mm. A cord
+    that is 2 % thinner may then show no change, or twice the change. Here the rounding error of a slice is compensated
+    in the next. This costs 0.002 Dice on labelled images.
     """
     mask = np.zeros(coverage.shape, bool)
     touched = np.nonzero(coverage)
@@ -103,7 +103,7 @@ def choose_voxels(coverage: NDArray[np.float32]) -> Mask:
 def _depth(outline: Floats, rows: NDArray[np.intp], points: Floats) -> Floats:
     """Return the radial distance (mm, positive inside) from points about a ring's centre to its outline.
 
-    The outline between two vertices is the straight chord, so that the area filled is the polygon's.
+    Between two vertices the outline is the straight chord, so that the filled area is that of the polygon.
     """
     n = outline.shape[1]
     turn = np.arctan2(points[..., 1], points[..., 0]) * (n / (2 * np.pi)) % n

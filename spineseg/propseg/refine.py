@@ -1,4 +1,4 @@
-"""Refine the whole surface at once: one ring per slice, twice the vertices, and no trust in stray rays."""
+"""Refine the whole surface at once, with one ring per slice and twice the vertices; stray rays get little weight."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 REACH_MM = (3.0, 2.0, 1.5, 1.5)
-"""Search on either side in each round; the original's 3 mm, then less, so that no ray leaves the edge it has."""
+"""Search distance on either side, by round: the original's 3 mm, then less, so that a ray keeps the edge that it
+found."""
 
 ALPHA = 50.0
 """Stiffness of the refinement, whatever the user's ``alpha``, as in the original."""
 
-STRAY_MM = 0.5
-SMOOTH_MM = 8.0
-SMOOTH_ANGLE = 1.5
+STRAY_MM = 0.5  # distance from the smoothed surface at which the weight of an edge is halved
+SMOOTH_MM = 8.0  # full width at half maximum of the smoothing along the cord
+SMOOTH_ANGLE = 1.5  # standard deviation of the smoothing around a ring, in vertices
 
 
 @dataclass(frozen=True)

@@ -18,17 +18,18 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 MAX_OFFSET_MM = 3.0
-"""A centre this far from the line of its neighbours is not cord; SCT's wrapper passes this value to its check."""
+"""Distance of a centre from the line of its neighbours from which the ring is not cord; SCT's wrapper uses this value
+in its check."""
 
 NEIGHBOURHOOD_MM = 30.0
 """Length of cord with which a slice is compared."""
 
 AREA_FACTOR = 2.0
-"""A cord does not double or halve its cross-section within that length."""
+"""Factor by which the area of a ring may differ from its neighbourhood: a cord does not double or halve within it."""
 
 
 def find_incoherent(tube: Tube, slice_mm: float) -> NDArray[np.bool_]:
-    """Say which rings lie off the line of their neighbours or differ from their size by a factor of two.
+    """Find rings that lie off the line of their neighbours or differ from their area by a factor of two.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Input of every propseg step: the image along the cord, where the tube may go, and the parameters."""
+"""Input of every propseg step: the image along the cord, the course that the tube may take, and the parameters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ BEYOND_SLICES = 2
 """Slices beyond either end of the centerline that propagation may enter, as in the original PropSeg."""
 
 START_FRACTIONS = (0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.8, 0.1, 0.9, 0.0, 1.0)
-"""Where the initial tube is tried along the centerline, in this order; the original PropSeg tries the first."""
+"""Positions along the centerline at which the initial tube is tried, in this order; the original PropSeg tries only
+the first."""
 
 FREE_HALF_WIDTH_MM = 60.0
 """Half side of the square if there is no centerline: a cord deviates this far from a straight line in the neck."""
@@ -31,14 +32,14 @@ FREE_HALF_WIDTH_MM = 60.0
 
 @dataclass(frozen=True)
 class Course:
-    """Where the tube may go: one centre per slice, slices contiguous."""
+    """The course that the tube may take: one centre per slice, slices contiguous."""
 
     slices: NDArray[np.intp]  # (n,) of int
     centers: Floats  # (n, 2), mm
     zooms: Floats  # (3,), mm
     # Whether the centres are a guess (three points, extended), so that the tube follows its own direction
     free: bool = False
-    # (int, int) or None: first and last slice between which even a guess is meant: those of the three points
+    # (int, int) or None: first and last slice of the three points, between which the guess is reliable
     marked: tuple[int, int] | None = None
 
     def at(self, slices: NDArray[np.intp]) -> Floats:
@@ -46,7 +47,7 @@ class Course:
         return self.centers[slices - self.slices[0]]
 
     def holds(self, slices: NDArray[np.intp]) -> NDArray[np.bool_]:
-        """Say which slices belong to the course."""
+        """Return whether slices belong to the course."""
         return (slices >= self.slices[0]) & (slices <= self.slices[-1])
 
     @property

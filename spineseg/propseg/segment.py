@@ -62,9 +62,9 @@ def segment_cord(
     Returns
     -------
     Segmentation
-        `cord_prob` is the share of each voxel inside the surface. Status "empty" where no cord shows; "partial" where
-        cord may be missing (`spineseg.centerline.extent`), more than half of the slices are a guess, or a fifth
-        at one end, or the centerline is uncertain (`spineseg.propseg.doubt`); the notes name the slices.
+        `cord_prob` is the share of each voxel inside the surface. The status is "empty" if no cord is found. It is
+        "partial" if cord may be missing (`spineseg.centerline.extent`), more than half of the slices are a guess, or a
+        fifth at one end, or the centerline is uncertain (`spineseg.propseg.doubt`); the notes name the slices.
 
     Raises
     ------
@@ -73,9 +73,9 @@ def segment_cord(
 
     Notes
     -----
-    Departures from the original program: rings lie in slices rather than across the tube, so that thick slices need no
-    gradient through them; the energy is minimised exactly; a failed band is bridged along the centerline instead of
-    ending the tube; rays without local contrast take their place from their neighbours.
+    Departures from the original program: rings lie in slices rather than across the tube, so that no gradient through
+    thick slices is needed; the energy is minimised exactly; a failed band is bridged along the centerline instead of
+    ending the tube; rays without local contrast are placed by their neighbours.
 
     References
     ----------
@@ -213,7 +213,7 @@ def _describe_doubts(doubtful: NDArray[np.intp], line: Centerline) -> tuple[str,
 
 
 def _describe_polarity(scene: Scene, turned: bool) -> tuple[str, ...]:
-    """Say that the image contradicts the contrast."""
+    """Return a note if the image contradicts the given contrast."""
     shade = ("darker", "brighter") if scene.model.sign > 0 else ("brighter", "darker")
     said = "than the fluid, against the contrast given; segmented as it looks"
     notes: tuple[str, ...] = (f"the cord is {shade[0]} {said}",) if turned else ()

@@ -1,9 +1,9 @@
 """A smooth model of the cord's outline, fitted robustly to the edges that an image shows.
 
-An outline is a short Fourier series of the radius over the angle: size, place, ellipse, and three small terms. What
-real cords look like says how likely a series is, neighbouring slices say how fast it may change, and of the edges
-along each ray only one near the model counts. So a side without an edge, or with the edge of something else, takes
-its place from the rest of the ring and from the slices beside it.
+An outline is a short Fourier series of the radius over the angle: size, position, ellipse, and three small terms. The
+shapes of real cords determine how likely a series is, and neighbouring slices limit how fast it may change. On each
+ray only an edge near the model counts. A side without an edge, or with the edge of another structure, is therefore
+placed by the rest of the ring and by the neighbouring slices.
 """
 
 from __future__ import annotations
@@ -35,56 +35,60 @@ RAY_START_MM, RAY_STEP_MM, RAY_SAMPLES = 0.75, 0.25, 44
 """Samples along a ray: from inside the thinnest cord to 11.5 mm, past the widest."""
 
 USUAL_RADIUS_MM = 4.0
-"""The user's ``-radius`` over this scales the model: a cord said to be twice as thick is twice as thick."""
+"""The model is scaled by the user's ``-radius`` divided by this value: twice the radius, twice the model."""
 
 WAVES = ("1", "c1", "s1", "c2", "s2", "c3", "s3", "c4")
 """Terms of the series: mean radius, shift (cosine and sine of one turn), ellipse, its rotation, three small terms."""
 
 RADIUS_MM, SD_LARGER_MM, SD_SMALLER_MM = 4.6, 0.35, 0.9
-"""Mean radius of a cervical cord and how far others lie from it: 4.6 +- 0.27 mm in 499 slices of 30 manual masks of 11
-people, none of them scored here; more below, where the thoracic cord has 3.3 mm."""
+"""Mean radius of a cervical cord, and its standard deviations above and below the mean: 4.6 +- 0.27 mm in 499 slices of
+30 manual masks of 11 people, none of whom is scored here. The one below is larger, because the thoracic cord has
+3.3 mm."""
 
 MEAN_SHAPE = np.array([0.0, 0.0, 0.0, 0.255, 0.0, 0.0, 0.033, 0.043])
 """Mean of each term as a share of the mean radius, in the same masks."""
 
 SD_MM = np.array([np.nan, 1.0, 1.0, 0.45, 0.2, 0.08, 0.1, 0.09])
-"""Standard deviation of each term. Shift: OptiC is 0.5 mm off, and 2 mm where fluid looks like cord. The ellipse is
-wider than in the masks (0.3), for the round thoracic cord; the rest is theirs."""
+"""Standard deviation of each term. The shift allows for OptiC's error: 0.5 mm, and 2 mm where fluid looks like cord.
+That of the ellipse is larger than in the masks (0.3), to allow for the round thoracic cord; the others are from the
+masks."""
 
 WALK_MM = np.array([0.06, 0.35, 0.35, 0.12, 0.08, 0.04, 0.05, 0.04])
 """Standard deviation of the change of each term over 10 mm of cord. The mean radius changes by 0.11 mm within one of
-the masks; the shift is that of OptiC, which wanders."""
+the masks; the change of the shift is that of OptiC's line."""
 
 EDGE_SD_MM = 0.5
-"""How well an edge tells the place of the surface: half a voxel of most images."""
+"""Standard deviation of the surface's position given an edge: half a voxel of most images."""
 
 EDGE_LENGTH_MM, SHAPE_LENGTH_MM = 5.0, 20.0
-"""Length of cord over which edges, and shapes, are no news of each other: thinner slices count in proportion."""
+"""Length of cord over which edges, and shapes, are not independent: thinner slices have proportionally less weight."""
 
 LEAST_EDGE = 0.1
 """Share of the cord's usual rise below which an edge is noise."""
 
 WALL_TRUST = 0.35
-"""Belief in an edge of the other sign (a cord that lies on a dark wall without fluid between): a third of a right one.
-With a half, echo-planar and MT masks followed the wall of the canal: Dice 0.003 less; the others are the same."""
+"""Weight of an edge of the opposite sign (a cord that touches a dark wall, without fluid between), relative to an edge
+of the expected sign: about a third. With a half, masks of echo-planar and MT images followed the wall of the canal and
+lost 0.003 Dice; others were the same."""
 
 LEAST_RISE = 20.0
-"""Usual rise (1/mm) below which nothing is an edge; a contrast of about 30 of 1000."""
+"""Smallest value (1/mm) of the usual rise; below it nothing counts as an edge. A contrast of about 30 of 1000."""
 
 USUAL_PERCENTILE, USUAL_MM = 75.0, 30.0
-"""The usual rise is that of the better part of the ring (half of it may be lost), in the median over a vertebra."""
+"""The usual rise is this percentile over the ring, of which half may have no edge, and then the median over the length
+of a vertebra."""
 
 COARSE_MM = 3.0
-"""Slices are searched from the start at this distance; the shape hardly changes within it."""
+"""Distance between the slices in which the start is searched; the shape hardly changes over it."""
 
 COARSE_SMOOTH_MM = 15.0
-"""Over this length (standard deviation) slices agree on a start."""
+"""Length (standard deviation) over which slices share a start."""
 
 EDGES_COUNT = 0.4
-"""Logarithm of the odds that one ray with a full edge adds in the search for a start: neighbouring rays are alike."""
+"""Log-odds that a ray with a full edge adds in the search for a start; low, as neighbouring rays are correlated."""
 
 GATES_MM = (1.5, 1.2, 1.0, 0.9, 0.9, 0.9)
-"""Reach around the model within which an edge counts, round by round: from the error of the start to the model's."""
+"""Distance from the model within which an edge counts, by round: from the error of the start to that of the model."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +109,8 @@ def fit_shape(scene: Scene, surface: FilledTube) -> ShapeFit:
     Parameters
     ----------
     surface : FilledTube
-        Says in which slices, and how strong the cord's edge usually is. Its shape is not used, so that a surface that
-        leaked or collapsed can be told.
+        Gives the slices and the usual strength of the cord's edge. Its shape is not used, so that a surface that
+        leaked or collapsed can be recognised.
     """
     slices = surface.tube.slices
     unit = scene.params.radius_mm / USUAL_RADIUS_MM  # from here on, lengths are in this unit
@@ -117,7 +121,7 @@ def fit_shape(scene: Scene, surface: FilledTube) -> ShapeFit:
     edges = _sample_edges(scene, slices, origin, usual, unit)
     radii = _find_start(edges, mm)
     for n, gate in enumerate(GATES_MM):
-        if n in (2, 4):  # the series is about a centre, which the fit has moved
+        if n in (2, 4):  # the series is relative to a centre, which the fit has moved
             moved = _smooth(recenter(make_rings(origin, radii))[0], 4.0, mm)
             radii, origin = fit_star(make_rings(origin, radii), moved), moved
             edges = _sample_edges(scene, slices, origin, usual, unit)
@@ -128,7 +132,7 @@ def fit_shape(scene: Scene, surface: FilledTube) -> ShapeFit:
 
 
 def _find_base(scene: Scene, surface: FilledTube) -> Floats:
-    """Return where the cord is expected: the centerline, or the surface itself far from the three points of a user."""
+    """Return the expected centre of the cord: the centerline, or far from a user's three points the surface."""
     slices, course = surface.tube.slices, scene.course
     if not course.free:
         return course.at(slices)
@@ -187,10 +191,10 @@ def _list_starts() -> tuple[NDArray[np.intp], Floats]:
 
 
 def _find_start(edges: Floats, slice_mm: float) -> Floats:
-    """Find the mean outline that meets most edges, the slices of a stretch together; radii (R, N_RAYS), mm."""
+    """Find the mean outline that meets most edges, pooled over nearby slices; radii (R, N_RAYS), mm."""
     step = max(1, round(COARSE_MM / slice_mm))
     rows = np.arange(0, len(edges), step)
-    near = ndi.maximum_filter1d(edges[rows], 3, axis=2)  # no mean outline fits to a sample
+    near = ndi.maximum_filter1d(edges[rows], 3, axis=2)  # no mean outline fits to within a sample
     samples, odds = _list_starts()
     met = sum(near[:, ray, samples[:, ray]] for ray in range(N_RAYS))
     best = (EDGES_COUNT * _smooth(met, COARSE_SMOOTH_MM, step * slice_mm) + odds).argmax(axis=1)
@@ -200,7 +204,7 @@ def _find_start(edges: Floats, slice_mm: float) -> Floats:
 
 
 def _choose_edges(edges: Floats, radii: Floats, gate_mm: float) -> tuple[Floats, Floats]:
-    """Choose on each ray the edge that is strong and near the model; return its radius and strength, (R, N_RAYS)."""
+    """Choose on each ray the strongest edge near the model; return its radius and strength, (R, N_RAYS)."""
     steps = RAY_START_MM + RAY_STEP_MM * np.arange(RAY_SAMPLES)
     score = edges * np.maximum(1 - ((steps - radii[..., None]) / gate_mm) ** 2, 0.0)
     best = score.argmax(axis=2)
@@ -211,13 +215,13 @@ def _choose_edges(edges: Floats, radii: Floats, gate_mm: float) -> tuple[Floats,
 def _solve_series(target: Floats, weight: Floats, shift: Floats, sd_radius: Floats, height_mm: Floats) -> Floats:
     """Find the most likely series of all slices together.
 
-    Returns (R, terms) ndarray, mm: the minimum of a quadratic: edges by strength, the mean shape, and the change
-    between neighbouring slices.
+    Returns (R, terms) ndarray, mm. It minimises a quadratic function of the distance to the edges (weighted by
+    strength), the deviation from the mean shape, and the change between neighbouring slices.
 
     Parameters
     ----------
     target, weight : (R, N_RAYS) ndarray; edges, mm, and their strength, 0 to 1
-    shift : (R, 2) ndarray, mm; where the centerline lies from the origin: the expected shift
+    shift : (R, 2) ndarray, mm; position of the centerline relative to the origin, which is the expected shift
     sd_radius : (R,) ndarray, mm
     height_mm : (R,) ndarray, mm; positions of the slices along the cord, increasing
     """

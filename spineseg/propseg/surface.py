@@ -39,7 +39,7 @@ class Tube:
 
 
 def join_tubes(*tubes: Tube) -> Tube:
-    """Put the rings of several tubes into one, in the order given."""
+    """Join the rings of several tubes, in the given order."""
     return Tube(*(np.concatenate([getattr(tube, name) for tube in tubes]) for name in ("slices", "centers", "radii")))
 
 

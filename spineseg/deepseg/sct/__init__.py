@@ -1,1 +1,1 @@
-"""The weights that SCT published for deepseg_sc: read, and run as SCT runs them."""
+"""Read the weights that SCT published for deepseg_sc, and run them as SCT does."""

@@ -21,7 +21,7 @@ from spineseg.deepseg.sct.networks import CHUNK_SLICES, PERCENTILES, SCALE_TOP, 
 from spineseg.volume import Volume
 
 MIN_HEAT = 0.5
-"""SCT counts pixels below this as no cord before it looks for the curve."""
+"""Probability below which SCT sets pixels to 0 before it searches the curve."""
 
 MIN_INPUT_PX = 80
 """Side of the inputs that the detection networks were trained on; smaller slices are padded."""
@@ -29,7 +29,7 @@ MIN_INPUT_PX = 80
 
 @torch.inference_mode()
 def compute_sct_heatmap(volume: Volume, network: SctUNet) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Compute how much each point looks like the middle of the cord, by SCT's detection network.
+    """Compute a heatmap of the middle of the cord by SCT's detection network.
 
     Parameters
     ----------
@@ -42,7 +42,8 @@ def compute_sct_heatmap(volume: Volume, network: SctUNet) -> tuple[NDArray[np.fl
 
     Notes
     -----
-    The percentiles are those of the image's own voxels; SCT takes them after resampling, which moves them little.
+    The percentiles are computed on the image's own voxels; SCT computes them after resampling, which changes them
+    little.
     """
     config = network.config
     mean, std = config.moments
@@ -73,15 +74,15 @@ def compute_sct_coverage(
     batch: int = 32,
     mirror: bool = False,
 ) -> NDArray[np.float32]:
-    """Compute how much of each voxel's area is cord, by SCT's network and threshold.
+    """Compute the share of each voxel's area that is cord, by SCT's network and threshold.
 
     Parameters
     ----------
     network : of the stage "segment"
     thr : float, 0 to 1
-        Probability from which a pixel of 0.5 mm is cord. SCT applies it there and not on the image's own grid;
-        its defaults were chosen so.
-    batch : patches of one call of a 2-D network; the result does not depend on it
+        Probability from which a pixel of 0.5 mm is cord. SCT applies its thresholds on this grid, not on the image's
+        own grid, and chose its defaults for it.
+    batch : patches per call of a 2-D network; the result does not depend on it
     mirror : average over the patch and its right-left mirror image
 
     Returns
@@ -103,13 +104,13 @@ def compute_sct_coverage(
 
 
 def _scale(image: Tensor, low: float, high: float) -> Tensor:
-    """Scale `low` to `high` to 0 to 255 and cut what lies outside; a constant image becomes 0."""
+    """Scale the range from `low` to `high` to 0 to 255 and clip values outside it; a constant image becomes 0."""
     span = max(high - low, 1e-12 * max(abs(high), 1e-20))
     return ((image - low) / span).clamp(0, 1) * SCALE_TOP
 
 
 def _shift_inside(centres: NDArray[np.float64], volume: Volume, size_px: int) -> NDArray[np.float64]:
-    """Move the middles of patches, (n, 2) voxels, so that patches lie inside images that can hold them."""
+    """Move the centres of patches, (n, 2) voxels, so that the patches lie inside the image if it is large enough."""
     half = size_px / 2 * ZOOM_MM / volume.zooms[:2]
     lowest, highest = half - 0.5, np.array(volume.shape[:2]) - 0.5 - half
     return np.where(lowest <= highest, centres.clip(lowest, np.maximum(lowest, highest)), centres)
@@ -141,12 +142,12 @@ def _run_segment(network: SctUNet, patches: Tensor, slices: NDArray, batch: int)
 def run_chunks(model: SctUNet, stack: Tensor) -> Tensor:
     """Run a 3-D network on overlapping chunks of slices and blend them.
 
-    Returns (K, S, S) tensor, probabilities: chunks start every 24 slices; their weights fall linearly from the middle
-    to the ends.
+    Chunks start every 24 slices; their weights fall linearly from the middle to the ends. Returns probabilities,
+    (K, S, S) tensor.
 
     Parameters
     ----------
-    stack : (K, S, S) tensor, 0 to 255; patches of consecutive slices; the last chunk is filled up with zeros
+    stack : (K, S, S) tensor, 0 to 255; patches of consecutive slices; the last chunk is padded with zeros
     """
     mean, std = model.config.moments
     n_slices, step = len(stack), CHUNK_SLICES // 2

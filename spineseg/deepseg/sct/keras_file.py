@@ -1,6 +1,6 @@
 """Read the arrays of a Keras HDF5 file, layer by layer.
 
-Only arrays are read: layer graphs, Lambda bytecode and optimiser states in the file are never looked at.
+Only arrays are read; layer graphs, Lambda bytecode and optimiser states in the file are ignored.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ if TYPE_CHECKING:
     from h5py import Dataset
 
 Layers = list[dict[str, NDArray[np.float32]]]
-"""Layers of one kind in the order of their numbers, each its arrays by name."""
+"""Layers of one kind in the order of their numbers; each is a dictionary from name to array."""
 
 LAYER_NAME = re.compile(r"(conv2d_transpose|conv2d|conv3d|batch_normalization)(?:_(\d+))?")
 
 MAX_VALUES = 50_000_000
-"""More than 20 times the largest published network: such a file is something else, and is not read into memory."""
+"""Largest number of values, more than 20 times the largest published network: a larger file is something else, and is
+not read into memory."""
 
 
 def read_keras_layers(path: Path) -> dict[str, Layers]:
-    """Return the arrays of a Keras file: kind of layer to layers, in the order of their numbers.
+    """Return the layers of a Keras file by kind, in the order of their numbers.
 
     Raises
     ------

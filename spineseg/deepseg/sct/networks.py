@@ -24,7 +24,7 @@ ZOOM_MM = 0.5
 """In-plane pixel size of every network's input."""
 
 SCALE_TOP = 255.0
-"""Intensities from the 2nd to the 98th percentile become 0 to this."""
+"""The range from the 2nd to the 98th percentile of intensity is scaled to 0 to this value."""
 
 PERCENTILES = (2, 98)
 
@@ -34,10 +34,11 @@ DETECT_MOMENTS = {
     "t1": (55.7359, 64.3149),
     "dwi": (55.744, 45.003),
 }
-"""Mean and standard deviation of the training images, taken off the scaled slices before detection (from SCT)."""
+"""Mean and standard deviation of the training images, with which scaled slices are standardised before detection (from
+SCT)."""
 
 SEGMENT_3D_MOMENTS = {"t2": (65.8562, 59.7999), "t2s": (87.0212, 64.425), "t1": (88.5001, 66.275)}
-"""The same for the 3-D networks; the 2-D networks take the scaled values as they are. There is none for dwi."""
+"""The same for the 3-D networks, of which there is none for dwi; the 2-D networks take the scaled values unchanged."""
 
 THRESHOLDS = {"t1": 0.15, "t2": 0.7, "t2s": 0.89, "dwi": 0.01}
 """SCT's defaults, which make areas agree between contrasts."""
@@ -48,7 +49,7 @@ CHUNK_SLICES = 48
 
 @dataclass(frozen=True)
 class SctConfig:
-    """What a network is, and for which images it was trained."""
+    """Architecture of a network, and the images for which it was trained."""
 
     stage: str  # {"detect", "segment"}
     kernel: str  # {"2d", "3d"}
@@ -74,14 +75,14 @@ class SctConfig:
 
     @property
     def moments(self) -> tuple[float, float]:
-        """Mean and standard deviation to take off the scaled values; (0, 1) for the 2-D networks that outline."""
+        """Mean and standard deviation for standardising scaled values; (0, 1) for the 2-D networks that outline."""
         if self.stage == "detect":
             return DETECT_MOMENTS[self.contrast]
         return SEGMENT_3D_MOMENTS[self.contrast] if self.kernel == "3d" else (0.0, 1.0)
 
 
 class SctBlock(nn.Sequential):
-    """3 x 3 (x 3) convolution, batch norm where the network has it, ReLU; the size stays."""
+    """3 x 3 (x 3) convolution, batch norm if the network has it, ReLU; the size does not change."""
 
     def __init__(self, n_in: int, n_out: int, config: SctConfig, dilation: int = 1):
         conv, norm = (nn.Conv3d, nn.BatchNorm3d) if config.kernel == "3d" else (nn.Conv2d, nn.BatchNorm2d)
@@ -151,7 +152,7 @@ class SctUNet(nn.Module):
 
 
 def fold_sct_norm(model: SctUNet) -> SctUNet:
-    """Merge each batch norm into its convolution, in place: the same function, faster."""
+    """Merge each batch norm into its convolution, in place; the function is the same and faster."""
     for block in model.blocks():
         conv, norm = block[0], block[1]
         if isinstance(conv, nn.Conv2d | nn.Conv3d) and isinstance(norm, nn.BatchNorm2d | nn.BatchNorm3d):

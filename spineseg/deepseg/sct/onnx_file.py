@@ -1,7 +1,7 @@
-"""Read the arrays of an ONNX file, as the layers of the Keras network that it was exported from.
+"""Read the arrays of an ONNX file as the layers of the Keras network from which it was exported.
 
-Exporters rename arrays, so layers are told by their operators. An ONNX graph lists operators in the order of
-computation, and that is the order in which Keras numbers the layers of these networks.
+Exporters rename arrays, so layers are identified by their operators. An ONNX graph lists operators in the order of
+computation, which is the order in which Keras numbers the layers of these networks.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ NORM_NAMES = ("gamma", "beta", "moving_mean", "moving_variance")
 
 
 def read_onnx_layers(path: Path) -> dict[str, Layers]:
-    """Return the arrays of an ONNX file: kind of layer to layers, named and laid out as Keras does.
+    """Return the layers of an ONNX file by kind, with arrays named and laid out as in Keras.
 
-    A batch norm that the exporter merged into its convolution is put back as one that changes nothing.
+    A batch norm that the exporter merged into its convolution is replaced by one that changes nothing.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def read_onnx_layers(path: Path) -> dict[str, Layers]:
 
 
 def _collect(graph: GraphProto) -> tuple[dict[str, Layers], int]:
-    """Return the layers and how many convolutions are dilated."""
+    """Return the layers, and the number of dilated convolutions."""
     from onnx import numpy_helper
 
     arrays = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
@@ -86,7 +86,7 @@ def _conv_layer(values: list[NDArray[np.float32]], *, transposed: bool) -> dict[
 
 
 def _is_dilated(node: NodeProto) -> bool:
-    """Say whether a convolution has gaps in its kernel."""
+    """Return whether a convolution is dilated."""
     return any(attribute.name == "dilations" and max(attribute.ints) > 1 for attribute in node.attribute)
 
 

@@ -1,6 +1,7 @@
 """Read the weights that SCT published for deepseg_sc, as Keras HDF5 or ONNX, into torch networks.
 
-What a network looks like follows from the shapes of its arrays. Both formats give the same layers, in Keras's terms.
+The architecture is inferred from the layers and the shapes of their arrays. Both formats give the same layers, named as
+in Keras.
 """
 
 from __future__ import annotations
@@ -26,18 +27,19 @@ KINDS = {"ctr": ("detect", "2d"), "sc": ("segment", "2d"), "sc_3D": ("segment", 
 """Ending of a file's name to stage and kernel."""
 
 NORM_ARRAYS = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
-"""Batch norm's arrays in Keras and in torch."""
+"""Names of the arrays of a batch norm in Keras, and in torch."""
 
 MAX_BASE, MAX_DEPTH = 64, 4
-"""The published networks have at most 32 feature maps at the top and 3 poolings; a damaged file must not ask for GB."""
+"""Limits of the first layer's feature maps and of the poolings. The published networks have at most 32 and 3; a damaged
+file must not cause gigabytes to be allocated."""
 
 
 READERS = {".h5": read_keras_layers, ".onnx": read_onnx_layers}
-"""By the ending of a file; in a folder with both, the first counts."""
+"""Reader by file extension; in a folder with both formats, the first is used."""
 
 
 def is_sct_weights(path: Path) -> bool:
-    """Say whether `path` names a file of SCT's formats, or a folder that holds some and none of ours."""
+    """Return whether `path` is a file in one of SCT's formats, or a folder with such files and none of ours."""
     endings = {file.suffix.lower() for file in (path.iterdir() if path.is_dir() else [path])}
     return bool(endings & READERS.keys()) and ".safetensors" not in endings
 
@@ -51,7 +53,7 @@ def load_sct_model(path: str | Path, contrast: str) -> SctUNet:
     ----------
     path : str or Path
         ``<contrast>_ctr``, ``<contrast>_sc``, ``<contrast>_sc_3D``, ``.h5`` or ``.onnx``, or any other name.
-    contrast : {"t1", "t2", "t2s", "dwi"}; decides the constants where the file's name does not
+    contrast : {"t1", "t2", "t2s", "dwi"}; determines the constants if the file's name does not
 
     Raises
     ------
@@ -72,10 +74,10 @@ def load_sct_model(path: str | Path, contrast: str) -> SctUNet:
 
 
 def infer_config(layers: dict[str, Layers], contrast: str, path: Path) -> SctConfig:
-    """Return what network the layers make up.
+    """Return the architecture to which the layers belong.
 
-    Each pooling has two convolutions before it and two on the way back, and the last convolution is the head; what
-    is left lies in the middle.
+    Each pooling has two convolutions before it and two on the way back, and the last convolution is the head. The
+    remaining ones lie in the middle.
 
     Raises
     ------
@@ -107,13 +109,13 @@ def _kind(config: SctConfig) -> tuple[str, str]:
 
 
 def _n_out(conv: dict[str, NDArray]) -> int:
-    """Return the feature maps that a convolution makes, at least 1."""
+    """Return the number of feature maps that a convolution gives, at least 1."""
     kernel = conv.get("kernel")
     return max(1, kernel.shape[-1]) if kernel is not None and kernel.ndim else 1
 
 
 def _to_state(layers: dict[str, Layers], model: SctUNet, path: Path) -> dict[str, Tensor]:
-    """Return the arrays under the names of torch's parameters, shapes checked."""
+    """Return the arrays under the names of torch's parameters, after checking their shapes."""
     blocks = model.blocks()
     names = {module: name for name, module in model.named_modules()}
     convs = layers["conv3d" if model.config.kernel == "3d" else "conv2d"]
@@ -144,7 +146,7 @@ _TORCH_NAMES = {"kernel": "weight", "bias": "bias", **NORM_ARRAYS}
 
 
 def _to_torch(kernel: NDArray[np.float32]) -> Tensor:
-    """Move a Keras kernel's two channel axes, last in Keras, to the front and swap them; nothing is flipped.
+    """Move the two channel axes of a Keras kernel from the end to the front and swap them; nothing is flipped.
 
     For convolutions (..., in, out) becomes (out, in, ...), for transposed ones (..., out, in) becomes (in, out, ...).
     """
@@ -155,7 +157,7 @@ def _to_torch(kernel: NDArray[np.float32]) -> Tensor:
 
 @dataclass(frozen=True)
 class SctWeights:
-    """SCT's files of one folder, or one of them, from which each contrast gets its networks."""
+    """SCT's files in a folder, or one of them; the networks are chosen by contrast."""
 
     path: Path  # A folder with files named as SCT names them, or one file, which replaces our network of its stage
     device: str = "cpu"
@@ -177,7 +179,7 @@ class SctWeights:
 
         Raises
         ------
-        ModelError; if a file is missing or cannot be used, or the one file is of the other kernel
+        ModelError; if a file is missing or cannot be used, or the only file has the other kernel
         """
         key = contrast, kernel
         if key not in self._made:
@@ -185,7 +187,7 @@ class SctWeights:
         return self._made[key]
 
     def _from_file(self, contrast: str, kernel: str) -> Models:
-        """Put the one file in the place of our network of its stage."""
+        """Return our networks, with the file's network in place of ours at its stage."""
         network = self._ready(self.path, contrast)
         found = network.config
         if found.kernel != kernel and (found.stage == "segment" or kernel == "3d"):
@@ -199,7 +201,7 @@ class SctWeights:
         return Models(networks["detect"], networks["segment"], self.device, notes)
 
     def _from_folder(self, contrast: str, kernel: str) -> Models:
-        """Take the contrast's files; our own detection where SCT's is not in the folder."""
+        """Return the networks from the contrast's files, with our detector if the folder has none of SCT's."""
         notes = []
         if kernel == "3d" and contrast not in SEGMENT_3D_MOMENTS:
             notes.append(f"SCT has no 3-D network for {contrast}: the 2-D one was used")
@@ -213,7 +215,7 @@ class SctWeights:
         return Models(load_own_models(None, self.device).detect, segment, self.device, tuple(notes))
 
     def _file(self, stem: str) -> Path:
-        """Return the file of that name in either format; the Keras one where there is neither."""
+        """Return the file of that name in either format; if there is neither, the path of the Keras one."""
         files = [self.path / f"{stem}{ending}" for ending in READERS]
         return next((file for file in files if file.is_file()), files[0])
 
