@@ -4,7 +4,7 @@ For every person with a reference, detectors are trained without that person and
 
     python benchmarks/centerline_accuracy.py -data TSV [-extra TSV] [-shipped] [-o TABLE]
 
-With ``-shipped`` the detectors in the package are run instead, which shows the fit, not what to expect of new people.
+With ``-shipped`` the package's detectors are run instead. This shows the fit, not the accuracy on new people.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Result:
 
 
 def measure(item: LabelledImage, detector: Detector | None) -> Result:
-    """Compare the estimated with the reference's centroid in every slice of the reference."""
+    """Compare the estimated centerline with the reference's centroid in every slice of the reference."""
     volume, _ = load_image(item.image, contrast=item.contrast)
     reference, _ = load_mask(item.reference)
     truth = centerline_from_mask(reference.data, volume.zooms, threshold=0.5)

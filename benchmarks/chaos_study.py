@@ -34,19 +34,19 @@ from spineseg.phantom.dataset import write_dataset
 SNAKEFILE = Path(__file__).parents[1] / "Snakefile"
 
 FAST = ["propseg", {"name": "wide", "method": "propseg", "options": {"radius": 5}}]
-"""Two methods of a second per image, for tests."""
+"""Two methods that take a second per image, for tests."""
 
 MEMORY_BYTES = 500 << 20
-"""Address space of each process under the memory limit: Snakemake starts, the methods do not end."""
+"""Address space of each process under the memory limit: enough for Snakemake to start, too little for the methods."""
 
 FILE_BYTES = 4 << 10
-"""Largest file where no small file system can be mounted: no mask and no table of images fits."""
+"""Largest file if no small file system can be mounted: too small for a mask or a table of images."""
 
 ATTEMPTS = 6
-"""Calls of the same command until the study must be finished."""
+"""Number of calls of the same command after which the study must be finished."""
 
 STUDIES, SHORTER = 4, 0.6
-"""Studies that are started until one takes all kills, and how much shorter the waits are in the next."""
+"""Number of studies that are started until all kills land in one, and factor by which waits are shorter in the next."""
 
 
 def snakemake(folder: Path, *options: str, limit: Callable[[], None] | None = None) -> subprocess.Popen[bytes]:
@@ -65,7 +65,7 @@ def snakemake(folder: Path, *options: str, limit: Callable[[], None] | None = No
 
 
 def finish(folder: Path) -> int:
-    """Give the same command until the study is finished; return how often it took."""
+    """Repeat the same command until the study is finished; return the number of calls."""
     for attempt in range(1, ATTEMPTS + 1):
         if snakemake(folder).wait() == 0:
             return attempt
@@ -74,7 +74,7 @@ def finish(folder: Path) -> int:
 
 
 def jobs_of(parent: int) -> list[int]:
-    """Return the processes below another."""
+    """Return the descendants of a process."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -91,7 +91,7 @@ def jobs_of(parent: int) -> list[int]:
 
 
 def wait_for_job(process: subprocess.Popen[bytes]) -> list[int]:
-    """Wait until a job of the study runs; return the processes below Snakemake, none where it ended before."""
+    """Wait until a job of the study runs; return the descendants of Snakemake, none if it ended before."""
     while process.poll() is None:
         jobs = jobs_of(process.pid)
         if any("spineseg" in command_of(pid) for pid in jobs):
@@ -101,7 +101,7 @@ def wait_for_job(process: subprocess.Popen[bytes]) -> list[int]:
 
 
 def command_of(pid: int) -> str:
-    """Return the command line of a process, empty where it has ended."""
+    """Return the command line of a process, empty if it has ended."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
@@ -112,9 +112,9 @@ def command_of(pid: int) -> str:
 def kill_at_random(
     folder: Path, process: subprocess.Popen[bytes], seconds: float, whom: str, rng: np.random.Generator
 ) -> str:
-    """Kill a running study, or a part of it, after some seconds of its work; return what was done.
+    """Kill a running study, or a part of it, after some seconds of its work; return a description.
 
-    A study whose job was killed goes on by itself; the next kill meets it then.
+    A study whose job was killed continues by itself, and the next kill hits it then.
     """
     wait_for_job(process)
     try:
@@ -129,7 +129,7 @@ def kill_at_random(
     if whom == "main":
         process.kill()
         process.wait()
-        while any(Path(f"/proc/{pid}").exists() for pid in jobs):  # they go on, and so must the next run wait
+        while any(Path(f"/proc/{pid}").exists() for pid in jobs):  # the jobs continue, so the next run must wait
             time.sleep(0.2)
     else:
         os.killpg(process.pid, signal.SIGKILL)
@@ -139,7 +139,7 @@ def kill_at_random(
 
 
 def fill_disk(folder: Path) -> str:
-    """Run the study on a full file system, which is then given room; return how that was done."""
+    """Run the study on a full file system, then provide space; return a description."""
     results = folder / "results"
     results.mkdir(exist_ok=True)
     mounted = subprocess.run(
@@ -160,7 +160,7 @@ def fill_disk(folder: Path) -> str:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Return file to checksum of what a study ends with; times and memory differ from run to run."""
+    """Return the checksums of a study's final files, without times and memory, which differ from run to run."""
     root = folder / "results" / "chaos"
     files = [*root.glob("sub-*/**/*.nii.gz"), *root.glob("**/tables/*.ts*")]
     files += [root / name for name in ("decision.json", "decision.md", "images.tsv")]
@@ -172,9 +172,9 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def disturb(place: Path, work: float, kills: int, rng: np.random.Generator, say: Callable[[str], None]) -> int:
-    """Fill the disk of a study, take its memory and kill it; return how many kills landed.
+    """Fill the disk of a study, limit its memory and kill it; return how many kills landed.
 
-    `work` is the time, in seconds, within which the moments of all kills lie, one after the other.
+    `work` is the time, in seconds, over which the moments of all kills are distributed.
     """
     say(f"full disk: {fill_disk(place)}")
     limited = snakemake(place, limit=lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES)))
@@ -198,7 +198,7 @@ def disturb(place: Path, work: float, kills: int, rng: np.random.Generator, say:
 def run_chaos(
     folder: Path, n: int, kills: int, seed: int, methods: list, say: Callable[[str], None] = print
 ) -> list[str]:
-    """Run a study undisturbed and disturbed; return what differs, and what was left behind."""
+    """Run a study undisturbed and disturbed; return the files that differ and those left behind."""
     write_dataset(folder / "bids", n, seed, contrasts=("T2star",))
     config = {"dataset": "chaos", "bids_dir": str(folder / "bids"), "contrasts": ["T2star"], "methods": methods}
     rng, work, odd = np.random.default_rng(seed), 0.0, []
@@ -232,7 +232,7 @@ def run_chaos(
 
 
 def main() -> int:
-    """Run it as the command line says."""
+    """Run with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-n", type=int, default=12)
     parser.add_argument("-kills", type=int, default=5)

@@ -1,11 +1,11 @@
-"""Error of the mean CSA of a known cord over random places and tilts of it in the grid, by size of voxel.
+"""Error of the mean CSA of a known cord at random positions and tilts in the grid, by voxel size.
 
     python benchmarks/csa_positions.py -n 2000
 
-An elliptic cylinder of 12 x 8 mm, 30 mm long, is put at a random place within a voxel. Upright cords are cut alike in
-every slice, so that nothing averages out: the worst case. Tilted ones have random angles up to 30 degrees about both
-axes and are measured by ``exact`` projection. Masks are whole voxels (in where the centre is), or partial volumes from
-5 x 5 samples, a tenth as many of these. The seed is fixed.
+An elliptic cylinder of 12 x 8 mm, 30 mm long, is put at a random position within a voxel. Upright cords have the same
+section in every slice, so errors do not average out: the worst case. Tilted cords have random angles up to 30 degrees
+about both axes and are measured by ``exact`` projection. Masks are whole voxels (those whose centre is inside), or
+partial volumes from 5 x 5 samples. There are a tenth as many masks of partial volumes. The seed is fixed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def draw_cord(zooms: np.ndarray, shift: np.ndarray, tilt_deg: np.ndarray, sample
 
 
 def measure_errors(zooms: np.ndarray, n: int, *, tilted: bool, samples: int) -> np.ndarray:
-    """Size of the error of the mean CSA, percent, (n,)."""
+    """Return the absolute error of the mean CSA, percent, (n,)."""
     rng = np.random.default_rng(0)
     errors = np.empty(n)
     for number in range(n):

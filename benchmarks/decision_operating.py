@@ -1,4 +1,4 @@
-"""How often the rule is wrong, and how often it decides: simulated pilots whose truth is known.
+"""Error rates and power of the decision rule on simulated pilots with known truth.
 
     python benchmarks/decision_operating.py [-pilots 1000] [-jobs 2] [-docs docs/decision.md]
 
@@ -190,7 +190,7 @@ def run_cell(number: int, size: int, pilots: int, seed: int) -> Result:
 
 
 def faults(result: Result) -> list[str]:
-    """Say what of a result does not hold."""
+    """Return the requirements that a result does not meet."""
     cell, found = CELLS[result.cell], []
     for name, count in (("clear", result.wrong_clear), ("equivalent", result.wrong_equivalent)):
         rate, limit = count / result.pilots, binomial_limits(count, result.pilots)[1]  # two-sided 90: upper 95 %
@@ -228,7 +228,7 @@ def format_results(results: list[Result]) -> str:
 
 
 def main() -> int:
-    """Simulate every cell, print the table, put it into the docs."""
+    """Simulate every cell, print the table, and insert it into the docs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-pilots", type=int, default=1000, help="of each cell and number of people")
     parser.add_argument("-jobs", type=int, default=2)

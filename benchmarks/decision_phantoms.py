@@ -7,11 +7,11 @@ ratio of a mask's CSA to the unscaled image's is compared with the truth's, on t
 the mean, slope 0.95 to 1.05. "Sampled": the person is sampled with larger voxels, so that nothing else changes.
 "Interpolated": the image is scaled by cubic splines, the true share of each voxel linearly.
 
-Grown: the truth grown by 0.25 mm, with an error of 0.5 %, against the truth with an error of 3 %, through the decision.
-Wanted: never equivalent, the bias named (+10 % of a round cord, more of a flat one), the precision praised.
+Grown: the decision compares the truth grown by 0.25 mm, with an error of 0.5 %, with the truth with an error of 3 %.
+Wanted: never equivalent; the report names the bias (+10 % for a round cord, more for a flat one) and the precision.
 
-Follow-up: two runs of each person, and a second session whose cord has 2 % less area. Wanted: the figures of
-repeatability are those without the second session.
+Follow-up: two runs of each person, and a second session in which the cord has 2 % less area. Wanted: repeatability is
+the same as without the second session.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ from spineseg.volume import Volume, mask_box, to_canonical
 METHODS = {"propseg": propseg.segment_cord, "deepseg": deepseg.segment_cord}
 AREAS = (0.98, 0.95, 0.90)
 SEED = 303
-"""Not a seed that a model learned from."""
+"""Seed of the phantoms; no model was trained on it."""
 
 AS_IT_WAS, RESCAN, FOLLOW_UP = "1", "rescan", "sampled 0.98"
 MOST_ERROR, SLOPES = 0.005, (0.95, 1.05)
 GROWTH_MM, FINE = 0.25, 5
-"""Of the grown mask, and the parts of a voxel in which its border is drawn."""
+"""Growth of the mask, and number of parts of a voxel with which its border is drawn."""
 
 N_SHAPES = 4
-"""Different phantoms among the people who are compared with their grown cords: each has its own errors."""
+"""Number of different phantoms among the people of the grown comparison; every person has separate errors."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Scan:
 
 
 def make_scan(person: int, suffix: str, session: int = 1) -> Scan:
-    """Acquire one image of one phantom, as the methods see it."""
+    """Acquire one image of one phantom, as the methods receive it."""
     image = make_image(SEED, person, suffix, session=session)
     data = image.data.astype(np.float32)
     if data.ndim == 4:
@@ -96,7 +96,7 @@ def make_scan(person: int, suffix: str, session: int = 1) -> Scan:
 
 
 def sample_scaled(person: int, suffix: str, area: float) -> Scan:
-    """Acquire the image with larger voxels in plane, about the middle of the field, that are taken for usual ones."""
+    """Acquire the image with larger voxels in plane, but declare the usual size, which scales the cord."""
 
     def sample(anatomy: Any, shape: tuple[int, int, int], affine: NDArray, table: Any) -> Any:
         in_plane = [axis not in "SI" for axis in aff2axcodes(affine)]
@@ -110,7 +110,7 @@ def sample_scaled(person: int, suffix: str, area: float) -> Scan:
 
 
 def measure_scans(person: int, suffix: str, kept: Path) -> dict[str, dict[str, list[float]]]:
-    """Return the CSA by slice, mm², of truth and methods: as it is, scaled, of a second run; what is kept is read."""
+    """Return the CSA by slice, mm², of truth and methods: unscaled, scaled, second run; `kept` is read if it exists."""
     scan = make_scan(person, suffix)
     makers: dict[str, Callable[[], Scan]] = {
         AS_IT_WAS: lambda: scan,
@@ -130,15 +130,15 @@ def measure_scans(person: int, suffix: str, kept: Path) -> dict[str, dict[str, l
 
 
 def mean_areas(found: dict[str, dict[str, list[float]]], names: list[str]) -> dict[str, NDArray[np.float64]]:
-    """Return by method the mean area of some scans of one image over the slices that all show, cord ends aside."""
+    """Return by method the mean area of some scans of one image over their common slices, without the cord's ends."""
     areas = {m: np.array([found[name][m] for name in names]) for m in ("truth", *METHODS)}
     whole = np.isfinite(np.stack([*areas.values()])).all(axis=(0, 1))
-    inside = ndi.binary_erosion(whole)  # the last slice of a mask ends anywhere in it
+    inside = ndi.binary_erosion(whole)  # a mask may end anywhere within its last slice
     return {m: x[:, inside if inside.any() else whole].mean(axis=1) for m, x in areas.items()}
 
 
 def check_scaling(scans: dict[str, dict]) -> list[str]:
-    """Print the ratios by method; return what does not hold."""
+    """Print the ratios by method; return the checks that fail."""
     faults = []
     print("| method | images | scaled | ", end="")
     print(" | ".join(f"{a:g}: less the truth's, mean (SD)" for a in AREAS), "| slope, mean (SD) |")
@@ -163,7 +163,7 @@ def check_scaling(scans: dict[str, dict]) -> list[str]:
 
 
 def grow(fraction: NDArray[np.float32], zooms: NDArray, mm: float) -> NDArray[np.float64]:
-    """Return the share of each voxel within some mm, in plane, of the border of a cord; negative shrinks."""
+    """Return the share of each voxel inside a cord grown in plane by some mm; negative shrinks it."""
     grown = np.zeros(fraction.shape)
     step = float(zooms[0]) / FINE
     box = mask_box(fraction > 0, (3, 3, 0))
@@ -181,7 +181,7 @@ def grow(fraction: NDArray[np.float32], zooms: NDArray, mm: float) -> NDArray[np
 
 
 def check_grown(n_people: int) -> list[str]:
-    """Let the decision compare a grown truth with a noisy one; print its words; return what does not hold."""
+    """Let the decision compare a grown truth with a noisy one; print its report; return the checks that fail."""
     rng = np.random.default_rng(SEED)
     rows = []
     shapes = [make_scan(person, "T2w") for person in range(N_SHAPES)]
@@ -215,7 +215,7 @@ def check_grown(n_people: int) -> list[str]:
 
 
 def check_follow_up(scans: dict[str, dict]) -> list[str]:
-    """Compare the figures of repeatability with and without a second session of 2 % less area."""
+    """Compare repeatability with and without a second session of 2 % less area."""
     figures = []
     for with_follow_up in (False, True):
         rows, profiles = [], {}
@@ -242,7 +242,7 @@ def check_follow_up(scans: dict[str, dict]) -> list[str]:
         evidence = make_evidence(Tables(rows), list(METHODS), params)
         object.__setattr__(evidence, "profiles", profiles)
         reliability = build_decision(evidence, params, Context("phantoms"))["reliability"]
-        # the spread between contrasts is over sessions too
+        # the spread between contrasts includes sessions too
         figures.append({m: {k: v for k, v in r.items() if "contrast" not in k} for m, r in reliability.items()})
     for method, row in figures[0].items():
         print(
@@ -252,7 +252,7 @@ def check_follow_up(scans: dict[str, dict]) -> list[str]:
 
 
 def main() -> int:
-    """Segment, compare, print; the exit code is 1 where something does not hold."""
+    """Segment, compare, print; the exit code is 1 if a check fails."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-people", type=int, default=3, help="each in all four contrasts")
     parser.add_argument("-grown", type=int, default=64, help="people of the comparison with the grown truth")

@@ -1,21 +1,22 @@
-"""How good the prediction of Dice and the choice without references are, on people and phantoms not learned from.
+"""Validate the predicted Dice and the choice without references, on people and phantoms that were not in the training.
 
     python benchmarks/decision_validation.py [-data TSV] [-work DIR] [-jobs 2] [-figures docs/images]
 
-Masks: every labelled image and phantoms, as they are and in harder copies, by propseg and by deepseg (networks of the
-fold that has not seen the person), and references with made faults. Their evidence is kept in -work. The prediction for
-a real person is by a model fitted without the person. Phantoms are new ones, judged by the shipped model, which has not
-seen them; with -phantoms 0, in half the time, they are those that it learned from, judged by models fitted without an
-eighth of them each.
+Masks: labelled images and phantoms, unchanged and in harder copies, are segmented by propseg and by deepseg (networks
+of the fold that was trained without the person). References with added faults are used too. The evidence of all masks
+is kept in -work. The Dice of a real person's masks is predicted by a model fitted without the person. The phantoms are
+new, and their Dice is predicted by the shipped model. With -phantoms 0, in half the time, they are the phantoms of the
+training, predicted by models that are each fitted without an eighth of them.
 
-Datasets: two methods on 6 to 20 people drawn from these, references hidden; the method that is kept is compared with
-the other on the population that they were drawn from. A method is propseg or deepseg, or one of them with a fault of
-its own in a share of the people. Real people and phantoms, with faults and as they are.
+Datasets: 6 to 20 people are drawn from these, with two methods and hidden references. The kept method is compared with
+the other on the population from which they were drawn. A method is propseg or deepseg, or one of them with a particular
+fault in a share of the people. There are datasets of real people and of phantoms, with and without faults.
 
-Right: the kept method has the higher mean Dice, or one within 0.005, where they differ by more than 0.01. Regret: by
-how much the kept method is worse than the better one in the SD of the CSA error (of masks with a Dice of 0.7 or more)
-and in failures (the others). Both over the population (all that could be drawn, as often as they are) and over those of
-it that were not drawn, which are of the rarer kinds.
+Right: among datasets whose methods differ by more than 0.01 in mean Dice, the kept method has the higher mean Dice, or
+one within 0.005 of it. Regret: the amount by which the kept method is worse than the better one in the SD of the CSA
+error (of masks with a Dice of 0.7 or more) and in failures (the other masks). Both are computed over the population
+(all images that could be drawn, weighted by how often they are drawn) and over the part that was not drawn, which has
+more of the rarer kinds.
 """
 
 from __future__ import annotations
@@ -42,10 +43,10 @@ from spineseg.training.quality.train import collect_cases, describe_origin, load
 FOLDS = Path(__file__).parent / "folds"
 RECIPE = Path(__file__).with_name("recipe.tsv")
 PHANTOM_SEED = 202
-"""Not the seed of the phantoms that the model learned from."""
+"""Seed of the phantoms; it differs from that of the training."""
 
 ROPE, TOLERANCE = 0.01, 0.005
-"""True differences above the first count; a choice that loses no more than the second is right."""
+"""True differences of mean Dice above the first value count; a choice that loses no more than the second is right."""
 
 
 @dataclass(frozen=True)
@@ -71,20 +72,20 @@ class Outcome:
         return float(self.outside.dice[0] - self.outside.dice[1])
 
     def lost(self, gap: float) -> float:
-        """Dice that the kept method is worse than the better one, where the first is better by `gap`."""
+        """Return the Dice by which the kept method is worse than the better one, if the first is better by `gap`."""
         return max(0.0, -gap if self.method == 0 else gap)
 
     def lost_by_references(self) -> float:
-        """The same over the population, had the references of the people drawn been shown."""
+        """The same over the population, if the references of the people drawn had been used."""
         return max(0.0, -self.expected_gap if self.gap >= 0 else self.expected_gap)
 
     def regret(self, of: NDArray) -> float:
-        """By how much the kept method is worse than the better one in a value that should be small."""
+        """Return the amount by which the kept method is worse than the better one in a value that should be small."""
         return float(np.nan_to_num(of[self.method] - np.nanmin(of)))
 
 
 def decide(pool: Pool, family: str, params: DecisionParams, rng: np.random.Generator) -> Outcome | None:
-    """Draw a dataset and decide without references; None where every method failed."""
+    """Draw a dataset and decide without references; return None if every method failed."""
     evidence, truth, population, outside = draw_dataset(pool, family, rng)
     judgement, _ = judge_with_doubt(evidence, params)
     main = judgement.comparison()
@@ -97,7 +98,7 @@ def decide(pool: Pool, family: str, params: DecisionParams, rng: np.random.Gener
 
 
 def calibration(outcomes: list[Outcome], n_bins: int = 10) -> tuple[float, NDArray]:
-    """Expected calibration error of the three probabilities, and by bin: mean probability, share true, count."""
+    """Return the expected calibration error of the three probabilities; by bin: mean probability, share true, count."""
     probability = np.concatenate([o.probability for o in outcomes])
     gaps = np.array([o.expected_gap for o in outcomes])
     true = np.stack([gaps > ROPE, np.abs(gaps) <= ROPE, gaps < -ROPE], axis=1).ravel()
@@ -140,7 +141,7 @@ def summarise(outcomes: list[Outcome]) -> str:
 
 
 def _share(flags: list[bool]) -> str:
-    """A share in percent."""
+    """Return a share in percent."""
     return f"{100 * np.mean(flags):.1f} %" if flags else "-"
 
 
@@ -167,7 +168,7 @@ def summarise_prediction(pools: dict[str, Pool]) -> str:
 
 
 def draw_figures(folder: Path, pools: dict[str, Pool], outcomes: list[Outcome]) -> None:
-    """Draw predicted against true Dice, and how often decisions are right and probabilities true."""
+    """Draw predicted against true Dice, the share of right decisions, and the calibration of the probabilities."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -213,7 +214,7 @@ def draw_figures(folder: Path, pools: dict[str, Pool], outcomes: list[Outcome]) 
 
 
 def load_rows(args: argparse.Namespace) -> tuple[list[dict], list[dict]]:
-    """Make or read the cases: what the shipped model learned from, and new phantoms."""
+    """Make or read the cases: those on which the shipped model was trained, and new phantoms."""
     learned = args.cases or args.work / "learned.tsv"
     origin = load_dice_predictor().provenance
     n, seed = origin["phantoms"]["n"], origin["seed"]

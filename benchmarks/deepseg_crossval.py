@@ -1,4 +1,4 @@
-"""Score deepseg on people whom the weights have not seen.
+"""Score deepseg on people who were not in the training.
 
     python benchmarks/deepseg_crossval.py -data ../shared/data/labelled.tsv
 

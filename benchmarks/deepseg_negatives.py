@@ -1,11 +1,11 @@
-"""Print how often deepseg sees cord where there is none.
+"""Print how often deepseg finds cord where there is none.
 
     python benchmarks/deepseg_negatives.py [-data ../shared/data] [-folds DIR/fold0] [-seed 4711]
 
-Phantoms of people whom no training saw (their seed is no training's), acquired above and below the cord in every
-contrast, and things that are no spine: noise, bottles, legs. With `-data` also the real lumbar image, whose cord ends
-at about slice 92 by eye; it has no reference and is in no training. Counted are slices with mask among slices without
-cord.
+The images are phantoms from a seed that no training used, acquired above and below the cord in every contrast, and
+objects without a spine: noise, bottles, legs. With `-data`, the real lumbar image is used too; its cord ends at about
+slice 92 by eye, it has no reference and was in no training. The result is the share of slices with mask among slices
+without cord.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from spineseg.volume import Volume, load_image, to_canonical
 
 PLACES = {"brain": 90.0, "below the conus": -515.0}
 BELOW_CONUS = 80
-"""Slice of the lumbar image below which there is surely no cord: 12 mm below the tip as seen by eye."""
+"""Slice of the lumbar image below which there is certainly no cord: 12 mm below the tip seen by eye."""
 
 AFFINE = np.diag([-1.0, 1.0, 4.0, 1.0])
 
 
 def phantoms(n: int, seed: int) -> Iterator[tuple[str, str, Volume, np.ndarray]]:
-    """Yield what is shown, the contrast, the image and which slices hold cord."""
+    """Yield the name of the field, the contrast, the image, and which slices hold cord."""
     for place, target in PLACES.items():
         for suffix in SUFFIXES:
             for index in range(n):

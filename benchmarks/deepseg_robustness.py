@@ -1,12 +1,12 @@
-"""Print what deepseg loses on changed copies of the labelled images.
+"""Print the Dice that deepseg loses on changed copies of the labelled images.
 
     python benchmarks/deepseg_robustness.py -data ../shared/data/labelled.tsv
 
-The content of each image is changed within its grid (the header does not follow), the reference alike, and the copy is
-segmented by the networks of the fold that held its person out. Printed is the Dice of the untouched image less that of
-the copy. Changes that interpolate also spoil the reference's border, so the column "of masks" gives what they cost
-without any segmentation: the Dice lost by the untouched image's probabilities, changed like the reference. What the
-method itself loses is the difference, "beyond masks".
+The content of each image is changed within its grid (the header is not adapted), the reference in the same way, and the
+copy is segmented by the networks of the fold that held its person out. The printed loss is the Dice of the unchanged
+image less that of the copy. Changes that interpolate also degrade the reference's border. The column "of masks" gives
+this loss without a new segmentation: the Dice lost by the unchanged image's probabilities, changed like the reference.
+The difference, "beyond masks", is the loss of the method itself.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ TARGET = 0.02
 """Dice that a copy may lose."""
 
 CROP_MM, CROP_RIM_MM = 50.0, 8.0
-"""Width of the cropped field; where a bent cord needs more, this much stays around it."""
+"""Width of the cropped field, and the rim kept around a bent cord that needs a wider field."""
 
 UNCERTAINTY_BINS = (0, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 1)
 
 Change = Callable[[Volume, np.ndarray], Volume]
-"""Changes a volume; the second argument is the untouched reference, which tells where the cord is."""
+"""Function that changes a volume; the second argument is the unchanged reference, which gives the cord's position."""
 
 
 def rotate(degrees: float) -> Change:
@@ -160,7 +160,7 @@ VALUES = {"inverted": invert, "gamma 2": gamma, "5 % noise": add_noise}
 
 
 def compare_slices(result: Segmentation, reference: np.ndarray) -> pd.DataFrame:
-    """Return how unsure the method was of each slice with mask and reference, and the Dice that it lost there."""
+    """Return the uncertainty of each slice with mask and reference, and the Dice lost in it."""
     mask = result.cord_mask
     both = mask.any(axis=(0, 1)) & reference.any(axis=(0, 1))
     found, truth = mask[:, :, both], reference[:, :, both]
@@ -169,7 +169,7 @@ def compare_slices(result: Segmentation, reference: np.ndarray) -> pd.DataFrame:
 
 
 def measure_image(item, models, fold: int, kernel: str) -> tuple[list[dict], pd.DataFrame]:
-    """Return a row for each change of one image and one for each slice; what leaves an image as it is is left out."""
+    """Return a row for each change of one image, and one for each slice; changes without effect are left out."""
     from spineseg.deepseg.segment import DeepsegParams, segment_cord
     from spineseg.volume import load_image, load_mask
 
@@ -218,7 +218,7 @@ def summarise(table: pd.DataFrame) -> str:
 
 
 def summarise_slices(slices: pd.DataFrame) -> str:
-    """Return how well the method's own uncertainty tells the Dice that a slice loses, as Markdown."""
+    """Return how well the method's uncertainty predicts the Dice lost in a slice, as Markdown."""
     rank = spearmanr(slices["uncertainty"], slices["lost"]).statistic
     lines = [
         f"{len(slices)} slices of all copies; Spearman correlation of uncertainty and lost Dice {rank:.2f}",
@@ -235,7 +235,7 @@ def summarise_slices(slices: pd.DataFrame) -> str:
 
 
 def main() -> None:
-    """Print the Dice lost by image as it goes, then by change."""
+    """Print the Dice lost, first by image, then by change."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-data", type=Path, required=True, help="labelled.tsv")
     parser.add_argument("-folds", type=Path, default=FOLDS, help="folder with fold0, fold1, ... of weights")

@@ -3,9 +3,9 @@
     python benchmarks/deepseg_size.py -data ../shared/data/labelled.tsv
     python benchmarks/deepseg_size.py -suffixes bold -n 20 -hard some -thr 0.36 0.38 0.4 0.42 0.45
 
-People: the labelled images, each by the networks of the fold that held its person out. Phantoms: the shipped networks,
-on people drawn from a seed that no training used. Area errors are signed, over the slices that both masks hold; the
-edge is the median way outwards from the reference's contour to the nearest steep step of the image.
+Labelled images are segmented by the networks of the fold that held their person out, phantoms (from a seed that no
+training used) by the shipped networks. Area errors are signed and computed over the slices in both masks. The edge is
+the median distance outwards from the reference's contour to the nearest steep step of the image.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from spineseg.volume import Volume, load_image, load_mask
 
 THRESHOLDS = (0.35, 0.40, 0.45, 0.50, 0.55)
 LOOKED_AT = 32
-"""Slices of an image on which the reference's edge is measured."""
+"""Number of slices of an image on which the reference's edge is measured."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """An image with a reference, and the networks to outline it by."""
+    """An image with a reference, and the networks that segment it."""
 
     kind: str
     contrast: str
@@ -54,7 +54,7 @@ class Case:
 
 
 def people(data: Path) -> Iterator[Case]:
-    """Yield the labelled images with the networks that have not seen the person."""
+    """Yield the labelled images with the networks that were trained without the person."""
     images, _ = load_tables(data, [], Path(__file__).with_name("recipe.tsv"))
     folds = assign_folds(images)
     for item in images:
@@ -72,7 +72,7 @@ def phantoms(folder: Path, n: int, seed: int, suffixes: Sequence[str], hard: str
 
 
 def score(case: Case, thresholds: Sequence[float]) -> dict[str, float]:
-    """Return Dice and area error (percent) at every threshold, and where the reference lies in the image."""
+    """Return Dice and area error (percent) at every threshold, and the distance from the reference to the edge."""
     volume, grid = load_image(case.image, contrast=case.contrast)
     truth = load_mask(case.reference, like=grid)[0].data >= 0.5
     assert isinstance(case.models.detect, UNet)
@@ -90,7 +90,7 @@ def score(case: Case, thresholds: Sequence[float]) -> dict[str, float]:
 
 
 def edge_of(volume: Volume, mask: NDArray[np.bool_], contrast: str) -> float:
-    """Return the median way outwards, mm, from a mask's contour to the nearest edge of the image."""
+    """Return the median distance outwards, mm, from a mask's contour to the nearest edge of the image."""
     filled = np.flatnonzero(mask.any(axis=(0, 1)))
     chosen = filled[:: max(1, len(filled) // LOOKED_AT)]
     centres = np.array([np.argwhere(mask[:, :, k]).mean(axis=0) for k in chosen])

@@ -1,11 +1,12 @@
-"""Print what deepseg costs: start-up, each stage, memory, 1 and 2 threads, ten images in one call, and equal masks.
+"""Measure the cost of deepseg (start-up, stages, memory, threads, ten images in one call), and compare masks.
 
     python benchmarks/deepseg_stages.py t2:IMAGE t2s:IMAGE ... [-repeat N]
 
-Each call is a fresh process of `spineseg deepseg`, as a user starts it. Printed are the run with the least wall time
-(other work on the machine only adds) and, beside the wall time, user + system CPU seconds, which other work hardly
-changes. Start-up is the wall time of the process less its stages in the sidecar. The command line has no batch size:
-masks of several batch sizes are made through `segment_cord` and compared with the file that the command wrote.
+Each call is a new process of `spineseg deepseg`, as a user starts it, with 1 and with 2 threads. The run with the least
+wall time is printed, as other work on the machine only adds time. User + system CPU seconds, on which other work has
+little effect, are printed too. Start-up is the wall time of the process less its stages in the sidecar. The command
+line has no batch size: masks with several batch sizes are made by `segment_cord` and compared with the file that the
+command wrote.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from fresh_process import Call, call_spineseg
 
 STAGES = ("start-up", "reading", "detection", "centerline", "segmentation", "clean-up", "writing")
 BATCHES = (1, 7, 32, 100)
-"""One patch, one that divides nothing, the default, and more than most images have slices."""
+"""Batch sizes: one patch, a number that divides no usual number of slices, the default, and more than most images have
+slices."""
 
 
 def measure_calls(image: Path, contrast: str, threads: int, repeat: int, mask: Path) -> tuple[Call, str]:

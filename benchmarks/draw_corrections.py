@@ -1,4 +1,4 @@
-"""Draw the picture of docs/correcting.md: an image that propseg gets wrong, and the result with each kind of help.
+"""Draw the figure of docs/correcting.md: an image that propseg gets wrong, and the result with each kind of help.
 
     python benchmarks/draw_corrections.py PHANTOMS -o docs/images [-work DIR]
 
@@ -31,7 +31,7 @@ GREEN, RED = (60, 220, 60), (255, 60, 60)
 
 @dataclass(frozen=True)
 class Case:
-    """One image that goes wrong: where it lies in the dataset, and which helps are tried (title to flags)."""
+    """One image that goes wrong: its place in the dataset, and the kinds of help that are tried (title to flags)."""
 
     subject: str
     suffix: str
@@ -89,7 +89,7 @@ def _to_native_index(points: np.ndarray, grid: NativeGrid) -> np.ndarray:
 
 
 def draw_row(volume: Volume, mask: np.ndarray, reference: np.ndarray, title: str) -> Image.Image:
-    """Draw a few slices side by side: the mask's outline red, the true one green."""
+    """Draw a few slices side by side, with the mask's outline in red and the true outline in green."""
     slices = np.flatnonzero(reference.any(axis=(0, 1)))
     chosen = slices[np.linspace(0.2 * (len(slices) - 1), 0.8 * (len(slices) - 1), N_SLICES).round().astype(int)]
     row = Image.new("RGB", (TILE_PX * N_SLICES, TILE_PX + 18))
@@ -143,7 +143,7 @@ def draw_case(dataset: Path, case: Case, work: Path, out: Path) -> None:
 
 
 def stack_rows(rows: list[Image.Image]) -> Image.Image:
-    """Put rows of equal size one below the other, in few colours."""
+    """Stack rows of equal size vertically, in few colours."""
     picture = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)))
     for number, row in enumerate(rows):
         picture.paste(row, (0, number * row.height))

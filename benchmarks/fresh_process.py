@@ -1,4 +1,4 @@
-"""One call of `spineseg` in a fresh process, as a user starts it, with its time and memory."""
+"""Call `spineseg` in a new process, as a user starts it, and measure time and memory."""
 
 from __future__ import annotations
 

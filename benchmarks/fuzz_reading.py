@@ -34,7 +34,7 @@ ODD_FLOATS = (0.0, -1.0, 1e-38, 1e-30, 1e30, 1e38, np.nan, np.inf, -np.inf, 0.3,
 
 
 def make_files() -> dict[str, bytes]:
-    """Return small valid files: a soft mask as an image, a mask, a series, a flat image, other byte order, NIfTI-2."""
+    """Return small valid files: an image, a mask, a series, a 2-D image, swapped byte order, NIfTI-2."""
     rng = np.random.default_rng(0)
     affine = np.diag([-0.5, 0.5, 3.0, 1.0])
     soft = rng.random((16, 18, 8)).astype(np.float32)
@@ -53,7 +53,7 @@ def make_files() -> dict[str, bytes]:
 
 
 def damage_header(raw: bytes, rng: np.random.Generator) -> bytes:
-    """Change one to four fields or bytes of a header; what follows stays."""
+    """Change one to four fields or bytes of a header; the rest of the file is unchanged."""
     damaged = bytearray(raw)
     for _ in range(rng.integers(1, 5)):
         start = int(rng.integers(0, HEADER_BYTES - 8))
@@ -92,7 +92,7 @@ def damage_stream(raw: bytes, rng: np.random.Generator) -> bytes:
 
 
 def use_file(path: Path) -> str:
-    """Read a file in every way, and write on its grid; return ``read`` or ``refused``."""
+    """Read a file as image and as mask, and write on its grid; return ``read`` or ``refused``."""
     outcome = "refused"
     for read in (load_image, load_mask, lambda p: load_mask(p, any_positive=True)):
         try:
@@ -154,7 +154,7 @@ def main() -> int:
 
 
 def gunzip_or_none(content: bytes) -> bytes | None:
-    """Return the decompressed content by Python's own reader, None where it finds damage."""
+    """Return the content decompressed by Python's own reader; None if the reader finds damage."""
     try:
         return gzip.decompress(content)
     except (OSError, EOFError, gzip.zlib.error):

@@ -46,7 +46,7 @@ class Pool:
 
 
 def join_pools(pools: list[Pool]) -> Pool:
-    """Put pools together."""
+    """Join pools to one."""
     arrays = {
         n: np.concatenate([getattr(p, n) for p in pools])
         for n in ("dice", "error", "predicted", "low", "high", "flagged")
@@ -55,7 +55,10 @@ def join_pools(pools: list[Pool]) -> Pool:
 
 
 def predict(rows: list[dict], train: list[dict] | None) -> Pool:
-    """Predict masks by the shipped model, or by models fitted on `train` without each mask's person and its like."""
+    """Predict the Dice of masks by the shipped model, or by models fitted on `train` without the mask's group.
+
+    See `held_out_with` for the groups.
+    """
     n = len(rows)
     out = {name: np.zeros(n) for name in ("predicted", "low", "high")} | {"flagged": np.ones(n, bool)}
     known = np.array([row["status"] == "ok" for row in rows])
@@ -78,7 +81,7 @@ def predict(rows: list[dict], train: list[dict] | None) -> Pool:
 
 
 def held_out_with(row: dict) -> str:
-    """Masks of one text are left out together: those of a person, and of every eighth phantom."""
+    """Return the group of masks that are held out together: those of a person, or of every eighth phantom."""
     if row["source"] == "real":
         return str(row["person"])
     return f"phantoms {int(row['person'].split('-')[2].split('_')[0]) % 8}"
@@ -86,14 +89,14 @@ def held_out_with(row: dict) -> str:
 
 @dataclass(frozen=True)
 class Method:
-    """A method of a simulated dataset: its own masks, and in a share of the people a fault of some kind."""
+    """A method of a simulated dataset: real masks of a method, and in a share of the people masks with some fault."""
 
     own: str
     fault: str | None
     share: float
 
     def candidates(self, kinds: dict[str, list[int]]) -> list[int]:
-        """Faulty masks that it may give for an image."""
+        """Return the faulty masks that it may give for an image."""
         if self.fault == "any":
             return [n for kind, numbers in kinds.items() if kind not in (*OWN, "reference") for n in numbers]
         return kinds.get(self.fault or "", [])
@@ -116,7 +119,7 @@ def draw_methods(family: str, faults: list[str], rng: np.random.Generator) -> tu
 
 @dataclass(frozen=True)
 class Expected:
-    """What two methods do on people: mean Dice, SD of the area's error (percent), failures."""
+    """Results of two methods on people: mean Dice, SD of the area's error (percent), failures."""
 
     dice: NDArray
     error_sd: NDArray
@@ -160,14 +163,14 @@ def draw_dataset(pool: Pool, family: str, rng: np.random.Generator) -> tuple[Evi
 
 
 def group_of(pool: Pool, name: tuple[str, str]) -> str:
-    """Images of a group are alike: contrast and copy, and of phantoms what makes them hard."""
+    """Return the group of an image: contrast and copy, and for phantoms the difficulty."""
     row = pool.rows[pool.index[name]["propseg"][0]]
     hard = row["image"].split("_")[1] if row["source"] == "phantom" else ""
     return f"{row['contrast']} {row['variant']} {hard}"
 
 
 def _expect(pool: Pool, names: list, weight: NDArray, method: Method) -> tuple[float, float, float]:
-    """Mean Dice, SD of the area's error and share of failures of a method over images, as often as they are drawn."""
+    """Return mean Dice, SD of the area's error and share of failures of a method over images, weighted as drawn."""
     masks, shares = [], []
     for name, w in zip(names, weight, strict=True):
         kinds = pool.index[name]
@@ -184,7 +187,7 @@ def _expect(pool: Pool, names: list, weight: NDArray, method: Method) -> tuple[f
 
 
 def _evidence(pool: Pool, chosen: NDArray) -> Evidence:
-    """Tables of a pilot, as arrays, with the references hidden."""
+    """Return the tables of a pilot as arrays, without the references."""
     failed = np.array([[pool.rows[number]["status"] == "empty" for number in pair] for pair in chosen])[:, None, :]
     values = {"predicted_dice": pool.predicted, "predicted_dice_low": pool.low, "predicted_dice_high": pool.high}
     values |= {"flagged": pool.flagged.astype(float)}

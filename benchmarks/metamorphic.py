@@ -1,12 +1,12 @@
-"""Print how masks change with changes of the file that must not matter.
+"""Print how masks change if the file changes in ways that should not matter.
 
     python benchmarks/metamorphic.py -n 6 -seed 11 [-contrasts T2w T2star] [-methods propseg deepseg]
 
-Each synthetic image is written again in other ways and segmented from the file. Where only the storage differs (order
-and direction of axes, type, byte order, slope, compression), the mask must be the same to the voxel. Where the values
-or the field differ in a way that does not touch the cord (brightness times 7, plus 300, air around it, mirrored left
-to right), the Dice to the mask of the untouched image is printed and must stay above `LEAST_DICE`. The process ends
-with 1 if a check fails.
+Each synthetic image is written in several ways and segmented from the file. If only the storage differs (order and
+direction of axes, type, byte order, slope, compression), every voxel of the mask must be the same. If the values or the
+field of view change in a way that does not affect the cord (brightness times 7, plus 300, air around it, mirrored left
+to right), the Dice with the mask of the unchanged image is printed and must stay above `LEAST_DICE`. The exit code is 1
+if a check fails.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from spineseg.phantom.dataset import make_image
 from spineseg.volume import load_image
 
 LEAST_DICE = 0.98
-"""A change that does not touch the cord may cost a fifth of what raters differ by (Dice of about 0.9)."""
+"""Least Dice after a change that does not affect the cord: a fifth of the loss between raters (Dice of about 0.9)."""
 
 PAD = 12
 """Voxels of air added to each side within the slice."""
 
 Change = Callable[[np.ndarray, np.ndarray, Path], Path]
-"""Writes an image (array, affine) its own way below a path without ending, and returns the file."""
+"""Function that writes an image (array, affine) in its way to a path without extension, and returns the file."""
 
 Back = Callable[[np.ndarray], np.ndarray]
-"""Brings a canonical mask of the changed image to the grid of the untouched one."""
+"""Function that maps a canonical mask of the changed image to the grid of the unchanged one."""
 
 
 def write(data: np.ndarray, affine: np.ndarray, path: Path, ending: str = ".nii.gz") -> Path:
-    """Write an image as it comes."""
+    """Write an image unchanged."""
     file = path.with_name(path.name + ending)
     kind = nib.MGHImage if ending == ".mgz" else nib.Nifti1Image
     nib.save(kind(data, affine), file)
@@ -65,7 +65,7 @@ def reordered(codes: str) -> Change:
 
 
 def sloped(data: np.ndarray, affine: np.ndarray, path: Path) -> Path:
-    """Store half of each value, with a slope of 2: exact in 16 bits of floating point's range."""
+    """Store half of each value as float32 with a slope of 2, which is exact."""
     image = nib.Nifti1Image(data.astype(np.float32) / 2, affine)
     image.header.set_slope_inter(2, 0)
     file = path.with_name(path.name + ".nii")
@@ -79,7 +79,7 @@ def sloped(data: np.ndarray, affine: np.ndarray, path: Path) -> Path:
 
 
 def big_endian(data: np.ndarray, affine: np.ndarray, path: Path) -> Path:
-    """Store with the other order of bytes."""
+    """Store with big-endian byte order."""
     header = nib.Nifti1Header(endianness=">")
     header.set_data_dtype(data.dtype)
     file = path.with_name(path.name + ".nii.gz")
@@ -97,18 +97,18 @@ def padded(data: np.ndarray, affine: np.ndarray, path: Path) -> Path:
 
 
 def mirrored(data: np.ndarray, affine: np.ndarray, path: Path) -> Path:
-    """Exchange left and right of the person."""
+    """Mirror the person left to right."""
     axis = int(np.flatnonzero(orientations.io_orientation(affine)[:, 0] == 0)[0])
     return write(np.flip(data, axis), affine, path)
 
 
 def along_cord(affine: np.ndarray) -> int:
-    """Return the array's axis that runs from foot to head."""
+    """Return the axis of the array that runs along the cord."""
     return int(np.flatnonzero(orientations.io_orientation(affine)[:, 0] == 2)[0])
 
 
 def same(mask: np.ndarray) -> np.ndarray:
-    """Return the mask: its canonical grid is the untouched image's."""
+    """Return the mask itself, because its canonical grid is that of the unchanged image."""
     return mask
 
 
@@ -139,7 +139,7 @@ def segment(method: Method, file: Path, contrast: str) -> np.ndarray:
 
 
 def run(methods: list[str], contrasts: list[str], n: int, seed: int, say: Callable[[str], None] = print) -> list[str]:
-    """Segment every image in every way; return what does not hold."""
+    """Segment every image in every way; return the checks that fail."""
     odd: list[str] = []
     say("method\tchange\timages\tsame to the voxel\tleast Dice")
     with tempfile.TemporaryDirectory() as folder:
@@ -168,7 +168,7 @@ def run(methods: list[str], contrasts: list[str], n: int, seed: int, say: Callab
 
 
 def main() -> int:
-    """Run it as the command line says."""
+    """Run the checks with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-n", type=int, default=6)
     parser.add_argument("-seed", type=int, default=11)

@@ -1,15 +1,16 @@
-"""Change the code a little, again and again, and count how many of the changes the tests notice.
+"""Mutation testing: make small changes to the code and count how many of them the tests notice.
 
     pip install -e '.[mutation]'
     python benchmarks/mutation_check.py metrics curve decision -work DIR
 
-Each area is a few modules and the fast tests of them (`AREAS`). ``mutmut`` makes one mutant per operator, number, text,
-argument and keyword of a function, runs the tests that reach the function, and notes whether one fails. Not mutated:
-the wording of messages (`MESSAGES`), decorated functions, and constants of modules, whose tests are written by hand.
-Prints the share that is caught, by module, and writes each survivor as one line into ``DIR/survivors-AREA.txt``.
+Each area is a few modules with their fast tests (`AREAS`). ``mutmut`` makes one mutant per operator, number, text,
+argument and keyword of a function, runs the tests that reach the function, and records whether one fails. Not mutated
+are the wording of messages (`MESSAGES`), decorated functions, and constants of modules, whose tests are written by
+hand. The program prints the share of mutants caught, by module, and writes each survivor as one line to
+``DIR/survivors-AREA.txt``.
 
-A run that was stopped goes on with the same command; what changed since is done again. About 30 minutes an area on one
-core. `tests/` is copied with a profile of hypothesis that draws the same examples each time.
+The same command continues a run that was stopped, and repeats what has changed since. An area takes about 30 minutes
+on one core. `tests/` is copied with a hypothesis profile that draws the same examples each time.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 DECIDING = ("rule", "comparison", "endpoints", "evidence", "statistics", "shares", "stability")
-"""Modules of the decision that compute; the others word its report."""
+"""Modules of the decision that compute; the others write its report."""
 
 AREAS = {
     "metrics": (
@@ -46,10 +47,10 @@ AREAS = {
 """Area to its modules and its tests."""
 
 SLOW = "tilted_ellipse or properties or every_orientation or curved or same_as or noise or cost_grows"
-"""Tests that take most of the time and repeat what others show: left out here."""
+"""Tests that take most of the time and check what others check as well; they are left out here."""
 
 MESSAGES = [r"raise \w+Error\(", r"^\s+f?\"[^\"]*\",?$"]
-"""Lines that are not mutated: they word a message, and no test should hold the wording."""
+"""Patterns of lines that are not mutated: they contain messages, whose wording no test should fix."""
 
 PROFILE = """
 from hypothesis import HealthCheck, settings
@@ -59,22 +60,24 @@ settings.register_profile(
 )
 settings.load_profile("mutation")
 """
-"""One process runs the tests many times, the same way each time: a mutant is never caught by luck."""
+"""Profile of hypothesis. One process runs the tests many times in the same way, so that no mutant is caught by
+chance."""
 
 SAME = (
     (r"\['nan' -> 'NAN'\]$", "NaN however it is spelt"),
     (r"strict=True -> strict=(None|False)\]$|, strict=True -> \]$", "zip of equal lengths"),
     (r"\[(, )?(dtype=)?np\.(float64|uint8|int32|int64|intp) -> (dtype=None|None)?\]$", "numpy takes it by itself"),
 )  # fmt: skip
-"""Mutants that do what the code does, recognised by their text, and why."""
+"""Patterns of mutants that are equivalent to the code, and the reason."""
 
 CAUGHT, SURVIVED, NO_TEST = "caught", "survived", "no test"
 OUTCOMES = {0: SURVIVED, 5: NO_TEST, 33: NO_TEST}
-"""Exit status of the tests under a mutant; any other is a failure, a crash or an endless loop, so it was noticed."""
+"""Outcome by exit status of the tests under a mutant. Any other status is a failure, a crash or an endless loop: the
+mutant was noticed."""
 
 
 def copy_tree(work: Path) -> None:
-    """Copy the files that git knows, only those that changed, so that finished mutants stay finished."""
+    """Copy the files under version control if they changed, so that finished mutants need not be repeated."""
     listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True)
     for name in listed.stdout.decode().splitlines():
         source, target = ROOT / name, work / name
@@ -101,13 +104,13 @@ def write_settings(work: Path, modules: list[str], tests: list[str]) -> None:
 
 
 def run_mutmut(work: Path, children: int, sample: int | None, patterns: list[str]) -> None:
-    """Run what is left of the mutants, or of a sample of them that is the same each time."""
+    """Run the remaining mutants, or those of a sample that is the same each time."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = ["nice", sys.executable, "-m", "mutmut", "run", "--max-children", str(children)]
     with (work / "mutmut.log").open("a") as log:
         names: list[str] = []
         if sample:
-            # no mutant has this name, so they are only made
+            # no mutant has this name, so mutants are generated but not run
             subprocess.run([*command, "none"], cwd=work, env=environment, stdout=log, stderr=log, check=False)
             modules = sorted(path for pattern in patterns for path in (work / "mutants").glob(pattern))
             made = [key for module in modules for key in read_statuses(module)]

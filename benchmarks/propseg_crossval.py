@@ -1,11 +1,11 @@
-"""Score propseg on people whom its detectors never saw, beside the original program.
+"""Score propseg on people who were not in the training of its detectors, and compare with the original program.
 
     python benchmarks/propseg_crossval.py -data TSV -folds DIR [-extra TSV] [-add IMG MASK CONTRAST] [-o TABLE]
 
-People are divided into three folds; the detectors of each fold are trained without its people (minutes each, kept in
-DIR and reused) and its images are segmented with them. Propseg itself learns nothing. Scores are taken in the slices
-that the reference labels. The original's numbers are those of its C++
-program, rebuilt from the toolbox's history, on the same images.
+People are divided into three folds. The detectors of each fold are trained without its people (minutes each, kept in
+DIR and reused), and its images are segmented with them. Propseg itself is not trained. Scores are computed in the
+slices that the reference labels. The original's numbers are those of its C++ program, rebuilt from the toolbox's
+history, on the same images.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _hausdorff_95(a: np.ndarray, b: np.ndarray, zooms: tuple[float, ...]) -> flo
 
 
 def prepare_folds(args: argparse.Namespace, scored: list[LabelledImage]) -> dict[str, Path]:
-    """Train what is not yet in the folder; return the folder of detectors for each person."""
+    """Train the detectors that are not yet in the folder; return the folder of detectors for each person."""
     folds = assign_folds(scored)
     for fold in range(N_FOLDS):
         people = [person for person, number in folds.items() if number == fold]

@@ -1,11 +1,11 @@
-"""Score propseg where cord and fluid hardly differ, differ with opposite sign, or differ on one side only.
+"""Score propseg on images in which cord and fluid hardly differ, have inverted contrast, or differ on one side only.
 
     python benchmarks/propseg_hard.py -data TSV [-phantoms DIR [DIR ...]] [-o TABLE]
 
 Every labelled image is changed in the ways of `CHANGES`: the contrast between cord and fluid is scaled around the
 cord's own intensity, inverted, or buried in noise. -phantoms names datasets of `spineseg phantom` (--hard some).
-Dice is taken in the slices that the reference labels. A result is "silent" when its Dice is below 0.85 while its
-status is ok: those are the ones that would mislead a study.
+Dice is computed in the slices that the reference labels. A result is "silent" if its Dice is below 0.85 but its status
+is ok: such results would mislead a study.
 """
 
 from __future__ import annotations
@@ -26,19 +26,20 @@ from spineseg.volume import Volume, load_image, load_mask
 from spineseg.writing import file_stem
 
 ENOUGH = 0.85
-"""Dice that we ask for; below it the status must say so."""
+"""Required Dice; below it the status must not be ok."""
 
 CANAL_MM = 9.0
-"""What lies within this of the cord is taken for canal: fluid, and some of its wall."""
+"""Distance from the cord within which tissue counts as canal: fluid, and some of the wall."""
 
 FADE_MM = 3.0
-"""Over this length the change fades into the rest of the image, so that it makes no edge itself."""
+"""Length over which the change fades into the rest of the image, so that it causes no edge."""
 
 
 def scale_contrast(volume: Volume, reference: np.ndarray, contrast: str, factor: float) -> Volume:
-    """Scale what the surroundings differ from the cord by a factor; negative turns it over (fluid side only).
+    """Scale the difference between fluid and cord by a factor; a negative factor inverts it.
 
-    The fluid's side is what is brighter than the cord where the contrast says that fluid is brighter, else darker.
+    Only voxels that differ from the cord in the direction of the fluid are changed: brighter ones if fluid is brighter
+    in the contrast, otherwise darker ones.
     """
     data = volume.data.astype(np.float64)
     level = np.median(data[reference])
@@ -51,7 +52,7 @@ def scale_contrast(volume: Volume, reference: np.ndarray, contrast: str, factor:
 
 
 def add_noise(volume: Volume, reference: np.ndarray, contrast: str, share: float) -> Volume:
-    """Add Gaussian noise whose deviation is a share of the median difference of cord and fluid; seed 0."""
+    """Add Gaussian noise whose SD is a share of the median difference between cord and fluid; seed 0."""
     near = ndi.binary_dilation(reference, iterations=3) & ~reference
     span = abs(float(np.percentile(volume.data[near], 90) - np.median(volume.data[reference])))
     if not CORD_DARKER[contrast]:
@@ -84,7 +85,7 @@ def try_changes(item: LabelledImage) -> list[tuple[str, str, float, str]]:
 
 
 def try_phantoms(folder: Path) -> list[tuple[str, str, float, str]]:
-    """Return the same for every image of a dataset of phantoms, whose participants.tsv tells the hard cases."""
+    """Return the same for every image of a dataset of phantoms, whose participants.tsv names the difficulties."""
     with (folder / "participants.tsv").open(newline="") as stream:
         hard = {row["participant_id"]: row["hard"] for row in csv.DictReader(stream, delimiter="\t")}
     found = []
@@ -110,7 +111,7 @@ def _row(entry: tuple[str, str, float, str]) -> str:
 
 
 def summarise(found: list[tuple[str, str, float, str]]) -> str:
-    """Return a table with one row per change: images, Dice, how many say ok, how many are silent failures."""
+    """Return a table with one row per change: images, Dice, number with status ok, number of silent failures."""
     columns = ("change", "images", "median Dice", "least Dice", "at least 0.85", "of these not ok")
     columns += ("below, and said", "below, silent")
     rows = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]

@@ -1,11 +1,11 @@
-"""Print what propseg costs: start-up, each stage, memory, ten images in one call, and growth with the number of slices.
+"""Measure the cost of propseg: start-up, stages, memory, ten images in one call, and growth with the number of slices.
 
     python benchmarks/propseg_stages.py t2:IMAGE t2s:IMAGE ... [-repeat N] [-ten]
 
-Each call is a fresh process of `spineseg propseg`, as a user starts it. Printed are the run with the least wall time
-(other work on the machine only adds) and, beside the wall time, user + system CPU seconds, which other work hardly
-changes. Start-up is the wall time of the process less its stages in the sidecar. Growth is the CPU time of the
-method on 1, 2 and 4 copies of the cord's slices, mirrored so that their ends meet.
+Each call is a new process of `spineseg propseg`, as a user starts it. The run with the least wall time is printed, as
+other work on the machine only adds time. User + system CPU seconds, on which other work has little effect, are printed
+too. Start-up is the wall time of the process less its stages in the sidecar. Growth is the CPU time of the method on 1,
+2 and 4 copies of the cord's slices, mirrored so that their ends meet.
 """
 
 from __future__ import annotations

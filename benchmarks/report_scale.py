@@ -1,4 +1,6 @@
-"""Time, memory and size of a report by number of images, on simulated tables: two methods, two contrasts, four sites.
+"""Measure time, memory and size of a report by number of images, on simulated tables.
+
+There are two methods, two contrasts and four sites.
 
 python benchmarks/report_scale.py [-images 10 10000] [-slices 40] [-work DIR]
 """
@@ -36,7 +38,7 @@ FAILED, FLAGGED = 0.02, 0.05
 
 
 def make_study(root: Path, n_images: int, n_slices: int) -> StudyFolder:
-    """Write the configuration, images, manifests, tables and decision of a study; no image and no mask is there."""
+    """Write configuration, image table, manifests, tables and decision of a study without images and masks."""
     folder, rng = StudyFolder(root / "results" / "large"), np.random.default_rng(0)
     images = [
         StudyImage(f"sub-{n // 2:05d}_{suffix}", f"{n // 2:05d}", suffix=suffix, contrast=contrast, included=True,
@@ -77,7 +79,7 @@ def make_study(root: Path, n_images: int, n_slices: int) -> StudyFolder:
 
 
 def _entry(folder: StudyFolder, image: StudyImage, method: str, status: str) -> ManifestEntry:
-    """The manifest's entry of one mask."""
+    """Return the manifest's entry of one mask."""
     if status == "failed":
         return ManifestEntry(image.image_id, status, method, "no cord was found where the detector looked")
     return ManifestEntry(image.image_id, status, method, "", folder.relative(folder.mask(image, method)), "0" * 64)

@@ -1,10 +1,10 @@
-"""A review by a script that presses keys at a person's speed: from key to next picture, in a large page.
+"""Measure the time from key to next image in a large quality-control page, with a script that presses the keys.
 
 python benchmarks/review_speed.py [-entries 5000] [-images 60] [-pause 0.7] [-work DIR]
 
-Draws the pictures of synthetic people once, gives copies of their entries other names until there are enough, opens
-the page in headless Chromium from the disk and marks images one after the other. Timed inside the page: from the key
-to the next image's tiles being painted.
+The program draws the images of synthetic people once and copies their entries under other names until there are enough.
+It opens the page in headless Chromium from the disk and marks images one after the other, at a person's speed. The time
+from the key until the next image's tiles are painted is measured inside the page.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ document.addEventListener('keydown', () => {
   requestAnimationFrame(look);
 }, true);
 """
-"""Runs in the page: the time from each key to the frame in which the next image's tiles, decoded, are painted."""
+"""Script for the page that measures the time from each key to the frame in which the next image's tiles are painted."""
 
 
 def make_page(folder: Path, n_entries: int, n_people: int) -> Path:
-    """Write a page of many entries that share the pictures of a few synthetic people; every image has its own files."""
+    """Write a page with many entries that show copies of the images of a few synthetic people."""
     study = make_study(folder, n_subjects=n_people)
     qc = folder / "page"
     drawn = [json.loads(path.read_text()) for path in render_study(StudyView(study), qc)]

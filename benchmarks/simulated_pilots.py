@@ -1,6 +1,6 @@
 """Simulated pilots with known truth, in the form that the rule receives: evidence of two methods, `a` and `b`.
 
-Every function that returns a `Draw` makes pilots of one kind; `decision_operating.py` names their truth.
+Every function that returns a `Draw` makes pilots of one kind; their truth is in `decision_operating.py`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from spineseg.measures import METRICS
 from spineseg.studyfolder.marks import Preference
 
 SD = 0.03
-"""Ordinary spread of a difference of Dice between people."""
+"""Usual SD, between people, of a difference of Dice."""
 
 Draw = Callable[[np.random.Generator, int], Evidence]
-"""Makes the evidence of a pilot of some people."""
+"""Function that makes the evidence of a pilot with a number of people."""
 
 
 def make_evidence(
@@ -29,7 +29,7 @@ def make_evidence(
     sites: NDArray | None = None,
     failed: NDArray | None = None,
 ) -> Evidence:
-    """Arrange (P, C, 2) values of two methods, NaN where a person has no such contrast, as the tables' reader does."""
+    """Arrange (P, C, 2) values of two methods, NaN if a person lacks the contrast, like the reader of the tables."""
     first = next(iter(values.values()))
     n, n_contrasts = first.shape[:2]
     known = np.isfinite(first).all(axis=2) if contrasts is None else contrasts
@@ -54,7 +54,7 @@ def dice_of(difference: NDArray, rng: np.random.Generator) -> NDArray:
 
 
 def by_difference(draw: Callable[[np.random.Generator, int], NDArray]) -> Draw:
-    """Pilots with references whose overlap alone is known: the difference of two Dice by person."""
+    """Pilots with references of which only the overlap is known: the difference of two Dice by person."""
     return lambda rng, n: make_evidence({"dice": dice_of(draw(rng, n), rng)})
 
 
@@ -79,12 +79,12 @@ def lognormal(mean: float, sd: float) -> Draw:
 
 
 def tied(steps: tuple[float, ...], shares: tuple[float, ...]) -> Draw:
-    """Differences of a few values."""
+    """Differences that take only a few values."""
     return by_difference(lambda rng, n: rng.choice(steps, n, p=shares))
 
 
 def at_sites(n_sites: int, mean: float, spread: float, *, equal: bool = True) -> Draw:
-    """People of several sites whose differences have a spread of their own."""
+    """People of several sites; the mean difference varies between sites with an SD of `spread`."""
 
     def draw(rng: np.random.Generator, n: int) -> Evidence:
         share = np.arange(1, n_sites + 1) / np.arange(1, n_sites + 1).sum()
@@ -108,7 +108,7 @@ def unequal_contrasts(mean: float, gap: float) -> Draw:
 
 
 def area_errors(sd_a: float, sd_b: float, *, r: float = 0.5, df: float = np.inf, bias: float = 0.0) -> Draw:
-    """Pilots with references: errors of the area in percent, correlated, with tails of Student's t; Dice alike."""
+    """Pilots with references: correlated area errors in percent with tails of Student's t; equal Dice."""
 
     def draw(rng: np.random.Generator, n: int) -> Evidence:
         e = rng.standard_normal((n, 2)) @ np.linalg.cholesky([[1, r], [r, 1]]).T
@@ -133,7 +133,7 @@ def area_disasters(sd: float, share: float, size: float) -> Draw:
 
 
 def rare_errors(share_a: float, share_b: float, size: float, sd: float = 2.0) -> Draw:
-    """Equally precise methods, but for errors of `size` percent either way in a share of the people by each."""
+    """Equally precise methods, except that each has errors of `size` percent either way in a share of the people."""
 
     def draw(rng: np.random.Generator, n: int) -> Evidence:
         errors = rng.normal(0, sd, (n, 2))
@@ -144,7 +144,7 @@ def rare_errors(share_a: float, share_b: float, size: float, sd: float = 2.0) ->
 
 
 def rare_repeats(share: float, size: float) -> Draw:
-    """Repeats with an SD of 1 %; in a share of the images by each method, the area is larger by `size` percent."""
+    """Repeats with an SD of 1 %; in a share of the images of each method, the area is larger by `size` percent."""
 
     def draw(rng: np.random.Generator, n: int) -> Evidence:
         plain = repeated(1, 1)(rng, n)
@@ -156,7 +156,7 @@ def rare_repeats(share: float, size: float) -> Draw:
 
 
 def area_errors_at_sites(n_sites: int, sd_good: float, sd_bad: float) -> Draw:
-    """At each site one method is the more precise, either with the same chance."""
+    """At each site one method is more precise; both have the same chance to be it."""
 
     def draw(rng: np.random.Generator, n: int) -> Evidence:
         site = np.arange(n) % n_sites
@@ -169,7 +169,7 @@ def area_errors_at_sites(n_sites: int, sd_good: float, sd_bad: float) -> Draw:
 
 
 def rated_at_sites(n_sites: int, share: float) -> Draw:
-    """At each site a share of the people prefers one method, either with the same chance, and the others the other."""
+    """At each site a share of the people prefers one method, chosen at random, and the rest prefers the other."""
 
     def draw(rng: np.random.Generator, n: int) -> Evidence:
         site = np.arange(n) % n_sites
@@ -187,7 +187,7 @@ def _answers(images: NDArray, answers: NDArray) -> tuple[Preference, ...]:
 
 
 def _some_have_both(rng: np.random.Generator, n: int, share: float = 0.4) -> NDArray:
-    """Which of two contrasts people have: all the first, a share the second, three people or more."""
+    """Return which of two contrasts people have: all have the first, a share (at least three people) the second."""
     known = np.ones((n, 2), bool)
     known[:, 1] = rng.random(n) < share
     known[rng.permutation(n)[:3], 1] = True
@@ -221,7 +221,7 @@ def failing_by_contrast(shares: tuple[tuple[float, float], tuple[float, float]],
 
 
 def rated_by_contrast(shares: tuple[tuple[float, float], tuple[float, float]], together: float = 0.5) -> Draw:
-    """Ratings by contrast: shares of people who prefer either; some say the same of both contrasts."""
+    """Ratings by contrast: shares of people who prefer either method; some answer the same for both contrasts."""
 
     def draw(rng: np.random.Generator, n: int) -> Evidence:
         plain = make_evidence({"predicted_dice": np.full((n, 2, 2), 0.9)}, contrasts=_some_have_both(rng, n))
@@ -237,7 +237,7 @@ def rated_by_contrast(shares: tuple[tuple[float, float], tuple[float, float]], t
 
 
 def repeated_by_contrast(first: tuple[float, float], second: tuple[float, float]) -> Draw:
-    """Two runs of each person in two contrasts, with their own SDs."""
+    """Two runs of each person in two contrasts, with an SD for each contrast."""
 
     def draw(rng: np.random.Generator, n: int) -> Evidence:
         one, two = repeated(*first)(rng, n), repeated(*second)(rng, n)
@@ -261,7 +261,7 @@ def failing(p_a: float, p_b: float) -> Draw:
 
 
 def failing_alike(p_a: float, p_b: float) -> Draw:
-    """The same, with references that show no difference where no method failed."""
+    """The same, with references that show no difference between methods if neither failed."""
 
     def draw(rng: np.random.Generator, n: int) -> Evidence:
         plain = area_errors(3, 3)(rng, n)
@@ -284,7 +284,7 @@ def rated(share_a: float, share_b: float) -> Draw:
 
 
 def repeated(sd_a: float, sd_b: float, r: float = 0.5) -> Draw:
-    """Pilots with two runs of each person; areas at a level, percent of 70 mm²."""
+    """Pilots with two runs of each person; areas at a level, with SDs in percent of 70 mm²."""
 
     def draw(rng: np.random.Generator, n: int) -> Evidence:
         e = rng.standard_normal((2 * n, 2)) @ np.linalg.cholesky([[1, r], [r, 1]]).T * [sd_a, sd_b]
@@ -301,7 +301,7 @@ def repeated(sd_a: float, sd_b: float, r: float = 0.5) -> Draw:
 
 
 def sessions_with_references(sd_a: float, sd_b: float, *, r: float = 0.3, lasting: float = 4.0) -> Draw:
-    """Two sessions of each person with references: errors within people, and others that last, percent."""
+    """Two sessions of each person with references: errors within people and lasting errors, percent."""
 
     def draw(rng: np.random.Generator, n: int) -> Evidence:
         plain = repeated(1, 1)(rng, n)
@@ -317,7 +317,7 @@ def sessions_with_references(sd_a: float, sd_b: float, *, r: float = 0.3, lastin
 
 
 def predicted(bias: float) -> Draw:
-    """Pilots without references: the prediction favours one of two equal methods."""
+    """Pilots without references in which the predicted Dice favours one of two equal methods."""
 
     def draw(rng: np.random.Generator, n: int) -> Evidence:
         return make_evidence({"predicted_dice": dice_of(rng.normal(bias, 0.01, n), rng)})

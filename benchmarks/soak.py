@@ -1,11 +1,10 @@
-"""Segment and measure many images in one process, and check that the process does not grow.
+"""Segment and measure many images in one process, and check that its memory and open files do not grow.
 
     python benchmarks/soak.py -n 600 [-methods propseg deepseg]
 
-Synthetic images of all contrasts and of differing sizes go through reading, segmentation and writing, as in a chunk
-of a study, every tenth damaged so that errors are part of it. Printed every fiftieth of the way: memory, open files,
-threads and temporary files. In the second half, memory may grow by `ROOM_MB` and the rest by nothing; the process
-exits with 1 if they grow more.
+Synthetic images of all contrasts and of various sizes are read, segmented and written, as in a chunk of a study. Every
+tenth image is damaged, to include errors. Memory, open files, threads and temporary files are printed 50 times. In the
+second half, memory may grow by `ROOM_MB` and the others must not grow; otherwise the exit code is 1.
 """
 
 from __future__ import annotations
@@ -31,10 +30,11 @@ from spineseg.phantom.dataset import SUFFIXES, make_image
 from spineseg.progress import Progress
 
 ROOM_MB = 60
-"""What the allocator may keep more after the first half, in which every size of image has come: one image's arrays."""
+"""Memory that the allocator may additionally keep after the first half, in which all image sizes occur: one image's
+arrays."""
 
 KINDS = 12
-"""Different images; each time one is cropped by other amounts, so that no two have the same size."""
+"""Number of different images; each use crops by other amounts, so that no two have the same size."""
 
 
 def resident_mb() -> float:
@@ -44,7 +44,7 @@ def resident_mb() -> float:
 
 
 def main() -> int:
-    """Run it as the command line says."""
+    """Run with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-n", type=int, default=600)
     parser.add_argument("-seed", type=int, default=5)

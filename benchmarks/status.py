@@ -1,10 +1,10 @@
-"""Does the status mean what it says? Both methods on phantoms of many kinds and on labelled images, changed ones too.
+"""Check the status of masks: both methods on phantoms of many kinds and on labelled images, unchanged and changed.
 
     python benchmarks/status.py [-seed 41] [-n 12] [-kinds neck epi lower ends small real changed things] [-data TSV]
 
-A mask is good when its Dice is at least 0.85 and it holds mask in at least nine tenths of the slices with cord. Counted
-are masks that are called ok and are not good ("silent"), and good ones that are not called ok ("alarm"), with the upper
-end of the exact one-sided 95 % interval of the first share. Where there is no cord, no mask is good.
+A mask is good if its Dice is at least 0.85 and it covers at least nine tenths of the slices with cord. The table counts
+masks that have the status ok but are not good ("silent"), and good masks without the status ok ("alarm"), with the
+upper end of the exact one-sided 95 % interval of the first share. If there is no cord, no mask is good.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ Case = tuple[str, str, Volume, np.ndarray]
 
 ENOUGH, HELD = 0.85, 0.9
 PLACES = (90.0, 20.0, -250.0, -420.0, -470.0, -540.0)
-"""Middles of fields that show brain, brainstem, chest, conus, what lies below it."""
+"""Middles of fields of view that show brain, brainstem, chest, conus, and the region below it."""
 
 KINDS = ("neck", "epi", "lower", "ends", "small", "real", "changed", "things")
 METHODS = {"propseg": run_propseg, "deepseg": run_deepseg}
 
 
 def as_case(name: str, contrast: str, image: SyntheticImage) -> Case:
-    """Bring a phantom to canonical orientation; of a series, the mean of the diffusion-weighted volumes."""
+    """Return a phantom in canonical orientation; a series is averaged over its diffusion-weighted volumes."""
     data = image.data if image.data.ndim == 3 else image.data[..., np.array(B_VALUES) > 50].mean(axis=3)
     affine = image.acquisition.affine
     reference = to_canonical(image.cord_fraction, affine).data >= 0.5
@@ -92,7 +92,7 @@ def make_cases(kind: str, seed: int, n: int, manifests: list[Path]) -> Iterator[
 
 
 def is_good(mask: np.ndarray, reference: np.ndarray) -> bool:
-    """Tell whether a mask may be called ok; Dice of the whole mask, so that what lies beyond the cord counts."""
+    """Return whether a mask is good; the Dice is that of the whole mask, so that parts beyond the cord count."""
     slices = np.flatnonzero(reference.any(axis=(0, 1)))
     if not len(slices):
         return False

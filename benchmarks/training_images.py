@@ -1,9 +1,9 @@
-"""List the images that the shipped networks learned from, by content, so that a study notices that it has some of them.
+"""List the images of the shipped networks' training by checksum, so that a study notices if it contains some of them.
 
     python benchmarks/training_images.py DATA [-o spineseg/weights/training_images.json]
 
-DATA is the BIDS folder with the images of `benchmarks/recipe.tsv`. No pixel is written: size and checksums of the
-uncompressed files are. Who learned from which people is in the provenance of the networks, detectors and predictor.
+DATA is the BIDS folder with the images of `benchmarks/recipe.tsv`. The list has size and checksums of the uncompressed
+files, but no image data. The people of each training are in the provenance of networks, detectors and predictor.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from spineseg.writing import write_json
 RECIPE = Path(__file__).with_name("recipe.tsv")
 
 SAID_IN = {"deepseg": "provenance", "propseg": "about"}
-"""Where a method's shipped files say whom they learned from."""
+"""Shipped files of each method whose provenance names the people of its training."""
 
 
 def find_learners() -> dict[str, set[str]]:
-    """Return whom each method's shipped files, and the predicted Dice, learned from."""
+    """Return the people in the training of each method's shipped files, and of the predicted Dice."""
     found = {PREDICTION: set(load_dice_predictor().provenance["people"])}
     for method, start in LEARNERS.items():
         found[method] = set()
