@@ -1,4 +1,4 @@
-"""Does an image show a dark cord in bright fluid, or the reverse? The four detectors' scores and the edge tell."""
+"""Check whether an image shows a dark cord in bright fluid or the reverse, from detector scores and the cord's edge."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from spineseg.contrasts import CONTRASTS, CORD_DARKER
 from spineseg.volume import Volume
 
 STRIDE = 2
-"""Every second pixel is scored: where the cord is to 2 mm is enough here, at a quarter of the work."""
+"""Every second pixel is scored: a position within 2 mm is enough here, for a quarter of the work."""
 
 MAX_SLABS = 16
-"""Slabs that are scored, evenly apart: as many as show where OptiC finds the cord (`spineseg.quality.agreement`)."""
+"""Number of evenly spaced slabs that are scored: enough for OptiC to find the cord (`spineseg.quality.agreement`)."""
 
 INNER_MM, RING_MM = 2.0, (6.0, 9.0)
-"""Middle of the cord, inside the smallest; and the fluid around it, beyond the half width of 5 to 7 mm."""
+"""Radius of the middle of the cord, inside the smallest cord, and radii of the ring of fluid, beyond the half width of
+5 to 7 mm."""
 
 MARGIN = 0.5
-"""By how much (log-odds, median along the cord) the best detector of the other polarity must outdo the best of the
-own before an image is doubted."""
+"""Lead (log-odds, median along the cord) of the best detector of the other polarity over the best of the expected one
+from which the contrast is doubted."""
 
 
 @dataclass(frozen=True)
 class ContrastScores:
-    """What an image looks like."""
+    """Scores of an image by the detectors of all contrasts."""
 
     scores: dict[str, float]  # Contrast to the median score, log-odds, of its detector along the curve that it finds
     darker_share: float  # 0 to 1: share of slices in which the middle of the cord is darker than the ring around it
@@ -41,14 +42,14 @@ class ContrastScores:
 
     @property
     def lead(self) -> float:
-        """By how much the detectors of dark cords outdo those of bright ones; negative the other way round."""
+        """Score of the best detector of dark cords less that of bright cords."""
         return self.scores[self.best(True)] - self.scores[self.best(False)]
 
     @property
     def guess(self) -> str:
-        """The contrasts that the image may have: ``t2/t2s``, ``t1/dwi``, or nothing where the scores are close.
+        """The contrasts that the image may have: ``t2/t2s``, ``t1/dwi``, or empty if the scores are close.
 
-        Within each pair the cord looks alike, so that the scores do not tell them apart.
+        Within each pair the cord looks similar, so the scores cannot distinguish them.
         """
         if abs(self.lead) < MARGIN:
             return ""
@@ -61,7 +62,7 @@ def weigh_contrasts(volume: Volume, load: Callable[[str], Detector] = load_detec
     Parameters
     ----------
     volume : canonical
-    load : contrast to detector; the shipped ones, which all look at the same slabs
+    load : function from contrast to detector; by default the shipped ones, which all use the same slabs
     """
     detectors = {contrast: load(contrast) for contrast in CONTRASTS}
     slabs = detectors[CONTRASTS[0]].prepare(volume)
@@ -80,7 +81,7 @@ def weigh_contrasts(volume: Volume, load: Callable[[str], Detector] = load_detec
 
 
 def _darker_share(slices: NDArray[np.float32], path: NDArray[np.intp]) -> float:
-    """Share of slices (n, Y, X) in which pixels round the path, (n, 2) as (x, y), are darker than the ring."""
+    """Return the share of slices (n, Y, X) with pixels near the path, (n, 2) as (x, y), darker than the ring."""
     reach = int(np.ceil(RING_MM[1] / PIXEL_MM))
     dy, dx = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1)
     distance_mm = PIXEL_MM * np.hypot(dx, dy)
@@ -93,7 +94,7 @@ def _darker_share(slices: NDArray[np.float32], path: NDArray[np.intp]) -> float:
 
 
 def doubt_contrast(found: ContrastScores, contrast: str) -> str:
-    """Say that an image looks like another contrast than it is taken for, with the scores; empty where it does not.
+    """Return a warning, with the scores, if an image looks like another contrast than expected; empty if it does not.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The centerline of the cord: one sub-voxel point per axial slice, and what can be done with it.
+"""The centerline of the cord, one sub-voxel point per axial slice, and operations on it.
 
 Everything is in voxel indices of the canonical orientation (nibabel axcodes LAS, SCT's "RPI"): index 0 runs
 from right to left, 1 from posterior to anterior, 2 from inferior to superior. Lengths are in mm.
@@ -50,7 +50,7 @@ class Centerline:
     # (n,) of float64, or one number for all points: confidence of the detector in each point (see
     # `spineseg.centerline.estimate`); NaN where unknown
     score: Floats = field(default_factory=lambda: np.full((), np.nan))
-    conus: int | None = None  # lowest slice with cord, where the canal is seen to go on below it
+    conus: int | None = None  # lowest slice with cord, if the canal is seen to continue below it
 
     def __post_init__(self) -> None:
         points = np.asarray(self.points_vox, dtype=np.float64).reshape(-1, 3)
@@ -98,7 +98,7 @@ def centerline_from_points(
         filled by a natural cubic spline, which is straight for two points.
     smoothing_mm : mm; cut-off wavelength of the smoothing, 0 for none
     weight : (m,) array_like, optional
-        Of each point in the mean of its slice; by default all count alike.
+        Weight of each point in the mean of its slice; equal by default.
 
     Returns
     -------
@@ -127,11 +127,11 @@ def centerline_from_mask(
 ) -> Centerline:
     """Make a centerline of the centroids of a mask, slice by slice (SCT's ``fitseg``); empty for an empty mask.
 
-    Voxels above the threshold count alike, whatever their value. One voxel per slice, or one here and there, is enough:
-    slices in between are interpolated. `smoothing_mm` is the cut-off wavelength, 0 for the centroids themselves.
+    All voxels above the threshold have the same weight. One voxel per slice, or in some slices, is enough; slices in
+    between are interpolated. `smoothing_mm` is the cut-off wavelength, 0 for the centroids themselves.
     """
     mask = np.asarray(mask)
-    # as np.argwhere, which takes ten times as long
+    # the same as np.argwhere, which takes ten times as long
     points = np.column_stack(np.unravel_index(np.flatnonzero(mask > threshold), mask.shape))
     return centerline_from_points(points, zooms, smoothing_mm=smoothing_mm)
 
@@ -145,7 +145,7 @@ def smooth_centerline(line: Centerline, zooms: Zooms, *, cutoff_mm: float = SMOO
     ----------
     line : gaps between its slices are respected (the spline works on positions in mm)
     cutoff_mm : float, mm, default 20
-        Waves of this length keep half their height. Slices further apart than half of it hardly move.
+        Waves of this length keep half their amplitude. Points in slices farther apart than half of it hardly move.
     """
     if len(line.points_vox) < 3 or cutoff_mm <= 0:
         return line
@@ -161,10 +161,10 @@ def extend_centerline(line: Centerline, zooms: Zooms, slices: ArrayLike, *, end_
     Parameters
     ----------
     line : must hold at least one point
-    slices : (m,) array_like of int, increasing; slices wanted
+    slices : (m,) array_like of int, increasing; slices of the result
     end_mm : float, mm, default 15
-        Length of curve at each end whose mean direction is kept beyond it; a vertebral level, so that the
-        jitter of the last slice does not decide.
+        Length of curve at each end whose mean direction is continued beyond it; a vertebral level, so that an
+        error of the last slice has little effect.
 
     Returns
     -------
@@ -241,7 +241,7 @@ def load_centerline(path: str | Path, grid: NativeGrid, *, smoothing_mm: float =
 
 
 def _canonical_affine(grid: NativeGrid) -> Floats:
-    """Affine of the canonical axes of a grid, (4, 4)."""
+    """Return the affine of the canonical axes of a grid, (4, 4)."""
     return to_canonical(np.zeros(grid.shape3, dtype=np.uint8), grid.affine).affine
 
 
@@ -275,9 +275,8 @@ def _read_points(path: Path, grid: NativeGrid) -> Floats:
 def save_centerline(path: str | Path, line: Centerline, grid: NativeGrid, *, soft: bool = False) -> None:
     """Write a centerline as NIfTI on the image's grid: one voxel per slice, uint8.
 
-    With `soft` each point is shared among its four nearest voxels of the slice by their nearness (float32), so that
-    their center of mass is the point. Points beyond the border in plane are moved to it; slices beyond the image are
-    left out.
+    With `soft` each point is spread over its four nearest voxels in the slice (float32), so that their center of mass
+    is the point. Points beyond the border in plane are moved to the border; slices beyond the image are left out.
     """
     canonical = to_canonical(np.zeros(grid.shape3, dtype=np.uint8), grid.affine)
     shape = np.array(canonical.shape)
@@ -298,7 +297,7 @@ def save_centerline(path: str | Path, line: Centerline, grid: NativeGrid, *, sof
 
 
 def save_centerline_csv(path: str | Path, line: Centerline, grid: NativeGrid, *, space: str = "pix") -> None:
-    """Write a centerline as text the way SCT does, inferior to superior.
+    """Write a centerline as text in SCT's format, inferior to superior.
 
     Three numbers per row, separated by commas, in ``%.18e``, no header: native sub-voxel indices, or with `space`
     ``"phys"`` scanner coordinates, mm (RAS+).
@@ -306,6 +305,6 @@ def save_centerline_csv(path: str | Path, line: Centerline, grid: NativeGrid, *,
     to_file = np.eye(4) if space == "phys" else np.linalg.inv(grid.affine)
     to_file = to_file @ _canonical_affine(grid)
     points = line.points_vox @ to_file[:3, :3].T + to_file[:3, 3]
-    # the transform only permutes and flips, so its rounding errors (1e-15) may go
+    # the transform only permutes and flips, so rounding removes only its numerical errors (1e-15)
     rows = [",".join(f"{value:.18e}" for value in row) for row in np.round(points, 9) + 0.0]
     write_text(path, "\n".join(rows) + "\n" if rows else "")

@@ -1,7 +1,7 @@
 """The detector: a linear model on HOG descriptors of the surroundings, one per contrast.
 
-Ours look at 32 x 32 mm in pixels of 1 mm (the cord and its canal) and 64 x 64 mm in pixels of 2 mm (where in
-the neck it is).
+Our models have a window of 32 x 32 mm in pixels of 1 mm (the cord and its canal) and one of 64 x 64 mm in pixels of
+2 mm (its position in the neck).
 
 Ours are trained by `spineseg train optic` and shipped as safetensors. A user's own OptiC model (OpenCV's
 ``*_model.yml``) works in their place.
@@ -32,13 +32,13 @@ from spineseg.writing import write_bytes
 FORMAT = "spineseg-optic-1"
 
 PERCENTILES = (0.5, 99.8)
-"""Intensity window of our models: one bright vessel or a coil's hot spot must not squeeze all the rest."""
+"""Percentiles of the intensity range of our models: a bright vessel or spot near a coil must not compress the rest."""
 
 SLAB_MM = 3.0
 """Thickness up to which our models average slices: a cord moves by less than a pixel over it, at slopes up to 1/3."""
 
 MAX_SLAB_MM = 100.0
-"""Thicker slabs than any are damage."""
+"""Largest slab thickness that is accepted; a larger value means that the file is damaged."""
 
 OPENCV_LAYOUT: dict[str, list[float]] = {
     "winSize": [32, 32],
@@ -53,23 +53,23 @@ OPENCV_LAYOUT: dict[str, list[float]] = {
     "gammaCorrection": [1],
     "signedGradient": [1],
 }
-"""The descriptor that `spineseg.centerline.hog` computes; a model of another one cannot be used."""
+"""Parameters of the descriptor that `spineseg.centerline.hog` computes; models with others cannot be used."""
 
 
 @dataclass(frozen=True)
 class Detector:
-    """A linear model of what a cord looks like in its surroundings.
+    """A linear model of the appearance of a cord and its surroundings.
 
     Parameters
     ----------
-    weights : (576,) ndarray of float32; of the window of 32 x 32 mm, in OpenCV's order of the descriptor
-    bias : scores above 0 speak for a cord
+    weights : (576,) ndarray of float32; for the window of 32 x 32 mm, in OpenCV's order of the descriptor
+    bias : offset of the score; scores above 0 indicate a cord
     wide_weights : (576,) ndarray of float32 or None
-        Of the window of 64 x 64 mm, on pixels of 2 mm; None for a model of one window.
-    contrast : what it was trained for; None for a user's model, which does not say
-    threshold : score along the curve below which a slice holds no cord
+        For the window of 64 x 64 mm, on pixels of 2 mm; None for a model with one window.
+    contrast : contrast of its training; None for a user's model, which does not state it
+    threshold : score along the curve below which a slice has no cord
     percentiles, slab_mm, smooth :
-        How images are prepared, see `spineseg.centerline.slabs.make_slabs`.
+        Preparation of images, see `spineseg.centerline.slabs.make_slabs`.
     """
 
     weights: NDArray[np.float32]
@@ -82,7 +82,7 @@ class Detector:
     smooth: bool = True
 
     def prepare(self, volume: Volume) -> Slabs:
-        """Return the slabs of a volume as this model wants them."""
+        """Return the slabs of a volume, prepared for this model."""
         return make_slabs(volume, percentiles=self.percentiles, slab_mm=self.slab_mm, smooth=self.smooth)
 
     def score(self, slices: NDArray, stride: int = 1) -> NDArray[np.float32]:
@@ -104,7 +104,7 @@ def score_together(detectors: Sequence[Detector], slices: NDArray, stride: int =
 
 
 def load_detector(contrast: str, path: str | Path | None = None) -> Detector:
-    """Load the shipped detector of a contrast, or a user's.
+    """Load the shipped detector of a contrast, or a user's detector.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def save_detector(path: str | Path, detector: Detector, about: dict | None = Non
 
 
 def _load_opencv(path: Path) -> Detector:
-    """Read HOG and SVM of OpenCV's FileStorage, whose first line no YAML reader takes; OptiC's preparation."""
+    """Read a HOG and SVM model from OpenCV's FileStorage, whose first line is not valid YAML; OptiC's preparation."""
     text = read_text(path, "an OpenCV HOG model")
     number = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
     for name, expected in OPENCV_LAYOUT.items():
@@ -187,7 +187,7 @@ def _load_opencv(path: Path) -> Detector:
     return Detector(
         weights=svm[:-1].astype(np.float32),
         bias=float(svm[-1]),
-        # optic.md: "values < -1 over many slices usually mean no cord"
+        # scores below -1 over many slices usually mean that there is no cord
         threshold=-1.0,
         percentiles=(0.0, 100.0),  # OptiC's own preparation: plain range, every slice, linear interpolation
         slab_mm=0.0,

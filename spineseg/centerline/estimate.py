@@ -1,7 +1,7 @@
-"""OptiC: from an image to the centerline of the cord it shows.
+"""OptiC: find the centerline of the cord in an image.
 
-Score every pixel of every slab, find the globally best curve, move it to sub-voxel precision, smooth it, and
-keep the slices whose score says that there is a cord.
+Score every pixel of every slab, find the globally best curve, refine it to sub-voxel precision, smooth it, and
+keep the slices whose score indicates a cord.
 
 References
 ----------
@@ -25,26 +25,28 @@ from spineseg.contrasts import CORD_DARKER
 from spineseg.volume import Volume
 
 MAX_FULL_PIXELS = 2_000_000
-"""Pixels scored one by one, in half a second; of larger volumes every second pixel in plane is scored."""
+"""Number of pixels up to which every pixel is scored, in half a second; in larger volumes every second pixel in
+plane."""
 
 MAX_SUPPORT = 3.0
-"""Most that one slab says for or against a cord (log-odds): a slice of artefact must not outvote its neighbours."""
+"""Largest support of one slab for or against a cord (log-odds): a slice with an artefact must not outweigh its
+neighbours."""
 
 OPPOSITE = {"t1": "t2s", "dwi": "t2", "t2": "t1", "t2s": "t1"}
-"""Model of the other polarity, for images whose cord is bright where it should be dark, or the reverse."""
+"""Contrast whose model has the opposite polarity, for images whose cord is bright instead of dark, or the reverse."""
 
 WEAK_SCORE = 0.5
 """Median score along the curve below which the other polarity is tried; labelled images have medians above 0.6."""
 
 POLARITY_PENALTY = 0.5
-"""By how much (log-odds) the other polarity's score must be higher in a pixel to count."""
+"""Lead (log-odds) that the other polarity's score needs in a pixel to count."""
 
 POLARITY_GAIN = 0.7
 """Rise of the mean score that makes the other polarity credible: T2* without fluid contrast rise by 1.5 and
 more, ordinary images with an unlucky slice by less than 0.3."""
 
 MIN_TRUST = 0.05
-"""Least weight of a slab in the smoothing, so that the curve through a bad stretch is still bound to something."""
+"""Smallest weight of a slab in the smoothing, so that the curve is still defined in a bad stretch."""
 
 
 def estimate_centerline(volume: Volume, contrast: str, *, detector: Detector | None = None) -> Centerline:
@@ -59,10 +61,11 @@ def estimate_centerline(volume: Volume, contrast: str, *, detector: Detector | N
     Returns
     -------
     Centerline
-        One point in each slice from the lowest to the highest that holds cord, sub-voxel, with the detector's
-        score (log-odds of a cord for our models). Slices of brain and beyond the field of view at the ends
-        are left out, and what lies below the conus, where the canal is seen to go on; a bad slice between good
-        ones is bridged and shows by its score. Empty, without an error, where no slice holds a cord.
+        One sub-voxel point in each slice from the lowest to the highest with cord, with the detector's
+        score (log-odds of a cord for our models). Slices of brain, slices at the ends in which the cord has left the
+        field of view, and slices below the conus are left out; the conus is found if the canal is seen to continue. A
+        bad slice between good ones is bridged, and has a low score. If no slice has a cord, the centerline is empty,
+        without an error.
 
     Raises
     ------
@@ -77,18 +80,18 @@ def estimate_with_polarity(
 ) -> tuple[Centerline, bool]:
     """Find the centerline, and whether the cord is darker than the fluid around it.
 
-    Some T2* and MT images show the cord as bright as the fluid or brighter. Where the contrast's own model
-    is unsure, the model of the other polarity is asked as well, and both may vote slice by slice.
+    In some T2* and MT images the cord is as bright as the fluid or brighter. If the contrast's own model is unsure, the
+    model of the other polarity is used as well, and the better score counts in each pixel.
 
     Parameters
     ----------
     volume, contrast, detector :
-        As for `estimate_centerline`; a user's detector (of unknown contrast) is never mixed with others.
+        As for `estimate_centerline`; a user's detector (of unknown contrast) is never combined with others.
 
     Returns
     -------
     line : Centerline
-    darker : as `CORD_DARKER` says for the contrast, unless most slices speak for the other polarity
+    darker : `CORD_DARKER` of the contrast, unless most slices support the other polarity
     """
     detector = detector or load_detector(contrast)
     slabs = detector.prepare(volume)
@@ -110,7 +113,7 @@ def estimate_with_polarity(
 
 
 def _follow_path(volume: Volume, slabs: Slabs, path: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the path in every slice of the volume, (K, 2), voxels: through brain and sacrum too."""
+    """Return the path in every slice of the volume, (K, 2), voxels, including brain and sacrum."""
     every, points = np.arange(volume.shape[2]), slabs.to_voxels(path)
     return np.column_stack([np.interp(every, slabs.positions, points[:, axis]) for axis in (0, 1)])
 
@@ -118,7 +121,7 @@ def _follow_path(volume: Volume, slabs: Slabs, path: NDArray[np.float64]) -> NDA
 def _build_centerline(
     volume: Volume, slabs: Slabs, detector: Detector, path: NDArray[np.float64], score: NDArray[np.float64]
 ) -> Centerline:
-    """Keep the slabs with cord, smooth the path (x, y), and give every slice its point."""
+    """Keep the slabs with cord, smooth the path (x, y), and interpolate a point for every slice."""
     support = (score - detector.threshold).clip(-MAX_SUPPORT, MAX_SUPPORT)
     extent = find_extent(support)
     if extent is None:
@@ -146,14 +149,14 @@ def _find_curve(
 
 
 def find_extent(support: NDArray[np.float64]) -> tuple[int, int] | None:
-    """Find the run of slabs with the greatest sum of support.
+    """Find the run of slabs with the largest sum of support.
 
-    Returns (first, last) or None: a bad slab between good ones is kept, bad ones at the ends are not. None where
-    nothing is positive.
+    Returns (first, last): a bad slab between good ones is kept, bad slabs at the ends are not. None if
+    no support is positive.
 
     Parameters
     ----------
-    support : (n,) ndarray; positive where a slab speaks for a cord, negative where against it
+    support : (n,) ndarray; positive for a cord, negative against it
 
     Examples
     --------
@@ -166,6 +169,6 @@ def find_extent(support: NDArray[np.float64]) -> tuple[int, int] | None:
     last = int(np.argmax(gain))
     if gain[last] <= 0:
         return None
-    # the last of equal minima: no needless slabs before the first good one
+    # the last of equal minima, so that no needless slabs precede the first good one
     first = int(last - np.argmin(total[: last + 1][::-1]))
     return first, last

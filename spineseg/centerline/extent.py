@@ -1,8 +1,7 @@
-"""Does a mask hold the whole of the cord that the field shows? Asked of image and mask alone, of every method alike.
+"""Check whether a mask covers all of the cord in the field of view, from image and mask alone, for masks of any method.
 
-Slices without mask are explained where the image shows why they hold no cord: nothing is to be seen there, the cord has
-left the field, above lies the brain, or below the conus fluid and roots lie in its place. What stays unexplained may be
-cord that was missed.
+Slices without mask are explained if the image shows why they have no cord: they show nothing, the cord has left the
+field of view, they show the brain, or fluid and roots below the conus. Unexplained slices may be missed cord.
 """
 
 from __future__ import annotations
@@ -20,72 +19,78 @@ from spineseg.volume import Volume
 Floats = NDArray[np.float64]
 
 COMPLETE = 0.91
-"""Share of the cord that a whole mask holds, nine tenths: the rest may be neither mask nor explained."""
+"""Share of the cord that a complete mask must cover: up to a tenth may have no mask and no explanation."""
 
 CORE_MM, CANAL_MM = 2.5, 12.0
-"""Radii of the discs that show what lies in the middle of the cord, or in its place, and the canal around it."""
+"""Radii of the disc in the middle of the cord (or of the tissue in its place), and of the disc that shows the canal."""
 
 ALIKE = 0.3
-"""Difference from the intensity in the middle, as a share of it, within which a neighbour belongs to the same piece."""
+"""Largest difference from the intensity in the middle, as a share of it, at which a neighbour belongs to the same
+piece."""
 
 CONUS_FACTOR = 1.44
-"""The middle of the canal changes by this factor at the conus, towards the fluid: by 2.7 in the real lumbar image, by
-1.9 to 2.5 in phantoms of T1w, T2w and STIR, by 1.46 of T2* and dwi, and by 1.41 at most in other real images."""
+"""Factor by which the intensity in the middle of the canal changes at the conus, towards the fluid. It is 2.7 in the
+real lumbar image, 1.9 to 2.5 in T1w, T2w and STIR phantoms, 1.46 in T2* and dwi phantoms, and 1.41 at most in other
+real images."""
 
 CONUS_ABOVE_MM, CONUS_BELOW_MM, LEAST_CORD_MM = 40.0, 15.0, 25.0
-"""Lengths of canal above and below the conus that are compared, and the least of cord above it."""
+"""Lengths of canal above and below the conus that are compared, and the shortest length of cord above it."""
 
 CONUS_SUDDEN, CONUS_NEAR_MM = 0.7, 10.0
-"""Share of that change within this distance on either side: 0.8 and more at the conus, half where a coil fades."""
+"""Share of that change that must occur within this distance on either side: 0.8 and more at the conus, half where a
+coil's sensitivity decreases."""
 
 CONUS_LEVEL = 1.2
-"""What takes the cord's place is itself this much nearer to fluid than the cord above, coil and all: 1.8 times and more
-in lumbar images. Where the canal seems to change only because all around it is darker, as where a coil fades below the
-neck and slices are blurred or hold a ghost or a band, it is 0.5 to 1.1 times in most."""
+"""Factor by which the absolute intensity must also change towards fluid: 1.8 and more in lumbar images. Where the canal
+seems to change only because its surroundings are darker (a coil whose sensitivity decreases below the neck, in slices
+that are blurred or have a ghost or a band), it is mostly 0.5 to 1.1."""
 
 CONUS_PIECE = 1.5
-"""Below the conus what looks like the middle fills the canal: it is this many times as large as the cord above. A
-lesion or a syrinx is smaller than the cord."""
+"""Factor by which the piece around the middle must be larger than the cord above, because below the conus it fills the
+canal. A lesion or a syrinx is smaller than the cord."""
 
 TIP_MM = 5.0
-"""Below that place the tip of the cord goes on, narrower than the disc that looks for it: 7 to 10 mm in phantoms."""
+"""Length by which the tip of the cord, narrower than the disc, extends below that place: 7 to 10 mm in phantoms."""
 
 LEAST_PIECE_MM2, LARGEST_CORD_MM2, LEAST_CANAL_MM2 = 10.0, 106.0, 60.0
-"""Sizes of such a piece that can be a cord, and least of a canal: lower cords have 25 to 65 mm², sacs 90 to 190."""
+"""Range of the area of a cord piece, and smallest area of a canal: lower cords have 25 to 65 mm², sacs 90 to 190."""
 
 CONUS_SHARE = 0.6
-"""Share of the slices from the conus to the end of the curve that must look so; a sacral canal ends in fat."""
+"""Share of the slices from the conus to the end of the curve that must look like this; a sacral canal ends in fat."""
 
 NOISE_ALIKE, NOISE_BRIGHT = 0.3, 0.3
-"""Correlation of neighbouring slices, and brightness over that along the mask, below which they show nothing: anatomy
-has a correlation of 0.6 and more; a cord in strong noise has less, but is as bright as the rest."""
+"""Correlation of neighbouring slices, and brightness relative to that along the mask, below which slices show nothing.
+Anatomy has a correlation of 0.6 and more; a cord in strong noise has less, but is as bright as the rest."""
 
 BRAIN_MM2, BRAIN_LEVEL = 160.0, 1.7
-"""A piece as bright as the cord below it, within this factor, and larger than any cord: medulla and brain, 0.9 to 1.25
-times as bright in phantoms. Slices darkened by saturation had 0.4, slices under a bright band 2.0."""
+"""Factor within which a piece larger than any cord must be as bright as the cord below it to be medulla or brain: 0.9
+to 1.25 in phantoms. Slices darkened by saturation had 0.4, slices under a bright band 2.0."""
 
 NEXT_MM = 30.0
-"""The end of the mask with which what lies beyond it is compared."""
+"""Length of the end of the mask that is compared with the slices beyond it."""
 
 ABSURD_AREA_MM2 = 110.0
-"""More than three standard deviations above men at C5, where the cord is thickest (78.1 +- 9.4 mm², Kato 2012)."""
+"""Area above which a piece is larger than any cord: more than three standard deviations above men at C5, where the cord
+is thickest (78.1 +- 9.4 mm², Kato 2012)."""
 
 BORDER_MM = 5.0
-"""A cord whose middle lies nearer to the side of the field than its own radius is cut, or has no edge there."""
+"""Distance of the cord's middle from the side of the field of view, about its radius, below which it is cut or has no
+edge there."""
 
 JUMP_MM, JUMP_SLOPE = 4.0, 0.7
-"""Between neighbouring slices a cord's middle moves by its slope, at most 35 degrees, and half its width."""
+"""Largest shift of a cord's middle between neighbouring slices: by a slope of at most 35 degrees, plus half its
+width."""
 
 FOLLOW_SLOPE, FOLLOW_PRICE = 1.0, 0.05
-"""Beyond the mask's ends the canal is followed, at most 45 degrees from the slices' normal; correlation that a slope of
-45 degrees must gain."""
+"""Steepest slope at which the canal is followed beyond the mask's ends, 45 degrees from the slices' normal, and gain in
+correlation that such a slope must bring."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the image shows along a curve, (n,) each; lengths in mm."""
+    """Measures of the image along a curve, (n,) each; lengths in mm."""
 
-    bright: Floats  # 90th percentile of the canal and what bounds it
+    bright: Floats  # 90th percentile of the canal and its boundary
     core: Floats  # median intensity in the middle, over the bright of the canal around it
     piece_mm2: Floats  # area of the piece around the middle that is about as bright, within the window
     alike: Floats  # correlation of the window with that of the slice below it; noise has none
@@ -93,7 +98,7 @@ class Evidence:
 
 
 def sample_along(volume: Volume, slices: NDArray[np.intp], centres: Floats) -> Evidence:
-    """Look along a curve with one centre (n, 2), voxels, in each of consecutive slices (n,)."""
+    """Measure the image along a curve with one centre (n, 2), voxels, in each of consecutive slices (n,)."""
     zooms = np.asarray(volume.zooms, np.float64)
     half = np.ceil(CANAL_MM / zooms[:2]).astype(int)
     grid = np.meshgrid(*[np.arange(-h, h + 1) for h in half], indexing="ij")
@@ -104,7 +109,7 @@ def sample_along(volume: Volume, slices: NDArray[np.intp], centres: Floats) -> E
     known &= (index[1] >= 0) & (index[1] < volume.shape[1])
     index = [np.clip(index[axis], 0, volume.shape[axis] - 1) for axis in (0, 1)]
     window = np.where(known, volume.data[index[0], index[1], slices[:, None, None]], np.nan).astype(np.float64)
-    window[~known.any(axis=(1, 2))] = 0.0  # nothing of it is in the field
+    window[~known.any(axis=(1, 2))] = 0.0  # the whole window is outside the field of view
     middle = np.where(away <= max(CORE_MM, 0.75 * zooms[:2].max()), window, np.nan)
     middle[np.isnan(middle).all(axis=(1, 2))] = 0.0
     level = np.nanmedian(middle, axis=(1, 2))
@@ -125,7 +130,7 @@ def _measure_pieces(window: Floats, level: Floats, pixel_mm2: float) -> Floats:
 
 
 def _correlate(window: Floats) -> Floats:
-    """Correlate each window with the one below it; the lowest takes the value above it, one alone is like itself."""
+    """Correlate each window with the one below it; the lowest gets the value of the next, a single window gets 1."""
     both = np.isfinite(window[1:]) & np.isfinite(window[:-1])
     count = np.maximum(both.sum(axis=(1, 2)), 1)
     upper, lower = np.where(both, window[1:], 0.0), np.where(both, window[:-1], 0.0)
@@ -140,12 +145,12 @@ def _correlate(window: Floats) -> Floats:
 
 
 def find_conus(evidence: Evidence, slice_mm: float, darker: bool) -> int | None:
-    """Find where the cord ends and fluid and roots take its place.
+    """Find where the cord ends and fluid and roots begin.
 
     Parameters
     ----------
     evidence : along the canal, from below
-    darker : whether the cord is darker than its fluid, as the contrast says
+    darker : whether the cord is darker than its fluid in this contrast
 
     Returns
     -------
@@ -159,7 +164,7 @@ def find_conus(evidence: Evidence, slice_mm: float, darker: bool) -> int | None:
     if not shown.any():
         return None
     level = fluid + np.log(evidence.bright) * (1 if darker else -1)
-    fluid = np.where(shown, fluid, fluid[shown].min())  # a slice without signal is no dark fluid
+    fluid = np.where(shown, fluid, fluid[shown].min())  # a slice without signal must not count as dark fluid
     level = np.where(shown, level, level[shown].min())
     piece = evidence.piece_mm2
     best, found = np.log(CONUS_FACTOR), None
@@ -180,7 +185,7 @@ def find_conus(evidence: Evidence, slice_mm: float, darker: bool) -> int | None:
             best, found = step, k
     if found is None:
         return None
-    # of the slices around the step, the cord has those on its side of half way
+    # of the slices around the step, those on the cord's side of the half-way intensity are cord
     cord = np.median(fluid[found : found + above])
     inside = fluid - cord < best / 2
     while found > 0 and inside[found - 1]:
@@ -191,12 +196,12 @@ def find_conus(evidence: Evidence, slice_mm: float, darker: bool) -> int | None:
 
 
 def stop_at_conus(volume: Volume, line: Centerline, darker: bool, path_vox: Floats | None = None) -> Centerline:
-    """Return the part of a curve that lies in the cord, with the conus where the canal below it is seen.
+    """Return the part of a curve that lies in the cord, with the conus if the canal is visible below it.
 
     Parameters
     ----------
     path_vox : (K, 2) ndarray, voxels
-        The way through the canal in every slice of the volume; by default only the curve itself is looked at.
+        Path through the canal in every slice of the volume; by default only the curve itself is examined.
     """
     if line.is_empty:
         return line
@@ -211,7 +216,7 @@ def stop_at_conus(volume: Volume, line: Centerline, darker: bool, path_vox: Floa
 
 @dataclass(frozen=True)
 class Extent:
-    """What a mask covers of the cord that the field shows."""
+    """Coverage of the cord in the field of view by a mask."""
 
     status: str  # "ok", "partial" or "empty"
     notes: tuple[str, ...] = ()
@@ -224,14 +229,14 @@ def describe_extent(
     conus: int | None = None,
     asked: tuple[int, int] | None = None,
 ) -> Extent:
-    """Say whether a mask holds the whole of the cord that the field shows, and why slices hold none.
+    """Decide whether a mask covers all of the cord in the field of view, and why slices have no cord.
 
     Parameters
     ----------
     mask : (I, J, K) ndarray of bool
     contrast : {"t1", "t2", "t2s", "dwi"}
-    conus : lowest slice with cord, where it is known; sought below the mask's own end otherwise
-    asked : first and last slice that matter, where the user has said so; all by default
+    conus : lowest slice with cord, if known; otherwise it is searched below the mask's end
+    asked : first and last slice that the user asked for; all by default
     """
     found = np.flatnonzero(mask.any(axis=(0, 1)))
     if len(found) == 0:
@@ -274,7 +279,7 @@ def describe_extent(
 
 
 def _seek_conus(evidence: Evidence, found: NDArray[np.intp], slice_mm: float, darker: bool) -> int | None:
-    """Find the conus along a mask and as far below it as its course can be prolonged; a slice number."""
+    """Find the slice of the conus along a mask and below it, as far as its course can be extrapolated."""
     first = max(0, found[0] - round(CONUS_ABOVE_MM / slice_mm))
     part = slice(first, found[-1] + 1)
     conus = find_conus(Evidence(*(values[part] for values in vars(evidence).values())), slice_mm, darker)
@@ -282,7 +287,7 @@ def _seek_conus(evidence: Evidence, found: NDArray[np.intp], slice_mm: float, da
 
 
 def _prolong(volume: Volume, mask: NDArray[np.bool_], found: NDArray[np.intp]) -> Floats:
-    """Return the mask's centres, (K, 2), voxels: between slices straight; beyond the ends what looks alike is next."""
+    """Return the mask's centres, (K, 2), voxels, interpolated between slices, and beyond the ends by similarity."""
     zooms = np.asarray(volume.zooms, np.float64)
     own = np.array([np.argwhere(mask[:, :, k]).mean(axis=0) for k in found])
     every = np.arange(mask.shape[2])
@@ -317,7 +322,7 @@ def _prolong(volume: Volume, mask: NDArray[np.bool_], found: NDArray[np.intp]) -
 def _explain(
     evidence: Evidence, above: NDArray[np.bool_], below: NDArray[np.bool_], slice_mm: float
 ) -> dict[str, NDArray[np.bool_]]:
-    """Say which slices hold no cord for what reason, (K,) each."""
+    """Return the slices without cord by reason, (K,) each."""
     size = max(1, round(10 / slice_mm) | 1)
     alike = ndi.median_filter(evidence.alike, size, mode="nearest")
     beyond = above | below
@@ -327,12 +332,12 @@ def _explain(
         "nothing is to be seen there": nothing,
         "it has left the field": beyond & (evidence.border_mm < 0),
     }
-    # the canal is not followed through slices that lost their signal, each one large piece: a cord may go on above them
+    # the canal is not followed through slices without signal, each one large piece: cord may continue above them
     reached = above & (np.cumsum(above & nothing) == 0)
     level = np.log(np.maximum(evidence.core * evidence.bright, np.finfo(np.float32).tiny))
     own = np.median(level[~beyond][-max(1, round(NEXT_MM / slice_mm)) :])
     piece = ndi.median_filter(np.where(nothing, 0.0, evidence.piece_mm2), size, mode="nearest")
-    # where the cord cannot be distinguished from its surroundings, size says nothing
+    # where the cord cannot be distinguished from its surroundings, the size is meaningless
     bounded = np.median(evidence.piece_mm2[~beyond]) <= LARGEST_CORD_MM2
     brain = reached & (piece > BRAIN_MM2) & (np.abs(level - own) < np.log(BRAIN_LEVEL)) & bounded
     if brain.any() and brain[reached].mean() >= CONUS_SHARE:
@@ -341,12 +346,12 @@ def _explain(
 
 
 def _has_gap(found: NDArray[np.intp]) -> bool:
-    """Say whether slices without mask lie between slices with it."""
+    """Return whether slices without mask lie between slices with mask."""
     return bool((np.diff(found) > 1).any())
 
 
 def _jumps(centres: Floats, found: NDArray[np.intp], zooms: Floats) -> NDArray[np.bool_]:
-    """Say in which slices but the first the middle of the mask lies too far from that of the slice before."""
+    """Return for each slice but the first whether the mask's middle lies too far from that of the slice before."""
     move = np.linalg.norm(np.diff(centres, axis=0) * zooms[:2], axis=1)
     return move > JUMP_MM + JUMP_SLOPE * zooms[2] * np.diff(found)
 

@@ -23,13 +23,13 @@ SMOOTHNESS = 1.0
 """Weight of the squared slope against the score, the value OptiC ships; scores are SVM margins of order 1."""
 
 MAX_SLOPE = 3.0
-"""mm per mm between two slices: steeper than 70 degrees from the slice normal a cord never runs."""
+"""Steepest slope of the path, mm per mm: a cord is never inclined by more than 70 degrees to the slice normal."""
 
 MIN_WINDOW_VOX = 5
-"""Smallest reach of one step, voxels, so that thin slices may still jump over a bad one."""
+"""Smallest reach of one step, voxels, so that the path can pass a bad slice even if slices are thin."""
 
 SMOOTHING_MM = 20.0
-"""Shorter waves of the path are noise: a cervical cord bends over 100 mm, a jitter over few slices."""
+"""Wavelength below which waves of the path are noise: a cervical cord bends over 100 mm, noise over a few slices."""
 
 
 def find_path(
@@ -75,7 +75,7 @@ def find_paths(
 
 
 def _reach(zoom: float, dz: float, n: int) -> int:
-    """Voxels that one step may move along an axis of n voxels."""
+    """Return the number of voxels that one step may move along an axis of n voxels."""
     return min(max(int(np.ceil(MAX_SLOPE * dz / zoom)), MIN_WINDOW_VOX), n - 1)
 
 
@@ -99,7 +99,7 @@ def _min_transform(cost: NDArray[np.float64], scale: float, reach: int) -> NDArr
 def _step_back(
     cost: NDArray[np.float64], pixel: NDArray[np.intp], scale: tuple[float, float], reach: tuple[int, int]
 ) -> tuple[int, int]:
-    """Return the pixel of the slice before, with costs (I, J), that the best curve comes from; of equals the first."""
+    """Return the pixel of the slice before, with costs (I, J), from which the best curve comes; the first of equals."""
     i, j = (np.arange(max(0, at - r), min(n, at + r + 1)) for at, r, n in zip(pixel, reach, cost.shape, strict=True))
     along_j = cost[i[0] : i[-1] + 1, j[0] : j[-1] + 1] + scale[1] * (j - pixel[1]) ** 2
     row = int(np.argmin(along_j.min(axis=1) + scale[0] * (i - pixel[0]) ** 2))
@@ -119,7 +119,7 @@ def refine_path(
     score : (K, I, J) ndarray; the score maps that the path was found in
     path : (K, 2) ndarray of int; one pixel per slice
     radius_mm : float, mm, default 2
-        Neighbourhood that votes. Below the radius of a cord (4-6 mm), so that only the peak itself counts.
+        Radius of the neighbourhood; below the radius of a cord (4-6 mm), so that only the peak itself counts.
 
     Returns
     -------
@@ -138,8 +138,8 @@ def refine_path(
     i = path[:, :1] + di
     j = path[:, 1:] + dj
     valid = (i >= 0) & (i < n_i) & (j >= 0) & (j < n_j)
-    # a neighbourhood cut by the border keeps only offsets whose mirror image is inside too, or it would pull
-    # inwards
+    # a neighbourhood cut by the border uses only offsets whose mirror image is inside too; otherwise the point would
+    # move inwards
     valid &= valid[:, ::-1]
     values = score[np.arange(n_slices)[:, None], np.clip(i, 0, n_i - 1), np.clip(j, 0, n_j - 1)].astype(np.float64)
     valid &= np.isfinite(values)
@@ -163,8 +163,8 @@ def smooth_path(
     Parameters
     ----------
     path : (K, 2) ndarray, voxels; one point in each of K consecutive slices
-    cutoff_mm : mm; waves of this length keep half their height, shorter ones vanish, longer ones stay
-    weights : (K,) ndarray, positive; trust in each slice
+    cutoff_mm : mm; waves of this length keep half their amplitude, shorter ones vanish, longer ones are kept
+    weights : (K,) ndarray, positive; weight of each slice
 
     Returns
     -------

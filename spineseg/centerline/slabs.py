@@ -1,7 +1,7 @@
-"""Bring any volume to what the detector looks at: 1 mm pixels, few thin slabs, one intensity range.
+"""Prepare any volume for the detector: pixels of 1 mm, a few thin slabs, one intensity range.
 
-The cord runs along the slices, so averaging neighbouring thin slices costs no sharpness in plane, lowers the
-noise, and leaves a third of the work. The same function serves training and detection.
+The cord runs across the slices, so averaging neighbouring thin slices costs no sharpness in plane, lowers the
+noise, and leaves a third of the work. The same function is used in training and detection.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ PIXEL_MM = 1.0
 """Pixel size of the descriptor; the window of 32 pixels is then 32 mm."""
 
 MAX_VOTERS = 400_000
-"""Voxels that decide the intensity range; more change the percentiles by nothing that matters."""
+"""Number of voxels from which the intensity range is computed; more change the percentiles very little."""
 
 
 @dataclass(frozen=True)
 class Slabs:
-    """Slices ready for the detector, and the way back to the volume."""
+    """Slices prepared for the detector, and the mapping back to the volume."""
 
     # (n, Y, X) of float32, 0 to 255: rows from posterior to anterior, columns from right to left, pixels of 1 mm
     slices: NDArray[np.float32]
@@ -34,11 +34,11 @@ class Slabs:
     step: NDArray[np.float64]
 
     def to_voxels(self, pixels: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Turn pixels, (n, 2) as (x, y), into voxel indices along axes 0 and 1."""
+        """Convert pixels, (n, 2) as (x, y), to voxel indices along axes 0 and 1."""
         return self.first + self.step * pixels
 
     def to_pixels(self, voxels: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Turn voxel indices along axes 0 and 1, (n, 2), into pixels (x, y)."""
+        """Convert voxel indices along axes 0 and 1, (n, 2), to pixels (x, y)."""
         return (voxels - self.first) / self.step
 
 
@@ -48,7 +48,7 @@ def make_slabs(volume: Volume, *, percentiles: tuple[float, float], slab_mm: flo
     Parameters
     ----------
     percentiles : (2,) floats
-        Of the volume's values: what becomes 0 and 255; values beyond are clipped. (0, 100) is the plain
+        Percentiles of the volume's values that become 0 and 255; values beyond are clipped. (0, 100) is the full
         range.
     slab_mm : mm; slices are averaged in groups up to about this thickness; 0 keeps every slice
     smooth : whether pixels finer than 1 mm are averaged while resampling; else they are interpolated linearly
@@ -67,7 +67,7 @@ def make_slabs(volume: Volume, *, percentiles: tuple[float, float], slab_mm: flo
 
 
 def _average_slices(data: NDArray[np.float32], group: int) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-    """Average groups of slices of (I, J, K); a rest of fewer slices is a group of its own. Also their bounds."""
+    """Average groups of slices of (I, J, K), the last of which may be smaller; also return their bounds."""
     starts = np.arange(0, data.shape[2], group)
     bounds = np.append(starts, data.shape[2])
     if group == 1:
@@ -78,10 +78,10 @@ def _average_slices(data: NDArray[np.float32], group: int) -> tuple[NDArray[np.f
 
 
 def _intensity_range(data: NDArray, percentiles: tuple[float, float]) -> tuple[np.float32, np.float32]:
-    """Values of a volume at two percentiles; its extremes where these coincide."""
+    """Return the values of a volume at two percentiles, or its extremes if these are equal."""
     if tuple(percentiles) == (0.0, 100.0):
         return np.float32(data.min()), np.float32(data.max())
-    # an odd stride does not stay on the same columns of the image
+    # an odd stride does not always hit the same columns of the image
     stride = max(1, data.size // MAX_VOTERS) | 1
     low, high = (find_quantile(data.reshape(-1)[::stride], percent / 100) for percent in percentiles)
     if high <= low:
@@ -90,11 +90,11 @@ def _intensity_range(data: NDArray, percentiles: tuple[float, float]) -> tuple[n
 
 
 SAMPLED = 64
-"""Every so many values tell about where a quantile lies."""
+"""Stride of the sample that gives the approximate position of a quantile."""
 
 
 def find_quantile(values: NDArray, share: float) -> float:
-    """Return the same as `numpy.quantile`, near either end in a fifth of the time: only what lies there is ordered.
+    """Return the same as `numpy.quantile`; near either end in a fifth of the time, because only the end is sorted.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def find_quantile(values: NDArray, share: float) -> float:
     place = share * (values.size - 1)
     rank, part = int(place), place - int(place)
     from_top = share > 0.5
-    n_beyond = values.size - rank if from_top else rank + 2  # of which the last two decide
+    n_beyond = values.size - rank if from_top else rank + 2  # the last two determine the quantile
     sample = np.sort(values[::SAMPLED])
     n_guess = min(2 * n_beyond // SAMPLED + 4, sample.size)
     beyond = values[values >= sample[-n_guess]] if from_top else values[values <= sample[n_guess - 1]]

@@ -22,9 +22,9 @@ def fit_spline(
     Parameters
     ----------
     positions : (n,) ndarray, increasing, mm; where the curve was measured
-    values : (n, d) ndarray, mm; what was measured there
+    values : (n, d) ndarray, mm; the measured values
     lam : weight of the curvature; 0 returns the values themselves
-    weights : (n,) ndarray, positive; trust in each value, 1 where not given
+    weights : (n,) ndarray, positive; weight of each value, 1 by default
 
     Notes
     -----

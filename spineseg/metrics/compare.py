@@ -26,8 +26,8 @@ def compare_with_reference(
     mask : (I, J, K) ndarray of bool
     shape : `compute_shape` of the mask
     reference : (I, J, K) ndarray of bool
-        Not empty. It may label a limited range; what the mask holds elsewhere is not judged.
-    reference_shape : `compute_shape` of the reference, where it is known already
+        Not empty. It may label a limited range; the mask is ignored elsewhere.
+    reference_shape : `compute_shape` of the reference, if it is known already
 
     Returns
     -------
@@ -37,12 +37,12 @@ def compare_with_reference(
 
     Notes
     -----
-    Labelled slices are stacked, so that a reference that labels every fifth slice is compared slice with
-    slice; between them the mask's surface is not judged.
+    Labelled slices are stacked, so that a reference that labels every fifth slice is compared slice by
+    slice; the mask's surface between them is ignored.
     """
     labelled = np.flatnonzero(labelled_slices(reference))
     together = len(labelled) == labelled[-1] - labelled[0] + 1
-    part = slice(labelled[0], labelled[-1] + 1) if together else labelled  # of consecutive slices nothing is copied
+    part = slice(labelled[0], labelled[-1] + 1) if together else labelled  # consecutive slices are not copied
     inside, truth = mask[:, :, part], reference[:, :, part]
     distance = compute_surface_distance(inside, truth, zooms)
     return {
@@ -56,7 +56,7 @@ def compare_with_reference(
 
 
 def compute_area_error(shape: SliceShape, reference: SliceShape) -> float:
-    """Compute the error of a mask's mean CSA over the slices where a reference has cord too, percent; NaN if none."""
+    """Compute the error of a mask's mean CSA over the slices in which both masks have cord, percent; NaN if none."""
     both = np.isfinite(shape.csa_mm2) & np.isfinite(reference.csa_mm2)
     if not both.any():
         return float("nan")
@@ -103,13 +103,13 @@ def compare_masks(
 def describe_pair(
     a: ArrayLike, b: ArrayLike, zooms: ArrayLike, *, tolerance_mm: float | None = None
 ) -> tuple[dict[str, float], list[float]]:
-    """Describe two masks of one image in full, for a person who compares them.
+    """Compute all measures of two masks of one image, for a person who compares them.
 
     Parameters
     ----------
     a, b : (I, J, K) array_like, bool, or partial volumes in [0, 1]
-        Areas add partial volumes up; overlap and distances cut at 0.5.
-    tolerance_mm : mm; of the NSD
+        Areas use partial volumes; overlap and distances use the masks cut at 0.5.
+    tolerance_mm : mm; tolerance of the NSD
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The 0.5 contour of soft sections at sub-voxel precision: area, moments and extents of what it encloses."""
+"""The 0.5 contour of soft sections at sub-voxel precision: area, moments and extent of the region inside."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 LEVEL = 0.5
-"""Half of a voxel is cord where the contour runs."""
+"""Value of the contour: half of a voxel there is cord."""
 
 TOGETHER = 1 << 20
-"""Pixels of the slices whose contours are found in one pass: beyond it, memory grows and time does not fall."""
+"""Pixels of the slices that are processed in one pass: with more, memory grows but time does not decrease."""
 
 CORNERS = ((0, 0), (1, 0), (1, 1), (0, 1))
-"""Of a cell between four voxel centers, counterclockwise."""
+"""Corners of a cell between four voxel centers, counterclockwise."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Contours:
     n_slices: int
 
     def mapped(self, maps: Floats, origin: Floats) -> Contours:
-        """Return them less the `origin` of each slice, (K, 2), by a linear map for each slice, (K, 2, 2)."""
+        """Return the contours relative to each slice's `origin`, (K, 2), after a linear map for each, (K, 2, 2)."""
         start, end = (
             np.einsum("nab,nb->na", maps[self.k], points - origin[self.k]) for points in (self.start, self.end)
         )
@@ -80,13 +80,14 @@ def find_contours(cord: NDArray, slices: NDArray[np.bool_]) -> Contours:
     Parameters
     ----------
     cord : (I, J, K) ndarray, values in [0, 1]
-        What lies beyond the image counts as 0.
+        Voxels beyond the image count as 0.
     slices : (K,) ndarray of bool
 
     Returns
     -------
     Contours
-        In voxel indices; linear between voxel centers. Where four neighbours touch crosswise, their mean decides.
+        In voxel indices, with linear interpolation between voxel centers. If only two diagonal neighbours of four are
+        inside, the mean of the four decides whether they are connected.
     """
     numbers = np.flatnonzero(slices)
     together = max(1, TOGETHER // max(1, cord.shape[0] * cord.shape[1]))
@@ -128,6 +129,6 @@ def _find_in(cord: NDArray, numbers: NDArray[np.intp]) -> tuple[NDArray[np.intp]
 
 
 def _span(held: NDArray[np.bool_]) -> slice:
-    """Return where a line holds something, one wider to each side as far as it goes."""
+    """Return the range of True values, widened by one on each side within the array."""
     found = np.flatnonzero(held)
     return slice(max(0, int(found[0]) - 1), int(found[-1]) + 2) if found.size else slice(0, 0)

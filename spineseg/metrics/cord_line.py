@@ -1,4 +1,4 @@
-"""The smooth line through the middle of the cord: its direction in each slice, and distances along it."""
+"""Smooth line through the middle of the cord: its direction in each slice, and distances along it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 CURVATURE = 0.006
-"""Typical curvature of the cord, 1/mm: a bend of 170 mm radius, as in necks. Each mask's own is found between
-0.001 and 0.1, where this one is likeliest."""
+"""Typical curvature of the cord, 1/mm: a bend of 170 mm radius, as in necks. The curvature of each mask is estimated
+between 0.001 and 0.1, with a prior that is centred on this value."""
 
 CURVATURE_MM = 60.0
-"""Over this length along the cord its curvature changes: some four vertebrae."""
+"""Length along the cord over which its curvature changes: about four vertebrae."""
 
 NOISE_MM = 0.05
-"""Typical error of a slice's center, mm: a tenth of a small voxel. Each mask's own is found between 0.005 and 1 mm."""
+"""Typical error of a slice's center, mm: a tenth of a small voxel. The error of each mask is estimated between 0.005
+and 1 mm."""
 
 CURVATURE_SPREAD, NOISE_SPREAD = 0.6, 1.0
-"""How far the two may lie from what is typical: SD of their natural logarithms, factors of two and three."""
+"""Width of the priors of curvature and error: SD of their natural logarithms, factors of two and three."""
 
 RATIOS = np.geomspace(0.05, 1000.0, 25)
 """Ratios of noise to curvature that are tried, mm²: steps by half move a line by less than 0.01 mm."""
@@ -32,7 +33,7 @@ STEP_MM = 1.0
 """Distance of the points between which the line counts as straight: at a bend of 100 mm radius, 1 µm off."""
 
 RAY_MM = 1000.0
-"""How far the line goes on straight beyond its ends: longer than any spine."""
+"""Length of the straight continuation of the line beyond its ends: longer than any spine."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,12 @@ class CordLine:
         return tangents
 
     def arc_of_slices(self, n_slices: int, spacing_mm: float) -> Floats:
-        """Return where the line meets each slice, (K,), mm along the line from its first point upwards."""
+        """Return the position at which the line meets each slice, (K,), mm along the line from its first point up."""
         path, arc = self._path
         return np.interp(np.arange(n_slices) * spacing_mm, path[:, 2], arc)
 
     def project(self, points_mm: ArrayLike) -> tuple[Floats, Floats]:
-        """Find where planes across the line pass through points that may lie off it.
+        """Project points, which may lie off the line, onto it.
 
         Parameters
         ----------
@@ -74,7 +75,7 @@ class CordLine:
         Returns
         -------
         feet_mm : (m, 3) ndarray, mm
-            The nearest point of the line to each.
+            Point of the line nearest to each point.
         arc_mm : (m,) ndarray, mm
             Its distance along the line from the first point, negative below it.
         """
@@ -88,7 +89,7 @@ class CordLine:
 
     @property
     def _path(self) -> tuple[Floats, Floats]:
-        """Points along the line with a long straight piece at each end, and the arc length of each."""
+        """Return points along the line, with a long straight piece at each end, and the arc length of each point."""
         inner = _subdivide(self.points_mm, self.tangents)
         ends = self.points_mm[[0, -1]] + np.array([[-RAY_MM], [RAY_MM]]) * self.tangents[[0, -1]]
         path = np.concatenate([ends[:1], inner, ends[1:]])
@@ -114,10 +115,11 @@ def fit_cord_line(centers_mm: ArrayLike, spacing_mm: float) -> CordLine | None:
 
     Notes
     -----
-    The likeliest line where the curvature is a smooth random function along the cord and the centers have
-    independent errors. How strongly the cord bends and how noisy its centers are follows from the mask itself
-    (maximum of the marginal likelihood, with mild priors), for each axis: coarse voxels and short stacks are smoothed
-    more than fine ones, and bends reach the ends of the mask. A straight line is kept; the cost is linear in length.
+    The line is the most likely one if the curvature is a smooth random function along the cord and the centers have
+    independent errors. The size of the curvature and of the errors is estimated from the mask itself for each axis
+    (maximum of the marginal likelihood, with mild priors). Coarse voxels and short stacks are therefore smoothed
+    more than fine ones, and bends continue to the ends of the mask. A straight line stays straight; the cost is linear
+    in the length.
     """
     centers = np.asarray(centers_mm, np.float64)
     known: NDArray[np.bool_] = np.all(np.isfinite(centers), axis=1)
@@ -137,7 +139,9 @@ def _smooth(points: Floats, known: NDArray[np.bool_], spacing_mm: float) -> tupl
     n, z = len(points), np.arange(len(points)) * spacing_mm
     if known.sum() < 2:
         return np.broadcast_to(points[known].mean(axis=0), points.shape).copy(), np.zeros((n, 2))
-    straight = np.polynomial.polynomial.polyfit(z[known], points[known], 1)  # rounding grows with the size of numbers
+    straight = np.polynomial.polynomial.polyfit(
+        z[known], points[known], 1
+    )  # rounding error grows with the numbers' size
     n_nodes = int(np.ceil(z[-1] / NODE_MM)) + 1
     step = z[-1] / (n_nodes - 1)
     left = np.minimum((z / step).astype(int), n_nodes - 2)
@@ -152,7 +156,7 @@ def _smooth(points: Floats, known: NDArray[np.bool_], spacing_mm: float) -> tupl
 
 
 def _solve(values: Floats, left: NDArray[np.intp], share: Floats, n_nodes: int, step: float) -> Floats:
-    """Find the likeliest line through values between nodes `left` and the next, (n_nodes, 2)."""
+    """Find the most likely line through values between nodes `left` and the next, (n_nodes, 2)."""
     from scipy.linalg.lapack import dpbtrf, dpbtrs  # scipy's own wrappers take longer than the work
 
     prior = _curvature_precision(n_nodes, step)
@@ -188,7 +192,7 @@ def _solve(values: Floats, left: NDArray[np.intp], share: Floats, n_nodes: int, 
 
 
 def _curvature_precision(n: int, step: float) -> Floats:
-    """Precision of n nodes by a smooth random curvature of SD 1 (Matérn, 3/2), lower bands, (5, n).
+    """Return the precision of n nodes for a smooth random curvature of SD 1 (Matérn, 3/2), lower bands, (5, n).
 
     Second differences over the squared step follow c[k + 2] = 2 a c[k + 1] - a² c[k] + noise.
     """

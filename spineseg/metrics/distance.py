@@ -14,8 +14,8 @@ from spineseg.volume import mask_box
 MIN_TOLERANCE_MM = 0.5
 """Smallest tolerance of the NSD: people who draw cords differ by about half a millimetre."""
 
-# Area of a unit square face that lies inside, by the number of its four corners that do. A face with
-# two corners has them side by side (0.5) but for the rare diagonal, which gets the same value.
+# Area of a unit square face that lies inside the mask, by the number of its corners inside. Two corners
+# are nearly always side by side (0.5); the rare diagonal pair gets the same value.
 _INSIDE_AREA = np.array([0.0, 0.125, 0.5, 0.875, 1.0])
 
 
@@ -40,16 +40,16 @@ class SurfaceDistance:
 
 
 def choose_tolerance(zooms: ArrayLike) -> float:
-    """Choose the NSD tolerance of an image, mm: 0.5 mm, or one in-plane voxel where that is more."""
+    """Return the NSD tolerance of an image, mm: 0.5 mm, or one in-plane voxel if that is larger."""
     return max(MIN_TOLERANCE_MM, *(float(zoom) for zoom in np.asarray(zooms)[:2]))
 
 
 def extract_surface(mask: ArrayLike, zooms: ArrayLike) -> Surface:
-    """Extract the surface of a mask as elements with a place and an area.
+    """Extract the surface of a mask as elements with a position and an area.
 
-    Elements sit in the cells between eight neighbouring voxels. The area vector of the surface in a
-    cell is, by the divergence theorem, the difference of what the mask covers on opposite faces of the
-    cell, so that the areas are those of marching cubes and depend rightly on the voxel's shape.
+    Elements lie in the cells between eight neighbouring voxels. By the divergence theorem, the area vector of the
+    surface in a cell is the difference between the areas that the mask covers on opposite faces of the cell. The areas
+    are therefore those of marching cubes, correct for any voxel shape.
 
     Returns Surface: empty for an empty mask.
 
@@ -59,8 +59,8 @@ def extract_surface(mask: ArrayLike, zooms: ArrayLike) -> Surface:
 
     Notes
     -----
-    In plane the mask ends at the array's border. Along the third axis it does not: the first and the
-    last slice cut the cord, and a cut is no surface.
+    In plane the surface is closed at the array's border. Along the third axis it is not: the first and the
+    last slice cut the cord, and a cut is not a surface.
     """
     mask, zooms = binarise(mask), np.asarray(zooms, np.float64)
     if not mask.any():
@@ -116,8 +116,8 @@ def compute_surface_distance(
 
     Notes
     -----
-    Both empty: all NaN. One empty: the distances are NaN (there is nothing to measure to; never 0) and
-    the NSD is 0. Swapping the masks changes nothing.
+    If both are empty, all values are NaN. If one is empty, the distances are NaN (never 0, because there is nothing to
+    measure to) and the NSD is 0. Swapping the masks changes nothing.
 
     References
     ----------
@@ -143,7 +143,7 @@ def compute_surface_distance(
 
 
 def _distances(of: Surface, to: Surface) -> NDArray[np.float64]:
-    """Return the distance of each element of a surface from another surface, (n,), mm: 0 where an element is both's."""
+    """Return the distance of each element of a surface from another surface, (n,), mm; 0 for common elements."""
     from scipy.spatial import cKDTree
 
     distance = np.zeros(len(of.cells))
@@ -168,7 +168,7 @@ def _face_difference(corners: NDArray[np.uint8], axis: int) -> NDArray[np.float6
 
 
 def _weighted_percentile(values: NDArray, weights: NDArray, percent: float) -> float:
-    """Smallest value that at least `percent` of the weight does not exceed."""
+    """Return the smallest value that at least `percent` of the weight does not exceed."""
     order = np.argsort(values, kind="stable")
     share = np.cumsum(weights[order])
     index = np.searchsorted(share, percent / 100.0 * share[-1] * (1 - 1e-12))

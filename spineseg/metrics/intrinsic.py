@@ -1,4 +1,4 @@
-"""What a mask says about its own quality, without a reference."""
+"""Measures of a mask's quality from the mask alone, without a reference."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from spineseg.metrics.tangent import smooth_line
 from spineseg.volume import mask_box
 
 MIN_COMPONENT_SHARE = 0.05
-"""Share of the mask that a component needs to count for the extent of the cord. A blob of a few voxels far
-away is an error of its own method and must not make the other method look short."""
+"""Share of the mask that a component needs to count for the extent of the cord. A few voxels far away are an
+error of this method and must not make the mask of another method look too short."""
 
 MAD_TO_SD = 1.4826
 """Median absolute deviation to standard deviation of a normal distribution."""
 
 SPIKE_SD = 4.0
-"""A second difference beyond so many robust SD is a spike: one in 16 000 if they were normal."""
+"""Number of robust SD beyond which a second difference is a spike: one in 16 000 in a normal distribution."""
 
 
 @dataclass(frozen=True)
 class IntrinsicMeasures:
-    """Measures of one mask alone; see `compute_intrinsic`. NaN where it is not defined."""
+    """Measures of one mask alone; see `compute_intrinsic`. NaN if a measure is not defined."""
 
     n_slices: int
     coverage: float
@@ -41,7 +41,7 @@ class IntrinsicMeasures:
 
 
 def slice_hull(mask: ArrayLike) -> NDArray[np.bool_]:
-    """Say which slices lie between the first and the last slice of a mask's larger components.
+    """Return which slices lie between the first and the last slice of a mask's larger components.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def slice_hull(mask: ArrayLike) -> NDArray[np.bool_]:
 
     Returns
     -------
-    (K,) ndarray of bool; components below 5 % of the mask do not stretch it
+    (K,) ndarray of bool; components below 5 % of the mask are ignored
     """
     mask = binarise(mask)
     inside = np.zeros(mask.shape[2], bool)
@@ -62,7 +62,7 @@ def slice_hull(mask: ArrayLike) -> NDArray[np.bool_]:
 
 
 def label_components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int64], int]:
-    """Label the 26-connected components inside the mask's box.
+    """Label the 26-connected components within the mask's bounding box.
 
     Returns
     -------
@@ -132,7 +132,7 @@ def _csa_roughness(csa_mm2: NDArray, spacing_mm: float) -> tuple[float, float]:
     """Robust SD of the second difference of ln CSA (1/mm²), and the share of spikes."""
     second = np.diff(np.log(np.where(csa_mm2 > 0, csa_mm2, np.nan)), n=2) / spacing_mm**2
     second = second[np.isfinite(second)]
-    if second.size < 3:  # fewer say nothing about a spread
+    if second.size < 3:  # too few for a spread
         return float("nan"), float("nan")
     deviation = np.abs(second - np.median(second))
     robust_sd = MAD_TO_SD * float(np.median(deviation))
@@ -140,7 +140,7 @@ def _csa_roughness(csa_mm2: NDArray, spacing_mm: float) -> tuple[float, float]:
 
 
 def _centre_roughness(centroids_mm: NDArray, spacing_mm: float) -> float:
-    """RMS second difference (mm) of what the centroid departs from its smooth line."""
+    """Return the RMS second difference (mm) of the centroid's deviation from its smooth line."""
     known = np.isfinite(centroids_mm).all(axis=1)
     if known.sum() < 3:
         return float("nan")

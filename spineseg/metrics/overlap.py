@@ -1,4 +1,4 @@
-"""How much two masks overlap: in the volume and slice by slice.
+"""Overlap of two masks, in the volume and slice by slice.
 
 Masks are (I, J, K) arrays, bool or numbers in [0, 1] that are cut at 0.5; NaN counts as background.
 """
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from spineseg.errors import GeometryError
 
 TOGETHER = 1 << 20
-"""Voxels that are cut together: few beside an image, many beside a call."""
+"""Voxels that are cut at a time: few compared with an image, enough that calls cost little."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Overlap:
 
 
 def check_same_shape(mask: NDArray, reference: NDArray) -> None:
-    """Raise GeometryError for two arrays that are not 3-D or differ in shape: they cannot lie on one grid."""
+    """Raise GeometryError unless two arrays are 3-D and have the same shape."""
     if mask.shape != reference.shape or mask.ndim != 3:
         raise GeometryError(
             f"the two masks have shapes {mask.shape} and {reference.shape}; "
@@ -41,7 +41,7 @@ def binarise(mask: ArrayLike) -> NDArray[np.bool_]:
     mask = np.asarray(mask)
     if mask.dtype == bool:
         return mask
-    cord = np.zeros(mask.shape, bool)  # whose zeros take no memory while nothing is written there
+    cord = np.zeros(mask.shape, bool)  # pages of zeros take no memory until they are written
     step = max(1, TOGETHER // max(1, mask[:1].size))
     for first in range(0, len(mask), step):
         part = mask[first : first + step] >= 0.5
@@ -51,16 +51,16 @@ def binarise(mask: ArrayLike) -> NDArray[np.bool_]:
 
 
 def ratio(numerator: float, denominator: float) -> float:
-    """Divide, giving NaN for 0 / 0 and for x / 0: an undefined share is not a number."""
+    """Divide; return NaN if the denominator is 0, because the share is then undefined."""
     return float(numerator) / float(denominator) if denominator else float("nan")
 
 
 def compute_overlap(mask: ArrayLike, reference: ArrayLike) -> Overlap:
     """Compute Dice, Jaccard, precision, recall and volume difference of two masks.
 
-    Shares lie in [0, 1]; `volume_difference_pct` = 100 (|mask| - |reference|) / |reference|. Both empty: everything is
-    NaN, because a missing cord is no success. One empty: Dice and Jaccard are 0; precision of an empty mask and recall
-    of an empty reference are NaN.
+    Shares lie in [0, 1]; `volume_difference_pct` = 100 (|mask| - |reference|) / |reference|. If both are empty, all
+    values are NaN, because a missing cord is no success. If one is empty, Dice and Jaccard are 0; the precision of an
+    empty mask and the recall of an empty reference are NaN.
 
     Raises
     ------
@@ -100,5 +100,5 @@ def compute_slice_dice(mask: ArrayLike, reference: ArrayLike) -> NDArray[np.floa
 
 
 def labelled_slices(reference: ArrayLike) -> NDArray[np.bool_]:
-    """Say which axial slices a reference labels, (K,); beyond them a mask is neither right nor wrong."""
+    """Return which axial slices a reference labels, (K,); elsewhere a mask is neither right nor wrong."""
     return np.any(binarise(reference), axis=(0, 1))

@@ -13,20 +13,22 @@ from spineseg.metrics.cord_line import CordLine, fit_cord_line
 from spineseg.metrics.solidity import compute_solidity
 
 MIN_WEIGHT = 0.01
-"""Smallest value that is foreground: interpolation and networks leave haze below it in the whole slice, which would add
-tens of mm² (SCT takes 1e-6); the border of a cord holds less than 0.1 % of its area in such values."""
+"""Smallest value that counts as foreground (1e-6 in SCT). Interpolation and networks leave values below it in the whole
+slice, which would add tens of mm²; the border of a cord has less than 0.1 % of its area in such values."""
 
 MIN_VOXELS = 4
-"""Fewest voxels of a slice that have a shape: the smallest 2 x 2 patch. Fewer have an area only."""
+"""Smallest number of voxels in a slice for which a shape is computed, a 2 x 2 patch; with fewer there is only an
+area."""
 
 AP_WINDOW_MM = 3.0
 """Width, right to left, over which the A-P diameter is averaged (SCT 7.2 and later)."""
 
 MAX_ANGLE_DEG = 30.0
-"""A larger tilt is flagged: hardly a neck tilts so far against axial slices; the line may have left the cord."""
+"""Tilt above which a slice is flagged. Necks hardly ever tilt this far against axial slices, so the line may have left
+the cord."""
 
 STEEP_ANGLE_DEG = 45.0
-"""Beyond this the slice runs along the cord rather than across it: an error of 1 degree changes the area by 2 %."""
+"""Tilt above which a slice runs along the cord rather than across it: an error of 1 degree changes the area by 2 %."""
 
 CORRECTIONS = ("product", "exact", "none")
 """Angle correction: product of cosines (as SCT), exact projection, or no correction."""
@@ -34,20 +36,20 @@ CORRECTIONS = ("product", "exact", "none")
 
 @dataclass(frozen=True)
 class SliceShape:
-    """Shape of a cord mask in each of K axial slices; every array is (K,), NaN where nothing is known.
+    """Shape of a cord mask in each of K axial slices; every array is (K,), NaN where a value is undefined.
 
     Parameters
     ----------
     csa_mm2, csa_axial_mm2 : (K,) ndarray, mm²
-        Area across the cord (angle-corrected) and in the slice; NaN where the slice has no cord. Across the cord
-        it is NaN as well in slices tilted beyond `STEEP_ANGLE_DEG`.
+        Area across the cord (angle-corrected) and in the slice; NaN where the slice has no cord. The area across the
+        cord is also NaN in slices tilted beyond `STEEP_ANGLE_DEG`.
     diameter_ap_mm, diameter_rl_mm : (K,) ndarray, mm
         A-P: mean over a window of 3 mm round the centroid; R-L: axis of the ellipse of equal moments.
     eccentricity : (K,) ndarray, 0 (circle) to 1
     solidity : (K,) ndarray, 0 to 1
         Area over the area of the convex hull.
     orientation_deg : (K,) ndarray, -45 to 45
-        Turn of the cord's R-L axis from the image's R-L towards A-P.
+        Rotation of the cord's R-L axis from the image's R-L axis towards A-P.
     angle_ap_deg, angle_rl_deg : (K,) ndarray
         Tilt of the cord about the A-P axis and about the R-L axis.
     length_mm : (K,) ndarray, mm
@@ -80,7 +82,7 @@ class SliceShape:
 
     @property
     def is_tilted(self) -> NDArray[np.bool_]:
-        """Slices with cord whose tilt is beyond `MAX_ANGLE_DEG`, (K,): their areas deserve no trust."""
+        """Slices with cord whose tilt is beyond `MAX_ANGLE_DEG`, (K,): their areas are unreliable."""
         return self.has_cord & (self.tilt_deg > MAX_ANGLE_DEG)
 
     @property
@@ -112,7 +114,7 @@ def compute_shape(cord: ArrayLike, zooms: ArrayLike, *, correction: str = "produ
 def compute_sections(
     cord: ArrayLike, zooms: ArrayLike, *, correction: str = "product", centers_mm: NDArray | None = None
 ) -> tuple[SliceShape, CordLine | None]:
-    """Compute area and shape of the cord in each axial slice, and the line that they lie across.
+    """Compute area and shape of the cord in each axial slice, and the line of the cord.
 
     Areas are multiplied by the cosines of the angles between the cord and the slice normal, so that a
     tilted cord is not overestimated; diameters and orientation are those of the section across the cord.
@@ -127,7 +129,7 @@ def compute_sections(
         ``"product"``: cos(angle_AP) cos(angle_RL), as SCT does; ``"exact"``: projection on the plane
         across the cord; they differ by 3 % at 30 degrees about both axes.
     centers_mm : (K, 2) ndarray, mm, optional
-        Another line to take the angles from, such as a centerline, by slice; NaN where it has no point.
+        Another line for the angles, such as a centerline, by slice; NaN where it has no point.
 
     Returns
     -------
@@ -142,11 +144,11 @@ def compute_sections(
 
     Notes
     -----
-    An empty mask gives NaN everywhere. Slices of fewer than four voxels have an area but no shape. One
-    slice alone has angles of 0. Cost grows with the voxels of the mask, not of the image.
+    An empty mask gives NaN everywhere. Slices of fewer than four voxels have an area but no shape. A single
+    slice has angles of 0. The cost depends on the voxels of the mask, not of the image.
 
-    The shape of a slice with partial volumes is that of its 0.5 contour: the uncertainty of a network would count as
-    partial volume in moments over the voxels, and make diameters up to 13 % too large.
+    The shape of a slice with partial volumes is that of its 0.5 contour. In moments over the voxels, the uncertainty of
+    a network would count as partial volume and make diameters up to 13 % too large.
 
     References
     ----------
@@ -180,7 +182,7 @@ def compute_sections(
 
 
 def _find_forms(cord: NDArray, points: _Points, area: NDArray, centroid: NDArray, maps: NDArray) -> dict[str, NDArray]:
-    """Diameters, eccentricity, orientation and solidity per slice; `maps` take voxels to mm across the cord."""
+    """Return diameters, eccentricity, orientation and solidity by slice; `maps` convert voxels to mm across it."""
     has_shape = np.bincount(points.k, minlength=points.n_slices) >= MIN_VOXELS
     forms = _ellipses(points, area, maps, has_shape)
     soft = np.bincount(points.k, (points.weight > 0.01) & (points.weight < 0.99), points.n_slices) > 0
@@ -192,10 +194,10 @@ def _find_forms(cord: NDArray, points: _Points, area: NDArray, centroid: NDArray
 
 def _collect(cord: NDArray, zooms: NDArray) -> tuple[_Points, NDArray, NDArray]:
     """Gather the foreground; areas (K,) mm² and centroids (K, 3) voxels, NaN in empty slices."""
-    # as np.nonzero, which takes ten times as long
+    # the same as np.nonzero, which takes ten times as long
     i, j, k = np.unravel_index(np.flatnonzero(cord > MIN_WEIGHT), cord.shape)
     held = np.zeros(cord.shape[2], bool)
-    held[k[cord[i, j, k] >= LEVEL]] = True  # what a network half believes nowhere is no slice of cord
+    held[k[cord[i, j, k] >= LEVEL]] = True  # a slice in which no voxel reaches one half has no cord
     i, j, k = i[held[k]], j[held[k]], k[held[k]]
     weight = cord[i, j, k].astype(np.float64)
     n_slices = cord.shape[2]
@@ -226,7 +228,7 @@ def _determinant(maps: NDArray) -> NDArray[np.float64]:
 
 
 def _ellipses(points: _Points, area: NDArray, maps: NDArray, has_shape: NDArray) -> dict[str, NDArray]:
-    """Diameters, eccentricity and orientation per slice from moments of voxels; `maps` take voxels to mm."""
+    """Return diameters, eccentricity and orientation by slice from moments of voxels; `maps` convert voxels to mm."""
     k = points.k
     x = maps[k, 0, 0] * points.x + maps[k, 0, 1] * points.y
     y = maps[k, 1, 0] * points.x + maps[k, 1, 1] * points.y
@@ -237,7 +239,7 @@ def _ellipses(points: _Points, area: NDArray, maps: NDArray, has_shape: NDArray)
 
 
 def _contour_ellipses(contours: Contours, centroid: NDArray, maps: NDArray) -> dict[str, NDArray]:
-    """Return the same of what contours enclose; NaN where that is less than `MIN_VOXELS` voxels."""
+    """Return the same for the area inside contours; NaN where it is smaller than `MIN_VOXELS` voxels."""
     contours = contours.mapped(maps, centroid)
     area, center, second = contours.moments()
     second[~(area >= MIN_VOXELS * np.abs(_determinant(maps)))] = np.nan
@@ -248,7 +250,7 @@ def _contour_ellipses(contours: Contours, centroid: NDArray, maps: NDArray) -> d
 
 
 def _axes(xx: NDArray, xy: NDArray, yy: NDArray) -> tuple[dict[str, NDArray], NDArray]:
-    """Right-left diameter, eccentricity and orientation of the ellipse of some second moments, and its turn, (K,)."""
+    """Return right-left diameter, eccentricity, orientation and rotation of the ellipse of second moments, (K,)."""
     spread = np.hypot((xx - yy) / 2, xy)
     large, small = (xx + yy) / 2 + spread, np.maximum((xx + yy) / 2 - spread, 0.0)
     angle = np.degrees(np.arctan2(2 * xy, xx - yy) / 2)  # of the major axis from R-L, -90 to 90
@@ -263,7 +265,7 @@ def _axes(xx: NDArray, xy: NDArray, yy: NDArray) -> tuple[dict[str, NDArray], ND
 
 
 def _window_diameter(points: _Points, x: NDArray, y: NDArray, turn: NDArray, maps: NDArray) -> NDArray[np.float64]:
-    """Mean A-P extent within the window round the centroid, (K,), mm, along the cord's own A-P axis."""
+    """Return the mean A-P extent within the window around the centroid, (K,), mm, along the cord's A-P axis."""
     cos, sin = np.cos(np.radians(turn)), np.sin(np.radians(turn))
     k = points.k
     across = np.abs(cos[k] * x + sin[k] * y)

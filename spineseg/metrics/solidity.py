@@ -24,7 +24,7 @@ def compute_solidity(mask: ArrayLike) -> NDArray[np.float64]:
 
     Notes
     -----
-    Does not depend on the voxel's size: an affine map leaves the ratio as it is.
+    The result does not depend on the voxel size, because an affine map does not change the ratio.
     """
     mask = binarise(mask)
     solidity = np.full(mask.shape[2], np.nan)
@@ -95,13 +95,13 @@ def compute_sct_solidity(
     mask : (I, J, K) array_like, bool, or numbers in [0, 1]
     zooms : (3,) array_like, mm
     slices : (K,) ndarray of bool, optional
-        Only these.
+        Only these slices are computed.
 
     Returns
     -------
     (K,) ndarray of float64, 0 to 1
-        Pixels of the section, interpolated to 0.1 mm and cut at 0.5, over the area of the hull of their corners: the
-        steps of coarse voxels stay in it, so that a disc has 0.95 to 0.98. NaN in empty and in other slices.
+        Area of the section, interpolated to 0.1 mm and cut at 0.5, over the area of the hull of its pixels' corners.
+        The steps of coarse voxels remain, so a disc has 0.95 to 0.98. NaN in empty slices and those not computed.
     """
     from scipy.spatial import ConvexHull
 
@@ -123,6 +123,6 @@ def compute_sct_solidity(
 
 
 def _finer(n: int, size_mm: float) -> NDArray[np.float64]:
-    """Weights that interpolate n voxels, with one empty voxel at each end, to pixels of `FINE_MM`, (m, n)."""
+    """Return the weights that interpolate n voxels, with an empty voxel at each end, to pixels of `FINE_MM`, (m, n)."""
     at = np.arange(-1, n + 1e-9, FINE_MM / size_mm)
     return np.maximum(1 - np.abs(at[:, None] - np.arange(n)), 0.0)

@@ -1,4 +1,4 @@
-"""Rows of a table of area and shape: one slice, or the mean and SD over some."""
+"""Make rows of a table of area and shape: for one slice, or the mean and SD over several."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def parse_slices(text: str | None, n_slices: int) -> NDArray[np.bool_]:
     Raises
     ------
     InputError
-        If the text is no such list or leaves the image.
+        If the text is not such a list, or a slice lies outside the image.
 
     Examples
     --------
@@ -85,8 +85,8 @@ def mean_row(shape: SliceShape, chosen: NDArray[np.bool_], **place: Any) -> Row:
     ----------
     shape : SliceShape
     chosen : (K,) ndarray of bool
-        Slices without cord do not count, nor those beyond `spineseg.metrics.shape.STEEP_ANGLE_DEG`; the note
-        says how many, and how many of those that count are beyond `spineseg.metrics.shape.MAX_ANGLE_DEG`.
+        Slices without cord, and those tilted beyond `spineseg.metrics.shape.STEEP_ANGLE_DEG`, are left out. The note
+        gives the number of these, and of averaged slices beyond `spineseg.metrics.shape.MAX_ANGLE_DEG`.
     **place
         Fills further columns.
 

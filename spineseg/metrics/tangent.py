@@ -1,4 +1,4 @@
-"""A line through the cord that is smooth by a fixed wavelength, to measure how far centers wander about it."""
+"""Line through the cord, smoothed with a fixed wavelength, as a reference for the roughness of slice centers."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 SMOOTH_MM = 40.0
-"""Wavelength that the smoothing halves. The neck's curve (150 mm and more) passes by 99.5 %, the steps of
-voxels (two slices, at most 15 mm) are removed by 98 %."""
+"""Wavelength whose amplitude the smoothing halves. The curve of the neck (150 mm and more) is kept to 99.5 %, the steps
+of voxels (two slices, at most 15 mm) are removed to 98 %."""
 
 
 def smooth_line(points_mm: NDArray, weights: NDArray, spacing_mm: float, smooth_mm: float = SMOOTH_MM) -> NDArray:
@@ -27,8 +27,8 @@ def smooth_line(points_mm: NDArray, weights: NDArray, spacing_mm: float, smooth_
     Returns
     -------
     (n, d) ndarray of float64, mm
-        Where fewer than two points are known, that point everywhere. Straight lines are returned
-        unchanged, and the ends go on straight.
+        If only one point is known, that point everywhere. Straight lines are returned
+        unchanged, and unknown ends are continued straight.
 
     Notes
     -----

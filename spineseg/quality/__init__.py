@@ -1,1 +1,1 @@
-"""How good a mask is, predicted from the mask and its image without a reference."""
+"""Prediction of a mask's quality from the mask and its image, without a reference."""

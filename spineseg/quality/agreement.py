@@ -1,7 +1,8 @@
-"""How a mask agrees with deepseg's probability map around the mask's own centre, and with OptiC's centerline.
+"""Agreement of a mask with deepseg's probability map around the mask's centre, and with OptiC's centerline.
 
-The same network scores masks of every method, deepseg's among them; which method that favours is corrected by learning
-on real masks of both (see `spineseg.quality.predictor`). Columns of its results are called ``network_*``.
+The same network scores the masks of every method, including deepseg's. The predictor is trained on real masks of both
+methods, which corrects for the advantage of one (see `spineseg.quality.predictor`). Result columns are called
+``network_*``.
 """
 
 from __future__ import annotations
@@ -21,19 +22,19 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 LINE_SLICES = 16
-"""Slices of an image on which OptiC looks for the cord: one in 14 mm of the largest field of view, where a cord bends
-by less than its width; in a quarter of a second."""
+"""Number of slices of an image in which OptiC searches the cord: one in 14 mm in the largest field of view, over which
+a cord bends by less than its width. It takes a quarter of a second."""
 
 SEEN_MM2 = 10.0
-"""Area that the network must find in a slice for a cord to be there: half of the smallest plausible one."""
+"""Area that the network must find in a slice for it to have a cord: half of the smallest plausible area."""
 
 END_MM = 12.0
 END_SLICES = 3
-"""Beyond either end of a mask the network looks for more cord over so far, in at most so many slices: less than a
-vertebra, where the line goes straight on."""
+"""Length beyond either end of a mask over which the network searches more cord, and largest number of slices: less than
+a vertebra, over which the line is continued straight."""
 
 AWAY_MM = 5.0
-"""A centre farther than this from OptiC's line lies outside the cord."""
+"""Distance from OptiC's line beyond which a centre lies outside the cord."""
 
 
 def find_line(volume: Volume, contrast: str) -> Centerline:
@@ -49,7 +50,7 @@ def find_line(volume: Volume, contrast: str) -> Centerline:
 
 
 def take_slices(volume: Volume, chosen: NDArray[np.intp]) -> Volume:
-    """Return some slices as a volume of its own, thick enough to lie side by side."""
+    """Return some slices as a separate volume, with a thickness that makes them adjacent."""
     affine = volume.affine.copy()
     affine[:3, 2] *= np.diff(chosen).mean() if len(chosen) > 1 else 1.0
     return Volume(np.ascontiguousarray(volume.data[:, :, chosen]), affine)
@@ -58,7 +59,7 @@ def take_slices(volume: Volume, chosen: NDArray[np.intp]) -> Volume:
 def measure_agreement(
     volume: Volume, mask: NDArray[np.bool_], chosen: NDArray[np.intp], centres: Floats, network: UNet
 ) -> dict[str, float]:
-    """Compare some slices of a mask, and what lies beyond its ends, with the network's probability of cord.
+    """Compare some slices of a mask, and slices beyond its ends, with the network's probability of cord.
 
     Parameters
     ----------
@@ -69,15 +70,15 @@ def measure_agreement(
 
     Returns
     -------
-    network_dice : 0 to 1; expected Dice of the mask, were the network's probabilities true
+    network_dice : 0 to 1; expected Dice of the mask if the network's probabilities are correct
     network_overlap : 0 to 1; Dice with the network's own mask, its probabilities cut at one half
     network_ceiling : 0 to 1; the expected Dice of the network's own mask: how certain the network is
     network_area : natural logarithm of the mask's volume over that of the network's own
     network_worst : 0 to 1; tenth percentile over slices of the expected Dice
     network_sees : 0 to 1; share of slices in which the network finds a cord
     extent : float, 0 to 1
-        Share of the cord's length that the mask covers, as far as the network sees: slices with mask over those, the
-        gaps, and the slices up to the image's border at an end beyond which the network sees cord go on.
+        Share of the cord's length that the mask covers, according to the network: slices with mask, divided by these
+        plus the gaps, plus the slices up to the image's border at an end beyond which the network finds more cord.
     """
     from spineseg.deepseg.inference import compute_probability
 
@@ -85,7 +86,7 @@ def measure_agreement(
     slices = np.concatenate([ends[~is_upper], chosen, ends[is_upper]])
     points = np.concatenate([end_centres[~is_upper], centres, end_centres[is_upper]])
     points = points.clip(0, np.array(volume.shape[:2]) - 1)
-    # one view, in the mirror, around the mask's centres: not the two views around a traced line of deepseg's own mask
+    # one mirrored view around the mask's centres, unlike deepseg's own mask, which uses two views around its centerline
     points[:, 0] = volume.shape[0] - 1 - points[:, 0]
     line = Centerline(np.column_stack([points, np.arange(len(slices))]))
     part = take_slices(volume, slices)
@@ -95,7 +96,7 @@ def measure_agreement(
     area = pixel * prob.sum(axis=(0, 1))
     n_low = int((~is_upper).sum())
     inner = slice(n_low, n_low + len(chosen))
-    held = mask[:, :, chosen].any(axis=(0, 1))  # gaps count by the extent, not twice
+    held = mask[:, :, chosen].any(axis=(0, 1))  # gaps reduce the extent and must not count twice
     found = _expected_dice(prob[:, :, inner][:, :, held], mask[:, :, chosen[held]])
     filled = np.flatnonzero(mask.any(axis=(0, 1)))
     mask_area = pixel * float(mask.sum()) / len(filled)
@@ -108,14 +109,14 @@ def measure_agreement(
 
 
 def _seen_beyond(area: Floats, n_low: int, n_inner: int, mask_area: float) -> tuple[float, float]:
-    """Cord that the network sees beyond the lower and the upper end, as shares of the mask's mean area, at most 1."""
+    """Return the cord that the network finds beyond either end, as shares of the mask's mean area, at most 1."""
     parts = area[:n_low], area[n_low + n_inner :]
     low, high = (min(1.0, float(part.mean()) / mask_area) if part.size else 0.0 for part in parts)
     return low, high
 
 
 def _expected_dice(prob: Floats, mask: NDArray[np.bool_]) -> dict[str, float]:
-    """Expected Dice of the mask and of the network's own mask, their areas and the worst slices."""
+    """Return the expected Dice of the mask and of the network's own mask, their areas and the worst slices."""
     both, seen, own = (prob * mask).sum((0, 1)), prob.sum((0, 1)), mask.sum((0, 1))
     best = prob >= 0.5
     by_slice = 2 * both / np.maximum(seen + own, 1e-9)
@@ -129,7 +130,7 @@ def _expected_dice(prob: Floats, mask: NDArray[np.bool_]) -> dict[str, float]:
 
 
 def _beyond_ends(chosen: NDArray, centres: Floats, volume: Volume) -> tuple[NDArray, Floats, NDArray[np.bool_]]:
-    """Slices beyond the ends, where the line through the centres goes straight on, and which are at the upper end."""
+    """Return slices beyond the ends, the centres of the straight continuation, and which are at the upper end."""
     reach = max(1, int(END_MM / volume.zooms[2]))
     slices, points, upper = [], [], []
     for sign, end in ((-1, 0), (1, -1)):

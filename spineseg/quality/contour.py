@@ -1,4 +1,4 @@
-"""What the image shows along a mask's contour: edges, and the difference between inside and outside."""
+"""Features of the image along a mask's contour: edges, and the difference between inside and outside."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from scipy import ndimage as ndi
 Floats = NDArray[np.float64]
 
 N_RAYS = 32
-"""Rays per slice: one per mm or less of the contour of any cord."""
+"""Number of rays per slice: at least one per mm of the contour of any cord."""
 
 MAX_RADIUS_MM = 16.0
-"""Rays end there: twice the half width of the widest cord, so that leaks are seen and looked over."""
+"""Length of the rays: twice the half width of the widest cord, so that leaks are included."""
 
 RAY_STEP_MM = 0.2
-"""Between samples of the mask; a fifth of a common pixel."""
+"""Distance between samples of the mask: a fifth of a common pixel."""
 
 REACH_MM = 3.0
-"""How far from the contour an edge is looked for, on either side: less than the distance from the cord to the wall of
-the canal plus a mask's error, so that the wall is seldom taken for the cord's edge."""
+"""Largest distance from the contour, on either side, at which an edge is searched: less than the distance from the cord
+to the wall of the canal plus a mask's error, so that the wall is seldom mistaken for the cord's edge."""
 
 PROFILE_STEP_MM = 0.25
 SMOOTH_MM = 0.5
@@ -31,21 +31,21 @@ NEAR_MM = 2.0
 """SD of the weight that prefers near edges: one at the limit of reach must be three times as steep."""
 
 LEAST_EDGE = 0.25
-"""Rays whose steepest step is below this share of the median step have no edge."""
+"""Share of the median step below which the steepest step of a ray is not an edge."""
 
 ON_EDGE_MM = 0.75
-"""A contour within this of the edge lies on it: three quarters of a common pixel."""
+"""Distance from the edge within which a contour lies on it: three quarters of a common pixel."""
 
 ITS_OWN_MM = 1.0
-"""SD of the weight by which the polarity is judged: nearer than the next edge outwards, which has the other sign."""
+"""SD of the weight for determining the polarity: nearer than the next edge outwards, which has the opposite sign."""
 
 TRUST_POLARITY = 0.4
-"""The contrast's own polarity is believed where its steepest step is at least this share of the other's."""
+"""Share of the other polarity's steepest step from which the contrast's own polarity is kept."""
 
 
 @dataclass(frozen=True)
 class ContourFeatures:
-    """Edges along the contour and the contrast across it; NaN where nothing can be said."""
+    """Edges along the contour and the contrast across it; NaN if undefined."""
 
     edge_dice: float = np.nan  # 0 to 1: overlap of the mask's sections with those that the nearest edges enclose
     # mm: median distance outwards from the contour to the edge: positive where the mask is too small
@@ -61,7 +61,7 @@ class ContourFeatures:
     symmetry: float = np.nan
     # 0 to 1: mean overlap of the sections, centre on centre, with the mean of their neighbours
     steadiness: float = np.nan
-    polarity: int = 0  # {1, -1, 0}: 1 where the outside is brighter; 0 where unknown
+    polarity: int = 0  # {1, -1, 0}: 1 if the outside is brighter; 0 if unknown
 
 
 def measure_contour(
@@ -71,12 +71,12 @@ def measure_contour(
 
     Parameters
     ----------
-    image : (I, J, n) ndarray; slices to look at
-    mask : (I, J, n) ndarray of bool; the same slices; those without mask are passed over
+    image : (I, J, n) ndarray; slices to examine
+    mask : (I, J, n) ndarray of bool; the same slices; those without mask are skipped
     zooms : (2,) ndarray, mm; in plane
-    centres : (n, 2) ndarray, voxels; where the rays start: the mask's centroids
+    centres : (n, 2) ndarray, voxels; start of the rays, the mask's centroids
     cord_darker : bool
-        Whether the contrast shows the cord darker than the fluid. The image may say otherwise.
+        Whether the cord is darker than the fluid in this contrast. The image may contradict it.
     """
     used = np.flatnonzero(mask.any(axis=(0, 1)))
     if not used.size:
@@ -108,7 +108,7 @@ def measure_contour(
 def trace_contour(
     mask: NDArray[np.bool_], zooms: Floats, centres: Floats, used: NDArray[np.intp], rays: Floats
 ) -> Floats:
-    """Return where each ray leaves the mask for the last time, (n, R), mm; half a step where it meets none."""
+    """Return where each ray leaves the mask for the last time, (n, R), mm; half a step if it does not meet the mask."""
     steps = np.arange(0.0, MAX_RADIUS_MM, RAY_STEP_MM)
     steps = steps[: 2 + int(_find_reach(mask, zooms, centres) / RAY_STEP_MM)]
     at = np.broadcast_to(steps, (used.size, len(rays), steps.size))
@@ -147,7 +147,7 @@ def _sample(
 
 
 def _find_polarity(slope: Floats, usable: NDArray[np.bool_], cord_darker: bool) -> int:
-    """Whether the image rises (1) or falls (-1) outwards: as the contrast says, unless the mean profile disagrees."""
+    """Return 1 if the image rises outwards, -1 if it falls: that of the contrast, unless the mean profile disagrees."""
     mean = np.where(usable, slope, 0).sum(axis=(0, 1)) / np.maximum(1, usable.sum(axis=(0, 1)))
     expected = 1 if cord_darker else -1
     with_it, against = max(float((expected * mean).max()), 0.0), max(float((-expected * mean).max()), 0.0)
@@ -163,21 +163,21 @@ def _climb(values: Floats, at: NDArray[np.intp]) -> NDArray[np.intp]:
 
 
 def _peak_shift(values: Floats, at: NDArray[np.intp]) -> Floats:
-    """Where between samples the peak at index `at` of the last axis lies, (n, R), -0.5 to 0.5: a parabola's top."""
+    """Return the sub-sample offset of the peak at index `at` of the last axis, (n, R), -0.5 to 0.5, by a parabola."""
     at = at.clip(1, values.shape[2] - 2)[..., None]
     before, top, after = (np.take_along_axis(values, at + step, 2)[..., 0] for step in (-1, 0, 1))
-    with np.errstate(invalid="ignore"):  # next to where the profile would run through the centre
+    with np.errstate(invalid="ignore"):  # values are infinite next to the centre, where profiles are unusable
         bend, lean = before - 2 * top + after, 0.5 * (before - after)
     usable = np.isfinite(bend) & (bend < 0)
     return np.divide(lean, bend, out=np.zeros_like(bend), where=usable).clip(-0.5, 0.5)
 
 
 def _summarise_edges(radius: Floats, offset: Floats) -> dict[str, float]:
-    """Overlap, offset, spread and share from the contour's and the edges' places."""
+    """Return overlap, offset, spread and share from the positions of contour and edges."""
     known = np.isfinite(offset)
     if not known.any():
         return {"edge_dice": np.nan, "edge_offset_mm": np.nan, "edge_spread_mm": np.nan, "edge_share": 0.0}
-    # a single ray's edge may be a vessel: the median of five neighbours is the cord's own
+    # the edge on a single ray may be a vessel; the median of five neighbours is that of the cord
     neighbours = np.stack([np.roll(np.where(known, offset, np.nan), shift, axis=1) for shift in range(-2, 3)])
     neighbours = np.where(np.isnan(neighbours), offset[known].mean(), neighbours)
     edge = np.maximum(radius + np.median(neighbours, axis=0), 0.0)
@@ -192,7 +192,7 @@ def _summarise_edges(radius: Floats, offset: Floats) -> dict[str, float]:
 
 
 def _summarise_shape(radius: Floats) -> dict[str, float]:
-    """How alike the sections are to their mirror images, and to their neighbours along the cord."""
+    """Return the similarity of sections to their mirror images, and to their neighbours along the cord."""
     mirror = radius[:, (N_RAYS // 2 - np.arange(N_RAYS)) % N_RAYS]  # axis 0 runs from right to left
     steady = np.nan
     if len(radius) > 2:
@@ -201,12 +201,12 @@ def _summarise_shape(radius: Floats) -> dict[str, float]:
 
 
 def _overlap(a: Floats, b: Floats) -> Floats:
-    """Dice of star-shaped sections from their radii, (n, R) each, around a common centre, (n,)."""
+    """Return the Dice of star-shaped sections, (n,), from their radii, (n, R) each, around a common centre."""
     return 2 * (np.minimum(a, b) ** 2).sum(axis=1) / np.maximum((a**2 + b**2).sum(axis=1), 1e-12)
 
 
 def _summarise_contrast(inside: Floats, ring: Floats) -> dict[str, float]:
-    """Contrast over noise, its consistency along the cord, and how even the ring is."""
+    """Return contrast to noise, its consistency along the cord, and the evenness of the ring."""
     by_slice = ring.mean(axis=(1, 2)) - inside.mean(axis=(1, 2))
     middle = float(np.median(by_slice))
     noise = float(np.median(inside.std(axis=(1, 2))))

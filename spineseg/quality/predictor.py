@@ -1,9 +1,9 @@
-"""The prediction of a mask's Dice from its features: a monotone additive model with conformal intervals.
+"""Prediction of a mask's Dice from its features: a monotone additive model with conformal intervals.
 
-Every feature adds to a score (minus the logarithm of what is missing) along a broken line that only rises
-or only falls, as it should; a curve turns the score into the Dice along the mask; and a mask that is too short has
-what a perfect mask of its extent would have of that. All are numbers in one JSON file: `quality.json` beside the
-networks' weights.
+Every feature contributes to a score (minus the logarithm of the missing Dice) by a piecewise linear function that only
+rises or only falls. A curve converts the score to the Dice along the mask. For a mask that is too short, this is
+multiplied by the Dice that a perfect mask of its extent would have. All numbers are in one JSON file, `quality.json`,
+beside the networks' weights.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ Floats = NDArray[np.float64]
 
 MODEL_FILE = WEIGHTS_DIR / "quality.json"
 FORMAT = "spineseg-quality-1"
-"""Written into the file; another value means other features or another model."""
+"""Format name in the file; another value means other features or another model."""
 
 RATER_LOSS = 0.03
-"""What even the best Dice is short of 1: two drawings of one cord. Differences far below it count little, and between
-masks that are bad anyway too."""
+"""Dice that is missing even in the best case, between two drawings of one cord. Differences far below it have little
+effect, as do differences between masks that are bad anyway."""
 
 TRANSFORMS = {
     "plain": lambda x: x,
@@ -38,35 +38,36 @@ TRANSFORMS = {
     "above": lambda x: np.maximum(x, 0.0),
     "below": lambda x: np.maximum(-x, 0.0),
 }
-"""What is done to a number before its line is looked up; above and below are its sizes on either side of 0."""
+"""Transforms of a feature before its function is evaluated; ``above`` and ``below`` are its size on either side of
+0."""
 
 
 @dataclass(frozen=True)
 class Term:
-    """What one feature adds to the score."""
+    """Contribution of one feature to the score."""
 
     feature: str  # Its name
     transform: str  # A name of `TRANSFORMS`
     knots: Floats  # (k,): broken line; it is flat beyond its ends
     values: Floats  # (k,): broken line; it is flat beyond its ends
-    missing: float  # Added where the feature is not known
+    missing: float  # Contribution if the feature is not known
 
     def contribute(self, values: Floats) -> Floats:
-        """Return what given values add, (n,)."""
+        """Return the contributions of given values, (n,)."""
         known = np.isfinite(values)
         x = TRANSFORMS[self.transform](np.where(known, values, 0.0))
         return np.where(known, np.interp(x, self.knots, self.values), self.missing)
 
 
 def dice_of_extent(features: Mapping[str, Floats]) -> Floats:
-    """Return the Dice of masks that are perfect but too short, (n,): 2 e / (1 + e) for an extent e, 1 where unknown."""
+    """Return the Dice of masks that are perfect but too short, (n,): 2 e / (1 + e) for an extent e, 1 if unknown."""
     extent = np.asarray(features["extent"], float)
     return np.where(np.isfinite(extent), 2 * extent / (1 + extent), 1.0)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The Dice that a mask would have with a reference, with its 90 % interval, and whether to look at it."""
+    """The Dice that a mask would have with a reference, with its 90 % interval, and whether the mask is flagged."""
 
     predicted_dice: float
     predicted_dice_low: float
@@ -84,7 +85,7 @@ class DicePredictor:
     dice_to_error: Floats  # (2, k): predicted Dice to the typical size of its error
     error_low: float  # Error over its typical size at the ends of the 90 % interval, from split conformal prediction
     error_high: float  # Error over its typical size at the ends of the 90 % interval, from split conformal prediction
-    flag_below: float  # A mask is flagged where its predicted Dice is below
+    flag_below: float  # Predicted Dice below which a mask is flagged
     provenance: Mapping[str, Any]
 
     def score(self, features: Mapping[str, Floats]) -> Floats:
@@ -104,7 +105,7 @@ class DicePredictor:
         return np.clip(dice + self.error_low * size, 0, 1), np.clip(dice + self.error_high * size, 0, 1)
 
     def predict(self, features: Mapping[str, float]) -> Prediction:
-        """Predict one mask's Dice; an empty mask (no features) has Dice 0 for certain."""
+        """Predict one mask's Dice; an empty mask (no features) has Dice 0 with certainty."""
         if not features:
             return Prediction(0.0, 0.0, 0.0, True)
         dice = self.predict_dice({name: np.array([value], float) for name, value in features.items()})
@@ -113,7 +114,7 @@ class DicePredictor:
 
 
 def predictor_to_json(model: DicePredictor) -> dict[str, Any]:
-    """Return the model ready for JSON, six significant digits."""
+    """Return the model as JSON content, with six significant digits."""
     return {
         "format": FORMAT,
         "intercept": _rounded(model.intercept),
@@ -137,7 +138,7 @@ def predictor_to_json(model: DicePredictor) -> dict[str, Any]:
 
 
 def _rounded(value: float | Floats | Sequence[float]) -> Any:
-    """Six significant digits: the fit knows fewer, and the file stays readable."""
+    """Round to six significant digits: the fit is less precise, and the file stays readable."""
     array = np.asarray(value, np.float64)
     if array.ndim:
         return [_rounded(item) for item in array]
