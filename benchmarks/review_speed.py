@@ -19,8 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from browser import Browser
 from report_study import make_study
-from test_qc_browser import Browser
 
 from spineseg.report.qc import render_study
 from spineseg.report.qc_page import build_index
@@ -76,9 +76,7 @@ def review(page: Path, n_images: int, pause_s: float) -> list[float]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         browser = Browser(profile)
         try:
-            browser.open(page)
-            browser.run("""localStorage.clear(); localStorage.setItem('spineseg-qc::rater', '"AB"')""")
-            browser.open(page)
+            browser.open_as("AB", page)
             browser.run(WATCH)
             for n in range(n_images):
                 browser.press("pfp"[n % 3])

@@ -1,12 +1,12 @@
-"""What tests of several files share."""
+"""Fixtures of several test files."""
 
 import pytest
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    """A real browser without a window, on a profile of its own."""
-    from test_qc_browser import Browser
+    """A browser with an empty profile."""
+    from browser import Browser
 
     session = Browser(tmp_path_factory.mktemp("profile"))
     yield session

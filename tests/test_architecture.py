@@ -132,7 +132,7 @@ def test_public_objects_are_documented():
     assert not missing
 
 
-HEAVY = ("torch", "pandas", "scipy.stats", "matplotlib", "seaborn", "snakemake")
+HEAVY = ("torch", "pandas", "scipy.stats", "matplotlib", "seaborn", "snakemake", "jinja2")
 
 
 @pytest.mark.parametrize(

@@ -22,13 +22,6 @@ from spineseg.methods.registry import own_method
 EMPTY_DIGEST = "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
 """SHA-256 of nothing, as pip writes it."""
 
-HEAVY = ("torch", "pandas", "matplotlib", "seaborn", "scipy.stats", "snakemake", "jinja2")
-
-
-def test_start_up_imports_nothing_heavy():
-    code = f"import sys, spineseg.cli; print([m for m in {HEAVY!r} if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
-
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_every_command(command, capsys):

@@ -20,6 +20,7 @@ from spineseg.deepseg.network import DETECT, SEGMENT, UNet, UNetConfig, fold_bat
 from spineseg.deepseg.segment import DeepsegParams, default_threshold, segment_cord
 from spineseg.deepseg.weights import load_model, save_model
 from spineseg.errors import InputError, ModelError
+from spineseg.metrics.overlap import compute_dice
 from spineseg.volume import Volume, load_image
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -27,10 +28,6 @@ needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="labelled images are n
 
 TINY = UNetConfig("segment", (4, 8), (2,), 0.5, 16)
 ZOOMS = np.array([0.7, 0.9, 2.0])
-
-
-def overlap(mask, reference):
-    return 2 * (mask & reference).sum() / (mask.sum() + reference.sum())
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +184,7 @@ def test_an_easy_cord_is_outlined(models, easy):
     before = volume.data.copy()
     result = segment_cord(volume, "t2", models=models)
     assert result.status == "ok"
-    assert overlap(result.cord_mask, reference) > 0.85
+    assert compute_dice(result.cord_mask, reference) > 0.85
     assert result.cord_prob.dtype == np.float32
     assert result.cord_prob.min() >= 0
     assert result.cord_prob.max() <= 1
@@ -198,7 +195,7 @@ def test_an_easy_cord_is_outlined(models, easy):
 def test_inverted_contrast_gives_the_same_cord(models, easy):
     volume, reference = easy
     result = segment_cord(Volume(1000 - volume.data, volume.affine), "t1", models=models)
-    assert overlap(result.cord_mask, reference) > 0.85
+    assert compute_dice(result.cord_mask, reference) > 0.85
 
 
 def test_the_threshold_is_that_of_the_contrast_unless_given(models, easy):
@@ -241,7 +238,7 @@ def test_a_given_centerline_is_followed(models, easy):
     result = segment_cord(volume, "t2", centerline=Centerline(points), models=models)
     assert np.flatnonzero(result.cord_mask.any(axis=(0, 1))).tolist() == [4, 5, 6, 7]
     assert result.status == "ok"  # the person has said which slices matter
-    assert overlap(result.cord_mask[:, :, 4:8], reference[:, :, 4:8]) > 0.85
+    assert compute_dice(result.cord_mask[:, :, 4:8], reference[:, :, 4:8]) > 0.85
     with pytest.raises(InputError, match="outside"):
         segment_cord(volume, "t2", centerline=Centerline(np.array([[90.0, 3, 4]])), models=models)
 
@@ -249,7 +246,7 @@ def test_a_given_centerline_is_followed(models, easy):
 def test_one_slice_is_enough(models, easy):
     volume, reference = easy
     one = Volume(volume.data[:, :, 5:6], volume.affine)
-    assert overlap(segment_cord(one, "t2", models=models).cord_mask, reference[:, :, 5:6]) > 0.8
+    assert compute_dice(segment_cord(one, "t2", models=models).cord_mask, reference[:, :, 5:6]) > 0.8
 
 
 @pytest.mark.parametrize("wrong", [{"thr": 1.2}, {"thr": -0.1}, {"kernel": "4d"}, {"batch": 0}])
@@ -342,7 +339,7 @@ def test_the_3d_network_has_its_stated_context_and_is_symmetric_along_the_stack(
 def test_both_kernels_outline_an_easy_cord(models, easy):
     volume, reference = easy
     flat, deep = (segment_cord(volume, "t2", DeepsegParams(kernel=kernel), models=models) for kernel in ("2d", "3d"))
-    assert overlap(deep.cord_mask, reference) > 0.85
+    assert compute_dice(deep.cord_mask, reference) > 0.85
     assert (flat.cord_prob != deep.cord_prob).any()
     assert deep.parameters["kernel"] == "3d"
 
@@ -374,7 +371,7 @@ def test_rotated_images_give_the_same_cord(models, easy, quarter_turns):
     volume, reference = easy
     turned = Volume(np.rot90(volume.data, quarter_turns).copy(), volume.affine)
     result = segment_cord(turned, "t2", models=models)
-    assert overlap(result.cord_mask, np.rot90(reference, quarter_turns)) > 0.85
+    assert compute_dice(result.cord_mask, np.rot90(reference, quarter_turns)) > 0.85
 
 
 def bottle(shape):

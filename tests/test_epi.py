@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from propseg_tubes import make_tube
 
+from spineseg.metrics.overlap import compute_dice, compute_slice_dice
 from spineseg.phantom import dataset
 from spineseg.phantom.epi import bend, draw_epi
 from spineseg.propseg.initial import try_starts
@@ -12,10 +13,6 @@ from spineseg.propseg.polarity import _is_cord
 from spineseg.propseg.scene import build_scene
 from spineseg.propseg.segment import segment_cord
 from spineseg.volume import Volume
-
-
-def dice(a, b):
-    return 2 * (a & b).sum() / (a.sum() + b.sum())
 
 
 def as_epi(factors, **tube):
@@ -31,7 +28,7 @@ def test_brightness_that_changes_from_slice_to_slice_changes_nothing():
     expected = segment_cord(steady, "t2", centerline=line).cord_mask
     found = segment_cord(image, "t2", centerline=line)
     assert found.status == "ok"
-    assert min(dice(found.cord_mask[..., k], expected[..., k]) for k in range(18)) > 0.93
+    assert compute_slice_dice(found.cord_mask, expected)[:18].min() > 0.93
 
 
 def test_slices_without_signal_are_outlined_from_their_neighbours_and_named():
@@ -40,7 +37,7 @@ def test_slices_without_signal_are_outlined_from_their_neighbours_and_named():
     image, line, steady = as_epi(factors)
     found = segment_cord(image, "t2", centerline=line)
     assert any("slices 5, 11-12: signal dropped out" in note for note in found.notes)
-    assert dice(found.cord_mask, segment_cord(steady, "t2", centerline=line).cord_mask) > 0.95
+    assert compute_dice(found.cord_mask, segment_cord(steady, "t2", centerline=line).cord_mask) > 0.95
     assert (found.uncertainty[[5, 11, 12]] == 1).all()
     assert (found.uncertainty[[3, 8, 15]] < 0.5).all()
 
@@ -82,7 +79,7 @@ def test_one_place_alone_does_not_overrule_the_contrast():
     found = segment_cord(Volume(data, volume.affine), "t2", centerline=line)
     expected = segment_cord(volume, "t2", centerline=line).cord_mask
     kept = [k for k in range(20) if not 7 <= k < 14]
-    assert dice(found.cord_mask[..., kept], expected[..., kept]) > 0.95
+    assert compute_dice(found.cord_mask[..., kept], expected[..., kept]) > 0.95
 
 
 def test_a_phantom_of_echo_planar_imaging_bends_image_and_reference_alike():

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from helpers import replace_by_older
 
 import spineseg.file_digests as module
 from spineseg.file_digests import POINTER_BYTES, FileDigests, absent_content, stamp_of
@@ -29,15 +30,6 @@ def hashed(monkeypatch) -> list[str]:
     original = module.sha256_file
     monkeypatch.setattr(module, "sha256_file", lambda path: read.append(str(path)) or original(path))
     return read
-
-
-def replace_older(path: Path, content: bytes) -> None:
-    """By a file that is older, as rsync -a and archives do."""
-    older = path.stat().st_mtime_ns - 10**15
-    new = path.with_name("new")
-    new.write_bytes(content)
-    os.utime(new, ns=(older, older))
-    new.replace(path)
 
 
 def replace_same_date(path: Path, content: bytes) -> None:
@@ -66,7 +58,7 @@ def through_a_link(path: Path, content: bytes) -> None:
     path.symlink_to(other)
 
 
-@pytest.mark.parametrize("change", [replace_older, replace_same_date, change_in_place, through_a_link])
+@pytest.mark.parametrize("change", [replace_by_older, replace_same_date, change_in_place, through_a_link])
 @pytest.mark.parametrize("kept", [False, True])
 def test_every_replaced_file_is_noticed(file, tmp_path, change, kept):
     digests = FileDigests()

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from helpers import replace_by_older
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -340,19 +341,9 @@ def test_the_fingerprint_notices_added_and_removed_images(tmp_path):
     prints.append(source_fingerprint(config))
     for name in UNEQUAL:
         if name.endswith((".nii.gz", ".bval")) and "fmap" not in name and "GM" not in name and "bold" not in name:
-            replace_file(root / name, b"NOT READ by the index")  # same size, older date
+            replace_by_older(root / name, b"NOT READ by the index")  # same size, older date
             prints.append(source_fingerprint(config))
     assert len(set(prints)) == len(prints)
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Put another file in a file's place, ten days older, as rsync -a and cp -p do."""
-    found = path.stat()
-    new = path.with_name("new")
-    new.write_bytes(content)
-    older = found.st_mtime_ns - 10 * 86_400 * 10**9
-    os.utime(new, ns=(older, older))
-    new.replace(path)
 
 
 def write_image_table(path: Path, rows: list[dict[str, str]]) -> Path:
@@ -619,7 +610,7 @@ def test_the_checksums_of_every_source_are_kept_and_follow_content(tmp_path):
     assert set(files) <= set(source_files(config, images))
     path = next(name for name in files if name.endswith("b_dwi.bval"))
     before = digests.digest(path)
-    replace_file(Path(path), b"0 1000")
+    replace_by_older(Path(path), b"0 1000")
     assert digests.digest(path) != before
 
 

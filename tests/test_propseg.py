@@ -8,6 +8,7 @@ from propseg_tubes import CORD, FLUID, make_tube, mean_area
 
 from spineseg.centerline.curve import Centerline, empty_centerline
 from spineseg.errors import InputError
+from spineseg.metrics.overlap import compute_dice
 from spineseg.propseg.byproducts import BYPRODUCTS
 from spineseg.propseg.deform import deform_bands
 from spineseg.propseg.parameters import get_contrast_model
@@ -23,10 +24,6 @@ def changed(volume, edit):
     data = volume.data.copy()
     edit(data)
     return Volume(data, volume.affine)
-
-
-def dice(a, b):
-    return 2 * (a & b).sum() / (a.sum() + b.sum())
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +65,7 @@ def test_the_same_input_gives_the_same_voxels_and_stays_as_it_was(plain):
 def test_a_centerline_off_the_cord_is_corrected(plain, off_mm):
     volume, line, _, result = plain
     moved = Centerline(line.points_vox + np.array([off_mm, 0, 0]))
-    assert dice(segment_cord(volume, "t2", centerline=moved).cord_mask, result.cord_mask) > 0.97
+    assert compute_dice(segment_cord(volume, "t2", centerline=moved).cord_mask, result.cord_mask) > 0.97
 
 
 def test_one_slice():
@@ -83,7 +80,7 @@ def test_cord_at_the_border_of_the_image():
     cut = Volume(volume.data[18:], volume.affine)
     result = segment_cord(cut, "t2", centerline=Centerline(line.points_vox - [18, 0, 0]))
     whole = segment_cord(volume, "t2", centerline=line).cord_mask[18:]
-    assert dice(result.cord_mask, whole) > 0.95
+    assert compute_dice(result.cord_mask, whole) > 0.95
 
 
 @pytest.mark.parametrize("contrast", ["t1", "t2", "t2s", "dwi"])
@@ -122,7 +119,7 @@ def test_fluid_lost_on_one_side_does_not_leak(plain):
         side[...] = CORD
 
     lost = segment_cord(changed(volume, lose), "t2", centerline=line)
-    assert dice(lost.cord_mask, result.cord_mask) > 0.9
+    assert compute_dice(lost.cord_mask, result.cord_mask) > 0.9
 
 
 def test_a_bright_neighbour_that_touches_the_cord_does_not_leak():
@@ -134,14 +131,14 @@ def test_a_bright_neighbour_that_touches_the_cord_does_not_leak():
         data[i - 2 : i + 3, j + 4 : j + 9, 6:14] = 800.0
 
     result = segment_cord(changed(volume, touch), "t1", centerline=line)
-    assert dice(result.cord_mask, clean.cord_mask) > 0.93
+    assert compute_dice(result.cord_mask, clean.cord_mask) > 0.93
 
 
 def test_the_opposite_polarity_is_detected_and_reported():
     volume, line, _ = make_tube(bright_cord=True)
     right = segment_cord(volume, "t1", centerline=line)
     result = segment_cord(volume, "t2s", centerline=line)
-    assert dice(result.cord_mask, right.cord_mask) > 0.97
+    assert compute_dice(result.cord_mask, right.cord_mask) > 0.97
     assert any("against the contrast" in note for note in result.notes)
 
 
@@ -158,7 +155,7 @@ def test_a_short_gap_is_bridged_and_reported():
     clean = segment_cord(volume, "t2", centerline=line)
     assert result.status == "ok"
     assert result.cord_mask.any((0, 1)).all()
-    assert dice(result.cord_mask, clean.cord_mask) > 0.95
+    assert compute_dice(result.cord_mask, clean.cord_mask) > 0.95
     assert any("bridged" in note for note in result.notes)
     assert any("propagation met an obstacle" in note for note in result.notes)
 
@@ -309,7 +306,7 @@ class TestParameters:
             i, j = np.rint(line.points_vox[k, :2]).astype(int)
             mask[i, j, k] = 1
         found = segment_cord(volume, "t2", init_mask=mask)
-        assert dice(found.cord_mask, result.cord_mask) > 0.97
+        assert compute_dice(found.cord_mask, result.cord_mask) > 0.97
 
     def test_other_than_three_voxels_are_refused(self, plain):
         volume, *_ = plain

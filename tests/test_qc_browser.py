@@ -4,16 +4,11 @@ import base64
 import json
 import re
 import shlex
-import shutil
-import socket
-import subprocess
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import needs_browser
 from made_study import write_decision
 from report_study import SHAPE, make_study, write_cord
 
@@ -22,96 +17,7 @@ from spineseg.report.qc_page import build_index, index_study
 from spineseg.report.review import StudyView
 from spineseg.studyfolder.layout import Stage, StudyFolder
 
-CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed"),
-]
-KEYS = {"Right": "\ue014", "Left": "\ue012", "Up": "\ue013", "Down": "\ue015", "Enter": "\ue007", "Escape": "\ue00c",
-        "PageUp": "\ue00e", "PageDown": "\ue00f"}  # fmt: skip
-FLAGS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1400,900"),
-]
-
-
-class Browser:
-    """Chromium through the WebDriver protocol, which is plain HTTP and JSON."""
-
-    def __init__(self, profile):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.process = subprocess.Popen([DRIVER, f"--port={port}"], stdout=subprocess.DEVNULL)
-        self.url = f"http://127.0.0.1:{port}"
-        self._wait_for_driver()
-        options = {"binary": CHROMIUM, "args": [*FLAGS, f"--user-data-dir={profile}"]}
-        wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
-        session = self.call("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
-        self.url += f"/session/{session['sessionId']}"
-
-    def _wait_for_driver(self):
-        for _ in range(600):
-            try:
-                self.call("GET", "/status")
-            except urllib.error.URLError:
-                time.sleep(0.2)
-            else:
-                return
-        raise TimeoutError("chromedriver did not start")
-
-    def call(self, method, path, body=None):
-        data = json.dumps(body or {}).encode() if method == "POST" else None
-        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"}, method=method)
-        with urllib.request.urlopen(request, timeout=300) as answer:
-            return json.load(answer)["value"]
-
-    def open(self, page, fragment="", *, look=True):
-        """Open a page; with `look` at an image, where the page first offers to compare blind."""
-        self.call("POST", "/url", {"url": "about:blank"})
-        self.call("POST", "/url", {"url": f"{page.resolve().as_uri()}{fragment}"})
-        self.wait("return document.querySelectorAll('.tile, .message').length > 0")
-        if look and self.run("return document.getElementById('offer') !== null"):
-            self.press("Down")
-            self.wait("return document.getElementById('offer') === null && document.querySelector('.tile, .message')")
-
-    def run(self, script):
-        return self.call("POST", "/execute/sync", {"script": script, "args": []})
-
-    def wait(self, script, seconds=30):
-        end = time.monotonic() + seconds
-        while not self.run(script):
-            assert time.monotonic() < end, f"never true: {script}"
-            time.sleep(0.05)
-
-    def press(self, *keys):
-        for key in keys:
-            value = KEYS.get(key, key)
-            steps = [{"type": "keyDown", "value": value}, {"type": "keyUp", "value": value}]
-            self.call("POST", "/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": steps}]})
-
-    def shift(self, code, value):
-        """Press a key with shift, as a keyboard sends it: with the code of the place and the character."""
-        event = {"code": code, "key": value, "shiftKey": True, "bubbles": True}
-        self.run(f"document.body.dispatchEvent(new KeyboardEvent('keydown', {json.dumps(event)}))")
-
-    def shown_layers(self):
-        """Names of the layers whose outlines are on the screen."""
-        return self.run("""
-            const names = [...document.querySelectorAll('#layers [data-show]')].map(b => b.dataset.show)
-              .filter(n => n !== 'all' && n !== 'none');
-            return names.filter((_, n) => [...document.querySelectorAll('.tile .layer-' + n)]
-              .some(path => getComputedStyle(path).display !== 'none' && path.getBoundingClientRect().width > 3));""")
-
-    def text(self, selector):
-        return self.run(f"return document.querySelector({json.dumps(selector)}).textContent")
-
-    def close(self):
-        try:
-            self.call("DELETE", "")
-        finally:
-            self.process.terminate()
-            self.process.wait(10)
+pytestmark = [pytest.mark.browser, needs_browser]
 
 
 @pytest.fixture(scope="module")
@@ -185,24 +91,6 @@ def test_click_on_the_area_curve_jumps_to_the_slice(browser, page):
     assert "Slice 13, of 0 to 13" in browser.text("#readout")
 
 
-def saved_by(browser, button):
-    """What a button writes into a file."""
-    browser.run(f"""
-        window.saved = null;
-        URL.createObjectURL = (blob) => {{ blob.text().then((text) => {{ window.saved = text; }}); return '#'; }};
-        document.getElementById('{button}').click();""")
-    browser.wait("return window.saved !== null")
-    return browser.run("return window.saved")
-
-
-def start_review(browser, page, fragment, rater="AB", *, look=True):
-    """Open a page that no one has marked, with the rater known."""
-    browser.open(page, fragment)
-    browser.run("localStorage.clear()")
-    browser.run(f"localStorage.setItem('spineseg-qc::rater', JSON.stringify({json.dumps(rater)}))")
-    browser.open(page, fragment, look=look)
-
-
 def name_of(browser):
     return browser.text("#name")
 
@@ -220,27 +108,27 @@ def test_the_rater_is_asked_once_and_a_mark_takes_one_key(browser, page):
     browser.press("p")
     browser.wait(f"return document.getElementById('name').textContent !== {json.dumps(second)}")
     assert not browser.run("return document.getElementById('rater-box').open")
-    marks = json.loads(saved_by(browser, "save-all"))["marks"]
+    marks = json.loads(browser.save("save-all"))["marks"]
     found = {(m["image"], m["method"], m["mark"], m["rater"]) for m in marks}
     assert found >= {("sub-01_T2w", method, "fail", "Ann") for method in ("propseg", "deepseg")}
     assert len({m["image"] for m in marks}) == 2
 
 
 def test_marks_survive_a_reload_and_are_exported(browser, page):
-    start_review(browser, page, "#sub-01_T2w")
+    browser.open_as("AB", page, "#sub-01_T2w")
     browser.press("m", "f")  # of propseg alone
     browser.open(page, "#sub-01_T2w")
     assert browser.run("return document.querySelector('[data-mark=fail]').getAttribute('aria-pressed')") == "false"
     assert "0 reviewed · 1 by some of their methods" in browser.text("#counts")
     browser.press("m")
     assert browser.run("return document.querySelector('[data-mark=fail]').getAttribute('aria-pressed')") == "true"
-    assert saved_by(browser, "save-fail") == "FILES_SEG:\n- sub-01_T2w.nii.gz  # propseg\n"
-    assert saved_by(browser, "save-artifact") == "FILES_SEG: []\n"
+    assert browser.save("save-fail") == "FILES_SEG:\n- sub-01_T2w.nii.gz  # propseg\n"
+    assert browser.save("save-artifact") == "FILES_SEG: []\n"
 
 
 @pytest.mark.parametrize("closed", [False, True])
 def test_undo_takes_back_the_last_mark_and_its_image(browser, page, closed):
-    start_review(browser, page, "#sub-01_T2w")
+    browser.open_as("AB", page, "#sub-01_T2w")
     name = name_of(browser)
     browser.press("f")
     browser.wait(f"return document.getElementById('name').textContent !== {json.dumps(name)}")
@@ -248,11 +136,11 @@ def test_undo_takes_back_the_last_mark_and_its_image(browser, page, closed):
         browser.open(page, "#sub-02_T1w")
     browser.press("u")
     browser.wait(f"return document.getElementById('name').textContent === {json.dumps(name)}")
-    assert json.loads(saved_by(browser, "save-all"))["marks"] == []
+    assert json.loads(browser.save("save-all"))["marks"] == []
 
 
 def test_two_windows_of_a_page_keep_each_others_marks(browser, page):
-    start_review(browser, page, "#sub-01_T2w")
+    browser.open_as("AB", page, "#sub-01_T2w")
     first = browser.call("GET", "/window")
     second = browser.call("POST", "/window/new", {"type": "window"})["handle"]
     browser.call("POST", "/window", {"handle": second})
@@ -270,7 +158,7 @@ def test_two_windows_of_a_page_keep_each_others_marks(browser, page):
 
 
 def test_a_browser_that_stores_nothing_says_so_once_and_loses_no_mark(browser, page):
-    start_review(browser, page, "#sub-01_T2w")
+    browser.open_as("AB", page, "#sub-01_T2w")
     browser.run("Storage.prototype.setItem = () => { throw new Error('full'); }")
     browser.press("f")
     assert "Save marks before" in browser.text("#message")
@@ -281,29 +169,29 @@ def test_a_browser_that_stores_nothing_says_so_once_and_loses_no_mark(browser, p
 
 def test_a_wrong_address_still_opens_an_image(browser, page):
     for fragment in ("#sub-01_T2w/999", "#%", "#sub-99/abc", "#sub-01_T2w/abc"):
-        start_review(browser, page, fragment)
+        browser.open_as("AB", page, fragment)
         browser.wait("return document.getElementById('readout').textContent.startsWith('Slice')")
         assert browser.run("return document.querySelectorAll('.tile.current').length") == 1
 
 
 def test_rating_comment_and_slices_are_saved_with_the_mark(browser, page):
-    start_review(browser, page, "#sub-01_T2w/5")
+    browser.open_as("AB", page, "#sub-01_T2w/5")
     browser.press("7", "s", ".", "s", "c")
     browser.wait("return document.getElementById('comment-box').open")
     browser.press(*"leak", "Enter")
     browser.wait("return document.getElementById('given').textContent.includes('leak')")
-    marks = json.loads(saved_by(browser, "save-all"))["marks"]
+    marks = json.loads(browser.save("save-all"))["marks"]
     assert [m["method"] for m in marks] == ["deepseg", "propseg"]
     assert {(m["rating"], *m["slices"], m["reason"], m["mark"]) for m in marks} == {(7, 4, 5, "leak", "")}
 
 
 def marks_of(browser):
     """Image, method and mark of all that is marked."""
-    return {(m["image"], m["method"], m["mark"]) for m in json.loads(saved_by(browser, "save-all"))["marks"]}
+    return {(m["image"], m["method"], m["mark"]) for m in json.loads(browser.save("save-all"))["marks"]}
 
 
 def test_an_artefact_marks_the_image_for_all_methods(browser, page):
-    start_review(browser, page, "#sub-01_T2w")
+    browser.open_as("AB", page, "#sub-01_T2w")
     browser.press("p")
     browser.open(page, "#sub-01_T1w")
     browser.press("a")
@@ -314,11 +202,11 @@ def test_an_artefact_marks_the_image_for_all_methods(browser, page):
 
 
 def test_a_method_without_a_mask_is_marked_only_where_it_is_chosen(browser, page):
-    start_review(browser, page, "#sub-02_T1w")  # propseg failed here
+    browser.open_as("AB", page, "#sub-02_T1w")  # propseg failed here
     browser.press("f")
     assert marks_of(browser) == {("sub-02_T1w", "deepseg", "fail")}
     assert "1 reviewed" in browser.text("#counts")
-    start_review(browser, page, "#sub-01_T2w")
+    browser.open_as("AB", page, "#sub-01_T2w")
     browser.press("Left")  # propseg alone is shown, so that marks are of it
     browser.press(*"fff", "/", *"sub-02 t1w", "Enter", "f")  # three images have a mask by it
     assert browser.run("return !document.getElementById('notice').hidden")
@@ -329,7 +217,7 @@ def test_a_method_without_a_mask_is_marked_only_where_it_is_chosen(browser, page
 
 
 def test_the_same_key_again_removes_nothing_and_the_end_of_a_pass_shows_no_image(browser, page):
-    start_review(browser, page, "#sub-01_T2w")
+    browser.open_as("AB", page, "#sub-01_T2w")
     browser.run("""const state = document.getElementById('filter-state');
         state.value = 'unmarked'; state.dispatchEvent(new Event('input'));""")
     browser.press(*"pppp")
@@ -358,32 +246,22 @@ def test_files_of_one_name_are_listed_by_their_paths(browser, tmp_path):
         mask = write_cord(image, np.random.default_rng(n))
         add_files(tmp_path / "qc", image, mask, method="propseg", contrast="t2")
     page = build_index(tmp_path / "qc")
-    start_review(browser, page, "")
+    browser.open_as("AB", page)
     names = []
     for key in "ff":
         names.append(name_of(browser))
         browser.press(key)
         browser.wait(f"return document.getElementById('name').textContent !== {json.dumps(names[-1])}")
     assert len(set(names)) == 2
-    listed = saved_by(browser, "save-fail").splitlines()[1:]
+    listed = browser.save("save-fail").splitlines()[1:]
     assert len(listed) == 2
     assert {line.removeprefix("- ").split("  #")[0].strip('"') for line in listed} <= set(map(str, images))
 
 
-def load_files(browser, *contents):
-    """Give the page files of marks, as a person chooses them."""
-    browser.run(f"""
-        const files = new DataTransfer();
-        {json.dumps(list(contents))}.forEach((text, n) => files.items.add(new File([text], `marks${{n}}.json`)));
-        document.getElementById('load').files = files.files;
-        document.getElementById('load').dispatchEvent(new Event('change'));""")
-    browser.wait("return document.getElementById('live').textContent.endsWith('answers loaded')")
-
-
 def test_files_of_two_raters_are_merged_and_those_of_another_report_refused(browser, page):
-    start_review(browser, page, "#sub-01_T2w", "Ann")
+    browser.open_as("Ann", page, "#sub-01_T2w")
     browser.press("f")
-    ann = json.loads(saved_by(browser, "save-all"))
+    ann = json.loads(browser.save("save-all"))
     bob = {**ann, "marks": [{**ann["marks"][0], "rater": "Bob", "mark": "pass"}]}
     other = {**ann, "report": "another"}
     wrong = [{"mark": "superb"}, {"mark": "constructor"}, {"rating": 99}, {"slices": ["a", -4]},
@@ -391,12 +269,12 @@ def test_files_of_two_raters_are_merged_and_those_of_another_report_refused(brow
     bob["marks"] += [bob["marks"][0] | one for one in wrong] + [3, None]
     bob["preferences"] = [{"image": "sub-01_T2w", "x": "propseg", "y": "propseg", "choice": "x", "rater": "Bob"}]
     bob["preferences"].append(bob["preferences"][0] | {"y": "deepseg", "choice": "valueOf"})
-    load_files(browser, json.dumps(bob), json.dumps(other), "null")
-    assert "marks0.json: 11 of 12 rows left out" in browser.text("#message")
+    browser.load("load", json.dumps(bob), json.dumps(other), "null")
+    assert "file0.json: 11 of 12 rows left out" in browser.text("#message")
     assert "another report" in browser.text("#message")
-    assert "marks2.json cannot be used: it holds no list of marks" in browser.text("#message")
+    assert "file2.json cannot be used: it holds no list of marks" in browser.text("#message")
     browser.press("Escape")
-    marks = json.loads(saved_by(browser, "save-all"))["marks"]
+    marks = json.loads(browser.save("save-all"))["marks"]
     assert {(m["rater"], m["mark"]) for m in marks} == {("Ann", "fail"), ("Bob", "pass")}
 
 
@@ -408,47 +286,47 @@ def test_marks_of_the_pilots_page_load_into_the_studys(browser, page):
     render_study(view, folder.qc(Stage.STUDY))
     folder.decision.unlink()
     study, _ = index_study(StudyView(folder, Stage.STUDY), folder.qc(Stage.STUDY))
-    start_review(browser, pilot, "#sub-01_T2w")
+    browser.open_as("AB", pilot, "#sub-01_T2w")
     browser.press("f")
-    saved = json.loads(saved_by(browser, "save-all"))
-    start_review(browser, study, "#sub-01_T2w")
-    load_files(browser, json.dumps(saved))
+    saved = json.loads(browser.save("save-all"))
+    browser.open_as("AB", study, "#sub-01_T2w")
+    browser.load("load", json.dumps(saved))
     assert marks_of(browser) == {("sub-01_T2w", "propseg", "fail"), ("sub-01_T2w", "deepseg", "fail")}
     assert browser.run("return document.querySelector('[data-mark=fail]').getAttribute('aria-pressed')") == "true"
 
 
 def test_marks_of_an_earlier_mask_stay_beside_those_of_the_mask_shown(browser, page):
-    start_review(browser, page, "#sub-01_T2w", "Ann")
-    empty = json.loads(saved_by(browser, "save-all"))
+    browser.open_as("Ann", page, "#sub-01_T2w")
+    empty = json.loads(browser.save("save-all"))
     told = {"rating": None, "time": "2026-01-01T00:00:00Z", "reason": "leak", "slices": [], "mask_sha256": "0" * 12}
     mark = {"image": "sub-01_T2w", "method": "propseg", "mark": "fail", "rater": "Ann"} | told
-    load_files(browser, json.dumps(empty | {"marks": [mark]}))
+    browser.load("load", json.dumps(empty | {"marks": [mark]}))
     state = "const b = document.querySelector('[data-mark=fail]'); return [b.getAttribute('aria-pressed'), b.className]"
     assert browser.run(state) == ["false", "stale"]
     assert "of an earlier mask" in browser.text("#given")
-    assert "[]" in saved_by(browser, "save-fail")  # of the masks that lie there now nobody has failed one
+    assert "[]" in browser.save("save-fail")  # of the masks that lie there now nobody has failed one
     name = name_of(browser)
     browser.press("m", "p")
-    marks = json.loads(saved_by(browser, "save-all"))["marks"]
+    marks = json.loads(browser.save("save-all"))["marks"]
     assert [(m["mark"], m["mask_sha256"] == "0" * 12) for m in marks] == [("fail", True), ("pass", False)]
     browser.press("u")
     browser.wait(f"return document.getElementById('name').textContent === {json.dumps(name)}")
-    assert json.loads(saved_by(browser, "save-all"))["marks"] == [mark]
+    assert json.loads(browser.save("save-all"))["marks"] == [mark]
 
 
 def test_no_key_marks_an_image_that_is_not_shown(browser, page):
-    start_review(browser, page, "#sub-01_T2w")
+    browser.open_as("AB", page, "#sub-01_T2w")
     browser.press("/", *"sub-02", "Enter")
     assert "sub-02" in name_of(browser)  # the viewer follows the list
     browser.press("/", *" nothing", "Enter")
     assert name_of(browser) == ""
     browser.press("f", "a", "5")
-    assert json.loads(saved_by(browser, "save-all"))["marks"] == []
+    assert json.loads(browser.save("save-all"))["marks"] == []
 
 
 def test_the_difference_of_two_masks_has_its_area(browser, page):
     """deepseg is the true mask, propseg lacks its rightmost voxels: one voxel a row, 0.25 mm²."""
-    start_review(browser, page, "#sub-01_T2w/6")
+    browser.open_as("AB", page, "#sub-01_T2w/6")
     browser.press("x")
     text = browser.text("#readout")
     rows = browser.run("""
@@ -462,7 +340,7 @@ def test_the_difference_of_two_masks_has_its_area(browser, page):
 
 
 def test_flicker_shows_two_masks_in_turn(browser, page):
-    start_review(browser, page, "#sub-01_T2w")
+    browser.open_as("AB", page, "#sub-01_T2w")
     browser.press("t")
     for name in ("propseg", "deepseg", "propseg"):
         browser.wait(f"return document.body.dataset.overlay === '{name}'")
@@ -474,7 +352,7 @@ def test_flicker_shows_two_masks_in_turn(browser, page):
 
 
 def test_with_reduced_motion_each_press_shows_the_other_mask(browser, page):
-    start_review(browser, page, "#sub-01_T2w")
+    browser.open_as("AB", page, "#sub-01_T2w")
     prefer = {"cmd": "Emulation.setEmulatedMedia", "params": {"features": []}}
     still = {"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]}
     browser.call("POST", "/goog/cdp/execute", prefer | {"params": still})
@@ -510,7 +388,7 @@ def visible_text(browser):
 
 
 def test_a_blind_round_hides_the_methods_and_ends_in_preferences(browser, page):
-    start_review(browser, page, "", look=False)
+    browser.open_as("AB", page, look=False)
     browser.press("b")
     browser.wait("return document.querySelectorAll('#blind .tile').length > 0")
     seen, sides = 0, set()
@@ -529,7 +407,7 @@ def test_a_blind_round_hides_the_methods_and_ends_in_preferences(browser, page):
     assert seen == 4  # sub-01 twice, sub-02 T2w (its T1w has one mask alone), and one of them again
     assert "The round is done" in browser.text("#blind-panes")
     assert "himself" in browser.text("#blind-panes")
-    preferences = json.loads(saved_by(browser, "save-all"))["preferences"]
+    preferences = json.loads(browser.save("save-all"))["preferences"]
     assert [p["choice"] for p in preferences] == ["y", "same", "y", "same"]
     assert sum(p["repeat"] for p in preferences) == 1
     assert all({p["x"], p["y"]} == {"propseg", "deepseg"} and p["blind"] and p["rater"] == "AB" for p in preferences)
@@ -544,7 +422,7 @@ def start_round(browser):
 
 @pytest.mark.parametrize(("down", "up"), [(" ", "PageUp"), ("PageDown", "Up"), ("j", "k"), (".", ","), ("Down", "k")])
 def test_keys_scroll_both_panes_of_a_blind_round(browser, page, down, up):
-    start_review(browser, page, "", look=False)
+    browser.open_as("AB", page, look=False)
     start_round(browser)
     browser.press("d")  # large tiles, so that there is more than the window shows
     places = "return [...document.querySelectorAll('#blind .canvas')].map((pane) => pane.scrollTop)"
@@ -575,7 +453,7 @@ def answer_all(browser, key):
 
 
 def test_an_interrupted_round_resumes_without_showing_a_name(browser, page):
-    start_review(browser, page, "", look=False)
+    browser.open_as("AB", page, look=False)
     start_round(browser)
     for key, count in (("x", 2), ("y", 3), ("u", 2)):
         browser.press(key)
@@ -609,11 +487,11 @@ def test_an_interrupted_round_resumes_without_showing_a_name(browser, page):
     answer_all(browser, "x")
     browser.press("Escape")
     assert "no warning" in browser.text("#rows")  # the round is done, and the list tells again what it knows
-    assert all(p["blind"] for p in json.loads(saved_by(browser, "save-all"))["preferences"])
+    assert all(p["blind"] for p in json.loads(browser.save("save-all"))["preferences"])
 
 
 def test_an_address_opens_no_image_during_a_blind_round(browser, page):
-    start_review(browser, page, "", look=False)
+    browser.open_as("AB", page, look=False)
     start_round(browser)
     browser.press("x", "Escape")
     browser.open(page, "#sub-02_T2w/3", look=False)  # a link of the report
@@ -651,7 +529,7 @@ def leave_to(browser, typed, rater=""):
 
 @pytest.mark.parametrize("damage", ["gone", "other", "junk"])
 def test_a_stored_round_resumes_without_images_no_longer_on_the_page(browser, page, damage):
-    start_review(browser, page, "", look=False)
+    browser.open_as("AB", page, look=False)
     start_round(browser)
     browser.press("x")
     browser.wait("return document.getElementById('blind-count').textContent === '2 of 4'")
@@ -678,13 +556,13 @@ def test_a_stored_round_resumes_without_images_no_longer_on_the_page(browser, pa
     assert browser.text("#blind-count") == left
     answer_all(browser, "y")
     assert "The round is done" in browser.text("#blind-panes")
-    assert all(p["blind"] for p in json.loads(saved_by(browser, "save-all"))["preferences"])
+    assert all(p["blind"] for p in json.loads(browser.save("save-all"))["preferences"])
     browser.press("Escape")
 
 
 @pytest.mark.parametrize(("before", "view"), [((), "viewer"), ((), "wall"), (("x",), "viewer")])
 def test_an_answer_after_the_names_were_seen_is_not_blind(browser, page, before, view):
-    start_review(browser, page, "", look=False)
+    browser.open_as("AB", page, look=False)
     image = "sub-01_T2w"
     if before:
         start_round(browser)
@@ -705,7 +583,7 @@ def test_an_answer_after_the_names_were_seen_is_not_blind(browser, page, before,
     answer_all(browser, "y")
     assert "not counted" in browser.text("#blind-panes")
     browser.press("Escape")
-    answers = json.loads(saved_by(browser, "save-all"))["preferences"]
+    answers = json.loads(browser.save("save-all"))["preferences"]
     later = answers[len(before) :]
     assert all(p["blind"] == (p["image"] not in known) for p in later)
     assert all(p["blind"] for p in answers[: len(before)])
@@ -724,7 +602,7 @@ def test_search_narrows_the_list(browser, page):
 
 
 def test_overview_shows_every_image_and_opens_one(browser, page):
-    start_review(browser, page, "")  # no round stands open
+    browser.open_as("AB", page)  # no round stands open
     browser.press("w")
     assert browser.run("return document.querySelectorAll('.wall button').length") == 4
     browser.run("document.querySelectorAll('.wall button')[3].click()")

@@ -9,9 +9,9 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
+from browser import needs_browser
 from made_study import study_image
 from report_study import AFFINE, SHAPE, ZOOMS, cord_mask, make_study
-from test_qc_browser import CHROMIUM, DRIVER, saved_by
 
 from spineseg.cli import main
 from spineseg.errors import InputError
@@ -30,8 +30,6 @@ from spineseg.study.sources import check_sources
 from spineseg.studyfolder.decisions import KeptRow, write_kept
 from spineseg.studyfolder.images import read_images
 from spineseg.studyfolder.layout import Stage
-
-needs_browser = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed")
 
 
 def clicked_file(path, discs, image="sub-01_T2w", **more):
@@ -188,17 +186,6 @@ def shown_discs(browser):
     return dict(browser.run(f"return {discs}.map(d => [Number(d.dataset.disc), d.dataset.state])"))
 
 
-def load_levels(browser, text):
-    """Give the page a file of levels."""
-    browser.run(f"""
-        const files = new DataTransfer();
-        files.items.add(new File([{json.dumps(text)}], 'levels.json'));
-        document.getElementById('levels-load').files = files.files;
-        document.getElementById('live').textContent = '';
-        document.getElementById('levels-load').dispatchEvent(new Event('change'));""")
-    browser.wait("return document.getElementById('live').textContent.endsWith('loaded')")
-
-
 @needs_browser
 @pytest.mark.browser
 def test_discs_by_mouse_and_keyboard_end_in_the_table(browser, tmp_path):
@@ -231,17 +218,17 @@ def test_discs_by_mouse_and_keyboard_end_in_the_table(browser, tmp_path):
     assert browser.text("#levels-wrong") == ""
     browser.press("]", "]", "]", "]")
     file = tmp_path / "levels.json"
-    file.write_text(saved_by(browser, "levels-save"))
+    file.write_text(browser.save("levels-save"))
     (clicked,) = read_clicked(file)
     assert clicked.image == "sub-01_T2w"
     to_voxel = np.linalg.inv(AFFINE)
     slices = {value: round((to_voxel @ [*place, 1])[2]) for value, place in clicked.discs.items()}
     assert slices == {3: 11, 4: before - 1, 50: 13}
 
-    load_levels(browser, file.read_text().replace('"image_sha256": "', '"image_sha256": "no'))
+    browser.load("levels-load", file.read_text().replace('"image_sha256": "', '"image_sha256": "no'))
     assert "another of this name" in browser.text("#message")
     browser.run("document.getElementById('message-box').close()")
-    load_levels(browser, file.read_text())
+    browser.load("levels-load", file.read_text())
 
     browser.open(page, "#sub-01_T2w")  # reloaded: still there, and drawn without the mode
     assert set(shown_discs(browser)) == {3, 4, 50}

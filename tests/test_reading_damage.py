@@ -13,6 +13,7 @@ from time import monotonic
 import nibabel as nib
 import numpy as np
 import pytest
+from helpers import refusal
 
 from spineseg.errors import InputError, MachineError
 from spineseg.volume import load_image, load_mask
@@ -30,16 +31,6 @@ def content(data=None) -> bytes:
 def write(path, raw: bytes):
     path.write_bytes(raw)
     return path
-
-
-def refused(path, read=load_image) -> str:
-    """The one line by which a file is refused."""
-    with pytest.raises(InputError) as caught:
-        read(path)
-    message = str(caught.value)
-    assert str(path) in message
-    assert "\n" not in message
-    return message
 
 
 @pytest.mark.parametrize("read", [load_image, load_mask])
@@ -71,18 +62,18 @@ def test_no_single_bit_of_a_compressed_file_changes_a_voxel_unnoticed(tmp_path, 
 def test_a_cut_compressed_file_is_refused(tmp_path, keep):
     raw = gzip.compress(content())
     cut = raw[: int(keep * len(raw)) if isinstance(keep, float) else keep]
-    refused(write(tmp_path / "a.nii.gz", cut))
+    refusal(write(tmp_path / "a.nii.gz", cut))
 
 
 @pytest.mark.parametrize("tail", [b"x", b"trailing garbage", b"\0" * 30 + b"x", b"\x1f\x8b garbage", b"\x1f"])
 # row: bytes after the end of a `.nii.gz` | refused; zeros are padding
 def test_bytes_after_a_compressed_file_are_refused(tmp_path, tail):
-    assert "damaged" in refused(write(tmp_path / "a.nii.gz", gzip.compress(content()) + tail))
+    assert "damaged" in refusal(write(tmp_path / "a.nii.gz", gzip.compress(content()) + tail))
 
 
 # row: a second image in the stream | refused
 def test_a_second_image_in_the_stream_is_refused(tmp_path):
-    assert "more follow" in refused(write(tmp_path / "a.nii.gz", gzip.compress(content()) * 2))
+    assert "more follow" in refusal(write(tmp_path / "a.nii.gz", gzip.compress(content()) * 2))
 
 
 # row: with `test_bytes_after_a_compressed_file_are_refused`
@@ -104,15 +95,15 @@ def test_a_stream_in_parts_and_padding_are_read(tmp_path):
 def test_an_uncompressed_file_of_another_length_is_refused(tmp_path, change):
     raw = content()
     changed = raw[:change] if change < 0 else raw + bytes(change)
-    message = refused(write(tmp_path / "a.nii", changed))
+    message = refusal(write(tmp_path / "a.nii", changed))
     assert f"its header claims {len(raw)} bytes, found {len(changed)}" in message
 
 
 # row: compressed but named `.nii`, or the reverse | refused
 def test_names_and_content_must_agree(tmp_path):
     raw = content()
-    assert "is not compressed but named with .gz" in refused(write(tmp_path / "a.nii.gz", raw))
-    assert "is compressed but named without .gz" in refused(write(tmp_path / "a.nii", gzip.compress(raw)))
+    assert "is not compressed but named with .gz" in refusal(write(tmp_path / "a.nii.gz", raw))
+    assert "is compressed but named without .gz" in refusal(write(tmp_path / "a.nii", gzip.compress(raw)))
 
 
 # row: the same with names in capitals (`.NII.GZ`) | the same
@@ -120,8 +111,8 @@ def test_names_in_capitals_are_checked_as_well(tmp_path):
     raw = content()
     assert load_image(write(tmp_path / "a.NII.GZ", gzip.compress(raw)))[0].shape
     assert load_image(write(tmp_path / "a.Nii", raw))[0].shape
-    assert "more follow" in refused(write(tmp_path / "b.NII.GZ", gzip.compress(raw) + zeros(64 << 20)))
-    assert "its header claims" in refused(write(tmp_path / "b.NII", raw + b"x"))
+    assert "more follow" in refusal(write(tmp_path / "b.NII.GZ", gzip.compress(raw) + zeros(64 << 20)))
+    assert "its header claims" in refusal(write(tmp_path / "b.NII", raw + b"x"))
 
 
 # row: one of `.img` and `.hdr` alone, or more in the `.img` than its header claims | refused
@@ -133,10 +124,10 @@ def test_an_image_of_two_files_needs_both_and_the_stated_length(tmp_path):
         assert load_image(image)[0].shape == data.shape
         if not end:
             write(image, image.read_bytes() + b"x")
-            assert f"{name}.img has more" in refused(image)
+            assert f"{name}.img has more" in refusal(image)
         header.rename(tmp_path / f"other.hdr{end}")
-        assert f"expected {name}.hdr beside it" in refused(image)
-        assert "expected other.img beside it" in refused(tmp_path / f"other.hdr{end}")
+        assert f"expected {name}.hdr beside it" in refusal(image)
+        assert "expected other.img beside it" in refusal(tmp_path / f"other.hdr{end}")
 
 
 @pytest.mark.parametrize("name", ["a.mgz", "a.img.gz"])
@@ -147,17 +138,17 @@ def test_bombs_of_other_formats_are_refused_at_once(tmp_path, name):
     raw = (tmp_path / name).read_bytes()
     write(tmp_path / name, raw + zeros(64 << 20))
     start = monotonic()
-    assert f"{name} has more" in refused(tmp_path / name)
+    assert f"{name} has more" in refusal(tmp_path / name)
     assert monotonic() - start < 1
 
 
 # row: pointers of Git LFS and git-annex, broken links, `.bz2` | refused, with what fetches or opens it
 def test_pointers_and_other_formats_are_named(tmp_path):
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n"
-    assert "git lfs pull fetches it" in refused(write(tmp_path / "a.nii.gz", pointer))
+    assert "git lfs pull fetches it" in refusal(write(tmp_path / "a.nii.gz", pointer))
     (tmp_path / "b.nii.gz").symlink_to(".git/annex/objects/x.nii.gz")
-    assert "broken link" in refused(tmp_path / "b.nii.gz")
-    assert "found .bz2; decompress it" in refused(write(tmp_path / "c.nii.bz2", b"BZh9"))
+    assert "broken link" in refusal(tmp_path / "b.nii.gz")
+    assert "found .bz2; decompress it" in refusal(write(tmp_path / "c.nii.bz2", b"BZh9"))
 
 
 # row: `.mgz`, `.img.gz` with a wrong check sum | refused
@@ -169,19 +160,19 @@ def test_pairs_and_other_formats_are_checked_to_their_end(tmp_path):
         np.testing.assert_array_equal(np.sort(load_image(path)[0].data, axis=None), np.sort(data, axis=None))
         raw = bytearray(path.read_bytes())
         raw[-6] ^= 1
-        refused(write(path, bytes(raw)))
+        refusal(write(path, bytes(raw)))
 
 
 # row: folder, pipe, loop of links, name too long | refused
 def test_anything_but_a_file_is_refused(tmp_path):
     (tmp_path / "folder.nii.gz").mkdir()
-    assert "found a folder" in refused(tmp_path / "folder.nii.gz")
+    assert "found a folder" in refusal(tmp_path / "folder.nii.gz")
     (tmp_path / "loop.nii.gz").symlink_to("loop.nii.gz")
-    refused(tmp_path / "loop.nii.gz")
-    refused(tmp_path / ("n" * 300 + ".nii.gz"))
+    refusal(tmp_path / "loop.nii.gz")
+    refusal(tmp_path / ("n" * 300 + ".nii.gz"))
     os.mkfifo(tmp_path / "pipe.nii.gz")
-    assert "found no plain file" in refused(tmp_path / "pipe.nii.gz")
-    refused(write(tmp_path / "file", b"") / "a.nii.gz")
+    assert "found no plain file" in refusal(tmp_path / "pipe.nii.gz")
+    refusal(write(tmp_path / "file", b"") / "a.nii.gz")
 
 
 # row: short memory, failing disk | said as such, not as damage
@@ -234,7 +225,7 @@ def test_header_bombs_are_refused_within_a_second_and_200_mb(tmp_path, kind):
     for read in (load_image, load_mask) if "honest" not in kind else (load_image,):
         tracemalloc.start()
         start = monotonic()
-        refused(path, read)
+        refusal(path, read=read)
         seconds, peak = monotonic() - start, tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert seconds < 1

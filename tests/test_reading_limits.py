@@ -5,6 +5,7 @@ from __future__ import annotations
 import nibabel as nib
 import numpy as np
 import pytest
+from helpers import refusal
 
 from spineseg.errors import InputError
 from spineseg.methods.external import read_mask
@@ -28,16 +29,6 @@ def write(path, *, affine=None, shape=SHAPE, unit="mm", sform=1, qform=1, dtype=
         header[name] = value
     path.write_bytes(raw)
     return path
-
-
-def refused(path, *words, read=load_image):
-    with pytest.raises(InputError) as caught:
-        read(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message
-    for word in words:
-        assert word in message
 
 
 def scaled(*edges, offset=(0, 0, 0)):
@@ -84,7 +75,7 @@ def test_voxels_without_right_angles_are_refused(tmp_path, read, row, column):
     affine = scaled(0.5, 0.5, 3)
     sheared = affine.copy()
     sheared[row, column] = 0.2 * np.abs(affine[column, column])  # by 11 degrees
-    refused(write(tmp_path / "a.nii", affine=sheared, qform=None), "right angles", "11 degrees", read=read)
+    refusal(write(tmp_path / "a.nii", affine=sheared, qform=None), "right angles", "11 degrees", read=read)
     sheared[row, column] = 0.05 * np.abs(affine[column, column])  # by 3 degrees
     load_image(write(tmp_path / "b.nii", affine=sheared, qform=None))
 
@@ -107,7 +98,7 @@ def test_voxels_without_right_angles_are_refused(tmp_path, read, row, column):
 )
 # row: voxel edge outside 0.05 to 30 mm, affine of 1e30 or 1e-30 | refused
 def test_voxels_that_no_scan_has_are_refused(tmp_path, edges, unit, read):
-    refused(write(tmp_path / "a.nii", affine=scaled(*edges), unit=unit, qform=None), "expected", "found", read=read)
+    refusal(write(tmp_path / "a.nii", affine=scaled(*edges), unit=unit, qform=None), "expected", "found", read=read)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +115,7 @@ def test_voxels_that_no_scan_has_are_refused(tmp_path, edges, unit, read):
 # row: affine singular, not finite, or with an origin 1 km away | refused
 def test_implausible_affines_are_refused(tmp_path, affine, words):
     fields = {f"srow_{axis}": affine[row] for row, axis in enumerate("xyz")}
-    refused(write(tmp_path / "a.nii", qform=None, **fields), words)
+    refusal(write(tmp_path / "a.nii", qform=None, **fields), words)
 
 
 def sparse(path, shape, affine):
@@ -158,13 +149,13 @@ def test_limits_are_checked_from_the_header(tmp_path, shape, edges, words):
     if shape[1] == 3000:  # the same lying: the slices' axis is not the last
         affine[1:3, 1:3] = [[0, 30], [0.5, 0]]
     path = sparse(tmp_path / "a.nii", shape, affine)
-    refused(path, words or "found 0 in every voxel")
+    refusal(path, words or "found 0 in every voxel")
 
 
 @pytest.mark.parametrize("shape", [(7,), (4, 5, 6, 1, 3), (4, 5, 6, 2, 2), (4, 5, 6, 1, 1, 2)])
 # row: 1-D, 5-D and more | refused, unless the axes beyond the fourth are 1
 def test_images_with_other_dimensions_are_refused(tmp_path, shape):
-    refused(write(tmp_path / "a.nii", shape=shape), "found shape")
+    refusal(write(tmp_path / "a.nii", shape=shape), "found shape")
 
 
 @pytest.mark.parametrize("shape", [(4, 5, 6, 1), (4, 5, 6, 1, 1), (4, 5, 6, 3, 1)])
@@ -192,7 +183,7 @@ def test_a_quaternion_a_rounding_error_too_long_is_accepted(tmp_path, excess, sf
 
 # row: quaternion that is no rotation | refused where it is used
 def test_a_quaternion_that_is_not_a_rotation_is_refused_if_used(tmp_path):
-    refused(write(tmp_path / "a.nii", sform=0, quatern_b=0.9, quatern_c=0.9), "damaged")
+    refusal(write(tmp_path / "a.nii", sform=0, quatern_b=0.9, quatern_c=0.9), "damaged")
     load_image(write(tmp_path / "b.nii", sform=1, quatern_b=0.9, quatern_c=0.9))
 
 
@@ -235,15 +226,15 @@ def test_a_2_d_image_keeps_its_slice_thickness(tmp_path, sform):
 def test_slopes_beyond_the_range_of_floats_are_refused(tmp_path, slope, inter, dtype, recwarn):
     words = "check the slope" if np.isfinite([slope, inter]).all() else "damaged"
     words = "in every voxel" if inter == 1e38 else words
-    refused(write(tmp_path / "a.nii", scl_slope=slope, scl_inter=inter, dtype=dtype), words)
+    refusal(write(tmp_path / "a.nii", scl_slope=slope, scl_inter=inter, dtype=dtype), words)
     assert not recwarn.list
 
 
 # row: voxels of 0 mm that place the image | refused
 def test_zero_voxel_sizes_are_refused_if_they_place_the_image(tmp_path):
     edges = np.array([1, 0, 0.5, 3, 0, 0, 0, 0])
-    refused(write(tmp_path / "a.nii", sform=0, pixdim=edges), "found an edge of 0 mm")
-    refused(write(tmp_path / "a.nii", sform=0, qform=0, pixdim=edges), "found an edge of 0 mm")
+    refusal(write(tmp_path / "a.nii", sform=0, pixdim=edges), "found an edge of 0 mm")
+    refusal(write(tmp_path / "a.nii", sform=0, qform=0, pixdim=edges), "found an edge of 0 mm")
     assert load_image(write(tmp_path / "a.nii", pixdim=edges))[0].zooms[0] == 0.5  # of the sform
 
 

@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 
 import pytest
+from helpers import text_of
 from report_study import METHODS, decide, keep, make_study, measure_stage
 
 from spineseg.cli import main
@@ -41,11 +42,6 @@ def study(tmp_path_factory):
     decide(folder, **UNSURE, excluded=[{"image_id": "sub-03_T1w", "reason": "a method was trained on this person"}])
     assert main(["report", "-results", str(folder.root)]) == 0
     return folder
-
-
-def text_of(page):
-    """The page's words, without markup."""
-    return re.sub(r"\s+", " ", re.sub(r"<style>.*?</style>|<[^>]+>", " ", page.read_text(), flags=re.DOTALL))
 
 
 def report(folder, *options):

@@ -6,8 +6,8 @@ import subprocess
 import tarfile
 
 import pytest
+from browser import needs_browser
 from report_study import decide, make_study
-from test_qc_browser import pytestmark, saved_by  # noqa: F401 (the marks hold here as well)
 
 from spineseg.report.page import ReportPaths, write_report
 from spineseg.report.qc import render_study
@@ -15,6 +15,8 @@ from spineseg.report.qc_page import build_index
 from spineseg.report.review import StudyView
 from spineseg.studyfolder.layout import Stage
 from spineseg.studyfolder.marks import read_marks
+
+pytestmark = [pytest.mark.browser, needs_browser]
 
 AXE = "axe-core@4.10.2"
 N_IMAGES = 30
@@ -73,23 +75,16 @@ def prefer(browser, scheme):
     browser.call("POST", "/goog/cdp/execute", command)
 
 
-def start(browser, page, rater, fragment="", *, look=True):
-    """Open the page as a person who has not been here before, and who is known."""
-    browser.open(page, fragment)
-    browser.run(f"localStorage.clear(); localStorage.setItem('spineseg-qc::rater', '\"{rater}\"')")
-    browser.open(page, fragment, look=look)
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(browser, study, page, axe, scheme):
     prefer(browser, scheme)
-    start(browser, page, "AB")
+    browser.open_as("AB", page)
     found = {"mosaic": objections(browser, axe)}
     for key, view in (("p", "marked"), ("Enter", "slice"), ("w", "wall"), ("?", "help")):
         browser.press(key)
         found[view] = objections(browser, axe)
     browser.press("Escape")
-    start(browser, page, "AB", look=False)
+    browser.open_as("AB", page, look=False)
     found["offer"] = objections(browser, axe)
     browser.press("b")
     browser.wait("return document.querySelectorAll('#blind .tile').length > 0")
@@ -115,7 +110,7 @@ def test_no_table_of_the_report_is_cut_on_paper(browser, study):
 
 
 def test_thirty_images_are_reviewed_by_keyboard_alone(browser, page, tmp_path):
-    start(browser, page, "")
+    browser.open_as("", page)
     answers = []
     for n in range(N_IMAGES):
         name = browser.text("#name")
@@ -170,7 +165,7 @@ def answer_round(browser, prefer_side):
 def test_a_blind_round_leaks_nothing_and_two_raters_are_joined(browser, page, tmp_path):
     files = []
     for rater, taste in (("Ann", lambda x, y: "y" if y > x else "x"), ("Bob", lambda _x, _y: "x")):
-        start(browser, page, rater, look=False)
+        browser.open_as(rater, page, look=False)
         sources, widths = answer_round(browser, taste)
         for source in sources:
             shown = source.split("<script")[0] + source.rpartition("</script>")[2]  # the script is always the same
@@ -181,7 +176,7 @@ def test_a_blind_round_leaks_nothing_and_two_raters_are_joined(browser, page, tm
         assert 4 <= sum(larger) <= 28  # sides at random: outside once in a million rounds
         files.append(tmp_path / f"{rater}.json")
         browser.press("Escape")
-        files[-1].write_text(saved_by(browser, "save-all"))
+        files[-1].write_text(browser.save("save-all"))
     joined = read_marks(files)
     assert {one.rater for one in joined.preferences} == {"Ann", "Bob"}
     ann = [one.answer for one in joined.preferences if one.rater == "Ann"]
@@ -207,17 +202,17 @@ def load_file(browser, path, content):
 
 
 def test_raters_neither_undo_nor_overwrite_each_other(browser, page, tmp_path):
-    start(browser, page, "Ann")
+    browser.open_as("Ann", page)
     name = browser.text("#name")
     browser.press("f")
     browser.wait(f"return document.getElementById('name').textContent !== {json.dumps(name)}")
-    saved = json.loads(saved_by(browser, "save-all"))
+    saved = json.loads(browser.save("save-all"))
     browser.run("document.getElementById('rater-open').click(); document.getElementById('rater').value = 'Bob'")
     browser.press("Enter")
     browser.wait("return document.getElementById('rater-open').textContent === 'Rater: Bob'")
     browser.run("document.activeElement.blur()")
     browser.press("u")
-    assert json.loads(saved_by(browser, "save-all"))["marks"] == saved["marks"]  # they are Ann's, and Bob has none
+    assert json.loads(browser.save("save-all"))["marks"] == saved["marks"]  # they are Ann's, and Bob has none
     leave_to_ann = "document.getElementById('rater-open').click(); document.getElementById('rater').value = 'Ann'"
     for rater in ("Ann", "Bob"):
         browser.run(leave_to_ann.replace("Ann", rater))
@@ -225,11 +220,11 @@ def test_raters_neither_undo_nor_overwrite_each_other(browser, page, tmp_path):
         browser.wait(f"return document.getElementById('rater-open').textContent === 'Rater: {rater}'")
         browser.run("document.activeElement.blur()")
         browser.press("u")
-        assert json.loads(saved_by(browser, "save-all"))["marks"] == []
+        assert json.loads(browser.save("save-all"))["marks"] == []
     load_file(browser, tmp_path / "new.json", saved)
     older = saved | {"marks": [saved["marks"][0] | {"mark": "pass", "time": "2020-01-01T00:00:00Z"}]}
     load_file(browser, tmp_path / "old.json", older)
-    assert json.loads(saved_by(browser, "save-all"))["marks"] == saved["marks"]
+    assert json.loads(browser.save("save-all"))["marks"] == saved["marks"]
     browser.run("document.activeElement.blur()")
     browser.press("b")
     browser.wait("return document.getElementById('message-box').open")  # images have been seen
@@ -238,10 +233,10 @@ def test_raters_neither_undo_nor_overwrite_each_other(browser, page, tmp_path):
     browser.press("x")
     browser.wait("return document.getElementById('blind-progress').value == 1")
     browser.press("Escape")
-    answer = json.loads(saved_by(browser, "save-all"))["preferences"][0]
+    answer = json.loads(browser.save("save-all"))["preferences"][0]
     load_file(browser, tmp_path / "zoe.json", saved | {"preferences": [answer | {"rater": "Zoe"}]})
     browser.run("document.activeElement.blur()")
     browser.press("b")
     browser.wait("return document.getElementById('blind-progress').value == 1")
     browser.press("Escape", "u", "Escape")
-    assert [one["rater"] for one in json.loads(saved_by(browser, "save-all"))["preferences"]] == ["Zoe"]
+    assert [one["rater"] for one in json.loads(browser.save("save-all"))["preferences"]] == ["Zoe"]

@@ -69,6 +69,10 @@ class Study:
         """Image to chunk."""
         return dict(read_membership(StudyFolder(self.results)).chunks)
 
+    def sidecars(self) -> list[Path]:
+        """Sidecars of the methods' masks; the sidecar of an image is its last file."""
+        return sorted(self.results.glob("sub-*/**/*_desc-*_label-SC_seg.json"))
+
     def table(self, name: str, stage: str = "") -> list[dict[str, str]]:
         """Rows of a gathered table."""
         return read_table(self.results / stage / "tables" / name)

@@ -89,10 +89,10 @@ class Changes:
 
     def run(self, name: str) -> dict[str, int]:
         """Run the study and note what was done: images segmented by method, and the jobs of every other step."""
-        before = {path: path.stat().st_mtime_ns for path in self.sidecars()}
+        before = {path: path.stat().st_mtime_ns for path in self.study.sidecars()}
         printed = self.study.run()
         done: dict[str, int] = {}
-        for path in self.sidecars():
+        for path in self.study.sidecars():
             if before.get(path) != path.stat().st_mtime_ns:
                 method = re.search("_desc-(.+?)_label", path.name)[1]
                 done[method] = done.get(method, 0) + 1
@@ -102,9 +102,6 @@ class Changes:
                 done[rule] = jobs
         self.rows[name] = done
         return done
-
-    def sidecars(self) -> list[Path]:
-        return sorted(self.study.results.glob("sub-*/**/*_desc-*_label-SC_seg.json"))
 
     def replace(self, path: Path, change, *, old: bool) -> None:
         """Put another file in a file's place, as old as archives keep it or with today's date."""

@@ -259,20 +259,15 @@ def test_kill_and_resume(people, tmp_path):
         start_new_session=True,
     )
     deadline = time.monotonic() + 300
-    while not (done := sidecars(study)) and time.monotonic() < deadline:
+    while not (done := study.sidecars()) and time.monotonic() < deadline:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)  # snakemake and its jobs, as a reboot would
     process.wait()
     assert done, "no image was finished in five minutes"
-    before = {path: path.stat().st_mtime_ns for path in sidecars(study)}
+    before = {path: path.stat().st_mtime_ns for path in study.sidecars()}
     assert not (study.results / "report.html").exists()
     study.run(options=("--unlock",))
     study.run()
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert (study.results / "report.html").is_file()
     assert not list(study.results.rglob(".*-tmp"))
-
-
-def sidecars(study: Study) -> list[Path]:
-    """Sidecars of finished images; a mask's sidecar is written last."""
-    return sorted(study.results.glob("sub-*/**/*_desc-*_label-SC_seg.json"))

@@ -1,7 +1,6 @@
 """The whole way of a person: pilot, blind review, decision with that evidence, study, fails, a correction, report."""
 
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -12,12 +11,10 @@ from run_workflow import Study
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from test_qc_browser import CHROMIUM, DRIVER, Browser, saved_by
+from browser import Browser, needs_browser
+from helpers import text_of
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed"),
-]
+pytestmark = [pytest.mark.browser, needs_browser]
 
 MASKS = "derivatives/labels/{subject}/anat/{image_id}_label-SC_seg.nii.gz"
 LARGER = """
@@ -30,9 +27,7 @@ def review_blind(page: Path, rater: str, profile: Path) -> str:
     """Compare the methods blind as a person who likes large masks, and return the file that the page saves."""
     browser = Browser(profile)
     try:
-        browser.open(page, look=False)
-        browser.run(f"localStorage.clear(); localStorage.setItem('spineseg-qc::rater', '\"{rater}\"')")
-        browser.open(page, look=False)
+        browser.open_as(rater, page, look=False)
         browser.press("b")
         browser.wait("return document.querySelectorAll('#blind .tile').length > 0")
         n = int(browser.run("return document.getElementById('blind-progress').max"))
@@ -40,7 +35,7 @@ def review_blind(page: Path, rater: str, profile: Path) -> str:
             browser.press(browser.run(LARGER))
             browser.wait(f"return document.getElementById('blind-progress').value == {done}")
         browser.press("Escape")
-        return str(saved_by(browser, "save-all"))
+        return str(browser.save("save-all"))
     finally:
         browser.close()
 
@@ -49,18 +44,13 @@ def fail_masks(page: Path, rater: str, profile: Path, names: list[str]) -> str:
     """Fail the masks of some images by key and return the file that the page saves."""
     browser = Browser(profile)
     try:
-        browser.open(page)
-        browser.run(f"localStorage.clear(); localStorage.setItem('spineseg-qc::rater', '\"{rater}\"')")
+        browser.open_as(rater, page)
         for name in names:
             browser.open(page, f"#{name}")
             browser.press("f")
-        return str(saved_by(browser, "save-all"))
+        return str(browser.save("save-all"))
     finally:
         browser.close()
-
-
-def words_of(page: Path) -> str:
-    return re.sub(r"\s+", " ", re.sub(r"<style>.*?</style>|<[^>]+>", " ", page.read_text(), flags=re.DOTALL))
 
 
 def test_pilot_review_decision_study_fails_correction_report(people, tmp_path):
@@ -75,7 +65,7 @@ def test_pilot_review_decision_study_fails_correction_report(people, tmp_path):
     assert "compare blind in the page" in study.run("pilot")
     before = json.loads((results / "decision.json").read_text())
     assert before["ratings"]["n"] == 0
-    assert "Nobody has reviewed" in words_of(results / "pilot" / "report.html")
+    assert "Nobody has reviewed" in text_of(results / "pilot" / "report.html")
 
     # the blind review of the pilot, and the decision with it
     saved = review_blind(results / "pilot" / "qc" / "index.html", "Ann", tmp_path / "profile")
@@ -88,7 +78,7 @@ def test_pilot_review_decision_study_fails_correction_report(people, tmp_path):
     assert after["ratings"]["raters"] == ["Ann"]
     assert after["ratings"]["n"] == sum(not one["repeat"] for one in answers) > 0
     assert "preference" in {row["endpoint"] for row in after["endpoints"]}
-    report = words_of(results / "pilot" / "report.html")
+    report = text_of(results / "pilot" / "report.html")
     assert "Chosen blind:" in report
     assert "blind ratings of" in report
 
@@ -118,7 +108,7 @@ def test_pilot_review_decision_study_fails_correction_report(people, tmp_path):
     assert areas[corrected]["corrected"] == "true"
     assert all("failed" in areas[name]["flags"] for name in failed[1:])
 
-    report = words_of(results / "study" / "report.html")
+    report = text_of(results / "study" / "report.html")
     assert f"Keep {method}" in report
     assert f"1 of {len(kept)} masks was corrected by hand; raters marked masks of 3 images" in report
     assert "no number of this mask is used" in report
