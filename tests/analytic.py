@@ -1,4 +1,4 @@
-"""Analytic tubes with known geometry, for tests of every part that measures or finds a cord."""
+"""Analytic tubes with known geometry, for tests of segmentation and measures."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def tube(
 def cord_image(
     volume: Volume, *, cord: float = 300.0, csf: float = 900.0, ring_mm: float = 3.0, noise: float = 10.0, seed: int = 0
 ):
-    """Return an image of a cord of `volume`'s partial volumes in a ring of fluid in grey tissue."""
+    """Return an image of a cord, with the partial volumes of `volume`, in a ring of fluid in grey tissue."""
     from scipy import ndimage as ndi
 
     distance = ndi.distance_transform_edt(volume.data < 0.5, sampling=volume.zooms)

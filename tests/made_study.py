@@ -1,4 +1,4 @@
-"""Made-up results of a study, written through `spineseg.studyfolder` alone."""
+"""Synthetic results of a study, written only through `spineseg.studyfolder`."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ MADE_BY = MadeBy("0.1.0", "c" * 64, {"thr": 0.5}, {"net.safetensors": "1" * 64},
 
 
 def study_folder(root: Path, name: str = "demo") -> StudyFolder:
-    """A results folder; nothing is written."""
+    """Return a results folder without writing it."""
     return StudyFolder(root / "results" / name)
 
 
 def study_image(subject: str, suffix: str = "T2w", **values: Any) -> StudyImage:
-    """An image that is part of the study and of its pilot."""
+    """Return an image that is part of the study and of its pilot."""
     chosen = {"suffix": suffix, "contrast": "t2", "included": True, "pilot": True} | values
     return StudyImage(chosen.pop("image_id", f"sub-{subject}_{suffix}"), subject, **chosen)
 

@@ -1,4 +1,4 @@
-"""Images of straight tubes of known size, and what the tests of propseg share."""
+"""Images of straight tubes of known size, for the tests of propseg."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SUB = 4  # points per voxel side
 def make_tube(
     *, zooms=(1.0, 1.0, 1.0), radius=4.5, fluid=8.0, tilt=0.0, n=24, width=40.0, shift=(0.13, -0.21), bright_cord=False
 ):
-    """Return volume, centerline and axial area (mm²) of a tube that tilts towards axis 0 and 1 alike."""
+    """Return volume, centerline and axial area (mm²) of a straight tube with an oblique tilt."""
     zooms = np.asarray(zooms, float)
     size = np.round(width / zooms[:2]).astype(int)
     fine = (np.arange(SUB) + 0.5) / SUB - 0.5
@@ -38,6 +38,6 @@ def make_tube(
 
 
 def mean_area(values, volume, ends=2):
-    """Return the mean area (mm²) of slices away from the ends."""
+    """Return the mean area (mm²), without the slices at the ends."""
     inner = values[:, :, ends : values.shape[2] - ends or None]
     return float(inner.sum((0, 1)).mean() * volume.zooms[0] * volume.zooms[1])

@@ -1,4 +1,4 @@
-"""A made-up study for the tests of QC and report: a cord in noise, masks by two methods, real tables."""
+"""A synthetic study for the tests of QC and report: a cord in noise, masks by two methods, computed tables."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def keep(mask: np.ndarray) -> np.ndarray:
 METHODS: dict[str, MaskMaker] = {"propseg": shrink, "deepseg": keep}
 
 Pairs = Collection[tuple[str, str]]
-"""Of image_id and method."""
+"""Pairs of image_id and method."""
 
 
 def make_study(
@@ -66,7 +66,7 @@ def make_study(
     empty: Pairs = (),
     references: bool = True,
 ) -> StudyFolder:
-    """Write images, masks, manifests and the tables of stage all; every participant is a chunk."""
+    """Write images, masks, manifests and the tables of stage `all`; each participant has a chunk."""
     rng = np.random.default_rng(0)
     folder, images, chunks = study_folder(root, "made"), [], {}
     for n in range(1, n_subjects + 1):
@@ -93,7 +93,7 @@ def _segment(
         for name in membership.images_of(chunk):
             image, mask, message = images[name], make_mask(cord_mask()), ""
             if (name, method) in failed:
-                mask, message = None, f"{Path(image.path).name}: {method} has stopped"  # by all alike, a bad image
+                mask, message = None, f"{Path(image.path).name}: {method} has stopped"  # the same for all methods
             elif (name, method) in empty:
                 mask = np.zeros_like(mask)
             entries.append(write_result(folder, image, method, mask, affine=AFFINE, message=message))
@@ -111,7 +111,7 @@ def measure_stage(folder: StudyFolder, stage: Stage, methods: Sequence[str]) -> 
 
 
 def decide(folder: StudyFolder, **changes: Any) -> Decision:
-    """Decide from the tables as the workflow does, and write the decision with whatever a test changes."""
+    """Decide from the tables as the workflow does, and write the decision with the changes of a test."""
     metrics, agreement, slices = (
         folder.table(Stage.ALL, name) for name in ("metrics.tsv", "agreement.tsv", "slices.tsv.gz")
     )

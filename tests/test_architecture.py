@@ -1,4 +1,4 @@
-"""Imports point one way, heavy libraries load only where they are needed, and names say something."""
+"""Direction of imports, lazy loading of heavy libraries, names and docstrings, and one home for each fact."""
 
 import ast
 import subprocess
@@ -50,7 +50,7 @@ ALLOWED = {
     "training": BASE | {"centerline", "metrics", "methods", "propseg", "deepseg", "quality", "phantom"},
     "__main__": {"cli"},
 }
-"""Part of the package to the parts it may import; cli may import all, and nothing imports cli."""
+"""Each part of the package and the parts that it may import; cli may import all, and nothing imports cli."""
 
 VAGUE = {"utils", "util", "helpers", "helper", "core", "common", "misc", "base", "tools"}
 
@@ -62,7 +62,7 @@ def part_of(path: Path) -> str:
 
 
 def imported(path: Path) -> set[str]:
-    """Full names of the modules that a file imports anywhere, inside functions too, but not for types only."""
+    """Full names of the modules that a file imports, inside functions too, except those imported only for types."""
     names = set()
     nodes: list[ast.AST] = [ast.parse(path.read_text())]
     while nodes:
@@ -167,16 +167,16 @@ RESULT_NAMES = {
     *("decision.json", "decision.md", "lock.json", "exceptions.json", "membership.json", "file_digests.json"),
     *("study.json", "chunks", "kept_masks.json"),
 }
-"""Names in a results folder; `spineseg.studyfolder.layout` alone makes paths of them."""
+"""Names in a results folder; only `spineseg.studyfolder.layout` makes paths of them."""
 
 PATH_CALLS = {"Path", "open", "joinpath", "with_name", "glob", "rglob", "is_file", "table", "endswith", "match"}
 
 FILES_OF_THE_USER = {("cli/decide.py", "decision.json")}
-"""Defaults of an option that names a file anywhere, not one in a results folder."""
+"""Defaults of options that may name any file, not one of a results folder."""
 
 
 def result_names(path: Path) -> list[str]:
-    """Names of files of a results folder that a module makes paths of, or has as bare names."""
+    """Names of files of a results folder that a module contains, as a path or alone."""
     tree = ast.parse(path.read_text())
     parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     found = []
@@ -218,10 +218,10 @@ STORED = {"files", "read_record", "read_rows", "read_text_table", "iterate_table
 
 
 def test_only_the_study_folder_reads_its_records_and_tables():
-    """One reader of each file: others do not use the means of reading, but where a step keeps a record of its own."""
+    """Each file has one reader: other modules do not use these functions, except for records of their own step."""
     using = {
         path.relative_to(PACKAGE).as_posix()
         for path in MODULES
         if part_of(path) != "studyfolder" and imported(path) & {f"spineseg.studyfolder.files.{name}" for name in STORED}
     }
-    assert using <= {"study/perturb.py"}  # what is finished of a chunk, to go on from
+    assert using <= {"study/perturb.py"}  # finished images of a chunk, to resume from

@@ -150,7 +150,7 @@ def test_files_round_trip_in_every_orientation(tmp_path, axcodes):
     np.testing.assert_allclose(load_centerline(tmp_path / "line.csv", grid).points_vox, line.points_vox, atol=1e-8)
     voxels = load_centerline(tmp_path / "line.nii.gz", grid).points_vox
     np.testing.assert_array_equal(voxels, np.rint(line.points_vox))
-    # the CSV speaks of the file's own axes: through the file's affine it lands on the same place
+    # the CSV is in voxels of the file's axes, so the file's affine gives the same position
     native = np.loadtxt(tmp_path / "line.csv", delimiter=",")
     world = native @ grid.affine[:3, :3].T + grid.affine[:3, 3]
     np.testing.assert_allclose(world, line.points_mm(volume.affine), atol=1e-6)

@@ -1,4 +1,4 @@
-"""Splines against scipy's, paths and curves to the digit: what a small change of the code would move."""
+"""Splines against scipy's, paths and curves to the digit, so that a small change of the code is noticed."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ class TestFiles:
 
 class TestPaths:
     def test_a_step_reaches_as_far_as_a_steep_cord(self):
-        """3 mm per mm, in voxels of the axis, at least five voxels and never across the image."""
+        """3 mm per mm, in voxels of the axis; at least five voxels, at most the image."""
         assert paths._reach(0.5, 4.0, 100) == 24
         assert paths._reach(0.7, 4.0, 100) == 18  # 17.1
         assert paths._reach(1.0, 0.5, 100) == 5
@@ -223,7 +223,7 @@ class TestPaths:
 
     @pytest.mark.parametrize("axis", [0, 1])
     def test_each_axis_has_its_own_voxel_size(self, axis):
-        """Both jumps are of three voxels; the one of larger voxels costs more, so the path takes the other."""
+        """Both jumps are three voxels; the one over larger voxels costs more, so the path takes the other."""
         zooms = (0.4, 1.0, 1.0) if axis == 0 else (1.0, 0.4, 1.0)
         score = np.full((2, 9, 9), -50.0)
         score[0, 4, 4] = 0.0
@@ -234,7 +234,7 @@ class TestPaths:
         assert paths.find_path(score, zooms).tolist() == [[4, 4], near]
 
     def test_refinement_weighs_a_disc_in_mm(self):
-        """By hand: all pixels within the radius vote with their score above the lowest of them."""
+        """Worked out by hand: each pixel within the radius is weighted by its score above the lowest of them."""
         rng = np.random.default_rng(2)
         score, point = rng.random((3, 21, 23)), np.array([[10, 11], [3, 19], [17, 4]])
         for zooms, radius in (

@@ -103,7 +103,7 @@ def test_halved_slices_and_doubled_scores_share_their_middles():
     half = hog.halve_slices(ramp)
     assert half.shape == (1, 4, 3)
     np.testing.assert_allclose(half[0, :3, 0], [0.5, 2.5, 4.5])
-    # a window's middle is half a pixel before its centre, so halved pixel c speaks for pixel 2c, not 2c + 0.5
+    # a window's middle is half a pixel before its centre, so halved pixel c stands for pixel 2c, not 2c + 0.5
     doubled = hog.double_scores(np.arange(4, dtype=np.float32)[None, :, None] * np.ones((1, 1, 3), np.float32), (7, 5))
     np.testing.assert_allclose(doubled[0, :, 0], [0, 0.5, 1, 1.5, 2, 2.5, 3])
     assert doubled.shape == (1, 7, 5)

@@ -1,4 +1,4 @@
-"""Claims: one job at a time works on a chunk, and a dead one holds up nobody."""
+"""Claims: one job at a time works on a chunk, and a dead job blocks no other."""
 
 import json
 import multiprocessing
@@ -14,7 +14,7 @@ from spineseg.study.claim import claimed
 
 
 def hold(path: Path, log: Path, seconds: float) -> None:
-    """Work for a while under a claim."""
+    """Hold a claim for a while."""
     with claimed(path, poll_s=0.02):
         with log.open("a") as stream:
             stream.write("begin\n")

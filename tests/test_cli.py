@@ -1,4 +1,4 @@
-"""The command line: help, one-line errors, exit codes, and a start-up that imports nothing heavy."""
+"""The command line: help, one-line errors, exit codes and `spineseg doctor`."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ LONG_NAMES = (
     ],
 )
 # row: with `test_anything_but_a_file_is_refused`
-# row: an option without a value, of no finite number, of 400 digits | refused; the option is named
+# row: an option without a value, with a number that is not finite, or with 400 digits | refused; the option is named
 # row: `-output.txt`, `-centerline-soft`, `-ct2`, `-ofold` | no such option; the closest is named
 def test_bad_usage_is_one_line_and_exit_2(argv, words, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -236,8 +236,8 @@ def test_doctor_finds_a_quota(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("limit", [500, 700])
-# row: a limit of memory (`ulimit -v`) under which torch would abort or hang | one line, exit code 2; `spineseg doctor`
-#   names it, and no library
+# row: a memory limit (`ulimit -v`) under which torch would abort or hang | one line, exit code 2; `spineseg doctor`
+#   names the limit, and no library
 def test_a_limit_of_memory_that_is_too_low_is_one_line(limit, monkeypatch, tmp_path):
     monkeypatch.setattr(resource, "getrlimit", lambda which: (limit << 20, limit << 20))
     monkeypatch.chdir(tmp_path)
@@ -327,8 +327,8 @@ CLOSED = {
 }
 
 
-# row: output or errors closed, on a full disk, of another encoding; a working folder that is gone | exit code 0 or 2,
-#   and one line where it can be read
+# row: standard output or error closed, on a full disk, or in another encoding; working folder deleted | exit code 0 or
+#   2, and one line if it can be shown
 def test_odd_terminals(tmp_path):
     save_mask(tmp_path / "m.nii.gz")
     calls = []

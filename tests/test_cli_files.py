@@ -1,4 +1,4 @@
-"""Commands never write over what they read, and say what does not belong together."""
+"""Commands never overwrite their inputs, and refuse files that do not belong together."""
 
 import json
 

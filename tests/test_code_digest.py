@@ -1,4 +1,4 @@
-"""A digest of code changes with what computes a result, and with nothing else."""
+"""A digest of code changes with the code that computes a result, and with nothing else."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ print(json.dumps(found | {f"step {step}": digest_step(step) for step in STEPS}))
 
 
 class Copy:
-    """A copy of the package's sources in a folder of its own."""
+    """A copy of the package's sources in another folder."""
 
     def __init__(self, root: Path):
         self.root, self.package = root / "code", root / "code" / "spineseg"
@@ -49,7 +49,7 @@ class Copy:
         return json.loads(done.stdout)
 
     def edit(self, name: str, pattern: str, text: str) -> None:
-        """Replace one place of a source file."""
+        """Replace text in a source file."""
         path = self.package / name
         new, count = re.subn(pattern, text, path.read_text(), count=1, flags=re.MULTILINE)
         assert count == 1, f"{name}: {pattern}"
@@ -191,7 +191,7 @@ def test_a_cache_folder_that_cannot_be_written_is_harmless(original, copy):
      ("deepseg_segment_3d.safetensors", set()), ("MODEL_CARD.md", set())],
 )  # fmt: skip
 def test_weights_that_predict_the_dice_of_masks_belong_to_the_measures(original, copy, name, steps):
-    """Those that make masks stand beside the code of their method (`MadeBy.weights`)."""
+    """Weights that make masks are recorded beside the code of their method (`MadeBy.weights`)."""
     (copy.package / "weights").unlink()
     shutil.copytree(PACKAGE / "weights", copy.package / "weights")
     with (copy.package / "weights" / name).open("ab") as stream:
@@ -200,7 +200,7 @@ def test_weights_that_predict_the_dice_of_masks_belong_to_the_measures(original,
 
 
 def test_every_root_is_a_module_or_a_file():
-    # a name that is neither would silently add nothing to a digest
+    # any other name would silently add nothing to a digest
     outlines = read_outlines()
     roots = {FILE_STEP, "spineseg.methods.external", *(own.adapter for own in OWN_METHODS.values())}
     roots |= {root for step in STEPS.values() for root in step}

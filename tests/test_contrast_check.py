@@ -1,4 +1,4 @@
-"""An image that shows another contrast than it is taken for."""
+"""Images that show another contrast than the configured one."""
 
 import numpy as np
 import pytest

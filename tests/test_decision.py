@@ -1,4 +1,4 @@
-"""The rule on made-up pilots whose right answer is known."""
+"""The rule on synthetic pilots whose right answer is known."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Pilot:
         self.slices: list[SliceRow] = []
 
     def add(self, subject, methods, *, suffix="T2w", contrast="t2", session="", run="", dice_between=0.9):
-        """Add an image; `methods` goes from name to what differs from `GOOD`, None where a value is not known."""
+        """Add an image; `methods` maps each name to the values that differ from `GOOD`, None if not known."""
         parts = [f"sub-{subject}", f"ses-{session}" if session else "", f"run-{run}" if run else "", suffix]
         image = Identity("_".join(p for p in parts if p), subject, session, run, suffix, contrast)
         for method, given in methods.items():
@@ -92,7 +92,7 @@ class Pilot:
         return decide_from_files(metrics, agreement, slices=slices, question=question)
 
     def decide_with(self, *, ratings=(), corrected_from=None, columns=None, taught=NOBODY, **decision):
-        """Decide with what other files of a study know."""
+        """Decide with information from other files of a study."""
         params = DecisionParams.from_config(FAST | decision)
         tables = Tables(self.metrics, self.agreement, columns or {}, corrected_from or {}, ratings=tuple(ratings))
         evidence = make_evidence(tables, ["propseg", "deepseg"], params)
@@ -320,7 +320,7 @@ class TestVerdict:
         assert format_interval([0.8, 1 + 1e-12], "preference") == "+80.0 to +100.0"
 
     def test_failures_come_first_unless_areas_contradict(self, pilot):
-        """Equal areas, a little better by chance: the method that fails in every sixth person is not kept."""
+        """Equal areas, one slightly better by chance: the method that fails in every sixth person is not kept."""
         with_errors(pilot, 60, (0, 2.2), (0, 2))
         for row in [row for row in pilot.metrics if row.method == "deepseg"][:10]:
             row.values["dice"] = 0.3
@@ -413,7 +413,7 @@ class TestVerdict:
 
     @pytest.mark.parametrize("method", METHODS)
     def test_a_few_large_errors_by_one_method_are_not_clear(self, pilot, method):
-        """Two of thirty: the next thirty may show two by the other method."""
+        """Two failures in thirty people: the next thirty may show two by the other method."""
         with_errors(pilot, 30, (0, 2), (0, 2))
         for row in [row for row in pilot.metrics if row.method == method][:2]:
             row.values["csa_error_pct"] += 30
@@ -489,7 +489,7 @@ def cut_short(row):
 
 
 def pilot_of(pilot):
-    """The same pilot, empty."""
+    """The same pilot without images."""
     pilot.metrics.clear()
     pilot.agreement.clear()
     return pilot
@@ -691,7 +691,7 @@ class TestRepeats:
         assert any("no declared repeats could be compared" in note for note in d["notes"])
 
     def test_a_failed_mask_is_not_a_repeat(self, pilot):
-        """Rated as failed, its area tells nothing of precision; nor does it hide the other methods'."""
+        """The area of a failed mask says nothing about precision, and does not hide the other methods' repeats."""
         self.runs(pilot, 30, {"propseg": 1.0, "deepseg": 1.0})
         leak = ("sub-03_run-2_T2w", "propseg")
         for row in pilot.slices:
@@ -702,7 +702,7 @@ class TestRepeats:
         pilot.metrics[n] = cut_short(pilot.metrics[n])
         d = pilot.decide(repeats={"by": "run"}, aim="change")
         found = {m: (r["n_repeated"], round(r["repeat_sd_pct"])) for m, r in d["reliability"].items()}
-        assert found == {"propseg": (29, 1), "deepseg": (29, 1)}  # in the people in whom both can be compared
+        assert found == {"propseg": (29, 1), "deepseg": (29, 1)}  # over the people in whom both can be compared
         assert [row["n"] for row in d["study"]] == [29, 29]  # the same people
         assert (d["endpoint"], d["n_compared"]) == ("repeats", 29)
 
@@ -738,7 +738,7 @@ class TestRepeats:
 
 
 class TestChange:
-    """Within people: what is the same at each scan cancels."""
+    """Errors that are the same in all scans of a person cancel."""
 
     def scans(self, pilot, n, propseg, deepseg, *, seed=0):
         """`n` people with references of two sessions: errors with an SD between people and one within."""
@@ -781,7 +781,7 @@ class TestChange:
         assert "wants to see change" not in write_report(pilot.decide())
 
     def test_repeats_come_before_errors_between_people(self, pilot):
-        """A tube of one width repeats itself well and errs by what people differ: nothing is clear."""
+        """A method that always gives one width repeats well but errs between people: nothing is clear."""
         TestRepeats().runs(pilot, 30, {"propseg": 0.3, "deepseg": 3.0})
         rng = np.random.default_rng(1)
         for row in pilot.metrics:
@@ -793,7 +793,7 @@ class TestChange:
 
 
 class TestFewPeopleOfAContrast:
-    """Six people in three contrasts, two of each: the spread of two is not known."""
+    """Six people in three contrasts, two in each: two people are too few to know a spread."""
 
     def six(self, pilot, **values):
         rng = np.random.default_rng(0)
@@ -900,7 +900,7 @@ class TestLevel:
         assert (d["area_errors"]["deepseg"]["bias_pct"] > 5) == used
 
     def test_an_sd_uses_areas_of_one_kind_only(self, pilot, tmp_path):
-        """Areas at a level and over whole masks never go into one figure; which it is, is said."""
+        """Areas at a level and over whole masks are never combined, and the decision says which were used."""
         levels = self.measure(pilot, tmp_path, n=8)
         pilot.add("99", {m: {"dice": 0.95, "csa_error_pct": 3.0} for m in METHODS})
         d = self.decide(pilot, levels, level="C2-C3")
@@ -1063,7 +1063,7 @@ class TestContrastsAndSites:
         assert row["difference"] * (1 if row["methods"][0] == "propseg" else -1) == pytest.approx(share)
 
     def test_every_table_shows_the_numbers_that_rule(self, pilot):
-        """Contrasts of other sizes and weights, people whom one method failed in, and a contrast of too few people."""
+        """Contrasts of unequal size and weight, one of them with too few people; people in whom one method failed."""
         rng = np.random.default_rng(0)
         for contrast, suffix, n, sds in (
             ("t1", "T1w", 30, (0.5, 3)),
@@ -1150,7 +1150,7 @@ class TestContrastsAndSites:
     @pytest.mark.parametrize(("bias", "verdict"), [(0, "clear"), (2.2, "undecided"), (6, "undecided")])
     def test_a_precise_method_whose_bias_differs_between_groups_is_not_clear(self, pilot, bias, verdict):
         d = self.grouped(pilot, (0, 9), (bias, 0.3), n=60)
-        if bias == 2.2:  # half of the effect is not reached; the other method's own difference, by chance, is larger
+        if bias == 2.2:  # half of the effect is not reached; the other method's difference is larger by chance
             assert d["verdict"] in ("clear", "undecided")
             return
         assert (d["method"], d["verdict"]) == ("deepseg", verdict)
@@ -1208,10 +1208,10 @@ class TestReferences:
         text = verdict_sentence(pilot.decide_with(corrected_from={f"sub-{s:02d}_T2w": "deepseg" for s in range(20)}))
         assert text.count("propseg leads") == 1
         alone = pilot.decide_with(corrected_from={f"sub-{s:02d}_T2w": "deepseg" for s in range(30)})
-        assert "propseg leads" not in verdict_sentence(alone)  # the first of the list, for nothing is known
+        assert "propseg leads" not in verdict_sentence(alone)  # the first in the list, because nothing is known
 
     def test_failures_by_corrected_references_alone_do_not_settle(self, pilot):
-        """A Dice of 0.65 with a correction of the other method's mask is no failure that counts without it."""
+        """A Dice of 0.65 against a corrected mask of the other method is no failure once corrections are left out."""
         for s in range(30):
             pilot.add(f"{s:02d}", {"propseg": {"dice": 0.65 if s < 10 else 0.9}, "deepseg": {"dice": 0.9}})
         corrected = {f"sub-{s:02d}_T2w": "deepseg" for s in range(10)}
@@ -1232,7 +1232,7 @@ class TestReferences:
         assert "Two people's drawings differ by 4.0 % in area" in write_report(d)
         tables = Tables(pilot.metrics, untrue={f"sub-{s:02d}_T2w": "made by a program" for s in range(6)})
         evidence = make_evidence(tables, list(METHODS), DecisionParams(second_rater="anna"))
-        assert evidence.rater_error == {}  # against what is no truth a drawing is not off
+        assert evidence.rater_error == {}  # without a reference that counts as truth, nothing is wrong
         d = pilot.decide(second_rater="anna", methods=[*METHODS, "anna"])
         assert "In force, for no margin is finer than two raters: 4 % in bias" in write_report(d)
         pilot.metrics = [row for row in pilot.metrics if row.method != "anna" or row.image.subject < "04"]
@@ -1251,7 +1251,7 @@ class TestReferences:
         assert pilot.decide(min_references=4)["endpoint"] == "csa_error"
 
 
-class TestPeopleWhoTaught:
+class TestTrainingPeople:
     def test_training_people_are_found_by_the_content_of_their_images(self, tmp_path, monkeypatch):
         content, images = b"a header and voxels" * 40, []
         for name, data in {
@@ -1286,7 +1286,7 @@ class TestPeopleWhoTaught:
         for row in pilot.metrics:
             row.values.update(predicted_dice=0.95, predicted_dice_low=0.9, predicted_dice_high=1.0)
         others = pilot.decide_with(taught=Taught({"propseg": frozenset(["00", "01"])}, frozenset(["00"])))
-        assert others["verdict"] == "clear"  # they flatter propseg, and deepseg is better nevertheless
+        assert others["verdict"] == "clear"  # they favour propseg, yet deepseg is better
         assert "2 of these 20 people (2 of the 20 compared) were used to train the cord detectors" in verdict_sentence(
             others
         )
@@ -1358,7 +1358,7 @@ class TestPlan:
     def test_the_plan_is_written_when_the_pilot_starts_and_changes_are_reported(self, pilot):
         first, later = DecisionParams(), DecisionParams(effect_pct=3.0, aim="change")
         fix_plan(pilot.folder, DecisionParams(effect_pct=9.0), is_started=False)
-        plan = fix_plan(pilot.folder, first, is_started=False)  # nothing has been looked at yet
+        plan = fix_plan(pilot.folder, first, is_started=False)  # no result exists yet
         assert plan.content["effect_pct"] == 5.0
         assert fix_plan(pilot.folder, later, is_started=True) == plan
         found = describe_plan(plan, later)
@@ -1393,7 +1393,7 @@ class TestPlan:
         assert [change.split(":")[0] for change in now["changes"]] == ["methods", "reference_kinds"]
         assert now["fixed_sha256"] != now["sha256"]
         assert describe_plan(plan, DecisionParams(), Scope(METHODS, ["manual"]))["changes"] == []
-        earlier = fix_plan(pilot.folder, DecisionParams(), is_started=False)  # as versions before wrote it
+        earlier = fix_plan(pilot.folder, DecisionParams(), is_started=False)  # as earlier versions wrote it
         assert describe_plan(earlier, DecisionParams(), Scope(METHODS, ["manual"]))["changes"] == []
 
 

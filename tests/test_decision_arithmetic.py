@@ -1,4 +1,4 @@
-"""Sums of the decision against values worked out by hand or by enumeration."""
+"""Arithmetic of the decision against values worked out by hand or by enumeration."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class TestInfluenceOnARatio:
     @pytest.mark.parametrize("r2", [0.0, 0.6])
     @pytest.mark.parametrize("margin", [0.5, 4.0])
     def test_people_alike_have_the_formulas_error(self, margin, r2):
-        """The margin's place on the scale of ratios is as uncertain as the size of both SDs that it rests on."""
+        """Where the margin lies on the scale of ratios is as uncertain as the two SDs from which it follows."""
         n, df, variance = 8, 7.0, np.array([4.0, 9.0])
         influence = ratio_influence(np.ones((n, 2)), variance, df, r2, margin)
         size = float(variance.prod()) ** 0.25
@@ -118,7 +118,7 @@ class TestExchanges:
                 errors -= np.median(errors, axis=0)
             strata = Strata(np.zeros(2), np.zeros((8, 2)), np.ones(2), errors, about_zero)
             share = self.share_as_large(errors, about_zero, np.arange(8))
-            if abs(share - 0.05) > 0.03:  # 400 draws do not tell the rest
+            if abs(share - 0.05) > 0.03:  # 400 draws cannot decide closer shares
                 decided.add(share <= 0.05)
                 assert strata.exceeds_exchanges(0.0, 0.95) == (share <= 0.05), share
         assert decided == {True, False}
@@ -153,7 +153,7 @@ class TestShares:
         assert found.interval == pytest.approx(paired_share_limits(2, 3, 20, RULE))
 
     def test_people_with_both_contrasts_count_once(self):
-        """By their mean over the contrasts: as many people as there are, no fewer and no more."""
+        """Each person counts once, by the mean over contrasts."""
         failed = np.zeros((40, 2))
         failed[0:6, 0] = 1  # three people in both contrasts
         found = self.failures(make_evidence(20, contrasts=("t1", "t2"), failed=failed))
@@ -248,7 +248,7 @@ class TestAPair:
 
 
 def assert_same(one, other):
-    """Two comparisons hold the same numbers, by contrast and site as well."""
+    """Assert that two comparisons have the same numbers, also by contrast and site."""
     assert (one.key, one.pair, one.n, one.n_sites) == (other.key, other.pair, other.n, other.n_sites)
     for name in ("estimate", "interval", "interval95", "margin", "probability", "means", "pseudo"):
         assert getattr(one, name) == pytest.approx(getattr(other, name), nan_ok=True, abs=1e-9), name
@@ -271,7 +271,7 @@ def test_a_ratio_by_contrast_is_of_its_own_people():
 def test_a_further_error_of_all_people_adds_in_squares():
     wide = Estimate(value=1.0, se=3.0, df=10.0, skew=0.5, n=11).widened(4.0)
     assert wide.se == pytest.approx(5.0)
-    assert wide.df == pytest.approx(10.0 * (5 / 3) ** 4)  # Welch and Satterthwaite, the further error being known
+    assert wide.df == pytest.approx(10.0 * (5 / 3) ** 4)  # Welch and Satterthwaite, with the shared error known
     assert wide.skew == pytest.approx(0.5 * (3 / 5) ** 3)  # the third moment stays, the variance grows
     assert (wide.value, wide.n) == (1.0, 11)
 
@@ -320,7 +320,7 @@ class TestMargins:
 
 
 def test_a_persons_mean_is_over_the_contrasts_that_are_known():
-    areas = np.array([[70.0, 66.0], [np.nan, 62.0], [50.0, 40.0], [52.0, 44.0]])  # one of a pair is none
+    areas = np.array([[70.0, 66.0], [np.nan, 62.0], [50.0, 40.0], [52.0, 44.0]])  # half a pair is ignored
     evidence = make_evidence(2, contrasts=("t1", "t2"))
     assert evidence.person_mean(areas) == pytest.approx(np.array([[70.0, 66.0], [51.0, 42.0]]))
 

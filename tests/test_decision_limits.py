@@ -34,7 +34,7 @@ def test_a_partial_mask_fails_below_the_coverage_limit(coverage, failed):
 
 @pytest.mark.parametrize(("longer", "failed"), [("ok", True), ("partial", False)])
 def test_a_whole_mask_is_short_beside_another_whole_one_alone(longer, failed):
-    """A mask that ran into the brain, and is doubted for it, says nothing of the other's length."""
+    """A mask that extends into the brain, and is doubted for it, does not make the other mask short."""
     image = Identity("sub-1_T2w", "1", "", "", "T2w", "t2")
     short = MetricsRow(image, "propseg", "ok", GOOD | {"coverage": 0.6})
     line = [short, MetricsRow(image, "deepseg", longer, GOOD | {"coverage": 1.0})]

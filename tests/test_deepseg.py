@@ -151,7 +151,7 @@ def test_a_single_file_replaces_its_stage(tmp_path):
 
 
 def test_weights_that_are_replaced_under_their_name_are_read_again(tmp_path):
-    """The sidecar names the checksum of the new file; the old network must not go on."""
+    """The sidecar has the checksum of the new file, so the old network must not be used."""
     found = []
     for _ in range(2):
         save_model(tmp_path / "w.safetensors", UNet(TINY), {})
@@ -237,7 +237,7 @@ def test_a_given_centerline_is_followed(models, easy):
     points = np.array([[31.5, 31.5, k] for k in range(4, 8)])
     result = segment_cord(volume, "t2", centerline=Centerline(points), models=models)
     assert np.flatnonzero(result.cord_mask.any(axis=(0, 1))).tolist() == [4, 5, 6, 7]
-    assert result.status == "ok"  # the person has said which slices matter
+    assert result.status == "ok"  # the user has said which slices matter
     assert compute_dice(result.cord_mask[:, :, 4:8], reference[:, :, 4:8]) > 0.85
     with pytest.raises(InputError, match="outside"):
         segment_cord(volume, "t2", centerline=Centerline(np.array([[90.0, 3, 4]])), models=models)
@@ -332,7 +332,7 @@ def test_the_3d_network_has_its_stated_context_and_is_symmetric_along_the_stack(
     torch.testing.assert_close(stack_of(deep, patches.flip(0), 1.0, 100).flip(0), whole)
     alone = torch.cat([stack_of(deep, patches[k : k + 1], 1.0, 100) for k in range(15)])
     assert (alone - whole).abs().max() > 1e-3
-    far = stack_of(deep, patches, 100.0, 100)  # slices this far apart tell nothing of each other
+    far = stack_of(deep, patches, 100.0, 100)  # slices this far apart are independent
     torch.testing.assert_close(far, alone)
 
 
@@ -349,7 +349,7 @@ def test_uncertainty_is_the_dice_that_the_probabilities_expect_to_lose():
     prob[0, 0, :5] = 1.0  # sure
     prob[1, 0, :5] = 0.8  # of 50 pixels 40 are cord: Dice 2 * 40 / (50 + 40)
     prob[2, 0, :5], prob[2, 0, 5:] = 1.0, 0.4  # 20 more pixels are cord outside: 2 * 50 / (50 + 70)
-    prob[3] = 0.2  # nothing believed
+    prob[3] = 0.2  # nothing is cord
     expected = [0, 1 - 80 / 90, 1 - 100 / 120, 1]
     np.testing.assert_allclose(inference.estimate_uncertainty(prob), expected, atol=1e-6)
 
@@ -403,7 +403,7 @@ def test_no_cord_in_images_without_a_spine(models, thing, contrast):
 
 @needs_data
 def test_below_the_conus_there_is_no_cord(models):
-    # a person that no network has seen; the conus ends at about slice 92 by eye, the roots go on to the image's end
+    # a person that no network has seen; by eye the conus ends at about slice 92, the roots continue to the image's end
     volume, _ = load_image(DATA / "bids/sub-lumbar/anat/sub-lumbar_T2w.nii.gz", contrast="t2")
     found = np.flatnonzero(segment_cord(volume, "t2", models=models).cord_mask.any(axis=(0, 1)))
     assert found[-1] > 190
@@ -432,7 +432,7 @@ def test_short_stacks_get_more_views():
 
 
 def test_alternating_views_leave_no_alternation():
-    even, odd = torch.full((4, 1, 2, 2), 0.2), torch.full((3, 1, 2, 2), 0.6)  # one view sees more than the other
+    even, odd = torch.full((4, 1, 2, 2), 0.2), torch.full((3, 1, 2, 2), 0.6)  # one view has higher probabilities
     torch.testing.assert_close(inference.average_turns(even, odd), torch.full((7, 1, 2, 2), 0.4))
     ramp = torch.linspace(0, 1, 6)[:, None, None, None]
     torch.testing.assert_close(inference.average_turns(ramp[0::2], ramp[1::2])[1:-1], ramp[1:-1])
@@ -477,7 +477,7 @@ def test_runs_are_joined_and_short_ones_dropped():
     kept = inference.select_run(score, 0.25, 2.0)
     assert np.flatnonzero(kept).tolist() == list(range(9, 46))  # one slice of 2 mm more at each end
     assert not inference.select_run(np.zeros(5), 0.25, 2.0).any()
-    assert not inference.select_run(np.full(9, 0.35), 0.25, 2.0).any()  # brainstem: warm everywhere, sure nowhere
+    assert not inference.select_run(np.full(9, 0.35), 0.25, 2.0).any()  # brainstem: moderate everywhere, high nowhere
     assert inference.select_run(np.array([0.0, 0.5, 0.0]), 0.25, 4.0).tolist() == [False, True, False]
     half_sure = np.array([0.2, 0.5, 0.5, 0.5, 0.2, 0.0])  # a thick last slice of the slab is added, no other
     assert inference.select_run(half_sure, 0.25, 4.0).tolist() == [True] * 4 + [False] * 2
@@ -524,7 +524,7 @@ def test_a_gap_is_bridged_up_to_the_height_of_a_vertebra(missing, bridged):
     assert mask.any(axis=(0, 1)).all() == bridged
     assert len(notes) == 1
     found = np.ones(80, bool)
-    found[4 : 5 + missing] = False  # four slices alone are too short to be a cord of their own
+    found[4 : 5 + missing] = False  # four slices are too short to be cord
     assert cleanup.find_unsure_slices(found, np.full(80, 0.1), 1.0)[:4].any() != bridged
 
 
@@ -532,17 +532,17 @@ def test_uncertain_ends_and_distant_runs_are_removed():
     found, doubt = np.ones(100, bool), np.full(100, 0.1)
     found[30:60] = False  # a gap that is too long to bridge
     doubt[:30] = 0.45  # roots
-    doubt[95:] = 0.5  # a spoilt end
+    doubt[95:] = 0.5  # an uncertain end
     doubt[70:74] = 0.9  # bad slices between good ones
     dropped = cleanup.find_unsure_slices(found, doubt, 1.0)
     assert np.flatnonzero(dropped).tolist() == [*range(30), *range(95, 100)]
     doubt[:30] = 0.1
-    assert not cleanup.find_unsure_slices(found, doubt, 1.0)[:30].any()  # as sure as the rest: kept
+    assert not cleanup.find_unsure_slices(found, doubt, 1.0)[:30].any()  # as certain as the rest: kept
     found[4:30] = False
     assert cleanup.find_unsure_slices(found, doubt, 1.0)[:4].all()  # 4 mm beyond a gap
     alone = np.zeros(12, bool)
     alone[3:5] = True
-    assert not cleanup.find_unsure_slices(alone, np.full(12, 0.1), 1.0).any()  # short, but all there is
+    assert not cleanup.find_unsure_slices(alone, np.full(12, 0.1), 1.0).any()  # short, but the only run
     assert cleanup.find_unsure_slices(alone, np.full(12, 0.6), 1.0).tolist() == alone.tolist()
     assert not cleanup.find_unsure_slices(np.zeros(5, bool), np.full(5, np.nan), 1.0).any()
     lone = np.arange(10) == 4
@@ -554,7 +554,7 @@ def test_uncertain_ends_and_distant_runs_are_removed():
     for sac, doubt_of_rest in ((True, 0.22), (False, 0.12)):  # half of a run is roots: is the other half a cord?
         doubt = np.repeat([doubt_of_rest, 0.45], 30)
         assert cleanup.find_unsure_slices(np.ones(60, bool), doubt, 1.0)[:25].all() == sac
-    doubt = np.r_[np.full(10, 0.3), np.full(60, 0.45), np.full(10, 0.3)]  # unsure of all but its ends
+    doubt = np.r_[np.full(10, 0.3), np.full(60, 0.45), np.full(10, 0.3)]  # uncertain everywhere but at its ends
     assert cleanup.find_unsure_slices(np.ones(80, bool), doubt, 1.0).all()
 
 

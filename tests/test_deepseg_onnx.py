@@ -18,7 +18,7 @@ helper = onnx.helper
 
 
 class Graph:
-    """An ONNX graph that grows by operators; arrays are renamed as exporters do."""
+    """An ONNX graph, built operator by operator; arrays get new names as from exporters."""
 
     def __init__(self, *, constants: bool):
         self.nodes, self.initializers, self.constants = [], [], constants

@@ -187,7 +187,7 @@ def test_slices_of_a_run_lie_beside_each_other_in_one_stack():
 def test_training_lowers_the_loss():
     shard = disc_shard()
     trainer = Trainer(TINY, TrainingParams(steps=40, batch=8), [shard])
-    # always the same batch, so that the loss does not hang on what was drawn
+    # always the same batch, so that the loss does not depend on the draw
     batch = make_batch([shard], TINY, n=8, painted_fraction=0.0, seed=0, step=0)
     losses = [trainer.learn(batch) for _ in range(40)]
     assert losses[-1] < 0.7 * losses[0]

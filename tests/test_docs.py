@@ -1,4 +1,4 @@
-"""Tables of the docs that follow from the code. With SPINESEG_WRITE_DOCS=1 this test writes them."""
+"""Tables of the docs that are generated from the code. With SPINESEG_WRITE_DOCS=1 this test writes them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def measures_table() -> str:
 
 
 def write_value(value: Any) -> str:
-    """A default as YAML in one line has it."""
+    """A default as one line of YAML."""
     return "`" + json.dumps(value, ensure_ascii=False).replace('"', "") + "`"
 
 
@@ -124,7 +124,7 @@ def images_table() -> str:
 
 
 def shape_table() -> str:
-    """Every column of slices.tsv.gz and csa.tsv, but those that tell an image apart."""
+    """Every column of slices.tsv.gz and csa.tsv, except those that identify the image."""
     meanings = SHAPE_MEANING | LEVEL_MEANING | meanings_of_fields(CsaRow) | PLACES
     names = dict.fromkeys(name for name in (*SLICES_COLUMNS, *CSA_COLUMNS) if name not in IMAGE_COLUMNS)
     return table(["column", "unit", "meaning"], [column_row(name, meanings) for name in names])

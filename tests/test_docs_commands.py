@@ -1,4 +1,4 @@
-"""Every command that README and docs print exists, with its options; every script and file that they name is there."""
+"""Every command in README and docs exists, with its options, and so does every script and file that they name."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ WHOLE = (
     "study",
     "centerline",
 )
-"""Commands whose examples are complete, so that they parse; others are named with a part of their options."""
+"""Commands whose examples are complete and must parse; other commands are shown with some of their options."""
 
 
 def blocks(text: str) -> list[str]:
-    """The code of a page: fenced and indented lines, joined where a line goes on; and code within the text."""
+    """The code of a page: fenced and indented lines, with continuation lines joined; and code within the text."""
     lines, fenced = [], False
     for line in text.splitlines():
         if line.lstrip().startswith("```"):
@@ -51,7 +51,7 @@ def printed_commands(path: Path) -> list[str]:
 
 def named_commands(path: Path) -> list[str]:
     """Commands within sentences, such as `spineseg csa -exact`."""
-    text = re.sub(r"^\| .*did you mean.*$", "", path.read_text(), flags=re.MULTILINE)  # shown to be wrong
+    text = re.sub(r"^\| .*did you mean.*$", "", path.read_text(), flags=re.MULTILINE)  # shown as a mistake
     return re.findall(r"`(spineseg [a-z][^`]*)`", text)
 
 
@@ -71,14 +71,14 @@ def options_of(command: str, words: list[str]) -> set[str]:
 def test_commands_and_options_exist(path):
     wrong = []
     for line in printed_commands(path) + named_commands(path):
-        _, command, *words = line.partition(" -- ")[0].split()  # what follows is for Snakemake
+        _, command, *words = line.partition(" -- ")[0].split()  # the rest is for Snakemake
         if command in ("COMMAND", "ACTION"):
             continue
         if command not in COMMANDS:
             wrong.append(f"{line}: no command {command}")
             continue
         known = options_of(command, words)
-        words = words[: words.index("--")] if "--" in words else words  # what follows is Snakemake's
+        words = words[: words.index("--")] if "--" in words else words  # the rest is for Snakemake
         options = [word for word in words if re.match(r"--?[a-zA-Z]", word)]
         wrong += [f"{line}: no option {word}" for word in options if word not in known]
     assert not wrong

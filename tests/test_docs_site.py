@@ -24,16 +24,16 @@ TWO_CLICKS = {
     "cluster.html": "how to run on SLURM",
 }
 NOT_KNOWN = re.compile(r"<this repository>|OWNER/|<[^<>]*(?:address|tag|version)>", re.IGNORECASE)
-"""What stands for an address, a release or a DOI that does not exist yet; CONTRIBUTING.md lists where."""
+"""Placeholders for an address, a release or a DOI that does not exist yet; CONTRIBUTING.md lists where they are."""
 
 IMITATIONS = re.compile(
     r"zenodo\.0+|https?://(?:HOST|OWNER|USER|example\.)|(?-i:PLACEHOLDER)|github\.com/OWNER", re.IGNORECASE
 )
-"""What would look like a real address or DOI."""
+"""Text that looks like a real address or DOI."""
 
 
 class Links(HTMLParser):
-    """Addresses that a page loads or leads to."""
+    """Addresses that a page loads or links to."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

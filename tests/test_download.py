@@ -1,4 +1,4 @@
-"""``spineseg download`` against a server of our own: whole, broken off, changed, refused, damaged, no network."""
+"""``spineseg download`` from a local server: complete, interrupted, changed, refused, damaged, no network."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ARCHIVE = make_zip({"single_subject/data/t2/t2.nii.gz": bytes(range(256)) * 4000
 
 
 class Server(ThreadingHTTPServer):
-    """Serves one file, in the ways in which servers do."""
+    """A server of one file that can behave well or badly."""
 
     content = ARCHIVE
     tag = '"one"'

@@ -16,7 +16,7 @@ from spineseg.volume import Volume
 
 
 def as_epi(factors, **tube):
-    """Return a tube of 4 mm slices, each as bright as a factor says, with some noise; its line; and it without both."""
+    """Return a tube of 4 mm slices scaled by `factors`, with noise; its centerline; and the tube without either."""
     volume, line, _ = make_tube(zooms=(1.0, 1.0, 4.0), n=len(factors), **tube)
     noise = np.random.default_rng(0).normal(0, 8, volume.shape)
     return Volume(np.abs(volume.data * factors + noise).astype(np.float32), volume.affine), line, volume
@@ -71,7 +71,7 @@ def test_a_cord_of_the_other_polarity_is_distinguished_from_the_canal():
 
 
 def test_one_place_alone_does_not_overrule_the_contrast():
-    """Three slices of twenty show a bright cord: they are no reason to turn the rest."""
+    """Three of twenty slices show a bright cord: no reason to reverse the polarity of the rest."""
     volume, line, _ = make_tube(zooms=(1.0, 1.0, 4.0), n=20)
     turned, _, _ = make_tube(zooms=(1.0, 1.0, 4.0), n=20, bright_cord=True)
     data = volume.data.copy()
@@ -103,11 +103,11 @@ def test_the_field_moves_points_along_the_phase_axis_only():
 
 
 def test_the_border_stops_where_an_echo_planar_image_is_dark():
-    """The back of the cord has faded: a round outline is not completed into the dark; that of another image is."""
+    """The back of the cord has faded: the outline is completed into the dark, but not in an echo-planar image."""
     factors = np.exp(np.random.default_rng(1).normal(0, 0.2, 18))
     image, line, _ = as_epi(factors)
     behind = int(line.points_vox[0, 1]) - 1
-    for contrast, gain in (("t2", 1), ("t2", factors), ("t2s", factors)):  # unsteady, told by its voxels, neither
+    for contrast, gain in (("t2", 1), ("t2", factors), ("t2s", factors)):  # unsteady, by voxel size, neither
         data = image.data / gain
         data[:, : behind + 1] = 20.0
         found = segment_cord(Volume(data.astype(np.float32), image.affine), contrast, centerline=line).cord_mask

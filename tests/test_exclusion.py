@@ -1,4 +1,4 @@
-"""Who and what a study leaves out: every entry fits something, and a list concerns what it is named after."""
+"""Who and what a study leaves out: every entry matches something, and a list named after a contrast applies to it."""
 
 import json
 
@@ -144,7 +144,7 @@ def test_unmatched_entries_that_are_allowed_are_one_line(root, tmp_path):
 )  # fmt: skip
 @pytest.mark.parametrize("form", ["list", "mapping", "tsv", "yaml", "named"])
 def test_an_entry_that_fits_nothing_stops_before_the_first_job(root, tmp_path, entry, meant, form):
-    """Whoever was meant may have withdrawn consent."""
+    """The person who was meant may have withdrawn consent."""
     files = {
         "tsv": ("e.tsv", f"id\treason\n{entry}\tmotion\n"),
         "yaml": ("e.yml", f"- {entry}\n"),
@@ -206,7 +206,7 @@ def test_sites_are_declared_never_guessed(root, tmp_path):
     with pytest.raises(InputError, match="'stanford' fits no subject"):
         left_out(root, file)
     assert left_out(root, file | {"sites": {"stanford": "sub-stanford"}}) == stanford
-    with pytest.raises(InputError, match="every subject begins with 'sub-'"):  # all of them would be of the site
+    with pytest.raises(InputError, match="every subject begins with 'sub-'"):  # all of them would belong to the site
         left_out(root, file | {"sites": {"stanford": "sub-"}})
     with pytest.raises(InputError, match="no subject begins with 'oxford'"):
         left_out(root, file | {"sites": {"stanford": "stanford", "oxford": "oxford"}})
@@ -272,7 +272,7 @@ def test_people_are_chosen_by_participants_tsv(root, query, who):
         ("pathology == 'XX'", "fits none of the 3 participants"),
         ("pathology = 'HC'", "is no condition"),
         ("pathology", "expected comparisons"),
-        ("'pathology' != 'HC'", "expected a column in each comparison, found"),  # of all of them it would hold
+        ("'pathology' != 'HC'", "expected a column in each comparison, found"),  # it would be true for all of them
         ("age > 3 or 1 == 1", "expected a column in each comparison"),
         ("__import__('os').system('true')", "no column '__import__'"),
         ("age.real == 3", "expected a column or a value"),
@@ -319,7 +319,7 @@ def test_a_participant_twice_is_refused(root):
         read_participants(root)
 
 
-# row: a line of participants.tsv that names nobody, or somebody twice | refused
+# row: a row of participants.tsv without a name, or a person listed twice | refused
 def test_a_participant_without_a_name_is_refused(root):
     (root / "participants.tsv").write_text("participant_id\tage\nsub-01\t30\n \t40\n")
     with pytest.raises(InputError, match="line 3: participant_id is empty; fill it in, or delete the line"):

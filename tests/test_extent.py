@@ -1,4 +1,4 @@
-"""What a mask covers of the cord: the conus is found, ends are explained or not, and the status says so."""
+"""How much of the cord a mask covers: the conus is found, ends are explained or not, and the status follows."""
 
 import numpy as np
 import pytest
@@ -147,7 +147,7 @@ def test_nothing_above_thick_dark_slices_is_called_brain():
     volume, mask = spine()
     thick = Volume(np.ascontiguousarray(volume.data[..., ::24]), volume.affine @ np.diag([1, 1, 24.0, 1]))
     thick.data[..., 2:4] = 0
-    thick.data[..., 4] = np.roll(thick.data[..., 4], 12, axis=0)  # so far aside that muscle lies where the cord was
+    thick.data[..., 4] = np.roll(thick.data[..., 4], 12, axis=0)  # moved so far that muscle is where the cord was
     extent = describe_extent(thick, cut(mask[..., ::24], 0, 1), "t2")
     assert extent.status == "partial"
     assert extent.notes[-1].startswith("slices 4:")

@@ -1,4 +1,4 @@
-"""Methods that are not ours: existing masks and programs, checked and taken in."""
+"""Declared methods: existing masks and programs, which are checked and read."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_mask_with_other_axes_is_turned_to_the_image(tmp_path, bids):
     flip = orientations.axcodes2ornt(("P", "S", "R"))
     turn = orientations.ornt_transform(orientations.io_orientation(AFFINE), flip)
     mask = disc()
-    mask[:10] = 0  # so that a flip would show
+    mask[:10] = 0  # so that a flip is noticed
     turned = orientations.apply_orientation(mask, turn)
     save(mask_path(bids), turned, AFFINE @ orientations.inv_ornt_aff(turn, mask.shape))
     entry = segment(tmp_path, bids, FILES)["01"]
@@ -164,7 +164,7 @@ def test_a_mask_added_later_is_read_and_a_removed_one_is_a_failure(tmp_path, bid
     assert not gone["path"].exists()
 
 
-# row: an image or mask without permission to read it | failed, with the reason; it is done once it can be read
+# row: an image or mask without permission to read it | failed, with the reason; processed once it can be read
 def test_an_unreadable_file_fails_its_image_only(tmp_path, bids, monkeypatch):
     for subject in SUBJECTS:
         save(mask_path(bids, subject), disc())
@@ -231,7 +231,7 @@ def test_a_failing_program_fails_its_image_only(tmp_path, bids, command, message
     entries = segment(tmp_path, bids, {"name": "mine", "command": command, "timeout": 0.01})
     assert {entry["status"] for entry in entries.values()} == {"failed"}
     assert message in entries["01"]["message"]
-    assert "spineseg-" not in entries["01"]["message"]  # a name that chance has given
+    assert "spineseg-" not in entries["01"]["message"]  # a random name
     assert not list((tmp_path / "results").rglob("*.nii.gz"))
 
 
@@ -245,7 +245,7 @@ def test_a_failing_program_fails_its_image_only(tmp_path, bids, command, message
         ("terminate called after throwing an instance of 'std::bad_alloc'", "not enough memory"),
     ],
 )
-# row: a program that says that the disk is full or memory short | stops its chunk; nothing is recorded of the image
+# row: a program that reports a full disk or too little memory | its chunk stops; nothing is recorded for the image
 def test_a_program_short_of_disk_or_memory_fails_no_image(tmp_path, bids, last_words, advice):
     command = tool(tmp_path, f"import sys; sys.exit({last_words!r})") + " {image} {mask}"
     with pytest.raises(MachineError, match=rf"^sub-01_T2w.nii.gz: .*{advice}"):
@@ -341,7 +341,7 @@ def test_good_declarations_pass(bids):
 
 @pytest.mark.parametrize("change", [{"excluded": {"sub-01": "withdrew"}}, {"subjects": ["02"]}])
 def test_people_with_all_masks_of_a_method_may_leave_a_started_study(bids, change):
-    """A path that was right stays right; one that is wrong is told, and a study does not begin without any mask."""
+    """A path that was valid stays valid, a wrong one is reported, and no study starts without any mask."""
     save(mask_path(bids), disc())
     pilot = frozenset({"sub-01_T2w"})
     images, _ = index_images(configure(bids, FILES, **change), 10, frozen=pilot)

@@ -1,4 +1,4 @@
-"""Content of files by checksum: any replacement is seen, whatever its date; damage to the cache is harmless."""
+"""Content of files by checksum: any replacement is noticed, whatever its date; a damaged cache is harmless."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ def hashed(monkeypatch) -> list[str]:
 
 
 def replace_same_date(path: Path, content: bytes) -> None:
-    """By another file of the same size and date."""
+    """Replace a file by another one of the same size and date."""
     date = path.stat().st_mtime_ns
     new = path.with_name("new")
     new.write_bytes(content)
@@ -42,7 +42,7 @@ def replace_same_date(path: Path, content: bytes) -> None:
 
 
 def change_in_place(path: Path, content: bytes) -> None:
-    """The same file, of the same size, with its date put back."""
+    """Change a file in place, with the same size, and restore its date."""
     date, inode = path.stat().st_mtime_ns, path.stat().st_ino
     with path.open("r+b") as stream:
         stream.write(content)
@@ -51,7 +51,7 @@ def change_in_place(path: Path, content: bytes) -> None:
 
 
 def through_a_link(path: Path, content: bytes) -> None:
-    """What a link points to."""
+    """Replace a file by a link to another one."""
     other = path.with_name("other")
     other.write_bytes(content)
     path.unlink()

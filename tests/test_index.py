@@ -1,4 +1,4 @@
-"""Which images a study has, and why not the others."""
+"""Which images a study includes, and why others are left out."""
 
 import os
 import re
@@ -87,7 +87,7 @@ ONE_FORM = {
     ],
 )
 def test_one_of_several_forms_of_an_acquisition_is_included(tmp_path, forms, labelled, gone, come):
-    """Sessions and runs are acquisitions of their own; what is left out says which form is used, and why."""
+    """Sessions and runs are separate acquisitions; the reason of a form left out names the one used, and why."""
     masks = [f"derivatives/labels/sub-01/dwi/{name}_label-SC_seg.nii.gz" for name in labelled]
     images, _ = index(make_dataset(tmp_path, *FORMS, *masks), forms=forms)
     assert set(by_id(images)) == (ONE_FORM - set(gone)) | set(come)
@@ -114,7 +114,7 @@ def test_an_excluded_form_is_replaced_by_another_and_a_started_study_keeps_its_f
 
 
 def test_forms_of_one_acquisition_are_excluded_as_one_image(tmp_path):
-    """A person who is left out had one image of it in the study; each form names the entry."""
+    """Of an excluded person no form is used; the reason of each form names the entry."""
     root = make_dataset(tmp_path, *FORMS)
     images, _ = index(root, excluded={"sub-01": "withdrew"})
     left = {image.image_id: image for image in images if image.subject == "01"}
@@ -169,7 +169,7 @@ def test_unequal_sessions_and_runs(tmp_path):
     assert not dwi.reference
     average = images["sub-02_ses-b_rec-average_dwi"]
     assert average.reference.endswith("rec-average_dwi_label-SC_seg.nii.gz")
-    assert average.bval == dwi.bval  # inherited: its name says no more than that of the series
+    assert average.bval == dwi.bval  # inherited: its name has no more entities than that of the series
     assert images["sub-02_ses-a_run-2_T2star"].run == "2"
     assert reasons(rows) == {
         "sub-02_ses-b_epi": "in the folder fmap: only anat, dwi, func hold images of the cord",
@@ -194,8 +194,8 @@ PASSED_OVER = {
 }
 
 
-# row: images outside `anat`, `dwi`, `func`, or in the wrong one of them, of other formats, in nested or misspelled
-#   folders | listed in images.tsv with the reason
+# row: images outside `anat`, `dwi` and `func` or in the wrong one, in other formats, or in nested or misspelled folders
+#   | listed in images.tsv with the reason
 def test_images_in_unexpected_places_are_listed_with_the_reason(tmp_path):
     others = ("sub-01/anat/sub-01_T2w.nii.gz", "sourcedata/sub-01/anat/sub-01_T2w.nii.gz", "sub-01/anat/notes.txt")
     root = make_dataset(tmp_path, *others, *PASSED_OVER)
@@ -229,7 +229,7 @@ def test_escape_codes_in_names_are_escaped_in_tables(tmp_path):
     assert len(read_images(tmp_path / "images.tsv")) == 5
 
 
-# row: links that lead round in a loop | the study goes on without them
+# row: links in a loop | ignored; the study continues
 def test_circular_links_do_not_stop_a_study(tmp_path):
     root = make_dataset(tmp_path, "sub-01/anat/sub-01_T2w.nii.gz", "sub-02/anat/sub-02_acq-x_T2w.json")
     for place in ("sub-02/anat/sub-02_T2w.nii.gz", "sub-03", "sub-01/ses-1"):
@@ -238,7 +238,7 @@ def test_circular_links_do_not_stop_a_study(tmp_path):
     assert "sub-01_T2w" in by_id(rows)
 
 
-# row: an image in another person's folder | not included, with the reason; takes nothing else away
+# row: an image in another person's folder | left out, with the reason; affects no other image
 def test_a_misplaced_file_does_not_displace_the_right_image(tmp_path):
     root = make_dataset(tmp_path, "sub-01/anat/sub-02_T2w.nii.gz", "sub-02/anat/sub-02_T2w.nii.gz")
     rows, _ = index(root)
@@ -449,7 +449,7 @@ contrast_lists = st.lists(
 
 @given(contrast_lists, st.integers(1, 7), st.integers(1, 7))
 def test_chunks_have_one_contrast_each_whatever_they_had_before(images, size, other):
-    """A study that turns to one method for each contrast: jobs need one method, and no image moves twice."""
+    """A study that changes to one method for each contrast: each job has one method, and no image moves twice."""
     mixed = assign_chunks([(image, pilot, "") for image, pilot, _ in images], other, {})
     chunks = assign_chunks(images, size, mixed)
     for chunk in set(chunks.values()):
@@ -481,7 +481,7 @@ def test_new_subjects_do_not_change_a_drawn_pilot(subjects, added, n):
 
 
 def test_a_pilot_covers_every_stratum_or_names_what_is_missing(tmp_path):
-    """Columns of participants.tsv: drawn so that each of their values is in it, where n allows it."""
+    """The draw covers each value of the given columns of participants.tsv, if n allows it."""
     names = [f"{n:02d}" for n in range(1, 31)]
     make_dataset(tmp_path, *(f"sub-{name}/anat/sub-{name}_T2w.nii.gz" for name in names))
     site = {name: "rare" if name == "17" else "n/a" if name == "18" else "usual" for name in names}
@@ -517,7 +517,7 @@ def test_a_drawn_pilot_has_every_contrast_and_stays(contrasts, seed):
     assert choose_pilot(contrasts, choice, Membership({}, drawn), contrasts) == drawn
     plain = choose_pilot(contrasts, choice)
     if set().union(*(contrasts[name] for name in plain["subjects"])) == set().union(*contrasts.values()):
-        assert drawn == plain  # the draw of a study that needs no change is what it was
+        assert drawn == plain  # a study that needs no change keeps its draw
 
 
 def test_a_contrast_that_the_pilot_lacks_is_named(tmp_path):
@@ -604,7 +604,7 @@ def test_the_checksums_of_every_source_are_kept_and_follow_content(tmp_path):
     digests = FileDigests()
     files = digest_sources(config, images, digests)
     assert str(table) in files
-    assert not [name for name in files if "sub-01_T2w" in name]  # excluded: nothing is made of it
+    assert not [name for name in files if "sub-01_T2w" in name]  # excluded, so it is not needed
     ends = ("run-1_T2star.nii.gz", "b_dwi.nii.gz", "b_dwi.bval", "label-SC_seg.nii.gz")
     assert all(any(name.endswith(end) for name in files) for end in ends)
     assert set(files) <= set(source_files(config, images))

@@ -1,6 +1,6 @@
-"""docs/inputs.md is made from the tests: from their cases, and from the comments ``# row: input | what happens``.
+"""The tables of docs/inputs.md come from the tests: from their cases and comments ``# row: input | what happens``.
 
-``python tests/test_inputs_docs.py`` writes its tables again.
+``python tests/test_inputs_docs.py`` writes the tables.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TABLES = (
     ("Text in other encodings", "refused with file and line", text.REFUSED,
      text.test_other_encodings_are_refused_with_file_and_line),
     ("Tables", "refused with file and line", text.TABLES, text.test_invalid_tables_are_refused),
-    ("JSON: manifests, decisions, locks; a sidecar counts as none", "refused", text.JSON,
+    ("JSON: manifests, decisions, locks (such a sidecar counts as missing)", "refused", text.JSON,
      text.test_json_that_is_not_a_mapping_is_refused),
     ("YAML", "refused", text.YAMLS, text.test_invalid_yaml_is_refused),
     ("Lists of exclusions", "refused", text.EXCLUDED, text.test_invalid_lists_of_exclusions_are_refused),
@@ -50,7 +50,7 @@ _ROWS = re.compile(r"((?:^# row: .*\n(?:^#   .*\n)*)+)^def (test_\w+)", re.MULTI
 
 
 def commented_rows() -> dict[str, list[tuple[str, str, list[str]]]]:
-    """Return input, what happens and tests of every row that comments tell, by file."""
+    """Return the rows that comments describe (input, what happens, tests), by file."""
     rows: dict[str, list[tuple[str, str, list[str]]]] = {}
     further: list[tuple[str, str]] = []
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
@@ -79,7 +79,7 @@ def generated() -> str:
     parts = [
         table(
             "Images, by a command and in a study",
-            f"Each is a case of `{odd.test_odd_images.__name__}`: one study holds them all, besides a good image.",
+            f"Each is a case of `{odd.test_odd_images.__name__}`: one study contains all of them.",
             ("image", "by `spineseg propseg`", "in a study"),
             [(name, case.by_command, case.in_study) for name, case in odd.IMAGES.items()],
         ),
@@ -98,8 +98,8 @@ def generated() -> str:
         parts.append(table(title, intro, ("input", "what happens", "test"), told))
     parts.append(
         "## Text, configuration and weights\n\n"
-        f"{len(external.HOSTILE)} names of files with quotes, commands, line breaks and codes are arguments of programs"
-        " (`test_a_file_name_is_never_a_command`).\n"
+        f"{len(external.HOSTILE)} file names with quotes, commands, line breaks and escape codes are given to"
+        " programs as arguments (`test_a_file_name_is_never_a_command`).\n"
     )
     for title, outcome, cases, test in TABLES:
         intro = f"Each is a case of `{test.__name__}`."

@@ -1,4 +1,4 @@
-"""An image whose process the system kills is no result: nothing is decided by it, and it is tried again."""
+"""An image whose process the system kills has no result: it decides nothing and is tried again."""
 
 import resource
 import signal
@@ -22,7 +22,7 @@ BLOCK = np.pad(np.ones((8, 8, 10)), ((16, 16), (18, 18), (0, 0)))
 
 @pytest.fixture(params=["kill -KILL $PPID", "kill -KILL $$"], ids=["the process", "its program"])
 def killing(request, tmp_path):
-    """A study of two images, and a method that is killed on the first while a file is there."""
+    """A study of two images, and a method that is killed on the first image as long as a file exists."""
     mask = save_nifti(tmp_path / "mask.nii.gz", BLOCK)
     paths = [str(save_nifti(tmp_path / f"sub-0{n}_T2w.nii.gz", 100 + 50 * BLOCK, dtype=np.int16)) for n in (1, 2)]
     images = [study_image(f"0{n}", path=path) for n, path in enumerate(paths, start=1)]
@@ -35,9 +35,9 @@ def killing(request, tmp_path):
     return Segmenter(write_index(study_folder(tmp_path), images), method), images, short
 
 
-# row: the process of an image, or its program, is killed as when memory runs out | the others of its chunk are done,
-#   and the job is tried again with more memory; where that helps nothing, the image has failed for this run, is in no
-#   comparison, and the next run tries it again
+# row: the process of an image, or its program, is killed, as when memory runs out | the other images of its chunk are
+#   finished, and the job is tried again with more memory; if that does not help, the image has failed for this run,
+#   is in no comparison, and is tried again by the next run
 def test_a_killed_process_leaves_its_image_for_the_next_run(killing):
     segmenter, images, short = killing
     with pytest.raises(MachineError, match="sub-01_T2w: the process ended twice as when memory runs out"):
@@ -82,6 +82,6 @@ def test_a_killed_image_is_reported_once_per_run(tmp_path, in_exceptions):
     assert again != first
     write("no cord")
     note_killed(folder, note)
-    assert read_note(note) == again  # a finished job is not done once more
+    assert read_note(note) == again  # a finished job is not repeated
     note.write_text("[]")
     assert read_note(note) == {}

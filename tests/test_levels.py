@@ -1,6 +1,6 @@
-"""Vertebral levels: SCT's own values on a real mask, names, files, and a line for each mistake.
+"""Vertebral levels: SCT's values on a real mask, names, files, and one line for each mistake.
 
-``python tests/test_levels.py`` prints the differences from SCT that docs/measures.md tells.
+``python tests/test_levels.py`` prints the differences from SCT that docs/measures.md reports.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ needs_levels = pytest.mark.skipif(not DATA.is_dir(), reason="mask and levels are
 
 
 def run_csv(tmp_path, *flags):
-    """Rows of ``spineseg csa`` as a reader of its CSV sees them."""
+    """Rows of the CSV that ``spineseg csa`` writes."""
     out = tmp_path / "csa.csv"
     assert main(["csa", *map(str, flags), "-o", str(out)]) == 0
     with out.open(newline="") as stream:
@@ -40,7 +40,7 @@ SCT_COLUMNS = (
 
 
 def row_like(expected, folder):
-    """Row of ours for the call and the slices of one of SCT's."""
+    """The row of spineseg for the call and slices of a row of SCT."""
     words = expected["call"].split(" (")[0].split()
     flags = [DATA / word if word.endswith(".nii.gz") else word for word in words]
     rows = {row["slices"]: row for row in run_csv(folder, "-i", DATA / "cord.nii.gz", *flags)}
@@ -81,7 +81,7 @@ def test_template_from_discs_and_from_levels(tmp_path):
     for a, b in zip(discs, levels, strict=True):
         assert a["level"] == b["level"]
         ends = [[int(end) for end in row["slices"].split(":")] for row in (a, b)]
-        np.testing.assert_allclose(*ends, atol=1)  # the small copy rounds discs and levels each for itself
+        np.testing.assert_allclose(*ends, atol=1)  # the small copy rounds discs and levels separately
         assert float(a["csa_mm2"]) == pytest.approx(float(b["csa_mm2"]), rel=0.02)
 
 
@@ -147,7 +147,7 @@ def files(tmp_path):
 
 
 def refused(capsys, *flags):
-    """The one line that a mistake gets."""
+    """Run a command that must be refused; return its one line."""
     assert main(["csa", *flags]) == 2
     printed = capsys.readouterr()
     assert printed.err.count("\n") == 1
@@ -214,7 +214,7 @@ class TestMistakes:
             assert main(["csa", *flags, *per, "-vert", text]) == 0
             out, error = capsys.readouterr()
             assert (f"{lacking}: asked for, but not labelled" in error) == (text == "2:20")
-            tables.append([line.rpartition("\t")[0] for line in out.splitlines()])  # but the note
+            tables.append([line.rpartition("\t")[0] for line in out.splitlines()])  # except the note
         assert tables[0] == tables[1]
 
     def test_levels_outside_the_chosen_slices_are_reported(self, files, capsys):
@@ -500,7 +500,7 @@ class TestLevels:
 
 
 class TestCoverage:
-    """A level is as long as its borders say: discs, or the neighbouring level of a labelled cord."""
+    """The borders of a level give its length: discs, or the neighbouring level of a labelled cord."""
 
     @staticmethod
     def of(tmp_path, paths, *flags, cord="cord"):
@@ -511,7 +511,7 @@ class TestCoverage:
 
     @pytest.fixture
     def cut(self, files):
-        """The mask and its levels, cut off within C5 and within C2: nothing shows how long these are."""
+        """Cut the mask and its levels within C5 and within C2, so that the length of these is not known."""
         paths, write = files
         for name in ("cord", "levels"):
             data = np.asarray(nib.load(paths[name]).dataobj).copy()
@@ -539,7 +539,7 @@ class TestCoverage:
         assert coverage["C3"] == pytest.approx(6 / 12)
 
     def test_unlabelled_cord_beside_a_level_is_not_a_border(self, files, tmp_path):
-        coverage, note = self.of(tmp_path, files[0], "-vertfile", files[0]["levels"])  # the cord goes on both ways
+        coverage, note = self.of(tmp_path, files[0], "-vertfile", files[0]["levels"])  # the cord continues both ways
         np.testing.assert_equal(coverage, {"C5": np.nan, "C4": 1.0, "C3": 1.0, "C2": np.nan})
         assert (note["C4"], note["C3"]) == ("", "")
 

@@ -78,7 +78,7 @@ SHORT_STACKS = [((0.5, 0.5, 2.5), 8), ((0.5, 0.5, 2.5), 20), ((0.5, 0.5, 0.5), 6
 
 @pytest.mark.parametrize(("zooms", "n"), SHORT_STACKS)
 def test_direction_of_a_bent_ellipse_in_whole_voxels(zooms, n):
-    """A neck's bend (25 degrees over 120 mm): root mean square and mean error of the end slices."""
+    """A bend as in the neck (25 degrees over 120 mm): root mean square error, and mean error of the end slices."""
     rng = np.random.default_rng(1)
     errors = []
     for _ in range(10):

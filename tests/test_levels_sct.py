@@ -1,4 +1,4 @@
-"""Area by level of ten generated cords against SCT's definition, worked out here with nothing of the package.
+"""Area by level of ten generated cords against SCT's definition, computed here without the package.
 
 SCT (``sct_process_segmentation -discfile``): a disc belongs to the slice of the nearest point of the centerline; that
 slice and those below it, down to the next disc's, are the level below the disc. A slice's area is its voxels' area

@@ -1,4 +1,4 @@
-"""The table of areas by level that a study writes: labels found, carried between images, doubted, and used."""
+"""The table of areas by level that a study writes: labels are found, transferred between images, checked and used."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from spineseg.writing import write_json
 
 RADIUS_MM = 4.5
 ZOOMS = {"T2w": (0.5, 0.5, 2.0), "T2star": (0.4, 0.4, 5.0), "T1w": (0.8, 0.8, 0.8)}
-TOP_MM, STEP_MM = 60.0, 17.0  # of disc 3 (C2/C3) in the scanner, and the way to the next
+TOP_MM, STEP_MM = 60.0, 17.0  # of disc 3 (C2/C3) in the scanner, and the distance to the next
 DISCS = (3, 4, 5)
 
 
 def area(z):
-    """The cord's area at a height in the scanner: it grows downwards."""
+    """Area of the cord at a height in the scanner; it grows downwards."""
     return np.pi * RADIUS_MM**2 * (1 + (TOP_MM - z) / 200)
 
 
@@ -70,7 +70,7 @@ def level_truth(n=0):
 
 
 class Study:
-    """A study whose masks are kept already."""
+    """A study that already has kept masks."""
 
     def __init__(self, root):
         self.folder = made_study.study_folder(root)
@@ -180,7 +180,7 @@ def test_labels_on_another_grid_than_their_image_are_refused_for_all_of_its_sess
 
 
 def test_labels_under_the_name_of_an_image_whose_header_was_moved(study):
-    """T2w's discs lie under the name of T1w, moved since: T2w serves, the way between cords is measured."""
+    """Discs of T2w under the name of T1w, whose header was moved: T2w is used, and the distance is measured."""
     study.add().add("T1w", moved_mm=10.0).label(*disc_labels("T2w")).label(*disc_labels("T2w"), suffix="T1w")
     _, moved = study.measure(levels=["C3"])
     assert moved.flags == ("doubted",)
@@ -191,7 +191,7 @@ def test_labels_under_the_name_of_an_image_whose_header_was_moved(study):
 
 @pytest.mark.parametrize("own", [(4, 5, 6), (0, 0, 0), (3, 5, 4)])
 def test_levels_missing_from_own_labels_come_from_other_images_of_the_session(study, own):
-    """Discs that begin with C3/C4, none, and in the wrong order."""
+    """Discs that begin with C3/C4, no discs, and discs in the wrong order."""
     labels, affine = disc_labels("T1w")
     labels[:] = np.select([labels == value for value in DISCS], own)
     study.add("T1w").add().label(labels, affine, suffix="T1w").label(*disc_labels("T2w"))
@@ -296,7 +296,7 @@ def test_the_command_writes_what_statistics_and_sct_scripts_read(study):
     assert not rows[2].corrected
     with (study.folder.sct_tables(Stage.ALL) / "csa-SC_T2w.csv").open() as stream:
         sct = list(csv.DictReader(stream))
-    assert [row["VertLevel"] for row in sct] == ["3", "C2/C3"]  # what a rater has failed is left out
+    assert [row["VertLevel"] for row in sct] == ["3", "C2/C3"]  # a mask that a rater failed is left out
     assert float(sct[0]["MEAN(area)"]) == pytest.approx(rows[0].values["csa_mm2"], rel=1e-5)
     assert sct[0]["Filename"].endswith("sub-01_T2w_label-SC_seg.nii.gz")
 
@@ -337,7 +337,7 @@ def test_every_methods_masks_are_measured_at_the_levels_and_that_of_the_plan(stu
     assert [row.level for row in others] == ["C5", "C4", "C2"] * 4
     rows = [row for row in rows if row not in others]
     assert (reference.method, reference.image.suffix, reference.level) == (REFERENCE, "T2w", "C3-C4")
-    assert reference.values["csa_mm2"] == rows[1].values["csa_mm2"]  # propseg found the same
+    assert reference.values["csa_mm2"] == rows[1].values["csa_mm2"]  # the mask of propseg is the same
     found = [(row.method, row.image.suffix, row.level) for row in rows]
     assert found == [
         (m, suffix, level) for m in ("propseg", "deepseg") for suffix in ("T2w", "T1w") for level in ("C3", "C3-C4")

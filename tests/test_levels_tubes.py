@@ -1,6 +1,6 @@
 """Tubes whose area along the cord and whose discs are known: straight, tilted and curved, in any file.
 
-``python tests/test_levels_tubes.py`` prints the errors that docs/measures.md tells.
+``python tests/test_levels_tubes.py`` prints the errors that docs/measures.md reports.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FILES = ("LAS", "PSR", "IRA")
 
 
 def radius_mm(arc):
-    """8 % of area within 50 mm, as in the cervical enlargement."""
+    """The area changes by 8 % within 50 mm, as in the cervical enlargement."""
     return 4.6 + 0.1 * np.sin(2 * np.pi * arc / 100)
 
 

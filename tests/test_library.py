@@ -1,4 +1,4 @@
-"""The package from Python: results lie on the grid of their image, and are those of the command line."""
+"""The package from Python: results are on the grid of their image, and equal those of the command line."""
 
 from __future__ import annotations
 

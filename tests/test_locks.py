@@ -1,4 +1,4 @@
-"""A study is held to one method, one state of code, weights and parameters; a change is accepted one at a time."""
+"""A study keeps one method, code, weights and parameters; each change is accepted separately."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def configure(**keys):
 
 @pytest.fixture
 def edit(monkeypatch):
-    """Change what methods are made by, as an edited checkout, other weights or another library would."""
+    """Change the record of code, weights or libraries, as an edited checkout or an upgrade would."""
 
     def change(name="deepseg", **values):
         original = DeclaredMethod.made_by
@@ -240,7 +240,7 @@ def test_an_image_of_the_pilot_that_was_replaced_is_named(folder, tmp_path):
     assert find_replaced_pilot(folder) == []
     path.write_bytes(b"another")
     assert find_replaced_pilot(folder) == ["sub-1_T2w"]
-    lock_study(configure(), folder, KeptMethods("deepseg"))  # the next run does not forget it
+    lock_study(configure(), folder, KeptMethods("deepseg"))  # the next run still knows it
     assert find_replaced_pilot(folder) == ["sub-1_T2w"]
 
 
@@ -253,7 +253,7 @@ def test_a_method_missing_from_the_configuration_is_reported(folder):
 def test_a_pilot_by_other_code_is_refused_before_the_study(folder, edit):
     code = pilot_made_by(folder, "propseg").code
     edit("propseg", code="e" * 64)
-    check_study(configure(), folder, to_study=False)  # before it starts, pilots may change freely
+    check_study(configure(), folder, to_study=False)  # before the study starts, the pilot may change freely
     message = refusal(configure(), folder)
     assert f"propseg: code {code[:12]} (version" in message
     assert "now eeeeeeeeeeee" in message

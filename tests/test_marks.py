@@ -1,4 +1,4 @@
-"""Marks of raters: read strictly, joined, and counted the right way."""
+"""Marks of raters: read strictly, joined and counted correctly."""
 
 import json
 
@@ -25,7 +25,7 @@ def mark(image="sub-01_T2w", method="propseg", kind="fail", rater="Ann", **more)
 
 
 def test_files_saved_by_the_page_are_read(tmp_path):
-    """The page's own file is tried in tests/test_qc_browser.py; this is its form."""
+    """A file in the format of the page; tests/test_qc_browser.py reads one that the page wrote."""
     given = mark(rating=3, time="2026-11-28T08:00:00Z", reason="leak", slices=[4, 5], mask_sha256="abc")
     choice = {"image": "sub-01_T2w", "x": "deepseg", "y": "propseg", "choice": "y", "rater": "Ann", "repeat": False}
     found = read_marks([write(tmp_path / "a.json", [given], [choice])])
@@ -124,7 +124,7 @@ def test_marks_of_two_masks_of_one_method_are_both_kept(tmp_path):
 
 
 def test_a_mark_of_a_corrected_mask_does_not_replace_that_of_the_original(tmp_path):
-    """With or without the checksum of the method's mask: between the methods, and for the mask that lies there."""
+    """With or without the checksum of the mask: between the methods, and for the present mask."""
     own, corrected = "a" * 64, "c" * 64
     for named in ({"mask_sha256": own[:12]}, {}):
         given = [

@@ -1,4 +1,4 @@
-"""One chunk's masks to its three tables."""
+"""From the masks of a chunk to its three tables."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_two_methods_with_reference(study):
     assert (a.method, a.status, a.values["coverage"], a.values["dice"]) == ("a", "ok", 1.0, 1.0)
     assert b.values["coverage"] == pytest.approx(9 / 12)
     assert b.values["dice"] == pytest.approx(10 / 11)
-    assert not {"seconds", "peak_mb"} & set(a.values)  # times are no measures: decisions must not depend on them
+    assert not {"seconds", "peak_mb"} & set(a.values)  # times are not measures: decisions must not depend on them
     agreement = tables.agreement[0].values
     assert agreement["dice"] == pytest.approx(18 / 21)
     assert agreement["min_slice_dice"] == 1
@@ -358,7 +358,7 @@ def test_predicted_dice_needs_the_image_and_sees_size(study):
     assert (rows["03", "b"].values["predicted_dice"], rows["03", "b"].values["flagged"]) == (0.0, 1)
     assert "predicted_dice" not in rows["03", "a"].values  # the table names no image
     again = by_subject(study.measure(("b", "a")).metrics)
-    assert again["01", "a"].values["predicted_dice"] == good.values["predicted_dice"]  # whatever else ran
+    assert again["01", "a"].values["predicted_dice"] == good.values["predicted_dice"]  # whatever other methods ran
 
 
 def test_an_image_that_cannot_be_read_costs_the_prediction_only(study):

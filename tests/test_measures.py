@@ -1,4 +1,4 @@
-"""Every measure is defined once; tables, decision, report, page and docs ask there."""
+"""Every measure is defined once, for tables, decision, report, page and docs."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def strings(node: ast.AST) -> list[str]:
 
 
 def definitions(path: Path) -> list[str]:
-    """Places that give a measure's column a unit or words of its own: dict entries, and calls with both."""
+    """Places that give a column of a measure another unit or description: dict entries, and calls with both."""
     units = {measure.unit for measure in MEASURES.values() if measure.unit} | {"mm2", "mm^2"}
     words = {measure.words for measure in MEASURES.values()}
     found = []
@@ -118,7 +118,7 @@ def definitions(path: Path) -> list[str]:
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "measures.py")
 SHARED = {"cli/drift.py", "study/drift.py"}
-"""`csa_difference_pct` and its like are no measures of the study's tables."""
+"""Columns such as `csa_difference_pct` are not measures of the study's tables."""
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -1,4 +1,4 @@
-"""What a process keeps of the memory that it frees."""
+"""How much freed memory a process keeps."""
 
 import ctypes
 
@@ -8,20 +8,20 @@ from spineseg.memory_limit import KEPT_BYTES, LARGE_BYTES, keep_freed_memory
 
 
 class Library:
-    """A C library that notes what it is told."""
+    """A C library that records its settings."""
 
     def __init__(self):
-        self.told = {}
+        self.settings = {}
 
     def mallopt(self, option, value):
-        self.told[option] = value
+        self.settings[option] = value
 
 
 def test_malloc_thresholds_are_set(monkeypatch):
     library = Library()
     monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
     keep_freed_memory()
-    assert library.told == {-1: KEPT_BYTES, -3: LARGE_BYTES}
+    assert library.settings == {-1: KEPT_BYTES, -3: LARGE_BYTES}
 
 
 @pytest.mark.parametrize("library", [object(), None])

@@ -247,7 +247,7 @@ class TestShape:
     def test_curved_cord(self):
         zooms, n = np.array([0.5, 0.5, 1.0]), 120
         k = np.arange(n)
-        centre = 40 + 12 * np.sin(2 * np.pi * k / 160)  # voxels: a neck's curve, 6 mm over 160 mm
+        centre = 40 + 12 * np.sin(2 * np.pi * k / 160)  # voxels: a curve as in the neck, 6 mm over 160 mm
         i, j = np.indices((70, 100))
         mask = ((i[..., None] - 35) ** 2 + (j[..., None] - centre) ** 2) * 0.25 <= 16
         angle = np.degrees(np.arctan(6 * 2 * np.pi / 160 * np.cos(2 * np.pi * k / 160)))

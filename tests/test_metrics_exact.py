@@ -299,7 +299,7 @@ class TestShape:
     @pytest.mark.parametrize("doubt_mm", [0.0, 0.3, 0.6])
     @pytest.mark.parametrize("turn", [0.0, 20.0])
     def test_soft_sections_have_the_shape_of_their_half_contour(self, zooms, doubt_mm, turn):
-        """Partial volumes, or a network's doubt to both sides of the edge, widen nothing."""
+        """Neither partial volumes nor a soft edge of a network widen the section."""
         n = np.ceil(np.array([24.0, 20.0]) / zooms[:2]).astype(int)
         fine = 8
         x, y = ((np.arange(m * fine) + 0.5) / fine * zoom for m, zoom in zip(n, zooms[:2], strict=True))
@@ -318,7 +318,7 @@ class TestShape:
         np.testing.assert_allclose(got.orientation_deg, turn, atol=0.5)
 
     def test_a_soft_section_with_a_hole_and_two_parts(self):
-        """Contours count with their sign: a frame of two squares has its own moments."""
+        """Holes are subtracted: a frame of two squares has the moments of a frame."""
         mask = np.zeros((40, 40, 3))
         mask[10:30, 10:30] = 1.0
         mask[15:25, 15:25] = 0.0

@@ -16,7 +16,7 @@ def test_a_notebook_runs_and_holds_no_output(path, tmp_path, monkeypatch):
     nbformat.validate(notebook)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert cells
-    assert not [cell for cell in cells if cell.outputs]  # what was once printed would grow old
+    assert not [cell for cell in cells if cell.outputs]  # stored output would become outdated
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     for number, cell in enumerate(cells):

@@ -36,7 +36,7 @@ SOFT = ((4.25 - RADIUS) * 2).clip(0, 1)
 
 @dataclass(frozen=True)
 class Case:
-    """How a file is made in a folder under a stem, what becomes of it, and words of what is said."""
+    """How a file is made in a folder under a stem, its expected outcomes, and words of the message."""
 
     make: Callable[[Path], Path]
     by_command: str
@@ -64,7 +64,7 @@ def content(data: np.ndarray, affine: np.ndarray = AFFINE, kind: type = nib.Nift
 
 
 def put(raw: bytes, end: str = ".nii.gz") -> Callable[[Path], Path]:
-    """A file of these bytes, compressed where its name says so."""
+    """A file of these bytes, compressed if its name says so."""
 
     def make(stem: Path) -> Path:
         path = stem.with_name(stem.name + end)
@@ -158,7 +158,7 @@ def pipe(stem: Path) -> Path:
 
 
 def named(middle: str) -> Callable[[Path], Path]:
-    """The picture under a name with something odd in it."""
+    """The picture under a name with an odd part."""
 
     def make(stem: Path) -> Path:
         subject, suffix = stem.name.split("_")
@@ -190,25 +190,25 @@ PACKED = gzip.compress(GOOD, 1)
 DWI = content(series())
 
 IMAGES = {
-    "as it should be": Case(put(GOOD), READ, READ),
+    "a good image": Case(put(GOOD), READ, READ),
     "an empty file": Case(put_as_it_is(b""), REFUSED, FAILED, "empty file"),
     "text": Case(put_as_it_is(b"404 not found\n" * 40), REFUSED, FAILED, "another format"),
     "compressed text": Case(put(b"404 not found\n" * 40), REFUSED, FAILED, "another format"),
-    "cut": Case(put_as_it_is(PACKED[:-2000]), REFUSED, FAILED, "damaged or truncated"),
+    "truncated": Case(put_as_it_is(PACKED[:-2000]), REFUSED, FAILED, "damaged or truncated"),
     "without its last byte": Case(put_as_it_is(PACKED[:-1]), REFUSED, FAILED, "damaged or truncated"),
     "one bit flipped early": Case(put_as_it_is(flipped(0.1)), REFUSED, FAILED, "damaged"),
     "one bit flipped late": Case(put_as_it_is(flipped(0.9)), REFUSED, FAILED, "damaged"),
-    "another check sum": Case(put_as_it_is(PACKED[:-8] + bytes(8)), REFUSED, FAILED, "damaged"),
+    "a wrong checksum": Case(put_as_it_is(PACKED[:-8] + bytes(8)), REFUSED, FAILED, "damaged"),
     "followed by other bytes": Case(put_as_it_is(PACKED + b"more"), REFUSED, FAILED, "damaged"),
     "followed by a second image": Case(put_as_it_is(PACKED * 2), REFUSED, FAILED, "damaged"),
-    "followed by zeros, as tapes do": Case(put_as_it_is(PACKED + bytes(512)), READ, READ),
+    "followed by zeros, as padding": Case(put_as_it_is(PACKED + bytes(512)), READ, READ),
     "compressed twice": Case(put(PACKED), REFUSED, FAILED, "another format"),
     "not compressed, named .nii.gz": Case(put_as_it_is(GOOD), REFUSED, FAILED, "not compressed but named with .gz"),
     "compressed, named .nii": Case(put_as_it_is(PACKED, ".nii"), REFUSED, FAILED, "compressed but named without .gz"),
     "not compressed": Case(put(GOOD, ".nii"), READ, READ),
-    ".nii, cut": Case(put(GOOD[:-100], ".nii"), REFUSED, FAILED, "damaged or truncated"),
+    ".nii, truncated": Case(put(GOOD[:-100], ".nii"), REFUSED, FAILED, "damaged or truncated"),
     ".nii, too long": Case(put(GOOD + bytes(100), ".nii"), REFUSED, FAILED, "damaged or truncated"),
-    "a header alone": Case(put(GOOD[:352], ".nii"), REFUSED, FAILED, "damaged or truncated"),
+    "only a header": Case(put(GOOD[:352], ".nii"), REFUSED, FAILED, "damaged or truncated"),
     "half a header": Case(put(GOOD[:200], ".nii"), REFUSED, FAILED, "another format"),
     "claims 1200 x 1200 x 1200": Case(put(field(42, "<3h", 1200, 1200, 1200)), REFUSED, FAILED, "header that claims"),
     "claims twice its voxels": Case(put(field(46, "<h", 4)), REFUSED, FAILED, "damaged or truncated"),
@@ -219,31 +219,31 @@ IMAGES = {
     "one dimension": Case(put(content(np.arange(48, dtype=np.int16))), REFUSED, FAILED, "expected 2 to 4 dimensions"),
     "two dimensions": Case(put(content(PICTURE[:, :, 1])), READ, READ),
     "four dimensions": Case(put(content(series())), NOTED, NOTED, "mean of 3 volumes"),
-    "five dimensions, the last two of 1": Case(put(content(PICTURE[..., None, None])), READ, READ),
+    "five dimensions, the last two of size 1": Case(put(content(PICTURE[..., None, None])), READ, READ),
     "five dimensions": Case(put(content(series()[..., None, :])), REFUSED, FAILED, "expected an image or a series"),
     "one volume of a series is NaN": Case(put(content(series(np.nan))), NOTED, NOTED, "mean"),
     "all NaN": Case(put(content(with_values((slice(None), np.nan)))), REFUSED, FAILED, "no finite value"),
-    "NaN here and there": Case(put(content(with_values((slice(2), np.nan)))), NOTED, NOTED, "NaN or infinite"),
-    "infinity here and there": Case(put(content(with_values((0, np.inf)))), NOTED, NOTED, "NaN or infinite"),
+    "some NaN": Case(put(content(with_values((slice(2), np.nan)))), NOTED, NOTED, "NaN or infinite"),
+    "some infinite values": Case(put(content(with_values((0, np.inf)))), NOTED, NOTED, "NaN or infinite"),
     "one value 1e20": Case(put(content(with_values((0, 1e20)))), REFUSED, FAILED, "expected values between"),
     "all zero": Case(put(content(PICTURE * 0)), REFUSED, FAILED, "found 0 in every voxel"),
-    "the same everywhere": Case(put(content(PICTURE * 0 + 7)), REFUSED, FAILED, "found 7 in every voxel"),
+    "the same value everywhere": Case(put(content(PICTURE * 0 + 7)), REFUSED, FAILED, "found 7 in every voxel"),
     "a mask": Case(put(content(CORD[:, :, :2].astype(np.uint8))), NOTED, NOTED, "is it a mask"),
     "complex numbers": Case(put(content(PICTURE.astype(np.complex64))), REFUSED, FAILED, "one number per voxel"),
-    "colours": Case(
+    "RGB colours": Case(
         put(content(np.zeros(PICTURE.shape, [(c, "u1") for c in "RGB"]))), REFUSED, FAILED, "one number per voxel"
     ),
     "double precision": Case(put(content(PICTURE.astype(np.float64))), READ, READ),
-    "an unknown number type": Case(put(field(70, "<h", 9999)), REFUSED, FAILED, "damaged"),
-    "no number type": Case(put(field(70, "<h", 0)), REFUSED, FAILED, "damaged"),
+    "an unknown data type": Case(put(field(70, "<h", 9999)), REFUSED, FAILED, "damaged"),
+    "no data type": Case(put(field(70, "<h", 0)), REFUSED, FAILED, "damaged"),
     "another magic word": Case(put(field(344, "4s", b"abc\0")), REFUSED, FAILED, "another format"),
     "another byte order": Case(
         put(nib.Nifti1Image(PICTURE, AFFINE, nib.Nifti1Header(endianness=">")).to_bytes()), READ, READ
     ),
     "NIfTI-2": Case(put(content(PICTURE, kind=nib.Nifti2Image)), READ, READ),
-    "in micron": Case(put(field(123, "b", 3, raw=scaled((1e3, 1e3, 1e3)))), NOTED, NOTED, "micron; converted"),
+    "in micrometres": Case(put(field(123, "b", 3, raw=scaled((1e3, 1e3, 1e3)))), NOTED, NOTED, "micron; converted"),
     "in metres": Case(put(field(123, "b", 1, raw=scaled((1e-3, 1e-3, 1e-3)))), NOTED, NOTED, "metre; converted"),
-    "in mm, but says micron": Case(put(field(123, "b", 3)), READ, READ),
+    "in mm, but the header says micrometres": Case(put(field(123, "b", 3)), READ, READ),
     "an unknown unit": Case(put(field(123, "b", 7)), READ, READ),
     "voxels of 0.01 mm": Case(put(scaled((0.02, 0.02, 0.005))), REFUSED, FAILED, "expected voxel edges"),
     "voxels of 100 mm": Case(put(scaled((1, 1, 50))), REFUSED, FAILED, "expected voxel edges"),
@@ -259,9 +259,9 @@ IMAGES = {
     ),
     "10 km from the origin": Case(put(content(PICTURE, moved(1e7))), REFUSED, FAILED, "expected an origin"),
     "no orientation": Case(put(forms(GOOD, 0, 0)), NOTED, NOTED, "no orientation"),
-    "orientation by the quaternion alone": Case(put(forms(GOOD, 1, 0)), READ, READ),
+    "orientation from the quaternion only": Case(put(forms(GOOD, 1, 0)), READ, READ),
     "sform and qform 20 mm apart": Case(put(field(268, "<f", 20.0)), NOTED, NOTED, "sform and qform"),
-    "a quaternion a rounding error too long": Case(
+    "a quaternion too long by a rounding error": Case(
         put(forms(field(256, "<3f", 0, 1.0002, 0), 1, 0)), READ, READ
     ),
     "a quaternion of length 2": Case(
@@ -272,12 +272,12 @@ IMAGES = {
     "a slope of NaN": Case(put(field(112, "<2f", np.nan, np.nan)), READ, READ),
     "a slope of 0": Case(put(field(112, "<2f", 0, 5)), READ, READ),
     "an infinite intercept": Case(put(field(112, "<2f", 1, np.inf)), REFUSED, FAILED, "scl_inter is infinite"),
-    "voxels before the header's end": Case(put(field(108, "<f", 100)), REFUSED, FAILED, "damaged"),
-    "voxels from byte 1e10": Case(put(field(108, "<f", 1e10)), REFUSED, FAILED, "damaged"),
+    "voxel data inside the header": Case(put(field(108, "<f", 100)), REFUSED, FAILED, "damaged"),
+    "voxel data from byte 1e10": Case(put(field(108, "<f", 1e10)), REFUSED, FAILED, "damaged"),
     "dwi without b-values": Case(put(DWI), NOTED, NOTED, "no b-values were found", "dwi"),
     "dwi with b-values": Case(with_sidecar(DWI, ".bval", "0 800 800"), NOTED, NOTED, "mean of 2 of 3", "dwi"),
     "dwi with too few b-values": Case(with_sidecar(DWI, ".bval", "0 8"), REFUSED, FAILED, "expected 3 b-values", "dwi"),
-    "dwi with words as b-values": Case(with_sidecar(DWI, ".bval", "a b c"), REFUSED, FAILED, "found other text", "dwi"),
+    "dwi with text as b-values": Case(with_sidecar(DWI, ".bval", "a b c"), REFUSED, FAILED, "found other text", "dwi"),
     "dwi with a b-value below 0": Case(with_sidecar(DWI, ".bval", "0 -8 8"), REFUSED, FAILED, "found -8", "dwi"),
     "a pointer of Git LFS": Case(
         put_as_it_is(LFS), REFUSED, LEFT_OUT, "git lfs"
@@ -292,10 +292,10 @@ IMAGES = {
     "a name of 240 characters": Case(named("acq-" + "a" * 217), READ, LEFT_OUT, "shorten its own"),
     "an escape code in its name": Case(named("acq-\x1b[31m"), READ, LEFT_OUT, "control character"),
     "a line break in its name": Case(named("acq-a\nb"), READ, LEFT_OUT, "line break"),
-    "quotes and blanks in its name": Case(named("acq-a 'b\""), READ, LEFT_OUT, "name"),
-    "in a folder of another kind": Case(elsewhere("fmap"), READ, LEFT_OUT, "fmap"),
+    "quotes and spaces in its name": Case(named("acq-a 'b\""), READ, LEFT_OUT, "name"),
+    "in the folder fmap": Case(elsewhere("fmap"), READ, LEFT_OUT, "fmap"),
     "a T2w in the folder dwi": Case(elsewhere("dwi"), READ, LEFT_OUT, "anat"),
-    "in a folder within anat": Case(elsewhere("anat", "old"), READ, LEFT_OUT, "folder"),
+    "in a subfolder of anat": Case(elsewhere("anat", "old"), READ, LEFT_OUT, "folder"),
 }  # fmt: skip
 
 
@@ -307,12 +307,12 @@ def run(arguments: list[object], capsys: pytest.CaptureFixture[str]) -> tuple[in
 
 
 def stem_of(path: Path) -> str:
-    """The file's name without its ends."""
+    """The file's name without its extensions."""
     return path.name.split(".")[0]
 
 
 def fits_command(case: Case, path: Path, code: int, said: str) -> bool:
-    """Whether exit code and words are those of the case; a refusal is one line that names the file."""
+    """Say whether exit code and message are as expected; a refusal is one line that names the file."""
     errors = [line for line in said.splitlines() if ": error: " in line]
     if "Traceback" in said or not all(line.isprintable() for line in said.splitlines()):
         return False
@@ -409,17 +409,19 @@ MASKS = {
     "soft": Case(mask(SOFT.astype(np.float32)), READ, READ),
     "soft, one voxel 1.004": Case(mask(changed(SOFT, CENTER, 1.004)), NOTED, NOTED, "clipped to 1"),
     "soft, one voxel 1.2": Case(mask(changed(SOFT, CENTER, 1.2)), REFUSED, NOT_USED, "is it an image"),
-    "soft, to 255": Case(mask(SOFT_255), NOTED, NOTED, "divided by 255"),
-    "soft, to 100": Case(mask((SOFT * 100).round().astype(np.uint8)), NOTED, NOTED, "divided by 100"),
-    "soft, to 37": Case(mask((SOFT * 37).astype(np.float32)), REFUSED, NOT_USED, "is it an image"),
-    "soft, as a slope of 1/255 stores it": Case(stored_with(SOFT_255, 1 / 255), READ, READ),
+    "soft, scaled to 255": Case(mask(SOFT_255), NOTED, NOTED, "divided by 255"),
+    "soft, scaled to 100": Case(mask((SOFT * 100).round().astype(np.uint8)), NOTED, NOTED, "divided by 100"),
+    "soft, scaled to 37": Case(mask((SOFT * 37).astype(np.float32)), REFUSED, NOT_USED, "is it an image"),
+    "soft, stored with a slope of 1/255": Case(stored_with(SOFT_255, 1 / 255), READ, READ),
     "binary, with a slope of 1/255": Case(stored_with(BINARY * 255, 1 / 255), READ, READ),
     "binary, with a slope of 2": Case(stored_with(BINARY, 2), READ, READ),
     "binary, with a slope of 0.3": Case(stored_with(BINARY, 0.3), REFUSED, NOT_USED, "check the slope"),
     "binary, with a slope of -1": Case(stored_with(BINARY, -1), REFUSED, NOT_USED, "is it an image"),
     "binary, with an intercept of -1": Case(stored_with(BINARY + ONE, 1, -1), READ, READ),
     "binary, with an intercept of 0.5": Case(stored_with(BINARY, 1, 0.5), REFUSED, NOT_USED, "is it an image"),
-    "soft, nowhere one half": Case(mask((SOFT * (0.2 + I / 240)).astype(np.float32)), NOTED, NOT_USED, "reaches 0.5"),
+    "soft, below 0.5 everywhere": Case(
+        mask((SOFT * (0.2 + I / 240)).astype(np.float32)), NOTED, NOT_USED, "reaches 0.5"
+    ),
     "several labels": Case(mask(BINARY + BINARY * (K > 3)), REFUSED, NOT_USED, "found the labels 1, 2"),
     "negative values": Case(mask(changed(BINARY, (0, 0, 0), -1)), REFUSED, NOT_USED, "is it an image"),
     "a rounding error below 0": Case(mask(changed(BINARY, (0, 0, 0), -1e-9)), READ, READ),
@@ -430,36 +432,36 @@ MASKS = {
     "full": Case(mask(BINARY * 0 + ONE), REFUSED, NOT_USED, "no voxel outside"),
     "the image": Case(mask(picture()), REFUSED, NOT_USED, "is it an image"),
     "the image, scaled to 1": Case(mask((picture() / 1000).astype(np.float32)), REFUSED, NOT_USED, "is it an image"),
-    "of noise between 0 and 1": Case(
+    "noise between 0 and 1": Case(
         mask(np.random.default_rng(1).random(CORD.shape).astype(np.float32)), REFUSED, NOT_USED, "is it an image"
     ),
     "4-D": Case(mask(np.stack([BINARY, BINARY], -1)), REFUSED, NOT_USED, "expected a mask of 3 dimensions"),
     "5-D": Case(mask(np.stack([BINARY, BINARY], -1)[..., None, :]), REFUSED, NOT_USED, "3 dimensions"),
-    "4-D, the last of 1": Case(mask(BINARY[..., None]), READ, READ),
-    "5-D, the last two of 1": Case(mask(BINARY[..., None, None]), READ, READ),
+    "4-D, the last of size 1": Case(mask(BINARY[..., None]), READ, READ),
+    "5-D, the last two of size 1": Case(mask(BINARY[..., None, None]), READ, READ),
     "another byte order": Case(
         put(nib.Nifti1Image(BINARY.astype(np.int16), AFFINE, nib.Nifti1Header(endianness=">")).to_bytes()), READ, READ
     ),
     "NIfTI-2": Case(put(content(BINARY, kind=nib.Nifti2Image)), READ, READ),
-    "turned: axes in another order": Case(
+    "axes in another order": Case(
         mask(np.moveaxis(BINARY, 2, 0), AFFINE[:, [2, 0, 1, 3]]), READ, NOT_USED, "expected the image's axes"
     ),
-    "mirrored: an axis the other way": Case(
+    "one axis reversed": Case(
         mask(BINARY[::-1], AFFINE @ np.array([[-1, 0, 0, 47], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])),
         *(READ, NOT_USED, "in another order; save it by the image's axes"),
     ),
-    "of FreeSurfer, .mgz": Case(other_format(nib.MGHImage, ".mgz"), READ, READ),
+    ".mgz, from FreeSurfer": Case(other_format(nib.MGHImage, ".mgz"), READ, READ),
     ".img and .hdr": Case(other_format(nib.Nifti1Pair, ".img"), READ, READ),
-    "in micron": Case(
+    "in micrometres": Case(
         put(field(123, "b", 3, raw=content(BINARY, AFFINE @ np.diag([1e3, 1e3, 1e3, 1])))), NOTED, NOTED, "converted"
     ),
     "sform and qform 20 mm apart": Case(put(field(268, "<f", 20.0, raw=content(BINARY))), NOTED, NOTED, "sform"),
     "with another slice thickness": Case(mask(BINARY, AFFINE @ np.diag([1, 1, 1.5, 1])), READ, NOT_USED, "affine"),
     "moved by a voxel": Case(mask(BINARY, moved(0.5)), READ, NOT_USED, "affine"),
     "moved by a rounding error": Case(mask(BINARY, moved(0.001)), READ, READ),
-    "with a slice less": Case(mask(BINARY[:, :, 1:]), READ, NOT_USED, "grid"),
-    "cut": Case(put_as_it_is(PACKED_MASK[:-20]), REFUSED, NOT_USED, "damaged or truncated"),
-    "another check sum": Case(put_as_it_is(PACKED_MASK[:-8] + bytes(8)), REFUSED, NOT_USED, "damaged"),
+    "with one slice less": Case(mask(BINARY[:, :, 1:]), READ, NOT_USED, "grid"),
+    "truncated": Case(put_as_it_is(PACKED_MASK[:-20]), REFUSED, NOT_USED, "damaged or truncated"),
+    "a wrong checksum": Case(put_as_it_is(PACKED_MASK[:-8] + bytes(8)), REFUSED, NOT_USED, "damaged"),
     "an empty file": Case(put_as_it_is(b""), REFUSED, NOT_USED, "empty file"),
     "text": Case(put_as_it_is(b"404 not found\n" * 40), REFUSED, NOT_USED, "another format"),
     "complex numbers": Case(mask(BINARY.astype(np.complex64)), REFUSED, NOT_USED, "one number per voxel"),

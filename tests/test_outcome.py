@@ -1,4 +1,4 @@
-"""What a run says while it goes on and when it ends, and what the results folder says of itself."""
+"""Messages during and after a run, and the README of the results folder."""
 
 import os
 import pwd
@@ -100,7 +100,7 @@ def test_warnings_come_before_the_verdict(folder, tmp_path, monkeypatch, capsys,
     assert "a corrected mask cannot be used" in said
     if action == "pilot" and code == 0:
         assert said.index("a corrected mask cannot be used") < said.index("verdict: ")
-    if action == "status":  # once the study is held to other code, that comes in place of the next command
+    if action == "status":  # if the study is locked to other code, this replaces the next command
         assert "next:    spineseg study" in said
         made_by = replace(
             make_configuration({"dataset": "demo"}).methods["propseg"].made_by(), code="of another version"
@@ -212,7 +212,7 @@ def test_the_readme_names_what_exists_and_nothing_else(folder, config):
 
 @pytest.mark.parametrize("home", ["", "/nonexistent", "file", "usable"])
 def test_an_unusable_home_folder_is_replaced_by_a_folder_of_the_study(home, tmp_path, monkeypatch):
-    """As in a container that runs as a user whom its system does not know."""
+    """As in a container that runs as a user unknown to its system."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
     (tmp_path / "usable").mkdir()
@@ -235,7 +235,7 @@ def test_a_user_unknown_to_the_system_gets_a_name(tmp_path, monkeypatch):
 
 
 def test_ctrl_c_while_progress_is_shown(monkeypatch, capsys):
-    """Snakemake is waited for, and that a person has stopped it is known, whenever the keys are pressed."""
+    """Whenever Ctrl-C is pressed, the command waits for Snakemake and reports that it was stopped."""
 
     class Line:
         looks = 0

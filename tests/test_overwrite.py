@@ -1,4 +1,4 @@
-"""A mask that a person has changed is not written over unless they say so."""
+"""A mask that a person has edited is not overwritten without -overwrite 1."""
 
 import json
 
@@ -39,7 +39,7 @@ def test_an_edited_mask_is_replaced_only_on_request(image, tmp_path, method, cha
     argv = [method, "-i", str(image), "-c", "t2s", "-o", str(mask), "-v", "0"]
     assert main(argv) == 0
     ours = mask.read_bytes()
-    assert main(argv) == 0  # as we wrote it: the same again
+    assert main(argv) == 0  # not edited: written again
     change(mask)
     drawn = mask.read_bytes()
     capsys.readouterr()

@@ -1,4 +1,4 @@
-"""What is shipped: the wheel carries the workflow and runs it, the source distribution everything that tests need."""
+"""The wheel contains the workflow and runs it; the source distribution contains everything that the tests need."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 NOT_SHIPPED = ("benchmarks/folds/",)
-"""What tracked files the source distribution leaves out: 10 MB for a benchmark."""
+"""Tracked files that the source distribution leaves out: 10 MB for a benchmark."""
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def install(wheel: Path, target: Path) -> None:
 
 
 def test_the_package_is_imported_in_a_tenth_of_a_second():
-    """And takes what it offers from the library only when it is used."""
+    """Public names are imported on first use."""
     code = (
         "import sys, time; start = time.process_time(); import spineseg; spent = time.process_time() - start;"
         " print(spent, *[m for m in ('numpy', 'nibabel', 'torch') if m in sys.modules], *dir(spineseg))"

@@ -1,4 +1,4 @@
-"""Changes that must not matter: what they do to an image, how masks come back, and what a method's agreement says."""
+"""Small changes of an image: what they do, how masks are mapped back, and how agreement is measured."""
 
 import errno
 from dataclasses import replace
@@ -64,7 +64,7 @@ def test_a_moved_cord_is_mapped_back(number):
     volume = image()
     moved = perturb_volume(volume, change).data > HALF
     before, after = (np.array(np.nonzero(mask[:, :, 2])).mean(axis=1) for mask in (cord(), moved))
-    # a turn by one degree about the middle moves this cord by little; the shift moves it by half a voxel
+    # a rotation of one degree hardly moves this cord; the shift moves it by half a voxel
     np.testing.assert_allclose(np.abs(after - before), 0.5, atol=0.2)
     back = map_back(moved, volume, change)
     overlap = 2 * (back & cord()).sum() / (back.sum() + cord().sum())
@@ -146,7 +146,7 @@ def run(study: StudyFolder, method: Threshold, n: int = 3) -> Perturbed:
 
 def test_a_steady_method_agrees_with_itself_and_a_flawed_one_less(study):
     steady = run(study, Threshold()).images
-    study.perturbed_image("mine", "sub-01_T2w").unlink()  # else it would be good, for the mask is the same
+    study.perturbed_image("mine", "sub-01_T2w").unlink()  # otherwise it would be good, because the mask is the same
     flawed = run(study, Threshold(flaw=0.2)).images
     assert steady["sub-01_T2w"]["perturb_dice"] > 0.97
     assert steady["sub-01_T2w"]["perturb_csa_cv"] < 1.5
@@ -186,7 +186,7 @@ def test_finished_images_are_not_computed_again(study):
     assert method.calls == 3
     assert run(study, method) == first
     assert method.calls == 3
-    study.perturbed_image("mine", "sub-01_T2w").write_text("{")  # damaged: made again
+    study.perturbed_image("mine", "sub-01_T2w").write_text("{")  # damaged: computed again
     assert run(study, method) == first
     assert method.calls == 6
     run(study, method, n=2)

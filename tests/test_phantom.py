@@ -1,4 +1,4 @@
-"""Synthetic people: exact references, the same bytes from the same seed, images that look as the contrast says."""
+"""Synthetic people: exact references, the same bytes from the same seed, intensities that fit the contrast."""
 
 from dataclasses import replace
 

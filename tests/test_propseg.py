@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from propseg_tubes import CORD, FLUID, make_tube, mean_area
+from propseg_tubes import CORD, make_tube, mean_area
 
 from spineseg.centerline.curve import Centerline, empty_centerline
 from spineseg.errors import InputError
@@ -339,8 +339,3 @@ def test_a_tilted_tube_has_the_area_of_its_cross_section():
     rows = [row.split("\t") for row in result.extra["_cross_sectional_areas.txt"].splitlines()[1:]]
     areas = np.array([float(row[1]) for row in rows])[4:-4]
     assert areas.mean() == pytest.approx(np.pi * 4.5**2, rel=0.03)
-
-
-def test_fluid_level_is_that_of_the_tube(plain):
-    volume, *_ = plain
-    assert volume.data.max() == pytest.approx(FLUID)

@@ -1,4 +1,4 @@
-"""When propseg says that its own result is a guess."""
+"""The uncertainty that propseg reports for its result."""
 
 from dataclasses import replace
 

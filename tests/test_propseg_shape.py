@@ -1,4 +1,4 @@
-"""The model of the cord's shape, and what becomes of a surface that leaked, collapsed, or met a real dent."""
+"""The shape prior, and its effect on a surface that leaked, collapsed, or met a real dent."""
 
 from dataclasses import replace
 
@@ -106,11 +106,11 @@ def test_a_dent_with_an_edge_is_kept():
     volume, line, _ = make_tube(n=N)
     data = volume.data.copy()
     i, j = np.rint(line.points_vox[0, :2]).astype(int)
-    data[i - 8 : i + 9, j + 3 : j + 6, 10:14] = data.max()  # fluid where 2 mm of the cord were
+    data[i - 8 : i + 9, j + 3 : j + 6, 10:14] = data.max()  # fluid in place of 2 mm of cord
     result = segment_cord(Volume(data, volume.affine), "t2", centerline=line)
     whole = segment_cord(volume, "t2", centerline=line)
     lost = whole.cord_prob.sum((0, 1)) - result.cord_prob.sum((0, 1))
-    assert lost[11:13].min() > 6  # mm² of the 13 that the fluid took
+    assert lost[11:13].min() > 6  # mm², of 13 mm² replaced by fluid
     assert np.abs(lost[:6]).max() < 2
 
 

@@ -104,14 +104,14 @@ def test_rasterised_tube_has_the_analytic_area(tilt, zooms):
     area = coverage.sum((0, 1)) * zooms[0] * zooms[1]
     np.testing.assert_allclose(area, np.pi * 4.5**2 * stretch, rtol=0.01)
     binary = (coverage >= 0.5).sum((0, 1)).mean() * zooms[0] * zooms[1]
-    # a disc on a grid that it never moves against has one quantised area; a tilted one averages it away
+    # an upright tube has the same quantised area in every slice; in a tilted one the error averages out
     assert binary == pytest.approx(np.pi * 4.5**2 * stretch, rel=0.01 if tilt else 0.03)
     assert coverage.min() >= 0
     assert coverage.max() <= 1
 
 
 def test_the_mask_of_an_upright_cord_follows_its_area():
-    """A threshold rounds all slices of an upright cord alike: areas that differ by 2 % may come out alike."""
+    """A threshold rounds all slices of an upright cord in the same way, so areas 2 % apart could become equal."""
     rng = np.random.default_rng(1)
     slices, zooms = np.arange(20), np.ones(3)
     errors = {"threshold": [], "chosen": []}
@@ -131,7 +131,7 @@ def test_the_mask_of_an_upright_cord_follows_its_area():
 def test_an_area_that_no_slice_can_hold_is_not_passed_on():
     coverage = np.zeros((6, 6, 30), np.float32)
     coverage[1:4, 1:4] = 1
-    coverage[4, 1:4] = 0.3  # nearly a voxel a slice that may not be set
+    coverage[4, 1:4] = 0.3  # nearly one voxel per slice that may not be set
     coverage[4, 1:4, 20:] = 0.52
     added = choose_voxels(coverage).sum((0, 1)) - 9
     assert (added[:20] == 0).all()

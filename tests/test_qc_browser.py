@@ -116,7 +116,7 @@ def test_the_rater_is_asked_once_and_a_mark_takes_one_key(browser, page):
 
 def test_marks_survive_a_reload_and_are_exported(browser, page):
     browser.open_as("AB", page, "#sub-01_T2w")
-    browser.press("m", "f")  # of propseg alone
+    browser.press("m", "f")  # of propseg only
     browser.open(page, "#sub-01_T2w")
     assert browser.run("return document.querySelector('[data-mark=fail]').getAttribute('aria-pressed')") == "false"
     assert "0 reviewed · 1 by some of their methods" in browser.text("#counts")
@@ -186,7 +186,7 @@ def test_rating_comment_and_slices_are_saved_with_the_mark(browser, page):
 
 
 def marks_of(browser):
-    """Image, method and mark of all that is marked."""
+    """Image, method and mark of each mark."""
     return {(m["image"], m["method"], m["mark"]) for m in json.loads(browser.save("save-all"))["marks"]}
 
 
@@ -207,8 +207,8 @@ def test_a_method_without_a_mask_is_marked_only_where_it_is_chosen(browser, page
     assert marks_of(browser) == {("sub-02_T1w", "deepseg", "fail")}
     assert "1 reviewed" in browser.text("#counts")
     browser.open_as("AB", page, "#sub-01_T2w")
-    browser.press("Left")  # propseg alone is shown, so that marks are of it
-    browser.press(*"fff", "/", *"sub-02 t1w", "Enter", "f")  # three images have a mask by it
+    browser.press("Left")  # only propseg is shown, so marks are of its mask
+    browser.press(*"fff", "/", *"sub-02 t1w", "Enter", "f")  # three images have a mask by propseg
     assert browser.run("return !document.getElementById('notice').hidden")
     assert "propseg has no mask here" in browser.text("#notice")
     assert {(m, k) for _, m, k in marks_of(browser)} == {("propseg", "fail")}
@@ -304,7 +304,7 @@ def test_marks_of_an_earlier_mask_stay_beside_those_of_the_mask_shown(browser, p
     state = "const b = document.querySelector('[data-mark=fail]'); return [b.getAttribute('aria-pressed'), b.className]"
     assert browser.run(state) == ["false", "stale"]
     assert "of an earlier mask" in browser.text("#given")
-    assert "[]" in browser.save("save-fail")  # of the masks that lie there now nobody has failed one
+    assert "[]" in browser.save("save-fail")  # nobody has failed one of the present masks
     name = name_of(browser)
     browser.press("m", "p")
     marks = json.loads(browser.save("save-all"))["marks"]
@@ -325,7 +325,7 @@ def test_no_key_marks_an_image_that_is_not_shown(browser, page):
 
 
 def test_the_difference_of_two_masks_has_its_area(browser, page):
-    """deepseg is the true mask, propseg lacks its rightmost voxels: one voxel a row, 0.25 mm²."""
+    """The mask of deepseg is the true one; that of propseg lacks the rightmost voxel of each row (0.25 mm²)."""
     browser.open_as("AB", page, "#sub-01_T2w/6")
     browser.press("x")
     text = browser.text("#readout")
@@ -346,7 +346,7 @@ def test_flicker_shows_two_masks_in_turn(browser, page):
         browser.wait(f"return document.body.dataset.overlay === '{name}'")
     browser.press("t")
     assert browser.shown_layers() == ["propseg", "deepseg", "reference"]
-    browser.press("t", "Down", "Up")  # another image ends it, too, and shows every mask again
+    browser.press("t", "Down", "Up")  # opening another image also ends it, and shows every mask again
     browser.wait("return document.querySelectorAll('.tile').length > 0")
     assert browser.shown_layers() == ["propseg", "deepseg", "reference"]
 
@@ -377,7 +377,7 @@ def test_one_mask_alone_is_compared_with_nothing_and_the_page_says_so(browser, t
 
 
 def visible_text(browser):
-    """All that a reader of the page could see or hear: text, titles, labels, the address, the layers' styles."""
+    """Everything that a reader of the page could see or hear: text, titles, labels, address, styles of the layers."""
     return browser.run("""
         const seen = [document.title, location.href, document.body.innerText];
         for (const e of document.querySelectorAll('#blind *')) {
@@ -404,7 +404,7 @@ def test_a_blind_round_hides_the_methods_and_ends_in_preferences(browser, page):
         done = f"return document.getElementById('blind-progress').value === {seen}"
         browser.wait(done)
         sides.add(browser.run("return document.querySelectorAll('#blind .pane').length"))
-    assert seen == 4  # sub-01 twice, sub-02 T2w (its T1w has one mask alone), and one of them again
+    assert seen == 4  # sub-01 twice, sub-02 T2w (its T1w has only one mask), and one of them again
     assert "The round is done" in browser.text("#blind-panes")
     assert "himself" in browser.text("#blind-panes")
     preferences = json.loads(browser.save("save-all"))["preferences"]
@@ -439,13 +439,13 @@ def stored_round(browser):
 
 
 def store(browser, what, content):
-    """Put something into what the browser stores of the page."""
+    """Store a value in the browser, as the page does."""
     key = "Object.keys(localStorage).find((k) => k.endsWith('AB:round')).replace('AB:round', '')"
     browser.run(f"localStorage[{key} + '{what}'] = {json.dumps(json.dumps(content))}")
 
 
 def answer_all(browser, key):
-    """Give one answer to all that is left of a round."""
+    """Give one answer to all remaining pairs of a round."""
     while browser.run("return !document.getElementById('blind-answers').hidden"):
         count = browser.text("#blind-count")
         browser.press(key)
@@ -470,7 +470,7 @@ def test_an_interrupted_round_resumes_without_showing_a_name(browser, page):
     assert browser.text("#blind-count") == "2 of 4"
     browser.press("Escape")
     assert_quiet(browser, "left at 2 of 4")
-    browser.press("w")  # the wall shows masks and warnings
+    browser.press("w")  # the overview shows masks and warnings
     assert_quiet(browser, "left at 2 of 4")
     browser.press("/", *"sub-01")
     assert len(rows_of(browser)) == 2
@@ -486,7 +486,7 @@ def test_an_interrupted_round_resumes_without_showing_a_name(browser, page):
     assert browser.text("#blind-count") == "2 of 4"
     answer_all(browser, "x")
     browser.press("Escape")
-    assert "no warning" in browser.text("#rows")  # the round is done, and the list tells again what it knows
+    assert "no warning" in browser.text("#rows")  # the round is finished, so the list shows everything again
     assert all(p["blind"] for p in json.loads(browser.save("save-all"))["preferences"])
 
 
@@ -496,7 +496,7 @@ def test_an_address_opens_no_image_during_a_blind_round(browser, page):
     browser.press("x", "Escape")
     browser.open(page, "#sub-02_T2w/3", look=False)  # a link of the report
     assert_quiet(browser, "left at 2 of 4")
-    browser.press("Down")  # the reader wants it all the same
+    browser.press("Down")  # the reader opens the image anyway
     browser.wait("return document.querySelectorAll('.tile').length > 0")
     assert browser.text("#name") == "sub-02 · T2w"
     assert browser.text("#readout").startswith("Slice 3,")
@@ -509,7 +509,7 @@ def rows_of(browser):
 
 
 def assert_quiet(browser, offer):
-    """Nothing that is seen, nor a title or a label, says anything of the methods; the comparison is offered."""
+    """Assert that no text, title or label says anything about the methods, and that the comparison is offered."""
     assert offer in browser.text("#offer")
     assert browser.run("return document.querySelectorAll('.tile, .card, .wall, main img').length") == 0
     labels = "(e) => [e.title, e.getAttribute('aria-label')].join(' ')"
@@ -520,7 +520,7 @@ def assert_quiet(browser, offer):
 
 
 def leave_to(browser, typed, rater=""):
-    """Another rater sits down."""
+    """Change the rater."""
     browser.run(f"document.getElementById('rater-open').click(); document.getElementById('rater').value = '{typed}'")
     browser.press("Enter")
     browser.wait(f"return document.getElementById('rater-open').textContent === 'Rater: {rater or typed}'")
@@ -587,7 +587,7 @@ def test_an_answer_after_the_names_were_seen_is_not_blind(browser, page, before,
     later = answers[len(before) :]
     assert all(p["blind"] == (p["image"] not in known) for p in later)
     assert all(p["blind"] for p in answers[: len(before)])
-    # the names are known now: a second round is of use to nobody
+    # the names are known now, so a second round would be useless
     browser.press("b")
     browser.wait("return document.getElementById('message-box').open")
     assert "3 of 3 images" in browser.text("#message")
@@ -602,7 +602,7 @@ def test_search_narrows_the_list(browser, page):
 
 
 def test_overview_shows_every_image_and_opens_one(browser, page):
-    browser.open_as("AB", page)  # no round stands open
+    browser.open_as("AB", page)  # no round is open
     browser.press("w")
     assert browser.run("return document.querySelectorAll('.wall button').length") == 4
     browser.run("document.querySelectorAll('.wall button')[3].click()")

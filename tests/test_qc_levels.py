@@ -1,4 +1,4 @@
-"""Discs clicked in the quality-control page, by mouse and by keyboard: saved, reloaded, imported; the table follows."""
+"""Discs clicked on the quality-control page, by mouse and keyboard: saved, reloaded, imported and measured."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from spineseg.studyfolder.layout import Stage
 
 
 def clicked_file(path, discs, image="sub-01_T2w", **more):
-    """Write what the page saves."""
+    """Write a file as the page saves it."""
     own = [{"value": value, "voxel": [0, 0, 0], "mm": list(mm), "state": "confirmed"} | more for value, mm in discs]
     path.write_text(json.dumps({"report": "x", "levels": [{"image": image, "file": f"{image}.nii.gz", "discs": own}]}))
     return path
@@ -102,7 +102,7 @@ class TestFile:
         capsys.readouterr()
         assert main(["levels", "-i", str(image), "-levels", str(file), "-ofolder", str(tmp_path)]) == 2
         assert "another image of this name" in capsys.readouterr().err
-        file.write_text(json.dumps({"levels": [{**entries[0], "image_sha256": ""}, entries[1]]}))  # one of before
+        file.write_text(json.dumps({"levels": [{**entries[0], "image_sha256": ""}, entries[1]]}))  # earlier format
         assert main(["levels", "-i", str(image), "-levels", str(file), "-ofolder", str(tmp_path)]) == 0
         file.write_text(json.dumps({"levels": [entries[0]] * 2}))
         with pytest.raises(InputError, match="sub-01_T2w-1 twice"):
@@ -199,7 +199,7 @@ def test_discs_by_mouse_and_keyboard_end_in_the_table(browser, tmp_path):
     assert shown_discs(browser) == {3: "confirmed", 4: "proposed"} | (
         {2: "proposed"} if 2 in shown_discs(browser) else {}
     )
-    browser.press("\ue017")  # Delete: the disc just put, though the next is chosen
+    browser.press("\ue017")  # Delete removes the disc just set, although the next is chosen
     assert shown_discs(browser) == {}
     assert "C2/C3" in browser.text("#levels-next")
     click_strip(browser, 11)
@@ -232,7 +232,7 @@ def test_discs_by_mouse_and_keyboard_end_in_the_table(browser, tmp_path):
 
     browser.open(page, "#sub-01_T2w")  # reloaded: still there, and drawn without the mode
     assert set(shown_discs(browser)) == {3, 4, 50}
-    browser.press("l", "\ue017")  # Delete: C2/C3 is the first at the start of a session
+    browser.press("l", "\ue017")  # Delete removes C2/C3, the first disc when a page is opened
     assert 3 not in {v for v, s in shown_discs(browser).items() if s == "confirmed"}
     browser.press("y")
     assert set(shown_discs(browser).values()) == {"confirmed"}

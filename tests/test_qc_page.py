@@ -1,4 +1,4 @@
-"""The quality-control folder: entries, the page, and what happens when things are missing or strange."""
+"""The quality-control folder: entries and page, also if images or masks are missing or odd."""
 
 import json
 import multiprocessing
@@ -59,7 +59,7 @@ def cord(tmp_path):
 
 @pytest.fixture
 def reads(monkeypatch):
-    """How often each image file is read, whoever reads it."""
+    """Count how often each image file is read."""
     found, open_image = Counter(), files.open_image
 
     def count(path, *args, **options):
@@ -89,7 +89,7 @@ def test_page_holds_every_image_failures_first(study):
 
 
 def test_no_numbers_are_shown_for_a_missing_mask(study):
-    """The decision takes a predicted Dice of 0 for it; on the page 0.000 would read as a measurement."""
+    """The decision uses a predicted Dice of 0 for a missing mask; on the page 0.000 would look like a measurement."""
     methods = [m for e in page_data(study.qc(Stage.ALL) / "index.html")["entries"] for m in e["methods"]]
     assert {m["status"] for m in methods if not m["metrics"]} == {"failed", "empty"}
     assert all(m["metrics"] == {} for m in methods if m["status"] in ("failed", "empty"))
@@ -162,7 +162,7 @@ def test_chunks_and_index_by_command_line(study, tmp_path, capsys):
 
 
 def test_a_chunk_is_drawn_from_its_own_tables(study, tmp_path):
-    """Before any table has been gathered, an entry says the same as after."""
+    """An entry is the same before and after tables are gathered."""
     render_study(StudyView(study), tmp_path, chunks=["pilot-0001"])
     name = "entries/sub-01_T2w.json"
     assert json.loads((tmp_path / name).read_text()) == json.loads((study.qc(Stage.ALL) / name).read_text())
@@ -279,7 +279,7 @@ def test_images_added_at_the_same_time_are_all_in_the_page(tmp_path):
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         pool.map(add_one, [(tmp_path / "qc", image, seg, number) for number in range(4)], chunksize=1)
     data = page_data(tmp_path / "qc" / "index.html")
-    (entry,) = data["entries"]  # masks of one image are one entry, whichever process came first
+    (entry,) = data["entries"]  # masks of one image are one entry, whichever process was first
     assert {m["name"] for m in entry["methods"]} == {f"method{n}" for n in range(4)}
     assert not list((tmp_path / "qc").rglob("*.tmp"))
     assert not list((tmp_path / "qc").glob(".report_id*"))
@@ -300,7 +300,7 @@ def test_a_mask_no_longer_by_the_method_is_not_shown_as_its_own(cord, tmp_path):
     draw_files(tmp_path / "qc", image, seg, method="propseg")
     save_nifti(seg, cord_mask(radius_mm=4), AFFINE)
     (entry,) = page_data(draw_files(tmp_path / "qc", image, seg, method="deepseg"))["entries"]
-    assert [m["name"] for m in entry["methods"]] == ["deepseg"]  # it was written over the other
+    assert [m["name"] for m in entry["methods"]] == ["deepseg"]  # it overwrote the other
     assert "now holds the mask by deepseg" in entry["flags"][0]["text"]
     assert entry["flags"][0]["severity"] == FAILED
     other = tmp_path / "other.nii.gz"
@@ -308,7 +308,7 @@ def test_a_mask_no_longer_by_the_method_is_not_shown_as_its_own(cord, tmp_path):
     (entry,) = page_data(draw_files(tmp_path / "qc", image, other, method="propseg"))["entries"]
     assert [m["name"] for m in entry["methods"]] == ["propseg", "deepseg"]
     assert not entry["flags"]
-    write_cord(image, np.random.default_rng(1))  # the image is another now
+    write_cord(image, np.random.default_rng(1))  # the image has changed
     (entry,) = page_data(draw_files(tmp_path / "qc", image, other, method="propseg"))["entries"]
     assert [m["name"] for m in entry["methods"]] == ["propseg"]
     assert "has changed since; run deepseg again" in entry["flags"][0]["text"]

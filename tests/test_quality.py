@@ -1,4 +1,4 @@
-"""Evidence about a mask in its image, and the Dice predicted from it, on cords whose answer is known."""
+"""Evidence about a mask in its image, and the Dice predicted from it, on cords whose true mask is known."""
 
 from __future__ import annotations
 
@@ -117,14 +117,14 @@ class TestContour:
 
 @pytest.fixture
 def sees_disc(monkeypatch):
-    """A network that sees a disc of 5 mm in chosen slices of the image; the test sets which."""
+    """A network that finds a disc of 5 mm in the slices that the test chooses."""
     seen = {"slices": None}
 
     def compute_probability(volume, line, network, **options):
         shape = volume.shape
         prob = np.zeros(shape, np.float32)
         for n, point in enumerate(line.points_vox):
-            # the slices that the network was given are told by their values
+            # the values identify the slices that the network was given
             if seen["slices"] is None or round(float(volume.data[0, 0, n])) in seen["slices"]:
                 prob[:, :, n] = disc(RADIUS, shape)[:, :, n]
             assert np.isfinite(point).all()
@@ -137,7 +137,7 @@ def sees_disc(monkeypatch):
 def compare(mask, n_slices=9):
     from spineseg.volume import Volume
 
-    data = np.broadcast_to(np.arange(n_slices, dtype=np.float32), mask.shape).copy()  # each slice says its number
+    data = np.broadcast_to(np.arange(n_slices, dtype=np.float32), mask.shape).copy()  # value: slice number
     volume = Volume(data, np.diag([-0.5, 0.5, 4.0, 1.0]))
     chosen = np.flatnonzero(mask.any((0, 1)))
     chosen = np.arange(chosen[0], chosen[-1] + 1)
@@ -209,7 +209,7 @@ class TestFaults:
 
 
 def made_cases(n=600, seed=0, people=20):
-    """Cases whose Dice follows from two features, with noise; the others say nothing."""
+    """Cases whose Dice depends on two features, with noise; the other features are random."""
     rng = np.random.default_rng(seed)
     rows = []
     for number in range(n):
@@ -238,7 +238,7 @@ class TestModel:
         assert 0.85 < np.mean((cases.dice >= low) & (cases.dice <= high)) < 0.95
 
     def test_intervals_are_those_of_kinds_held_out(self):
-        """One kind is 0.06 better than its evidence says: people held out know that, kinds held out do not."""
+        """One kind of image is 0.06 better than predicted: only a fit with that kind learns it."""
         rows = made_cases()
         for number, row in enumerate(rows):
             bold = number // 20 % 3 == 0

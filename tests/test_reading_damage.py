@@ -1,4 +1,4 @@
-"""Damaged files: never a wrong voxel unnoticed, and one line for each."""
+"""Damaged files: no wrong voxel goes unnoticed, and each file is refused in one line."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_no_single_bit_of_a_compressed_file_changes_a_voxel_unnoticed(tmp_path, 
 
 
 @pytest.mark.parametrize("keep", [1, 9, 17, 100, 0.3, 0.7, -9, -8, -4, -1])
-# row: cut `.nii.gz` | refused
+# row: truncated `.nii.gz` | refused
 def test_a_cut_compressed_file_is_refused(tmp_path, keep):
     raw = gzip.compress(content())
     cut = raw[: int(keep * len(raw)) if isinstance(keep, float) else keep]
@@ -131,7 +131,7 @@ def test_an_image_of_two_files_needs_both_and_the_stated_length(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.mgz", "a.img.gz"])
-# row: bombs as `.mgz`, `.img.gz` | refused within a second
+# row: decompression bombs as `.mgz`, `.img.gz` | refused within a second
 def test_bombs_of_other_formats_are_refused_at_once(tmp_path, name):
     data = np.zeros((10, 11, 12), np.float32)
     nib.save((nib.MGHImage if name == "a.mgz" else nib.Nifti1Pair)(data, AFFINE), tmp_path / name)
@@ -142,7 +142,7 @@ def test_bombs_of_other_formats_are_refused_at_once(tmp_path, name):
     assert monotonic() - start < 1
 
 
-# row: pointers of Git LFS and git-annex, broken links, `.bz2` | refused, with what fetches or opens it
+# row: pointers of Git LFS and git-annex, broken links, `.bz2` | refused; the message says how to fetch or open the file
 def test_pointers_and_other_formats_are_named(tmp_path):
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n"
     assert "git lfs pull fetches it" in refusal(write(tmp_path / "a.nii.gz", pointer))
@@ -175,7 +175,7 @@ def test_anything_but_a_file_is_refused(tmp_path):
     refusal(write(tmp_path / "file", b"") / "a.nii.gz")
 
 
-# row: short memory, failing disk | said as such, not as damage
+# row: too little memory, failing disk | reported as such, not as damage
 def test_short_memory_and_a_failing_disk_are_not_called_damage(tmp_path, monkeypatch):
     path = write(tmp_path / "a.nii.gz", gzip.compress(content()))
     monkeypatch.setattr("spineseg.volume.stored.read_compressed", lambda *_: (_ for _ in ()).throw(MemoryError()))

@@ -15,7 +15,7 @@ SHAPE = (12, 14, 6)
 
 
 def write(path, *, affine=None, shape=SHAPE, unit="mm", sform=1, qform=1, dtype=np.float32, **fields):
-    """An image with a header as wished; `fields` are set raw, after nibabel has had its say."""
+    """Write an image; `fields` are set in the raw header, after nibabel has written it."""
     affine = np.diag([-0.5, 0.5, 3.0, 1.0]) if affine is None else np.asarray(affine, float)
     data = np.random.default_rng(0).integers(1, 200, shape).astype(dtype)
     image = nib.Nifti1Image(data, affine)
@@ -60,7 +60,7 @@ def test_other_units_are_converted_and_reported(tmp_path, unit, edges, in_mm, sf
 
 
 @pytest.mark.parametrize("unit", ["micron", "meter", "unknown"])
-# row: another unit, or an unknown code, beside voxels in mm | passed over
+# row: another unit, or an unknown code, but voxel sizes that are plausible in mm | ignored
 def test_an_implausible_unit_is_ignored(tmp_path, unit):
     volume, grid = load_image(write(tmp_path / "a.nii", unit=unit))
     np.testing.assert_allclose(volume.zooms, (0.5, 0.5, 3))
@@ -70,7 +70,7 @@ def test_an_implausible_unit_is_ignored(tmp_path, unit):
 
 @pytest.mark.parametrize("read", [load_image, load_mask])
 @pytest.mark.parametrize(("row", "column"), [(0, 1), (1, 2), (2, 0)])
-# row: axes of a voxel that miss 90 degrees by more than 5 | refused: areas would be wrong
+# row: voxel axes more than 5 degrees from perpendicular | refused: areas would be wrong
 def test_voxels_without_right_angles_are_refused(tmp_path, read, row, column):
     affine = scaled(0.5, 0.5, 3)
     sheared = affine.copy()
@@ -119,7 +119,7 @@ def test_implausible_affines_are_refused(tmp_path, affine, words):
 
 
 def sparse(path, shape, affine):
-    """A file of zeros as long as its header says, of which the disk holds the header alone."""
+    """A sparse file of zeros, as long as its header says; only the header takes space on the disk."""
     header = nib.Nifti1Header()
     header.set_data_shape(shape)
     header.set_data_dtype(np.uint8)
@@ -143,10 +143,10 @@ def sparse(path, shape, affine):
         ((33, 3000, 33), (30, 0.5, 30), "needs"),
     ],
 )
-# row: too many voxels, too large a field of view, or a grid that resampling would blow up | refused
+# row: too many voxels, too large a field of view, or a grid that resampling would enlarge too much | refused
 def test_limits_are_checked_from_the_header(tmp_path, shape, edges, words):
     affine = scaled(*edges)
-    if shape[1] == 3000:  # the same lying: the slices' axis is not the last
+    if shape[1] == 3000:  # the same, with the slices along another axis
         affine[1:3, 1:3] = [[0, 30], [0.5, 0]]
     path = sparse(tmp_path / "a.nii", shape, affine)
     refusal(path, words or "found 0 in every voxel")
@@ -167,7 +167,7 @@ def test_further_axes_of_one_are_dropped(tmp_path, shape):
 
 @pytest.mark.parametrize("excess", [1e-7, 1e-6, 1e-5, 5e-4])
 @pytest.mark.parametrize("sform", [0, 1])
-# row: quaternion a rounding error too long | brought to length 1
+# row: quaternion too long by a rounding error | normalised
 def test_a_quaternion_a_rounding_error_too_long_is_accepted(tmp_path, excess, sform):
     parts = np.array([0.6, 0.64, np.sqrt(1 - 0.36 - 0.4096)]) * np.sqrt(1 + excess)
     fields = dict(zip(("quatern_b", "quatern_c", "quatern_d"), parts, strict=True))
@@ -181,7 +181,7 @@ def test_a_quaternion_a_rounding_error_too_long_is_accepted(tmp_path, excess, sf
     assert written.header["qform_code"] == 1
 
 
-# row: quaternion that is no rotation | refused where it is used
+# row: quaternion that is not a rotation | refused if it is used
 def test_a_quaternion_that_is_not_a_rotation_is_refused_if_used(tmp_path):
     refusal(write(tmp_path / "a.nii", sform=0, quatern_b=0.9, quatern_c=0.9), "damaged")
     load_image(write(tmp_path / "b.nii", sform=1, quatern_b=0.9, quatern_c=0.9))
@@ -230,7 +230,7 @@ def test_slopes_beyond_the_range_of_floats_are_refused(tmp_path, slope, inter, d
     assert not recwarn.list
 
 
-# row: voxels of 0 mm that place the image | refused
+# row: voxel size 0 in a header that needs it to place the image | refused
 def test_zero_voxel_sizes_are_refused_if_they_place_the_image(tmp_path):
     edges = np.array([1, 0, 0.5, 3, 0, 0, 0, 0])
     refusal(write(tmp_path / "a.nii", sform=0, pixdim=edges), "found an edge of 0 mm")
@@ -238,7 +238,7 @@ def test_zero_voxel_sizes_are_refused_if_they_place_the_image(tmp_path):
     assert load_image(write(tmp_path / "a.nii", pixdim=edges))[0].zooms[0] == 0.5  # of the sform
 
 
-# row: neither sform nor qform, or a format without (Analyze) | note: what the axes were taken for
+# row: neither sform nor qform, or a format without them (Analyze) | note: which orientation was assumed
 def test_a_header_without_orientation_is_reported(tmp_path):
     said = stored.UNKNOWN_AXES
     assert load_image(write(tmp_path / "a.nii", sform=0, qform=0))[1].notes == (said,)

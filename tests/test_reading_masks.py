@@ -1,4 +1,4 @@
-"""What a mask file holds: labels, soft values, other scales, and what is no mask."""
+"""Values of a mask file: labels, soft values, other scales, and images that are not masks."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_one_voxel_above_1_does_not_change_the_others(tmp_path, top):
 
 @pytest.mark.parametrize("full", [255, 100])
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.float64])
-# row: runs to 255 or 100, most of it there | divided, note
+# row: soft, scaled to 255 or 100, most of it at that value | divided by it, note
 def test_values_up_to_255_or_100_are_rescaled_and_reported(tmp_path, full, dtype):
     stored = (soft_disc() * full).astype(dtype)
     mask, grid = load_mask(save(tmp_path / "m.nii", stored))
@@ -163,7 +163,7 @@ def test_an_image_that_was_scaled_to_1_is_refused(tmp_path, air):
 
 
 @pytest.mark.parametrize("value", [1 / 255, 0.01, 0.3, 0.5, 0.7, 0.9])
-# row: 0 and one number below 0.95, as of a wrong slope | refused
+# row: 0 and one number below 0.95, as from a wrong slope | refused
 def test_a_mask_of_0_and_a_small_number_is_refused(tmp_path, value):
     with pytest.raises(InputError, match=r"expected a mask of 0 and 1, found 0 and .* slope"):
         load_mask(save(tmp_path / "m.nii", disc() * value))
@@ -171,7 +171,7 @@ def test_a_mask_of_0_and_a_small_number_is_refused(tmp_path, value):
         load_mask(save(tmp_path / "s.nii", disc().astype(np.uint8), slope=value))
 
 
-# row: soft, nowhere 0.5 | note: counts as empty
+# row: soft, below 0.5 everywhere | note: counts as empty
 def test_a_mask_below_one_half_everywhere_is_reported(tmp_path):
     _, grid = load_mask(save(tmp_path / "m.nii", soft_disc() * 0.4))
     assert grid.notes == ("m.nii: no value reaches 0.5 (largest 0.4); it counts as empty",)
@@ -190,7 +190,7 @@ def test_an_inverted_mask_is_reported(tmp_path):
     assert grid.notes == ("m.nii: more than half of the voxels are in the mask; is it inverted?",)
 
 
-# row: soft or empty mask | as it is
+# row: soft or empty mask | read unchanged
 def test_soft_and_empty_masks_are_unchanged(tmp_path):
     for name, data in {"soft": soft_disc(), "floor": 0.05 + 0.9 * soft_disc(), "empty": disc() * 0}.items():
         mask, grid = load_mask(save(tmp_path / f"{name}.nii.gz", data.astype(np.float32)))
@@ -296,7 +296,7 @@ def test_dice_of_a_named_label(tmp_path, capsys):
 @pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
 # row: with `test_a_mask_that_compresses_well_is_read_and_its_zeros_take_no_memory`
 def test_reading_plane_by_plane_gives_the_same_mask(tmp_path, monkeypatch, axes):
-    """A mask is read a few planes at a time; the number of planes, and the file's axes, change no voxel."""
+    """A mask is read a few planes at a time; neither their number nor the axes of the file change a voxel."""
     affine = np.eye(4)
     affine[:3, :3] = np.diag([-0.5, 0.5, 3.0])[:, list(axes)]
     data = np.transpose(soft_disc(), axes) * np.float32(1.03)
@@ -314,9 +314,9 @@ def test_reading_plane_by_plane_gives_the_same_mask(tmp_path, monkeypatch, axes)
 
 
 @pytest.mark.parametrize("name", ["m.mgz", "m.img", "m.img.gz"])
-# row: a large mask as `.mgz` or `.img` | held as it is stored: 600 x 600 x 600 take 460 and 320 MB
+# row: a large mask as `.mgz` or `.img` | kept in memory as stored: 600 x 600 x 600 take 460 and 320 MB
 def test_masks_in_other_formats_are_not_expanded_in_memory(tmp_path, monkeypatch, name):
-    """A large one takes a quarter of float32; slope and intercept come plane by plane, with nibabel's own numbers."""
+    """A large mask takes a quarter of float32; slope and intercept are applied by plane, as by nibabel."""
     stored = np.random.default_rng(0).integers(0, 255, (7, 8, 9), dtype=np.uint8)
     affine = np.diag([-0.5, 0.5, 3.0, 1.0])
     kind = nib.MGHImage if ".mg" in name else nib.Nifti1Pair

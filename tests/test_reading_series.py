@@ -1,4 +1,4 @@
-"""4-D series: what is averaged, where b-values lie, and what NaN leaves."""
+"""4-D series: which volumes are averaged, where b-values are found, and NaN."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def series(path, data=None):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("where", ["a volume", "a slice of two", "a voxel of all", "scattered"])
-# row: NaN or infinity in some volumes | mean of what is finite, voxel by voxel, note
+# row: NaN or infinity in some volumes | mean of the finite values of each voxel, note
 def test_the_mean_uses_finite_values_only(tmp_path, bad, where):
     data = np.random.default_rng(0).random(SHAPE).astype(np.float32)
     if where == "a volume":
@@ -93,7 +93,7 @@ def test_b_values_are_inherited(tmp_path, bval):
         "../dwi.bval",
     ],
 )
-# row: `.bval` with an entity that the image has not | passed over
+# row: `.bval` with an entity that the image does not have | ignored
 # row: dwi without b-values, or without b > 50 s/mm² | mean of all volumes, note
 def test_b_values_of_other_images_are_not_used(tmp_path, bval):
     path, data = series(tmp_path / "data" / IMAGE)
@@ -115,7 +115,7 @@ def test_the_closest_b_values_win_and_then_those_with_most_entities(tmp_path):
         assert find_bval(path) == tmp_path / name
 
 
-# row: two `.bval` that fit alike | refused
+# row: two `.bval` that fit equally well | refused
 def test_two_equally_good_b_value_files_are_refused(tmp_path):
     path, _ = series(tmp_path / IMAGE)
     for name in ("sub-01_run-1_dwi.bval", "sub-01_acq-b1000_dwi.bval"):
@@ -161,7 +161,7 @@ def test_a_series_without_weighted_volumes_says_so(tmp_path):
         (b"", "expected 5 b-values for d.nii.gz, found 0"),
     ],
 )
-# row: b-values that are no numbers, negative, above 100 000 s/mm², or too few | refused
+# row: b-values that are not numbers, negative, above 100 000 s/mm², or too few | refused
 def test_bad_b_values_are_one_line(tmp_path, text, words):
     path, _ = series(tmp_path / "d.nii.gz")
     path.with_name("d.bval").write_bytes(text)
@@ -175,7 +175,7 @@ def test_bad_b_values_are_one_line(tmp_path, text, words):
 @pytest.mark.parametrize(
     "text", [B_VALUES.replace(" ", "\t"), "\ufeff" + B_VALUES, B_VALUES.replace("\n", " \r\n\r\n")]
 )
-# row: byte-order mark, tabs, Windows line ends in b-values | read
+# row: byte-order mark, tabs, Windows line endings in b-values | read
 def test_byte_order_marks_and_foreign_line_ends_are_read(tmp_path, text):
     path, data = series(tmp_path / "d.nii.gz")
     path.with_name("d.bval").write_bytes(text.encode())

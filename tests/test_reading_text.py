@@ -40,7 +40,7 @@ READERS = {
     "metrics": ("m.tsv", "image_id\tsubject\tmethod\tstatus\na\tü\tp\tok\n",
                 lambda path: [row.image.subject for row in read_metrics(path)]),
 }  # fmt: skip
-"""What reads text: name of the file, content, what is made of it."""
+"""Readers of text: name of the file, its content, what is read from it."""
 
 
 def mean_of_three(path: Path) -> list[str]:
@@ -63,20 +63,20 @@ def folder(tmp_path):
 
 READ = {
     "byte order mark": lambda text: text.encode("utf-8-sig"),
-    "UTF-16 with its mark": lambda text: text.encode("utf-16"),
-    "UTF-16 big endian": lambda text: b"\xfe\xff" + text.encode("utf-16-be"),
-    "Windows line ends": lambda text: text.replace("\n", "\r\n").encode(),
-    "line ends of old Macs": lambda text: text.replace("\n", "\r").encode(),
-    "no line end at the end": lambda text: text.rstrip("\n").encode(),
+    "UTF-16 with a byte order mark": lambda text: text.encode("utf-16"),
+    "UTF-16, big endian": lambda text: b"\xfe\xff" + text.encode("utf-16-be"),
+    "Windows line endings": lambda text: text.replace("\n", "\r\n").encode(),
+    "line endings of old Macs": lambda text: text.replace("\n", "\r").encode(),
+    "no line ending at the end": lambda text: text.rstrip("\n").encode(),
     "empty lines at the end": lambda text: (text + "\n\n").encode(),
 }
 REFUSED = {
     "Latin-1": lambda text: (text + "# ü\n").encode("latin-1"),
     "NUL": lambda text: (text + "\0\n").encode(),
-    "UTF-16 without a mark": lambda text: text.encode("utf-16-le"),
+    "UTF-16 without a byte order mark": lambda text: text.encode("utf-16-le"),
     "UTF-32": lambda text: text.encode("utf-32"),
-    "cut UTF-16": lambda text: text.encode("utf-16")[:-1],
-    "bytes": lambda text: text.encode() + bytes(range(128, 256)),
+    "truncated UTF-16": lambda text: text.encode("utf-16")[:-1],
+    "arbitrary bytes": lambda text: text.encode() + bytes(range(128, 256)),
 }
 
 
@@ -133,13 +133,16 @@ TABLES = {
     "too few cells": ("a\tb\n1\t2\n1\n", "line 3: expected 2 cells as in the heading, found 1"),
     "too many cells": ("a\tb\n1\t2\n1\t2\t3\n", "line 3: expected 2 cells as in the heading, found 3"),
     "a cell of 131 073 characters": ("a\tb\n" + "x" * 131_073 + "\t1\n", "line 2: a cell that cannot be read"),
-    "a quote that is not closed": ('a\tb\n"1\t2\n3\t4\n', "a cell that cannot be read"),
+    "an unclosed quote": ('a\tb\n"1\t2\n3\t4\n', "a cell that cannot be read"),
     "a column twice": ("a\tb\ta\n1\t2\t3\n", "the column 'a' stands twice"),
     "no column b": ("a\tc\n1\t2\n", "with the column 'b', found a, c"),
-    "one column, of semicolons": ("a;b\n1;2\n", "found a;b; separate the columns by tabs (.tsv) or commas (.csv)"),
+    "semicolons between columns": (
+        "a;b\n1;2\n",
+        "found a;b; separate the columns by tabs (.tsv) or commas (.csv)",
+    ),
     "an escape code": ("a\tb\n1\t\x1b[31mred\n", "line 2: expected text, found a control character in '\\x1b[31mred'"),
-    "nothing": ("", "with a heading, found an empty file"),
-    "blanks": (" \n\t\n", "with a heading, found an empty file"),
+    "an empty file": ("", "with a heading, found an empty file"),
+    "only spaces": (" \n\t\n", "with a heading, found an empty file"),
 }
 
 
@@ -160,7 +163,7 @@ def test_blanks_around_cells_are_dropped(tmp_path):
     assert list(read_table(tmp_path / "t.tsv", ("a", "b"))) == [(2, {"a": "1", "b": "2 3"})]
 
 
-# row: a line break within a cell of a table | read as a blank
+# row: a line break within a cell of a table | read as a space
 def test_a_line_break_within_a_cell_is_a_blank(tmp_path):
     (tmp_path / "t.tsv").write_text('a\tb\n1\t"2\n\t3"\n4\t5\u20286\n')
     assert list(read_table(tmp_path / "t.tsv", ("a", "b"))) == [
@@ -173,12 +176,12 @@ JSON = {
     "list": ("[1]", "JSON without keys (list)"), "number": ("3", "JSON without keys (int)"),
     "null": ("null", "JSON without keys (null)"), "text": ('"x"', "JSON without keys (str)"),
     "a key twice": ('{"a": 1, "a": 2}', "the key 'a' stands twice"),
-    "a key twice inside": ('{"b": [{"a": 1, "a": 2}]}', "the key 'a' stands twice"),
+    "a nested key twice": ('{"b": [{"a": 1, "a": 2}]}', "the key 'a' stands twice"),
     "a huge number": ('{"a": ' + "9" * 400 + "}", "a number of 400 digits"),
     "more digits than Python reads": ('{"a": ' + "9" * 9000 + "}", "a number of 9000 digits"),
     "infinity": ('{"a": Infinity}', "the number Infinity"), "1e999": ('{"a": 1e999}', "the number 1e999"),
     "NaN": ('{"a": NaN}', "the number NaN"), "deep": ("[" * 100_000, "found no JSON"),
-    "cut": ('{"a": ', "found no JSON"),
+    "truncated": ('{"a": ', "found no JSON"),
 }  # fmt: skip
 
 
@@ -201,7 +204,7 @@ def test_a_sidecar_that_is_not_a_mapping_counts_as_missing(tmp_path, kind):
 
 
 def nested(values):
-    """Every way to put a value of another kind into one place of nested JSON."""
+    """Yield copies of nested JSON with a value of another type in one place."""
     for key, value in values.items():
         for other in (None, 3, "x", [], {}, [[]], True, 10**19, -1e300):
             if type(other) is not type(value):
@@ -256,9 +259,9 @@ EXCLUDED = {
     "an empty name": ("- ''\n", "put it in quotes"),
     "a list in a list": ("- [sub-01]\n", "put it in quotes"),
     "a number in a named list": ("t2: [1]\n", "put it in quotes"),
-    "a reason that is none": ("{sub-01: {a: 1}}\n", "expected a reason in words"),
+    "a reason that is not text": ("{sub-01: {a: 1}}\n", "expected a reason in words"),
     "a date as reason": ("{sub-01: 2020-01-01}\n", "expected a reason in words"),
-    "a text": ("sub-01\n", "expected a list or a mapping"),
+    "a plain text": ("sub-01\n", "expected a list or a mapping"),
     "a number alone": ("3\n", "expected a list or a mapping"),
 }
 
@@ -274,9 +277,10 @@ def test_invalid_lists_of_exclusions_are_refused(tmp_path, kind):
 
 
 CONFIGS = {
-    "a line break in the dataset's name": {"dataset": "a\nb"}, "a slash": {"dataset": "a/b"},
-    "two dots": {"dataset": ".."}, "300 characters": {"dataset": "a" * 300}, "a blank": {"dataset": "a b"},
-    "a name of a file system's own": {"dataset": "."}, "n of 2.0": {"pilot": {"subjects": {"n": 2.0}}},
+    "a dataset's name with a line break": {"dataset": "a\nb"}, "a dataset's name with a slash": {"dataset": "a/b"},
+    "a dataset named '..'": {"dataset": ".."}, "a dataset's name of 300 characters": {"dataset": "a" * 300},
+    "a dataset's name with a space": {"dataset": "a b"},
+    "a dataset named '.'": {"dataset": "."}, "n of 2.0": {"pilot": {"subjects": {"n": 2.0}}},
     "n of true": {"pilot": {"subjects": {"n": True}}}, "n of 0": {"pilot": {"subjects": {"n": 0}}},
     "a timeout of infinity": {"methods": [{"name": "a", "command": "x {image} {mask}", "timeout": float("inf")}]},
     "a timeout of 1e300": {"methods": [{"name": "a", "command": "x {image} {mask}", "timeout": 1e300}]},

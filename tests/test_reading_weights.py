@@ -1,4 +1,4 @@
-"""Weights that are damaged, odd or huge are refused in one line, whatever is wrong with them."""
+"""Damaged, odd or huge weights are refused in one line."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ def reshape(metadata, tensors):
 
 NETWORK = {
     "no format": drop("format"), "no config": drop("config"), "no provenance": drop("provenance"),
-    "another format": put("format", "spineseg-unet-9"), "config is no JSON": put("config", "{"),
+    "another format": put("format", "spineseg-unet-9"), "config is not JSON": put("config", "{"),
     "config is a list": put("config", "[]"), "config is null": put("config", "null"),
-    "provenance is no JSON": put("provenance", "x"), "deep config": put("config", "[" * 100_000),
+    "provenance is not JSON": put("provenance", "x"), "deeply nested config": put("config", "[" * 100_000),
     "a huge network": changed("channels", [4096] * 8), "channels of 10^12": changed("channels", [10**12]),
     "no channels": changed("channels", []), "channels are text": changed("channels", "abc"),
     "negative channels": changed("channels", [-1, 2]), "an unknown key": changed("x", 1),
@@ -70,8 +70,8 @@ NETWORK = {
     "a patch of 1.5": changed("patch_px", 1.5),
     "another kernel": changed("kernel", "4d"), "NaN weights": spoil(float("nan")),
     "infinite weights": spoil(float("inf")),
-    "another shape": reshape, "a tensor too few": lambda m, t: t.pop(next(iter(t))),
-    "a tensor too many": lambda m, t: t.update(extra=torch.zeros(3)),
+    "a wrong shape": reshape, "a missing tensor": lambda m, t: t.pop(next(iter(t))),
+    "an extra tensor": lambda m, t: t.update(extra=torch.zeros(3)),
 }  # fmt: skip
 
 
@@ -116,7 +116,7 @@ def about(**keys):
 DETECTOR = {
     "no description": drop("about"), "description is a list": put("about", "[]"),
     "description is text": put("about", '"x"'),
-    "description is no JSON": put("about", "{"), "no bias": about(bias="drop"), "bias is text": about(bias="x"),
+    "description is not JSON": put("about", "{"), "no bias": about(bias="drop"), "bias is text": about(bias="x"),
     "bias is null": about(bias=None), "infinite bias": about(bias=float("inf")),
     "three percentiles": about(percentiles=[1, 2, 3]),
     "percentiles reversed": about(percentiles=[99, 1]), "percentiles are a number": about(percentiles=3),

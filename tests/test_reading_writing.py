@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, with the same bytes everywhere; what cannot be written is one line."""
+"""Files appear complete or not at all, with the same bytes everywhere; a failed write is one line."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ STEPS = {"making the folder": (Path, "mkdir"), "opening": (tempfile, "mkstemp"),
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EDQUOT, errno.EROFS, errno.EIO])
 @pytest.mark.parametrize("step", STEPS)
-# row: disk full or no permission at any step | one line, nothing left
+# row: disk full or no permission at any step | one line; no partial file is left
 def test_a_failure_at_any_step_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, step, code):
     def fail(*_, **__):
         raise OSError(code, os.strerror(code))
@@ -150,7 +150,7 @@ def test_a_full_disk_of_any_command_is_one_line(image, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("full_from", [1, 2])
-# row: disk full between mask, by-products and sidecar | one line; the files of the run before stay, all of them
+# row: disk full between mask, by-products and sidecar | one line; all files of the previous run stay
 def test_a_disk_that_fills_up_leaves_the_previous_result(image, capsys, monkeypatch, full_from):
     command = ["propseg", "-i", image, "-c", "t2", "-v", "0", "-o", "r/s.nii.gz"]
     assert main(command) == 0
@@ -186,7 +186,7 @@ def test_the_two_files_of_a_centerline_appear_together(image, capsys, monkeypatc
     assert not list(Path("r").glob("*"))
 
 
-# row: short memory | one line, exit code 2
+# row: too little memory | one line, exit code 2
 def test_short_memory_is_one_line(image, capsys, monkeypatch):
     monkeypatch.setattr("spineseg.volume.load_mask", lambda *_, **__: (_ for _ in ()).throw(MemoryError()))
     assert main(["dice", "-i", "m.nii.gz", "-d", "m.nii.gz"]) == 2
@@ -208,7 +208,7 @@ def test_short_memory_is_one_line(image, capsys, monkeypatch):
     ],
     ids=["torch", "oneDNN", "thread", "loader", "zlib", "files", "temporary"],
 )
-# row: short memory that a library, not Python, tells | one line, exit code 2; a study records nothing
+# row: too little memory, reported by a library instead of Python | one line, exit code 2; a study records nothing
 def test_a_shortage_of_the_machine_is_not_a_failure_of_the_image(image, capsys, monkeypatch, error):
     monkeypatch.setattr("spineseg.methods.segment_file._read_input", lambda *_: (_ for _ in ()).throw(error))
     method = make_configuration({"dataset": "x", "bids_dir": "."}).methods["propseg"].prepare()
@@ -226,9 +226,9 @@ def test_names_with_line_breaks_and_codes_stay_one_line(image, capsys):
     assert capsys.readouterr().err == "spineseg dice: error: no\\nsuch\\x1b[31m.nii: no such file\n"
 
 
-# row: a killed run's temporary files | deleted when the study goes on, if their writer is gone
+# row: temporary files of a killed run | deleted when the study continues, if the process that wrote them is gone
 def test_only_temporary_files_of_killed_runs_are_deleted(tmp_path, monkeypatch):
-    with open_whole(tmp_path / "live") as stream:  # a writer at work, old as it may look
+    with open_whole(tmp_path / "live") as stream:  # its writer is still running, although the file is old
         stream.write(b"x")
         stream.flush()
         live = next(tmp_path.glob(".live*-tmp"))

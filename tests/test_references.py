@@ -1,4 +1,4 @@
-"""Masks to compare with: found under the names of the last ten years, and who made them is known."""
+"""Reference masks: found by the names of the last ten years, with who made them."""
 
 import json
 from dataclasses import replace
@@ -182,7 +182,7 @@ def test_the_label_of_the_cord_in_references_goes_with_the_images(tmp_path):
 
 
 def test_the_decision_does_not_count_errors_against_a_program_s_masks(tmp_path):
-    """And it says so, as it says which contrasts of the study its pilot lacks."""
+    """The decision also reports this, and which contrasts of the study the pilot lacks."""
     folder = make_study(tmp_path, n_subjects=5)
     images = read_images(folder.images)
     by_program = {"reference_kind": "automatic", "reference_from": "propseg", "reference_use": "agreement"}
@@ -207,7 +207,7 @@ def test_the_decision_does_not_count_errors_against_a_program_s_masks(tmp_path):
     ],
 )
 def test_forms_of_one_acquisition_count_once(tmp_path, twin, has_reference, used):
-    """A series and its own average are no two pieces of evidence; a second run is."""
+    """A series and its average count as one image; a second run counts as another."""
     folder = make_study(tmp_path, n_subjects=2, references=False)
     images = read_images(folder.images)
     first = next(image for image in images if image.image_id == "sub-01_T2w")

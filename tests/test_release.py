@@ -1,4 +1,4 @@
-"""Versions come from tags, in a clone and in an archive of it, and a release whose parts differ is refused."""
+"""The version comes from the tag, in a clone and in an archive, and a release with differing parts is refused."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_a_forgotten_part_is_named(repository, name, old, new, message):
 
 
 def test_the_citation_names_the_last_release():
-    """Between releases too: who cites takes the version that was released."""
+    """Also between releases: a citation needs a released version."""
     changes = (ROOT / "CHANGELOG.md").read_text()
     released = next(line for line in changes.splitlines() if line.startswith("## 0") or line.startswith("## 1"))
     version, _, date = released.removeprefix("## ").partition(" ")

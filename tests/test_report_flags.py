@@ -1,4 +1,4 @@
-"""Warnings: what is wrong comes first, and what is fine raises none."""
+"""Warnings: the most serious comes first, and a good mask has none."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Tiles, strip and outlines show the right place, whatever the voxels' shape."""
+"""Tiles, strip and outlines show the right place, whatever the shape of the voxels."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""The report is written whatever the study lacks, and says what it lacks."""
+"""The report is written whatever is missing in the study, and says what is missing."""
 
 import json
 import re
@@ -83,7 +83,7 @@ def test_links_follow_the_page(study):
 
 
 def test_study_stage_reads_its_own_tables(study, tmp_path):
-    """The decided method alone, and only its rows."""
+    """Only the decided method is shown, with its rows."""
     measure_stage(study, Stage.STUDY, ["deepseg"])
     page = tmp_path / "report.html"
     assert main(["report", "-results", str(study.root), "-stage", "study", "-o", str(page)]) == 0

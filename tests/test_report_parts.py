@@ -1,4 +1,4 @@
-"""Parts of the report: contrasts that disagree, failures by kind, pilots beside the rest, raters, figures by site."""
+"""Parts of the report: contrasts that disagree, kinds of failure, pilot and other people, raters, figures by site."""
 
 from dataclasses import replace
 
@@ -81,7 +81,7 @@ def test_parts_contain_only_their_people_and_unknown_ones_are_separate():
 
 
 def test_a_column_of_many_words_is_split_by_the_most_frequent_and_the_others():
-    """A multi-centre study has more sites than fit below each other; ages and codes are no groups."""
+    """A multi-centre study has too many sites for one figure each; ages and codes are not groups."""
     people = [str(person) for person in range(24)]
     sites = {person: f"site{n % 12:02d}" if n < 20 else "site00" for n, person in enumerate(people)} | {"23": ""}
     parts = split_tables(many(24), sites)

@@ -1,4 +1,4 @@
-"""Reviews from end to end in a real browser: by keyboard alone, blind, by two people, and what axe-core says of it."""
+"""Reviews in a real browser from start to end: by keyboard, blind, by two people; accessibility by axe-core."""
 
 import json
 import shutil
@@ -59,7 +59,7 @@ def axe(tmp_path_factory):
 
 
 def objections(browser, axe):
-    """What axe-core finds serious on the page as it is now."""
+    """Serious problems that axe-core finds on the present page."""
     browser.run(f"{axe}; window.axe = axe;")
     browser.run("window.found = null; axe.run({resultTypes: ['violations']}).then((r) => { window.found = r; });")
     browser.wait("return window.found !== null")
@@ -69,7 +69,7 @@ def objections(browser, axe):
 
 
 def prefer(browser, scheme):
-    still = {"name": "prefers-reduced-motion", "value": "reduce"}  # a colour on its way is no colour of the page
+    still = {"name": "prefers-reduced-motion", "value": "reduce"}  # a colour in transition would be measured otherwise
     features = [{"name": "prefers-color-scheme", "value": scheme}, still]
     command = {"cmd": "Emulation.setEmulatedMedia", "params": {"features": features}}
     browser.call("POST", "/goog/cdp/execute", command)
@@ -143,7 +143,7 @@ def test_thirty_images_are_reviewed_by_keyboard_alone(browser, page, tmp_path):
 
 
 def answer_round(browser, prefer_side):
-    """Answer a blind round as a person with a taste would; return what the page's source said meanwhile."""
+    """Answer a blind round, always preferring one kind of mask; return the page's source at each step."""
     sources, orders = [], []
     browser.press("b")
     browser.wait("return document.querySelectorAll('#blind .tile').length > 0")
@@ -212,7 +212,7 @@ def test_raters_neither_undo_nor_overwrite_each_other(browser, page, tmp_path):
     browser.wait("return document.getElementById('rater-open').textContent === 'Rater: Bob'")
     browser.run("document.activeElement.blur()")
     browser.press("u")
-    assert json.loads(browser.save("save-all"))["marks"] == saved["marks"]  # they are Ann's, and Bob has none
+    assert json.loads(browser.save("save-all"))["marks"] == saved["marks"]  # Ann's marks; Bob has none
     leave_to_ann = "document.getElementById('rater-open').click(); document.getElementById('rater').value = 'Ann'"
     for rater in ("Ann", "Bob"):
         browser.run(leave_to_ann.replace("Ann", rater))

@@ -1,4 +1,4 @@
-"""Flags that SCT's users type: centerline, dice, qc and a clear word where a value of SCT has no meaning here."""
+"""Flags of SCT in centerline, dice and qc, and a clear message for values that have no meaning here."""
 
 from __future__ import annotations
 

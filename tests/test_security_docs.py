@@ -1,4 +1,4 @@
-"""What docs/security.md says of the code holds."""
+"""The claims of docs/security.md about the code hold."""
 
 import ast
 import re

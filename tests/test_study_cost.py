@@ -1,4 +1,4 @@
-"""What a run will cost, and that one that does not fit on the disk does not begin."""
+"""The estimated cost of a run, and the check of free space before it starts."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_draft_says_what_was_found_and_fits_the_schema(bids):
     assert "1 bold" in text.replace("\n# ", " ")
     assert "of unknown contrast: 1 UNIT1" in text.replace("\n# ", " ")
     assert "not segmented unless config key contrasts says what they show: 1 UNIT1" in found
-    assert found[0].endswith("30 people; images: 30 T1w, 30 T2w, 1 bold")  # no sessions where names have none
+    assert found[0].endswith("30 people; images: 30 T1w, 30 T2w, 1 bold")  # no sessions if the names have none
     assert make_configuration(drafted).pilot.n == 10
     # every key is there, set or as a comment with its default
     commented = "\n".join(line.removeprefix("# ") for line in text.splitlines() if ": " in line)

@@ -246,7 +246,7 @@ def test_lost_or_duplicate_rows(study, name, expected, change):
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize("command", ["report", "decide"])
 def test_rows_lost_after_gathering_are_reported_by_every_reader(study, capsys, command, name):
-    """A page or a decision of the rest would pass for one of the whole study."""
+    """A page or decision made from the remaining rows would look like that of the whole study."""
     write_json(study.configuration, make_configuration({"dataset": "x"}).document)
     stage = Stage.PILOT if command == "decide" else Stage.ALL
     table = gather(study, stage).table(stage, name)
@@ -335,7 +335,7 @@ def test_another_decision_replaces_the_kept_masks(study):
 
 
 def draw(path, last=6) -> bytes:
-    """Save a mask as a person does, and return what is in the file."""
+    """Save a mask as a person does; return the content of the file."""
     cord = np.zeros((8, 8, 4))
     cord[3:last, 3:6] = 1
     return save_nifti(path, cord).read_bytes()
@@ -426,7 +426,7 @@ def test_a_changed_mask_of_a_method_is_named(study):
 
 
 def replace_image(study, content):
-    """Put another image in the place of the first and say what the method makes of it."""
+    """Replace the first image and record the method's result on it."""
     images = read_images(study.images)
     image = replace(images[0], path=str(study.root / "image.nii.gz"))
     write_images(study.images, [image, *images[1:]])
@@ -436,7 +436,7 @@ def replace_image(study, content):
 
 
 def replace_mask(study, content):
-    """Put another mask in the place of the method's of the first image."""
+    """Replace the method's mask of the first image."""
     mask = study.mask(read_images(study.images)[0], "deepseg")
     mask.write_bytes(content)
     write_sidecar(mask, replace(read_sidecar(mask), mask_sha256=digest(content)))
@@ -465,7 +465,7 @@ def test_a_correction_of_a_replaced_image_is_refused_until_confirmed(study, with
         sidecar_path(kept_mask(study)).unlink()
     assert keep(study)["sub-1_T2w"].status == "corrected"
     replace_image(study, b"second")
-    for _ in range(2):  # once seen is not accepted
+    for _ in range(2):  # a message once shown does not accept it
         (line,) = find_refused(study, read_included(study.images))
         assert "drawn on another image" in line
         assert keep(study)["sub-1_T2w"].status == "failed"
@@ -493,7 +493,7 @@ def test_a_corrected_mask_that_cannot_be_used_is_named_and_left_alone(study):
 
 
 def test_a_kept_mask_without_its_sidecar_is_not_a_correction(study):
-    """Nobody has drawn what is byte for byte the method's mask."""
+    """A mask that equals the method's byte for byte was not drawn."""
     keep(study)
     sidecar_path(kept_mask(study)).unlink()
     assert keep(study)["sub-1_T2w"].status == "ok"
@@ -549,7 +549,7 @@ def test_an_exception_is_kept_by_its_own_method_and_flagged(study):
 def test_a_study_with_exceptions_has_one_row_for_each_image(study):
     write_parts(study, ["deepseg"], Stage.STUDY)
     entry = read_manifest(study.manifest("propseg", "pilot-0001")).entries["sub-1_T2w"]
-    with pytest.raises(InputError, match="sub-1_T2w by deepseg has 1"):  # measured before it was excepted
+    with pytest.raises(InputError, match="sub-1_T2w by deepseg has 1"):  # measured before it became an exception
         gather(study, Stage.STUDY, ["deepseg"], Exceptions("deepseg", (entry,)))
 
 

@@ -1,4 +1,4 @@
-"""Every file of a study: what is written reads back, equal rows give equal bytes, damage is one line."""
+"""Every file of a study reads back as written, equal rows give equal bytes, and a damaged file is one line."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def write_tables(folder: StudyFolder) -> list[Path]:
 
 @dataclass(frozen=True)
 class Reader:
-    """One kind of file: how it is written (returns its path) and read."""
+    """One kind of file: a function that writes it and returns its path, and its reader."""
 
     name: str
     write: Callable[[StudyFolder], Path]
@@ -160,7 +160,7 @@ TABLE_READERS = [
 ]
 READERS = JSON_READERS + TABLE_READERS
 MAY_BE_ABSENT = {"found decision", "lock", "found membership", "plan"}
-"""Files that a study makes later: a reader that finds none says so by None or an empty record."""
+"""Files that a study writes later: the reader returns None or an empty record if there is none."""
 
 
 def named(readers):
@@ -177,7 +177,7 @@ def put_text(path: Path, text: str) -> None:
 
 
 def refusal(reader: Reader, folder: StudyFolder, path: Path) -> str:
-    """The one line of an InputError, which names the file and says what to do."""
+    """Return the one line of the InputError, which names the file and says what to do."""
     with pytest.raises(InputError) as caught:
         reader.read(folder, path)
     message = str(caught.value)
@@ -232,7 +232,7 @@ def test_a_folder_in_its_place(reader, folder):
 
 @named(READERS)
 def test_a_file_without_permission_is_not_called_damaged(reader, folder, monkeypatch):
-    """Nor is it to be deleted."""
+    """The message must not advise to delete it either."""
     path = reader.write(folder)
 
     def refuse(*_args, **_more):
@@ -281,7 +281,7 @@ def test_every_cut_of_the_json(reader, folder):
 
 
 def places(content: Any, path: tuple = ()):
-    """Every key of a JSON value, as the way to it."""
+    """The path to every key of a JSON value."""
     items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
     for key, value in items:
         yield (*path, key)
@@ -313,9 +313,9 @@ def test_a_missing_key(reader, folder):
         if len(way) > 1 and way[-2] in FREE and reader.name != "membership":
             continue  # a parameter, a file of weights, an image
         if reader.name == "lock" and way == ("made_by", "a"):
-            continue  # a lock of no method, which is other content
+            continue  # a lock without a method is another file
         if reader.name == "lock" and way == ("images",):
-            continue  # locks of before did not name them
+            continue  # earlier locks did not have them
         if (way[0] == "chunks" and len(way) == 2) or (reader.name == "perturbed" and len(way) > 1):
             continue
         path.write_text(json.dumps(changed_at(content, way, lambda inside, key: inside.pop(key))))
@@ -334,7 +334,7 @@ def test_a_value_of_another_type(reader, folder):
     content = json.loads(path.read_text())
     for way in places(content):
         if way == ("override",) or any(key in ANY_VALUE for key in way[:-1]) or way == ("computed", "method"):
-            continue  # what the readers do not promise anything about
+            continue  # values that the readers do not check
         value = content
         for key in way:
             value = value[key]
@@ -673,7 +673,7 @@ def test_every_path_lies_in_the_folder_and_is_unique(folder):
     + [("slices.tsv.gz", text) for text in ("inf", "-inf", "1e999")],  # pandas takes nan for n/a there
 )
 def test_a_number_that_is_not_finite_is_refused(tmp_path, name, text):
-    """What is not known is n/a; no page and no decision can use infinity."""
+    """Unknown values are n/a; no page and no decision can use infinity."""
     reader = {"metrics.tsv": t.read_metrics, "agreement.tsv": t.read_agreement, "slices.tsv.gz": t.read_slices}[name]
     column = "csa_mm2" if name == "slices.tsv.gz" else "dice"
     columns = {

@@ -1,4 +1,4 @@
-"""A training can be repeated: it names its people, its code and its masks, and gives the same bytes again."""
+"""Training is reproducible: it records its people, code and masks, and gives the same bytes again."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from spineseg.training.optic.train import train_detectors
 
 @pytest.fixture
 def data(tmp_path):
-    """Three people, each one small image of a bright tube, and a recipe that names two of them."""
+    """Three people with one small image of a bright tube each, and a recipe that names two of them."""
     rng = np.random.default_rng(0)
     i, j = np.indices((40, 40)) - 19.5
     cord = np.repeat((np.hypot(i, j) < 5)[:, :, None], 4, axis=2)
@@ -101,7 +101,7 @@ def test_equal_weights_give_equal_bytes(tmp_path):
     torch.manual_seed(0)
     model = UNet(UNetConfig("segment", (2, 4), (), 0.5, 32))
     digests = set()
-    for n in range(12):  # the library draws the order of its header's keys each time
+    for n in range(12):  # the library writes the keys of its header in random order
         save_model(tmp_path / f"{n}.safetensors", model, {"people": ["a"], "seed": 1})
         digests.add(sha256_file(tmp_path / f"{n}.safetensors"))
     assert len(digests) == 1

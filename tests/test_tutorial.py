@@ -1,4 +1,4 @@
-"""The tutorial's commands run as they are printed; its table and picture are made of what they wrote.
+"""The tutorial's commands run as printed; its table and picture are made from their results.
 
 SPINESEG_WRITE_DOCS=1 writes both.
 """
@@ -38,7 +38,7 @@ MASKS = {
     ("T1w", "deepseg"): "deepseg",
 }
 TOLERANCE = 0.005
-"""Of a printed Dice: other versions of the libraries change the last digits."""
+"""Tolerance of a printed Dice: other versions of the libraries change the last digits."""
 
 
 def commands() -> list[str]:
@@ -59,7 +59,7 @@ def folder(tmp_path_factory) -> Path:
     environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     typed = work / "typed"
     typed.mkdir()
-    # one more run of what the page shows by its table alone: T2w by the other method
+    # one more run, shown only in the table: T2w by the other method
     extra = f"spineseg deepseg -i {PEOPLE.format('', 'T2w')}.nii.gz -c t2 -ofolder deepseg -v 0\n"
     for block in [*commands(), extra]:
         done = subprocess.run(
@@ -71,7 +71,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def scores(folder) -> dict[tuple[str, str], tuple[float, float]]:
-    """Dice and error of the volume, percent, by contrast and what was done."""
+    """Dice and error of the volume, percent, by contrast and method."""
     found = {}
     for (suffix, how), place in (MASKS | {("T2w", "deepseg"): "deepseg"}).items():
         reference, mask, _ = load_pair(folder, suffix, place)

@@ -188,7 +188,7 @@ def test_mask_must_share_the_grid(tmp_path):
         ({(2, 3): 0.4}, True),  # 0.08 of a slice of 5 mm
         ({(2, 3): 0.6}, False),
         ({(0, 0): 0.0001}, True),
-        ({(0, 0): 0.002}, False),  # little in each voxel, 0.2 of one at the far side
+        ({(0, 0): 0.002}, False),  # little in each voxel, but 0.2 voxels at the far side
         ({(1, 0): 0.002}, False),
     ],
 )

@@ -1,4 +1,4 @@
-"""Fixtures of the workflow's tests."""
+"""Fixtures of the workflow tests."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from run_workflow import Study
 
 @pytest.fixture
 def make_study(tmp_path) -> Callable[..., Study]:
-    """Make a study in a folder of its own."""
+    """Return a function that makes a study in a new folder."""
     return lambda **keys: Study(tmp_path / "work", **keys)
 
 
 @pytest.fixture(scope="session")
 def people(tmp_path_factory) -> Path:
-    """Two synthetic people, one of them hard for a method, with two contrasts and their references."""
+    """Two synthetic people, one of them difficult, with two contrasts and references."""
     from spineseg.phantom.dataset import write_dataset
 
     root = tmp_path_factory.mktemp("people") / "bids"

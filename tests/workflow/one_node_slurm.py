@@ -1,7 +1,7 @@
 """A SLURM of one node on the loopback interface, for tests: no systemd, no cgroups, no database.
 
-The configuration must lie at SLURM's built-in place, for Snakemake's job step plugin takes every
-SLURM_ variable out of the environment. A configuration that is not ours is never touched.
+The configuration must be at SLURM's built-in place, because Snakemake's job step plugin removes every
+SLURM_ variable from the environment. A configuration of another SLURM is never touched.
 """
 
 from __future__ import annotations

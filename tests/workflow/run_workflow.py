@@ -1,4 +1,4 @@
-"""Run the real workflow in a folder of its own."""
+"""Run the real workflow in a separate folder."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Study:
         self.results = folder / "results" / str(self.config["dataset"])
         self.snakefile = ROOT / "Snakefile"
         self.environment: dict[str, str] = {}
-        self.printed = ""  # by the run that a fixture made
+        self.printed = ""  # output of the run of a fixture
 
     def command(self, *targets: str, options: tuple[str, ...] = ()) -> list[str]:
-        """The command line, after the configuration was written."""
+        """Write the configuration and return the command line."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "config.yaml").write_text(yaml.safe_dump(self.config, sort_keys=False))
         return [
@@ -60,7 +60,7 @@ class Study:
         return count_jobs(self.run(*targets, options=("--dry-run", "--quiet", "rules", *options)))
 
     def index(self, chunk_size: int | None = None) -> list[dict[str, str]]:
-        """Make the table of images and return its rows."""
+        """Let the workflow write the table of images; return its rows."""
         table = self.results / "images.tsv"
         self.run(f"results/{self.results.name}/images.tsv", options=chunk_option(chunk_size) if chunk_size else ())
         return read_table(table)

@@ -1,4 +1,4 @@
-"""A study that is killed, short of disk and short of memory ends with the same bytes; benchmarks/ has the long form."""
+"""A study that is killed or short of disk or memory gives the same bytes (long form: benchmarks/chaos_study.py)."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from chaos_study import FAST, run_chaos
 
 
-# row: a study that is killed, short of disk, short of memory | ends with the same bytes
+# row: a study that is killed, or runs out of disk or memory | gives the same bytes once it is finished
 def test_a_disturbed_study_gives_the_same_bytes(tmp_path):
     said: list[str] = []
     assert run_chaos(tmp_path, 2, 2, 3, FAST, said.append) == []

@@ -1,6 +1,6 @@
-"""Content decides what is done again: nothing that did not change, everything that depends on what did.
+"""Content decides what is recomputed: everything that depends on a change, and nothing else.
 
-The table of docs/content.md is what this test sees; with SPINESEG_WRITE_DOCS=1 it writes the table.
+The table of docs/content.md has the jobs that this test counts; with SPINESEG_WRITE_DOCS=1 it writes the table.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ AFTER_MASKS = {
 
 
 class Changes:
-    """A finished study of two people, and the changes that are made to it, one after the other."""
+    """A finished study of two people, and the changes made to it one after the other."""
 
     def __init__(self, folder: Path, people: Path) -> None:
         self.bids = folder / "bids"
@@ -88,7 +88,7 @@ class Changes:
         return next(self.bids.glob(f"{subject}/*/{subject}_{suffix}.nii.gz"))
 
     def run(self, name: str) -> dict[str, int]:
-        """Run the study and note what was done: images segmented by method, and the jobs of every other step."""
+        """Run the study and count what ran: images segmented by method, and jobs of every other step."""
         before = {path: path.stat().st_mtime_ns for path in self.study.sidecars()}
         printed = self.study.run()
         done: dict[str, int] = {}
@@ -104,7 +104,7 @@ class Changes:
         return done
 
     def replace(self, path: Path, change, *, old: bool) -> None:
-        """Put another file in a file's place, as old as archives keep it or with today's date."""
+        """Replace a file by a changed one, with an old date as from an archive, or with today's."""
         beside = path.with_name(f".{path.name}")
         beside.write_bytes(change(path.read_bytes()))
         if old:
@@ -119,19 +119,19 @@ class Changes:
         path.write_text(text.replace(before, after, 1))
 
     def forget(self, name: str) -> None:
-        """Take a result out of Snakemake's records."""
+        """Delete Snakemake's record of a result."""
         record = b64encode(str(self.study.results / name).removeprefix(f"{self.study.folder}/").encode()).decode()
         (self.study.folder / ".snakemake" / "metadata" / record).unlink()
 
     def everything(self) -> dict[str, bytes]:
-        """Masks, tables and decision, which the same inputs make the same."""
+        """Content of masks, tables and decision, which is the same for the same inputs."""
         root = self.study.results
         files = [*root.glob("sub-*/**/*.nii.gz"), *root.glob("**/tables/*.ts*"), *root.glob("decision.*")]
         return {str(f.relative_to(root)): f.read_bytes() for f in files if f.name != "timings.tsv"}
 
 
 def shorten(path: Path) -> None:
-    """Keep the middle third of an image: what is done again does not depend on its size."""
+    """Keep the middle third of an image, to save time."""
     image = nib.load(path)
     axis = [code in "SI" for code in nib.aff2axcodes(image.affine)].index(True)
     cut = [slice(None)] * 3
@@ -274,7 +274,7 @@ def test_the_page_shows_the_observed_jobs(changes):
 
 
 def test_the_same_inputs_give_the_same_bytes(people, tmp_path):
-    """Other cores, other chunks, a busy machine, another order of finishing."""
+    """Other numbers of cores, other chunks, a busy machine, another order of finishing."""
     found = []
     for name, options in (("one", ("--set-scatter", "images_per_job=1", "--cores", "1")), ("two", ())):
         study = Study(tmp_path / name, bids_dir=str(people), contrasts=["T2w", "T2star"])

@@ -1,4 +1,4 @@
-"""A study that keeps one method for each contrast, uses the dataset's masks, and meets what its pilot did not show."""
+"""A study with one method for each contrast and masks of the dataset, and with images unlike those of its pilot."""
 
 import json
 import re
@@ -10,12 +10,12 @@ import pytest
 from run_workflow import Study
 
 SOME = "masks/{subject}/anat/{image_id}_seg.nii.gz"
-"""Of a method that has masks of T2* images alone, so that it fails on T2w."""
+"""Files of a method that has masks only of T2* images, so it fails on T2w."""
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> Study:
-    """Three people, of whom one is in the pilot; the third is the only one with a T1w image and has a mask of it."""
+    """Three people, one of them in the pilot; only the third has a T1w image, with a mask of it."""
     from spineseg.phantom.dataset import write_dataset
 
     folder = tmp_path_factory.mktemp("contrasts")
@@ -39,7 +39,7 @@ def study(tmp_path_factory) -> Study:
     for mask in labels.glob("sub-03/anat/*"):
         if mask != drawn:
             mask.unlink()
-    drawn.rename(drawn.with_name("sub-03_T1w_seg-manual.nii.gz"))  # as it was called in 2018
+    drawn.rename(drawn.with_name("sub-03_T1w_seg-manual.nii.gz"))  # a name used in 2018
     sidecar = {"Author": "C. Drawer", "Date": "2018-05-01"}
     drawn.with_name("sub-03_T1w_seg-manual.json").write_text(json.dumps(sidecar))
     automatic = {"Kind": "automatic (an old PropSeg output)"}
@@ -85,7 +85,10 @@ def test_one_method_for_each_contrast_and_the_datasets_own_masks(study):
     ran = {(method, suffix_of[chunk]) for method, chunk in made}
     assert ("propseg", "T2w") in ran
     assert ("some", "T2star") in ran
-    assert not ran & {("some", "T2w"), ("propseg", "T2star")}  # a chunk holds one contrast, so no image is done in vain
+    assert not ran & {
+        ("some", "T2w"),
+        ("propseg", "T2star"),
+    }  # one contrast per chunk: nothing is computed in vain
     assert "1 image is t1, as no image of the pilot was" in printed
 
     drawn = nib.load(next(study.folder.parent.glob("bids/derivatives/labels/sub-03/anat/*_seg-manual.nii.gz")))
@@ -101,7 +104,7 @@ def test_one_method_for_each_contrast_and_the_datasets_own_masks(study):
         assert {row["image_id"]: row["method"] for row in study.table(table, "study")} == wanted
     kept = {row["image_id"]: row for row in study.table("kept.tsv", "study")}
     assert "drawn by a person; C. Drawer, 2018-05-01" in kept["sub-03_T1w"]["message"]
-    assert "pilot" not in kept["sub-03_T1w"]["message"]  # nothing is left untested of a mask that a person drew
+    assert "pilot" not in kept["sub-03_T1w"]["message"]  # a mask drawn by a person is not reported as untested
     report = (study.results / "study" / "report.html").read_text()
     for words in (
         "1 of 7 masks are the dataset&#39;s own (1 drawn by a person; config key manual)",
@@ -115,7 +118,7 @@ def test_one_method_for_each_contrast_and_the_datasets_own_masks(study):
 
 
 def test_lists_of_contrasts_a_condition_on_participants_and_a_mark_of_the_datasets_mask(study):
-    """A list is of its contrast, one of something else must be chosen; what is needless is said; the pilot stays."""
+    """A list named after a contrast applies to it, other lists must be chosen; unused entries are reported."""
     frozen = (study.results / "decision.json").read_bytes()
     (study.folder / "exclude.yml").write_text("csa_t2:\n- south\ncsa_t1:\n- sub-01\nmtr:\n- sub-02\n- stanford\n")
     study.config["excluded"] = "exclude.yml"
@@ -129,7 +132,7 @@ def test_lists_of_contrasts_a_condition_on_participants_and_a_mark_of_the_datase
     rows = {row["image_id"]: row for row in study.table("metrics.tsv", "study")}
     assert set(rows) == {"sub-02_T2star", "sub-03_T1w", "sub-03_T2star"}
     left = {row["image_id"]: row["reason"] for row in study.index() if "exclude.yml" in row["reason"]}
-    assert left.keys() == {"sub-02_T2w", "sub-03_T2w"}  # a site of participants.tsv, in that contrast alone
+    assert left.keys() == {"sub-02_T2w", "sub-03_T2w"}  # a site of participants.tsv, only in that contrast
     report = (study.results / "study" / "report.html").read_text()
     for reason in left.values():
         assert "'south' in exclude.yml, list csa_t2" in reason

@@ -1,4 +1,4 @@
-"""A study of phantoms with labelled discs: the true area at C2-C3 from labels of one image per session; its change."""
+"""A study of phantoms with labelled discs: area at C2-C3 and its change, from labels of one image per session."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_area_at_c2_c3_within_two_percent_for_each_contrast_and_session(tmp_path
     bids, contrasts = tmp_path / "bids", ["T1w", "T2w", "T2star"]
     write_dataset(bids, 1, SEED, contrasts=contrasts, hard="none", rescan=True, discs=True, target_s_mm=C2_C3_S_MM)
     labels = bids / "derivatives" / "labels"
-    for path in labels.rglob("*_label-*"):  # one labelled image serves the session
+    for path in labels.rglob("*_label-*"):  # one labelled image per session
         if "label-SC" not in path.name and "_T2w_" not in path.name:
             path.unlink()
     times = "session_id\tacq_time\nses-1\t2024-03-01T09:00:00\nses-2\t2026-03-01T09:00:00\n"

@@ -24,7 +24,7 @@ nib.save(nib.Nifti1Image(ndimage.binary_dilation(found.get_fdata() > 0).astype(n
 
 @pytest.fixture(scope="module")
 def finished(people, tmp_path_factory) -> Study:
-    """A study by three methods; the tests go on from it in order. One existing mask is missing."""
+    """A study by three methods, which the tests continue in order. One existing mask is missing."""
     folder = tmp_path_factory.mktemp("methods")
     shutil.copytree(people, folder / "bids")
     for mask in (folder / "bids" / "derivatives" / "labels").rglob("*_label-SC_seg.nii.gz"):
@@ -49,7 +49,7 @@ def finished(people, tmp_path_factory) -> Study:
 
 
 def check_everywhere(study: Study, methods: list[str]) -> None:
-    """The methods are in tables, decision, quality control and report, and no other is."""
+    """Assert that tables, decision, quality control and report have these methods and no other."""
     rows = study.table("metrics.tsv")
     assert [row["method"] for row in rows] == methods * 4
     pairs = {(row["method_a"], row["method_b"]) for row in study.table("agreement.tsv")}
@@ -101,7 +101,7 @@ def test_a_mask_that_appears_later_is_used(finished):
 
 
 def test_other_options_run_that_method_alone_and_dropped_methods_leave_the_tables(finished):
-    """Of two methods of the same mean Dice, each off where the other is perfect, the headline says so, with numbers."""
+    """Two methods have the same mean Dice, each wrong where the other is perfect: the headline says so."""
     finished.config["methods"][3]["options"] = {"thr": 0.99}  # misses half of the cord
     del finished.config["methods"][2], finished.config["methods"][0]
     masks = Path(str(finished.config["bids_dir"])) / "derivatives"

@@ -15,7 +15,7 @@ CONFIG = "spineseg: {{dataset: tiny, bids_dir: '{bids}', contrasts: [T2star]}}\n
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory) -> Path:
-    """A git repository with the workflow and nothing of the package: that is installed, as its users have it."""
+    """A git repository with the workflow but without the package, which is installed, as for users."""
     repository = tmp_path_factory.mktemp("repository")
     for name in ("rules", "envs", "config", "profiles", "workflow"):
         shutil.copytree(ROOT / name, repository / name)
@@ -64,7 +64,7 @@ def test_by_the_snakefile_at_the_top_with_a_prefix(repository, people, tmp_path)
 
 
 def test_from_github(repository, people, tmp_path, monkeypatch):
-    """Snakemake does all that it does with GitHub; a setting of git lets it read the local repository."""
+    """Snakemake uses its code for GitHub; a setting of git redirects it to the local repository."""
     monkeypatch.delenv("GITHUB_TOKEN", raising=False)  # it would become a part of the address
     subprocess.run(["git", "-C", str(repository), "tag", "v0.1.0"], check=True)
     include(tmp_path / "work", 'github("OWNER/spineseg", path="workflow/Snakefile", tag="v0.1.0")', people, "cord")
@@ -85,7 +85,7 @@ def test_from_github(repository, people, tmp_path, monkeypatch):
 def test_without_the_package_one_line_says_what_to_install(repository, people, tmp_path):
     work = tmp_path / "work"
     include(work, f'"git+file://{repository}/workflow/Snakefile@main"', people)
-    # a package of that name that is none stands for one that is not installed
+    # an empty package of that name acts like one that is not installed
     (work / "sitecustomize.py").write_text("import sys; sys.modules['spineseg'] = None\n")
     done = snakemake(work, "pilot", "--dry-run", package=False)
     assert done.returncode == 2

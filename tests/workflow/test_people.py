@@ -1,4 +1,4 @@
-"""What people decide after a study has started: corrections, marks, people who leave and come."""
+"""Decisions by people after a study has started: corrections, marks, people who leave or join."""
 
 import hashlib
 import json
@@ -79,7 +79,7 @@ def test_four_changes_and_the_same_command(study):
         rule: printed.count(f"rule {rule}:")
         for rule in ("segment_chunk", "measure_study_chunk", "draw_study_chunk", "measure_chunk", "decide")
     }
-    # the corrected, the failed and the new image; the new one alone is segmented
+    # the corrected, the failed and the new image; only the new one is segmented
     assert runs == {
         "segment_chunk": 1,
         "measure_study_chunk": 3,
@@ -130,7 +130,7 @@ def test_four_changes_and_the_same_command(study):
 
 
 def test_a_new_decision_is_a_preview_and_a_replaced_pilot_is_named(study):
-    """A fail counts against its method where the rater has seen both; the study's own decision stays as it is.
+    """A fail counts against its method if the rater has seen both masks; the study's decision stays as it is.
 
     A fail of the corrected mask takes its numbers out of the study, with its reason.
     """
@@ -179,7 +179,7 @@ def test_a_new_decision_is_a_preview_and_a_replaced_pilot_is_named(study):
 
 
 def test_an_unusable_correction_stops_no_study_and_missing_masks_are_written_again(study):
-    """Of another grid: named first and last, no number of it; a mask that nobody changed comes back."""
+    """A mask on another grid is named at start and end and has no numbers; a deleted mask is written again."""
     labels = study.results / "derivatives" / "labels"
     mask, other = (labels / f"sub-{n}" / "anat" / f"sub-{n}_T2w_label-SC_seg.nii.gz" for n in ("01", "04"))
     image = nib.load(mask)
@@ -197,7 +197,7 @@ def test_an_unusable_correction_stops_no_study_and_missing_masks_are_written_aga
         assert "a corrected mask cannot be used" in row["message"]
     assert rows_of(study)[CORRECTED]["csa_mean_mm2"] == "n/a"
     assert rows_of(study, "csa.tsv")[CORRECTED]["flags"] == "unmeasured"
-    assert mask.is_file()  # a person's work is not thrown away
+    assert mask.is_file()  # the work of a person is kept
     assert other.is_file()
     assert study.plan("study", options=ONE) == {}
     mask.unlink()

@@ -1,4 +1,4 @@
-"""What snakemake would run: stages, chunk sizes, sessions; and that mistakes stop it before the first job."""
+"""The jobs that snakemake plans: stages, chunk sizes, sessions; mistakes stop it before the first job."""
 
 import subprocess
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A study of real MRI: one image of each kind there is. Skipped where the data are not at hand."""
+"""A study of real MRI with one image of each kind. Skipped if the data are not available."""
 
 import json
 
@@ -25,7 +25,7 @@ trained again move an image by up to 0.01, other versions of libraries by less; 
 
 
 def test_one_of_each_suffix(make_study):
-    """T1w, T2w, T2star of two sessions, MTS, dwi in 4-D and averaged, bold: all are done, and as well as ever."""
+    """T1w, T2w, T2star of two sessions, MTS, dwi in 4-D and averaged, bold: all are as accurate as measured before."""
     study = make_study(
         bids_dir=str(DATA / "bids"),
         contrasts=list(FLOORS),

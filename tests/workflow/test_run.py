@@ -26,7 +26,7 @@ BAD = {
 
 
 def add_bad_files(root: Path) -> None:
-    """Files as a careless download or conversion leaves them."""
+    """Add files as a failed download or conversion leaves them."""
     good = next(root.glob("sub-01/anat/*_T2star.nii.gz"))
     content = gzip.decompress(good.read_bytes())
     image = nib.load(good)
@@ -45,7 +45,7 @@ def add_bad_files(root: Path) -> None:
 
 @pytest.fixture(scope="module")
 def finished(people, tmp_path_factory) -> Study:
-    """A finished study of the two people and the bad files; tests below go on from it in order."""
+    """A finished study of the two people and the bad files, which the tests below continue in order."""
     folder = tmp_path_factory.mktemp("run")
     shutil.copytree(people, folder / "bids")
     add_bad_files(folder / "bids")
@@ -103,7 +103,7 @@ def test_failures_are_listed_at_the_end(finished):
         assert "expected a NIfTI image, found another format" in line
     for words in ("verdict: ", "look at: results/tiny/qc/index.html", "report:  results/tiny/report.html", "next: "):
         assert [line for line in end if line.startswith(words)]
-    assert "9 of 9 images segmented" not in finished.printed  # how far it is is said while something is left
+    assert "9 of 9 images segmented" not in finished.printed  # progress is shown as long as images are left
 
 
 def test_masks_lie_on_the_images_grid(finished):
@@ -180,18 +180,18 @@ def test_settings_of_the_decision_segment_and_measure_nothing(finished):
     assert "0.3" in json.dumps(decision)
 
 
-# row: an image brings its process down | tried once more by itself, then failed by that method with the signal; its
-#   chunk goes on
+# row: an image crashes its process | tried once more alone, then failed for that method, with the signal; the rest of
+#   its chunk is processed
 # row: folders with braces, spaces, quotes, percent and dollar signs, accents | work
 def test_a_crash_fails_its_image_alone_whatever_folders_are_called(people, tmp_path):
-    """The checkout, the dataset and the working folder have names that mean something to shells and to Snakemake."""
+    """The checkout, the dataset and the working folder have names with special characters of shells and Snakemake."""
     folder = tmp_path / "a {b} c% 'q' ü \"x\" $HOME"
     code = folder / "code"
     for name in ("rules", "envs", "config", "profiles", "spineseg"):
         shutil.copytree(ROOT / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "Snakefile", code)
     shutil.copytree(people, folder / "bids {x} %s")
-    # a program that brings down the process that runs it
+    # a program that crashes the process that runs it
     program = tmp_path / "crash.sh"
     program.write_text("""
         case $2 in sub-01*) kill -SEGV $PPID; sleep 60;; esac
@@ -219,10 +219,10 @@ def test_a_crash_fails_its_image_alone_whatever_folders_are_called(people, tmp_p
     assert study.plan() == {}
     manifest = study.results / "chunks" / "crash" / "pilot-0001.json"
     manifest.write_text(manifest.read_text().replace("the process died on this image", KILLED))
-    assert study.plan()["segment_chunk"] == 1  # by itself, as after a lack of memory
+    assert study.plan()["segment_chunk"] == 1  # alone, as after a lack of memory
 
 
-# row: more images fail by a method than `max_failed` | the study stops and says why most of them failed
+# row: a method fails on more images than `max_failed` | the study stops and says why most of them failed
 def test_a_study_whose_images_mostly_fail_stops_early(people, tmp_path):
     image = next(people.glob("sub-01/anat/*_T2star.nii.gz"))
     copies = [shutil.copy(image, tmp_path / f"{n:03d}.nii.gz") for n in range(60)]
@@ -248,7 +248,7 @@ def test_a_study_whose_images_mostly_fail_stops_early(people, tmp_path):
 
 
 def test_kill_and_resume(people, tmp_path):
-    """A killed study goes on, and its finished images are not done again."""
+    """A killed study resumes, and its finished images are not computed again."""
     study = Study(tmp_path, bids_dir=str(people), contrasts=["T2w", "T2star"], methods=["propseg"])
     process = subprocess.Popen(
         study.command(),

@@ -1,4 +1,4 @@
-"""The SLURM profile on a real SLURM of one node. Skipped where there is no slurm-wlm, or no root."""
+"""The SLURM profile on a real SLURM of one node. Skipped without slurm-wlm or without root."""
 
 import json
 import os
@@ -58,9 +58,9 @@ def test_a_pilot_on_slurm(people, make_study, slurm):
     assert queue() == ""
 
 
-# row: a SLURM job is cancelled, out of memory, or over time | comes back as another job with more
+# row: a SLURM job is cancelled, out of memory, or over time | submitted again with what it lacked
 def test_a_job_cancelled_one_out_of_memory_and_one_over_time(people, make_study, slurm, tmp_path):
-    """Each comes back as another job with what it lacked, and the pilot is finished."""
+    """Each is submitted again with what it lacked, and the pilot is finished."""
     attempts, job = tmp_path / "attempts", tmp_path / "job"
     hungry = "python3 -c \"import time; held = b'1' * 1_500_000_000; time.sleep(4)\""
     methods = {
@@ -89,7 +89,7 @@ def test_a_job_cancelled_one_out_of_memory_and_one_over_time(people, make_study,
     assert queue() == ""
 
 
-# row: `snakemake` is killed while its jobs go on | nothing is segmented twice
+# row: `snakemake` is killed while its jobs continue | nothing is segmented twice
 def test_after_a_killed_controller_nothing_is_segmented_twice(people, make_study, slurm, tmp_path):
     started, go = tmp_path / "started", tmp_path / "go"
     command = f"echo {{image_id}} >> {started}; while ! test -e {go}; do sleep 0.2; done; {drawn(people)}"
@@ -107,7 +107,7 @@ def test_after_a_killed_controller_nothing_is_segmented_twice(people, make_study
     wait_for(started)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
-    assert len(queue().splitlines()) == 1  # it goes on
+    assert len(queue().splitlines()) == 1  # it continues
     study.run(options=("--unlock",))
     log = study.folder / "logs" / "tiny" / "segment" / "held" / "pilot-0001.log"
 

@@ -13,7 +13,7 @@ MASKS = "derivatives/labels/{subject}/anat/{image_id}_label-SC_seg.nii.gz"
 
 @pytest.fixture(scope="module")
 def study(people, tmp_path_factory) -> Study:
-    """A pilot of one of two people, by propseg and by existing masks; the tests go on from it in order."""
+    """A pilot of one of two people, by propseg and by existing masks, which the tests continue in order."""
     folder = tmp_path_factory.mktemp("study")
     shutil.copytree(people, folder / "bids")
     study = Study(
@@ -38,7 +38,7 @@ def test_the_pilot_ends_with_its_page_its_report_and_the_next_command(study):
     assert re.search(r"next: +snakemake study .*--configfile config.yaml", ending)
     drawn = (study.folder / page).read_text()
     assert "sub-01_T2star" in drawn
-    assert not list((study.results / "pilot" / "qc" / "images").glob("*sub-02*"))  # it shows the pilot alone
+    assert not list((study.results / "pilot" / "qc" / "images").glob("*sub-02*"))  # it shows only the pilot
     assert list((study.results / "pilot" / "qc" / "images").glob("*sub-01*/detail.js"))
     listed = (study.results / "README").read_text()
     assert "pilot/report.html" in listed
@@ -47,7 +47,7 @@ def test_the_pilot_ends_with_its_page_its_report_and_the_next_command(study):
 
 
 def refused(study: Study, *targets: str, code: int = 1) -> str:
-    """The one line with which the study is refused, before any job but those that ask; masks and tables stay."""
+    """Run a study that must be refused before any job that computes; return its one line. Masks and tables stay."""
     before = {path: path.stat().st_mtime_ns for path in study.results.rglob("*") if path.is_file()}
     listed = "study.json images.tsv images.json references.tsv README dataset_description.json membership.json"
     done = study.call(*targets)
@@ -68,7 +68,7 @@ def test_a_study_by_other_masks_than_its_pilot_is_refused(study):
     line = refused(study, "study")
     assert 'the pilot was made by other code or settings than the present ones (drawn: version "1", now "2")' in line
     assert "accept_changes: {to: " in line
-    assert study.plan("pilot")  # a pilot may change as it likes
+    assert study.plan("pilot")  # a pilot may change freely
     study.config["methods"][1]["version"] = "1"
 
 

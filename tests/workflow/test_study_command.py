@@ -1,4 +1,4 @@
-"""``spineseg study``: from a dataset to its report by one command, from any folder, and people's first mistakes."""
+"""``spineseg study``: from a dataset to its report, from any folder, and common mistakes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_study_from_its_dataset_to_its_report(people, tmp_path):
     assert "images: 2; masks: 4 (0 done, 4 to make)" in plan
     assert not (home / "results").exists()
 
-    # from another folder, whatever it holds
+    # from another folder
     (elsewhere / "config").mkdir()
     (elsewhere / "config" / "config.yaml").write_text("someone: else\n")
     named = ("-config", str(config))
@@ -100,7 +100,7 @@ def test_a_stopped_run_says_how_to_resume_and_a_killed_one_how_to_unlock(people,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in background
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored if tests run in the background
         )
         deadline = time.monotonic() + 200
         while not list(home.glob("logs/*/segment/*/*.log")) and time.monotonic() < deadline:

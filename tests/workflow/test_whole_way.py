@@ -1,4 +1,4 @@
-"""The whole way of a person: pilot, blind review, decision with that evidence, study, fails, a correction, report."""
+"""A whole study with its people: pilot, blind review, decision from it, study, fails, a correction, report."""
 
 import json
 import sys
@@ -59,7 +59,7 @@ def test_pilot_review_decision_study_fails_correction_report(people, tmp_path):
         bids_dir=str(people),
         contrasts=["T2w", "T2star"],
         methods=["propseg", {"name": "drawn", "files": MASKS, "version": "1"}],
-        references=None,  # the blind review is all the evidence
+        references=None,  # the blind review is the only evidence
     )
     results = study.results
     assert "compare blind in the page" in study.run("pilot")
