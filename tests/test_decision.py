@@ -249,21 +249,21 @@ class TestVerdict:
         groups = {f"{s:02d}": {"group": "patient" if s % 2 else "control"} for s in range(80)}
         d = pilot.decide_with(columns=groups, group="group")
         assert (d["method"], d["verdict"]) == ("propseg", "undecided")
-        assert "do not differ alike between groups: the gap between their areas changes by 2." in verdict_sentence(d)
+        assert "differ unequally between groups: the gap between their areas changes by 2." in verdict_sentence(d)
 
     @pytest.mark.parametrize("bias", [0.9, 1.0])
     def test_a_difference_near_its_margin_is_named_if_more_people_would_not_settle_it(self, pilot, bias):
         d = with_errors(pilot, 30, (0, 1), (bias, 1)).decide()
         assert d["verdict"] == "undecided"
-        (said,) = [step for step in next_steps(d) if "hardly proven equal" in step]
+        (said,) = [step for step in next_steps(d) if "equality is hard to prove" in step]
         (gap,) = [row["difference"] for row in d["endpoints"] if row["endpoint"] == "bias"]
-        assert f"the mean areas the methods are hardly proven equal: {abs(gap):.1f} %, where up to 1.25 %" in said
+        assert f"the mean areas equality is hard to prove: {abs(gap):.1f} %, where up to 1.25 %" in said
 
     def test_corrected_references_prevent_a_clear_verdict(self, pilot):
         with_errors(pilot, 30, (0, 8), (0, 2))
         d = pilot.decide_with(corrected_from={f"sub-{s:02d}_T2w": "deepseg" for s in range(30)})
         assert d["pilots"]["total_needed"] is None
-        assert any("References drawn from nothing in 6 people" in step for step in next_steps(d))
+        assert any("References drawn from scratch in 6 people" in step for step in next_steps(d))
 
     def test_never_clear_below_six(self, pilot):
         d = with_dice(pilot, 5, 0.2).decide()

@@ -522,7 +522,7 @@ def test_a_drawn_pilot_has_every_contrast_and_stays(contrasts, seed):
 
 def test_a_contrast_that_the_pilot_lacks_is_named(tmp_path):
     root = make_dataset(tmp_path, "sub-01/anat/sub-01_T2w.nii.gz", "sub-02/anat/sub-02_T1w.nii.gz")
-    said = "warning: no image of the pilot is t1; the decision says nothing of it"
+    said = "warning: no image of the pilot is t1; the decision says nothing about it"
     assert said in summarise_index(index(root, pilot={"subjects": ["01"]})[0])
     drawn, _ = index(root, pilot={"subjects": {"n": 2, "seed": 1}})
     assert "no image of the pilot" not in summarise_index(drawn)

@@ -385,7 +385,7 @@ def test_an_unchanged_saved_mask_is_not_a_correction_and_keeps_its_fail(study, t
     affine[0, 3] += 0.001
     nib.save(nib.Nifti1Image(np.asarray(data.dataobj, np.float64), affine), kept_mask(study))
     (line,) = list_refused(study)
-    assert "saved again without a change of any voxel, so not corrected: sub-1_T2w" in line
+    assert "saved again without changing any voxel, so not corrected: sub-1_T2w" in line
     note_gone(study, note)
     assert note.read_text()
     row = keep(study, Stage.STUDY, config)["sub-1_T2w"]
@@ -422,7 +422,7 @@ def test_a_changed_mask_of_a_method_is_named(study):
     draw(mask)
     assert list_refused(study) == []
     (line,) = list_refused(study, METHODS)
-    assert f"changed, which no number uses: {study.relative(mask)}; a correction belongs in derivatives/labels" in line
+    assert f"changed, but no number uses them: {study.relative(mask)}; put corrections into derivatives/labels" in line
 
 
 def replace_image(study, content):

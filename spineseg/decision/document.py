@@ -291,8 +291,7 @@ def _notes(
     if np.unique(evidence.run).size > 1 and not params.repeats.is_declared:
         notes.append(
             "some people have several runs of one image: if these are repeated scans of the same cord, declare them "
-            "by the"
-            " config key decision.repeats, and they show each method's precision"
+            "by the config key decision.repeats, because they show each method's precision"
         )
     if (
         params.repeats.is_declared
@@ -303,8 +302,8 @@ def _notes(
     ruling = judgement.comparison() if judgement.basis == "endpoint" and not separate else None
     if params.aim == "change" and ruling is not None and ruling.key not in WITHIN_PEOPLE:
         notes.append(
-            f"the study wants to see change, but the choice rests on {ruling.kind.words}, in which what is the same at "
-            "each scan of a person counts though it cancels in a change: repeats of six people, or references of two "
+            f"the study wants to see change, but the choice rests on {ruling.kind.words}, which includes errors that a "
+            "person has at every scan and that cancel in a change: repeats of six people, or references of two "
             "sessions of five, would show each method's precision within people"
         )
     if params.level:

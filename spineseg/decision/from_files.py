@@ -238,7 +238,7 @@ def _absent_contrasts(images: Sequence[StudyImage]) -> list[str]:
     absent = {i.contrast for i in images if i.included} - {i.contrast for i in images if i.included and i.pilot}
     if not absent:
         return []
-    return [f"no image of the pilot is {' or '.join(sorted(absent))}: the decision says nothing of such images"]
+    return [f"no image of the pilot is {' or '.join(sorted(absent))}: the decision says nothing about such images"]
 
 
 def _absent_strata(images: Sequence[StudyImage], question: Question) -> list[str]:
@@ -251,7 +251,7 @@ def _absent_strata(images: Sequence[StudyImage], question: Question) -> list[str
         )
         if absent := sorted(others - pilot - {""}):
             listed = ", ".join(absent)
-            lines.append(f"nobody in the pilot is of {column} {listed}: the decision says nothing of such people")
+            lines.append(f"nobody in the pilot has {column} {listed}: the decision says nothing about such people")
     return lines
 
 
@@ -329,7 +329,8 @@ def _other_masks(given: Marks, counted: Marks) -> list[str]:
     n = len(given.marks) - len(counted.marks) + len(given.preferences) - len(counted.preferences)
     if not n:
         return []
-    return [f"{count_of(n, 'judgement')} of raters {'is' if n == 1 else 'are'} not counted: of other masks than these"]
+    verb, them = ("is", "it is") if n == 1 else ("are", "they are")
+    return [f"{count_of(n, 'judgement')} of raters {verb} not counted, because {them} about other masks than these"]
 
 
 def _folder_name(metrics: str | Path) -> str:

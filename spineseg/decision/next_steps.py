@@ -80,8 +80,8 @@ def _settle(d: Mapping[str, Any]) -> list[str]:
     if computed["basis"] in ("triage", "nothing"):
         return [
             f"To settle the choice, at least {needed} people need a reference, a blind rating (in the pilot's QC page) "
-            "or another scan of the same cord, flagged images first. So few settle it only where the methods differ a "
-            "lot; ten to twenty do more often."
+            "or another scan of the same cord, flagged images first. So few people settle it only if the methods "
+            "differ a lot; ten to twenty do more often."
         ]
     pilots, steps = d["pilots"], []
     obstacles = pilots["obstacles"]
@@ -89,13 +89,13 @@ def _settle(d: Mapping[str, Any]) -> list[str]:
     if (missing := needed - d["n_compared"]) > 0:
         steps.append(
             f"To settle the choice, add at least {count_of(missing, 'participant')}{_evidence_words(d)}: fewer than "
-            f"{needed} people never give a clear verdict, and so few people do not show how many would."
+            f"{needed} people never give a clear verdict, and they are too few to estimate how many would."
         )
     elif pilots["further_needed"]:
         steps.append(
             f"To settle the choice, add about {pilots['further_needed']} participants{_evidence_words(d)} "
             f"({power} chance of a verdict by the whole rule, if they are like the present ones, methods fail in "
-            "them as often and they come from the same sites). The number is as rough as the pilot is small."
+            "them as often and they come from the same sites). The smaller the pilot, the rougher is this number."
         )
     elif pilots["searched_up_to"] and not obstacles:
         steps.append(

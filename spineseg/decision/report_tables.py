@@ -51,9 +51,10 @@ def endpoint_section(d: Mapping[str, Any]) -> list[str]:
         rows.append([*cells, f"±{format_margin(row['margin'], key)}", says])
     header = ["Judged by", "People", "Values", "Advantage of the first (90 % interval)", "Counts as none", "Says"]
     text = (
-        "Intervals are those of the rule, wider than a formula's where a small pilot has not seen the tail: the SD "
-        "between people counts as at least three margins, so an interval may leave a score's range; and a limit of "
-        "exactly 0, or of exactly the margin, says that chance exchanges of the methods within people reach as far."
+        "Intervals are those of the rule. They are wider than a formula's where a small pilot may have missed the "
+        "tail: the SD between people counts as at least three margins, so an interval may leave a score's range. A "
+        "limit of exactly 0, or of exactly the margin, means that random exchanges of the methods within people reach "
+        "as far."
     )
     return ["## Every endpoint", format_table(header, rows), text]
 

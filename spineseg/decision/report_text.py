@@ -280,15 +280,15 @@ def _numbers(d: Mapping[str, Any]) -> list[str]:
         table.append([kept, failed, *(rows[name][number] for name in shown)])
     text = f"{count_of(d['n_images'], 'image')} of {count_of(d['n_participants'], 'participant')}."
     text += (
-        " Means are over participants, of each method on its own images; under Every endpoint, on the images of both, "
-        "with contrasts as the plan weighs them."
+        " Means are over participants, for each method on its own images. Under Every endpoint they are on the images "
+        "of both methods, with contrasts weighted by the plan."
     )
     if "Dice with reference" in shown or "Predicted Dice" in shown:
         text += f" Dice is the overlap with {reference_words(d)}: 1 is perfect, below 0.7 a mask is useless."
     if "Predicted Dice" in shown:
         text += (
-            " The predicted Dice is computed from mask and image, without a reference; here over the masks that are "
-            "there, under Every endpoint with 0 for those that failed."
+            " The predicted Dice is computed from mask and image, without a reference. Here it is the mean over "
+            "existing masks; under Every endpoint, failed masks count 0."
         )
     return [format_table(["Method", "Failed images", *shown], table), text, _agreement(d)]
 

@@ -21,7 +21,7 @@ def trust_lines(d: Mapping[str, Any]) -> list[str]:
         )
     lines += _bias_lines(d) + _reference_lines(d["references"]) + _rating_lines(d["ratings"])
     for contrasts in {tuple(row["left_out"]) for row in d["area_errors"].values() if row["left_out"]}:
-        lines.append(f"Too few people have references in {', '.join(contrasts)}: area errors there count nowhere.")
+        lines.append(f"Too few people have references in {', '.join(contrasts)}: area errors there are not used.")
     return lines + _stability_lines(d) + _taught_lines(d) + _prediction_lines(d) + list(d["cautions"])
 
 
@@ -118,8 +118,8 @@ def _taught_lines(d: Mapping[str, Any]) -> list[str]:
             by_people.setdefault(tuple(taught[name]["participants"]), []).append(name)
     for who, names in by_people.items():
         lines.append(
-            f"{' and '.join(names)} learned from {name_some(who)} (found by the content of their images). To judge "
-            "without them, name them in `decision.training_subjects`."
+            f"{' and '.join(names)} learned from {name_some(who)} (recognised by the content of their images). To "
+            "decide without these people, name them in `decision.training_subjects`."
         )
     if learned := taught.get(PREDICTION, {}).get("participants"):
         nobody = "" if d["prediction_against_truth"] else ", of whom none has a reference"
@@ -130,9 +130,9 @@ def _taught_lines(d: Mapping[str, Any]) -> list[str]:
     own = [name for name in d["methods"] if name in LEARNERS]
     if own and not by_people and not d["parameters"]["training_subjects"]:
         lines.append(
-            f"The shipped networks of {' and '.join(own)} have learned from none of these image files. Whether people "
-            "taught a method in another form (public data, other weights) is not known: name them in "
-            "`decision.training_subjects`."
+            f"The shipped networks of {' and '.join(own)} were trained on none of these image files. It is not known "
+            "whether a method was trained on these people in another way (other files of public data, other weights): "
+            "name such people in `decision.training_subjects`."
         )
     return lines
 

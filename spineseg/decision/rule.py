@@ -262,8 +262,8 @@ def _few_sites(main: Comparison | None) -> list[str]:
     if main is None or _enough_sites(main):
         return []
     return [
-        f"the participants come from {main.n_sites} sites; below {MIN_SITES} nothing is clear by all sites together, "
-        "for their spread is not known"
+        f"the participants come from {main.n_sites} sites; with fewer than {MIN_SITES} no difference is clear over all "
+        "sites, because their spread is not known"
     ]
 
 

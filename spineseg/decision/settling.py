@@ -39,7 +39,8 @@ class Obstacle:
 
     Parameters
     ----------
-    kind : {"sites", "corrected", "contrasts", "contradiction", "failures", "groups", "bias", "overlap", "unproven"}
+    kind : str
+        One of sites, corrected, contrasts, contradiction, failures, groups, bias, near, overlap and unproven.
     words : str
         What stands in the way, to follow "because".
     helps : str
@@ -179,8 +180,8 @@ def _in_the_sample(evidence: Evidence, main: Comparison, params: DecisionParams)
         found.append(
             Obstacle(
                 "sites",
-                f"the people come from {main.n_sites} sites, and below {MIN_SITES} no difference is clear by all sites "
-                "together",
+                f"the people come from {main.n_sites} sites, and with fewer than {MIN_SITES} no difference is clear "
+                "over all sites",
                 f"People from at least {MIN_SITES} sites would help; or decide for the images of one scanner.",
             )
         )
@@ -190,7 +191,7 @@ def _in_the_sample(evidence: Evidence, main: Comparison, params: DecisionParams)
             Obstacle(
                 "corrected",
                 "references were made by correcting a compared method's masks, and a verdict must hold without them",
-                f"References drawn from nothing in {params.min_participants} people or more would help.",
+                f"References drawn from scratch in {params.min_participants} people or more would help.",
             )
         )
     leanings = {one.leaning for one in main.by_contrast.values()} - {None}
@@ -227,7 +228,7 @@ def _unequal(
             Obstacle(
                 "bias",
                 f"the methods are not equal, for their mean areas differ by {abs(bias.estimate):.1f} %",
-                "What is constant of it cancels between groups and over time: then either will do, but never both.",
+                "A constant difference cancels between groups and over time. Then use either method, but never both.",
             )
         )
     if uneven is not None and any(gap.is_beyond(uneven.margin) for gap in uneven.between):
@@ -235,7 +236,7 @@ def _unequal(
         found.append(
             Obstacle(
                 "groups",
-                f"the biases of {better} and {worse} do not differ alike between groups: the gap between their areas "
+                f"the biases of {better} and {worse} differ unequally between groups: the gap between their areas "
                 f"changes by {abs(gap.difference):.1f} % between {gap.level} and the others",
                 "Keep the one whose own bias differs less between groups (see the warnings), not the cheaper one.",
             )
@@ -253,7 +254,7 @@ def _hard_to_prove(known: Mapping[str, Comparison], main: Comparison, params: De
         if abs(one.estimate) > one.margin / 2 and one.winner is None:
             gap, margin = format_value(abs(one.in_unit(one.estimate)), key), format_margin(one.in_unit(one.margin), key)
             unit = " %" if "%" in one.kind.unit else ""
-            words = f"by {one.kind.words} the methods are hardly proven equal: {gap}{unit}, where up to {margin}{unit}"
+            words = f"by {one.kind.words} equality is hard to prove: {gap}{unit}, where up to {margin}{unit}"
             found.append(Obstacle("near", f"{words} counts as none", ""))
     return found
 

@@ -279,7 +279,7 @@ def summarise_index(images: Sequence[StudyImage]) -> str:
     pilot = sum(image.pilot for image in included)
     lines = [f"{len(included)} of {len(images)} images of {people} participants ({shown}); {pilot} in the pilot"]
     unseen = sorted(set(contrasts) - {image.contrast for image in included if image.pilot})
-    lines += [f"warning: no image of the pilot is {name}; the decision says nothing of it" for name in unseen]
+    lines += [f"warning: no image of the pilot is {name}; the decision says nothing about it" for name in unseen]
     reasons = Counter(
         next((words for words in (OTHER_FORM, OTHER_EXCLUDED) if image.reason.startswith(words)), image.reason)
         for image in images

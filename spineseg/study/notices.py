@@ -35,14 +35,14 @@ def list_refused(folder: StudyFolder, methods: Iterable[str] = ()) -> list[str]:
     lines = find_refused(folder, included)
     if saved := find_saved_again(folder, included):
         lines.append(
-            f"{folder.labels}: saved again without a change of any voxel, so not corrected: {name_some(saved)}; a fail"
-            " of such a mask still holds"
+            f"{folder.labels}: saved again without changing any voxel, so not corrected: {name_some(saved)}; a fail of"
+            " such a mask still counts"
         )
     if changed := find_changed_masks(folder, included, methods):
         lines.append(
-            f"{folder.root}: a method's own masks were changed, which no number uses: {name_some(changed)}; a"
-            f" correction belongs in {folder.relative(folder.labels)}, in the place of the kept mask; to have the"
-            " method's mask again, delete it and the method's file of the image's chunk in chunks/"
+            f"{folder.root}: a method's own masks were changed, but no number uses them: {name_some(changed)}; put"
+            f" corrections into {folder.relative(folder.labels)}, in place of the kept masks; to restore a method's"
+            " mask, delete it and the method's file of the image's chunk in chunks/"
         )
     if strange := find_strange_masks(folder, images):
         lines.append(
@@ -72,7 +72,7 @@ def list_notices(folder: StudyFolder, config: StudyConfig, stage: Stage | None) 
     images = read_images(folder.images)
     notices = (
         list_refused(folder, config.methods)
-        + _foreign_marks(folder, config)
+        + _marks_of_other_studies(folder, config)
         + find_idle_exclusions(config, images)
         + find_unlisted_people(config, images)
         + find_pilot_gaps(config, images)
@@ -84,14 +84,14 @@ def list_notices(folder: StudyFolder, config: StudyConfig, stage: Stage | None) 
     return notices
 
 
-def _foreign_marks(folder: StudyFolder, config: StudyConfig) -> list[str]:
+def _marks_of_other_studies(folder: StudyFolder, config: StudyConfig) -> list[str]:
     """Name files of marks that were saved from no page of this study."""
     known = {path.read_text().strip() for stage in Stage if (path := folder.page_identity(stage)).is_file()}
     if not known:  # no page has been made yet
         return []
     return [
-        f"warning: {file}: not saved from a page of this study (of another study, or of results that are"
-        " gone); artefacts count by the images' names: look whether they are of this study"
+        f"warning: {file}: not saved from a page of this study (but of another study, or of deleted results);"
+        " artefacts count by the images' names: check that they belong to this study"
         for file, page in zip(config.marks.files, config.marks.pages, strict=True)
         if page and page not in known
     ]
@@ -105,8 +105,8 @@ def _earlier_fails(folder: StudyFolder, config: StudyConfig) -> list[str]:
     failed = config.marks.failed_masks()
     made = [row for row in read_kept(table) if row.mask and row.status != CORRECTED]
     return [
-        f"warning: {row.image_id}: 'fail' was said of an earlier mask of {row.method}; that was made again since, and"
-        " counts: look at it again"
+        f"warning: {row.image_id}: 'fail' is about an earlier mask by {row.method}; the mask was computed again since"
+        " and counts: look at it again"
         for row in made
         if (fails := failed.get((row.image_id, row.method))) and not word_fails(fails, row.sha256)
     ]
@@ -117,7 +117,7 @@ def _unclear_fails(folder: StudyFolder, config: StudyConfig, images: Iterable[St
     marked = {mark.image for mark in config.marks.of_kind("fail") if not mark.mask_sha256}
     found = [image.image_id for image in images if image.image_id in marked and find_correction(folder, image)]
     return [
-        f"warning: {name}: a mark 'fail' without mask_sha256 is of the method's mask; the corrected mask there counts:"
+        f"warning: {name}: a mark 'fail' without mask_sha256 is about the method's mask, so the corrected mask counts:"
         " to fail that one, mark it on the study's page"
         for name in found
     ]

@@ -224,7 +224,7 @@ function drawMarks() {
     const on = given.length > 0 && given.every((m) => m.mark === kind), stale = !on && given.some((m) => !m.mark && earlierMark(e, m.method)?.mark === kind);
     button.setAttribute("aria-pressed", String(on));
     button.classList.toggle("stale", stale);
-    button.title = stale ? `${kind} was said of an earlier mask; look again` : `${kind} (${kind[0].toUpperCase()})`;
+    button.title = stale ? `${kind} is about an earlier mask; look again` : `${kind} (${kind[0].toUpperCase()})`;
   }
   const words = (m) => [m.method || "image", m.mark && `${MARK_GLYPH[m.mark]} ${m.mark}`, m.rating !== null && `rated ${m.rating}`,
     m.slices.length && `slices ${m.slices.join(", ")}`, m.reason && `“${m.reason}”`, !isShown(e, m) && resultOf(e, m.method) && "of an earlier mask", m.rater !== rater && `by ${m.rater}`].filter(Boolean).join(" · ");
