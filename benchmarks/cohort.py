@@ -1,12 +1,12 @@
-"""Print what a cohort costs: images per hour, and processor seconds per image and step, against another commit.
+"""Measure the cost of a cohort: images per hour, processor seconds per image and step, compared with another commit.
 
     python benchmarks/cohort.py -before 23bf0f4
     python benchmarks/cohort.py -n 50 -before 23bf0f4  # some 20 minutes on 2 idle cores: 20 s an image and 2 minutes
     python benchmarks/cohort.py -n 10 -cores 1
 
 The cohort is n synthetic people with a T2w each (1.2 x 0.8 x 0.8 mm, about 135 axial slices; every second person is
-hard) and exact references. Each run is the whole study by both methods, `snakemake` without a target, in a folder of
-its own; the runs of both commits take turns. Images per hour are by the clock, so nothing else should run. Processor
+hard) and exact references. Each run is the whole study by both methods, `snakemake` without a target, in a separate
+folder; the runs of both commits alternate. Images per hour use wall time, so nothing else should run. Processor
 seconds (user and system, start-up included) are those that each process of a step reports when it ends; other work on
 the machine changes them by a fifth or so. The masks of both commits are compared as well.
 """
@@ -47,7 +47,7 @@ if "--multiprocessing-fork" not in sys.orig_argv:  # its parent has waited for i
 """A `sitecustomize` module, which every Python process of a run loads."""
 
 STEPS = {"measure": "measuring", "qc": "drawing"}
-"""Command of a step to its row; segmentation goes by its method, what is not here is the rest."""
+"""Command of a step to its row. Segmentation has a row per method; other commands are in the row of the rest."""
 
 ROWS = ("propseg", "deepseg", "measuring", "drawing", "the rest", "Snakemake")
 
@@ -103,7 +103,7 @@ def run_study(code: Path, images: Path, cores: int, folder: Path) -> Run:
 
 
 def compare_masks(before: Run, now: Run) -> list[str]:
-    """Return a line per method on how the masks differ."""
+    """Return a line per method on the differences of the masks."""
     lines = []
     for method in ("propseg", "deepseg"):
         pattern = f"sub-*/**/*_desc-{method}_label-SC_seg.nii.gz"
@@ -136,7 +136,7 @@ def export(commit: str, folder: Path) -> Path:
 
 
 def least(runs: list[Run], step: str, n: int) -> float:
-    """Return the processor seconds per image of a step, the least of several runs: other work only adds."""
+    """Return the processor seconds per image of a step, the least of several runs, because other work only adds."""
     return min(run.steps[step] for run in runs) / n
 
 

@@ -30,7 +30,7 @@ code = main(sys.argv[1:])
 print(Path("/proc/self/status").read_text())
 sys.exit(code)
 """
-"""Runs a command and tells its peak of memory (VmHWM); what ``getrusage`` says has this process's own in it."""
+"""Program that runs a command and prints its peak memory (VmHWM); that of ``getrusage`` would include this process."""
 
 
 def make_tables(folder: StudyFolder, n_people: int, n_slices: int) -> list[Path]:

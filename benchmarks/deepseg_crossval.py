@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -20,7 +21,20 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage as ndi
 
+from spineseg.deepseg.weights import Models, load_own_models
+from spineseg.training.labelled_images import LabelledImage, assign_folds, load_tables
+
 FOLDS = Path(__file__).parent / "folds"
+
+
+def held_out(data: Path, folds: Path = FOLDS, only: int | None = None) -> Iterator[tuple[LabelledImage, int, Models]]:
+    """Yield labelled images with their fold, or those of one fold, and the networks trained without its people."""
+    images, _ = load_tables(data, [], Path(__file__).with_name("recipe.tsv"))
+    fold_of = assign_folds(images)
+    for item in images:
+        fold = fold_of[item.subject]
+        if only in (None, fold):
+            yield item, fold, load_own_models(folds / f"fold{fold}")
 
 
 def border_distances(mask: np.ndarray, other: np.ndarray, zooms: np.ndarray) -> np.ndarray:
@@ -66,19 +80,11 @@ def main() -> None:
     parser.add_argument("-out", type=Path, help="write the table as TSV")
     args = parser.parse_args()
 
-    from spineseg.deepseg.model import load_models
     from spineseg.deepseg.segment import DeepsegParams, segment_cord
-    from spineseg.training.labelled_images import assign_folds, load_tables
     from spineseg.volume import load_image, load_mask, save_volume
 
-    images, _ = load_tables(args.data, [], Path(__file__).with_name("recipe.tsv"))
-    folds = assign_folds(images)
     rows = []
-    for item in images:
-        fold = folds[item.subject]
-        if args.only is not None and fold != args.only:
-            continue
-        models = load_models(args.folds / f"fold{fold}", device="cpu")
+    for item, fold, models in held_out(args.data, args.folds, args.only):
         volume, grid = load_image(item.image, contrast=item.contrast)
         reference = load_mask(item.reference, like=grid)[0].data > 0.5
         start = time.perf_counter()

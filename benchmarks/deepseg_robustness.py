@@ -20,7 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pandas as pd
-from deepseg_crossval import FOLDS, score
+from deepseg_crossval import FOLDS, held_out, score
 from scipy import ndimage as ndi
 from scipy.stats import spearmanr
 
@@ -243,18 +243,8 @@ def main() -> None:
     parser.add_argument("-kernel", choices=("2d", "3d"), default="2d")
     parser.add_argument("-out", type=Path, help="write every loss as TSV")
     args = parser.parse_args()
-
-    from spineseg.deepseg.model import load_models
-    from spineseg.training.labelled_images import assign_folds, load_tables
-
-    images, _ = load_tables(args.data, [], Path(__file__).with_name("recipe.tsv"))
-    folds = assign_folds(images)
     rows, slices = [], []
-    for item in images:
-        fold = folds[item.subject]
-        if args.only not in (None, fold):
-            continue
-        models = load_models(args.folds / f"fold{fold}", device="cpu", threads=1)
+    for item, fold, models in held_out(args.data, args.folds, args.only):
         new, new_slices = measure_image(item, models, fold, args.kernel)
         slices.append(new_slices)
         print(f"{new[0]['image']} (Dice {new[0]['untouched']:.3f}), Dice lost")

@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pandas as pd
-from deepseg_crossval import FOLDS
+from deepseg_crossval import held_out
 from numpy.typing import NDArray
 
 from spineseg.centerline.extent import stop_at_conus
@@ -34,7 +34,6 @@ from spineseg.deepseg.weights import Models, load_own_models
 from spineseg.metrics.overlap import compute_dice
 from spineseg.phantom.dataset import write_dataset
 from spineseg.quality.contour import measure_contour
-from spineseg.training.labelled_images import assign_folds, load_tables
 from spineseg.volume import Volume, load_image, load_mask
 
 THRESHOLDS = (0.35, 0.40, 0.45, 0.50, 0.55)
@@ -55,10 +54,7 @@ class Case:
 
 def people(data: Path) -> Iterator[Case]:
     """Yield the labelled images with the networks that were trained without the person."""
-    images, _ = load_tables(data, [], Path(__file__).with_name("recipe.tsv"))
-    folds = assign_folds(images)
-    for item in images:
-        models = load_own_models(FOLDS / f"fold{folds[item.subject]}")
+    for item, _, models in held_out(data):
         yield Case(f"people, {item.contrast}", item.contrast, item.image, item.reference, models)
 
 

@@ -44,7 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-label", type=int, metavar="N", help="label of the cord, if -i has several labels")
     parser.add_argument("-label-d", type=int, metavar="N", help="label of the cord, if -d has several labels")
     parser.add_argument(
-        "-tolerance", type=float, metavar="MM", help="tolerance of the surface; default: 0.5 mm or one in-plane voxel"
+        "-tolerance",
+        type=float,
+        metavar="MM",
+        help="tolerance of the surface; default: the larger of 0.5 mm and one in-plane voxel",
     )
     parser.add_argument(
         "-2d-slices",

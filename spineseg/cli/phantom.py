@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-hard",
         choices=("some", "none"),
         default="some",
-        help="some: every second person has a feature that is hard for a method; none: nobody has [some]",
+        help="some: every second person has a feature that is hard for a method; none: nobody has one [some]",
     )
     parser.add_argument("--rescan", "-rescan", action="store_true", help="scan everybody in two sessions")
     parser.add_argument(

@@ -13,5 +13,5 @@ def add_sct_flags(parser: argparse.ArgumentParser) -> None:
         choices=(0, 1),
         default=1,
         metavar="0|1",
-        help="as in SCT: no temporary files are ever left; default 1",
+        help="accepted as in SCT, without effect: no temporary files are left; default 1",
     )

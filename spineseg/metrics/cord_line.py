@@ -139,9 +139,8 @@ def _smooth(points: Floats, known: NDArray[np.bool_], spacing_mm: float) -> tupl
     n, z = len(points), np.arange(len(points)) * spacing_mm
     if known.sum() < 2:
         return np.broadcast_to(points[known].mean(axis=0), points.shape).copy(), np.zeros((n, 2))
-    straight = np.polynomial.polynomial.polyfit(
-        z[known], points[known], 1
-    )  # rounding error grows with the numbers' size
+    # rounding errors grow with the numbers, so the line is solved relative to a straight one
+    straight = np.polynomial.polynomial.polyfit(z[known], points[known], 1)
     n_nodes = int(np.ceil(z[-1] / NODE_MM)) + 1
     step = z[-1] / (n_nodes - 1)
     left = np.minimum((z / step).astype(int), n_nodes - 2)
