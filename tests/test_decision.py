@@ -1234,7 +1234,7 @@ class TestReferences:
         evidence = make_evidence(tables, list(METHODS), DecisionParams(second_rater="anna"))
         assert evidence.rater_error == {}  # without a reference that counts as truth, nothing is wrong
         d = pilot.decide(second_rater="anna", methods=[*METHODS, "anna"])
-        assert "In force, for no margin is finer than two raters: 4 % in bias" in write_report(d)
+        assert "In force, because no margin is finer than two raters: 4 % in bias" in write_report(d)
         pilot.metrics = [row for row in pilot.metrics if row.method != "anna" or row.image.subject < "04"]
         d = pilot.decide(second_rater="anna", methods=[*METHODS, "anna"])
         assert d["margin"] == pytest.approx(1.25)

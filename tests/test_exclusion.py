@@ -79,7 +79,7 @@ def test_a_row_may_name_one_contrast(root, tmp_path, table, images):
         ("id\treason\tReason\nsub-02\ta\tb\n", "found id, reason, Reason"),
         ("participant_id\treason\nsub-02\ta\n", "expected id and reason"),
         ("id\tcontrast\nsub-02\tT1\nsub-01\tT2\n", ""),
-        ("id\tcontrast\nsub-02\tT7w\n", "'T7w' is no contrast or suffix; did you mean"),
+        ("id\tcontrast\nsub-02\tT7w\n", "'T7w' is not a contrast or suffix; did you mean"),
     ],
 )
 def test_a_column_is_understood_or_refused(root, tmp_path, table, words):
@@ -179,7 +179,7 @@ def test_a_list_named_after_a_contrast_applies_to_that_contrast(root, tmp_path):
 
 def test_an_image_in_the_list_of_another_contrast_is_refused(root, tmp_path):
     (tmp_path / "e.yml").write_text("csa_t1: [sub-01_T2w]\n")
-    with pytest.raises(InputError, match="'sub-01_T2w' is no image of t1"):
+    with pytest.raises(InputError, match="'sub-01_T2w' is not an image of t1"):
         left_out(root, str(tmp_path / "e.yml"))
 
 
@@ -270,7 +270,7 @@ def test_people_are_chosen_by_participants_tsv(root, query, who):
     [
         ("patology == 'HC'", "no column 'patology'; did you mean 'pathology'?"),
         ("pathology == 'XX'", "fits none of the 3 participants"),
-        ("pathology = 'HC'", "is no condition"),
+        ("pathology = 'HC'", "is not a condition"),
         ("pathology", "expected comparisons"),
         ("'pathology' != 'HC'", "expected a column in each comparison, found"),  # it would be true for all of them
         ("age > 3 or 1 == 1", "expected a column in each comparison"),
@@ -287,12 +287,12 @@ def test_people_are_chosen_by_participants_tsv(root, query, who):
         ("[1] < age", "compares with the list [1]"),
         ("site == ['a']", "compares with the list ['a']"),
         ("site != ['a']", "compares with the list ['a']"),
-        ("pathology >= 'A'", "'HC' is no number"),
-        ("age < site", "'a' is no number"),
+        ("pathology >= 'A'", "'HC' is not a number"),
+        ("age < site", "'a' is not a number"),
         ("age == -'a'", "expected a column or a value"),
-        ("age > " + "-" * 900 + "1", "is no condition"),
-        ("age > 1" + " or age > 1" * 2000, "is no condition"),
-        ("age == " + "(" * 300 + "1" + ")" * 300, "is no condition"),
+        ("age > " + "-" * 900 + "1", "is not a condition"),
+        ("age > 1" + " or age > 1" * 2000, "is not a condition"),
+        ("age == " + "(" * 300 + "1" + ")" * 300, "is not a condition"),
     ],
 )
 def test_a_condition_that_cannot_be_used_is_one_line(root, query, words):

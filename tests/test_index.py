@@ -692,7 +692,7 @@ def test_a_folder_that_is_named_as_an_image_is_listed_with_its_reason(tmp_path):
     reasons = {image.image_id: image.reason for image in index(tmp_path)[0]}
     assert reasons.pop("sub-01_T2w") == ""
     assert reasons.keys() == {"sub-01_T1w", "sub-02_T2w"}
-    assert set(reasons.values()) == {"a folder or a pipe, no file, in spite of its name"}
+    assert set(reasons.values()) == {"a folder or a pipe, not a file, despite its name"}
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def describe_plan_in_words(d: Mapping[str, Any]) -> str:
     error, more = d["references"]["rater_error"], ""
     if "csa" in error or "dice" in error:
         area = max(p["effect_pct"] / 4, error.get("csa", 0.0))
-        more = f" In force, for no margin is finer than two raters: {area:.3g} % in bias and error SD"
+        more = f" In force, because no margin is finer than two raters: {area:.3g} % in bias and error SD"
         more += f", {max(p['margin_dice'], error.get('dice', 0.0)):.3g} Dice"
         more += f", {max(p['margin_nsd'], error.get('nsd', 0.0)):.3g} NSD."
     return (

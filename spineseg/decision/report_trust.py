@@ -82,7 +82,7 @@ def _stability_lines(d: Mapping[str, Any]) -> list[str]:
         key = ruling_endpoint(d)
         gap, own = (format_value(d[name], key, signed=True) for name in ("advantage_on_people_left_out", "difference"))
         said = f"With the method chosen on nine tenths of the people and tested on the rest, the advantage is {gap}"
-        same = "the same, because every nine tenths choose the same method; this is no replication"
+        same = "the same, because every nine tenths choose the same method; this is not a replication"
         lines.append(f"{said}; on all it is {same if gap == own else own}.")
     return lines
 

@@ -227,7 +227,7 @@ def _unequal(
         found.append(
             Obstacle(
                 "bias",
-                f"the methods are not equal, for their mean areas differ by {abs(bias.estimate):.1f} %",
+                f"the methods are not equal, because their mean areas differ by {abs(bias.estimate):.1f} %",
                 "A constant difference cancels between groups and over time. Then use either method, but never both.",
             )
         )

@@ -157,7 +157,7 @@ class Exclusions:
             named = [image for image in images if image.image_id == one.name]
             if named and not any(map(one.concerns, named)) and not self.may_be_unmatched:
                 raise InputError(
-                    f"{one.where}: {one.entry!r} is no image of {one.contrast}, so it would stay in; correct it"
+                    f"{one.where}: {one.entry!r} is not an image of {one.contrast}, so it would stay in; correct it"
                 )
         for one in [] if self.may_be_unmatched else self.find_unmatched(images, sites):
             raise InputError(
@@ -272,7 +272,7 @@ def _contrast(row: dict[str, Any], where: str) -> str:
         return ""
     if not (found := contrast_of_list(str(given))):
         names = [*CONTRASTS, *SUFFIX_CONTRAST]
-        raise InputError(f"{where}: {given!r} is no contrast or suffix{closest(str(given), names)}; it may be empty")
+        raise InputError(f"{where}: {given!r} is not a contrast or suffix{closest(str(given), names)}; it may be empty")
     return found
 
 

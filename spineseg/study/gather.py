@@ -114,7 +114,7 @@ def check_alike(folder: StudyFolder, method: str, chunks: Sequence[str]) -> None
         first = first or made_by
         if changes := first.changes_to(made_by):
             raise InputError(
-                f"{path}: was not made as {paths[0]} ({', '.join(changes)}); such masks do not compare;"
+                f"{path}: was not made as {paths[0]} ({', '.join(changes)}); such masks cannot be compared;"
                 f" {mend_manifest(path)}"
             )
 

@@ -82,7 +82,7 @@ class Participants:
             If the condition has another form, names no column, or holds for nobody.
         """
         shown = text if len(text) <= 200 else f"{text[:200]}..."
-        no_condition = f"{where}: {shown!r} is no condition; write one such as \"pathology == 'HC'\""
+        no_condition = f"{where}: {shown!r} is not a condition; write one such as \"pathology == 'HC'\""
         if len(text) > MAX_CONDITION:
             raise InputError(no_condition)
         try:
@@ -187,7 +187,7 @@ def _compare(comparison: ast.cmpop, left: Any, right: Any, where: str) -> bool |
         number = left if isinstance(left, int | float) else right
         raise InputError(f"{where}: compares {text!r} with the number {number}; put it in quotes")
     if not isinstance(comparison, ast.Eq | ast.NotEq):
-        raise InputError(f"{where}: {text!r} is no number, so nothing is smaller or greater; compare it by == != in")
+        raise InputError(f"{where}: {text!r} is not a number, so nothing is smaller or greater; compare it by == != in")
     return bool(COMPARISONS[type(comparison)](left, right))
 
 

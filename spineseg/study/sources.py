@@ -364,7 +364,7 @@ def _with_content(image: StudyImage) -> StudyImage:
     if why := absent_content(image.path):
         return replace(image, reason=why)
     if not Path(image.path).is_file():
-        return replace(image, reason="a folder or a pipe, no file, in spite of its name")
+        return replace(image, reason="a folder or a pipe, not a file, despite its name")
     if image.bval and (why := absent_content(image.bval)):
         return replace(image, reason=f"its b-values: {why}")
     return image

@@ -36,7 +36,7 @@ def describe_changes_beside(folder: StudyFolder, images: Sequence[StudyImage]) -
         lines.append(f"{which} {contrast}, as no image of the pilot was: {method} is not tested on such images")
     if replaced := find_replaced_pilot(folder):
         named = name_some(replaced)
-        lines.append(f"replaced since the study started, so its decision has not seen what is there now: {named}")
+        lines.append(f"replaced since the study started, so its decision does not rest on the present images: {named}")
     if left := find_left_pilot(folder, images):
         lines.append(f"left the study since it started, though its decision rests on it: {name_some(left)}")
     if (preview := find_decision(folder.preview)) is not None:

@@ -237,7 +237,7 @@ class Marks:
         for image, method in named:
             if image not in known:
                 hint = closest(image, known)
-                raise InputError(f"{where}: a mark is of image {image!r}, which the study has not{hint}; {MEND_NAME}")
+                raise InputError(f"{where}: a mark is of image {image!r}, which is not in the study{hint}; {MEND_NAME}")
             if method is not None and method not in compared:
                 raise InputError(
                     f"{where}: a mark of {image} is about method {method!r}, which is not compared"

@@ -256,7 +256,7 @@ function drawVerdict() {
   const own = [...latest(rater, false).values()], names = [...new Set(preferences.flatMap((p) => [p.x, p.y]))].sort();
   for (const name of [...names, "same", "both-bad"]) rows.push([names.includes(name) ? `${name} better` : CHOICES[name], own.filter((value) => value === name).length]);
   const known = preferences.filter((p) => p.rater === rater && !p.blind).length;
-  if (known) rows.push(["not blind, for names were seen before: not counted", known]);
+  if (known) rows.push(["not blind, because names were seen before: not counted", known]);
   for (const one of raters) rows.push([`${one} with himself or herself`, agreementText(matched(latest(one, false), latest(one, true)))]);
   raters.forEach((a, n) => raters.slice(n + 1).forEach((b) => rows.push([`${a} with ${b}`, agreementText(matched(latest(a, false), latest(b, false)))])));
   const entryNamed = (name) => data.entries.find((entry) => name.startsWith(`${imageOf(entry)} `));  // not of the study's other images

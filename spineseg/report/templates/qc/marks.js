@@ -87,7 +87,7 @@ function wrongPreference(p) {
 const knownImages = new Set([...data.entries.map(imageOf), ...data.others]);  // others: of the study, and not on this page
 const knownMethods = new Set([...data.compared, ...data.entries.flatMap(methodsOf)]);
 function wrongName(image, ...methods) {
-  if (!knownImages.has(image)) return `image ${image}, which the study has not`;
+  if (!knownImages.has(image)) return `image ${image}, which is not in the study`;
   const other = methods.find((name) => name !== null && !knownMethods.has(name));
   return other === undefined ? "" : `method ${other}, which is not compared`;
 }
@@ -133,7 +133,7 @@ function undo() {
   saveMarks(); filterList();
   if (shown.includes(e)) open(e);
   else close();
-  notice(`${isMine ? "Undone" : "Not undone, for it was changed since"}: ${title(e)}${shown.includes(e) ? "" : ", which the list does not show"}`);
+  notice(`${isMine ? "Undone" : "Not undone, because it was changed since"}: ${title(e)}${shown.includes(e) ? "" : ", which the list does not show"}`);
 }
 function toMark(e) {                   // the methods that a mark is of; says so where there are none
   const methods = e ? markedMethods(e) : [];
@@ -261,7 +261,7 @@ async function loadMarks() {
       if (!Array.isArray(content?.marks)) throw new Error("it holds no list of marks");
       if (!data.reports.includes(content.report)) throw new Error("its marks are of another report");
       const given = content.preferences ?? [];
-      if (!Array.isArray(given)) throw new Error("its preferences are no list");
+      if (!Array.isArray(given)) throw new Error("its preferences are not a list");
       const wrong = [];
       const right = (rows, defaults, why) => rows.map((row) => ({ ...defaults, ...row })).filter((row) => { const text = why(row); if (text) wrong.push(text); return !text; });
       const marks = right(content.marks, MARK_DEFAULTS, (m) => wrongMark(m) || wrongName(m.image, m.method)), known = new Set(preferences.map(preferenceKey));
