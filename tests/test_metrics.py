@@ -12,15 +12,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from nibabel import orientations
 from scipy import ndimage as ndi
+from scipy.spatial import ConvexHull
 
 from spineseg.cli import main
 from spineseg.errors import GeometryError
+from spineseg.metrics import solidity as solidities
 from spineseg.metrics.compare import compare_with_reference
 from spineseg.metrics.distance import choose_tolerance, compute_surface_distance, extract_surface
 from spineseg.metrics.intrinsic import ADULTS, compute_intrinsic, slice_hull
 from spineseg.metrics.overlap import compute_dice, compute_overlap, compute_slice_dice
 from spineseg.metrics.shape import compute_shape
-from spineseg.metrics.solidity import compute_solidity
+from spineseg.metrics.solidity import compute_sct_solidity, compute_solidity
 from spineseg.metrics.tangent import smooth_line
 from spineseg.volume import load_mask
 
@@ -348,6 +350,29 @@ class TestTangent:
 
 
 class TestSolidity:
+    def test_hulls_of_the_toolbox_are_scipys(self, monkeypatch):
+        rng = np.random.default_rng(4)
+        blobs = ndi.gaussian_filter(rng.normal(size=(24, 18, 9)), (2, 2, 0)) > 0.1  # in several pieces
+        blobs[:, :, 3] = False
+        blobs[5, 6, 3] = True
+        soft = np.where(blobs, rng.uniform(0.3, 1.0, blobs.shape), 0.0)
+        zooms = np.array([1.2, 0.8, 3.0])
+        for mask in (blobs, soft):
+            found = compute_sct_solidity(mask, zooms)
+            for k, value in enumerate(found):
+                section = solidities._interpolate(mask[:, :, k], zooms)
+                if not section.any():
+                    assert np.isnan(value)
+                    continue
+                corners = np.concatenate([np.argwhere(section) + step for step in ((0, 0), (0, 1), (1, 0), (1, 1))])
+                assert value == pytest.approx(section.sum() / ConvexHull(corners).volume, rel=1e-12)
+            monkeypatch.setattr(solidities, "TOGETHER", 2)
+            np.testing.assert_array_equal(compute_sct_solidity(mask, zooms), found)
+        half = np.zeros((5, 5, 2))
+        half[2, 2, 0] = 0.5  # nothing of it is left but for its middle
+        half[1:3, 2, 1] = 1.0
+        assert np.isfinite(compute_sct_solidity(half, (0.83, 0.83, 3.0))).tolist() == [False, True]
+
     def test_solidity_of_convex_and_dented_sections(self):
         disc = np.hypot(*(np.indices((15, 15)) - 7)) <= 5.2
         bitten = disc.copy()
