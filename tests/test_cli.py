@@ -23,6 +23,12 @@ EMPTY_DIGEST = "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
 """SHA-256 of nothing, as pip writes it."""
 
 
+def test_python_looks_for_no_unused_objects_when_it_ends():
+    said = "atexit.register(lambda: print(gc.get_freeze_count() > 0, gc.isenabled()))"
+    code = f"import atexit, gc; {said}; from spineseg.cli import main; main(['nothing']); main(['nothing'])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "True True"
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_every_command(command, capsys):
     with pytest.raises(SystemExit) as caught:

@@ -125,8 +125,8 @@ def trace_contour(
 def _find_reach(mask: NDArray[np.bool_], zooms: Floats, centres: Floats) -> float:
     """Return a distance from the centres, mm, beyond which no interpolated value of the mask is above 0."""
     i, j, k = np.unravel_index(np.flatnonzero(mask), mask.shape)
-    x, y = (np.abs(at - centres[k, axis]).max() * zooms[axis] for axis, at in enumerate((i, j)))
-    return float(np.hypot(x + zooms[0], y + zooms[1]))
+    x, y = ((at - centres[k, axis]) * zooms[axis] for axis, at in enumerate((i, j)))
+    return float(np.hypot(x, y).max() + np.hypot(*zooms))
 
 
 def _sample(
