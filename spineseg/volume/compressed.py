@@ -79,7 +79,7 @@ def read_compressed(path: Path, head_bytes: int, claimed_bytes: Callable[[bytes]
             raise InputError(
                 f"{path}: damaged (its header claims {len(content)} bytes, more follow); copy or convert it again"
             )
-        if piece != ZEROS[: len(piece)]:
+        if not ZEROS.startswith(piece):
             content[found - len(piece) : found] = piece
 
     with path.open("rb") as stream:
