@@ -128,7 +128,15 @@ def centerline_from_mask(
     """Make a centerline of the centroids of a mask, slice by slice (SCT's ``fitseg``); empty for an empty mask.
 
     All voxels above the threshold have the same weight. One voxel per slice, or in some slices, is enough; slices in
-    between are interpolated. `smoothing_mm` is the cut-off wavelength, 0 for the centroids themselves.
+    between are interpolated.
+
+    Parameters
+    ----------
+    mask : (I, J, K) ndarray
+        Canonical orientation.
+    zooms : (3,) array_like, mm
+    threshold : voxels above it belong to the cord
+    smoothing_mm : mm; cut-off wavelength of the smoothing, 0 for the centroids themselves
     """
     mask = np.asarray(mask)
     # the same as np.argwhere, which takes ten times as long
@@ -275,8 +283,17 @@ def _read_points(path: Path, grid: NativeGrid) -> Floats:
 def save_centerline(path: str | Path, line: Centerline, grid: NativeGrid, *, soft: bool = False) -> None:
     """Write a centerline as NIfTI on the image's grid: one voxel per slice, uint8.
 
-    With `soft` each point is spread over its four nearest voxels in the slice (float32), so that their center of mass
-    is the point. Points beyond the border in plane are moved to the border; slices beyond the image are left out.
+    Points beyond the border in plane are moved to the border; slices beyond the image are left out.
+
+    Parameters
+    ----------
+    path : str or Path
+    line : Centerline
+    grid : NativeGrid
+        Grid of the image.
+    soft : bool
+        Spread each point over its four nearest voxels in the slice (float32), so that their center of mass is the
+        point.
     """
     canonical = to_canonical(np.zeros(grid.shape3, dtype=np.uint8), grid.affine)
     shape = np.array(canonical.shape)
@@ -299,8 +316,16 @@ def save_centerline(path: str | Path, line: Centerline, grid: NativeGrid, *, sof
 def save_centerline_csv(path: str | Path, line: Centerline, grid: NativeGrid, *, space: str = "pix") -> None:
     """Write a centerline as text in SCT's format, inferior to superior.
 
-    Three numbers per row, separated by commas, in ``%.18e``, no header: native sub-voxel indices, or with `space`
-    ``"phys"`` scanner coordinates, mm (RAS+).
+    There is no header; each row has three numbers in ``%.18e``, separated by commas.
+
+    Parameters
+    ----------
+    path : str or Path
+    line : Centerline
+    grid : NativeGrid
+        Grid of the image.
+    space : {"pix", "phys"}
+        Native sub-voxel indices, or scanner coordinates, mm (RAS+).
     """
     to_file = np.eye(4) if space == "phys" else np.linalg.inv(grid.affine)
     to_file = to_file @ _canonical_affine(grid)

@@ -79,7 +79,13 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def available_threads(asked: int) -> int:
-    """Return the threads asked for, or the number of cores that this process may run on."""
+    """Return the requested number of threads; for 0, the number of cores that this process may run on.
+
+    Raises
+    ------
+    InputError
+        If it is negative.
+    """
     if asked < 0:
         raise InputError(f"-threads: expected 0 or more, found {asked}")
     return asked or len(os.sched_getaffinity(0))

@@ -51,7 +51,13 @@ class ClickedImage:
         return file_stem(Path(self.file or self.image))
 
     def is_of(self, path: str | Path) -> bool:
-        """Whether a file is the image that was clicked; True if no checksum was saved (its name must match then)."""
+        """Whether a file is the image that was clicked; True if no checksum was saved (its name must match then).
+
+        Raises
+        ------
+        InputError
+            If the file cannot be read.
+        """
         try:
             return not self.image_sha256 or sha256_file(path).startswith(self.image_sha256)
         except OSError as error:

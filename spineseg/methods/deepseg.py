@@ -18,6 +18,15 @@ def prepare(
 ) -> tuple[Callable[..., Segmentation], str]:
     """Return the function that segments a volume, and the device that it runs on.
 
+    Parameters
+    ----------
+    params : DeepsegParams
+    weights : str or None
+        The user's own weights; None for the shipped ones.
+    device : {"auto", "cpu", "cuda"}
+    threads : int
+        CPU threads of torch.
+
     Raises
     ------
     ModelError

@@ -16,7 +16,18 @@ from spineseg.volume import Volume
 def prepare(
     params: PropsegParams, weights: str | None, device: str, threads: int
 ) -> tuple[Callable[..., Segmentation], str]:
-    """Return the function that segments a volume, and its device; a contrast's detector is read at its first image."""
+    """Return the function that segments a volume, and its device, the CPU.
+
+    The detector of a contrast is read at the first image of the contrast.
+
+    Parameters
+    ----------
+    params : PropsegParams
+    weights : str or None
+        The user's own detector; None for the shipped ones.
+    device, threads
+        Not used: propseg runs in one thread on the CPU.
+    """
 
     @cache
     def detector_of(contrast: str) -> Detector:

@@ -121,7 +121,16 @@ def segment_file(task: ImageTask, method: Method, progress: Progress) -> ImageRe
 def segment_or_explain(task: ImageTask, method: Method, progress: Progress) -> ImageResult:
     """Segment one image file; if that fails, write a sidecar without a mask that gives the reason.
 
-    Errors that are not the image's fault (no memory, no disk, no weights) are raised and not recorded.
+    Errors that are not the image's fault are raised and not recorded.
+
+    Raises
+    ------
+    MachineError
+        If memory or disk space is missing.
+    ModelError
+        If the weights cannot be used.
+    KilledError
+        If the system killed a program for lack of memory.
     """
     try:
         return segment_file(task, method, progress)

@@ -56,7 +56,8 @@ FADED_REACH_MM, FADED_WHOLE = 2.5, 0.7
 not."""
 
 LEAST_CORD = 50.0
-"""Of 1000: a cord as dark as its walls cannot be distinguished from them by darkness."""
+"""Smallest intensity of the cord, of 1000, for this rule: a cord as dark as its walls cannot be distinguished from them
+by darkness."""
 
 FADED_TURN = 1.5
 """Number of vertices (standard deviation) over which that shift is smoothed around the ring, as in the refinement."""

@@ -108,7 +108,14 @@ class Rays:
 
 
 def sample_rays(scene: Scene, slices: NDArray[np.intp], rings: Floats, normals: Floats, reach_mm: float) -> Rays:
-    """Sample intensity and its rise along the normals of rings (R, K, 2), in one call."""
+    """Sample intensity and its rise along the normals of rings, in one call.
+
+    Parameters
+    ----------
+    slices : (R,) ndarray of int
+    rings, normals : (R, K, 2) ndarray; positions in mm, unit vectors
+    reach_mm : mm; length of the rays on either side
+    """
     n = max(1, round(reach_mm / STEP_MM))
     half = int(np.ceil(3 * DERIVATIVE_SIGMA_MM / STEP_MM))
     steps = np.arange(-n - half, n + half + 1, dtype=np.float64) * STEP_MM

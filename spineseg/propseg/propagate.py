@@ -25,7 +25,8 @@ MAX_BEND_MM = 15.0
 """If the centres of consecutive bands are further apart than this in plane, the band is not cord."""
 
 MAX_LENGTH_MM = 800.0
-"""Longer than any cord. Both values are those of the original PropSeg."""
+"""Longest tube in either direction: longer than any cord. This value and the one above are those of the original
+PropSeg."""
 
 MAX_GROWTH = 1.4
 """Largest ratio, either way, of a band's area to that of the two bands before it: the cord's enlargements change the

@@ -99,7 +99,17 @@ def build_scene(
     free: bool = False,
     correction: NDArray | None = None,
 ) -> Scene:
-    """Prepare the image along a centerline, which must hold at least one point."""
+    """Prepare the image along a centerline.
+
+    Parameters
+    ----------
+    volume : canonical orientation
+    line : at least one point
+    model : parameters of the contrast
+    params : parameters of the user
+    free : whether the line is only a guess beyond its points, so that the tube may leave it and use all slices
+    correction : (I, J, K) ndarray, optional; voxels above 0 are points of the surface
+    """
     zooms = np.asarray(volume.zooms, dtype=np.float64)
     first = 0 if free else line.slices[0] - BEYOND_SLICES
     last = volume.shape[2] - 1 if free else line.slices[-1] + BEYOND_SLICES

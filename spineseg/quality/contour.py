@@ -108,7 +108,16 @@ def measure_contour(
 def trace_contour(
     mask: NDArray[np.bool_], zooms: Floats, centres: Floats, used: NDArray[np.intp], rays: Floats
 ) -> Floats:
-    """Return where each ray leaves the mask for the last time, (n, R), mm; half a step if it does not meet the mask."""
+    """Return where each ray leaves the mask for the last time, (n, R), mm; half a step if it does not meet the mask.
+
+    Parameters
+    ----------
+    mask : (I, J, K) ndarray of bool
+    zooms : (2,) ndarray, mm; in plane
+    centres : (n, 2) ndarray, voxels; start of the rays
+    used : (n,) ndarray of int; slices of the mask
+    rays : (R, 2) ndarray; directions
+    """
     steps = np.arange(0.0, MAX_RADIUS_MM, RAY_STEP_MM)
     steps = steps[: 2 + int(_find_reach(mask, zooms, centres) / RAY_STEP_MM)]
     at = np.broadcast_to(steps, (used.size, len(rays), steps.size))

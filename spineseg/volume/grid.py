@@ -133,7 +133,13 @@ def native_view(data: NDArray, affine: NDArray) -> NDArray:
 
 
 def to_native(data: NDArray, grid: NativeGrid) -> NDArray:
-    """Bring a canonical (I, J, K) array back to the axes and the shape of the file."""
+    """Return a canonical (I, J, K) array with the axes and the shape of the file.
+
+    Raises
+    ------
+    GeometryError
+        If the array does not fit the grid.
+    """
     native = native_view(data, grid.affine)
     if native.shape != grid.shape3:
         raise GeometryError(f"array of shape {native.shape} does not fit the image's grid {grid.shape3}")

@@ -53,6 +53,19 @@ a file in metres, because an edge of that length cannot be in mm."""
 def check_claim(path: Path, shape: tuple[int, ...], item_bytes: int, offset: int, *, is_mask: bool) -> int:
     """Return the number of bytes that a file must hold according to its header.
 
+    Parameters
+    ----------
+    path : Path
+        The file, for messages.
+    shape : tuple of int
+        Voxels along each axis.
+    item_bytes : int
+        Bytes per voxel.
+    offset : int
+        First byte of the voxels.
+    is_mask : bool
+        Whether a mask is expected, which has no more than three axes.
+
     Raises
     ------
     InputError
@@ -85,7 +98,22 @@ def check_claim(path: Path, shape: tuple[int, ...], item_bytes: int, offset: int
 
 
 def check_stored(path: Path, claimed: int, stored: int, *, is_mask: bool) -> None:
-    """Refuse a compressed file that cannot hold what its header claims, before it is decompressed."""
+    """Refuse a compressed file that cannot hold what its header claims, before it is decompressed.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for messages.
+    claimed, stored : int, bytes
+        Decompressed length according to the header, and length of the file.
+    is_mask : bool
+        Whether a mask is expected, which compresses far better than an image.
+
+    Raises
+    ------
+    InputError
+        If the file is too short.
+    """
     if claimed > MAX_DEFLATE_RATIO * stored:
         raise InputError(
             f"{path}: damaged or truncated (its header claims {claimed} bytes, which no file of {stored} bytes holds); "

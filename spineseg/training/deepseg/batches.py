@@ -124,7 +124,16 @@ def vary_slices(slices: Slices, config: UNetConfig, rng: torch.Generator) -> Bat
 def make_batch(
     shards: list[Shard], config: UNetConfig, *, n: int, painted_fraction: float, seed: int, step: int
 ) -> Batch:
-    """Return the batch of one training step; the same arguments give the same batch."""
+    """Return the batch of one training step; the same arguments give the same batch.
+
+    Parameters
+    ----------
+    shards : training data
+    config : the network, whose input the batch is
+    n : number of slices
+    painted_fraction : 0 to 1; share of slices painted from labels
+    seed, step : seed of the training, and number of the step
+    """
     rng = generator_of(seed, step)
     run = RUN if config.kernel == "3d" else 1
     return vary_slices(draw_slices(shards, n, painted_fraction, run, rng), config, rng)

@@ -83,6 +83,19 @@ def choose_images(
 
     People in `exclude`, or held out by the fold, are never used for training, whichever table names them. If there is
     a recipe, its people are split into folds.
+
+    Parameters
+    ----------
+    data : table of labelled images
+    extra : table of more images, used for training only
+    fold : ``i/N``, or None to hold nobody out
+    exclude : people to hold out
+    recipe : names the images of the tables to use
+
+    Raises
+    ------
+    InputError
+        If a table, the recipe or the fold cannot be read, or a person in `exclude` is not in the table.
     """
     images, more = load_tables(data, [extra] if extra else [], recipe)
     unknown = set(exclude) - {item.subject for item in images}

@@ -70,6 +70,14 @@ def train_detectors(
 
     The same images, excluded people and parameters give the same bytes on the same machine.
 
+    Parameters
+    ----------
+    tables, exclude, added, recipe, log
+        As for `load_items`.
+    folder : where to write the files
+    contrasts : contrasts to train
+    params : parameters of the training
+
     Returns
     -------
     list of Path

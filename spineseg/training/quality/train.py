@@ -165,7 +165,18 @@ def collect_cases(
     *,
     phantom_seed: int = PHANTOM_SEED,
 ) -> list[Case]:
-    """Make the cases of labelled images and phantoms, in order."""
+    """Make the cases of labelled images and phantoms, in order.
+
+    Parameters
+    ----------
+    images : labelled images
+    folds : folder with fold0, fold1, ...: deepseg's networks, each trained without the people of its fold
+    n_phantoms : number of phantoms
+    seed : seed of faults and changes
+    jobs : number of images processed at once
+    log : called with a line per image
+    phantom_seed : seed of the phantoms
+    """
     fold = assign_folds(images)
     tasks: list[Task] = [
         (item, fold[item.subject], folds, [seed, n], (REAL_FAULTS, REAL_VARIANTS)) for n, item in enumerate(images)
