@@ -143,6 +143,17 @@ def rare_errors(share_a: float, share_b: float, size: float, sd: float = 2.0) ->
     return draw
 
 
+def bias_or_rare_errors(bias: float, share: float, size: float, sd: float = 2.0) -> Draw:
+    """The first method has a bias of `bias` percent, the second errors of `size` percent either way in a share."""
+
+    def draw(rng: np.random.Generator, n: int) -> Evidence:
+        errors = rng.normal([bias, 0.0], sd, (n, 2))
+        errors[:, 1] += size * rng.choice([-1, 1], n) * (rng.random(n) < share)
+        return make_evidence({"csa_error_pct": errors[:, None, :], "dice": dice_of(rng.normal(0, 0.005, n), rng)})
+
+    return draw
+
+
 def rare_repeats(share: float, size: float) -> Draw:
     """Repeats with an SD of 1 %; in a share of the images of each method, the area is larger by `size` percent."""
 
@@ -262,12 +273,21 @@ def failing(p_a: float, p_b: float) -> Draw:
 
 def failing_alike(p_a: float, p_b: float) -> Draw:
     """The same, with references that show no difference between methods if neither failed."""
+    return failing_beside(p_a, p_b, area_errors(3, 3))
+
+
+def failing_beside(p_a: float, p_b: float, other: Draw) -> Draw:
+    """Pilots of `other` in which each method also fails in a share of the people; their areas and ratings are lost."""
 
     def draw(rng: np.random.Generator, n: int) -> Evidence:
-        plain = area_errors(3, 3)(rng, n)
+        plain = other(rng, n)
         lost = rng.random((n, 2)) < [p_a, p_b]
-        values = {**plain.values, "csa_error_pct": np.where(lost, np.nan, plain.values["csa_error_pct"])}
-        return replace(plain, failed=lost, values=values)
+        values = dict(plain.values)
+        if "csa_error_pct" in values:
+            values["csa_error_pct"] = np.where(lost, np.nan, values["csa_error_pct"])
+        failed = set(plain.image_id[lost.any(axis=1)].tolist())
+        ratings = tuple(one for one in plain.ratings if one.image not in failed)
+        return replace(plain, failed=lost, values=values, ratings=ratings)
 
     return draw
 
