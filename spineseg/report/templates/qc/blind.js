@@ -1,6 +1,6 @@
 // ------------------------------------------------------------------ blind comparison
 // Two masks of one image as X and Y: names, colours, areas, scores, warnings and the list are hidden,
-// order and sides are random, and a tenth of the images comes twice, to learn how far a rater agrees with himself.
+// order and sides are random, and a tenth of the images comes twice, to measure how far raters agree with themselves.
 const REPEATED = 0.1;
 let offered = false;                   // whether the page asks to compare blind before it shows anything
 let asked = null;                      // {entry, slice}: what the address names, opened once the question is answered
@@ -14,7 +14,7 @@ function blindPairs(e) {               // names of two methods whose masks can b
 // A round is {trials: [{image, pair, repeat}], at}, one of each rater; the browser's store does not know the sides.
 const roundKey = () => `${rater}:round`;
 function saveRound() { store(roundKey(), round); }
-function loadRound() {                 // what has left the page since is not asked
+function loadRound() {                 // images that are no longer on the page are not asked about
   const stored = load(roundKey());
   if (!stored || !Array.isArray(stored.trials) || !Number.isInteger(stored.at)) return null;
   const isThere = (trial) => Boolean(trial) && entryOf.has(trial.image) && blindPairs(entryOf.get(trial.image)).some((pair) => String(pair) === String(trial.pair));
@@ -22,16 +22,16 @@ function loadRound() {                 // what has left the page since is not as
   return at < trials.length ? { trials, at } : null;
 }
 {
-  const former = load("round");        // an earlier version knew one round alone
+  const former = load("round");        // an earlier version had only one round
   if (former && former.rater) { store(`${former.rater}:round`, former); store("round", null); }
 }
 let round = loadRound();
-const isQuiet = () => offered || round !== null;  // the list then names images, and says nothing of the methods
+const isQuiet = () => offered || round !== null;  // the list then names images, and shows nothing about the methods
 
 // an image that a rater has seen with the methods' names is no longer blind to him or her, as long as its masks are the same
 const seen = new Map();                // rater -> keys
 const seenKey = (e) => [e.id, ...e.methods.map((m) => (m.sha || "").slice(0, 8))].join(" ");
-function takeSeen() {                  // what was seen in another window
+function takeSeen() {                  // images that were seen in another window
   if (!isNews("seen")) return;
   for (const [name, keys] of Object.entries(load("seen") || {})) if (Array.isArray(keys)) seen.set(name, new Set([...(seen.get(name) || []), ...keys]));
 }
@@ -50,7 +50,7 @@ function onScreen() {
   const ids = new Set([...document.querySelectorAll(".wall button")].map((item) => item.dataset.id));
   return data.entries.filter((e) => ids.has(e.id));
 }
-function renameSeen() {                // what was seen before a name was given
+function renameSeen() {                // images that were seen before a name was given
   const own = new Set([...(seen.get("") || []), ...(seen.get(rater) || [])]);
   seen.delete("");
   if (own.size) seen.set(rater, own);
@@ -72,12 +72,12 @@ function makeRound() {
     const [a, b] = pair.map((name) => shas(e).get(name) || "");
     if (answered.has([imageOf(e), a, b].join(" ")) || answered.has([imageOf(e), b, a].join(" "))) known.push(e);
   }
-  noteSeen(...known);                  // a round before this one has ended with the methods' names
+  noteSeen(...known);                  // an earlier round ended by showing the methods' names
   shuffle(trials);
   const third = Math.ceil(trials.length / 3);
   const twice = shuffle([...trials.keys()].slice(0, third)).slice(0, Math.ceil(trials.length * REPEATED));
   const order = trials.map((trial, n) => ({ trial, place: n }));
-  // from the first third again in the last third, so that at least a third of the round lies between
+  // repeats: from the first third again in the last third, so that at least a third of the round is in between
   for (const n of twice) order.push({ trial: { ...trials[n], repeat: true }, place: trials.length - 1 - random(third) + 0.5 });
   order.sort((a, b) => a.place - b.place);
   return { trials: order.map(({ trial }) => trial), at: 0 };
@@ -100,7 +100,7 @@ async function startBlind() {
   const known = entries.filter(isSeen).length;
   if (known) tell(`${known} of ${entries.length} images were shown to you with the methods' names. Answers on these are kept, but do not count as blind.`);
 }
-function offerBlind(first = null, slice = null) {  // before any image is shown with the methods' names, one of an address too
+function offerBlind(first = null, slice = null) {  // before any image is shown with the methods' names, even one that the address names
   offered = true;
   state.view = "mosaic";
   filterList(); close();
@@ -136,7 +136,7 @@ function leaveBlind() {
   if (state.entry) open(state.entry); else if (shown.length) open(shown[0]);
 }
 takeSeen();
-let answerable = false;                // a key counts for the masks that are seen, never for those that are still loaded
+let answerable = false;                // a key counts for the masks on the screen, never for those that are still loading
 async function drawTrial() {
   const { trials, at } = round;
   answerable = false;
@@ -146,13 +146,13 @@ async function drawTrial() {
     $("blind-count").textContent = at < trials.length ? `${at + 1} of ${trials.length}` : "done";
   };
   $("blind-answers").hidden = at >= trials.length;
-  // names, areas, scores and order are not hidden but gone, from the page's source too, until the round is done
+  // names, areas, scores and order are not hidden but removed, also from the page's source, until the round is done
   if (at >= trials.length) { document.body.prepend(app); drawVerdict(); drawCount(); return; }
   app.remove();
   const trial = trials[at], e = entryOf.get(trial.image), detail = await fetchDetail(e);
   if (!round || round.trials[round.at] !== trial) return;
   if (!detail || !trial.pair.every((name) => detail.layers.some((l) => l.name === name))) {
-    trials.splice(at, 1);              // what cannot be shown is not asked
+    trials.splice(at, 1);              // an image that cannot be shown is not asked about
     saveRound();
     drawTrial();
     return;
@@ -166,7 +166,7 @@ async function drawTrial() {
   $("blind-panes").replaceChildren(blindPane("X"), blindPane("Y"));
   for (const side of ["x", "y"]) fillPane($(`pane-${side}`), e, detail, sides[side]);
   answerable = true;
-  $("blind-panes").focus({ preventScroll: true });  // so that a key scrolls, and Space is no button
+  $("blind-panes").focus({ preventScroll: true });  // so that keys scroll, and Space does not press a button
   drawCount();
   say(`comparison ${at + 1} of ${trials.length}`);
 }
@@ -184,7 +184,7 @@ function fillPane(pane, e, detail, method) {
   for (let k = high; k >= low; k--) tiles.push(makeTile(e, detail, k, size, k === high, outline));
   pane.replaceChildren(make("div", { class: "mosaic", style: `--tile:${size}px` }, ...tiles));
 }
-let blindSize = 0;                     // of a tile, px; 0 where all slices are to fit
+let blindSize = 0;                     // size of a tile, px; 0 to fit all slices
 function toggleBlindSize() { blindSize = blindSize ? 0 : LARGE_TILE; drawTrial(); }
 function toggleBare() { $("blind-bare").setAttribute("aria-pressed", String(document.body.classList.toggle("bare"))); }
 function scrollBlind(rows, screens = 0) {
@@ -192,7 +192,7 @@ function scrollBlind(rows, screens = 0) {
   pane.scrollBy({ top: rows * (tile ? tile.offsetHeight : 40) + screens * 0.9 * pane.clientHeight });
 }
 const followed = new WeakMap();        // pane -> where the other one has put it
-function sameView(event) {             // the two panes scroll together; the one that follows leads nobody back
+function sameView(event) {             // the two panes scroll together; the one that follows does not scroll the other back
   const pane = event.target;
   if (followed.get(pane) === pane.scrollTop) return;
   followed.delete(pane);
@@ -202,12 +202,12 @@ function sameView(event) {             // the two panes scroll together; the one
     followed.set(other, other.scrollTop);
   }
 }
-function isElsewhere() {               // another window has gone on with the round: this one follows
+function isElsewhere() {               // another window has continued the round: this one follows
   takeStored(); takeSeen();
   if (!isNews(roundKey())) return false;
   round = loadRound();
   if (!round) leaveBlind(); else { sides = null; drawTrial(); }
-  notice("The comparison was gone on with in another window; this one has followed.");
+  notice("The comparison was continued in another window; this one has followed.");
   return true;
 }
 function answer(choice) {
@@ -225,14 +225,14 @@ function takeBack() {
   round.at -= 1;
   sides = null;
   const { image, pair: names, repeat } = round.trials[round.at], e = entryOf.get(image);
-  // its own answer, for those of another rater may have been loaded since
+  // only this rater's own answer, because answers of another rater may have been loaded since
   const last = preferences.findLastIndex((p) => p.rater === rater && p.image === imageOf(e) && p.repeat === repeat && names.includes(p.x) && names.includes(p.y));
   if (last >= 0) preferences.splice(last, 1);
   saveMarks(); saveRound();
   drawTrial();
 }
 
-// what a choice says of the methods, whatever the side
+// what a choice means for the methods, whichever side they are on
 const preferred = (p) => (p.choice === "x" ? p.x : p.choice === "y" ? p.y : p.choice);
 const trialKey = (p) => `${p.image} ${[p.x, p.y].sort().join(" ")}`;
 function kappa(pairs) {                // Cohen's, of pairs of choices; null where it is not defined
@@ -259,7 +259,7 @@ function drawVerdict() {
   if (known) rows.push(["not blind, because names were seen before: not counted", known]);
   for (const one of raters) rows.push([`${one} with himself or herself`, agreementText(matched(latest(one, false), latest(one, true)))]);
   raters.forEach((a, n) => raters.slice(n + 1).forEach((b) => rows.push([`${a} with ${b}`, agreementText(matched(latest(a, false), latest(b, false)))])));
-  const entryNamed = (name) => data.entries.find((entry) => name.startsWith(`${imageOf(entry)} `));  // not of the study's other images
+  const entryNamed = (name) => data.entries.find((entry) => name.startsWith(`${imageOf(entry)} `));  // only of images on this page, not of the study's other images
   const images = [...latest(rater, false)].filter(([name]) => entryNamed(name)).map(([name, value]) => {
     const e = entryNamed(name);
     const link = make("button", { type: "button" }, title(e));

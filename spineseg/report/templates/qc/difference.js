@@ -14,7 +14,7 @@ function rowsOf(path) {
   return rows;
 }
 const inside = (edges, x) => edges.filter((edge) => edge <= x).length % 2 === 1;
-function beyond(rows, others) {        // voxels of one mask that the other has not: their number and a path
+function beyond(rows, others) {        // voxels of one mask that the other lacks: their number and a path
   let count = 0, path = "";
   for (const [row, edges] of rows) {
     const rest = others.get(row) || [];
@@ -36,7 +36,7 @@ function pairNow(detail) {
   const pairs = detail ? pairsOf(detail) : [];
   return pairs.includes(state.pair) ? state.pair : pairs[0] || "";
 }
-function differenceAt(detail, t) {     // in tile t: [name, what it has beyond the other]
+function differenceAt(detail, t) {     // in tile t: [name, its voxels that the other lacks]
   const names = pairNow(detail).split(" – "), [a, b] = names.map((name) => rowsOf(detail.layers.find((l) => l.name === name).paths[t]));
   const mm2 = detail.tiles.zooms[0] * detail.tiles.zooms[1];
   return [[names[0], beyond(a, b)], [names[1], beyond(b, a)]].map(([name, more]) => ({ name, path: more.path, mm2: more.count * mm2 }));

@@ -27,7 +27,7 @@ async function open(e, k = null, announce = true) {
   noteSeen(e);
   drawRows(); drawHeading(); drawMarks();
   const detail = await fetchDetail(e);
-  if (state.entry !== e) return;      // the reader has gone on meanwhile
+  if (state.entry !== e) return;      // the reader has moved on meanwhile
   if (detail) state.k = state.k === null ? Math.round((detail.extent[0] + detail.extent[1]) / 2) : clamp(state.k, 0, detail.tiles.centres.length - 1);
   drawLayers(); drawStage();
   if (announce) say(`${title(e)}, ${reason(e).text}`);
@@ -35,7 +35,7 @@ async function open(e, k = null, announce = true) {
   for (const near of [shown[at + 1], shown[at - 1]]) if (near && near.picture) { fetchDetail(near); new Image().src = near.picture.axial; }
 }
 function close(text = data.entries.length ? "No image of the list fits the search." : "Nothing to review yet: spineseg propseg -qc or spineseg qc adds images.") {
-  // nothing is shown, so nothing can be marked
+  // nothing is shown, so that nothing can be marked
   stopFlicker();
   state.entry = null;
   state.k = null;
@@ -79,7 +79,7 @@ function isVisible(name) {
 }
 function show(name) {                 // one layer alone, or all of them
   state.only = name; state.on = true;
-  if (state.entry) chooseTarget(methodsOf(state.entry).includes(name) ? name : ALL);  // marks are of what is seen
+  if (state.entry) chooseTarget(methodsOf(state.entry).includes(name) ? name : ALL);  // marks are about what is seen
   storeView(); drawLayers();
   say(`overlay: ${layerNames().includes(name) ? name : "all"}`);
 }
@@ -178,7 +178,7 @@ function drawStage() {
   }
   const [low, high] = sliceRange(detail);
   state.k = state.view === "mosaic" ? state.k : clamp(state.k, 0, detail.tiles.centres.length - 1);
-  drawSide(e, detail, low, high);       // first, for it takes width from the tiles
+  drawSide(e, detail, low, high);       // first, because it takes width from the tiles
   if (state.view === "slice") drawSingle(e, detail);
   else {
     const size = state.size || fitSize(high - low + 1, canvas), tiles = [];

@@ -130,7 +130,7 @@ function start() {
   connect(); connectLevels();
   const [id, k] = addressed();
   const named = data.entries.find((e) => e.id === id || e.image_id === id), slice = /^\d+$/.test(k) ? Number(k) : null;
-  const isNew = !seen.size && !MARKS.size && !preferences.length;  // nobody has looked at anything with this browser
+  const isNew = !seen.size && !MARKS.size && !preferences.length;  // nothing has been viewed with this browser yet
   const isOffered = isNew && !named && data.entries.some((e) => e.study && blindPairs(e).length);
   if (round || isOffered) { offerBlind(named, slice); return; }
   filterList();

@@ -2,8 +2,8 @@
 // A disc has its value in SCT's numbers (3: C2/C3), its voxel (canonical axes) and its place in the scanner, mm.
 const PMJ = 50;                        // the pontomedullary junction
 const VALUES = [PMJ, ...Array.from({ length: 29 }, (_, n) => n + 1)];
-const IN_FRONT_MM = 12;                // where a disc set by a key is drawn, before the middle of the cord
-const NEAR_PX = 5;                     // a press so close to a disc takes hold of it
+const IN_FRONT_MM = 12;                // place in front of the cord's middle at which a disc set by a key is drawn
+const NEAR_PX = 5;                     // distance within which a press grabs a disc
 const DISCS = new Map();               // image -> its discs, all confirmed by a person
 const clicking = { on: false, value: 3, last: 3, held: null };
 
@@ -50,7 +50,7 @@ function proposals(e) {                // as spineseg.levels.spacing.propose_dis
   return found;
 }
 
-async function setDiscs(discs, words) { // every change comes this way
+async function setDiscs(discs, words) { // every change goes through here
   const e = state.entry;
   takeDiscs();
   DISCS.set(imageOf(e), discs.sort((a, b) => b.voxel[2] - a.voxel[2]));
@@ -62,7 +62,7 @@ function putDisc(value, k, j) {
   clicking.last = value;
   setDiscs([...discsOf(state.entry).filter((d) => d.value !== value), placed(value, k, j)], `${discName(value)} in slice ${k}`);
 }
-function takenDisc() {                 // the chosen disc or, after a click, the one just put, for then the next is chosen
+function takenDisc() {                 // the chosen disc or, after a click, the one just set, because the next is then chosen
   const found = [clicking.value, clicking.last].map((value) => discsOf(state.entry).find((d) => d.value === value)).find(Boolean);
   if (!found) say(`${discName(clicking.value)} is not marked`);
   else clicking.value = found.value;
@@ -182,7 +182,7 @@ function levelsFile() { return JSON.stringify({ report: data.report, dataset: da
 const areNumbers = (values) => Array.isArray(values) && values.length === 3 && values.every(Number.isFinite);
 const isLevels = (one) => Boolean(one) && typeof one.image === "string" && Array.isArray(one.discs)
   && one.discs.every((d) => Boolean(d) && VALUES.includes(d.value) && areNumbers(d.voxel) && areNumbers(d.mm));
-// Images are told apart by content; files without it are assumed to be of this page or its dataset.
+// Images are identified by content; files without it are assumed to be of this page or its dataset.
 function takeLevels(content, where) {
   if (!Array.isArray(content?.levels)) throw new Error("it holds no levels");
   if (!content.levels.every(isLevels)) throw new Error("a row of it is damaged");
@@ -221,7 +221,7 @@ function connectLevels() {
   $("levels-load").addEventListener("change", loadLevels);
   $("levels-load-label").addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); $("levels-load").click(); } });
 }
-function takeDiscs() {                 // those that this browser stores, of another window too
+function takeDiscs() {                 // those that this browser stores, also from another window
   if (!isNews("levels")) return;
   DISCS.clear();
   takeLevels({ report: data.report, levels: Array.isArray(load("levels")) ? load("levels").filter(isLevels) : [] }, "Discs clicked before");

@@ -17,7 +17,7 @@ const STATES = {
 };
 function filterList() {
   const wanted = $("search").value.toLowerCase().split(/\s+/).filter(Boolean), contrast = $("filter-contrast").value;
-  $("filter-state").disabled = $("sort").disabled = isQuiet();  // a blind comparison stands open: the order tells nothing either
+  $("filter-state").disabled = $("sort").disabled = isQuiet();  // a blind comparison is open: the order must show nothing either
   const test = STATES[isQuiet() ? "" : $("filter-state").value];
   shown = data.entries.filter((e) => (!contrast || e.contrast === contrast) && test(e) && wanted.every((word) => wordsOf(e).includes(word)));
   if (isQuiet() || $("sort").value === "name") shown.sort((a, b) => (a.image_id < b.image_id ? -1 : 1));
@@ -25,7 +25,7 @@ function filterList() {
   drawRows(); drawCounts();
   if (state.view === "wall") drawWall();
 }
-function followFilter() {             // the viewer shows an image of the list or nothing, so that no key marks what is hidden
+function followFilter() {             // the viewer shows an image of the list or nothing, so that no key marks a hidden image
   $("list").scrollTop = 0;
   filterList();
   if (offered || (state.entry && shown.includes(state.entry))) return;  // a search opens no image before the offer is answered
@@ -56,7 +56,7 @@ function drawRows() {
   if (state.entry && document.getElementById(`row-${state.entry.id}`)) list.setAttribute("aria-activedescendant", `row-${state.entry.id}`);
   else list.removeAttribute("aria-activedescendant");
 }
-function reason(e) {                  // the worst that is known of an image
+function reason(e) {                  // the worst warning of an image
   const worst = e.flags[0];
   return worst && worst.severity ? { kind: `sev${worst.severity}`, text: `${worst.method} ${worst.text}`.trim() } : { kind: "", text: "no warning" };
 }

@@ -1,12 +1,12 @@
 // ------------------------------------------------------------------ marks
 // A mark is of one image, one method's mask as it was then (or the image itself: method null) and one rater.
-// What was said of the mask before a correction stays beside what is said of the corrected one.
+// Marks of the mask before a correction are kept beside marks of the corrected one.
 const MARK_GLYPH = { pass: "✓", fail: "✕", artefact: "⚠" };
 const MARKS = new Map();               // image -> its marks, of all raters and masks
 let preferences = [];                  // answers of blind comparisons, of all raters
 let rater = typeof load("rater") === "string" ? load("rater") : "";
 const MAX_UNDONE = 100;
-let undone = [];                       // what the last keys replaced, for U; of all raters, and kept when the page is closed
+let undone = [];                       // what the last keys replaced, for U; of all raters; kept when the page is closed
 
 const imageOf = (e) => (e.study ? e.image_id : e.id);
 const marksOf = (e) => MARKS.get(imageOf(e)) || [];
@@ -14,18 +14,18 @@ const isEmptyMark = (m) => !m.mark && m.rating === null && !m.reason && !m.slice
 const resultOf = (e, method) => e.methods.find((m) => m.name === method);
 const isSameMask = (a, b) => (a && b ? a.startsWith(b) || b.startsWith(a) : a === b);
 const isSameMark = (a, b) => a.method === b.method && a.rater === b.rater && isSameMask(a.mask_sha256, b.mask_sha256);
-function isShown(e, mark) {            // whether it speaks of what the page shows; without a checksum it is of the method's own mask
+function isShown(e, mark) {            // whether it is about the mask that the page shows; without a checksum it is about the method's own mask
   const result = resultOf(e, mark.method);
   if (mark.method === null || !result) return mark.method === null;
   return mark.mask_sha256 ? !result.sha || isSameMask(mark.mask_sha256, result.sha) : !result.corrected;
 }
 const shownMarks = (e) => marksOf(e).filter((m) => isShown(e, m));
 function dropMark(mark) { MARKS.set(mark.image, (MARKS.get(mark.image) || []).filter((m) => !isSameMark(m, mark))); }
-function putMark(mark) {               // in the place of the same rater's earlier one of the same mask
+function putMark(mark) {               // replaces the same rater's earlier mark of the same mask
   dropMark(mark);
   if (!isEmptyMark(mark)) MARKS.get(mark.image).push(mark);
 }
-const moment = (m) => Date.parse(m.time) || 0;  // times may be of several zones; one without is first
+const moment = (m) => Date.parse(m.time) || 0;  // times may be in several zones; a mark without a time is first
 const ofRater = (marks, method) => marks.filter((m) => m.method === method && m.rater === rater).reduce((a, b) => (a && moment(a) > moment(b) ? a : b), null);
 function ownMark(e, method) {
   return ofRater(shownMarks(e), method) || { image: imageOf(e), method, mark: "", rating: null, rater, time: "", reason: "", slices: [], mask_sha256: resultOf(e, method)?.sha || "" };
@@ -33,21 +33,21 @@ function ownMark(e, method) {
 function targetsOf(e) { const names = methodsOf(e); return names.length > 1 ? [ALL, ...names] : names; }
 function targetOf(e) { const targets = targetsOf(e); return targets.includes(state.target) ? state.target : targets[0] || null; }
 const hasMask = (m) => Boolean(m && m.mask) && (m.status === "ok" || m.status === "partial");
-function masksOf(e) {                  // methods to judge; where none has a mask, a mark is of each of them
+function masksOf(e) {                  // methods to judge; if none has a mask, a mark is about each of them
   const names = e.methods.filter(hasMask).map((m) => m.name);
   return names.length ? names : methodsOf(e);
 }
-function markedMethods(e) {            // a method without a mask is marked only where it was chosen on this very image
+function markedMethods(e) {            // a method without a mask is marked only if it was chosen on this image
   const target = targetOf(e), names = masksOf(e);
   if (target === ALL) return names;
   return target !== null && (names.includes(target) || state.chosenOn === e || methodsOf(e).length === 1) ? [target] : [];
 }
 const isArtefact = (e) => marksOf(e).some((m) => m.rater === rater && m.mark === "artefact");
 const isMarked = (e, methods) => isArtefact(e) || methods.every((method) => ownMark(e, method).mark);
-const isReviewed = (e) => isMarked(e, masksOf(e));  // a fail counts where its rater has marked every mask of the image
+const isReviewed = (e) => isMarked(e, masksOf(e));  // a fail counts if its rater has marked every mask of the image
 const isPartly = (e) => !isReviewed(e) && masksOf(e).some((method) => ownMark(e, method).mark);
 const earlierMark = (e, method) => ofRater(marksOf(e).filter((m) => !isShown(e, m)), method);
-// ------------------------------------------------------------------ what is wrong with a row, as the study's reader says it
+// ------------------------------------------------------------------ errors of a row, in the words of the study's reader
 const CHOICES = { x: "X better", y: "Y better", same: "same", "both-bad": "both bad" };
 const MARK_DEFAULTS = { rating: null, rater: "unnamed rater", time: "", reason: "", slices: [], mask_sha256: "" };  // as the study's reader
 const PREFERENCE_DEFAULTS = { time: "", repeat: false, blind: true, x_sha256: "", y_sha256: "" };
@@ -61,7 +61,7 @@ function wrongRow(row, fields, texts) {
   const text = texts.find((name) => typeof row[name] !== "string");
   if (text) return `no ${text}`;
   if (!row.image || !row.rater.trim()) return "no image or no rater";
-  // a clock may be wrong by hours; a mark of next year would win over every later one
+  // a clock may be wrong by hours; a mark from next year would replace every later one
   if (row.time && (!TIME.test(row.time) || !(Date.parse(row.time) < Date.now() + DAY_MS))) return `time ${row.time}`;
   return "";
 }
@@ -72,7 +72,7 @@ function wrongMark(m) {
   if (m.method !== null && typeof m.method !== "string") return "no method";
   if ((m.mark === "pass" || m.mark === "fail") && m.method === null) return `${m.mark} of no method`;
   if (m.rating !== null && !(Number.isInteger(m.rating) && m.rating >= 0 && m.rating <= 9)) return `rating ${m.rating}`;
-  const slices = entryOf.get(m.image)?.picture?.slices ?? Infinity;  // a study's images are entries by their own name
+  const slices = entryOf.get(m.image)?.picture?.slices ?? Infinity;  // a study's images have entries under their own name
   if (!Array.isArray(m.slices) || !m.slices.every((k) => Number.isInteger(k) && k >= 0 && k < slices)) return `slices ${m.slices}`;
   return SHA.test(m.mask_sha256) ? "" : "no checksum of a mask";
 }
@@ -84,14 +84,14 @@ function wrongPreference(p) {
   if (p.x === p.y) return `${p.x} compared with itself`;
   return SHA.test(p.x_sha256) && SHA.test(p.y_sha256) ? "" : "no checksum of a mask";
 }
-const knownImages = new Set([...data.entries.map(imageOf), ...data.others]);  // others: of the study, and not on this page
+const knownImages = new Set([...data.entries.map(imageOf), ...data.others]);  // others: in the study, but not on this page
 const knownMethods = new Set([...data.compared, ...data.entries.flatMap(methodsOf)]);
 function wrongName(image, ...methods) {
   if (!knownImages.has(image)) return `image ${image}, which is not in the study`;
   const other = methods.find((name) => name !== null && !knownMethods.has(name));
   return other === undefined ? "" : `method ${other}, which is not compared`;
 }
-function addMark(given) {              // of a file: the later of two by the same rater of the same mask stays
+function addMark(given) {              // from a file: of two marks by one rater of one mask, the later is kept
   const mark = { ...given, mask_sha256: given.mask_sha256 || "" };
   if ((MARKS.get(mark.image) || []).some((m) => isSameMark(m, mark) && moment(m) > moment(mark))) return 0;
   putMark(mark);
@@ -110,7 +110,7 @@ function takeStored() {                // what another window of this page has c
   return marks.length + answers.length - right.length - preferences.length;
 }
 
-function change(e, methods, changes) { // every change of marks comes this way, so every one can be undone
+function change(e, methods, changes) { // every change of marks goes through here, so that every one can be undone
   takeStored();
   const before = methods.map((method) => ownMark(e, method));
   const time = new Date().toISOString().replace(/[.]\d+/, "");
@@ -135,7 +135,7 @@ function undo() {
   else close();
   notice(`${isMine ? "Undone" : "Not undone, because it was changed since"}: ${title(e)}${shown.includes(e) ? "" : ", which the list does not show"}`);
 }
-function toMark(e) {                   // the methods that a mark is of; says so where there are none
+function toMark(e) {                   // the methods that a mark is about; a notice if there are none
   const methods = e ? markedMethods(e) : [];
   if (e && !methods.length) notice(`${targetOf(e)} has no mask here, so nothing was marked. To mark it nonetheless, choose it again (M).`);
   return methods;
@@ -143,11 +143,11 @@ function toMark(e) {                   // the methods that a mark is of; says so
 async function giveMark(mark, isKey = true) {
   const e = state.entry;
   if (!e || !(await askRater())) return;
-  const methods = mark === "artefact" ? [null] : toMark(e);  // an artefact is of the image, whoever segments it
+  const methods = mark === "artefact" ? [null] : toMark(e);  // an artefact is about the image, whichever method segments it
   if (!methods.length) return;
   const whose = `${title(e)}, ${mark === "artefact" ? "the image" : methods.join(" and ")}: ${mark}`;
   const same = methods.every((method) => ownMark(e, method).mark === mark);
-  if (same && isKey) notice(`${whose} already. Its button removes it.`);  // a key pressed twice takes nothing away
+  if (same && isKey) notice(`${whose} already. Its button removes it.`);  // a key pressed twice removes nothing
   else {
     change(e, methods, () => ({ mark: same ? "" : mark }));
     notice(same ? `${whose} removed. U puts it back.` : whose);
@@ -199,7 +199,7 @@ function ask(what, value) {            // the answer, or null where the reader c
   return new Promise((resolve) => box.addEventListener("close", () => resolve(box.returnValue === "ok" ? field.value : null), { once: true }));
 }
 const folded = (name) => name.normalize("NFC").toLowerCase().replace(/\s+/g, "");
-function knownRater(name) {            // as it was written before: names that differ in case or blanks alone are one rater's
+function knownRater(name) {            // as it was written before: names that differ only in case or blanks belong to one rater
   const known = [rater, ...[...MARKS.values()].flat().map((m) => m.rater), ...preferences.map((p) => p.rater), ...seen.keys()];
   return known.find((other) => folded(other) === folded(name)) || name;
 }
@@ -234,7 +234,7 @@ function drawMarks() {
 // ------------------------------------------------------------------ files of marks
 function yaml(text) { return /^[A-Za-z0-9_./-]+$/.test(text) && !text.startsWith("-") ? text : JSON.stringify(text); }
 function listed(kind) {                // as the field's tools for manual correction and exclusion read it
-  const files = new Map();              // a name that several images have is no name of one
+  const files = new Map();              // a name that several images share does not identify one
   for (const e of data.entries) files.set(e.file, (files.get(e.file) || 0) + 1);
   const lines = data.entries.flatMap((e) => {
     const marks = shownMarks(e).filter((m) => m.mark === kind);
@@ -243,7 +243,7 @@ function listed(kind) {                // as the field's tools for manual correc
   });
   return `FILES_SEG:${lines.length ? `\n${[...new Set(lines)].sort().join("")}` : " []\n"}`;
 }
-function marksFile() {                 // what the study takes: of images and methods that it has
+function marksFile() {                 // the marks that the study accepts: those of its images and methods
   takeStored();
   const isKnown = (image, ...methods) => !data.entries.some((e) => e.study) || !wrongName(image, ...methods);
   const every = [...MARKS.values()].flat(), known = every.filter((m) => isKnown(m.image, m.method)), answers = preferences.filter((p) => isKnown(p.image, p.x, p.y));

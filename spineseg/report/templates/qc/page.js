@@ -1,27 +1,27 @@
-// Everything the page knows lies in the JSON element; outlines of an image come from its detail.js
+// All data of the page are in the JSON element; outlines of an image come from its detail.js
 // (a script, because a page opened from a disk may not fetch files).
 const data = JSON.parse(document.getElementById("qc-data").textContent);
 const app = document.getElementById("app");
-const $ = (id) => document.getElementById(id) || app.querySelector(`#${id}`);  // a blind comparison takes the page away
+const $ = (id) => document.getElementById(id) || app.querySelector(`#${id}`);  // a blind comparison hides the page
 document.getElementById("qc-data").remove();
 const SVG = "http://www.w3.org/2000/svg";
 const GLYPH = { ok: "●", partial: "◐", doubtful: "▲", empty: "○", failed: "✕" };
 const AREA_UNIT = data.measures.csa_mean_mm2.unit;
 const REFERENCE = "reference";
 const ALL = "all methods";            // a mark may be about each of them
-const NOTICE_MS = 8000;               // two short sentences are read in half of it
+const NOTICE_MS = 8000;               // two short sentences are read in half this time
 
 const VIEW = { only: "", fill: false, red: false, difference: false, opacity: 80, size: 0, all: false, sharp: false };
 const kept = Object.entries(load("view") || {}).filter(([name, value]) => typeof value === typeof VIEW[name]);
 const state = { ...VIEW, ...Object.fromEntries(kept), on: true, view: "mosaic", entry: null, k: null, target: null, chosenOn: null, pair: "" };
-state.target = state.only || null;     // marks are of what is seen
+state.target = state.only || null;     // marks are about what is seen
 
 function key(what) { return `spineseg-qc:${what === "view" || what === "rater" ? "" : data.report}:${what}`; }
 function load(what) {
   try { return JSON.parse(localStorage.getItem(key(what))); } catch { return null; }
 }
 const stored = new Map();              // text that this window has stored last, or read
-const unstored = new Set();            // what the browser did not take
+const unstored = new Set();            // what the browser did not store
 function store(what, value) {
   const text = JSON.stringify(value);
   try { localStorage.setItem(key(what), text); stored.set(what, text); unstored.delete(what); }
@@ -47,7 +47,7 @@ function make(tag, attributes = {}, ...children) {
   const element = tag.startsWith("svg:") ? document.createElementNS(SVG, tag.slice(4)) : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined) continue;
-    if (name === "style") element.style.cssText = value;  // not as an attribute, which the content policy refuses
+    if (name === "style") element.style.cssText = value;  // not as an attribute, because the content policy refuses that
     else element.setAttribute(name, value);
   }
   element.append(...children);
@@ -55,7 +55,7 @@ function make(tag, attributes = {}, ...children) {
 }
 function say(text) { $("live").textContent = text; }
 let noticed = null;                    // the timer of the line that is shown
-function notice(text) {                // what a reader must see, not only hear: for a while, above everything
+function notice(text) {                // a message that a reader must see, not only hear: shown for a while, above everything
   say(text);
   clearTimeout(noticed);
   $("notice").textContent = text;
@@ -80,7 +80,7 @@ function download(name, text) {
 
 const entryOf = new Map(data.entries.map((e) => [e.id, e]));
 
-// every entity of the name tells images apart: acquisition, run, reconstruction, mt-on or mt-off ...
+// every entity of the name distinguishes images: acquisition, run, reconstruction, mt-on or mt-off ...
 function entities(e) { return e.image_id.split("_").filter((part) => /^[A-Za-z]+-./.test(part)).join(" "); }
 const titles = new Map();
 {

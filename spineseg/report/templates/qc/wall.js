@@ -14,7 +14,7 @@ function drawWall() {
   canvas.scrollTop = Math.floor(Math.max(0, shown.indexOf(state.entry)) / columns) * WALL_HEIGHT - canvas.clientHeight / 3;
   drawWallItems();
 }
-function drawWallItems() {            // those in view alone, so that ten thousand images cost no more than twenty
+function drawWallItems() {            // only those in view, so that ten thousand images cost no more than twenty
   const canvas = $("canvas"), wall = canvas.querySelector(".wall");
   if (!wall) return;
   const columns = Math.max(1, Math.floor(canvas.clientWidth / WALL_WIDTH)), width = Math.floor(canvas.clientWidth / columns);
