@@ -179,7 +179,7 @@ def _fetch(address: str, archive: Path, by_hand: str, report: Report) -> None:
         raise InputError(f"{address}: expected a web address as a browser shows it when copied ({error})") from error
     size = archive.stat().st_size
     if total is not None and size != total:
-        raise InputError(f"{address}: expected {total} bytes, {size} came; repeat the same command, and it goes on")
+        raise InputError(f"{address}: expected {total} bytes, {size} came; repeat the same command to continue")
 
 
 def _strong_tag(answer: Any) -> str:

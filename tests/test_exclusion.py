@@ -315,7 +315,7 @@ def test_missing_values_match_no_condition(root, unknown, query):
 # row: with `test_a_participant_without_a_name_is_refused`
 def test_a_participant_twice_is_refused(root):
     (root / "participants.tsv").write_text("participant_id\tage\nsub-01\t3\n01\t4\n")
-    with pytest.raises(InputError, match="line 3: participant '01' stands twice"):
+    with pytest.raises(InputError, match="line 3: participant '01' is there twice"):
         read_participants(root)
 
 

@@ -741,7 +741,7 @@ def test_people_whom_participants_tsv_does_not_list_are_named(tmp_path):
     (line,) = find_unlisted_people(config, index_images(config, 10)[0])
     assert "no row for 02" in line
     (root / "participants.tsv").write_text("participant_id\tage\nsub-1\t20\nsub-2\t30\n")
-    with pytest.raises(InputError, match=r"no row of anybody in the study, such as sub-01; did you mean '1'\?"):
+    with pytest.raises(InputError, match=r"no row for anybody in the study, such as sub-01; did you mean '1'\?"):
         check_before_jobs(config)
 
 

@@ -123,6 +123,6 @@ def _check_unique(table: Path, images: dict[int, StudyImage]) -> None:
             if name in seen:
                 raise InputError(
                     f"{table}, lines {seen[name]} and {number}: two lines for one image, {image.image_id}"
-                    f" ({image.path}); delete one, or tell them apart by session, run or file name"
+                    f" ({image.path}); delete one, or give them different sessions, runs or file names"
                 )
         seen |= dict.fromkeys(names, number)

@@ -192,7 +192,7 @@ def check_before_jobs(config: StudyConfig, folder: StudyFolder | None = None, *,
         if is_asked and not people & listed.cells.keys():
             one = min(people)
             raise InputError(
-                f"{listed.path}: has no row of anybody in the study, such as sub-{one}{closest(one, listed.cells)};"
+                f"{listed.path}: has no row for anybody in the study, such as sub-{one}{closest(one, listed.cells)};"
                 " participant_id is the name of the folder, with or without sub-"
             )
 

@@ -177,7 +177,7 @@ def _keep(
     source = folder.inside(entry.mask)
     sidecar = read_sidecar(source)
     if sidecar is None:
-        raise InputError(f"{sidecar_path(source)}: expected the sidecar of a mask, found none of ours; delete the mask")
+        raise InputError(f"{sidecar_path(source)}: expected a sidecar by spineseg, found none; delete the mask")
     more = {
         "KeptFrom": entry.mask,
         "Decision": {"method": decision.kept.of(image.contrast)}

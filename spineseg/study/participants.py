@@ -121,7 +121,7 @@ def read_participants(dataset: str | Path) -> Participants:
         if not subject:
             raise InputError(f"{path}, line {line}: {ID} is empty; fill it in, or delete the line")
         if subject in cells:
-            raise InputError(f"{path}, line {line}: participant {subject!r} stands twice; delete one")
+            raise InputError(f"{path}, line {line}: participant {subject!r} is there twice; delete one")
         cells[subject] = {name: "" if cell.lower() in NOT_KNOWN else cell for name, cell in row.items()}
     return Participants(path, columns, cells)
 
@@ -176,7 +176,7 @@ def _compare(comparison: ast.cmpop, left: Any, right: Any, where: str) -> bool |
         raise InputError(f"{where}: expected one of == != < <= > >= in, found {found!r}")
     for side in (left, right):
         if isinstance(side, list):
-            raise InputError(f"{where}: compares with the list {str(side)[:200]}; a list stands to the right of in")
+            raise InputError(f"{where}: compares with the list {str(side)[:200]}; put a list to the right of in")
     if "" in (left, right):
         return None
     numbers = _number(left), _number(right)

@@ -248,14 +248,14 @@ def check_correction(folder: StudyFolder, image: StudyImage, correction: Correct
     mask, sidecar, unpacked = correction_files(folder, image)
     if folder.inside(correction.mask) == unpacked:
         raise InputError(
-            f"{unpacked}: expected a corrected mask as {mask.name}, found it unpacked; gzip -f {unpacked.name} puts it"
-            f" in the place of {mask.name}, or delete it"
+            f"{unpacked}: expected a corrected mask as {mask.name}, found it uncompressed; run gzip -f {unpacked.name}"
+            f" to replace {mask.name}, or delete it"
         )
     if correction.replaced:
         now = _digest_image(folder, image)[:SHOWN_DIGITS]
         raise InputError(
-            f"{mask}: was drawn on another image than {image.path} is now; correct it on this one, or delete it; if it"
-            f' fits as it is, write "{DRAWN_ON}": "{now}" into {sidecar.name}'
+            f"{mask}: was drawn on another image than the present {image.path}; correct it on this one, or delete it;"
+            f' if it fits as it is, write "{DRAWN_ON}": "{now}" into {sidecar.name}'
         )
     path = folder.inside(correction.source or source)
     try:

@@ -134,8 +134,8 @@ def find_lock(folder: StudyFolder) -> Lock | None:
     if not folder.lock.is_file():
         return None
     mend = (
-        "a study that an older spineseg started cannot go on with this one: give the new run another dataset name, or"
-        " delete the file to start the study here"
+        "a study that an older spineseg started cannot continue with this one: give the new run another dataset name,"
+        " or delete the file to start the study here"
     )
     return read_record(folder.lock, Lock.from_json, "the lock of a study, with the digest of its code", mend)
 
