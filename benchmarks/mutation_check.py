@@ -121,7 +121,7 @@ def run_mutmut(work: Path, children: int, sample: int | None, patterns: list[str
 
 
 def read_statuses(module: Path) -> dict[str, int | None]:
-    """Return the exit status of the tests under each mutant of a module, None where it was not run."""
+    """Return the exit status of the tests under each mutant of a module; None if it was not run."""
     return json.loads(module.with_name(module.name + ".meta").read_text())["exit_code_by_key"]
 
 

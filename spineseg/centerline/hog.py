@@ -37,7 +37,7 @@ HYS_EPSILON = 0.1 * BLOCK * BLOCK / 4 * 2.25  # 3.6, OpenCV's 0.1 x number of bl
 HYS_EPSILON_2 = 1e-3  # OpenCV, after clipping
 
 TILE_Y, TILE_X = 32, 16  # outputs per matrix product of a pass: the band of 8 fills a fifth and a third of the matrix
-CHUNK_FLOATS = 400_000  # of the 36-channel map at once, 1.6 MB: what a chunk needs stays near the cache
+CHUNK_FLOATS = 400_000  # size of the 36-channel map of a chunk, 1.6 MB, so that its data stay near the cache
 
 
 def _cell_kernels() -> NDArray[np.float32]:

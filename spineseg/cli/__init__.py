@@ -59,7 +59,7 @@ LARGEST_INTEGER = 2**31 - 1
 
 
 class CommandParser(argparse.ArgumentParser):
-    """An argument parser that says what is wrong in one line and exits with 2."""
+    """An argument parser that reports a mistake in one line and exits with 2."""
 
     def error(self, message: str) -> NoReturn:
         """Print the mistake and where help is."""
@@ -92,7 +92,7 @@ class CommandParser(argparse.ArgumentParser):
     def _get_option_tuples(self, option_string: str) -> list:  # noqa: RET503, error() does not return
         """Match options exactly: argparse would read ``-output.txt`` as ``-o utput.txt``."""
         is_value = self._negative_number_matcher.match(option_string) or " " in option_string
-        if is_value or self._subparsers is not None:  # what follows a sub-command is for its own parser
+        if is_value or self._subparsers is not None:  # the sub-command has its own parser
             return []
         known = difflib.get_close_matches(option_string, self._option_string_actions, n=1)
         hint = f"; did you mean {known[0]}" if known else ""

@@ -1,4 +1,4 @@
-"""``spineseg checklist``: what a paper should report of a segmentation, filled in from a study's results."""
+"""``spineseg checklist``: write a reporting checklist for a paper, filled in from a study's results."""
 
 from __future__ import annotations
 

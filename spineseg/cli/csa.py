@@ -260,7 +260,7 @@ def _to_json(value: Any) -> Any:
 
 
 def _to_csv(text: str) -> str:
-    """Turn a table with tabs into one with commas, empty where nothing is known, as SCT writes it."""
+    """Convert a table with tabs to SCT's form: commas, and empty cells for unknown values."""
     import csv
     import io
 

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train what was chosen."""
+    """Train the chosen model."""
     {"optic": _train_optic, "quality": _train_quality}.get(args.stage, _train_network)(args)
     return 0
 

@@ -72,8 +72,8 @@ NEAR_MM = 3.0
 class Neighbours:
     """Neighbours of the samples of a batch along the cord."""
 
-    below: Tensor  # (N,) tensor of int: index of the neighbour; a sample's own where it has none
-    above: Tensor  # (N,) tensor of int: index of the neighbour; a sample's own where it has none
+    below: Tensor  # (N,) tensor of int: index of the neighbour below; a sample's own index if it has none
+    above: Tensor  # (N,) tensor of int: index of the neighbour above; a sample's own index if it has none
     weight: Tensor  # (N,) tensor, 0 to 1: by the distance between slices, see `NEAR_MM`
 
     def to(self, device: torch.device | str) -> Neighbours:

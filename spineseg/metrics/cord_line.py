@@ -110,7 +110,7 @@ def fit_cord_line(centers_mm: ArrayLike, spacing_mm: float) -> CordLine | None:
     Returns
     -------
     CordLine or None
-        From the first to the last known slice, gaps filled; None where no slice is known. One slice alone
+        From the first to the last known slice, with gaps filled; None if no slice is known. A single slice
         has the direction (0, 0, 1).
 
     Notes

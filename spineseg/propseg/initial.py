@@ -63,8 +63,8 @@ class InitialTube:
     offset_mm: float = 0.0  # mm: mean distance of the tube's centre from the centerline
     start: int = -1  # slice: where the tube was placed; -1 without a tube
     area_mm2: float = 0.0  # mean area of its rings
-    # share of the edge's contrast by which the rim of what it encloses lies beyond the core, away from what is outside,
-    # on the fifth of the surface where it does most: 0 in a cord, high where the core is cord and the rim fluid
+    # difference between the rim and the core inside it, away from the intensity outside, as a share of the edge's
+    # contrast, on the fifth of the surface with the largest values: 0 in a cord, high if only the core is cord
     rim: float = 0.0
 
 

@@ -54,7 +54,7 @@ def choose_polarity(scene: Scene, starts: NDArray[np.intp]) -> tuple[Scene, Init
     -------
     scene : with the sign that was chosen
     initial : InitialTube
-    turned : whether the cord is brighter than its fluid where it should be darker, or the other way round
+    turned : whether the polarity is the opposite of that of the contrast
     """
     other = _turn(scene)
     usual = place_initial_tube(scene, starts)

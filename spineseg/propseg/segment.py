@@ -52,7 +52,7 @@ def segment_cord(
     ----------
     volume : Volume, shape (I, J, K); canonical orientation
     contrast : {"t1", "t2", "t2s", "dwi"}
-    centerline : the curve to follow; estimated by OptiC where neither it nor `init_mask` is given
+    centerline : the curve to follow; estimated by OptiC if neither it nor `init_mask` is given
     detector : optional; the detector for OptiC, see `spineseg.centerline.estimate.estimate_centerline`
     correction : (I, J, K) ndarray; voxels above 0 are points of the surface
     init_mask : (I, J, K) ndarray, optional

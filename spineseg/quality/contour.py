@@ -114,8 +114,8 @@ def trace_contour(
     ----------
     mask : (I, J, K) ndarray of bool
     zooms : (2,) ndarray, mm; in plane
-    centres : (n, 2) ndarray, voxels; start of the rays
-    used : (n,) ndarray of int; slices of the mask
+    centres : (K, 2) ndarray, voxels; start of the rays in each slice
+    used : (n,) ndarray of int; slices to examine
     rays : (R, 2) ndarray; directions
     """
     steps = np.arange(0.0, MAX_RADIUS_MM, RAY_STEP_MM)

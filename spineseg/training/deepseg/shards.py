@@ -85,7 +85,7 @@ def build_template_shard(folder: Path, config: UNetConfig, *, below_only: bool =
 
     Returns
     -------
-    Shard; cord and what lies below it
+    Shard; cord and the slices below it
 
     Raises
     ------

@@ -78,7 +78,7 @@ class Cases:
     dice: Floats  # (n,)
     group: NDArray[np.int_]  # (n,) of int: number of the person; a person is never fitted and scored at once
     # (n,) of int: methods' own masks of one image have one number and are compared with each other too; any other mask
-    # has a number of its own
+    # has a separate number
     rivals: NDArray[np.int_]
     kind: NDArray[np.int_]  # (n,) of int: number of the kind of image: contrast, echo-planar means apart
     weight: Floats  # (n,)
@@ -153,8 +153,8 @@ def shared_error(difference: Floats, group: NDArray[np.int_]) -> float:
     Returns
     -------
     float
-        Square root of the mean square of the groups' means, less what images that differ at random put there; 0
-        where nothing is left.
+        Square root of the mean square of the groups' means, after subtracting the part that random differences
+        between images cause; 0 if nothing remains.
     """
     count = np.bincount(group)
     several = count > 1
@@ -177,7 +177,7 @@ def held_out_scores(cases: Cases, n_folds: int) -> Floats:
 
 
 def fit_terms(cases: Cases) -> tuple[tuple[Term, ...], float]:
-    """Fit the lines by least squares with steps that may go one way only.
+    """Fit the lines by least squares, with steps of one sign only.
 
     Returns
     -------
@@ -186,9 +186,9 @@ def fit_terms(cases: Cases) -> tuple[tuple[Term, ...], float]:
 
     Notes
     -----
-    The line of a feature is a sum of ramps between its knots with coefficients that are not negative
-    (times its sign), so it is monotone whatever the cases; a ridge penalty shares the effect out between
-    features that say the same.
+    The line of a feature is a sum of ramps between its knots with nonnegative coefficients
+    (times its sign), so it is always monotone. A ridge penalty distributes the effect between
+    features with the same information.
     """
     from scipy.optimize import lsq_linear
 
