@@ -8,6 +8,9 @@ min_version("9.19")
 configfile: "config/config.yaml"
 
 
+# a workflow that includes this one after rules of its own keeps its own first rule as the default
+IS_DEFAULT = workflow.default_target is None
+
 # at the top of a git repository, Snakemake would look for /rules
 TOP = workflow.current_basedir
 if getattr(TOP, "path", None) == "":
@@ -25,7 +28,7 @@ include: TOP.join("rules/report.smk")
 
 rule all:
     """Every image by every method, the decision, the kept masks, QC and report."""
-    default_target: True
+    default_target: IS_DEFAULT
     input:
         decision=f"results/{DATASET}/decision.json",
         tables=multiext(

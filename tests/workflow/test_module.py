@@ -63,6 +63,20 @@ def test_by_the_snakefile_at_the_top_with_a_prefix(repository, people, tmp_path)
     assert count_jobs(planned.stdout)["cord_index_images"] == 1
 
 
+@pytest.mark.parametrize("path", ["workflow/Snakefile", "Snakefile"])
+@pytest.mark.parametrize(("own_rule_first", "default"), [(True, "mine"), (False, "cord_index_images")])
+def test_what_runs_by_default(path, own_rule_first, default, repository, people, tmp_path):
+    """The first rule of the including workflow; ours where it has none before."""
+    include(tmp_path / "my work", f'gitfile("{repository}", path="{path}", ref="main")', people, prefix="cord")
+    snakefile = tmp_path / "my work" / "Snakefile"
+    own = 'rule mine:\n    output: "mine.txt"\n    shell: "touch {output}"\n\n'
+    ours = snakefile.read_text()
+    snakefile.write_text(own + ours if own_rule_first else ours + own)
+    planned = count_jobs(snakemake(tmp_path / "my work", "--dry-run", "--quiet", "rules").stdout)
+    assert planned[default] == 1
+    assert ("cord_index_images" in planned) == (not own_rule_first)
+
+
 def test_from_github(repository, people, tmp_path, monkeypatch):
     """Snakemake uses its code for GitHub; a setting of git redirects it to the local repository."""
     monkeypatch.delenv("GITHUB_TOKEN", raising=False)  # it would become a part of the address
