@@ -37,6 +37,7 @@ from spineseg.errors import InputError
 from spineseg.provenance import sha256_json
 from spineseg.reading import read_yaml
 from spineseg.report.figure_words import FIGURE_WORDS, figure_title
+from spineseg.study.configfiles import naming_file
 from spineseg.study.configuration import make_configuration
 from spineseg.study.describe import write_readme
 from spineseg.study.environment import write_environment
@@ -66,12 +67,14 @@ FIGURE_CAPTIONS = {name: words.caption for name, words in FIGURE_WORDS.items()}
 try:
     for file in workflow.configfiles:
         read_yaml(file)  # Snakemake silently takes the last of two equal keys
-    STUDY = make_configuration(config, demo_dir=DEMO)
+    with naming_file(*workflow.overwrite_configfiles):
+        STUDY = make_configuration(config, demo_dir=DEMO)
     IS_DEMO = STUDY.bids_dir == DEMO
     FOLDER = StudyFolder(Path("results") / STUDY.dataset)
     if workflow.is_main_process:
         # the first job makes the demo's images
-        check_before_jobs(STUDY, FOLDER, with_images=not IS_DEMO)
+        with naming_file(*workflow.overwrite_configfiles):
+            check_before_jobs(STUDY, FOLDER, with_images=not IS_DEMO)
         # report damage here in one line, because an error in an input function fills a page
         find_membership(FOLDER)
     # a study that has started keeps its decision: a new decision is written beside it

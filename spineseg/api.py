@@ -10,9 +10,11 @@ import os
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from spineseg.bids import parse_name
 from spineseg.centerline.curve import Centerline
@@ -83,7 +85,8 @@ def load(path: str | Path, contrast: str | None = None, *, bval: str | Path | No
     """
     path = _path_of(path, "an image")
     if contrast is not None and contrast not in CONTRASTS:
-        near = SUFFIX_CONTRAST.get(str(contrast))
+        word = str(contrast)
+        near = SUFFIX_CONTRAST.get(word) or (word.lower() if word.lower() in CONTRASTS else None)
         hint = f"; did you mean {near!r}?" if near else ""
         raise InputError(f"contrast={contrast!r}: expected one of {', '.join(CONTRASTS)}{hint}")
     if contrast is None:
@@ -117,8 +120,7 @@ def load_mask(path: str | Path, *, like: Image | Segmentation | None = None, lab
     path = _path_of(path, "a mask")
     if like is not None:
         _check_type("like", like, (ImageInput, Segmentation))
-    if label is not None and not isinstance(label, int):
-        raise InputError(f"label={label!r}: expected a whole number")
+    label = None if label is None else _whole_number("label", label)
     volume, grid = load_mask_volume(path, like=like.grid if like else None, label=label)
     mask = volume.data >= 0.5
     return Segmentation(volume.data, mask, None, "ok" if mask.any() else "empty", tuple(grid.notes), grid=grid)
@@ -173,10 +175,16 @@ def segment(
         _check_type("centerline", centerline, (Centerline,))
     if device not in DEVICES:
         raise InputError(f"device={device!r}: expected one of {', '.join(DEVICES)}")
-    if not isinstance(threads, int) or threads < 1:
+    if not isinstance(method, str):
+        raise InputError(f"method={method!r}: expected one of {', '.join(OWN_METHODS)}")
+    if (threads := _whole_number("threads", threads)) < 1:
         raise InputError(f"threads={threads!r}: expected a whole number of 1 or more")
     if progress is not None and not hasattr(progress, "stage"):
         raise InputError(f"progress: expected a spineseg.progress.Progress, found {type(progress).__name__}")
+    if by_file := {"init_centerline", "init-centerline"} & options.keys():
+        raise InputError(f"{by_file.pop()}: is an option of the command line; in Python give centerline=, a Centerline")
+    # a number of numpy is a number
+    options = {name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()}
     if lists := [name for name, value in options.items() if not isinstance(value, Hashable)]:
         raise InputError(f"{method}: option {lists[0]!r}: expected one value, found {options[lists[0]]!r}")
     own = options.get(own_method(method).weights_option)
@@ -240,9 +248,12 @@ def measure(
     from spineseg.levels.names import parse_request
     from spineseg.levels.rows import measure_rows
     from spineseg.levels.slices import find_discs
+    from spineseg.metrics.shape import CORRECTIONS
 
     if per not in PER:
         raise InputError(f"per={per!r}: expected one of {', '.join(PER)}")
+    if correction not in CORRECTIONS:
+        raise InputError(f"correction={correction!r}: expected one of {', '.join(CORRECTIONS)}")
     if levels is not None and not isinstance(levels, str):
         raise InputError(f"levels={levels!r}: expected text, such as 'C2-C3' or '2:3'")
     discs = None if discs is None else _path_of(discs, "disc labels")
@@ -339,6 +350,10 @@ def decide(
     from spineseg.study.configuration import complete_document
     from spineseg.studyfolder.decisions import Decision
 
+    if settings is not None and not isinstance(settings, Mapping):
+        raise InputError(f"settings: expected a mapping, such as {{'aim': 'groups'}}, found {type(settings).__name__}")
+    if isinstance(methods, str):
+        raise InputError(f"methods={methods!r}: expected a list of names, such as [{methods!r}]")
     checked = complete_document({"dataset": "library", "decision": dict(settings or {})})["decision"]
     tables = (metrics, *(table for table in (agreement, slices, levels) if table is not None))
     for table in tables:
@@ -353,6 +368,13 @@ def _grid_of(segmentation: Segmentation) -> NativeGrid:
     if segmentation.grid is None:
         raise InputError("this segmentation knows no grid; take it from spineseg.segment or load_mask")
     return segmentation.grid
+
+
+def _whole_number(name: str, value: object) -> int:
+    """Return a whole number of Python or numpy."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise InputError(f"{name}={value!r}: expected a whole number")
+    return int(value)
 
 
 def _path_of(value: str | Path, what: str) -> Path:

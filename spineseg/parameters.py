@@ -13,6 +13,9 @@ from spineseg.spelling import closest
 
 P = TypeVar("P")
 
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+"""Types of parameters in messages."""
+
 LARGEST = 1e4
 """Largest length (mm), area (mm²), weight or count: a body has less, and far larger values overflow in arithmetic."""
 
@@ -168,7 +171,7 @@ def params_from_options(cls: type[P], options: Mapping[str, Any]) -> P:
         # an int is allowed for a float; a bool is allowed for neither
         fits = isinstance(value, (*allowed, int) if float in allowed else allowed)
         if not fits or (isinstance(value, bool) and bool not in allowed):
-            expected = " or ".join(kind.__name__.replace("NoneType", "null") for kind in allowed)
+            expected = " or ".join(KINDS[kind] for kind in allowed)
             raise InputError(f"option {option!r}: expected {expected}, found {value!r}")
         values[name] = value
     return cls(**values)

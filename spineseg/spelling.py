@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
 
@@ -15,11 +16,22 @@ def closest(name: object, known: Iterable[str]) -> str:
     "; did you mean 'methods'?"
     >>> closest("xyz", ["methods", "dataset"])
     ''
+    >>> closest("sub-77", ["sub-03"])
+    ''
     """
-    by_lower = {candidate.lower(): candidate for candidate in known}
-    # 0.5, so that a name of two or three letters with one wrong letter is still found
-    matches = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
+    wrong = str(name).lower()
+    by_lower = {one.lower(): one for one in known if not _has_another_number(wrong, one.lower())}
+    # one wrong letter in a name of two or three must still be found; in longer names 0.5 finds what nobody meant
+    matches = difflib.get_close_matches(wrong, by_lower, n=1, cutoff=0.5 if len(wrong) <= 3 else 0.65)
     return f"; did you mean {by_lower[matches[0]]!r}?" if matches else ""
+
+
+def _has_another_number(name: str, candidate: str) -> bool:
+    """Whether names differ only in numbers of two digits or more: sub-77 is no misspelt sub-03; sub-1 may be sub-01."""
+    if re.sub(r"\d+", "#", name) != re.sub(r"\d+", "#", candidate):
+        return False
+    pairs = zip(re.findall(r"\d+", name), re.findall(r"\d+", candidate), strict=True)
+    return any(int(a) != int(b) and max(len(a), len(b)) > 1 for a, b in pairs)
 
 
 def name_some(names: Sequence[str], limit: int = 8) -> str:

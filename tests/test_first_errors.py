@@ -110,3 +110,58 @@ def test_a_mistyped_command_is_one_line_in_our_words(command, message, tmp_path,
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert message in said
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("pilot: {n: 3}", "mine.yaml: config key 'pilot.n': no such key; 'n' stands under pilot.subjects;"),
+        ("aim: change", "mine.yaml: config key 'aim': no such key; 'aim' stands under decision;"),
+        ("cores: 4", "config key 'cores': no such key; processors, memory and profile are options of the command"),
+        ("contrasts: [T1w]", "mine.yaml: config key 'contrasts': the dataset has no such suffix 'T1w'"),
+        ("levels: C2-C3", "mine.yaml: config key 'levels': expected a list such as [C2-C3, C4-C7, C2/C3]"),
+        ("excluded: [sub-77]", "'sub-77' fits no subject, session or image of the study; correct it"),
+        ("subjects: {participants: 'age > 30'}", "compares '31,5' with the number 30; write decimals with a point"),
+    ],
+)
+def test_a_mistake_in_a_configuration_names_its_file_and_what_was_meant(text, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    image = Path("bids/sub-01/anat/sub-01_T2w.nii.gz")
+    image.parent.mkdir(parents=True)
+    image.write_text("not read")
+    Path("bids/participants.tsv").write_text("participant_id\tage\nsub-01\t31,5\n")
+    Path("mine.yaml").write_text(f"dataset: x\nbids_dir: bids\n{text}\n")
+    assert main(["study", "plan", "-config", "mine.yaml"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert message in said
+
+
+@pytest.mark.parametrize(
+    ("files", "given", "message"),
+    [
+        (["scan/IM0001"], ".", "found DICOM files; convert them to BIDS first"),
+        (["t2.nii.gz"], ".", "found images outside of such folders; a dataset in another form needs a table"),
+        (["sub-01/anat/t2.nii.gz"], ".", "most often: its name does not follow BIDS, such as"),
+        (["sub-01/sub-01_T2w.nii.gz"], ".", "most often: in none of the folders anat, dwi, func, such as"),
+        (["sub-01/anat/sub-02_T2w.nii.gz"], ".", "most often: its name is of another subject"),
+        (["sub-01/anat/sub-01_T2.nii.gz"], ".", "found T2; for another suffix"),
+        (
+            ["sub-01/anat/sub-01_T2w.nii.gz"],
+            "sub-01/anat",
+            "expected a BIDS dataset with folders sub-*, found none; did",
+        ),
+        (["notes.txt"], ".", "found none; a dataset in another form needs a table with the columns subject"),
+    ],
+)
+def test_a_folder_that_is_no_dataset_is_described(files, given, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in files:
+        path = Path("data") / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(128) + (b"DICM" if "IM" in name else b""))
+    assert main(["study", "init", str(Path("data") / given)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert message in said
+    assert not Path("study.yaml").exists()

@@ -110,6 +110,14 @@ def test_mismatched_arguments_are_reported(person, tmp_path):
         (lambda path: load(nib.load(path)), "expected the path of an image, found Nifti1Image"),
         (lambda path: load("gone_T2w.nii.gz"), "gone_T2w.nii.gz: no such file"),
         (lambda path: load(path, "T2w"), "contrast='T2w': expected one of t1, t2, t2s, dwi; did you mean 't2'?"),
+        (lambda path: load(path, "T2"), "did you mean 't2'?"),
+        (lambda path: segment(load(path), ["propseg"]), "method=['propseg']: expected one of propseg, deepseg"),
+        (lambda path: segment(load(path), threads=True), "threads=True: expected a whole number"),
+        (lambda path: segment(load(path), init_centerline="x.csv"), "in Python give centerline=, a Centerline"),
+        (lambda path: segment(load(path), max_area="150"), "option 'max_area': expected a number, found '150'"),
+        (lambda path: measure(empty_mask(), correction=None), "correction=None: expected one of product, exact, none"),
+        (lambda path: decide(path, settings=["aim"]), "settings: expected a mapping"),
+        (lambda path: decide(path, methods="propseg"), "methods='propseg': expected a list of names"),
         (lambda path: load_mask(np.ones((3, 3, 3))), "expected the path of a mask, found ndarray"),
         (lambda path: load_mask(path, like=path), "like: expected an image from load"),
         (segment, "image: expected an image from load"),
@@ -143,6 +151,13 @@ def test_common_mistakes_are_one_line(person, call, said):
         call(str(person[0]))
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_numbers_of_numpy_are_numbers(person):
+    image = load(person[0])
+    plain = segment(image, max_area=150.0, threads=1)
+    assert compare(plain, segment(image, max_area=np.float32(150), threads=np.int64(1)))["dice"] == 1
+    assert load_mask(person[1], label=np.int16(1)).status == "ok"
 
 
 def test_a_result_shows_itself_in_a_line(person):

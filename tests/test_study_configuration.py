@@ -73,7 +73,7 @@ def test_the_demo_is_used_only_without_a_source():
         ({"bids_dir": None, "images": "x.tsv"}, "config key 'images': expected a table, found none at x.tsv"),
         ({"bids_dir": None}, "expected one of them, found neither"),
         ({"subjects": [1]}, r"config key 'subjects': expected all, or a list"),
-        ({"subjects": ["03"]}, "config key 'subjects': the dataset has no such subject '03'; did you mean '0"),
+        ({"subjects": ["03"]}, "config key 'subjects': the dataset has no such subject '03'; it has 01"),
         ({"subjects": []}, "config key 'subjects'"),
         ({"excluded": "gone.tsv"}, "config key 'excluded': expected a file, found none at gone.tsv"),
         ({"excluded": 3}, "config key 'excluded': expected a list, a mapping"),

@@ -127,6 +127,7 @@ def _init(args: argparse.Namespace) -> int:
 def _open_study(args: argparse.Namespace) -> tuple[StudyConfig, StudyFolder]:
     """Read and check the configuration, and change to its folder: its paths are relative to that folder."""
     from spineseg.errors import InputError
+    from spineseg.study.configfiles import naming_file
     from spineseg.study.configuration import read_configuration
     from spineseg.study.index import check_before_jobs
     from spineseg.studyfolder.layout import StudyFolder
@@ -140,10 +141,12 @@ def _open_study(args: argparse.Namespace) -> tuple[StudyConfig, StudyFolder]:
     args.shown, args.config = args.config, args.config.resolve()
     is_here = args.config.parent == Path.cwd()
     os.chdir(args.config.parent)
-    config = read_configuration(args.config)
+    with naming_file(args.shown):
+        config = read_configuration(args.config)
     # printed paths must open from the folder in which the command was typed
     folder = StudyFolder((Path() if is_here else Path.cwd()) / "results" / config.dataset)
-    check_before_jobs(config, folder)
+    with naming_file(args.shown):
+        check_before_jobs(config, folder)
     return config, folder
 
 

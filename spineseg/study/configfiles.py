@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from spineseg.errors import InputError
 from spineseg.reading import read_yaml
+
+OF_THE_COMMAND = frozenset(("cores", "jobs", "threads", "mem_mb", "memory", "profile", "profiles"))
+"""Words that people look for among the keys of a study."""
 
 OPTIONS = ("--configfile", "--configfiles")
 
@@ -75,3 +79,42 @@ def check_paths(document: Mapping[str, Any]) -> None:
                     f"config key {key!r}: expected a full path, found {text!r}, whose beginning only a shell"
                     f" expands; write {Path(os.path.expandvars(text)).expanduser()}"
                 )
+
+
+@contextmanager
+def naming_file(*files: str | Path) -> Iterator[None]:
+    """Put the configuration's file before an error that begins with one of its keys."""
+    try:
+        yield
+    except InputError as error:
+        if not files or not str(error).startswith(("config key", "configuration:")):
+            raise
+        here = Path.cwd()
+        shown = [str(file.relative_to(here) if file.is_relative_to(here) else file) for file in map(Path, files)]
+        raise InputError(f"{', '.join(shown)}: {error}") from error
+
+
+def place_key(name: str, where: str, schema: Mapping[str, Any]) -> str:
+    """Return where an unknown key belongs: under another key, or on the command line; nothing if nowhere.
+
+    Examples
+    --------
+    >>> place_key("cores", "", {})
+    '; processors, memory and profile are options of the command (-cores, -profile)'
+    >>> place_key("aim", "", {"properties": {"decision": {"properties": {"aim": {}}}}})
+    "; 'aim' stands under decision"
+    """
+    if name in OF_THE_COMMAND:
+        return "; processors, memory and profile are options of the command (-cores, -profile)"
+    places = [place for place in _find_key(name, schema) if place != where]
+    return f"; {name!r} stands under {' or '.join(places)}" if places else ""
+
+
+def _find_key(name: str, schema: Mapping[str, Any], place: str = "") -> list[str]:
+    """Return the keys under which a key of this name may stand."""
+    found = [place] if place and name in schema.get("properties", {}) else []
+    for key, part in schema.get("properties", {}).items():
+        found += _find_key(name, part, f"{place}.{key}" if place else key)
+    for part in schema.get("oneOf", ()):
+        found += _find_key(name, part, place)
+    return list(dict.fromkeys(found))

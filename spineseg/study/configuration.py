@@ -23,7 +23,7 @@ from spineseg.measures import PlausibleLimits
 from spineseg.methods.declared import MANUAL, DeclaredMethod, declared_methods, manual_masks
 from spineseg.spelling import closest
 from spineseg.study.choices import USE, AcceptChanges, PersonsChoice, PilotChoice
-from spineseg.study.configfiles import check_paths, read_keys
+from spineseg.study.configfiles import check_paths, place_key, read_keys
 from spineseg.study.exclusion import Exclusions, read_exclusions
 from spineseg.study.references import TRUE_KINDS
 from spineseg.studyfolder import csa
@@ -375,7 +375,8 @@ def _explain(error: ValidationError) -> str:
         known = [name for name in schema["properties"] if name not in former]
         unknown = next(name for name in instance if name not in schema["properties"])
         full = f"{key}.{unknown}" if key else str(unknown)
-        return f"config key {full!r}: no such key{closest(unknown, known)}; known: {', '.join(known)}"
+        hint = closest(unknown, known) + place_key(unknown, key, load_schema())
+        return f"config key {full!r}: no such key{hint}; known: {', '.join(known)}"
     if error.validator == "required":
         missing = next(name for name in schema["required"] if name not in instance)
         return f"config key {f'{key}.{missing}' if key else missing!r} is missing"

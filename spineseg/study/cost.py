@@ -68,6 +68,8 @@ class Cost:
     def lines(self, cores: int, free_mib: int) -> list[str]:
         """Return the cost in a few lines for people."""
         todo = self.n_masks - self.n_done
+        if not todo:
+            return [f"images: {self.n_images}; masks: {self.n_masks}, all done; tables and pages are updated if needed"]
         basis = f"as measured for {', '.join(self.measured)}" if self.measured else "roughly, until the pilot has run"
         return [
             f"images: {self.n_images}; masks: {self.n_masks} ({self.n_done} done, {todo} to make)",

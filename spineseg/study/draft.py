@@ -6,6 +6,7 @@ import re
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from spineseg.study.configuration import (
     load_schema,
     make_configuration,
 )
+from spineseg.study.index import describe_unused
 from spineseg.study.level_labels import find_label_files
 from spineseg.study.participants import read_participants
 from spineseg.study.references import find_references
@@ -29,6 +31,15 @@ from spineseg.writing import file_stem
 
 PILOT_SIZE = 10
 """Number of people in a drawn pilot: a clear verdict needs six, and a few may be excluded (docs/decision.md)."""
+
+N_ABOVE = 4
+"""Folders above the one that was named, in which a dataset is looked for."""
+
+N_FILES = 1000
+"""Files looked at for what a folder without subjects holds."""
+
+BY_TABLE = "a dataset in another form needs a table with the columns subject, contrast and path (images: TABLE.tsv)"
+"""Advice for images without BIDS names."""
 
 WIDTH = 100
 """Width of a comment line, characters."""
@@ -61,16 +72,18 @@ def draft_configuration(bids: Path, shown: str, dataset: str | None = None) -> t
     name = dataset or re.sub(r"[^A-Za-z0-9_.-]+", "-", bids.resolve().name).strip("-_.") or "study"
     config = make_configuration({"dataset": name, "bids_dir": str(bids)})
     check_sources(config)
-    images = [image for image in find_images(config) if not image.reason]
+    found_images = find_images(config)
+    images = [image for image in found_images if not image.reason]
     suffixes = Counter(image.suffix for image in images)
     known = [suffix for suffix in SUFFIX_CONTRAST if suffixes[suffix]]
     others = sorted(set(filter(None, suffixes)) - set(known))
-    if not known:
+    if not known and others:
         raise InputError(
-            f"{bids}: expected images with a suffix among {', '.join(SUFFIX_CONTRAST)}, found"
-            f" {', '.join(others) or 'no image'}; for another suffix, say in a configuration what its cord looks like:"
-            f" contrasts: {{{others[0] if others else 'PDw'}: t2}}; other names need a table of images (docs/study.md)"
+            f"{bids}: expected images with a suffix among {', '.join(SUFFIX_CONTRAST)}, found {', '.join(others)};"
+            f" for another suffix, say in a configuration what its cord looks like: contrasts: {{{others[0]}: t2}}"
         )
+    if not known:
+        raise InputError(f"{describe_unused(found_images, bids)}; {BY_TABLE}")
     asked = [suffix for suffix in known if suffix in DEFAULT_SUFFIXES or SAME_SUFFIX.get(suffix) in DEFAULT_SUFFIXES]
     asked = asked or known
     people = sorted({image.subject for image in images if image.suffix in asked})
@@ -125,11 +138,30 @@ def _check_folder(bids: Path) -> None:
         )
     if any(bids.glob("sub-*/")):
         return
-    inside = [path.parent for path in sorted(bids.glob("*/sub-*/"))]
-    if bids.name.startswith("sub-") or any(bids.parent.glob("sub-*/")):
-        inside = [bids.parent]
-    hint = f"; did you mean {inside[0]}?" if inside else "; a dataset in another form is described by a table of images"
-    raise InputError(f"{bids}: expected a BIDS dataset with folders sub-*, found none{hint}")
+    near = [path.parent for path in sorted(bids.glob("*/sub-*/"))]
+    above = [*bids.parents, *bids.resolve().parents][:N_ABOVE]
+    near = [folder for folder in above if any(folder.glob("sub-*/"))] or near
+    found, hint = ("none", f"did you mean {near[0]}?") if near else _look_inside(bids)
+    raise InputError(f"{bids}: expected a BIDS dataset with folders sub-*, found {found}; {hint}")
+
+
+def _look_inside(folder: Path) -> tuple[str, str]:
+    """Return what a folder without subjects holds instead, and what to do about it."""
+    files = list(islice((path for path in folder.rglob("*") if path.is_file()), N_FILES))
+    if any(path.name.lower().endswith((".nii", ".nii.gz")) for path in files):
+        return "images outside of such folders", BY_TABLE
+    if any(_is_dicom(path) for path in files):
+        return "DICOM files", "convert them to BIDS first, such as by dcm2bids"
+    return "none", BY_TABLE
+
+
+def _is_dicom(path: Path) -> bool:
+    """Whether a file begins as DICOM does."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
 def _find_references(bids: Path, images: Sequence[StudyImage]) -> list[tuple[str, int]]:

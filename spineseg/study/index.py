@@ -63,7 +63,7 @@ def index_images(
     images = _leave_other_forms(images, config, earlier.chunks if frozen is not None else ())
     included = [image for image in images if image.included]
     if not included:
-        raise InputError(_nothing_left(images, config))
+        raise InputError(describe_unused(images, config.source))
     check_declared(config.methods, images, has_started=frozen is not None)
     marked = [*config.methods, *([MANUAL] if config.manual == USE else [])]
     config.marks.check_names((image.image_id for image in images), marked, "config key 'marks'")
@@ -360,9 +360,10 @@ def _reason_against(image: StudyImage, config: StudyConfig, asked: Collection[st
     return ""
 
 
-def _nothing_left(images: Sequence[StudyImage], config: StudyConfig) -> str:
-    """Return one line that says why no image is included."""
+def describe_unused(images: Sequence[StudyImage], source: object) -> str:
+    """Return one line that says why no image of a dataset is included."""
     if not images:
-        return f"{config.source}: found no NIfTI image in the subjects' folders {', '.join(DATATYPES)}"
+        return f"{source}: found no NIfTI image in the subjects' folders {', '.join(DATATYPES)}"
     most, _ = Counter(image.reason for image in images).most_common(1)[0]
-    return f"{config.source}: none of its {len(images)} images is part of the study; most often: {most}"
+    first = next(image.path for image in images if image.reason == most)
+    return f"{source}: none of its {len(images)} images is part of the study; most often: {most}, such as {first}"

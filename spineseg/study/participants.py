@@ -185,7 +185,9 @@ def _compare(comparison: ast.cmpop, left: Any, right: Any, where: str) -> bool |
     text = str(left if numbers[0] is None else right)
     if isinstance(left, int | float) or isinstance(right, int | float):
         number = left if isinstance(left, int | float) else right
-        raise InputError(f"{where}: compares {text!r} with the number {number}; put it in quotes")
+        is_comma = _number(text.replace(",", ".", 1)) is not None
+        advice = "write decimals with a point in participants.tsv" if is_comma else "put it in quotes"
+        raise InputError(f"{where}: compares {text!r} with the number {number}; {advice}")
     if not isinstance(comparison, ast.Eq | ast.NotEq):
         raise InputError(f"{where}: {text!r} is not a number, so nothing is smaller or greater; compare it by == != in")
     return bool(COMPARISONS[type(comparison)](left, right))

@@ -121,5 +121,6 @@ def test_mistakes_stop_before_the_first_job(tmp_path, make_study, keys, message)
     assert done.returncode == 2
     lines = [line for line in done.stdout.splitlines() if not line.startswith("Using workflow specific profile")]
     assert len(lines) == 1, done.stdout
-    assert lines[0].startswith(message)
+    named = "" if "images" in keys else "config.yaml: "
+    assert lines[0].startswith(f"{named}{message}")
     assert not study.results.exists()
