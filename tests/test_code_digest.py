@@ -136,7 +136,7 @@ def test_comments_docstrings_and_layout_do_not_count(original, copy):
     assert copy.show() == original
 
 
-def test_a_changed_string_that_is_no_docstring_counts(original, copy):
+def test_a_changed_string_that_is_not_a_docstring_counts(original, copy):
     copy.append("propseg/refine.py", '\nTEXT = "a"\n')
     first = copy.show()
     copy.edit("propseg/refine.py", '^TEXT = "a"$', 'TEXT = "b"')
@@ -208,6 +208,6 @@ def test_every_root_is_a_module_or_a_file():
     assert not [root for root in roots if "/" in root and not (PACKAGE / root).is_file()]
 
 
-def test_a_root_that_is_no_module_is_an_error():
+def test_a_root_that_is_not_a_module_is_an_error():
     with pytest.raises((KeyError, ValueError, ImportError)):
         digest_code("spineseg.no_such_module")

@@ -50,7 +50,7 @@ def test_one_slice_and_a_tiny_field_of_view():
     assert 0 <= found.darker_share <= 1
 
 
-def test_of_many_slabs_some_are_scored_from_the_first_to_the_last():
+def test_many_slabs_are_sampled_from_first_to_last():
     image = np.random.default_rng(1).random((40, 40, 3 * MAX_SLABS - 2), dtype=np.float32)
     found = weigh_contrasts(Volume(image, AFFINE))
     between, ends = image.copy(), image.copy()
@@ -60,5 +60,5 @@ def test_of_many_slabs_some_are_scored_from_the_first_to_the_last():
     assert weigh_contrasts(Volume(ends, AFFINE)) != found
 
 
-def test_close_scores_are_no_guess():
+def test_close_scores_give_no_guess():
     assert ContrastScores({"t1": 1.0, "t2": 1.3, "t2s": 0.2, "dwi": 0.1}, 1.0).guess == ""

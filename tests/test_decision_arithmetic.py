@@ -77,7 +77,7 @@ class TestPooledSds:
 class TestInfluenceOnARatio:
     @pytest.mark.parametrize("r2", [0.0, 0.6])
     @pytest.mark.parametrize("margin", [0.5, 4.0])
-    def test_people_alike_have_the_formulas_error(self, margin, r2):
+    def test_similar_people_have_the_error_of_the_formula(self, margin, r2):
         """Where the margin lies on the scale of ratios is as uncertain as the two SDs from which it follows."""
         n, df, variance = 8, 7.0, np.array([4.0, 9.0])
         influence = ratio_influence(np.ones((n, 2)), variance, df, r2, margin)
@@ -197,7 +197,7 @@ class TestShares:
 
 
 class TestAreas:
-    def test_margin_is_the_raters_where_that_is_larger(self):
+    def test_the_margin_is_that_of_the_raters_if_larger(self):
         evidence = make_evidence(3)
         small = replace(PARAMS, effect_pct=2.0)
         assert area_margin(evidence, small) == small.margin_csa_pct == pytest.approx(0.5)
@@ -342,7 +342,7 @@ class TestLeavingOnePersonOut:
         return leave_one_out(evidence, judge(evidence, params), params)
 
     @pytest.mark.parametrize("outlier", [0, 59])
-    def test_of_many_people_those_who_move_the_estimate_most(self, outlier):
+    def test_with_many_people_only_the_most_influential_are_left_out(self, outlier):
         gain = np.full(60, 0.03) + np.linspace(-0.004, 0.004, 60)
         gain[outlier] = -0.9  # without this person the first method is clearly better
         found = self.left_out(np.column_stack([np.full(60, 0.9), 0.9 - gain]))

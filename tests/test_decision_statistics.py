@@ -34,7 +34,7 @@ def mean_of(values, sites=None, floor=0.0):
 
 
 class TestMean:
-    def test_is_students_where_nothing_is_skewed(self):
+    def test_without_skewness_the_interval_is_students(self):
         x = np.array([-3.0, -1, 0, 0.5, -0.5, 1, 3]) + 0.4
         found = mean_of(x)
         expected = stats.ttest_1samp(x, 0).confidence_interval(0.90)

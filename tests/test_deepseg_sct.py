@@ -376,7 +376,7 @@ def test_a_cord_is_outlined_with_the_users_networks(thresholds_folder, bright, k
         assert (again == result.cord_mask).mean() > (0.999 if mirror else 0.9999999)
 
 
-def test_no_bright_pixel_no_cord(thresholds_folder):
+def test_no_cord_without_a_bright_pixel(thresholds_folder):
     flat = Volume(np.full((40, 40, 6), 7.0, np.float32), np.diag([-1.0, 1, 3, 1]))
     result = segment_cord(flat, "t2", models=load_models(thresholds_folder, device="cpu"))
     assert result.status == "empty"

@@ -152,7 +152,7 @@ def test_recorded_air_belongs_to_the_image_and_padding_does_not():
 
 
 @pytest.mark.parametrize("config", [TINY, TINY_3D, UNetConfig("detect", (4, 8), (), 0.5, 32)])
-def test_batches_are_finite_standardised_and_can_be_made_again(config):
+def test_batches_are_finite_standardised_and_repeatable(config):
     shards = [disc_shard(), disc_shard(painted=True)]
     wanted = {"n": 24, "painted_fraction": 0.35, "seed": 1}
     first, again, next_one = (make_batch(shards, config, step=k, **wanted) for k in (7, 7, 8))

@@ -150,7 +150,7 @@ def test_an_archive_writes_only_into_its_folder(server, tmp_path, files, message
     assert not (tmp_path / "in" / NAME).exists()
 
 
-def test_what_is_too_large_is_not_unpacked(server, tmp_path, monkeypatch):
+def test_too_large_archives_are_not_unpacked(server, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "LARGEST_BYTES", 1000)
     with pytest.raises(InputError, match="more than 1000"):
         fetch(server, tmp_path)

@@ -66,7 +66,7 @@ def test_larger_masks_are_found_with_their_cause(tmp_path, capsys):
     assert "methods with results in both runs (deepseg), found propseg" in capsys.readouterr().err
 
 
-def test_what_changed_is_named_with_both_values(tmp_path, capsys):
+def test_a_change_is_named_with_both_values(tmp_path, capsys):
     masks = {"01": cord(8), "02": cord(9)}
     a = write_run(tmp_path / "a", masks, parameters={"thr": 0.5, "flips": False}, weights={"net.safetensors": "1" * 64})
     b = write_run(tmp_path / "b", masks, parameters={"thr": 0.4, "flips": False}, weights={"net.safetensors": "2" * 64})

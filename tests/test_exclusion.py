@@ -194,7 +194,7 @@ def test_other_lists_must_be_chosen(root, tmp_path):
         left_out(root, {"file": str(path), "lists": ["csa_t"]})
 
 
-def test_what_sct_saves_of_failed_images_is_read(root, tmp_path):
+def test_lists_of_failed_images_by_sct_are_read(root, tmp_path):
     (tmp_path / "qc_fail.yml").write_text("FILES_SEG:\n- sub-01_T2w.nii.gz  # propseg\n")
     assert left_out(root, str(tmp_path / "qc_fail.yml")) == {"sub-01_T2w"}
 

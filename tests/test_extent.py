@@ -177,7 +177,7 @@ def test_a_slice_off_the_cord_is_partial_and_named():
     assert "slices 1: the mask jumps" in extent.notes[-1]
 
 
-def test_what_is_larger_than_a_cord_is_partial():
+def test_a_mask_larger_than_a_cord_is_partial():
     volume, mask = spine(radius=7.0)
     assert "larger than cords" in describe_extent(volume, mask, "t2").notes[-1]
 

@@ -292,7 +292,7 @@ class TestMistakes:
             for flag in ("-discfile", "-vertfile"):
                 assert part in refused(capsys, "-i", paths["cord"], flag, file, "-vert", "3")
 
-    def test_labels_that_no_label_file_has(self, files, capsys, tmp_path):
+    def test_invalid_labels_are_refused(self, files, capsys, tmp_path):
         paths, write = files
         series = np.zeros((*SHAPE, 3), np.float32)
         for flag in ("-discfile", "-vertfile"):

@@ -62,7 +62,7 @@ def test_the_first_format_of_the_page_is_still_read(tmp_path):
     assert found == {("propseg", "fail", "abc"), (None, "artefact", "")}
 
 
-def test_of_two_files_of_one_rater_the_later_mark_counts(tmp_path):
+def test_the_later_mark_of_two_files_of_one_rater_counts(tmp_path):
     early = write(tmp_path / "a.json", [mark(time="2026-01-01T00:00:00Z")])
     late = write(tmp_path / "b.json", [mark(kind="pass", time="2026-01-02T00:00:00Z"), mark(rater="Bob")])
     for files in ([early, late], [late, early]):

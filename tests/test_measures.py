@@ -72,7 +72,7 @@ def test_every_measure_has_a_description_a_source_and_the_unit_in_its_name():
     assert len(words) == len(set(words))
 
 
-def test_what_is_computed_has_the_names_of_the_measures():
+def test_computed_values_have_the_names_of_measures():
     assert {one.name for one in fields(IntrinsicMeasures)} - {"spikes"} <= set(METRICS)
     assert set(SLICE_SHAPE) <= {one.name for one in fields(SliceShape)}
     assert set(EVIDENCE_MEASURES) <= set(METRICS)

@@ -184,7 +184,7 @@ def test_a_missing_detector_is_reported(image, capsys):
     assert "gone.yml" in capsys.readouterr().err
 
 
-def test_help_tells_the_default_of_every_number():
+def test_help_gives_the_default_of_every_number():
     numbers = [action for action in build_parser("propseg")._actions if action.type in (int, float)]
     assert len(numbers) >= 14
     for action in numbers:

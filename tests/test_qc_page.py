@@ -81,7 +81,7 @@ def detail_of(qc, name):
     return json.loads(re.fullmatch(r'spinesegDetail\("[^"]+",(.*)\);\n', text)[1])
 
 
-def test_page_holds_every_image_failures_first(study):
+def test_page_lists_every_image_failures_first(study):
     data = page_data(study.qc(Stage.ALL) / "index.html")
     assert {e["image_id"] for e in data["entries"]} == {f"sub-0{n}_{s}" for n in (1, 2) for s in ("T1w", "T2w")}
     assert {e["image_id"] for e in data["entries"][:2]} == {"sub-02_T1w", "sub-01_T1w"}

@@ -135,7 +135,7 @@ def images():
 
 @pytest.mark.parametrize("kind", images())
 # row: negative, infinite, other values, no background | refused: is it an image?
-def test_what_looks_like_an_image_is_refused_in_one_line(tmp_path, kind):
+def test_images_in_place_of_masks_are_refused_in_one_line(tmp_path, kind):
     path = save(tmp_path / "m.nii.gz", images()[kind].astype(np.float32))
     with pytest.raises(InputError) as caught:
         load_mask(path)

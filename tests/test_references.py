@@ -61,7 +61,7 @@ def test_every_other_file_of_the_folder_is_listed_with_the_reason(tmp_path):
     assert source_fingerprint(config) != before
 
 
-def test_of_two_references_the_first_name_is_used_and_the_other_listed(tmp_path):
+def test_the_reference_with_the_first_name_is_used_and_the_other_listed(tmp_path):
     ends = ("_seg-manual", "_label-SC_seg", "_label-GM_seg", "x_seg")
     root = make_dataset(tmp_path, IMAGE, *(f"{LABELS}{end}.nii.gz" for end in ends))
     rows, _ = index(root)

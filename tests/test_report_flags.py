@@ -74,7 +74,7 @@ def test_each_warning(result, severity, text):
     assert any(text in flag.text for flag in flags)
 
 
-def test_a_predicted_dice_that_is_not_flagged_is_no_warning():
+def test_a_predicted_dice_that_is_not_flagged_is_not_a_warning():
     assert find_flags(review(fine(metrics=FINE | PREDICTED | {"flagged": 0}))) == []
 
 

@@ -133,7 +133,7 @@ def test_the_input_is_not_changed(bids):
     assert complete["pilot"] == {"subjects": "all"}
 
 
-def test_files_that_are_no_configuration(tmp_path):
+def test_files_that_are_not_a_configuration(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("dataset: [")
     with pytest.raises(InputError, match="not a YAML file"):

@@ -205,7 +205,7 @@ def test_every_reader_of_the_package_is_tested():
 
 
 @named(READERS)
-def test_what_is_written_is_read(reader, folder):
+def test_files_are_read_as_written(reader, folder):
     path = reader.write(folder)
     assert path.is_file()
     assert reader.read(folder, path) is not None
@@ -457,7 +457,7 @@ def test_text_where_a_number_belongs(reader, folder):
     [b"", b"{", b"[]", b"{}", b"\xff", b'{"GeneratedBy": []}', b'{"GeneratedBy": [{"Name": "dcm2niix"}]}',
      b'{"SliceUncertainty": ["x"]}', b"[" * 100_000],
 )  # fmt: skip
-def test_a_sidecar_that_is_not_ours_is_none(folder, content):
+def test_a_foreign_sidecar_counts_as_missing(folder, content):
     mask = folder.mask(study_image("1"), "a")
     assert sc.read_sidecar(mask) is None
     sidecar_path(mask).parent.mkdir(parents=True)
@@ -465,7 +465,7 @@ def test_a_sidecar_that_is_not_ours_is_none(folder, content):
     assert sc.read_sidecar(mask) is None
 
 
-def test_a_sidecar_with_values_of_other_types_is_none(folder):
+def test_a_sidecar_with_values_of_other_types_counts_as_missing(folder):
     mask = folder.mask(study_image("1"), "a")
     own = sc.Sidecar("a", "t2", "ok", MADE_BY, slice_uncertainty=(None, 0.5), mask_sha256="0", seconds=1.0)
     path = sc.write_sidecar(mask, own)

@@ -65,7 +65,7 @@ def test_every_image_has_a_result_and_bad_files_their_status(finished):
     assert len(masks) == 2 * 5
 
 
-def test_what_a_finished_study_holds(finished):
+def test_files_of_a_finished_study(finished):
     expected = (
         "images.tsv decision.json decision.md report.html qc/index.html dataset_description.json README"
         " tables/metrics.tsv tables/agreement.tsv tables/slices.tsv.gz tables/kept.tsv"
@@ -183,7 +183,7 @@ def test_settings_of_the_decision_segment_and_measure_nothing(finished):
 # row: an image crashes its process | tried once more alone, then failed for that method, with the signal; the rest of
 #   its chunk is processed
 # row: folders with braces, spaces, quotes, percent and dollar signs, accents | work
-def test_a_crash_fails_its_image_alone_whatever_folders_are_called(people, tmp_path):
+def test_a_crash_fails_only_its_image_whatever_the_names_of_folders(people, tmp_path):
     """The checkout, the dataset and the working folder have names with special characters of shells and Snakemake."""
     folder = tmp_path / "a {b} c% 'q' ü \"x\" $HOME"
     code = folder / "code"
