@@ -1,4 +1,4 @@
-"""The order of tests, and files for the examples in docstrings: a synthetic person in the folder in which they run."""
+"""Workflow tests run first, and examples in docstrings that name files run in a folder with a synthetic person."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 SHOWING_FILES = {"spineseg", "spineseg.api"}
-"""Modules whose examples name the files of a person."""
+"""Modules whose examples use files of a synthetic person."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole workflows first: a file of minutes that began last would leave one of two processors idle."""
+    """Run whole workflows first: a long file that starts last would leave one of two processors idle."""
     items.sort(key=lambda item: "workflow" not in item.path.parts)
 
 

@@ -25,7 +25,7 @@ def test_the_page_is_linked():
 
 def test_the_checksums_are_of_the_versions_that_the_tests_run_with():
     hashed = (ROOT / "envs" / "requirements-hashed.txt").read_text()
-    assert all(len(value) == 64 for value in re.findall(r"--hash=sha256:(\w+)", hashed))
+    assert {len(value) for value in re.findall(r"--hash=sha256:(\w+)", hashed)} == {64}
     with_hash = dict(re.findall(r"^(\S+)==([^\s+]+)\S* \\\n    --hash=sha256:", hashed, re.M))
     pins = [line.split("#")[0].strip() for line in (ROOT / "constraints.txt").read_text().splitlines()]
     expected = dict(pin.split("==") for pin in pins if pin)

@@ -42,7 +42,9 @@ def test_the_pilot_ends_with_its_page_its_report_and_the_next_command(study):
     assert list((study.results / "pilot" / "qc" / "images").glob("*sub-01*/detail.js"))
     listed = (study.results / "README").read_text()
     assert "pilot/report.html" in listed
-    assert all(path.name in listed for path in (study.results / "pilot" / "figures").glob("*.tsv"))
+    tables = [path.name for path in (study.results / "pilot" / "figures").glob("*.tsv")]
+    assert tables
+    assert all(name in listed for name in tables)
     assert "\nreport.html" not in listed
 
 
