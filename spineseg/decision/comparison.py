@@ -75,7 +75,7 @@ IN_PERCENT = ("failures", "preference")
 
 
 def ratio_margin(margin: float, sd_a: float, sd_b: float) -> float:
-    """Return the logarithm of the ratio of two SDs that lie `margin` apart about their geometric mean."""
+    """Return the log ratio of two SDs that differ by `margin` and have the geometric mean of `sd_a` and `sd_b`."""
     return 2 * asinh(margin / (2 * (sd_a * sd_b) ** 0.5))
 
 

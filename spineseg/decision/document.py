@@ -61,7 +61,7 @@ class Context:
     weights_sha256 : dict
     config_sha256 : str
     plan : Plan, optional
-        What was planned before the pilot.
+        The plan that was written before the pilot.
     scope : Scope
         What the plan covers beside the settings of the rule.
     fitted : frozenset of str

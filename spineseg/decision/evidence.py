@@ -182,7 +182,7 @@ class Evidence:
         return gap
 
     def is_at_level(self, level: NDArray, other: NDArray) -> bool:
-        """Whether (N, m) areas at the level are used rather than (N, m) other areas, for the two may not be mixed.
+        """Whether (N, m) areas at the level are used in place of (N, m) other areas; the two are never mixed.
 
         They are used where at least `MOST_AT_LEVEL` of the people who have either area have the one at the level.
         """

@@ -85,7 +85,7 @@ class Repeats:
 
 @dataclass(frozen=True)
 class DecisionParams:
-    """The plan and the settings of the rule; the reason for each default stands below it.
+    """The plan and the settings of the rule; the reason for each default is below it.
 
     Parameters
     ----------

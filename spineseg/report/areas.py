@@ -45,7 +45,7 @@ class AreaRow:
 
 @dataclass(frozen=True)
 class LevelSource:
-    """Where the levels of one image come from, if not from its own labels.
+    """Source of an image's levels that do not come from its own labels.
 
     Parameters
     ----------

@@ -45,7 +45,7 @@ WINDOW_PERCENTILES = (0.5, 99.5)
 
 @dataclass(frozen=True)
 class TileGrid:
-    """Where the axial tiles of one image lie."""
+    """Positions of the axial tiles of one image."""
 
     slices: NDArray[np.int64]  # (n,) of int: canonical slice of each tile, superior first; every slice of the image
     centres_vox: NDArray[np.float64]  # (n, 2): voxel coordinates (axis 0, axis 1) of each tile's middle
@@ -67,7 +67,7 @@ def plan_tiles(shape: tuple[int, int, int], zooms: NDArray, masks: list[NDArray[
     ----------
     shape : (I, J, K)
     masks : list of (I, J, K) bool ndarray
-        Of the methods and the reference; all may be empty, then the tiles show the whole neck.
+        Masks of the methods and the reference. If all are empty, the tiles show the whole neck.
     """
     zooms = np.asarray(zooms, dtype=float)
     slices = np.arange(shape[2])[::-1]

@@ -60,7 +60,7 @@ def measure_change(
 
 
 def _comparable(runs: Sequence[CsaRow]) -> list[CsaRow]:
-    """Return the runs of a session whose area is that of the level, or all of them where none is."""
+    """Return the runs of a session whose area is that of the level, or all runs if none is."""
     return [row for row in runs if not INCOMPARABLE & set(row.flags)] or [*runs]
 
 

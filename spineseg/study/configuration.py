@@ -82,7 +82,7 @@ class StudyConfig:
 
     @property
     def source(self) -> str:
-        """Where the images come from."""
+        """Source of the images."""
         return str(self.images or self.bids_dir)
 
     @property

@@ -111,7 +111,7 @@ class StudyFolder:
 
     @property
     def lock(self) -> Path:
-        """What the study is held to from its first image on."""
+        """The lock: method, code, parameters and weights that the study must use from its first image on."""
         return self.root / Stage.STUDY / "lock.json"
 
     @property
