@@ -92,6 +92,8 @@ def test_the_page_lists_at_least_ten_errors():
         ("spineseg study Plan", "expected one of init, plan, pilot, run, status, report; found 'Plan'; did you mean"),
         ("spineseg study plan good.yaml", "expected no word 'good.yaml'; give each file by its option"),
         ("spineseg study pilot good.yaml", "good.yaml: expected no word here; name a configuration by -config"),
+        ("spineseg study run -n", "no option -n; options of Snakemake go after --: spineseg study run -- -n"),
+        ("spineseg study run --forcerun x", "options of Snakemake go after --: spineseg study run -- --forcerun"),
         ("spineseg propseg -i a.nii.gz -c", "-c: expected a value after it, found none"),
         ("spineseg propseg -i -c t2", "-i: expected a value after it, found none"),
         ("spineseg propseg -i a.nii.gz -c t2 b.nii.gz", "expected no word 'b.nii.gz'"),

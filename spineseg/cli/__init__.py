@@ -96,6 +96,8 @@ class CommandParser(argparse.ArgumentParser):
             return []
         known = difflib.get_close_matches(option_string, self._option_string_actions, n=1)
         hint = f"; did you mean {known[0]}" if known else ""
+        if not known and any(action.dest == "extra" for action in self._actions):
+            hint = f"; options of Snakemake go after --: {self.prog} -- {option_string}"
         self.error(f"no option {option_string}{hint}")
 
 

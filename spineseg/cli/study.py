@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 import time
+from contextlib import nullcontext
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -219,7 +220,7 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
     from spineseg.study.lock import check_study
     from spineseg.study.notices import list_notices
     from spineseg.study.outcome import GO_ON, describe_failures, describe_result, describe_unfinished
-    from spineseg.study.run import DRY_RUN, RunOptions, run_stage, unlock
+    from spineseg.study.run import DRY_RUN, RunOptions, hold_folder, run_stage, unlock
     from spineseg.study.standing import latest_stage
     from spineseg.study.workflow_files import find_profile
     from spineseg.studyfolder.commands import ACTION, typed_as
@@ -237,15 +238,17 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
     check_study(config, folder, to_study=stage == Stage.STUDY)
     count, _ = _count(config, folder, stage)
     check_space(estimate_cost(folder, config, count, _cores(args)), Path())
-    if args.unlock:
-        unlock(stage, options)
     is_dry = not DRY_RUN.isdisjoint(args.extra)
     say: Callable[[str], None] = print if args.v and not is_dry else _nothing
     typed = _typed("report", args.shown) if args.action == "report" else _command(args)(stage)
-    started = _mark_start()
-    say(f"{typed}: {len(count.wanted)} masks, results in {folder.root.resolve()}")
-    with typed_as(_typed(ACTION, args.shown)):
-        end = run_stage(stage, options, folder, config, verbosity=2 if is_dry else args.v)
+    # a dry run writes nothing, so it may look on while another run is going
+    with nullcontext() if is_dry else hold_folder() as holder:
+        if args.unlock:
+            unlock(stage, options)
+        started = _mark_start()
+        say(f"{typed}: {len(count.wanted)} masks, results in {folder.root.resolve()}")
+        with typed_as(_typed(ACTION, args.shown)):
+            end = run_stage(stage, options, folder, config, verbosity=2 if is_dry else args.v, holder=holder)
     failures = describe_failures(folder, config)
     if end.code == 0:
         notices = list_notices(folder, config, stage)
@@ -255,7 +258,8 @@ def _run(args: argparse.Namespace, config: StudyConfig, folder: StudyFolder) -> 
         lines = [f"stopped. {GO_ON}"]
     elif end.is_locked:
         lines = [
-            f"{Path.cwd()}: another run is using this folder, or one was killed. If none is running: {typed} -unlock"
+            f"{Path.cwd()}: a run was killed, or one by Snakemake or on another machine is using this folder. If none"
+            f" is running: {typed} -unlock"
         ]
     else:
         unfinished = describe_unfinished(folder, config, Path("logs") / config.dataset, started)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import getpass
 import importlib.util
+import math
 import os
 import re
 import signal
@@ -11,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -47,6 +49,15 @@ EXECUTOR = re.compile(r"argument --executor/-e: invalid choice: '([\w-]+)'")
 
 SUBMISSION = re.compile(r"Job submission failed with exception: (.+)")
 """Message about a job that a cluster did not accept; the job's own log is then empty."""
+
+STOPPING = re.compile("on user request|Will exit after finishing")
+"""What Snakemake prints when it was told to stop."""
+
+GRACE_S = 5.0
+"""Time for Snakemake to notice Ctrl-C by itself: a terminal sends it to both, ``kill -INT`` only to one process."""
+
+HOLDER = Path(".snakemake") / "spineseg" / "holder"
+"""File that a run locks, in the configuration's folder; it names the run's process."""
 
 DRY_RUN = frozenset(("-n", "--dry-run", "--dryrun"))
 """Options of Snakemake that only print what would run."""
@@ -119,6 +130,47 @@ def snakemake_environment() -> dict[str, str]:
     return environment
 
 
+@contextmanager
+def hold_folder() -> Iterator[int | None]:
+    """Hold the current folder for one run, until the run and its Snakemake have ended.
+
+    Snakemake has a lock of its own, but that also remains after a crash and does not tell the two cases apart.
+
+    Yields
+    ------
+    descriptor : int or None
+        To be inherited by Snakemake; None on a file system without locks.
+
+    Raises
+    ------
+    InputError
+        If another run on this machine holds the folder.
+    """
+    with ExitStack() as stack:
+        descriptor = None
+        try:
+            HOLDER.parent.mkdir(parents=True, exist_ok=True)
+            stream = stack.enter_context(HOLDER.open("a+", encoding="utf-8"))
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            descriptor = stream.fileno()
+        except BlockingIOError as error:
+            stream.seek(0)
+            raise InputError(
+                f"{Path.cwd()}: another run is using this folder ({stream.read()[:40].strip() or 'just started'});"
+                " wait until it has ended, or stop it"
+            ) from error
+        except OSError:  # whoever writes next reports a folder that cannot be written to
+            pass
+        yield descriptor
+
+
+def _name_holder(descriptor: int | None, process: subprocess.Popen[bytes]) -> None:
+    """Write the process of a run into the file that it holds."""
+    if descriptor is not None:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {process.pid}".encode())
+
+
 @dataclass(frozen=True)
 class RunEnd:
     """The end of a run.
@@ -145,7 +197,13 @@ class RunEnd:
 
 
 def run_stage(
-    stage: Stage, options: RunOptions, folder: StudyFolder, config: StudyConfig, *, verbosity: int = 1
+    stage: Stage,
+    options: RunOptions,
+    folder: StudyFolder,
+    config: StudyConfig,
+    *,
+    verbosity: int = 1,
+    holder: int | None = None,
 ) -> RunEnd:
     """Run a stage, showing images done, rate and time left.
 
@@ -157,6 +215,8 @@ def run_stage(
     config : StudyConfig
     verbosity : {0, 1, 2}
         0 shows nothing, 1 the progress, 2 the output of Snakemake.
+    holder : int, optional
+        From `hold_folder`.
 
     Raises
     ------
@@ -166,16 +226,21 @@ def run_stage(
     log = Path("logs") / config.dataset / OWN_LOG
     log.parent.mkdir(parents=True, exist_ok=True)
     command = snakemake_command(stage, options)
+    kept = () if holder is None else (holder,)
     if verbosity == 2:
         with _passing_on_signals() as child:
-            child.append(process := subprocess.Popen(command, env=snakemake_environment()))
+            child.append(process := subprocess.Popen(command, env=snakemake_environment(), pass_fds=kept))
+            _name_holder(holder, process)
             is_stopped = _wait(process, None)
         return RunEnd(process.returncode, is_stopped=is_stopped)
     with log.open("w", encoding="utf-8") as output, _passing_on_signals() as child:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=snakemake_environment())
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env=snakemake_environment(), pass_fds=kept
+        )
         child.append(process)
+        _name_holder(holder, process)
         is_stopped = _wait(
-            process, ProgressLine(PaceWatch(folder, config, stage), log, sys.stderr) if verbosity else None
+            process, ProgressLine(PaceWatch(folder, config, stage), log, sys.stderr) if verbosity else None, log
         )
     text = log.read_text(encoding="utf-8", errors="replace")
     lines = [line for line in text.splitlines() if line.strip()]
@@ -254,17 +319,22 @@ class ProgressLine:
         return self._jobs
 
 
-def _wait(process: subprocess.Popen[bytes], line: ProgressLine | None) -> bool:
+def _wait(process: subprocess.Popen[bytes], line: ProgressLine | None, log: Path | None = None) -> bool:
     """Wait for Snakemake to end and show the progress; return whether a person has stopped it."""
     is_stopped = False
+    pass_on_at = math.inf
     while True:
         try:
             if _has_ended(process):
                 break
             if line:
                 line.show()
-        except KeyboardInterrupt:  # Snakemake gets it too, and ends its jobs
-            is_stopped = True
+            if log and time.monotonic() >= pass_on_at:
+                pass_on_at = math.inf
+                if not STOPPING.search(log.read_text(encoding="utf-8", errors="replace")):
+                    process.send_signal(signal.SIGINT)
+        except KeyboardInterrupt:  # from a terminal Snakemake gets it too, and ends its jobs
+            is_stopped, pass_on_at = True, time.monotonic() + GRACE_S
             print("\nstopping the jobs", file=sys.stderr, flush=True)
     if line:
         line.show(is_last=True)
