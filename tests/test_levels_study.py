@@ -17,9 +17,10 @@ from spineseg.levels.names import parse_request
 from spineseg.levels.rows import measure_rows
 from spineseg.provenance import sha256_file
 from spineseg.report.level_figure import draw_levels
+from spineseg.study import levels
 from spineseg.study.change import measure_change, read_session_times
 from spineseg.study.configuration import make_configuration
-from spineseg.study.levels import measure_levels
+from spineseg.study.levels import measure_levels, measure_method_levels
 from spineseg.studyfolder.csa import REFERENCE, CsaRow, read_csa, write_csa
 from spineseg.studyfolder.decisions import KeptRow, write_kept
 from spineseg.studyfolder.layout import Stage
@@ -344,6 +345,19 @@ def test_every_methods_masks_are_measured_at_the_levels_and_that_of_the_plan(stu
     ]
     assert {row.flags for row in rows} == {()}
     assert rows[4].values["csa_mm2"] > rows[0].values["csa_mm2"] == pytest.approx(level_truth(), rel=0.02)
+
+
+def test_methods_are_compared_without_labels_only_by_numbers_of_slices(study, monkeypatch):
+    study.images = [made_study.study_image("01", "T2w")]
+    for method in ("propseg", "deepseg"):
+        mask, affine = cord("T2w")
+        done = made_study.write_result(study.folder, study.images[0], method, mask > 0.5, affine=affine)
+        made_study.write_chunk(study.folder, method, [done])
+    rows = measure_method_levels(study.folder, Stage.PILOT, study.config(levels=["C3", "slices 10:20"]))
+    found = [(row.method, row.level, row.n_slices) for row in rows]
+    assert found == [(method, "slices 10:20", 11) for method in ("propseg", "deepseg")]
+    monkeypatch.setattr(levels, "load_mask", None)  # no mask has to be read
+    assert measure_method_levels(study.folder, Stage.PILOT, study.config()) == []
 
 
 def test_the_level_of_the_plan_is_checked_before_the_study():

@@ -150,12 +150,12 @@ def measure_method_levels(folder: StudyFolder, stage: Stage, config: StudyConfig
             for image, entry in entries.items()
         ]
         # all of them, because the distance of other masks to that of the labelled image is needed
-        asked = [row for row in _measure_masks(masks, config, levels, files) if _is_placed(row)]
-        others = _measure_masks(masks, config, [""], files) if "" not in levels else []
+        asked = [row for row in _measure_masks(masks, config, levels, files, placed=True) if _is_placed(row)]
+        others = _measure_masks(masks, config, [""], files, placed=True) if "" not in levels else []
         rows += [*asked, *_other_levels(asked, others)]
     if plan:
         drawn = [_Mask(i, REFERENCE, Path(i.reference)) for i in images.values() if i.reference]
-        rows += [row for row in _measure_masks(drawn, config, [plan], files) if _is_placed(row)]
+        rows += [row for row in _measure_masks(drawn, config, [plan], files, placed=True) if _is_placed(row)]
     return rows
 
 
@@ -169,8 +169,13 @@ def _measure_masks(
     config: StudyConfig,
     levels: Sequence[str],
     files: Mapping[tuple[str, str], Sequence[LabelFile]] | None = None,
+    *,
+    placed: bool = False,
 ) -> list[CsaRow]:
-    """Measure masks, one of each image, and add raters' marks and columns of participants.tsv."""
+    """Measure masks, one of each image, and add raters' marks and columns of participants.tsv.
+
+    With `placed`, an image without labels has rows only of levels that are numbers of slices.
+    """
     of_stem = {mask.image.stem: mask for mask in masks if mask.path}
     files = find_label_files(find_level_folder(config), config.level_marks) if files is None else files
     people = read_participants(config.bids_dir or ".")
@@ -188,8 +193,11 @@ def _measure_masks(
         others = [level for level in levels if level not in below]
         for rank, asked in ((rank_label_files, others), (rank_junction_files, below)):
             try:
+                ranked = rank(mask.image, files, paths) if asked else []
+                if placed and not ranked:
+                    asked = [level for level in asked if not _may_use_labels(level)]
                 if asked:
-                    measured += _measure_image(mask, rank(mask.image, files, paths), of_stem, config, asked)
+                    measured += _measure_image(mask, ranked, of_stem, config, asked)
             except InputError as error:  # labels that contradict each other
                 measured += [_unmeasured(mask, level, str(error)) for level in asked]
         for row in measured:
