@@ -99,3 +99,24 @@ def test_a_soft_centerline_is_weighted_by_its_values(mask, tmp_path, capsys):
 def test_meaningless_values_are_refused(mask, capsys, command):
     assert main(command) == 2
     assert "expected" in capsys.readouterr().err
+
+
+def test_a_page_is_named_once_it_is_there(tmp_path, monkeypatch, capsys):
+    from spineseg.errors import OutputError
+    from spineseg.phantom.dataset import write_dataset
+    from spineseg.report import qc_page
+
+    image = str(write_dataset(tmp_path / "people", 1, 1, contrasts=("T2star",), hard="none")[0])
+    monkeypatch.chdir(tmp_path)
+    command = ["propseg", "-i", image, "-c", "t2s", "-qc", "qc"]
+    assert main(command) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "xdg-open qc/index.html"
+
+    def fail(folder):
+        raise OutputError(f"{folder}/index.html: cannot be written (No space left on device)")
+
+    monkeypatch.setattr(qc_page, "build_index", fail)
+    assert main(command) == 2
+    said = capsys.readouterr()
+    assert "xdg-open" not in said.out
+    assert "No space left on device" in said.err

@@ -144,9 +144,11 @@ def segment_images(
     ]
     results = [_segment_one(args, task, method, progress) for task in tasks]
     if args.qc and any(result["status"] != "failed" for result in results):
-        from spineseg.report.qc_page import build_index
+        from spineseg.report.qc_page import PAGE, build_index
 
         build_index(args.qc)  # once, after all images have been drawn
+        if args.v and not args.json:
+            print(f"xdg-open {shell_word(args.qc / PAGE)}")
     if args.json:
         print(json.dumps(results, indent=2))
     return 2 if any(result["status"] == "failed" for result in results) else 0
@@ -164,7 +166,7 @@ def _segment_one(args: argparse.Namespace, task: ImageTask, method: Method, prog
         return {"image": str(task.image), "status": "failed", "message": str(error), "files": []}
     page = _add_to_qc(args, result) if args.qc else None
     if not args.json:
-        _print_result(args, result, page)
+        _print_result(args, result)
     return {
         "image": str(task.image),
         "status": result.sidecar.status,
@@ -229,7 +231,7 @@ def _add_to_qc(args: argparse.Namespace, result: ImageResult) -> Path:
     return Path(args.qc) / PAGE
 
 
-def _print_result(args: argparse.Namespace, result: ImageResult, page: Path | None) -> None:
+def _print_result(args: argparse.Namespace, result: ImageResult) -> None:
     """Print status, files and the line that opens them."""
     task, sidecar = result.task, result.sidecar
     if sidecar.status == "empty":
@@ -242,5 +244,3 @@ def _print_result(args: argparse.Namespace, result: ImageResult, page: Path | No
     color = "YlOrRd" if args.soft else "red"
     image, mask = (shell_word(path) for path in (task.image, task.output))
     print(f"fsleyes {image} -cm greyscale {mask} -cm {color} -a 70.0 &")
-    if page:
-        print(f"xdg-open {shell_word(page)}")

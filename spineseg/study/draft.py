@@ -192,7 +192,7 @@ def _write_text(config: StudyConfig, chosen: dict[str, tuple[Any, str]], hints: 
     """Return the configuration as text: the chosen keys, then the others as comments."""
     parts = [
         f"# The study {config.dataset}. Paths are relative to the folder of this file.\n"
-        "# What is commented out has the value shown; config/README.md explains every key.\n"
+        "# What is commented out has the value shown; config/README.md of the repository explains every key.\n"
     ]
     schema = load_schema()["properties"]
     for key, (value, why) in chosen.items():
