@@ -1,6 +1,7 @@
 """Check the status of masks: both methods on phantoms of many kinds and on labelled images, unchanged and changed.
 
-    python benchmarks/status.py [-seed 41] [-n 12] [-kinds neck epi lower ends small real changed things] [-data TSV]
+    python benchmarks/status.py [-seed 41] [-n 12] [-data TSV]
+        [-kinds neck epi lower ends small real changed artefacts things]
 
 A mask is good if its Dice is at least 0.85 and it covers at least nine tenths of the slices with cord. The table counts
 masks that have the status ok but are not good ("silent"), and good masks without the status ok ("alarm"), with the
@@ -17,6 +18,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from artefacts import make_copies
 from deepseg_negatives import things
 from propseg_hard import CHANGES
 from scipy import stats
@@ -44,7 +46,7 @@ ENOUGH, HELD = 0.85, 0.9
 PLACES = (90.0, 20.0, -250.0, -420.0, -470.0, -540.0)
 """Middles of fields of view that show brain, brainstem, chest, conus, and the region below it."""
 
-KINDS = ("neck", "epi", "lower", "ends", "small", "real", "changed", "things")
+KINDS = ("neck", "epi", "lower", "ends", "small", "real", "changed", "artefacts", "things")
 METHODS = {"propseg": run_propseg, "deepseg": run_deepseg}
 
 
@@ -77,7 +79,7 @@ def make_cases(kind: str, seed: int, n: int, manifests: list[Path]) -> Iterator[
             suffix = (*SUFFIXES, "bold")[index % 5]
             image = make_image(seed, 200 + index, suffix, hard="half_size")
             yield as_case(f"{suffix}, half size", SUFFIX_CONTRAST[suffix], image)
-    for item in [item for manifest in manifests for item in load_manifest(manifest)]:
+    for index, item in enumerate(item for manifest in manifests for item in load_manifest(manifest)):
         volume, _ = load_image(item.image, contrast=item.contrast)
         reference = load_mask(item.reference)[0].data > 0.5
         if kind == "real":
@@ -86,6 +88,9 @@ def make_cases(kind: str, seed: int, n: int, manifests: list[Path]) -> Iterator[
             for name, change in list(CHANGES.items())[1:]:
                 changed = change(volume, reference, item.contrast)
                 yield f"{file_stem(item.image)}, {name}", item.contrast, changed, reference
+        elif kind == "artefacts":
+            for name, changed, moved in make_copies(volume, reference, (seed, index)):
+                yield f"{file_stem(item.image)}, {name}", item.contrast, changed, moved
     if kind == "things":
         for name, contrast, volume, _ in things(3, 4711):
             yield name, contrast, volume, np.zeros(volume.shape, bool)

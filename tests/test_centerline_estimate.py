@@ -49,6 +49,14 @@ def test_cord_is_found_in_each_contrast(contrast):
     assert np.isfinite(line.score).all()
 
 
+def test_a_second_cord_takes_the_lead():
+    volume, _ = make_neck("t2", (120, 60, 40))
+    one = estimate_centerline(volume, "t2")
+    assert one.lead > 2
+    two = estimate_centerline(Volume(volume.data + 0.95 * np.roll(volume.data, 50, 0), volume.affine), "t2")
+    assert two.lead < 1
+
+
 @pytest.mark.parametrize(
     ("shape", "zooms"),
     [

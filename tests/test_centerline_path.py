@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spineseg.centerline.path import MIN_WINDOW_VOX, _min_transform, find_path, find_paths, refine_path, smooth_path
+from spineseg.centerline.path import (
+    MIN_WINDOW_VOX,
+    _min_transform,
+    find_path,
+    find_paths,
+    measure_lead,
+    refine_path,
+    smooth_path,
+)
 
 
 def energy(score, path, zooms, smoothness):
@@ -118,3 +126,19 @@ def test_smoothing_of_a_path():
     assert smooth_path(noisy[:2], (1, 1, 1)).tolist() == noisy[:2].tolist()
     thick = smooth_path(noisy[:9], (1, 1, 17.5))
     assert np.abs(thick - noisy[:9]).max() < 0.1
+
+
+def test_the_lead_over_the_best_other_path():
+    score = np.full((6, 60, 50), -2.0)
+    score[:, 20, 25] = 1.5
+    score[:, 20, 30] = 1.4  # in the same canal: no rival
+    path = np.full((6, 2), (20, 25))
+    assert measure_lead(score, path, (1, 1, 1)) == pytest.approx(3.5)
+    score[:, 45, 25] = 1.2  # a ghost
+    assert measure_lead(score, path, (1, 1, 1)) == pytest.approx(0.3)
+    assert measure_lead(score, path, (0.4, 0.4, 1)) == pytest.approx(3.5)  # 10 mm away
+    score[:, 45, 25] = -2.0
+    score[np.arange(6), [45, 5, 55, 35, 3, 58], 45] = 1.2  # here and there
+    assert measure_lead(score, path, (1, 1, 1), enough=0.2) == pytest.approx(0.3)
+    assert measure_lead(score, path, (1, 1, 1)) > 1
+    assert measure_lead(np.ones((2, 5, 5)), np.full((2, 2), 2), (1, 1, 1)) == 0  # no room for another

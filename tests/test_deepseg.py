@@ -12,12 +12,12 @@ from analytic import cord_image, tube
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spineseg.centerline.curve import Centerline
+from spineseg.centerline.curve import RIVAL_NOTE, Centerline
 from spineseg.deepseg import cleanup, inference, preprocess
 from spineseg.deepseg.cleanup import clean_mask
 from spineseg.deepseg.model import load_models
 from spineseg.deepseg.network import DETECT, SEGMENT, UNet, UNetConfig, fold_batch_norm
-from spineseg.deepseg.segment import DeepsegParams, default_threshold, segment_cord
+from spineseg.deepseg.segment import LEAST_LEAD, DeepsegParams, default_threshold, segment_cord
 from spineseg.deepseg.weights import load_model, save_model
 from spineseg.errors import InputError, ModelError
 from spineseg.metrics.overlap import compute_dice
@@ -177,6 +177,32 @@ def test_shipped_weights_say_who_was_seen(models):
 
 
 # inference
+
+
+def test_two_cords_are_partial(models, easy):
+    volume, _ = easy
+    two = Volume(np.concatenate([volume.data, volume.data[::-1]]), volume.affine)
+    result = segment_cord(two, "t2", models=models)
+    assert result.status == "partial"
+    assert RIVAL_NOTE in result.notes
+    assert result.centerline.lead < LEAST_LEAD < segment_cord(volume, "t2", models=models).centerline.lead
+
+
+def test_a_doubtful_outline_is_partial(models, easy, monkeypatch):
+    """In a quarter of the slices, which the mean would hide."""
+    real = inference.compute_probability
+    volume, _ = easy
+
+    def doubtful(*args, **options):
+        prob, uncertainty = real(*args, **options)
+        known = np.flatnonzero(np.isfinite(uncertainty))
+        uncertainty[known[: len(known) // 3]] = 0.3
+        return prob, uncertainty
+
+    monkeypatch.setattr("spineseg.deepseg.segment.compute_probability", doubtful)
+    result = segment_cord(volume, "t2", models=models)
+    assert result.status == "partial"
+    assert "may cost" in result.notes[-1]
 
 
 def test_an_easy_cord_is_outlined(models, easy):

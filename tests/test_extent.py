@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import ndimage as ndi
 
+from spineseg.centerline.curve import Centerline
 from spineseg.centerline.estimate import estimate_centerline
-from spineseg.centerline.extent import describe_extent, find_conus, sample_along
+from spineseg.centerline.extent import describe_extent, find_conus, sample_along, stop_at_conus
 from spineseg.phantom.dataset import make_image
 from spineseg.volume import Volume, to_canonical
 
@@ -95,6 +96,32 @@ def test_a_mask_that_continues_below_the_conus_is_partial():
     extent = describe_extent(volume, longer, "t2")
     assert extent.status == "partial"
     assert "fluid and roots" in extent.notes[-1]
+
+
+@pytest.mark.parametrize(("below", "above", "conus"), [(-0.5, 1.0, True), (1.7, -0.2, False), (np.nan, np.nan, True)])
+def test_where_the_detector_sees_the_cord_better_below_there_is_no_conus(below, above, conus):
+    volume, mask = spine(conus=50)
+    points = np.column_stack([np.full((SHAPE[2], 2), 30.0), np.arange(SHAPE[2])])
+    line = Centerline(points, np.where(np.arange(SHAPE[2]) < 50, below, above))
+    kept = stop_at_conus(volume, line, True)
+    assert (kept.conus is not None) is conus
+    assert bool(kept.slices[0] > 40) is conus
+    whole = np.repeat(mask[..., 60:61], SHAPE[2], axis=2)
+    fault = describe_extent(volume, whole, "t2", line).notes
+    assert any("fluid and roots" in note for note in fault) is conus
+
+
+@pytest.mark.parametrize(
+    ("cord", "contrast", "level"), [(CORD, "t2", 650.0), (200.0, "t2", 600.0), (1000.0, "t1", 700.0)]
+)
+def test_what_is_no_fluid_is_no_conus(cord, contrast, level):
+    """Below an artefact that darkens the cord, the canal shows the cord as it is: brighter, but not as fluid is."""
+    dark = contrast == "t2"
+    volume, _ = spine(cord=cord, fluid=FLUID if dark else 250.0, around=AROUND if dark else 700.0)
+    i, j, k = np.indices(SHAPE)
+    large = (np.hypot(i - 30, j - 30) < 6) & (k < 50)
+    data = np.where(large, level, volume.data)
+    assert find_conus(straight(Volume(data.astype(np.float32), volume.affine)), 1.0, dark) is None
 
 
 def test_a_fading_coil_is_not_a_conus():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from propseg_tubes import make_tube
 
-from spineseg.centerline.curve import Centerline
+from spineseg.centerline.curve import RIVAL_NOTE, Centerline
 from spineseg.propseg.doubt import (
     ABSURD_OFFSET_MM,
     ABSURD_SCORE,
@@ -78,6 +78,14 @@ def test_only_a_centerline_with_scores_can_contradict_a_surface(tube):
 )
 def test_a_weak_centerline_raises_the_uncertainty(tube, score, unsure):
     assert is_unsure(Centerline(tube[1].points_vox, np.full(N, score))) is unsure
+
+
+@pytest.mark.parametrize(("lead", "rival"), [(np.nan, False), (3.0, False), (0.3, True)])
+def test_a_rival_makes_the_result_partial(tube, lead, rival):
+    volume, line = tube
+    result = segment_cord(volume, "t2", centerline=replace(line, score=np.ones(N), lead=lead))
+    assert (result.status == "partial") is rival
+    assert (RIVAL_NOTE in result.notes) is rival
 
 
 def test_an_uncertain_centerline_makes_the_result_partial(tube):

@@ -17,7 +17,7 @@ from spineseg.errors import ModelError
 from spineseg.metrics.overlap import compute_dice
 from spineseg.metrics.shape import compute_shape
 from spineseg.quality import agreement, contour
-from spineseg.quality.contour import measure_contour
+from spineseg.quality.contour import compare_with_edges, describe_edges, measure_contour
 from spineseg.quality.features import PreparedImage, measure_features
 from spineseg.quality.predictor import TRANSFORMS, load_dice_predictor, predictor_from_json, predictor_to_json
 from spineseg.training.quality.degrade import FAULTS, apply_fault, resize
@@ -29,6 +29,7 @@ from spineseg.training.quality.fit import (
     kind_of_image,
     shared_error,
 )
+from spineseg.volume import Volume
 
 ZOOMS = np.array([0.5, 0.5, 4.0])
 RADIUS = 5.0
@@ -81,6 +82,22 @@ class TestContour:
         found = contour_of(picture(), mask)
         assert found.edge_share == pytest.approx(0.5, abs=0.1)
         assert found.edge_dice < 0.9
+
+    @pytest.mark.parametrize(("moved_mm", "trusted"), [(0.0, True), (0.5, True), (2.5, False)])
+    def test_a_mask_that_runs_across_slices_that_moved_is_not_trusted(self, moved_mm, trusted):
+        image = picture()
+        shift = np.random.default_rng(3).choice([-1, 1], (9, 2)) * round(moved_mm / ZOOMS[0])
+        image = np.stack([np.roll(image[:, :, k], shift[k], (0, 1)) for k in range(9)], axis=2)
+        volume = Volume(image.astype(np.float32), np.diag([-0.5, 0.5, 4.0, 1.0]))
+        overlap = compare_with_edges(volume, disc(RADIUS), "t2")
+        assert (describe_edges(overlap) == ()) is trusted
+        assert overlap > 0.9 or f"{overlap:.2f}" in describe_edges(overlap)[0]
+
+    def test_edges_say_nothing_without_a_mask(self):
+        volume = Volume(picture().astype(np.float32), np.diag([-0.5, 0.5, 4.0, 1.0]))
+        overlap = compare_with_edges(volume, np.zeros(volume.shape, bool), "t2")
+        assert np.isnan(overlap)
+        assert describe_edges(overlap) == ()
 
     def test_symmetry_and_steadiness(self):
         found = contour_of(picture(), disc(RADIUS))
@@ -135,7 +152,6 @@ def sees_disc(monkeypatch):
 
 
 def compare(mask, n_slices=9):
-    from spineseg.volume import Volume
 
     data = np.broadcast_to(np.arange(n_slices, dtype=np.float32), mask.shape).copy()  # value: slice number
     volume = Volume(data, np.diag([-0.5, 0.5, 4.0, 1.0]))

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Zooms = Sequence[float] | NDArray[np.floating]
 
+RIVAL_NOTE = "another place looks as much like a cord (a ghost, or what is folded over): check that this is the cord"
+"""Note on a mask whose curve has a small `Centerline.lead`."""
+
 SMOOTHING_MM = 20.0
 """Default cut-off wavelength: a cord bends over 100 mm and more, a jittering detector over a few slices."""
 
@@ -51,6 +54,8 @@ class Centerline:
     # `spineseg.centerline.estimate`); NaN where unknown
     score: Floats = field(default_factory=lambda: np.full((), np.nan))
     conus: int | None = None  # lowest slice with cord, if the canal is seen to continue below it
+    # by how much its mean score exceeds that of the best curve elsewhere in the image; NaN if unknown
+    lead: float = np.nan
 
     def __post_init__(self) -> None:
         points = np.asarray(self.points_vox, dtype=np.float64).reshape(-1, 3)
@@ -211,7 +216,7 @@ def _chord(known: Floats, points: Floats, end: int) -> Floats:
 def select_slices(line: Centerline, first: int, last: int) -> Centerline:
     """Return the part of a centerline with first <= slice <= last."""
     keep = (line.points_vox[:, 2] >= first) & (line.points_vox[:, 2] <= last)
-    return Centerline(line.points_vox[keep], line.score[keep], line.conus)
+    return replace(line, points_vox=line.points_vox[keep], score=line.score[keep])
 
 
 def load_centerline(path: str | Path, grid: NativeGrid, *, smoothing_mm: float = 0.0) -> Centerline:

@@ -12,13 +12,15 @@ References
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from spineseg.centerline.curve import Centerline, empty_centerline
 from spineseg.centerline.detector import Detector, load_detector
 from spineseg.centerline.extent import stop_at_conus
-from spineseg.centerline.path import SMOOTHING_MM, find_path, refine_path
+from spineseg.centerline.path import SMOOTHING_MM, find_path, measure_lead, refine_path
 from spineseg.centerline.slabs import PIXEL_MM, Slabs
 from spineseg.centerline.spline import cutoff_to_lam, evaluate_spline, fit_spline
 from spineseg.contrasts import CORD_DARKER
@@ -44,6 +46,9 @@ POLARITY_PENALTY = 0.5
 POLARITY_GAIN = 0.7
 """Rise of the mean score that makes the other polarity credible: T2* without fluid contrast rise by 1.5 and
 more, ordinary images with an unlucky slice by less than 0.3."""
+
+ENOUGH_LEAD = 1.5
+"""A lead of this is measured no further: below 1 a rival matters (`spineseg.propseg.doubt`)."""
 
 MIN_TRUST = 0.05
 """Smallest weight of a slab in the smoothing, so that the curve is still defined in a bad stretch."""
@@ -108,7 +113,13 @@ def estimate_with_polarity(
             number = np.arange(len(maps))
             flipped = other[number, i, j] - POLARITY_PENALTY > maps[number, i, j]
             path, score, darker = mixed_path, mixed_score, darker != (flipped.mean() > 0.5)
+            maps = np.maximum(maps, other - POLARITY_PENALTY)
     line = _build_centerline(volume, slabs, detector, path, score)
+    if not line.is_empty:
+        kept = (slabs.positions >= line.slices[0]) & (slabs.positions <= line.slices[-1])
+        zooms = (stride * PIXEL_MM, stride * PIXEL_MM, dz_mm)
+        lead = measure_lead(maps[kept], path[kept] / stride, zooms, enough=ENOUGH_LEAD)
+        line = replace(line, lead=lead)
     return stop_at_conus(volume, line, CORD_DARKER[contrast], _follow_path(volume, slabs, path)), darker
 
 

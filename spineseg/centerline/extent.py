@@ -49,6 +49,11 @@ CONUS_PIECE = 1.5
 """Factor by which the piece around the middle must be larger than the cord above, because below the conus it fills the
 canal. A lesion or a syrinx is smaller than the cord."""
 
+CONUS_FLUID = (0.75, 0.65)
+"""What takes the cord's place is the fluid itself: where fluid is bright, at least so bright over the brightest of the
+canal around it (0.85 and more in phantoms, 0.95 in the real lumbar image), where it is dark, at most so bright (0.52 at
+most). Where a coil fades or an artefact has darkened the cord above, it is 0.45 to 0.7."""
+
 TIP_MM = 5.0
 """Length by which the tip of the cord, narrower than the disc, extends below that place: 7 to 10 mm in phantoms."""
 
@@ -179,6 +184,9 @@ def find_conus(evidence: Evidence, slice_mm: float, darker: bool) -> int | None:
             continue
         if np.median(level[max(0, k - above) : k]) - np.median(level[k : k + above]) < np.log(CONUS_LEVEL):
             continue
+        core = np.median(evidence.core[max(0, k - above) : k][shown[max(0, k - above) : k]])
+        if not (core >= CONUS_FLUID[0] if darker else core <= CONUS_FLUID[1]):
+            continue
         own = np.median(piece[k : k + above])
         canal = np.median(piece[max(0, k - 2 * below) : k])
         if LEAST_PIECE_MM2 <= own <= LARGEST_CORD_MM2 and canal >= max(CONUS_PIECE * own, LEAST_CANAL_MM2):
@@ -211,7 +219,15 @@ def stop_at_conus(volume: Volume, line: Centerline, darker: bool, path_vox: Floa
     if found is None:
         return line
     conus = int(slices[found])
+    if _goes_on(line, conus):
+        return line
     return replace(select_slices(line, conus, int(line.slices[-1])), conus=conus)
+
+
+def _goes_on(line: Centerline, conus: int) -> bool:
+    """Say whether the detector sees the cord better below a place than above it: it does not end there."""
+    below, above = line.score[line.slices < conus], line.score[line.slices >= conus]
+    return bool(len(below) and len(above) and np.median(below) > np.median(above))
 
 
 @dataclass(frozen=True)
@@ -226,7 +242,7 @@ def describe_extent(
     volume: Volume,
     mask: NDArray[np.bool_],
     contrast: str,
-    conus: int | None = None,
+    line: Centerline | None = None,
     asked: tuple[int, int] | None = None,
 ) -> Extent:
     """Decide whether a mask covers all of the cord in the field of view, and why slices have no cord.
@@ -235,7 +251,7 @@ def describe_extent(
     ----------
     mask : (I, J, K) ndarray of bool
     contrast : {"t1", "t2", "t2s", "dwi"}
-    conus : lowest slice with cord, if known; otherwise it is searched below the mask's end
+    line : curve that the method followed; its conus is used, and its scores if it has none
     asked : first and last slice that the user asked for; all by default
     """
     found = np.flatnonzero(mask.any(axis=(0, 1)))
@@ -247,8 +263,10 @@ def describe_extent(
     evidence = sample_along(volume, every, centres)
     above, below = every > found[-1], every < found[0]
     reasons = _explain(evidence, above, below, zooms[2])
+    conus = None if line is None else line.conus
     if conus is None:
         conus = _seek_conus(evidence, found, float(zooms[2]), CORD_DARKER[contrast])
+        conus = None if conus is not None and line is not None and _goes_on(line, conus) else conus
     if conus is not None and below.any():
         reasons["below the conus"] = below & (every < conus)
     held = np.isin(every, found)

@@ -151,6 +151,41 @@ def refine_path(
     return path + shift
 
 
+RIVAL_MM = 12.0
+"""Least distance of a rival curve: beyond the canal, whose half width is 6 to 10 mm, there is no second cord unless a
+ghost or fold-over shows one."""
+
+
+def measure_lead(
+    score: NDArray[np.floating],
+    path: NDArray,
+    zooms: tuple[float, float, float],
+    smoothness: float = SMOOTHNESS,
+    *,
+    enough: float = np.inf,
+) -> float:
+    """Return by how much the mean score along a path exceeds that along the best other path, `RIVAL_MM` away.
+
+    Parameters
+    ----------
+    score : (K, I, J) ndarray; the score maps that the path was found in
+    path : (K, 2) ndarray; one point per slice, in pixels of the maps
+    zooms, smoothness : as for `find_path`
+    enough : where the best pixels elsewhere, on one path or not, leave a lead of this, that lead is returned:
+        the best path elsewhere would leave more, and takes time to find
+    """
+    i, j = (np.arange(size) for size in score.shape[1:])
+    away = np.hypot((i[:, None] - path[:, 0, None, None]) * zooms[0], (j - path[:, 1, None, None]) * zooms[1])
+    others = np.where(away < RIVAL_MM, score.min(), score)
+    number, pixel = np.arange(len(score)), np.rint(path).astype(int)
+    own = score[number, pixel[:, 0], pixel[:, 1]]
+    least = float((own - others.max(axis=(1, 2))).mean())
+    if least >= enough:
+        return least
+    rival = find_path(others, zooms, smoothness)
+    return float((own - others[number, rival[:, 0], rival[:, 1]]).mean())
+
+
 def smooth_path(
     path: NDArray[np.floating],
     zooms: tuple[float, float, float],

@@ -9,7 +9,7 @@ from scipy import ndimage as ndi
 from torch import Tensor, nn
 
 from spineseg.centerline.curve import Centerline, empty_centerline
-from spineseg.centerline.path import find_path, refine_path, smooth_path
+from spineseg.centerline.path import find_path, measure_lead, refine_path, smooth_path
 from spineseg.deepseg.network import Neighbours, UNet, neighbours_in_stack
 from spineseg.deepseg.preprocess import (
     extract_patches,
@@ -176,8 +176,12 @@ def trace_cord(
     points = smooth_path(points, spacing, weights=score[span].clip(0.05))
     scale = np.array(shape[:2]) / np.array(heat.shape[1:])
     voxels = ((points + 0.5) * scale - 0.5).clip(0, np.array(shape[:2]) - 1)
-    return Centerline(np.column_stack([voxels, np.arange(first, last + 1)]), score[span])
+    lead = measure_lead(heat[span], path[span], spacing, SMOOTHNESS, enough=ENOUGH_LEAD)
+    return Centerline(np.column_stack([voxels, np.arange(first, last + 1)]), score[span], lead=lead)
 
+
+ENOUGH_LEAD = 0.3
+"""A lead of this is measured no further: below 0.1 a rival matters (`spineseg.deepseg.segment`)."""
 
 MAX_GAP_MM = 20.0
 """Longest gap of uncertain slices that is bridged: about the height of a vertebra with its disc."""

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spineseg.centerline.curve import Centerline
+from spineseg.centerline.curve import RIVAL_NOTE, Centerline
 from spineseg.centerline.extent import COMPLETE, describe_extent
 from spineseg.contrasts import is_echo_planar
 from spineseg.propseg.byproducts import make_byproducts
 from spineseg.propseg.consensus import leave_dark_walls, reach_consensus, undo_blur
 from spineseg.propseg.csf import grow_csf
-from spineseg.propseg.doubt import GUESS, MAX_DOUBT, find_guessed_ends, is_unsure, measure_uncertainty
+from spineseg.propseg.doubt import GUESS, MAX_DOUBT, find_guessed_ends, has_rival, is_unsure, measure_uncertainty
 from spineseg.propseg.parameters import PropsegParams, get_contrast_model
 from spineseg.propseg.polarity import choose_polarity, propagate_both_polarities
 from spineseg.propseg.propagate import Propagation, settle_bridges
@@ -23,6 +23,7 @@ from spineseg.propseg.refine import FilledTube, fill_slices, refine
 from spineseg.propseg.repair import repair_surface
 from spineseg.propseg.scene import Scene, build_scene, limit_line, line_from_three, order_starts
 from spineseg.propseg.surface import Tube
+from spineseg.quality.contour import compare_with_edges, describe_edges
 from spineseg.segmentation import Segmentation
 from spineseg.volume import Volume
 
@@ -158,10 +159,11 @@ def _assemble(
         fluid, fluid_notes = _segment_fluid(volume, scene, surface, cord_mask)
         extra |= fluid
         notes += fluid_notes
-    extent = describe_extent(volume, cord_mask, contrast, line.conus, asked)
+    extent = describe_extent(volume, cord_mask, contrast, line, asked)
+    off_edges = describe_edges(compare_with_edges(volume, cord_mask, contrast))
     status, missing = _compare_with_line(cord_mask, line)
-    status = "partial" if extent.status == "partial" else status
-    notes += extent.notes
+    status = "partial" if extent.status == "partial" or off_edges else status
+    notes += extent.notes + off_edges
     notes += _note("bridged, with the shape of their neighbours", tuple(surface.tube.slices[surface.bridged].tolist()))
     dropped = np.isin(surface.tube.slices, scene.image.dropped)
     notes += _note("signal dropped out; outlined from their neighbours", tuple(surface.tube.slices[dropped].tolist()))
@@ -207,6 +209,8 @@ def _describe_doubts(doubtful: NDArray[np.intp], line: Centerline) -> tuple[str,
         "uncertain: no clear edge all round, larger or more skew than cords are, or off the centerline",
         tuple(doubtful.tolist()),
     )
+    if has_rival(line):
+        notes += (RIVAL_NOTE,)
     if is_unsure(line):
         notes += ("the centerline is uncertain: check it, or give one with -init-centerline",)
     return notes
