@@ -24,6 +24,7 @@ import pandas as pd
 from deepseg_crossval import held_out
 from numpy.typing import NDArray
 
+from spineseg.centerline.contour import measure_contour
 from spineseg.centerline.extent import stop_at_conus
 from spineseg.contrasts import CORD_DARKER, SUFFIX_CONTRAST
 from spineseg.deepseg.cleanup import clean_mask
@@ -33,7 +34,6 @@ from spineseg.deepseg.parameters import DeepsegParams
 from spineseg.deepseg.weights import Models, load_own_models
 from spineseg.metrics.overlap import compute_dice
 from spineseg.phantom.dataset import write_dataset
-from spineseg.quality.contour import measure_contour
 from spineseg.volume import Volume, load_image, load_mask
 
 THRESHOLDS = (0.35, 0.40, 0.45, 0.50, 0.55)

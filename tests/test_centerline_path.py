@@ -105,7 +105,7 @@ def test_refinement_finds_the_peak(di, dj, zoom_i, zoom_j):
     error_mm = (refined[0] - (15 + di, 15 + dj)) * (zoom_i, zoom_j)
     assert np.hypot(*error_mm) < 0.35 * np.hypot(zoom_i, zoom_j)
     coarse_mm = (path[0] - (15 + di, 15 + dj)) * (zoom_i, zoom_j)
-    assert np.hypot(*error_mm) <= np.hypot(*coarse_mm) + 1e-9
+    assert np.hypot(*error_mm) <= np.hypot(*coarse_mm) + 1e-3  # a peak almost on a pixel is not improved
 
 
 def test_refinement_on_flat_maps_and_borders_stays_put():

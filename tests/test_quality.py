@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage as ndi
 
+from spineseg.centerline import contour
+from spineseg.centerline.contour import compare_with_edges, describe_edges, measure_contour
 from spineseg.centerline.curve import Centerline
 from spineseg.errors import ModelError
 from spineseg.metrics.overlap import compute_dice
 from spineseg.metrics.shape import compute_shape
-from spineseg.quality import agreement, contour
-from spineseg.quality.contour import compare_with_edges, describe_edges, measure_contour
+from spineseg.quality import agreement
 from spineseg.quality.features import PreparedImage, measure_features
 from spineseg.quality.predictor import TRANSFORMS, load_dice_predictor, predictor_from_json, predictor_to_json
 from spineseg.training.quality.degrade import FAULTS, apply_fault, resize

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from spineseg.centerline.contour import compare_with_edges, describe_edges
 from spineseg.centerline.curve import RIVAL_NOTE, Centerline
 from spineseg.centerline.extent import describe_extent, stop_at_conus
 from spineseg.contrasts import CORD_DARKER, is_echo_planar
@@ -19,7 +20,6 @@ from spineseg.deepseg.sct.inference import compute_sct_coverage, compute_sct_hea
 from spineseg.deepseg.sct.networks import THRESHOLDS, SctUNet
 from spineseg.deepseg.weights import Models
 from spineseg.errors import InputError
-from spineseg.quality.contour import compare_with_edges, describe_edges
 from spineseg.segmentation import Segmentation
 from spineseg.volume import Volume
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spineseg.centerline.contour import compare_with_edges, describe_edges
 from spineseg.centerline.curve import RIVAL_NOTE, Centerline
 from spineseg.centerline.extent import COMPLETE, describe_extent
 from spineseg.contrasts import is_echo_planar
@@ -23,7 +24,6 @@ from spineseg.propseg.refine import FilledTube, fill_slices, refine
 from spineseg.propseg.repair import repair_surface
 from spineseg.propseg.scene import Scene, build_scene, limit_line, line_from_three, order_starts
 from spineseg.propseg.surface import Tube
-from spineseg.quality.contour import compare_with_edges, describe_edges
 from spineseg.segmentation import Segmentation
 from spineseg.volume import Volume
 

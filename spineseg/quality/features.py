@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from spineseg.centerline.contour import measure_mask_contour, spread_slices
 from spineseg.centerline.curve import Centerline
 from spineseg.contrasts import CORD_DARKER
 from spineseg.errors import ModelError
 from spineseg.metrics.intrinsic import IntrinsicMeasures, compute_intrinsic
 from spineseg.metrics.shape import SliceShape
 from spineseg.quality.agreement import find_line, measure_agreement, measure_place
-from spineseg.quality.contour import measure_mask_contour, spread_slices
 from spineseg.volume import Volume
 
 if TYPE_CHECKING:
