@@ -54,7 +54,7 @@ MARGIN_MM = 20.0
 LEAST_EDGE_DICE = 0.9
 """Overlap of the mask with what the image's edges enclose, below which the outline is not to be trusted. 98 of 100 good
 masks of real images with strong artefacts have 0.92 and more, phantoms too; masks that run across slices which moved,
-or keep to a band across the cord, have 0.75 to 0.89 (`benchmarks/status.py -kinds artefacts`, seed 2)."""
+or keep to a band across the cord, have 0.75 to 0.89 (copies like those of `benchmarks/artefacts.py`)."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 UNSURE_QUARTER, MOST_LOSS = 0.75, 0.26
 """A mask is partial where the loss of Dice that the network expects in a quarter of the slices (an artefact in a third
 of them is lost in a mean), and what the mask and the image's edges do not share, are above the second together. Of
-copies of real images with artefacts, 14 of 23 whole but bad masks are above it, and 7 of 299 good ones (seeds 2, 3)."""
+copies like those of `benchmarks/artefacts.py`, 14 of 23 whole but bad masks are above it, and 7 of 299 good ones."""
 
 LEAST_LEAD = 0.1
 """Lead of the curve's mean heat over that of the best curve elsewhere, below which a mask is partial: of 60 copies of
