@@ -64,8 +64,8 @@ class ModelError(InputError):
 
 
 MACHINE_ADVICE = {
-    errno.ENOENT: "it went away meanwhile: go to a folder that exists, or bring it back",
-    errno.ESTALE: "it went away meanwhile on another machine: go to a folder that exists, or bring it back",
+    errno.ENOENT: "it has been removed since: go to a folder that exists, or bring it back",
+    errno.ESTALE: "it has been removed on another machine: go to a folder that exists, or bring it back",
     errno.ENOMEM: "close other programs, or use another machine",
     errno.EAGAIN: "close other programs, or raise the limit of processes (ulimit -u)",
     errno.EFBIG: "raise the limit of a file's size (ulimit -f), or choose a place on another disk",

@@ -178,7 +178,7 @@ def _check_header(path: Path, header: Sequence[str], needed: Sequence[str], what
         mend = "separate the columns by tabs (.tsv) or commas (.csv)" if joined else "add or rename it"
         raise InputError(f"{path}: expected {what} with the column {missing[0]!r}, found {found}; {mend}")
     if twice := [name for name in header if header.count(name) > 1]:
-        raise InputError(f"{path}: the column {twice[0][:SHOWN]!r} stands twice; delete one")
+        raise InputError(f"{path}: the column {twice[0][:SHOWN]!r} occurs twice; delete one")
 
 
 def read_json(path: str | Path, what: str, mend: str = CHECK) -> dict[str, Any]:
@@ -210,7 +210,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(n for n in names if names.count(n) > 1)[:SHOWN]!r} stands twice")
+        raise ValueError(f"the key {next(n for n in names if names.count(n) > 1)[:SHOWN]!r} occurs twice")
     return content
 
 
@@ -249,7 +249,7 @@ def read_yaml(path: str | Path, what: str = "a YAML file") -> Any:
                 if key is not None and key in seen:
                     line = key_node.start_mark.line + 1
                     raise yaml.constructor.ConstructorError(
-                        problem=f"the key {key!r} stands twice, again in line {line}"
+                        problem=f"the key {key!r} occurs twice, again in line {line}"
                     )
                 seen.add(key)
             return super().construct_mapping(node, deep)

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from spineseg.centerline.curve import Centerline
     from spineseg.volume import NativeGrid
 
-STATUSES = ("ok", "partial", "empty", "failed")
-
 
 @dataclass(frozen=True, eq=False)  # == of arrays gives an array, not one bool
 class Segmentation:
@@ -131,4 +129,4 @@ def _check_is_mask(path: Path) -> None:
     try:
         load_mask(path)
     except InputError as error:
-        raise InputError(f"{path}: is there and is no mask, so it is not replaced; name another file") from error
+        raise InputError(f"{path}: exists and is not a mask, so it is not replaced; name another file") from error

@@ -1,4 +1,4 @@
-"""Names in messages: the known name closest to an unknown one, some of many names, several names in a sentence."""
+"""Words of messages: the known name closest to an unknown one, several names, counts."""
 
 from __future__ import annotations
 
@@ -54,3 +54,14 @@ def join_names(names: Sequence[str]) -> str:
     ('a', 'a, b and c')
     """
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
+def count_of(number: float, noun: str, plural: str | None = None) -> str:
+    """Return a count with its noun.
+
+    Examples
+    --------
+    >>> count_of(1, "image"), count_of(3, "image"), count_of(2, "person", "people")
+    ('1 image', '3 images', '2 people')
+    """
+    return f"{number:.0f} {noun if number == 1 else plural or f'{noun}s'}"

@@ -346,7 +346,7 @@ def test_odd_terminals(tmp_path):
     assert [int(code) for code in (tmp_path / "codes").read_text().split()] == [code for _, code in CLOSED.values()]
     assert "Traceback" not in printed.stderr
     assert "mm\\xb2 = 0.0000" in printed.stdout
-    assert "qc: No such file or directory; it went away meanwhile" in printed.stderr
+    assert "qc: No such file or directory; it has been removed since" in printed.stderr
     assert (tmp_path / "m.csv").read_text().startswith("file,")
 
 

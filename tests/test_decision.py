@@ -1606,6 +1606,6 @@ def test_images_that_look_like_another_contrast_are_named(pilot):
         doubt = {"contrast_doubt": "looks like t1/dwi, not t2: ..."} if person == 3 else {}
         pilot.add(f"{person:02d}", {"propseg": doubt, "deepseg": doubt})
     decision = pilot.decide()
-    words = "1 image looks like another contrast than taken for: sub-03_T2w"
+    words = "1 image may have another contrast than configured: sub-03_T2w"
     assert any(note.startswith(words) for note in decision["notes"])
     assert words in write_report(decision)

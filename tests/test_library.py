@@ -142,7 +142,7 @@ def test_mismatched_arguments_are_reported(person, tmp_path):
             "tolerance_mm='1': expected a length",
         ),
         (lambda path: empty_mask(load(path).grid).save(None), "expected the path of the mask to write"),
-        (lambda path: empty_mask(load(path).grid).save(path), "is there and is no mask, so it is not replaced"),
+        (lambda path: empty_mask(load(path).grid).save(path), "exists and is not a mask, so it is not replaced"),
         (lambda path: empty_mask(load(path).grid).save("mask"), "expected the name of a file that ends in .nii"),
     ],
 )

@@ -134,7 +134,7 @@ TABLES = {
     "too many cells": ("a\tb\n1\t2\n1\t2\t3\n", "line 3: expected 2 cells as in the heading, found 3"),
     "a cell of 131 073 characters": ("a\tb\n" + "x" * 131_073 + "\t1\n", "line 2: a cell that cannot be read"),
     "an unclosed quote": ('a\tb\n"1\t2\n3\t4\n', "a cell that cannot be read"),
-    "a column twice": ("a\tb\ta\n1\t2\t3\n", "the column 'a' stands twice"),
+    "a column twice": ("a\tb\ta\n1\t2\t3\n", "the column 'a' occurs twice"),
     "no column b": ("a\tc\n1\t2\n", "with the column 'b', found a, c"),
     "semicolons between columns": (
         "a;b\n1;2\n",
@@ -175,8 +175,8 @@ def test_a_line_break_within_a_cell_is_a_blank(tmp_path):
 JSON = {
     "list": ("[1]", "JSON without keys (list)"), "number": ("3", "JSON without keys (int)"),
     "null": ("null", "JSON without keys (null)"), "text": ('"x"', "JSON without keys (str)"),
-    "a key twice": ('{"a": 1, "a": 2}', "the key 'a' stands twice"),
-    "a nested key twice": ('{"b": [{"a": 1, "a": 2}]}', "the key 'a' stands twice"),
+    "a key twice": ('{"a": 1, "a": 2}', "the key 'a' occurs twice"),
+    "a nested key twice": ('{"b": [{"a": 1, "a": 2}]}', "the key 'a' occurs twice"),
     "a huge number": ('{"a": ' + "9" * 400 + "}", "a number of 400 digits"),
     "more digits than Python reads": ('{"a": ' + "9" * 9000 + "}", "a number of 9000 digits"),
     "infinity": ('{"a": Infinity}', "the number Infinity"), "1e999": ('{"a": 1e999}', "the number 1e999"),
@@ -227,7 +227,7 @@ def test_sidecars_with_wrong_types_count_as_missing(tmp_path):
 
 YAMLS = {
     "not closed": ("dataset: [", ", line 1: not a YAML file"),
-    "a key twice": ("dataset: x\ndataset: y\n", "the key 'dataset' stands twice, again in line 2"),
+    "a key twice": ("dataset: x\ndataset: y\n", "the key 'dataset' occurs twice, again in line 2"),
     "deep": ("[" * 5000, "not a YAML file"),
     "a tab": ("dataset:\n\tx: 1\n", ", line 2: not a YAML file"),
     "a Python object": ("dataset: !!python/object/apply:os.system ['touch gone']\n", "not a YAML file"),

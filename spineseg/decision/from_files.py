@@ -17,10 +17,9 @@ from spineseg.decision.evidence import Evidence
 from spineseg.decision.params import DecisionParams
 from spineseg.decision.plan import Scope
 from spineseg.decision.training import find_taught
-from spineseg.decision.wording import count_of
 from spineseg.errors import InputError
 from spineseg.provenance import sha256_json
-from spineseg.spelling import name_some
+from spineseg.spelling import count_of, name_some
 from spineseg.studyfolder.csa import REFERENCE, CsaRow, read_csa
 from spineseg.studyfolder.decisions import find_plan, read_membership
 from spineseg.studyfolder.forms import find_other_forms
@@ -278,10 +277,10 @@ def _doubted_contrasts(rows: Sequence[MetricsRow]) -> list[str]:
     doubted = sorted({row.image.image_id for row in rows if row.contrast_doubt})
     if not doubted:
         return []
-    count = "1 image looks" if len(doubted) == 1 else f"{len(doubted)} images look"
     return [
-        f"{count} like another contrast than taken for: {name_some(doubted)} (column contrast_doubt of metrics.tsv);"
-        " check the config key contrasts, because a method that is given the wrong contrast cannot be compared fairly"
+        f"{count_of(len(doubted), 'image')} may have another contrast than configured: {name_some(doubted)} (column"
+        " contrast_doubt of metrics.tsv); check the config key contrasts, because a method that is given the wrong"
+        " contrast cannot be compared fairly"
     ]
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from spineseg.decision.wording import count_of, format_gap
-from spineseg.spelling import join_names
+from spineseg.decision.wording import format_gap
+from spineseg.spelling import count_of, join_names
 
 VERDICT_WORDS = {
     "clear": "clear",

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from spineseg.decision.methods_text import separate_decisions
-from spineseg.decision.wording import count_of, percent
-from spineseg.spelling import name_some
+from spineseg.decision.wording import percent
+from spineseg.spelling import count_of, name_some
 from spineseg.studyfolder.locks import KeptMethods
 
 

@@ -23,7 +23,6 @@ from spineseg.decision.report_tables import (
 )
 from spineseg.decision.report_trust import trust_lines
 from spineseg.decision.wording import (
-    count_of,
     format_gap,
     format_list,
     format_number,
@@ -32,7 +31,7 @@ from spineseg.decision.wording import (
     percent,
 )
 from spineseg.measures import AREA_UNIT
-from spineseg.spelling import join_names
+from spineseg.spelling import count_of, join_names
 from spineseg.studyfolder.locks import KeptMethods
 
 LEARNED = {"propseg": "the cord detectors"}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spineseg.decision.comparison import IN_PERCENT
+from spineseg.spelling import count_of
 
 FAR = 100
 """Largest percentage or number of points that is printed; a larger one only says that little is known. For scores the
@@ -27,20 +28,9 @@ def format_list(lines: Iterable[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def count_of(n: int, noun: str) -> str:
-    """Count things, one or several.
-
-    Examples
-    --------
-    >>> count_of(1, "image"), count_of(3, "image")
-    ('1 image', '3 images')
-    """
-    return f"{n} {noun}{'' if n == 1 else 's'}"
-
-
 def people(n: int) -> str:
     """Count people."""
-    return count_of(n, "person") if n == 1 else f"{n} people"
+    return count_of(n, "person", "people")
 
 
 def percent(share: float | None) -> str:

@@ -40,7 +40,7 @@ TOLERANCE = 0.4
 SPREADS = 2.5
 """Deviation, in standard deviations of the cord, that still counts as cord."""
 
-PATH_PRICE = 3.0
+PATH_PENALTY = 3.0
 """Penalty (1/mm²) for crossing tissue unlike the cord: a millimetre of fluid costs more than a stronger edge beyond it
 gains."""
 
@@ -48,7 +48,7 @@ BLUR_MM = 0.4
 """Distance over which no penalty applies yet: half the blur of a 1 mm voxel, so that the position of a clean step is
 unchanged."""
 
-NOISE_PRICE = 0.5
+NOISE_PENALTY = 0.5
 """Penalty (1/mm) per standard deviation of the cord's intensity: noise and grey matter cause edges of about this
 strength, which must not outweigh the shape of the cord."""
 
@@ -76,7 +76,7 @@ def search_edges(
     rings : (R, K, 2) ndarray, mm
     distance_weight : float or (R,) ndarray, 1/mm³
         Penalty d: the score of an edge at distance s is its derivative less d * s², less the penalty for the tissue
-        between it and the inside of the cord (`price_path`).
+        between it and the inside of the cord (`penalise_path`).
     reach_mm : mm; search on either side
 
     Returns
@@ -86,9 +86,9 @@ def search_edges(
     """
     normals = compute_normals(rings)
     rays = sample_rays(scene, slices, rings, normals, reach_mm)
-    price = np.asarray(distance_weight, dtype=np.float64).reshape(-1, 1, 1) * rays.steps**2
-    price = price + price_path(scene, slices, rings, rays)
-    score = np.where(rays.known, rays.slope - price, -np.inf)
+    penalty = np.asarray(distance_weight, dtype=np.float64).reshape(-1, 1, 1) * rays.steps**2
+    penalty = penalty + penalise_path(scene, slices, rings, rays)
+    score = np.where(rays.known, rays.slope - penalty, -np.inf)
     best = score.argmax(axis=2)
     weight = np.take_along_axis(score, best[..., None], 2)[..., 0]
     offset = rays.steps[best] + STEP_MM * _peak_shift(score, best)
@@ -130,22 +130,22 @@ def sample_rays(scene: Scene, slices: NDArray[np.intp], rings: Floats, normals: 
     )
 
 
-def price_path(scene: Scene, slices: NDArray[np.intp], rings: Floats, rays: Rays) -> Floats:
+def penalise_path(scene: Scene, slices: NDArray[np.intp], rings: Floats, rays: Rays) -> Floats:
     """Return the penalty of each position on a ray for tissue unlike the cord between it and the inside.
 
-    Returns (R, K, S) ndarray, 1/mm: PATH_PRICE times the integral, from the inner end of the ray, of the difference
+    Returns (R, K, S) ndarray, 1/mm: PATH_PENALTY times the integral, from the inner end of the ray, of the difference
     from the cord's intensity beyond a tolerance (a share of the contrast at the ring, and at least the cord's own
-    spread), plus NOISE_PRICE times that spread.
+    spread), plus NOISE_PENALTY times that spread.
     """
     level, spread = measure_cord(scene, slices, rings)
     outside = np.abs(rays.steps - OUTSIDE_MM).argmin()
     contrast = scene.sign(slices) * np.median(rays.values[..., outside] - level[:, None], axis=1)
     tolerance = np.maximum(TOLERANCE * contrast, SPREADS * spread)[:, None, None]
     excess = np.maximum(np.abs(rays.values - level[:, None, None]) - tolerance, 0.0)
-    cost = PATH_PRICE * STEP_MM * np.cumsum(excess, axis=2)
+    cost = PATH_PENALTY * STEP_MM * np.cumsum(excess, axis=2)
     delay = round(BLUR_MM / STEP_MM)
     cost = np.concatenate([np.zeros_like(cost[..., :delay]), cost[..., :-delay]], axis=2)
-    return cost + NOISE_PRICE * spread[:, None, None]
+    return cost + NOISE_PENALTY * spread[:, None, None]
 
 
 def measure_cord(scene: Scene, slices: NDArray[np.intp], rings: Floats) -> tuple[Floats, Floats]:

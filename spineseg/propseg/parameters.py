@@ -64,7 +64,7 @@ class PropsegParams:
         group=PROPAGATION, metavar="C", least=0,
     )  # fmt: skip
     distance_weight: float | None = parameter(
-        None, "-d", "price of distance, 0 to 50 (more: stay near); default: by the local contrast",
+        None, "-d", "penalty of distance, 0 to 50 (more: stay near); default: by the local contrast",
         group=PROPAGATION, metavar="D", least=0,
     )  # fmt: skip
     alpha: float = parameter(

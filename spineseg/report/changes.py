@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spineseg.decision.methods_text import REFERENCE_WORDS, methods_text
-from spineseg.decision.wording import count_of
 from spineseg.methods.declared import MANUAL
 from spineseg.report.review import ReviewImage, StageRecords, StudyView
+from spineseg.spelling import count_of
 from spineseg.studyfolder.corrections import REFUSED, find_correction
 from spineseg.studyfolder.forms import OTHER_FORM
 from spineseg.studyfolder.frozen import describe_changes_beside, find_left_pilot

@@ -11,6 +11,7 @@ from itertools import combinations, pairwise
 
 from spineseg.measures import MEASURES, PlausibleLimits
 from spineseg.report.review import MethodResult, ReviewImage
+from spineseg.spelling import count_of
 from spineseg.studyfolder.tables import AgreementRow
 
 FAILED, BAD, LOOK, NOTE, COMMON = 4, 3, 2, 1, 0
@@ -155,7 +156,7 @@ def _method_flags(result: MethodResult, limits: PlausibleLimits | None) -> list[
     if metrics.get("n_gaps"):
         longest = metrics.get("longest_gap_mm")
         size = f", the longest {longest:.0f} {MEASURES['longest_gap_mm'].unit}" if longest else ""
-        flags.append(Flag(LOOK, name, f"{_count(metrics['n_gaps'], 'gap')} along the cord{size}"))
+        flags.append(Flag(LOOK, name, f"{count_of(metrics['n_gaps'], 'gap')} along the cord{size}"))
     if metrics.get("n_components", 1) > 1 and metrics.get("largest_fraction", 0) < LARGEST_FRACTION:
         flags.append(Flag(LOOK, name, f"in {metrics['n_components']:.0f} separate pieces"))
     flags += _dice_flags(name, metrics.get("dice"), "the reference")
@@ -203,11 +204,11 @@ def _area_flags(name: str, areas: Mapping[int, float], limits: PlausibleLimits |
     outside = [k for k in inner if not low <= areas[k] <= high]
     if outside:
         limit = f"{low:.0f}-{high:.0f} {MEASURES['csa_mean_mm2'].unit}"
-        where = f"{_count(len(outside), 'slice')} with an area outside {limit} ({_slices(outside)})"
+        where = f"{count_of(len(outside), 'slice')} with an area outside {limit} ({_slices(outside)})"
         flags.append(Flag(LOOK, name, where))
     jumps = [b for a, b in pairwise(inner) if b == a + 1 and _is_far(areas[a], areas[b])]
     if jumps:
-        flags.append(Flag(LOOK, name, f"{_count(len(jumps), 'jump')} of area between slices ({_slices(jumps)})"))
+        flags.append(Flag(LOOK, name, f"{count_of(len(jumps), 'jump')} of area between slices ({_slices(jumps)})"))
     return flags
 
 
@@ -217,7 +218,7 @@ def _area_difference(a: MethodResult, b: MethodResult) -> list[Flag]:
     far = [k for k in common if _is_far(a.csa_mm2[k], b.csa_mm2[k])]
     if not far:
         return []
-    words = f"areas of {a.name} and {b.name} differ by more than a quarter in {_count(len(far), 'slice')}"
+    words = f"areas of {a.name} and {b.name} differ by more than a quarter in {count_of(len(far), 'slice')}"
     return [Flag(LOOK, "", f"{words} ({_slices(far)})")]
 
 
@@ -230,8 +231,3 @@ def _slices(slices: list[int]) -> str:
     """Return slice numbers as text, at most five of them."""
     shown = ", ".join(map(str, slices[:5]))
     return f"{shown} ..." if len(slices) > 5 else shown
-
-
-def _count(n: float, noun: str) -> str:
-    """Return a count with its noun in the right number."""
-    return f"{n:.0f} {noun}{'' if n == 1 else 's'}"

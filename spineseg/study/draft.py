@@ -14,6 +14,7 @@ import yaml
 
 from spineseg.contrasts import SUFFIX_CONTRAST
 from spineseg.errors import InputError
+from spineseg.spelling import count_of
 from spineseg.study.configuration import (
     DEFAULT_SUFFIXES,
     SAME_SUFFIX,
@@ -94,16 +95,16 @@ def draft_configuration(bids: Path, shown: str, dataset: str | None = None) -> t
 
     contrasts, other = (", ".join(f"{suffixes[suffix]} {suffix}" for suffix in some) for some in (known, others))
     sessions = {(image.subject, image.session) for image in images if image.session}
-    counted = _count(len(people), "person", "people") + (
-        f", {_count(len(sessions), 'session', 'sessions')}" if sessions else ""
+    counted = count_of(len(people), "person", "people") + (
+        f", {count_of(len(sessions), 'session', 'sessions')}" if sessions else ""
     )
     found = [f"{bids}: {counted}; images: {contrasts}"]
     found += [f"not segmented unless config key contrasts says what they show: {other}"] if other else []
-    found += [f"references: {_count(count, 'mask', 'masks')} in {folder}" for folder, count in references]
+    found += [f"references: {count_of(count, 'mask', 'masks')} in {folder}" for folder, count in references]
     if not references:
         found.append("references: none found; without them, blind ratings or declared repeats can settle the choice")
     found += [f"participants.tsv: {', '.join(columns)}"] if columns else []
-    found += [f"labels of vertebral levels: for {_count(len(levels), 'image', 'images')}"] if levels else []
+    found += [f"labels of vertebral levels: for {count_of(len(levels), 'image', 'images')}"] if levels else []
 
     chosen: dict[str, tuple[Any, str]] = {
         "dataset": (name, ""),
@@ -114,19 +115,14 @@ def draft_configuration(bids: Path, shown: str, dataset: str | None = None) -> t
     if references:
         folder, count = references[0]
         more = f" Also: {', '.join(other for other, _ in references[1:])}." if references[1:] else ""
-        chosen["references"] = (folder, f"{_count(count, 'mask', 'masks')} found there.{more}")
+        chosen["references"] = (folder, f"{count_of(count, 'mask', 'masks')} found there.{more}")
     hints = {
         "columns": f"participants.tsv has {', '.join(columns)}." if columns else "",
-        "levels": f"Labels were found for {_count(len(levels), 'image', 'images')}, so [C2-C3] can be asked for."
+        "levels": f"Labels were found for {count_of(len(levels), 'image', 'images')}, so [C2-C3] can be asked for."
         if levels
         else "",
     }
     return _write_text(config, chosen, hints), found
-
-
-def _count(number: int, one: str, many: str) -> str:
-    """Return a number with its noun."""
-    return f"{number} {one if number == 1 else many}"
 
 
 def _check_folder(bids: Path) -> None:
@@ -183,7 +179,7 @@ def _find_references(bids: Path, images: Sequence[StudyImage]) -> list[tuple[str
 def _choose_pilot(n_people: int) -> tuple[Any, str]:
     """Return the pilot for a number of people, and why."""
     if n_people <= PILOT_SIZE + 2:
-        return {"subjects": "all"}, f"All: {_count(n_people, 'person is', 'people are')} few."
+        return {"subjects": "all"}, f"All: {count_of(n_people, 'person is', 'people are')} few."
     draw = {"subjects": {"n": PILOT_SIZE, "seed": 1}}
     return draw, f"{PILOT_SIZE} of the {n_people} people, drawn; no verdict is clear below six."
 
