@@ -209,9 +209,7 @@ def _is_about(mark: Mark, mask: _Mask) -> bool:
     """Whether a mark is about this mask (not one that has since been replaced) or about its image."""
     if mark.image != mask.image.image_id:
         return False
-    if mark.method is None:
-        return True
-    return mark.method == mask.method and mark.is_of(mask.sha256, corrected=mask.corrected)
+    return mark.method is None or (mark.method == mask.method and mark.is_of(mask.sha256, corrected=mask.corrected))
 
 
 def _unmeasured(one: _Mask, level: str, note: str, file: LabelFile | None = None) -> CsaRow:
@@ -238,7 +236,7 @@ def _measure_image(
     read: dict[tuple[str, str], _Labels | InputError] = {}
     rows = []
     for level in levels:
-        if not files and _needs_labels(level):
+        if level and not files and _may_use_labels(level):
             rows.append(_unmeasured(one, level, lacking))
             continue
         tried = []
@@ -316,11 +314,6 @@ def _measure_by(one: _Mask, level: str, file: LabelFile | None, read: _Labels | 
 def _may_use_labels(level: str) -> bool:
     """Whether an entry of the configuration's levels is found by labels if there are any."""
     return not level or not isinstance(parse_stretch(level), SliceRange)
-
-
-def _needs_labels(level: str) -> bool:
-    """Whether an entry of the configuration's levels can only be found by labels."""
-    return bool(level) and _may_use_labels(level)
 
 
 def _measure_level(mask: Volume, labels: CarriedLabels, level: str, file: LabelFile | None) -> list[dict[str, Any]]:
