@@ -68,7 +68,7 @@ def test_slices_beyond_the_coil_are_not_expected():
     volume, mask = spine(seen=(40, 120))
     extent = describe_extent(volume, mask, "t2")
     assert extent.status == "ok"
-    assert "slices 0-39: no cord, nothing is to be seen there" in extent.notes
+    assert "slices 0-39: no cord, the image shows nothing there" in extent.notes
 
 
 def test_noise_over_the_cord_does_not_excuse_a_missing_mask():

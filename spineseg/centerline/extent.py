@@ -86,7 +86,7 @@ JUMP_MM, JUMP_SLOPE = 4.0, 0.7
 """Largest shift of a cord's middle between neighbouring slices: by a slope of at most 35 degrees, plus half its
 width."""
 
-FOLLOW_SLOPE, FOLLOW_PRICE = 1.0, 0.05
+FOLLOW_SLOPE, FOLLOW_PENALTY = 1.0, 0.05
 """Steepest slope at which the canal is followed beyond the mask's ends, 45 degrees from the slices' normal, and gain in
 correlation that such a slope must bring."""
 
@@ -286,7 +286,7 @@ def describe_extent(
     area = mask.sum(axis=(0, 1))[found] * zooms[0] * zooms[1]
     large = found[area > ABSURD_AREA_MM2]
     if len(large) > (1 - COMPLETE) * len(found):
-        faults.append(f"{_ranges(large)}: larger than cords are: brainstem, or fluid taken in?")
+        faults.append(f"{_ranges(large)}: larger than a cord: brainstem, or fluid in the mask?")
     cut = found[evidence.border_mm[found] < BORDER_MM]
     if len(cut) > (1 - COMPLETE) * len(found):
         faults.append(f"{_ranges(cut)}: the cord lies at the side of the field, which may cut it")
@@ -313,7 +313,7 @@ def _prolong(volume: Volume, mask: NDArray[np.bool_], found: NDArray[np.intp]) -
     half = np.ceil(CANAL_MM / zooms[:2]).astype(int)
     reach = [max(1, round(FOLLOW_SLOPE * zooms[2] / zoom)) for zoom in zooms[:2]]
     move = np.stack(np.meshgrid(*[np.arange(-r, r + 1) for r in reach], indexing="ij"), -1).reshape(-1, 2)
-    price = FOLLOW_PRICE * (np.hypot(*(move * zooms[:2]).T) / max(zooms[2], 1.0)) ** 2
+    penalty = FOLLOW_PENALTY * (np.hypot(*(move * zooms[:2]).T) / max(zooms[2], 1.0)) ** 2
     pad = half + reach
     image = np.pad(volume.data, ((pad[0], pad[0]), (pad[1], pad[1]), (0, 0)), mode="edge")
 
@@ -332,7 +332,7 @@ def _prolong(volume: Volume, mask: NDArray[np.bool_], found: NDArray[np.intp]) -
             new = np.array([patch(k, place) for place in tried])
             norm = np.sqrt((new**2).sum((1, 2)) * (old**2).sum())
             alike = (new * old).sum((1, 2)) / np.where(norm > 0, norm, 1.0)
-            best = (alike - price).argmax()
+            best = (alike - penalty).argmax()
             centres[k] = centres[before] + tried[best] - at
     return centres
 
@@ -347,7 +347,7 @@ def _explain(
     usual = np.median(evidence.bright[~beyond])
     nothing = beyond & (alike < NOISE_ALIKE) & (evidence.bright < NOISE_BRIGHT * usual)
     reasons = {
-        "nothing is to be seen there": nothing,
+        "the image shows nothing there": nothing,
         "it has left the field": beyond & (evidence.border_mm < 0),
     }
     # the canal is not followed through slices without signal, each one large piece: cord may continue above them
