@@ -206,7 +206,7 @@ def test_a_slice_off_the_cord_is_partial_and_named():
 
 def test_a_mask_larger_than_a_cord_is_partial():
     volume, mask = spine(radius=7.0)
-    assert "larger than cords" in describe_extent(volume, mask, "t2").notes[-1]
+    assert "larger than a cord" in describe_extent(volume, mask, "t2").notes[-1]
 
 
 def test_slices_excluded_by_the_user_are_not_expected():

@@ -570,7 +570,7 @@ class TestCoverage:
         levels[6:14, 7:13, 46:56] = 1
         coverage, note = self.of(tmp_path, paths, "-vertfile", write("top", levels))
         np.testing.assert_equal(coverage, {"C2": np.nan, "C1": np.nan})
-        assert note["C1"] == "C1: the mask does not go on above it, so its upper border is not known"
+        assert note["C1"] == "C1: the mask does not continue above it, so its upper border is not known"
 
     def test_a_level_that_nobody_labelled_bounds_no_other(self, files, tmp_path):
         paths, write = files

@@ -87,7 +87,7 @@ class Levels:
         """Return notes that name the unknown outer borders of levels of a labelled cord."""
         ends = []
         if first not in self.border_arc_mm:
-            beyond = f"{level_name(first - 1)} is not labelled" if first > 1 else "the mask does not go on"
+            beyond = f"{level_name(first - 1)} is not labelled" if first > 1 else "the mask does not continue"
             ends.append(f"{level_name(first)}: {beyond} above it, so its upper border is not known")
         if last + 1 not in self.border_arc_mm:
             below = level_name(last + 1) if last < LAST_LEVEL else "the end of the cord"
