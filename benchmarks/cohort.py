@@ -131,7 +131,9 @@ def export(commit: str, folder: Path) -> Path:
     """Write the tree of a commit into a folder."""
     content = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=True).stdout
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        archive.extractall(folder, filter="data")
+        archive.extractall(
+            folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {})
+        )  # not in Python 3.11.3
     return folder
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,3 +36,8 @@ def replace_by_older(path: Path, content: bytes) -> None:
 def text_of(page: Path) -> str:
     """Return the words of an HTML page, without markup and styles."""
     return re.sub(r"\s+", " ", re.sub(r"<style>.*?</style>|<[^>]+>", " ", page.read_text(), flags=re.DOTALL))
+
+
+def unpack(archive: tarfile.TarFile, folder: Path) -> None:
+    """Unpack an archive. Python 3.11.3 and earlier have no filter; 3.12 warns if none is given."""
+    archive.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))

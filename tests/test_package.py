@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from helpers import unpack
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,7 +40,7 @@ def built(tracked, tmp_path_factory) -> Path:
         shutil.copy(ROOT / name, folder / "source" / name)
     build(folder / "source", "sdist", folder)
     with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
-        archive.extractall(folder / "unpacked", filter="data")
+        unpack(archive, folder / "unpacked")
     build(next((folder / "unpacked").iterdir()), "wheel", folder)
     return folder
 

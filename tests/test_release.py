@@ -9,6 +9,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from helpers import unpack
 
 ROOT = Path(__file__).parents[1]
 FILES = (".ci/check_release.py", ".gitattributes", ".git_archival.txt", "spineseg/__init__.py", "spineseg/version.py")
@@ -61,7 +62,7 @@ def unpack_archive(folder: Path) -> Path:
     shutil.rmtree(target, ignore_errors=True)
     git(folder, "archive", "-o", str(folder.parent / "archive.tar"), "HEAD")
     with tarfile.open(folder.parent / "archive.tar") as archive:
-        archive.extractall(target, filter="data")
+        unpack(archive, target)
     return target
 
 

@@ -70,7 +70,7 @@ def test_one_method_for_each_contrast_and_the_datasets_own_masks(study):
     assert decision["method_by_contrast"] == {"t2": "propseg", "t2s": "some"}
     head = (study.results / "decision.md").read_text()
     assert "No image of the pilot is t1" in head
-    assert "Nobody in the pilot is of site south" in head
+    assert "Nobody in the pilot has site south" in head
     assert "1 automatic reference is not counted as the truth" in head
     images = {row["image_id"]: row for row in study.index()}
     other = images["sub-01_rec-average_T2star"]
