@@ -1,6 +1,6 @@
 """Copies of labelled images with artefacts of MRI, strong ones too: what `benchmarks/status.py -kinds artefacts` tries.
 
-Place, size and strength are drawn anew for each image and seed, relative to the cord and to the brightest of its
+Place, size and strength are drawn for each image and seed, relative to the cord and to the brightest of its
 surroundings, so that bands, ghosts and steps meet the cord rather than the shoulders.
 """
 

@@ -54,7 +54,7 @@ def dice_of(difference: NDArray, rng: np.random.Generator) -> NDArray:
 
 
 def by_difference(draw: Callable[[np.random.Generator, int], NDArray]) -> Draw:
-    """Pilots with references of which only the overlap is known: the difference of two Dice by person."""
+    """Pilots whose references give only the overlap: the difference of two Dice by person."""
     return lambda rng, n: make_evidence({"dice": dice_of(draw(rng, n), rng)})
 
 

@@ -61,7 +61,7 @@ class Browser:
             self.wait("return document.getElementById('offer') === null && document.querySelector('.tile, .message')")
 
     def open_as(self, rater, page, fragment="", *, look=True):
-        """Open a page of which this browser stores nothing but the rater's name."""
+        """Open a page about which this browser stores nothing but the rater's name."""
         self.open(page, fragment)
         name = json.dumps(json.dumps(rater))
         self.run(f"localStorage.clear(); localStorage.setItem('spineseg-qc::rater', {name})")

@@ -67,7 +67,7 @@ def make_slabs(volume: Volume, *, percentiles: tuple[float, float], slab_mm: flo
 
 
 def _average_slices(data: NDArray[np.float32], group: int) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-    """Average groups of slices of (I, J, K), the last of which may be smaller; also return their bounds."""
+    """Average groups of slices of (I, J, K), where the last may be smaller; also return their bounds."""
     starts = np.arange(0, data.shape[2], group)
     bounds = np.append(starts, data.shape[2])
     if group == 1:

@@ -58,7 +58,7 @@ class Question:
     participants : mapping
         Subject to the columns of participants.tsv.
     strata : sequence of str
-        Columns of which the pilot was to have every value.
+        Columns whose every value the pilot should have.
     reference_kinds : sequence of str, optional
         Kinds of references that count as the truth, according to the plan.
     """
@@ -241,7 +241,7 @@ def _absent_contrasts(images: Sequence[StudyImage]) -> list[str]:
 
 
 def _absent_strata(images: Sequence[StudyImage], question: Question) -> list[str]:
-    """Name the sites, groups and other strata of which nobody is in the pilot."""
+    """Name the sites, groups and other strata that have nobody in the pilot."""
     lines = []
     for column in question.strata:
         pilot, others = (

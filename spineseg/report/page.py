@@ -41,7 +41,7 @@ from spineseg.report.palette import print_color_of
 from spineseg.report.qc import entry_name
 from spineseg.report.qc_page import content_policy, template_environment
 from spineseg.report.references import summarise_references
-from spineseg.report.review import ReviewImage, StudyView, collect_reviews, read_stage
+from spineseg.report.review import ReviewImage, StageRecords, StudyView, collect_reviews, read_stage
 from spineseg.report.reviewed import Reviewed, summarise_reviewing
 from spineseg.report.summaries import (
     compare_pilots,
@@ -151,11 +151,7 @@ def write_report(view: StudyView, paths: ReportPaths, code: str = "") -> Path:
         "code": code,
         "measures": MEASURES,
         "verdict": verdict,
-        "departures": [
-            *([word_preview(held)] if held else []),
-            *list_departures(records.lock, reviews),
-            *(f"{text[:1].upper()}{text[1:]}." for text in list_unseen(view, records.images)),
-        ],
+        "departures": _warn_first(view, records, reviews, held),
         "decision": decision.document if decision else {},
         "colors": {name: print_color_of(name, number) for number, name in enumerate(shown)},
         "methods": methods,
@@ -189,6 +185,15 @@ def write_report(view: StudyView, paths: ReportPaths, code: str = "") -> Path:
     }  # fmt: skip
     write_text(paths.page, template_environment().get_template("report.html").render(policy=POLICY, **context))
     return paths.page
+
+
+def _warn_first(view: StudyView, records: StageRecords, reviews: Sequence[ReviewImage], held: str) -> list[str]:
+    """Return what a reader is told first: a preview, departures from the choice, what the pilot did not show."""
+    return [
+        *([word_preview(held)] if held else []),
+        *list_departures(records.lock, reviews),
+        *(f"{text[:1].upper()}{text[1:]}." for text in list_unseen(view, records.images)),
+    ]
 
 
 def _write_lists(

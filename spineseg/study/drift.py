@@ -71,7 +71,7 @@ def compare_runs(run_a: str | Path, run_b: str | Path, methods: Sequence[str] | 
 
 
 def find_methods(folder: StudyFolder) -> set[str]:
-    """Return the methods of which the run has results."""
+    """Return the methods that have results in the run."""
     return {
         path.name.partition("_desc-")[2].partition("_label-")[0]
         for path in folder.root.glob("sub-*/**/*_desc-*_label-SC_seg.json")

@@ -91,7 +91,7 @@ def index_images(
 
 
 def _leave_other_forms(images: list[StudyImage], config: StudyConfig, in_study: Collection[str]) -> list[StudyImage]:
-    """Leave out images of which another form of the same acquisition is used (config key ``forms``).
+    """Leave out images if another form of the same acquisition is used (config key ``forms``).
 
     A table of images itself decides which images the study has.
     """

@@ -100,7 +100,7 @@ class Decision:
         return KeptMethods(self.method, self.document["method_by_contrast"])
 
     def count_unseen(self, images: Iterable[StudyImage]) -> dict[str, int]:
-        """Return contrast to number of images, for contrasts of which the pilot has no image."""
+        """Return contrast to number of images, for contrasts without an image in the pilot."""
         seen = self.document["per_contrast"]
         found = Counter(image.contrast for image in images if image.contrast not in seen)
         return dict(sorted(found.items())) if seen else {}  # a decision without any image says so itself

@@ -95,7 +95,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _examples(values: tuple[Any, ...]) -> Iterable[Any]:
-    """Return the values to check; of numbers and texts, of which there may be thousands, one of each type is enough."""
+    """Return the values to check; there may be thousands of numbers and texts, so one of each type is enough."""
     plain = {type(item): item for item in values if isinstance(item, PLAIN)}
     return *plain.values(), *(item for item in values if not isinstance(item, PLAIN))
 

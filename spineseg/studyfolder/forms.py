@@ -1,4 +1,4 @@
-"""Forms of one acquisition, such as a diffusion series and its average, of which a study uses one."""
+"""Forms of one acquisition, such as a diffusion series and its average; a study uses one of them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def form_of_id(image_id: str) -> str:
 def find_other_forms(
     images: Iterable[StudyImage], prefer: Sequence[str] = (), in_study: Collection[str] = ()
 ) -> dict[str, str]:
-    """Return image to reason, for images of which another form of the same acquisition is used.
+    """Return image to reason, for images whose acquisition is used in another form.
 
     Parameters
     ----------

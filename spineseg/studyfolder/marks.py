@@ -289,8 +289,8 @@ def read_marks(paths: Sequence[str | Path]) -> Marks:
     Raises
     ------
     InputError
-        If a file is missing, is not JSON or has other content, or if a rater has two different marks of a mask of which
-        one has no time, so that it is not known which is later.
+        If a file is missing, is not JSON or has other content, or if a rater has two different marks of a mask
+        and one has no time, so that it is not known which is later.
     """
     marks: dict[tuple[str, str | None, str], list[Mark]] = {}
     preferences: dict[Preference, None] = {}

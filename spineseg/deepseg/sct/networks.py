@@ -38,7 +38,7 @@ DETECT_MOMENTS = {
 SCT)."""
 
 SEGMENT_3D_MOMENTS = {"t2": (65.8562, 59.7999), "t2s": (87.0212, 64.425), "t1": (88.5001, 66.275)}
-"""The same for the 3-D networks, of which there is none for dwi; the 2-D networks take the scaled values unchanged."""
+"""The same for the 3-D networks (there is none for dwi); the 2-D networks take the scaled values unchanged."""
 
 THRESHOLDS = {"t1": 0.15, "t2": 0.7, "t2s": 0.89, "dwi": 0.01}
 """SCT's defaults, which make areas agree between contrasts."""
