@@ -25,7 +25,7 @@ from deepseg_crossval import held_out
 from numpy.typing import NDArray
 
 from spineseg.centerline.contour import measure_contour
-from spineseg.centerline.extent import stop_at_conus
+from spineseg.centerline.conus import stop_at_conus
 from spineseg.contrasts import CORD_DARKER, SUFFIX_CONTRAST
 from spineseg.deepseg.cleanup import clean_mask
 from spineseg.deepseg.inference import compute_heatmap, compute_probability, trace_cord

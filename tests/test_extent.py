@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from scipy import ndimage as ndi
 
+from spineseg.centerline.along import sample_along
+from spineseg.centerline.conus import find_conus, stop_at_conus
 from spineseg.centerline.curve import Centerline
 from spineseg.centerline.estimate import estimate_centerline
-from spineseg.centerline.extent import describe_extent, find_conus, sample_along, stop_at_conus
+from spineseg.centerline.extent import describe_extent
 from spineseg.phantom.dataset import make_image
 from spineseg.volume import Volume, to_canonical
 
@@ -15,14 +17,26 @@ SHAPE = (60, 60, 120)
 
 
 def spine(
-    *, conus=None, cord=CORD, fluid=FLUID, around=AROUND, zoom=1.0, radius=4.0, seen=(0, 120), brain=None, at=(30, 30)
+    *,
+    conus=None,
+    cord=CORD,
+    fluid=FLUID,
+    around=AROUND,
+    zoom=1.0,
+    radius=4.0,
+    seen=(0, 120),
+    medulla=None,
+    brain=None,
+    at=(30, 30),
 ):
-    """Return a straight spine with 1 mm slices and the mask of its cord.
+    """Return a straight spine with 1 mm slices and the mask of its cord, and of the medulla.
 
-    Beyond `seen` is noise, below `conus` fluid, above `brain` matter as bright as the cord.
+    Beyond `seen` is noise, below `conus` fluid, above `brain` matter as bright as the cord. From `medulla` upwards the
+    radius grows to 1.4 times its size within 15 mm.
     """
     i, j, k = np.indices(SHAPE)
     away = np.hypot(i - at[0], j - at[1]) * zoom
+    radius = radius * (1 + 0.4 * np.clip((k - (medulla or SHAPE[2])) / 15, 0, 1))
     inside = (away < radius) & (k >= (conus or 0)) & (k < (brain or SHAPE[2]))
     data = np.where(away < 8, fluid, around + 20 * np.sin(0.7 * i) + 20 * np.cos(0.9 * j))
     data = np.where(inside, cord, data)
@@ -187,6 +201,54 @@ def test_saturated_or_bright_slices_are_not_brain(factor):
     extent = describe_extent(Volume(data.astype(np.float32), volume.affine), mask, "dwi")
     assert extent.status == "partial"
     assert describe_extent(volume, mask, "dwi").status == "ok"
+
+
+@pytest.mark.parametrize(("cord", "fluid", "contrast"), [(CORD, FLUID, "t2"), (800.0, 250.0, "t1")])
+def test_a_mask_that_continues_into_the_medulla_is_to_be_cut(cord, fluid, contrast):
+    volume, mask = spine(cord=cord, fluid=fluid, medulla=70, brain=100)
+    extent = describe_extent(volume, mask, contrast)
+    assert extent.status == "ok"
+    assert abs(extent.cord_top - 70) <= 5
+    assert f"slices {extent.cord_top + 1}-119: no cord, brainstem and brain" in extent.notes
+    again = describe_extent(volume, cut(mask, 0, extent.cord_top), contrast)
+    assert again.cord_top is None
+
+
+def test_a_mask_that_runs_on_into_the_brain_is_to_be_cut():
+    volume, mask = spine(medulla=70, brain=95)
+    mask[..., 95:] = mask[..., 90:91]  # a tube that keeps its shape
+    extent = describe_extent(volume, mask, "t2")
+    assert extent.status == "ok"
+    assert abs(extent.cord_top - 70) <= 5
+
+
+def test_with_little_cord_below_the_medulla_the_mask_is_partial():
+    volume, mask = spine(seen=(60, 120), medulla=70, brain=100)
+    part = Volume(np.ascontiguousarray(volume.data[..., 60:]), volume.affine)
+    extent = describe_extent(part, mask[..., 60:], "t2")
+    assert extent.status == "partial"
+    assert extent.cord_top is None
+    assert "medulla or brain rather than cord?" in extent.notes[-1]
+
+
+def test_a_cord_that_widens_without_a_brain_above_is_cord():
+    volume, mask = spine(medulla=70)
+    extent = describe_extent(volume, mask, "t2")
+    assert (extent.status, extent.cord_top) == ("ok", None)
+
+
+def test_a_mask_is_not_cut_within_the_slices_that_the_user_asked_for():
+    volume, mask = spine(medulla=70, brain=100)
+    extent = describe_extent(volume, cut(mask, 0, 95), "t2", asked=(0, 95))
+    assert (extent.status, extent.cord_top) == ("ok", None)
+
+
+def test_one_disturbed_slice_at_the_top_is_not_brain():
+    volume, mask = spine()
+    thick = Volume(np.ascontiguousarray(volume.data[..., ::20]), volume.affine @ np.diag([1, 1, 20.0, 1]))
+    thick.data[..., -1] = CORD
+    extent = describe_extent(thick, mask[..., ::20], "t2")
+    assert (extent.status, extent.cord_top) == ("ok", None)
 
 
 def test_a_cord_at_the_border_of_the_field_of_view_is_partial():

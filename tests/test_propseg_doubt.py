@@ -80,6 +80,14 @@ def test_a_weak_centerline_raises_the_uncertainty(tube, score, unsure):
     assert is_unsure(Centerline(tube[1].points_vox, np.full(N, score))) is unsure
 
 
+def test_a_weak_line_with_a_rival_is_less_certain_than_either(tube):
+    points = tube[1].points_vox
+    weak = Centerline(points, np.full(N, 0.4 * ABSURD_SCORE))
+    assert not is_unsure(weak)
+    assert not is_unsure(Centerline(points, np.ones(N), lead=0.7))
+    assert is_unsure(replace(weak, lead=0.7))
+
+
 @pytest.mark.parametrize(("lead", "rival"), [(np.nan, False), (3.0, False), (0.3, True)])
 def test_a_rival_makes_the_result_partial(tube, lead, rival):
     volume, line = tube

@@ -90,15 +90,22 @@ class TestContour:
         shift = np.random.default_rng(3).choice([-1, 1], (9, 2)) * round(moved_mm / ZOOMS[0])
         image = np.stack([np.roll(image[:, :, k], shift[k], (0, 1)) for k in range(9)], axis=2)
         volume = Volume(image.astype(np.float32), np.diag([-0.5, 0.5, 4.0, 1.0]))
-        overlap = compare_with_edges(volume, disc(RADIUS), "t2")
-        assert (describe_edges(overlap) == ()) is trusted
-        assert overlap > 0.9 or f"{overlap:.2f}" in describe_edges(overlap)[0]
+        found = compare_with_edges(volume, disc(RADIUS), "t2")
+        assert (describe_edges(found, "t2") == ()) is trusted
+        assert found.edge_dice > 0.9 or f"{found.edge_dice:.2f}" in describe_edges(found, "t2")[0]
+
+    def test_edges_of_the_other_polarity_say_nothing(self):
+        volume = Volume(-picture().astype(np.float32), np.diag([-0.5, 0.5, 4.0, 1.0]))
+        found = compare_with_edges(volume, disc(2.5), "t2")
+        assert found.edge_dice < contour.LEAST_EDGE_DICE
+        assert describe_edges(found, "t2") == ()
+        assert describe_edges(found, "t1") != ()
 
     def test_edges_say_nothing_without_a_mask(self):
         volume = Volume(picture().astype(np.float32), np.diag([-0.5, 0.5, 4.0, 1.0]))
-        overlap = compare_with_edges(volume, np.zeros(volume.shape, bool), "t2")
-        assert np.isnan(overlap)
-        assert describe_edges(overlap) == ()
+        found = compare_with_edges(volume, np.zeros(volume.shape, bool), "t2")
+        assert np.isnan(found.edge_dice)
+        assert describe_edges(found, "t2") == ()
 
     def test_symmetry_and_steadiness(self):
         found = contour_of(picture(), disc(RADIUS))

@@ -132,8 +132,8 @@ def measure_mask_contour(
     return measure_contour(image, mask[box][:, :, slices], volume.zooms[:2], centres, cord_darker)
 
 
-def compare_with_edges(volume: Volume, mask: NDArray[np.bool_], contrast: str) -> float:
-    """Return the overlap of a mask with what the image's edges enclose, 0 to 1; NaN without mask or without edges.
+def compare_with_edges(volume: Volume, mask: NDArray[np.bool_], contrast: str) -> ContourFeatures:
+    """Compare a mask with what the image's edges enclose; without mask or edges their overlap is NaN.
 
     Parameters
     ----------
@@ -142,16 +142,20 @@ def compare_with_edges(volume: Volume, mask: NDArray[np.bool_], contrast: str) -
     """
     slices = spread_slices(np.flatnonzero(mask.any(axis=(0, 1))))
     if not len(slices):
-        return np.nan
+        return ContourFeatures()
     centres = np.array([np.argwhere(mask[:, :, k]).mean(axis=0) for k in slices])
-    return measure_mask_contour(volume, mask, slices, centres, CORD_DARKER[contrast]).edge_dice
+    return measure_mask_contour(volume, mask, slices, centres, CORD_DARKER[contrast])
 
 
-def describe_edges(overlap: float) -> tuple[str, ...]:
-    """Return a note where this overlap says that the outline is not to be trusted; NaN says nothing."""
-    if not overlap < LEAST_EDGE_DICE:
+def describe_edges(found: ContourFeatures, contrast: str) -> tuple[str, ...]:
+    """Return a note where the edges say that the outline is not to be trusted.
+
+    They say nothing where the image contradicts the contrast: either each slice has its own polarity, or the cord has
+    hardly any contrast and the edges are those of the canal.
+    """
+    if not found.edge_dice < LEAST_EDGE_DICE or found.polarity != (1 if CORD_DARKER[contrast] else -1):
         return ()
-    return (f"the image's edges lie off the outline (overlap {overlap:.2f}): look at the mask",)
+    return (f"the image's edges lie off the outline (overlap {found.edge_dice:.2f}): look at the mask",)
 
 
 def spread_slices(slices: NDArray[np.intp], n: int = MAX_SLICES) -> NDArray[np.intp]:

@@ -17,9 +17,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from spineseg.centerline.conus import stop_at_conus
 from spineseg.centerline.curve import Centerline, empty_centerline
 from spineseg.centerline.detector import Detector, load_detector
-from spineseg.centerline.extent import stop_at_conus
 from spineseg.centerline.path import SMOOTHING_MM, find_path, measure_lead, refine_path
 from spineseg.centerline.slabs import PIXEL_MM, Slabs
 from spineseg.centerline.spline import cutoff_to_lam, evaluate_spline, fit_spline

@@ -6,13 +6,21 @@ field of view, they show the brain, or fluid and roots below the conus. Unexplai
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from spineseg.centerline.curve import Centerline, select_slices
+from spineseg.centerline.along import CANAL_MM, Evidence, sample_along
+from spineseg.centerline.conus import (
+    CONUS_BELOW_MM,
+    CONUS_SHARE,
+    LARGEST_CORD_MM2,
+    goes_on,
+    seek_conus,
+)
+from spineseg.centerline.curve import Centerline
 from spineseg.contrasts import CORD_DARKER
 from spineseg.volume import Volume
 
@@ -20,48 +28,6 @@ Floats = NDArray[np.float64]
 
 COMPLETE = 0.91
 """Share of the cord that a complete mask must cover: up to a tenth may have no mask and no explanation."""
-
-CORE_MM, CANAL_MM = 2.5, 12.0
-"""Radii of the disc in the middle of the cord (or of the tissue in its place), and of the disc that shows the canal."""
-
-ALIKE = 0.3
-"""Largest difference from the intensity in the middle, as a share of it, at which a neighbour belongs to the same
-piece."""
-
-CONUS_FACTOR = 1.44
-"""Factor by which the intensity in the middle of the canal changes at the conus, towards the fluid. It is 2.7 in the
-real lumbar image, 1.9 to 2.5 in T1w, T2w and STIR phantoms, 1.46 in T2* and dwi phantoms, and 1.41 at most in other
-real images."""
-
-CONUS_ABOVE_MM, CONUS_BELOW_MM, LEAST_CORD_MM = 40.0, 15.0, 25.0
-"""Lengths of canal above and below the conus that are compared, and the shortest length of cord above it."""
-
-CONUS_SUDDEN, CONUS_NEAR_MM = 0.7, 10.0
-"""Share of that change that must occur within this distance on either side: 0.8 and more at the conus, half where a
-coil's sensitivity decreases."""
-
-CONUS_LEVEL = 1.2
-"""Factor by which the absolute intensity must also change towards fluid: 1.8 and more in lumbar images. Where the canal
-seems to change only because its surroundings are darker (a coil whose sensitivity decreases below the neck, in slices
-that are blurred or have a ghost or a band), it is mostly 0.5 to 1.1."""
-
-CONUS_PIECE = 1.5
-"""Factor by which the piece around the middle must be larger than the cord above, because below the conus it fills the
-canal. A lesion or a syrinx is smaller than the cord."""
-
-CONUS_FLUID = (0.75, 0.65)
-"""What takes the cord's place is the fluid itself: where fluid is bright, at least so bright over the brightest of the
-canal around it (0.85 and more in phantoms, 0.95 in the real lumbar image), where it is dark, at most so bright (0.52 at
-most). Where a coil fades or an artefact has darkened the cord above, it is 0.45 to 0.7."""
-
-TIP_MM = 5.0
-"""Length by which the tip of the cord, narrower than the disc, extends below that place: 7 to 10 mm in phantoms."""
-
-LEAST_PIECE_MM2, LARGEST_CORD_MM2, LEAST_CANAL_MM2 = 10.0, 106.0, 60.0
-"""Range of the area of a cord piece, and smallest area of a canal: lower cords have 25 to 65 mm², sacs 90 to 190."""
-
-CONUS_SHARE = 0.6
-"""Share of the slices from the conus to the end of the curve that must look like this; a sacral canal ends in fat."""
 
 NOISE_ALIKE, NOISE_BRIGHT = 0.3, 0.3
 """Correlation of neighbouring slices, and brightness relative to that along the mask, below which slices show nothing.
@@ -71,12 +37,29 @@ BRAIN_MM2, BRAIN_LEVEL = 160.0, 1.7
 """Factor within which a piece larger than any cord must be as bright as the cord below it to be medulla or brain: 0.9
 to 1.25 in phantoms. Slices darkened by saturation had 0.4, slices under a bright band 2.0."""
 
+BRAIN = "brainstem and brain"
+"""Reason why the slices above a mask hold no cord."""
+
 NEXT_MM = 30.0
 """Length of the end of the mask that is compared with the slices beyond it."""
 
 ABSURD_AREA_MM2 = 110.0
 """Area above which a piece is larger than any cord: more than three standard deviations above men at C5, where the cord
 is thickest (78.1 +- 9.4 mm², Kato 2012)."""
+
+SWELLING, TOP_MM = 1.2, 30.0
+"""Factor by which a mask that continues into the medulla is larger in its upper part, at most this long, than in the
+part below: 1.2 to 1.8 in phantoms in which the brain is seen, 1.17 at most in masks that end below it."""
+
+CORD_SWELLING = 1.13
+"""Factor over the area below up to which such a slice is still cord: masks of
+phantoms then end within 5 mm of the foramen magnum, 1 mm above it on average."""
+
+BRAIN_RUN_MM = 10.0
+"""Shortest top of a mask that shows brain all along, rather than a disturbed slice."""
+
+LEAST_CORD_MM = 25.0
+"""Shortest length of cord that the area of the medulla can be compared with."""
 
 BORDER_MM = 5.0
 """Distance of the cord's middle from the side of the field of view, about its radius, below which it is cut or has no
@@ -92,150 +75,12 @@ correlation that such a slope must bring."""
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """Measures of the image along a curve, (n,) each; lengths in mm."""
-
-    bright: Floats  # 90th percentile of the canal and its boundary
-    core: Floats  # median intensity in the middle, over the bright of the canal around it
-    piece_mm2: Floats  # area of the piece around the middle that is about as bright, within the window
-    alike: Floats  # correlation of the window with that of the slice below it; noise has none
-    border_mm: Floats  # from the middle to the nearest side of the field, negative outside
-
-
-def sample_along(volume: Volume, slices: NDArray[np.intp], centres: Floats) -> Evidence:
-    """Measure the image along a curve with one centre (n, 2), voxels, in each of consecutive slices (n,)."""
-    zooms = np.asarray(volume.zooms, np.float64)
-    half = np.ceil(CANAL_MM / zooms[:2]).astype(int)
-    grid = np.meshgrid(*[np.arange(-h, h + 1) for h in half], indexing="ij")
-    away = np.hypot(grid[0] * zooms[0], grid[1] * zooms[1])
-    corner = np.rint(centres).astype(int)
-    index = [corner[:, axis, None, None] + grid[axis] for axis in (0, 1)]
-    known = (away <= CANAL_MM) & (index[0] >= 0) & (index[0] < volume.shape[0])
-    known &= (index[1] >= 0) & (index[1] < volume.shape[1])
-    index = [np.clip(index[axis], 0, volume.shape[axis] - 1) for axis in (0, 1)]
-    window = np.where(known, volume.data[index[0], index[1], slices[:, None, None]], np.nan).astype(np.float64)
-    window[~known.any(axis=(1, 2))] = 0.0  # the whole window is outside the field of view
-    middle = np.where(away <= max(CORE_MM, 0.75 * zooms[:2].max()), window, np.nan)
-    middle[np.isnan(middle).all(axis=(1, 2))] = 0.0
-    level = np.nanmedian(middle, axis=(1, 2))
-    bright = np.maximum(np.nanpercentile(window, 90, axis=(1, 2)), np.finfo(np.float32).tiny)
-    border = np.minimum((centres + 0.5) * zooms[:2], (np.array(volume.shape[:2]) - 0.5 - centres) * zooms[:2])
-    pieces = _measure_pieces(window, level, float(zooms[0] * zooms[1]))
-    return Evidence(bright, level / bright, pieces, _correlate(window), border.min(axis=1))
-
-
-def _measure_pieces(window: Floats, level: Floats, pixel_mm2: float) -> Floats:
-    """Measure, in each window, the area of the piece around the middle that is about as bright."""
-    areas = np.zeros(len(window))
-    middle = tuple(size // 2 for size in window.shape[1:])
-    for k, (part, value) in enumerate(zip(window, level, strict=True)):
-        pieces, _ = ndi.label(np.abs(part - value) <= ALIKE * abs(value))
-        areas[k] = (pieces == pieces[middle]).sum() * pixel_mm2 if pieces[middle] else 0.0
-    return areas
-
-
-def _correlate(window: Floats) -> Floats:
-    """Correlate each window with the one below it; the lowest gets the value of the next, a single window gets 1."""
-    both = np.isfinite(window[1:]) & np.isfinite(window[:-1])
-    count = np.maximum(both.sum(axis=(1, 2)), 1)
-    upper, lower = np.where(both, window[1:], 0.0), np.where(both, window[:-1], 0.0)
-
-    def mean(values: Floats) -> Floats:
-        return values.sum(axis=(1, 2)) / count
-
-    spread = np.sqrt(np.maximum((mean(upper**2) - mean(upper) ** 2) * (mean(lower**2) - mean(lower) ** 2), 0.0))
-    shared = mean(upper * lower) - mean(upper) * mean(lower)
-    alike = np.where(spread > 0, shared / np.where(spread > 0, spread, 1.0), 0.0)
-    return np.concatenate([alike[:1], alike]) if len(alike) else np.ones(len(window))
-
-
-def find_conus(evidence: Evidence, slice_mm: float, darker: bool) -> int | None:
-    """Find where the cord ends and fluid and roots begin.
-
-    Parameters
-    ----------
-    evidence : along the canal, from below
-    darker : whether the cord is darker than its fluid in this contrast
-
-    Returns
-    -------
-    int or None; position of the lowest slice with cord
-    """
-    n = len(evidence.core)
-    above, below = round(CONUS_ABOVE_MM / slice_mm), max(2, round(CONUS_BELOW_MM / slice_mm))
-    least, near = max(2, round(LEAST_CORD_MM / slice_mm)), max(2, round(CONUS_NEAR_MM / slice_mm))
-    fluid = np.log(np.maximum(evidence.core, 1e-6)) * (1 if darker else -1)
-    shown = evidence.bright > np.finfo(np.float32).tiny
-    if not shown.any():
-        return None
-    level = fluid + np.log(evidence.bright) * (1 if darker else -1)
-    fluid = np.where(shown, fluid, fluid[shown].min())  # a slice without signal must not count as dark fluid
-    level = np.where(shown, level, level[shown].min())
-    piece = evidence.piece_mm2
-    best, found = np.log(CONUS_FACTOR), None
-    for k in range(below, n - least + 1):
-        cord = max(np.median(fluid[k : k + above]), np.median(fluid[k : k + below]))
-        step = np.median(fluid[k - below : k]) - cord
-        like_fluid = fluid[:k] - cord > 0.7 * np.log(CONUS_FACTOR)
-        if step <= best or (like_fluid & shown[:k]).sum() < CONUS_SHARE * shown[:k].sum():
-            continue
-        sudden = np.median(fluid[max(0, k - near) : k]) - np.median(fluid[k : k + near])
-        if sudden < CONUS_SUDDEN * step:
-            continue
-        if np.median(level[max(0, k - above) : k]) - np.median(level[k : k + above]) < np.log(CONUS_LEVEL):
-            continue
-        core = np.median(evidence.core[max(0, k - above) : k][shown[max(0, k - above) : k]])
-        if not (core >= CONUS_FLUID[0] if darker else core <= CONUS_FLUID[1]):
-            continue
-        own = np.median(piece[k : k + above])
-        canal = np.median(piece[max(0, k - 2 * below) : k])
-        if LEAST_PIECE_MM2 <= own <= LARGEST_CORD_MM2 and canal >= max(CONUS_PIECE * own, LEAST_CANAL_MM2):
-            best, found = step, k
-    if found is None:
-        return None
-    # of the slices around the step, those on the cord's side of the half-way intensity are cord
-    cord = np.median(fluid[found : found + above])
-    inside = fluid - cord < best / 2
-    while found > 0 and inside[found - 1]:
-        found -= 1
-    while found < n - 1 and not inside[found]:
-        found += 1
-    return max(0, found - round(TIP_MM / slice_mm))
-
-
-def stop_at_conus(volume: Volume, line: Centerline, darker: bool, path_vox: Floats | None = None) -> Centerline:
-    """Return the part of a curve that lies in the cord, with the conus if the canal is visible below it.
-
-    Parameters
-    ----------
-    path_vox : (K, 2) ndarray, voxels
-        Path through the canal in every slice of the volume; by default only the curve itself is examined.
-    """
-    if line.is_empty:
-        return line
-    slices = line.slices if path_vox is None else np.arange(line.slices[-1] + 1)
-    centres = line.points_vox[:, :2] if path_vox is None else path_vox[slices]
-    found = find_conus(sample_along(volume, slices, centres), float(volume.zooms[2]), darker)
-    if found is None:
-        return line
-    conus = int(slices[found])
-    if _goes_on(line, conus):
-        return line
-    return replace(select_slices(line, conus, int(line.slices[-1])), conus=conus)
-
-
-def _goes_on(line: Centerline, conus: int) -> bool:
-    """Say whether the detector sees the cord better below a place than above it: it does not end there."""
-    below, above = line.score[line.slices < conus], line.score[line.slices >= conus]
-    return bool(len(below) and len(above) and np.median(below) > np.median(above))
-
-
-@dataclass(frozen=True)
 class Extent:
     """Coverage of the cord in the field of view by a mask."""
 
     status: str  # "ok", "partial" or "empty"
     notes: tuple[str, ...] = ()
+    cord_top: int | None = None  # highest slice with cord if the mask continues into the brain: to be cut there
 
 
 def describe_extent(
@@ -263,10 +108,17 @@ def describe_extent(
     evidence = sample_along(volume, every, centres)
     above, below = every > found[-1], every < found[0]
     reasons = _explain(evidence, above, below, zooms[2])
+    area = mask.sum(axis=(0, 1)) * zooms[0] * zooms[1]
+    brain = _show_brain(evidence.piece_mm2[found], float(zooms[2]))
+    top = _find_top(area[found], brain, BRAIN in reasons, float(zooms[2]))
+    is_cut = asked is None and top < len(found) and top * zooms[2] >= LEAST_CORD_MM
+    if is_cut:
+        found = found[:top]
+        reasons[BRAIN] = every > found[-1]
     conus = None if line is None else line.conus
     if conus is None:
-        conus = _seek_conus(evidence, found, float(zooms[2]), CORD_DARKER[contrast])
-        conus = None if conus is not None and line is not None and _goes_on(line, conus) else conus
+        conus = seek_conus(evidence, found, float(zooms[2]), CORD_DARKER[contrast])
+        conus = None if conus is not None and line is not None and goes_on(line, conus) else conus
     if conus is not None and below.any():
         reasons["below the conus"] = below & (every < conus)
     held = np.isin(every, found)
@@ -283,25 +135,18 @@ def describe_extent(
     off = found[1:][_jumps(centres[found], found, zooms)]
     if len(off):
         faults.append(f"{_ranges(off)}: the mask jumps from the slice below")
-    area = mask.sum(axis=(0, 1))[found] * zooms[0] * zooms[1]
-    large = found[area > ABSURD_AREA_MM2]
+    large = found[area[found] > ABSURD_AREA_MM2]
     if len(large) > (1 - COMPLETE) * len(found):
         faults.append(f"{_ranges(large)}: larger than a cord: brainstem, or fluid in the mask?")
+    if asked is None and top < len(found):
+        faults.append(f"{_ranges(found[top:])}: medulla or brain rather than cord?")
     cut = found[evidence.border_mm[found] < BORDER_MM]
     if len(cut) > (1 - COMPLETE) * len(found):
         faults.append(f"{_ranges(cut)}: the cord lies at the side of the field, which may cut it")
     beyond = found[found < (0 if conus is None else conus)]
     if len(beyond) * zooms[2] > CONUS_BELOW_MM and len(beyond) > (1 - COMPLETE) * len(found):
         faults.append(f"{_ranges(beyond)}: fluid and roots rather than cord: below the conus?")
-    return Extent("partial" if faults else "ok", (*notes, *faults))
-
-
-def _seek_conus(evidence: Evidence, found: NDArray[np.intp], slice_mm: float, darker: bool) -> int | None:
-    """Find the slice of the conus along a mask and below it, as far as its course can be extrapolated."""
-    first = max(0, found[0] - round(CONUS_ABOVE_MM / slice_mm))
-    part = slice(first, found[-1] + 1)
-    conus = find_conus(Evidence(*(values[part] for values in vars(evidence).values())), slice_mm, darker)
-    return None if conus is None else first + conus
+    return Extent("partial" if faults else "ok", (*notes, *faults), int(found[-1]) if is_cut else None)
 
 
 def _prolong(volume: Volume, mask: NDArray[np.bool_], found: NDArray[np.intp]) -> Floats:
@@ -359,8 +204,39 @@ def _explain(
     bounded = np.median(evidence.piece_mm2[~beyond]) <= LARGEST_CORD_MM2
     brain = reached & (piece > BRAIN_MM2) & (np.abs(level - own) < np.log(BRAIN_LEVEL)) & bounded
     if brain.any() and brain[reached].mean() >= CONUS_SHARE:
-        reasons["brainstem and brain"] = above
+        reasons[BRAIN] = above
     return reasons
+
+
+def _show_brain(piece_mm2: Floats, slice_mm: float) -> NDArray[np.bool_]:
+    """Return which slices of a mask show brain, (n,): its upper end, if what is there is too large for a cord.
+
+    Where the same occurs further down, or the cord below has no border, the size is meaningless.
+    """
+    none = np.zeros(len(piece_mm2), bool)
+    if np.median(piece_mm2[: max(1, len(none) // 2)]) > LARGEST_CORD_MM2:
+        return none
+    large = ndi.median_filter(piece_mm2, max(1, round(10 / slice_mm) | 1), mode="nearest") > BRAIN_MM2
+    top = np.cumsum(~large[::-1])[::-1] == 0
+    return top if (top == large).all() else none
+
+
+def _find_top(area: Floats, brain: NDArray[np.bool_], is_below_brain: bool, slice_mm: float) -> int:
+    """Return how many slices of a mask, (n,) from below, are cord: the others are medulla, larger, and brain."""
+    n_cord, n_brain = len(area), int(brain.sum())
+    if not (is_below_brain or n_brain):
+        return n_cord
+    if n_brain >= max(2.0, BRAIN_RUN_MM / slice_mm):
+        n_cord -= n_brain
+    n = min(round(TOP_MM / slice_mm), n_cord // 2)
+    if n == 0:
+        return n_cord
+    smooth = ndi.median_filter(area[:n_cord], max(1, round(10 / slice_mm) | 1), mode="nearest")
+    below = np.median(smooth[n_cord - 2 * n : n_cord - n])
+    widest = n_cord - n + int(smooth[-n:].argmax())
+    if smooth[widest] < SWELLING * below and n_cord == len(area):
+        return n_cord
+    return int(np.flatnonzero(smooth[:widest] <= CORD_SWELLING * below)[-1]) + 1
 
 
 def _has_gap(found: NDArray[np.intp]) -> bool:

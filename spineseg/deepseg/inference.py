@@ -253,7 +253,13 @@ def choose_views(n_slices: int, mirror: bool) -> tuple[tuple[float, bool], ...]:
 
 @torch.inference_mode()
 def compute_probability(
-    volume: Volume, centerline: Centerline, network: UNet, *, batch: int = 32, mirror: bool = True
+    volume: Volume,
+    centerline: Centerline,
+    network: UNet,
+    *,
+    batch: int = 32,
+    mirror: bool = True,
+    pixel: float = 1.0,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Compute the cord's probability in every voxel near the centerline, and its uncertainty in each slice.
 
@@ -264,6 +270,7 @@ def compute_probability(
     batch : slices per call; the result does not depend on it
     mirror : average over several views of each slice, half of them right-left mirror images, see `choose_views`;
         of two views, consecutive thin slices have one each in turn
+    pixel : pixel size of the patches, in units of the network's; below 1 the network sees the cord enlarged
 
     Returns
     -------
@@ -275,7 +282,8 @@ def compute_probability(
     views = choose_views(len(slices), mirror)
     in_turn = len(views) == 2 and slice_mm <= IN_TURN_MM and not config.reach  # 3-D: neighbours of one view
     seen = []
-    for first, (scale, mirrored) in enumerate(views):
+    for first, (view, mirrored) in enumerate(views):
+        scale = pixel * view
         part = slice(first, None, 2) if in_turn else slice(None)
         sampled = (volume.zooms, centres[part], slices[part], scale * config.zoom_mm, config.patch_px)
         patches = standardise_patch(extract_patches(volume.data, *sampled))

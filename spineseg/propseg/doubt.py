@@ -153,9 +153,9 @@ def _median_score(line: Centerline) -> float:
 
 
 def _doubt_line(line: Centerline) -> float:
-    """Return the uncertainty of a centerline, 0 to 1."""
+    """Return the uncertainty of a centerline, 0 to 1: a weak line that has a rival is less certain for both reasons."""
     weak = float(_rise_between(-_median_score(line), -CERTAIN_SCORE, -ABSURD_SCORE))
-    return max(weak, _doubt_lead(line))
+    return 1 - (1 - weak) * (1 - _doubt_lead(line))
 
 
 def has_rival(line: Centerline) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spineseg.centerline.contour import compare_with_edges, describe_edges
-from spineseg.centerline.curve import RIVAL_NOTE, Centerline
+from spineseg.centerline.curve import RIVAL_NOTE, Centerline, select_slices
 from spineseg.centerline.extent import COMPLETE, describe_extent
 from spineseg.contrasts import is_echo_planar
 from spineseg.propseg.byproducts import make_byproducts
@@ -153,14 +153,18 @@ def _assemble(
     cord_mask = choose_voxels(cord_prob)
     if not cord_mask.any():
         return _empty(volume, params, "no cord: the surface encloses no voxel", line)
+    extent = describe_extent(volume, cord_mask, contrast, line, asked)
+    if extent.cord_top is not None:
+        surface, line = _cut_above(surface, line, extent.cord_top)
+        above = np.arange(volume.shape[2]) > extent.cord_top
+        cord_prob, cord_mask = np.where(above, np.float32(0), cord_prob), cord_mask & ~above
     tubes = {"surface": surface.tube, "propagated": grown.tube, "initial": initial}
     extra = make_byproducts(params.byproducts, volume, zooms, tubes)
     if params.csf:
         fluid, fluid_notes = _segment_fluid(volume, scene, surface, cord_mask)
         extra |= fluid
         notes += fluid_notes
-    extent = describe_extent(volume, cord_mask, contrast, line, asked)
-    off_edges = describe_edges(compare_with_edges(volume, cord_mask, contrast))
+    off_edges = describe_edges(compare_with_edges(volume, cord_mask, contrast), contrast)
     status, missing = _compare_with_line(cord_mask, line)
     status = "partial" if extent.status == "partial" or off_edges else status
     notes += extent.notes + off_edges
@@ -178,6 +182,12 @@ def _assemble(
     points = np.column_stack([surface.tube.centers / zooms[:2], surface.tube.slices])
     followed = Centerline(points)
     return Segmentation(cord_prob, cord_mask, followed, status, notes, asdict(params), extra, uncertainty)
+
+
+def _cut_above(surface: FilledTube, line: Centerline, top: int) -> tuple[FilledTube, Centerline]:
+    """Return the surface and the centerline up to the highest slice with cord."""
+    kept = surface.tube.slices <= top
+    return FilledTube(surface.tube.take(kept), surface.bridged[kept]), select_slices(line, int(line.slices[0]), top)
 
 
 def _segment_fluid(
