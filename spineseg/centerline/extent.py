@@ -236,7 +236,9 @@ def _find_top(area: Floats, brain: NDArray[np.bool_], is_below_brain: bool, slic
     widest = n_cord - n + int(smooth[-n:].argmax())
     if smooth[widest] < SWELLING * below and n_cord == len(area):
         return n_cord
-    return int(np.flatnonzero(smooth[:widest] <= CORD_SWELLING * below)[-1]) + 1
+    top = int(np.flatnonzero(smooth[:widest] <= CORD_SWELLING * below)[-1]) + 1
+    # the medulla is wider than any part of the cord; a tube that follows it keeps its width in the brain
+    return top if np.median(area[top:]) > smooth[:top].max() else len(area)
 
 
 def _has_gap(found: NDArray[np.intp]) -> bool:
