@@ -34,6 +34,12 @@ def test_a_cord_of_half_the_size_is_outlined(method, index, suffix):
     assert method == "propseg" or result.status == "ok"  # propseg's detector may be unsure of so small a cord
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_small_cord_in_an_echo_planar_mean_is_not_taken_for_its_canal(method):
+    _, reference, result = segment(method, "bold", 4, hard="half_size")
+    assert dice(result.cord_mask, reference) > 0.75  # its 20 mm² are 20 to 25 voxels
+
+
 def test_deepseg_says_that_it_enlarged_a_small_cord():
     *_, small = segment("deepseg", "T2w", 1, hard="half_size")
     assert any("times enlarged" in note for note in small.notes)
