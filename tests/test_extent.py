@@ -237,6 +237,16 @@ def test_a_cord_that_widens_without_a_brain_above_is_cord():
     assert (extent.status, extent.cord_top) == ("ok", None)
 
 
+@pytest.mark.parametrize("lost_mm", [12, 30])
+def test_fluid_lost_around_the_top_of_an_enlargement_is_not_brain(lost_mm):
+    volume, mask = spine(medulla=70)
+    i, j, k = np.indices(SHAPE)
+    lost = (np.hypot(i - 30, j - 30) < 8) & (k >= SHAPE[2] - lost_mm)
+    data = np.where(lost, CORD, volume.data) + np.random.default_rng(2).normal(0, 5, SHAPE)
+    extent = describe_extent(Volume(data.astype(np.float32), volume.affine), mask, "t2")
+    assert (extent.status, extent.cord_top) == ("ok", None)
+
+
 def test_a_mask_is_not_cut_within_the_slices_that_the_user_asked_for():
     volume, mask = spine(medulla=70, brain=100)
     extent = describe_extent(volume, cut(mask, 0, 95), "t2", asked=(0, 95))

@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+from nibabel.affines import apply_affine
 
 from spineseg.contrasts import SUFFIX_CONTRAST
 from spineseg.deepseg.segment import segment_cord as run_deepseg
 from spineseg.phantom.contrast import B_VALUES
 from spineseg.phantom.dataset import make_image
+from spineseg.propseg.byproducts import BYPRODUCTS
+from spineseg.propseg.parameters import PropsegParams
 from spineseg.propseg.segment import segment_cord as run_propseg
 from spineseg.volume import to_canonical
 
@@ -58,3 +61,17 @@ def test_a_mask_ends_below_the_brain(method, suffix):
     assert result.centerline.slices[-1] == top
     assert np.isnan(result.uncertainty[top + 1 :]).all()
     assert not result.cord_prob[:, :, top + 1 :].any()
+
+
+def test_only_an_upper_end_that_the_user_asked_for_is_kept():
+    image = make_image(97, 5, "T2w", target_s_mm=0.0)
+    volume = to_canonical(image.data.astype(np.float32), image.acquisition.affine)
+    top = {}
+    for name, asked in {"none": {}, "down": {"down": 10}, "up": {"up": 100}}.items():
+        result = run_propseg(volume, "t2", PropsegParams(byproducts=BYPRODUCTS, **asked))
+        top[name] = np.flatnonzero(result.cord_mask.any(axis=(0, 1)))[-1]
+        for ending in ("_mesh.vtk", "_mesh_low_resolution.vtk", "_init_tube.vtk"):
+            points = np.array(result.extra[ending].split("float\n")[1].split("\nPOLYGONS")[0].split(), float)
+            slices = apply_affine(np.linalg.inv(volume.affine), points.reshape(-1, 3))[:, 2]
+            assert slices.max() < top[name] + 1
+    assert top["none"] == top["down"] < top["up"]

@@ -55,8 +55,9 @@ CORD_SWELLING = 1.13
 """Factor over the area below up to which such a slice is still cord: masks of
 phantoms then end within 5 mm of the foramen magnum, 1 mm above it on average."""
 
-BRAIN_RUN_MM = 10.0
-"""Shortest top of a mask that shows brain all along, rather than a disturbed slice."""
+INSIDE_BRAIN_MM2, INSIDE_MM = 240.0, 5.0
+"""Size of the piece that must be exceeded over this length for the upper end of a mask to be in the brain: phantoms
+have 240 to 430 mm² there. A canal whose fluid is as dark as the cord has 150 to 230 mm²."""
 
 LEAST_CORD_MM = 25.0
 """Shortest length of cord that the area of the medulla can be compared with."""
@@ -109,9 +110,10 @@ def describe_extent(
     above, below = every > found[-1], every < found[0]
     reasons = _explain(evidence, above, below, zooms[2])
     area = mask.sum(axis=(0, 1)) * zooms[0] * zooms[1]
-    brain = _show_brain(evidence.piece_mm2[found], float(zooms[2]))
-    top = _find_top(area[found], brain, BRAIN in reasons, float(zooms[2]))
-    is_cut = asked is None and top < len(found) and top * zooms[2] >= LEAST_CORD_MM
+    n_brain = _count_brain(evidence.piece_mm2[found], float(zooms[2]))
+    top = _find_top(area[found], n_brain, BRAIN in reasons, float(zooms[2]))
+    into_brain = found[min(top, len(found) - n_brain) :] if asked is None or asked[1] > found[-1] else found[:0]
+    is_cut = len(into_brain) > 0 and len(found) > top >= LEAST_CORD_MM / zooms[2]
     if is_cut:
         found = found[:top]
         reasons[BRAIN] = every > found[-1]
@@ -138,8 +140,8 @@ def describe_extent(
     large = found[area[found] > ABSURD_AREA_MM2]
     if len(large) > (1 - COMPLETE) * len(found):
         faults.append(f"{_ranges(large)}: larger than a cord: brainstem, or fluid in the mask?")
-    if asked is None and top < len(found):
-        faults.append(f"{_ranges(found[top:])}: medulla or brain rather than cord?")
+    if len(into_brain) and not is_cut:
+        faults.append(f"{_ranges(into_brain)}: medulla or brain rather than cord?")
     cut = found[evidence.border_mm[found] < BORDER_MM]
     if len(cut) > (1 - COMPLETE) * len(found):
         faults.append(f"{_ranges(cut)}: the cord lies at the side of the field, which may cut it")
@@ -208,37 +210,32 @@ def _explain(
     return reasons
 
 
-def _show_brain(piece_mm2: Floats, slice_mm: float) -> NDArray[np.bool_]:
-    """Return which slices of a mask show brain, (n,): its upper end, if what is there is too large for a cord.
+def _count_brain(piece_mm2: Floats, slice_mm: float) -> int:
+    """Count the slices at a mask's upper end that show brain: too large for a cord, and some of them for a canal.
 
-    Where the same occurs further down, or the cord below has no border, the size is meaningless.
+    Where the same occurs further down, or the cord below has no border, the size is meaningless, and there are none.
     """
-    none = np.zeros(len(piece_mm2), bool)
-    if np.median(piece_mm2[: max(1, len(none) // 2)]) > LARGEST_CORD_MM2:
-        return none
-    large = ndi.median_filter(piece_mm2, max(1, round(10 / slice_mm) | 1), mode="nearest") > BRAIN_MM2
-    top = np.cumsum(~large[::-1])[::-1] == 0
-    return top if (top == large).all() else none
+    piece = ndi.median_filter(piece_mm2, max(1, round(10 / slice_mm) | 1), mode="nearest")
+    large, cord = piece > BRAIN_MM2, np.median(piece_mm2[: max(1, len(piece) // 2)])
+    n = int(large.sum())
+    is_brain = (piece > INSIDE_BRAIN_MM2).sum() >= max(2.0, INSIDE_MM / slice_mm)
+    return n if is_brain and large[len(large) - n :].all() and cord <= LARGEST_CORD_MM2 else 0
 
 
-def _find_top(area: Floats, brain: NDArray[np.bool_], is_below_brain: bool, slice_mm: float) -> int:
+def _find_top(area: Floats, n_brain: int, is_below_brain: bool, slice_mm: float) -> int:
     """Return how many slices of a mask, (n,) from below, are cord: the others are medulla, larger, and brain."""
-    n_cord, n_brain = len(area), int(brain.sum())
-    if not (is_below_brain or n_brain):
-        return n_cord
-    if n_brain >= max(2.0, BRAIN_RUN_MM / slice_mm):
-        n_cord -= n_brain
+    n_cord = len(area) - n_brain
     n = min(round(TOP_MM / slice_mm), n_cord // 2)
-    if n == 0:
-        return n_cord
+    if n == 0 or not (is_below_brain or n_brain):
+        return len(area)
     smooth = ndi.median_filter(area[:n_cord], max(1, round(10 / slice_mm) | 1), mode="nearest")
     below = np.median(smooth[n_cord - 2 * n : n_cord - n])
     widest = n_cord - n + int(smooth[-n:].argmax())
-    if smooth[widest] < SWELLING * below and n_cord == len(area):
-        return n_cord
+    if smooth[widest] < SWELLING * below and not n_brain:
+        return len(area)
     top = int(np.flatnonzero(smooth[:widest] <= CORD_SWELLING * below)[-1]) + 1
     # the medulla is wider than any part of the cord; a tube that follows it keeps its width in the brain
-    return top if np.median(area[top:]) > smooth[:top].max() else len(area)
+    return top if np.median(area[top:]) > max(smooth[:top].max(), CORD_SWELLING * below) else len(area)
 
 
 def _has_gap(found: NDArray[np.intp]) -> bool:

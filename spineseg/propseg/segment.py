@@ -124,6 +124,8 @@ def segment_cord(
     stage("rasterisation")
     limited = centerline is not None or init_mask is not None or params.down is not None or params.up is not None
     asked = (int(line.slices[0]), int(line.slices[-1])) if limited else None
+    if asked and centerline is None and init_mask is None and params.up is None:
+        asked = asked[0], volume.shape[2]
     return _assemble(volume, scene, line, initial.tube, grown, surface, notes, contrast, asked)
 
 
@@ -159,6 +161,8 @@ def _assemble(
         above = np.arange(volume.shape[2]) > extent.cord_top
         cord_prob, cord_mask = np.where(above, np.float32(0), cord_prob), cord_mask & ~above
     tubes = {"surface": surface.tube, "propagated": grown.tube, "initial": initial}
+    if extent.cord_top is not None:
+        tubes = {name: tube.take(tube.slices <= extent.cord_top) for name, tube in tubes.items()}
     extra = make_byproducts(params.byproducts, volume, zooms, tubes)
     if params.csf:
         fluid, fluid_notes = _segment_fluid(volume, scene, surface, cord_mask)
