@@ -52,14 +52,14 @@ SWELLING, TOP_MM = 1.2, 30.0
 part below: 1.2 to 1.8 in phantoms in which the brain is seen, 1.17 at most in masks that end below it."""
 
 CORD_SWELLING = 1.13
-"""Factor over the area below up to which such a slice is still cord: masks of
-phantoms then end within 5 mm of the foramen magnum, 1 mm above it on average."""
+"""Factor over the area below up to which such a slice is still cord: masks of phantoms then end within 6 mm of the
+foramen magnum, 1 mm above it on average."""
 
 INSIDE_BRAIN_MM2, INSIDE_MM = 240.0, 5.0
 """Size of the piece that must be exceeded over this length for the upper end of a mask to be in the brain: phantoms
 have 240 to 430 mm² there. A canal whose fluid is as dark as the cord has 150 to 230 mm²."""
 
-LEAST_CORD_MM = 25.0
+LEAST_BELOW_MM = 25.0
 """Shortest length of cord that the area of the medulla can be compared with."""
 
 BORDER_MM = 5.0
@@ -113,7 +113,7 @@ def describe_extent(
     n_brain = _count_brain(evidence.piece_mm2[found], float(zooms[2]))
     top = _find_top(area[found], n_brain, BRAIN in reasons, float(zooms[2]))
     into_brain = found[min(top, len(found) - n_brain) :] if asked is None or asked[1] > found[-1] else found[:0]
-    is_cut = len(into_brain) > 0 and len(found) > top >= LEAST_CORD_MM / zooms[2]
+    is_cut = len(into_brain) > 0 and len(found) > top >= LEAST_BELOW_MM / zooms[2]
     if is_cut:
         found = found[:top]
         reasons[BRAIN] = every > found[-1]

@@ -75,8 +75,8 @@ LEAST_RISE = 20.0
 """Smallest value (1/mm) of the usual rise; below it nothing counts as an edge. A contrast of about 30 of 1000."""
 
 USUAL_PERCENTILE, USUAL_MM = 75.0, 30.0
-"""The usual rise is this percentile over the ring, half of which may have no edge, and then the median over the length
-of a vertebra."""
+"""The usual rise is this percentile over the ring, because half of the ring may have no edge, and then the median over
+the length of a vertebra."""
 
 COARSE_MM = 3.0
 """Distance between the slices in which the start is searched; the shape hardly changes over it."""
