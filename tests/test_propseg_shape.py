@@ -20,6 +20,7 @@ from spineseg.volume import Volume, to_canonical
 
 N = 24
 AREA = np.pi * 4.5**2
+STILL = np.zeros(len(WAVES))
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +53,14 @@ def lose_right(volume, line):
 def test_an_outline_within_the_series_is_found_exactly():
     outline = np.array([4.6, 0.3, -0.2, 1.1, 0.1, 0.02, 0.15, 0.2])
     target = np.tile(_series() @ outline, (40, 1))
-    found = _solve_series(target, np.full(target.shape, 1e6), np.zeros((40, 2)), np.full(40, 0.35), np.arange(40.0))
+    found = _solve_series(target, np.full(target.shape, 1e6), np.zeros((40, 2)), np.full(40, 0.35), np.arange(40.0), STILL)
     np.testing.assert_allclose(found, np.tile(outline, (40, 1)), atol=1e-4)
 
 
 def test_without_edges_the_mean_shape_lies_on_the_centerline():
     shift = np.tile([0.4, -0.7], (12, 1))
     none = np.zeros((12, N_RAYS))
-    found = _solve_series(none, none, shift, np.full(12, 0.35), 5.0 * np.arange(12))
+    found = _solve_series(none, none, shift, np.full(12, 0.35), 5.0 * np.arange(12), STILL)
     mean = RADIUS_MM * MEAN_SHAPE
     mean[:3] = RADIUS_MM, 0.4, -0.7
     np.testing.assert_allclose(found, np.tile(mean, (12, 1)), atol=1e-9)
@@ -71,7 +72,7 @@ def test_a_lost_half_follows_from_the_other_half_and_the_slices_beside_it():
     target = np.tile(_series() @ outline, (30, 1))
     weight = np.ones(target.shape)
     weight[10:20, unit_circle(N_RAYS)[:, 0] > 0] = 0
-    found = _solve_series(target, weight, np.zeros((30, 2)), np.full(30, 0.9), np.arange(30.0)) @ _series().T
+    found = _solve_series(target, weight, np.zeros((30, 2)), np.full(30, 0.9), np.arange(30.0), STILL) @ _series().T
     assert np.abs(found - target).max() < 0.25
 
 
@@ -89,6 +90,23 @@ def test_a_clean_surface_is_left_alone(tube):
     after = reach_consensus(scene_of(volume, line), surface)
     assert np.array_equal(after.tube.radii, surface.tube.radii)
     assert np.array_equal(after.tube.centers, surface.tube.centers)
+
+
+def test_a_slice_that_jumps_is_left_alone_in_echo_planar_images_only(tube):
+    volume, line = tube
+    jumps = {6: 2, 7: -1, 14: -2, 15: 1}  # mm along axis 1: each slice is distorted on its own
+    data, centers = volume.data.copy(), line.points_vox[:, :2].copy()
+    for k, by in jumps.items():
+        data[:, :, k] = np.roll(data[:, :, k], by, axis=1)
+        centers[k, 1] += by
+    thick = Volume(data, np.diag([-1.0, 1.0, 4.0, 1.0]))
+    surface = FilledTube(Tube(np.arange(N), centers, np.full((N, 30), 4.5)), np.zeros(N, bool))
+    still, free = (
+        areas(reach_consensus(scene_of(thick, line), surface, echo_planar=epi)) / areas(surface) - 1
+        for epi in (False, True)
+    )
+    assert np.abs(still[[6, 14]]).min() > 0.03
+    assert np.abs(free).max() < 0.01
 
 
 @pytest.mark.parametrize("wrong", ["leaked", "collapsed"])
@@ -177,6 +195,8 @@ def test_undoing_blur_adds_its_area_but_not_where_a_border_was_drawn(tube):
     scene = scene_of(volume, line)
     wider = areas(undo_blur(scene, surface))
     np.testing.assert_allclose(wider - areas(surface), np.pi * 0.5**2, rtol=0.02)
+    aligned = areas(undo_blur(scene, surface, aligned=True))
+    np.testing.assert_allclose(aligned - areas(surface), np.pi * (0.5**2 + 1 / 6), rtol=0.02)
     drawn = np.zeros(volume.shape)
     drawn[24, 20, 12] = 1
     held = areas(undo_blur(build_scene(volume, line, scene.model, PropsegParams(), correction=drawn), surface))

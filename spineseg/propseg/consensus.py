@@ -47,6 +47,10 @@ BLUR_VOXELS = 0.5
 """Standard deviation of an acquired voxel's spread: a whole line of k-space gives a sinc 1.2 voxels wide at half
 height, and 1.2 / 2.355 is 0.5."""
 
+RESAMPLING = 1 / 6
+"""Variance, in voxels squared, that linear interpolation adds (a triangle two voxels wide): the volumes of an fMRI mean
+are aligned before they are averaged."""
+
 FADED = 0.5
 """Share of the cord's brightness, over the darkest of the canal, below which a place on the border shows no cord: the
 half maximum, as on any other edge."""
@@ -63,14 +67,14 @@ FADED_TURN = 1.5
 """Number of vertices (standard deviation) over which that shift is smoothed around the ring, as in the refinement."""
 
 
-def reach_consensus(scene: Scene, surface: FilledTube) -> FilledTube:
+def reach_consensus(scene: Scene, surface: FilledTube, *, echo_planar: bool = False) -> FilledTube:
     """Replace the parts of a surface that neither the shape model nor a clear edge supports.
 
     A surface outside the model is replaced, whatever its edge (a leak). A surface inside the model is replaced only
-    if it has no clear edge.
+    if it has no clear edge. In echo-planar images the model may jump from slice to slice (`JUMP_MM`).
     """
     tube = surface.tube
-    model = fit_shape(scene, surface)
+    model = fit_shape(scene, surface, echo_planar=echo_planar)
     n = FINE_VERTICES * tube.radii.shape[1]
     own = fit_star(make_rings(tube.centers, resample_angles(tube.radii, n)), model.centers)
     other = resample_angles(model.radii, n)
@@ -108,20 +112,24 @@ def leave_dark_walls(scene: Scene, surface: FilledTube) -> FilledTube:
     return FilledTube(Tube(tube.slices, *recenter(rings + move[..., None] * normals)), surface.bridged)
 
 
-def undo_blur(scene: Scene, surface: FilledTube) -> FilledTube:
+def undo_blur(scene: Scene, surface: FilledTube, *, aligned: bool = False) -> FilledTube:
     """Undo the inward shift of the border that the blur of an echo-planar image causes.
 
     Blur of standard deviation s moves the steepest place, and the half maximum, of a disc's border of radius r inwards
     by s^2 / 2r [1]_. A drawn correction keeps its border. Not used for other images: raters draw their cords no
     larger than this surface already.
 
+    Parameters
+    ----------
+    aligned : whether the image is a mean of volumes that were resampled (fMRI)
+
     References
     ----------
     .. [1] Verbeek and van Vliet 1994, IEEE TPAMI 16:726. Where curved edges lie in filtered images.
     """
     tube = surface.tube
-    blur_mm = BLUR_VOXELS * np.sqrt(np.prod(scene.course.zooms[:2]))
-    move = blur_mm**2 / (2 * tube.radii.mean(axis=1))
+    blur_mm2 = (BLUR_VOXELS**2 + RESAMPLING * aligned) * np.prod(scene.course.zooms[:2])
+    move = blur_mm2 / (2 * tube.radii.mean(axis=1))
     move[near_correction(scene, tube.slices)] = 0.0
     return FilledTube(Tube(tube.slices, tube.centers, tube.radii + move[:, None]), surface.bridged)
 

@@ -110,12 +110,13 @@ def segment_cord(
     grown = settle_bridges(grown, MAX_GAP_MM, scene.slice_mm, trusted)
     stage("refinement")
     surface = refine(scene, fill_slices(grown, scene), grown.contrast)
-    surface = reach_consensus(scene, surface)
-    is_epi = scene.image.unsteady or is_echo_planar(contrast, volume.zooms)
-    if is_epi:
+    is_fmri = scene.image.unsteady or is_echo_planar(contrast, volume.zooms)
+    echo_planar = is_fmri or contrast == "dwi"
+    surface = reach_consensus(scene, surface, echo_planar=echo_planar)
+    if is_fmri:
         surface = leave_dark_walls(scene, surface)
-    if is_epi or contrast == "dwi":
-        surface = undo_blur(scene, surface)
+    if echo_planar:
+        surface = undo_blur(scene, surface, aligned=is_fmri)
     notes = _describe_polarity(scene, turned)
     notes += tuple(f"propagation met an obstacle at slice {k}: {why}" for k, why in grown.stops)
     if params.correct_seg:

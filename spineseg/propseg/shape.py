@@ -57,6 +57,11 @@ WALK_MM = np.array([0.06, 0.35, 0.35, 0.12, 0.08, 0.04, 0.05, 0.04])
 """Standard deviation of the change of each term over 10 mm of cord. The mean radius changes by 0.11 mm within one of
 the masks; the change of the shift is that of OptiC's line."""
 
+JUMP_MM = np.array([0.0, 0.75, 0.75, 0.0, 0.0, 0.0, 0.0, 0.0])
+"""Standard deviation of the change of each term from one echo-planar slice to the next, whatever their distance. Each
+slice is acquired at another moment and distorted by another field: the centre lies 0.5 mm off the line through its
+neighbours (0.7 mm in leipzig01's reference, 0.3 to 0.8 in phantoms; 0.1 in T2w), and two such errors differ by 0.75."""
+
 EDGE_SD_MM = 0.5
 """Standard deviation of the surface's position given an edge: half a voxel of most images."""
 
@@ -103,7 +108,7 @@ class ShapeFit:
     usual_rise: Floats  # (R,), 1/mm
 
 
-def fit_shape(scene: Scene, surface: FilledTube) -> ShapeFit:
+def fit_shape(scene: Scene, surface: FilledTube, *, echo_planar: bool = False) -> ShapeFit:
     """Fit the model to an image along the centerline.
 
     Parameters
@@ -111,6 +116,7 @@ def fit_shape(scene: Scene, surface: FilledTube) -> ShapeFit:
     surface : FilledTube
         Gives the slices and the usual strength of the cord's edge. Its shape is not used, so that a surface that
         leaked or collapsed can be recognised.
+    echo_planar : whether the cord may lie elsewhere from one slice to the next
     """
     slices = surface.tube.slices
     unit = scene.params.radius_mm / USUAL_RADIUS_MM  # from here on, lengths are in this unit
@@ -120,6 +126,7 @@ def fit_shape(scene: Scene, surface: FilledTube) -> ShapeFit:
     origin = base
     edges = _sample_edges(scene, slices, origin, usual, unit)
     radii = _find_start(edges, mm)
+    jump = JUMP_MM / unit if echo_planar else np.zeros_like(JUMP_MM)
     for n, gate in enumerate(GATES_MM):
         if n in (2, 4):  # the series is relative to a centre, which the fit has moved
             moved = _smooth(recenter(make_rings(origin, radii))[0], 4.0, mm)
@@ -127,7 +134,7 @@ def fit_shape(scene: Scene, surface: FilledTube) -> ShapeFit:
             edges = _sample_edges(scene, slices, origin, usual, unit)
         target, weight = _choose_edges(edges, radii, gate)
         sd = np.where(radii.mean(axis=1) > RADIUS_MM, SD_LARGER_MM, SD_SMALLER_MM)
-        radii = _solve_series(target, weight, base - origin, sd, slices.astype(np.float64) * mm) @ _series().T
+        radii = _solve_series(target, weight, base - origin, sd, slices.astype(np.float64) * mm, jump) @ _series().T
     return ShapeFit(unit * origin, unit * radii, weight, usual)
 
 
@@ -212,7 +219,9 @@ def _choose_edges(edges: Floats, radii: Floats, gate_mm: float) -> tuple[Floats,
     return steps[best], np.where(score.max(axis=2) > LEAST_EDGE, strength, 0.0)
 
 
-def _solve_series(target: Floats, weight: Floats, shift: Floats, sd_radius: Floats, height_mm: Floats) -> Floats:
+def _solve_series(
+    target: Floats, weight: Floats, shift: Floats, sd_radius: Floats, height_mm: Floats, jump_mm: Floats
+) -> Floats:
     """Find the most likely series of all slices together.
 
     Returns (R, terms) ndarray, mm. It minimises a quadratic function of the distance to the edges (weighted by
@@ -224,6 +233,7 @@ def _solve_series(target: Floats, weight: Floats, shift: Floats, sd_radius: Floa
     shift : (R, 2) ndarray, mm; position of the centerline relative to the origin, which is the expected shift
     sd_radius : (R,) ndarray, mm
     height_mm : (R,) ndarray, mm; positions of the slices along the cord, increasing
+    jump_mm : (terms,) ndarray, mm; standard deviation of the change between slices apart from `WALK_MM`
     """
     series, n = _series(), len(WAVES)
     gap = np.diff(height_mm)
@@ -237,7 +247,7 @@ def _solve_series(target: Floats, weight: Floats, shift: Floats, sd_radius: Floa
     matrix[:, 0, 0] += prior / sd_radius**2
     right[:, 0] += prior * RADIUS_MM / sd_radius**2
     right[:, 1:3] += prior * shift / SD_MM[1:3] ** 2
-    link = 1 / (WALK_MM**2 * gap[:, None] / 10)
+    link = 1 / (WALK_MM**2 * gap[:, None] / 10 + jump_mm**2)
     change = np.zeros((len(gap), n))
     change[:, 1:3] = np.diff(shift, axis=0)
     right[1:] += link * change
