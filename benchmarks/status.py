@@ -1,11 +1,13 @@
 """Check the status of masks: both methods on phantoms of many kinds and on labelled images, unchanged and changed.
 
     python benchmarks/status.py [-seed 41] [-n 12] [-data TSV]
-        [-kinds neck epi lower ends small real changed artefacts things]
+        [-kinds neck epi lower ends small sizes foramen real changed artefacts things]
 
 A mask is good if its Dice is at least 0.85 and it covers at least nine tenths of the slices with cord. The table counts
 masks that have the status ok but are not good ("silent"), and good masks without the status ok ("alarm"), with the
-upper end of the exact one-sided 95 % interval of the first share. If there is no cord, no mask is good.
+upper end of the exact one-sided 95 % interval of the first share. If there is no cord, no mask is good. Dice is that of
+whole masks; the area error is that of the slices with cord. "sizes" are cords of half the width up to the whole;
+"foramen" are four people with the foramen magnum at four heights of the field of view.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -46,8 +49,25 @@ ENOUGH, HELD = 0.85, 0.9
 PLACES = (90.0, 20.0, -250.0, -420.0, -470.0, -540.0)
 """Middles of fields of view that show brain, brainstem, chest, conus, and the region below it."""
 
-KINDS = ("neck", "epi", "lower", "ends", "small", "real", "changed", "artefacts", "things")
+FORAMEN_MM = (20.0, 0.0, -20.0, -40.0)
+"""Middles of fields of view about the foramen magnum."""
+
+CORD_SCALES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+PHANTOMS = ("neck", "epi", "lower", "ends", "small", "sizes", "foramen")
+KINDS = (*PHANTOMS, "real", "changed", "artefacts", "things")
 METHODS = {"propseg": run_propseg, "deepseg": run_deepseg}
+
+
+class Row(NamedTuple):
+    """What became of one image."""
+
+    method: str
+    kind: str
+    good: bool
+    ok: bool
+    dice: float
+    area_pct: float
 
 
 def as_case(name: str, contrast: str, image: SyntheticImage) -> Case:
@@ -60,7 +80,7 @@ def as_case(name: str, contrast: str, image: SyntheticImage) -> Case:
 
 def make_cases(kind: str, seed: int, n: int, manifests: list[Path]) -> Iterator[Case]:
     """Yield the images of one kind."""
-    for index in range(n if kind in ("neck", "epi", "lower", "ends", "small") else 0):
+    for index in range(n if kind in PHANTOMS else 0):
         suffix = SUFFIXES[index % 4]
         if kind == "neck":
             hard = ("none", *HARD_CASES)[(index // 4) % 6]
@@ -75,10 +95,15 @@ def make_cases(kind: str, seed: int, n: int, manifests: list[Path]) -> Iterator[
             place = PLACES[(index // 4) % 6]
             image = make_image(seed, 100 + index, suffix, target_s_mm=place)
             yield as_case(f"{suffix} at {place:.0f}", SUFFIX_CONTRAST[suffix], image)
+        elif kind == "foramen":
+            place = FORAMEN_MM[(index // 4) % 4]
+            image = make_image(seed, 104 + index % 4 + 4 * (index // 16), suffix, target_s_mm=place)
+            yield as_case(f"{suffix} at {place:.0f}", SUFFIX_CONTRAST[suffix], image)
         else:
             suffix = (*SUFFIXES, "bold")[index % 5]
-            image = make_image(seed, 200 + index, suffix, hard="half_size")
-            yield as_case(f"{suffix}, half size", SUFFIX_CONTRAST[suffix], image)
+            scale = CORD_SCALES[(index // 5) % 6] if kind == "sizes" else 0.5
+            image = make_image(seed, 200 + index, suffix, cord_scale=scale)
+            yield as_case(f"{suffix}, size x {scale}", SUFFIX_CONTRAST[suffix], image)
     for index, item in enumerate(item for manifest in manifests for item in load_manifest(manifest)):
         volume, _ = load_image(item.image, contrast=item.contrast)
         reference = load_mask(item.reference)[0].data > 0.5
@@ -123,20 +148,31 @@ def main() -> None:
         for name, contrast, volume, reference in make_cases(kind, args.seed, args.n, args.data):
             for method, run in METHODS.items():
                 result = run(volume, contrast)
-                good, said = is_good(result.cord_mask, reference), result.status == "ok"
-                rows.append((method, kind, good, said))
+                mask, said = result.cord_mask, result.status == "ok"
+                good = is_good(mask, reference)
                 verdict = "" if good == said else "ALARM" if good else "SILENT"
-                both = result.cord_mask.sum() + reference.sum()
-                dice = 2 * (result.cord_mask & reference).sum() / max(both, 1)
-                print(f"| {kind} | {name} | {method} | {dice:.3f} | {result.status} | {verdict} |", flush=True)
-    print("| method | kind | images | good | called ok | silent | at most (95 %) | alarm |\n" + "|" + " --- |" * 8)
+                dice = 2 * (mask & reference).sum() / max(mask.sum() + reference.sum(), 1)
+                cord = reference.any(axis=(0, 1))
+                area = 100 * (mask[..., cord].sum() / reference.sum() - 1) if cord.any() else np.nan
+                rows.append(Row(method, kind, good, said, dice, area))
+                print(
+                    f"| {kind} | {name} | {method} | {dice:.3f} | {area:+.1f} % | {result.status} | {verdict} |",
+                    flush=True,
+                )
+    heads = "method", "kind", "images", "good", "called ok", "silent", "at most (95 %)", "alarm", "Dice (least)", "area"
+    print("| " + " | ".join(heads) + " |\n|" + " --- |" * len(heads))
     for method in METHODS:
         for kind in (*args.kinds, "all"):
-            own = [row for row in rows if row[0] == method and kind in (row[1], "all")]
-            good, ok = sum(row[2] for row in own), sum(row[3] for row in own)
-            silent, alarm = (sum(row[2:] == pair for row in own) for pair in ((False, True), (True, False)))
-            bound = f"{100 * upper_bound(silent, ok):.0f} %" if ok else ""
-            print(f"| {method} | {kind} | {len(own)} | {good} | {ok} | {silent} | {bound} | {alarm} |")
+            own = [row for row in rows if row.method == method and kind in (row.kind, "all")]
+            good, ok = sum(row.good for row in own), sum(row.ok for row in own)
+            silent = sum(row.ok and not row.good for row in own)
+            alarm = sum(row.good and not row.ok for row in own)
+            bound = f"{100 * upper_bound(silent, ok):.1f} %" if ok else ""
+            dice, area = np.array([row.dice for row in own]), np.nanmean([row.area_pct for row in own] or [np.nan])
+            print(
+                f"| {method} | {kind} | {len(own)} | {good} | {ok} | {silent} | {bound} | {alarm} |"
+                f" {dice.mean():.3f} ({dice.min():.3f}) | {area:+.1f} % |"
+            )
 
 
 if __name__ == "__main__":

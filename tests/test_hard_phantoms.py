@@ -32,19 +32,19 @@ def dice(mask, reference):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("index", "suffix"), [(0, "T1w"), (1, "T2w"), (2, "T2star"), (3, "dwi")])
 def test_a_cord_of_half_the_size_is_outlined(method, index, suffix):
-    _, reference, result = segment(method, suffix, index, hard="half_size")
+    _, reference, result = segment(method, suffix, index, cord_scale=0.5)
     assert dice(result.cord_mask, reference) > 0.92
     assert method == "propseg" or result.status == "ok"  # propseg's detector may be unsure of so small a cord
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_small_cord_in_an_echo_planar_mean_is_not_taken_for_its_canal(method):
-    _, reference, result = segment(method, "bold", 4, hard="half_size")
+    _, reference, result = segment(method, "bold", 4, cord_scale=0.5)
     assert dice(result.cord_mask, reference) > 0.75  # its 20 mm² are 20 to 25 voxels
 
 
 def test_deepseg_says_that_it_enlarged_a_small_cord():
-    *_, small = segment("deepseg", "T2w", 1, hard="half_size")
+    *_, small = segment("deepseg", "T2w", 1, cord_scale=0.5)
     assert any("times enlarged" in note for note in small.notes)
     *_, usual = segment("deepseg", "T2w", 1)
     assert not any("times enlarged" in note for note in usual.notes)
@@ -64,7 +64,7 @@ def test_a_mask_ends_below_the_brain(method, suffix):
 
 
 def test_only_an_upper_end_that_the_user_asked_for_is_kept():
-    image = make_image(97, 5, "T2w", target_s_mm=0.0)
+    image = make_image(97, 6, "T2w", target_s_mm=0.0)
     volume = to_canonical(image.data.astype(np.float32), image.acquisition.affine)
     top = {}
     for name, asked in {"none": {}, "down": {"down": 10}, "up": {"up": 100}}.items():

@@ -53,7 +53,9 @@ def lose_right(volume, line):
 def test_an_outline_within_the_series_is_found_exactly():
     outline = np.array([4.6, 0.3, -0.2, 1.1, 0.1, 0.02, 0.15, 0.2])
     target = np.tile(_series() @ outline, (40, 1))
-    found = _solve_series(target, np.full(target.shape, 1e6), np.zeros((40, 2)), np.full(40, 0.35), np.arange(40.0), STILL)
+    found = _solve_series(
+        target, np.full(target.shape, 1e6), np.zeros((40, 2)), np.full(40, 0.35), np.arange(40.0), STILL
+    )
     np.testing.assert_allclose(found, np.tile(outline, (40, 1)), atol=1e-4)
 
 

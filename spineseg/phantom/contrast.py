@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import fft
+from scipy import fft, special
 
 from spineseg.phantom.sampling import Sample
 from spineseg.phantom.tissues import CORD_TISSUES, N_TISSUES, Tissue
@@ -247,9 +247,8 @@ def render(
 def _loss_weight(sample: Sample, loss: CsfLoss) -> np.ndarray:
     """Return the degree to which the fluid of each voxel looks like cord; (n,), 0 to 1, smooth."""
     towards = sample.u * np.cos(loss.angle) + sample.v * np.sin(loss.angle)
-    side = 1 / (1 + np.exp(-(towards - 1.0) / 0.8))
-    along = 1 / (1 + np.exp((np.abs(sample.s - loss.s_mm) - loss.length_mm) / 3.0))
-    return loss.strength * side * along
+    along = loss.length_mm - np.abs(sample.s - loss.s_mm)
+    return loss.strength * special.expit((towards - 1.0) / 0.8) * special.expit(along / 3.0)
 
 
 def _shading(sample: Sample, bias: np.ndarray, coil: tuple[float, float]) -> np.ndarray:

@@ -77,7 +77,7 @@ def hard_case(index: int, hard: str = "some") -> str:
     return HARD_CASES[(index // 2) % len(HARD_CASES)] if hard == "some" and index % 2 else "none"
 
 
-def draw_person(seed: int, index: int, hard: str = "none") -> AnatomyParams:
+def draw_person(seed: int, index: int, hard: str = "none", cord_scale: float = 1.0) -> AnatomyParams:
     """Draw the anatomy of one person of a dataset.
 
     Parameters
@@ -87,8 +87,10 @@ def draw_person(seed: int, index: int, hard: str = "none") -> AnatomyParams:
     index : int
         0-based; the person does not depend on how many people the dataset has.
     hard : str, default "none"
-        A name of `HARD_CASES` or `LOWER_CASES`, or `half_size`; `touching`, `compressed`, `stenosis`, `fracture` and
-        `half_size` change the anatomy.
+        A name of `HARD_CASES` or `LOWER_CASES`; `touching`, `compressed`, `stenosis` and `fracture` change the anatomy.
+    cord_scale : float, default 1
+        Width and depth of the cord relative to the person's, for the cord of a child or an atrophied one. The sac
+        shrinks by half as much.
 
     Returns
     -------
@@ -96,13 +98,17 @@ def draw_person(seed: int, index: int, hard: str = "none") -> AnatomyParams:
     """
     rng = np.random.default_rng([seed, index, _PERSON])
     params = draw(rng)
+    params = replace(
+        params,
+        cord_ap=cord_scale * params.cord_ap,
+        cord_rl=cord_scale * params.cord_rl,
+        sac=(0.5 + 0.5 * cord_scale) * params.sac,
+    )
     if hard == "compressed":
         return replace(params, compressions=(draw_compression(rng),))
     if hard == "touching":  # moves the sac by more than the film of fluid behind or beside the cord
         side = rng.choice([-1.0, 1.0])
         return replace(params, sac_shift_mm=(side * rng.uniform(1.5, 3.0), rng.choice([-1.0, 1.0]) * 2.4))
-    if hard == "half_size":  # half as wide and half as deep: a child's cord, or an atrophied one
-        return replace(params, cord_ap=0.5 * params.cord_ap, cord_rl=0.5 * params.cord_rl, sac=0.75 * params.sac)
     if hard == "stenosis":  # discs L1/2 to L4/5 bulge
         bulges = [Compression(float(s), 5.0, float(rng.uniform(0.2, 0.55))) for s in DISC_S_MM[-5:-1]]
         return replace(params, compressions=tuple(bulges), bone=params.bone * 1.1)
@@ -113,7 +119,14 @@ def draw_person(seed: int, index: int, hard: str = "none") -> AnatomyParams:
 
 
 def make_image(
-    seed: int, index: int, suffix: str, *, session: int = 1, hard: str = "none", target_s_mm: float = TARGET_S_MM
+    seed: int,
+    index: int,
+    suffix: str,
+    *,
+    session: int = 1,
+    hard: str = "none",
+    target_s_mm: float = TARGET_S_MM,
+    cord_scale: float = 1.0,
 ) -> SyntheticImage:
     """Acquire one image of one person.
 
@@ -129,12 +142,15 @@ def make_image(
         A name of `HARD_CASES`.
     target_s_mm : float, mm
         Middle of the field of view, measured upwards from the foramen magnum: 90 is in the brain, -515 below the conus.
+    cord_scale : float, default 1
+        See `draw_person`.
 
     Returns
     -------
     SyntheticImage
     """
-    return _make_image(seed, index, suffix, PROTOCOLS[suffix], session, hard, target_s_mm)
+    person = draw_person(seed, index, hard, cord_scale)
+    return _make_image(seed, index, suffix, PROTOCOLS[suffix], session, hard, target_s_mm, person)
 
 
 def make_lower_image(seed: int, index: int, kind: str, *, hard: str = "none") -> SyntheticImage:
@@ -146,7 +162,8 @@ def make_lower_image(seed: int, index: int, kind: str, *, hard: str = "none") ->
     hard : str, default "none"
         A name of `LOWER_CASES`; with `eight_bits` the image has 256 levels and its brightest thousandth is clipped.
     """
-    image = _make_image(seed, index, kind, LOWER_PROTOCOLS[kind], 1, hard, LOWER_S_MM)
+    person = draw_person(seed, index, hard)
+    image = _make_image(seed, index, kind, LOWER_PROTOCOLS[kind], 1, hard, LOWER_S_MM, person)
     if hard != "eight_bits":
         return image
     levels = np.clip(image.data * (255 / np.percentile(image.data, 99.9)), 0, 255)
@@ -154,10 +171,16 @@ def make_lower_image(seed: int, index: int, kind: str, *, hard: str = "none") ->
 
 
 def _make_image(
-    seed: int, index: int, kind: str, protocol: Protocol, session: int, hard: str, target_s_mm: float
+    seed: int,
+    index: int,
+    kind: str,
+    protocol: Protocol,
+    session: int,
+    hard: str,
+    target_s_mm: float,
+    person: AnatomyParams,
 ) -> SyntheticImage:
-    """Acquire one image by a protocol."""
-    person = draw_person(seed, index, hard)
+    """Acquire one image of a person by a protocol."""
     pose = draw_pose(np.random.default_rng([seed, index, _SESSION, session]))
     rng = np.random.default_rng([seed, index, _IMAGE, session, _STREAMS.index(kind)])
     # The appearance of tissues depends on person and contrast: two sessions differ in noise, pose and shading only.

@@ -24,9 +24,9 @@ MOST_CARRIED = 1.0
 """Largest area error, in voxels, that a slice may pass on to the next."""
 
 LOST_VOXELS = 1 / 3
-"""Voxels by which voxels at least half inside a closed outline are fewer than its area, on average over positions.
-Across a voxel whose border has the curvature c, the chord is 1 / cos(t) long for a border at the angle t to the grid, and
-half of the voxel is inside if the border lies c / (24 cos^2 t) further out; along an outline c adds up to a full turn."""
+"""Voxels by which those at least half inside a closed outline are fewer than its area, on average over positions. If a
+border of curvature c crosses a voxel at the angle t to the grid, half of the voxel is inside when the border lies
+c / (24 cos^2 t) further out. On average over t this is c / 6 pi, and along an outline c adds up to 2 pi."""
 
 
 def rasterise(tube: Tube, shape: tuple[int, int, int], zooms: Floats) -> NDArray[np.float32]:
