@@ -6,8 +6,8 @@
 A mask is good if its Dice is at least 0.85 and it covers at least nine tenths of the slices with cord. The table counts
 masks that have the status ok but are not good ("silent"), and good masks without the status ok ("alarm"), with the
 upper end of the exact one-sided 95 % interval of the first share. If there is no cord, no mask is good. Dice is that of
-whole masks; the area error is that of the slices with cord. "sizes" are cords of half the width up to the whole;
-"foramen" are four people with the foramen magnum at four heights of the field of view.
+whole masks; the area error is that of good masks, in the slices with cord. "sizes" are cords of half the width up to
+the whole; "foramen" are four people with the foramen magnum at four heights of the field of view.
 """
 
 from __future__ import annotations
@@ -153,12 +153,10 @@ def main() -> None:
                 verdict = "" if good == said else "ALARM" if good else "SILENT"
                 dice = 2 * (mask & reference).sum() / max(mask.sum() + reference.sum(), 1)
                 cord = reference.any(axis=(0, 1))
-                area = 100 * (mask[..., cord].sum() / reference.sum() - 1) if cord.any() else np.nan
+                area = 100 * (mask[..., cord].sum() / reference.sum() - 1) if good else np.nan
                 rows.append(Row(method, kind, good, said, dice, area))
-                print(
-                    f"| {kind} | {name} | {method} | {dice:.3f} | {area:+.1f} % | {result.status} | {verdict} |",
-                    flush=True,
-                )
+                scores = f"{dice:.3f} | {area:+.1f} %" if good else f"{dice:.3f} |"
+                print(f"| {kind} | {name} | {method} | {scores} | {result.status} | {verdict} |", flush=True)
     heads = "method", "kind", "images", "good", "called ok", "silent", "at most (95 %)", "alarm", "Dice (least)", "area"
     print("| " + " | ".join(heads) + " |\n|" + " --- |" * len(heads))
     for method in METHODS:
@@ -168,10 +166,11 @@ def main() -> None:
             silent = sum(row.ok and not row.good for row in own)
             alarm = sum(row.good and not row.ok for row in own)
             bound = f"{100 * upper_bound(silent, ok):.1f} %" if ok else ""
-            dice, area = np.array([row.dice for row in own]), np.nanmean([row.area_pct for row in own] or [np.nan])
+            dice = [row.dice for row in own]
+            area = f"{np.mean([row.area_pct for row in own if row.good]):+.1f} %" if good else ""
             print(
                 f"| {method} | {kind} | {len(own)} | {good} | {ok} | {silent} | {bound} | {alarm} |"
-                f" {dice.mean():.3f} ({dice.min():.3f}) | {area:+.1f} % |"
+                f" {np.mean(dice):.3f} ({min(dice):.3f}) | {area} |"
             )
 
 
