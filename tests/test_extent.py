@@ -112,8 +112,17 @@ def test_a_mask_that_continues_below_the_conus_is_partial():
     assert "fluid and roots" in extent.notes[-1]
 
 
-@pytest.mark.parametrize(("below", "above", "conus"), [(-0.5, 1.0, True), (1.7, -0.2, False), (np.nan, np.nan, True)])
-def test_where_the_detector_sees_the_cord_better_below_there_is_no_conus(below, above, conus):
+@pytest.mark.parametrize(
+    ("below", "above", "conus"),
+    [
+        (-0.5, 1.0, True),
+        (1.7, -0.2, False),
+        (1.5, 0.9, True),  # roots in axial slices
+        (-0.1, -0.9, True),  # thick sagittal slices
+        (np.nan, np.nan, True),
+    ],
+)
+def test_where_the_detector_sees_the_cord_only_below_there_is_no_conus(below, above, conus):
     volume, mask = spine(conus=50)
     points = np.column_stack([np.full((SHAPE[2], 2), 30.0), np.arange(SHAPE[2])])
     line = Centerline(points, np.where(np.arange(SHAPE[2]) < 50, below, above))

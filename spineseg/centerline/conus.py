@@ -125,9 +125,14 @@ def stop_at_conus(volume: Volume, line: Centerline, darker: bool, path_vox: Floa
 
 
 def goes_on(line: Centerline, conus: int) -> bool:
-    """Say whether the detector sees the cord better below a place than above it: it does not end there."""
+    """Say whether the detector sees a cord below a place and none above it: the cord does not end there.
+
+    Scores are log-odds. If both are positive or both negative, a higher one below says nothing: a detector takes roots
+    in fluid for cord, and knows neither thick sagittal slices nor the lower cord well. Heat (`spineseg.deepseg`) is
+    never negative.
+    """
     below, above = line.score[line.slices < conus], line.score[line.slices >= conus]
-    return bool(len(below) and len(above) and np.median(below) > np.median(above))
+    return bool(len(below) and len(above) and np.median(below) > 0 > np.median(above))
 
 
 def seek_conus(evidence: Evidence, found: NDArray[np.intp], slice_mm: float, darker: bool) -> int | None:
