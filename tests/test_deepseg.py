@@ -228,7 +228,10 @@ def test_the_threshold_is_that_of_the_contrast_unless_given(models, easy):
     volume, _ = easy
     expected = {"t1": 0.5, "t2": 0.4, "t2s": 0.5, "dwi": 0.5}  # as measured and published in docs/deepseg.md
     for zooms in ((1.0, 1.0, 1.0), (0.69, 0.69, 7.5), (0.8, 3.0, 0.8)):
-        assert default_threshold(models, "t2", np.array(zooms)) == 0.45  # T2w: 3-D, axial, sagittal
+        assert default_threshold(models, "t2", np.array(zooms), False) == 0.45  # T2w: 3-D, axial, sagittal
+    for contrast, lower in {"t1": 0.45, "t2": 0.42, "t2s": 0.5, "dwi": 0.5}.items():
+        assert default_threshold(models, contrast, np.ones(3), True) == lower
+    assert default_threshold(models, "t2", np.array([1.0, 1.0, 4.0]), True) == 0.4  # fMRI
     results = {contrast: segment_cord(volume, contrast, models=models) for contrast in expected}
     assert {contrast: result.parameters["thr"] for contrast, result in results.items()} == expected
     for contrast, thr in expected.items():

@@ -1,4 +1,4 @@
-"""Both methods on phantoms of what they once got wrong: cords of half the size, and fields that show the brain."""
+"""Both methods on phantoms of what they once got wrong: small cords, fields that show the brain, fractured spines."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from nibabel.affines import apply_affine
 from spineseg.contrasts import SUFFIX_CONTRAST
 from spineseg.deepseg.segment import segment_cord as run_deepseg
 from spineseg.phantom.contrast import B_VALUES
-from spineseg.phantom.dataset import make_image
+from spineseg.phantom.dataset import make_image, make_lower_image
 from spineseg.propseg.byproducts import BYPRODUCTS
 from spineseg.propseg.parameters import PropsegParams
 from spineseg.propseg.segment import segment_cord as run_propseg
@@ -75,3 +75,28 @@ def test_only_an_upper_end_that_the_user_asked_for_is_kept():
             slices = apply_affine(np.linalg.inv(volume.affine), points.reshape(-1, 3))[:, 2]
             assert slices.max() < top[name] + 1
     assert top["none"] == top["down"] < top["up"]
+
+
+@pytest.mark.parametrize(
+    ("seed", "index", "kind"), [(811, 3, "T2w"), (823, 8, "STIR"), (823, 13, "T1w"), (307, 23, "STIR")]
+)
+def test_the_cord_is_followed_past_a_fracture_to_the_conus(seed, index, kind):
+    """Beyond the compression the cord is half as large again; below the conus roots divide the canal."""
+    image = make_lower_image(seed, index, kind, hard="fracture")
+    volume = to_canonical(image.data.astype(np.float32), image.acquisition.affine)
+    reference = to_canonical(image.cord_fraction, image.acquisition.affine).data >= 0.5
+    result = run_propseg(volume, "t1" if kind == "T1w" else "t2")
+    assert result.status == "ok"
+    assert dice(result.cord_mask, reference) > 0.92
+    lowest = [np.flatnonzero(mask.any(axis=(0, 1)))[0] for mask in (result.cord_mask, reference)]
+    assert abs(lowest[0] - lowest[1]) * volume.zooms[2] <= 10
+
+
+@pytest.mark.parametrize(("index", "kind"), [(0, "T2w"), (1, "T1w"), (2, "STIR")])
+def test_deepseg_draws_the_lower_cord_as_large_as_it_is(index, kind):
+    image = make_lower_image(97, index, kind)
+    volume = to_canonical(image.data.astype(np.float32), image.acquisition.affine)
+    reference = to_canonical(image.cord_fraction, image.acquisition.affine).data >= 0.5
+    result = run_deepseg(volume, "t1" if kind == "T1w" else "t2")
+    cord = reference.any(axis=(0, 1))
+    assert result.cord_mask[..., cord].sum() / reference.sum() == pytest.approx(1, abs=0.05)

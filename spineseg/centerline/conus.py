@@ -30,9 +30,10 @@ CONUS_LEVEL = 1.2
 seems to change only because its surroundings are darker (a coil whose sensitivity decreases below the neck, in slices
 that are blurred or have a ghost or a band), it is mostly 0.5 to 1.1."""
 
-CONUS_PIECE = 1.5
+CONUS_PIECE, CONUS_CLEAR = 1.5, 2.0
 """Factor by which the piece around the middle must be larger than the cord above, because below the conus it fills the
-canal. A lesion or a syrinx is smaller than the cord."""
+canal. A lesion or a syrinx is smaller than the cord. Roots may divide the canal into smaller pieces, so where the
+intensity changes by the second factor, it must be larger, by whatever factor."""
 
 CONUS_FLUID = (0.75, 0.65)
 """What takes the cord's place is the fluid itself: where fluid is bright, at least so bright over the brightest of the
@@ -89,7 +90,9 @@ def find_conus(evidence: Evidence, slice_mm: float, darker: bool) -> int | None:
             continue
         own = np.median(piece[k : k + above])
         canal = np.median(piece[max(0, k - 2 * below) : k])
-        if LEAST_PIECE_MM2 <= own <= LARGEST_CORD_MM2 and canal >= max(CONUS_PIECE * own, LEAST_CANAL_MM2):
+        is_clear = step >= np.log(CONUS_CLEAR)
+        fills = canal > own if is_clear else canal >= max(CONUS_PIECE * own, LEAST_CANAL_MM2)
+        if LEAST_PIECE_MM2 <= own <= LARGEST_CORD_MM2 and fills:
             best, found = step, k
     if found is None:
         return None

@@ -17,7 +17,7 @@ class DeepsegParams:
     """
 
     thr: float | None = parameter(
-        None, "-thr", "probability from which a voxel is cord; default 0.5, t2 0.45, fMRI 0.4 (SCT's weights: own)",
+        None, "-thr", "probability from which a voxel is cord; default 0.5, t2 0.45, at conus less, fMRI 0.4",
         group="deepseg", metavar="P", least=0, most=1,
     )  # fmt: skip
     kernel: str = parameter(

@@ -30,7 +30,8 @@ PropSeg."""
 
 MAX_GROWTH = 1.4
 """Largest ratio, either way, of a band's area to that of the two bands before it: the cord's enlargements change the
-area by a tenth."""
+area by a tenth. Beyond a rejected band, over twice the distance, it may grow by the square: a compression ends within
+10 mm, and the cord beyond it may be half as large again."""
 
 CENTER_MEMORY_MM = 20.0
 """Distance over which the tube's own centre is replaced by the centerline's."""
@@ -200,7 +201,8 @@ def _find_fault(front: _Front, band: _Band, params: PropsegParams) -> str:
     if recent >= limit and abs(area - front.areas[-1]) >= limit / 7:
         return f"area jumps from {front.areas[-1]:.0f} to {area:.0f} mm², beyond {limit:g} mm²"
     usual = float(np.mean(front.areas[-2:]))
-    if not usual / MAX_GROWTH < area < usual * MAX_GROWTH:
+    growth = MAX_GROWTH**2 if front.bridged and front.bridged[-1] else MAX_GROWTH
+    if not usual / MAX_GROWTH < area < usual * growth:
         return f"area changes from {usual:.0f} to {area:.0f} mm² within a band"
     if area < MIN_AREA_MM2:
         return f"area {area:.0f} mm² is below {MIN_AREA_MM2:g} mm²"
