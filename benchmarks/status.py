@@ -6,8 +6,9 @@
 A mask is good if its Dice is at least 0.85 and it covers at least nine tenths of the slices with cord. The table counts
 masks that have the status ok but are not good ("silent"), and good masks without the status ok ("alarm"), with the
 upper end of the exact one-sided 95 % interval of the first share. If there is no cord, no mask is good. Dice is that of
-whole masks; the area error is that of good masks, in the slices with cord. "sizes" are cords of half the width up to
-the whole; "foramen" are four people with the foramen magnum at four heights of the field of view.
+whole masks. Of good masks, the area error is that of the slices with cord, and the lower end is how far the lowest slice
+of the mask lies above the lowest one with cord. "sizes" are cords of half the width up to the whole; "foramen" are four
+people with the foramen magnum at four heights of the field of view.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ CORD_SCALES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 PHANTOMS = ("neck", "epi", "lower", "ends", "small", "sizes", "foramen")
 KINDS = (*PHANTOMS, "real", "changed", "artefacts", "things")
+HEADS = ("method", "kind", "images", "good", "called ok", "silent", "at most (95 %)", "alarm")
+HEADS += ("Dice (least)", "area", "lower end")
 METHODS = {"propseg": run_propseg, "deepseg": run_deepseg}
 
 
@@ -68,6 +71,7 @@ class Row(NamedTuple):
     ok: bool
     dice: float
     area_pct: float
+    low_mm: float
 
 
 def as_case(name: str, contrast: str, image: SyntheticImage) -> Case:
@@ -121,6 +125,11 @@ def make_cases(kind: str, seed: int, n: int, manifests: list[Path]) -> Iterator[
             yield name, contrast, volume, np.zeros(volume.shape, bool)
 
 
+def lowest(mask: np.ndarray) -> int:
+    """Return the lowest slice of a mask."""
+    return int(np.flatnonzero(mask.any(axis=(0, 1)))[0])
+
+
 def is_good(mask: np.ndarray, reference: np.ndarray) -> bool:
     """Return whether a mask is good; the Dice is that of the whole mask, so that parts beyond the cord count."""
     slices = np.flatnonzero(reference.any(axis=(0, 1)))
@@ -154,10 +163,23 @@ def main() -> None:
                 dice = 2 * (mask & reference).sum() / max(mask.sum() + reference.sum(), 1)
                 cord = reference.any(axis=(0, 1))
                 area = 100 * (mask[..., cord].sum() / reference.sum() - 1) if good else np.nan
-                rows.append(Row(method, kind, good, said, dice, area))
+                low = volume.zooms[2] * (lowest(mask) - lowest(reference)) if good else np.nan
+                rows.append(Row(method, kind, good, said, dice, area, low))
                 scores = f"{dice:.3f} | {area:+.1f} %" if good else f"{dice:.3f} |"
                 print(f"| {kind} | {name} | {method} | {scores} | {result.status} | {verdict} |", flush=True)
-    heads = "method", "kind", "images", "good", "called ok", "silent", "at most (95 %)", "alarm", "Dice (least)", "area"
+    heads = (
+        "method",
+        "kind",
+        "images",
+        "good",
+        "called ok",
+        "silent",
+        "at most (95 %)",
+        "alarm",
+        "Dice (least)",
+        "area",
+        "below",
+    )
     print("| " + " | ".join(heads) + " |\n|" + " --- |" * len(heads))
     for method in METHODS:
         for kind in (*args.kinds, "all"):
@@ -168,9 +190,11 @@ def main() -> None:
             bound = f"{100 * upper_bound(silent, ok):.1f} %" if ok else ""
             dice = [row.dice for row in own]
             area = f"{np.mean([row.area_pct for row in own if row.good]):+.1f} %" if good else ""
+            low = [row.low_mm for row in own if row.good]
+            ends = f"{min(low):+.0f} to {max(low):+.0f} mm" if good else ""
             print(
                 f"| {method} | {kind} | {len(own)} | {good} | {ok} | {silent} | {bound} | {alarm} |"
-                f" {np.mean(dice):.3f} ({min(dice):.3f}) | {area} |"
+                f" {np.mean(dice):.3f} ({min(dice):.3f}) | {area} | {ends} |"
             )
 
 
