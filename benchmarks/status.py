@@ -6,7 +6,7 @@
 A mask is good if its Dice is at least 0.85 and it covers at least nine tenths of the slices with cord. The table counts
 masks that have the status ok but are not good ("silent"), and good masks without the status ok ("alarm"), with the
 upper end of the exact one-sided 95 % interval of the first share. If there is no cord, no mask is good. Dice is that of
-whole masks. Of good masks, the area error is that of the slices with cord, and the lower end is how far the lowest slice
+whole masks. Of good masks, the area error is that of the slices with cord, and the lower end how far the lowest slice
 of the mask lies above the lowest one with cord. "sizes" are cords of half the width up to the whole; "foramen" are four
 people with the foramen magnum at four heights of the field of view.
 """
