@@ -26,9 +26,9 @@ SUFFIX_CONTRAST = {
 }
 """BIDS suffix to contrast; other suffixes are not segmented."""
 
-EPI_PIXEL_MM, EPI_SLICE_MM = 0.85, 2.0
+EPI_PIXEL_MM, EPI_SLICE_MM = 0.85, 1.9
 """Least in-plane size and slice thickness of an echo-planar mean: axial T2w images have pixels of 0.4 to 0.7 mm, and
-3-D images have thinner slices."""
+3-D images have thinner slices. Slices of 2 mm, which affines give as 1.99999 or 2.00001, must all be on one side."""
 
 
 def is_echo_planar(contrast: str, zooms: NDArray[np.floating]) -> bool:

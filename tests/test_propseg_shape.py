@@ -7,9 +7,11 @@ import pytest
 from propseg_tubes import CORD, make_tube, mean_area
 from scipy import ndimage as ndi
 
-from spineseg.contrasts import SUFFIX_CONTRAST, is_echo_planar
+from spineseg.contrasts import EPI_PIXEL_MM, EPI_SLICE_MM, SUFFIX_CONTRAST, is_echo_planar
+from spineseg.deepseg.inference import IN_TURN_MM
 from spineseg.phantom.dataset import make_image
 from spineseg.propseg.consensus import reach_consensus, undo_blur
+from spineseg.propseg.intensity import build_field
 from spineseg.propseg.parameters import get_contrast_model
 from spineseg.propseg.refine import FilledTube
 from spineseg.propseg.scene import build_scene
@@ -189,6 +191,18 @@ def test_echo_planar_means_are_recognised_by_their_voxels():
     assert not is_echo_planar("t2s", (1.0, 1.0, 5.0))
     for others in ((0.6, 0.6, 3.0), (1.0, 1.0, 1.0), (3.0, 0.6, 0.6)):  # T2w: axial, 3-D, sagittal
         assert not is_echo_planar("t2", others)
+
+
+def test_the_rounding_of_an_affine_does_not_change_what_is_done():
+    """Slices of 2 mm, common in fMRI, were echo-planar in one person and not in the next."""
+    volume, line, _ = make_tube(n=20, zooms=(0.9, 0.9, 2.0))
+    unsteady = volume.data * np.exp(np.random.default_rng(0).normal(0, 0.3, 20))
+    for rounded in (1.99997, 2.0, 2.00003):
+        image = Volume(unsteady.astype(np.float32), np.diag([0.9, 0.9, rounded, 1.0]))
+        assert is_echo_planar("t2", image.zooms)
+        assert build_field(image, line.points_vox).unsteady
+    limits = np.array([EPI_PIXEL_MM, EPI_SLICE_MM, IN_TURN_MM])
+    assert np.abs(limits[:, None] - [0.8, 0.9, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0]).min() > 0.01
 
 
 def test_undoing_blur_adds_its_area_but_not_where_a_border_was_drawn(tube):

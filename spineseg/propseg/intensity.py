@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
+from spineseg.contrasts import EPI_SLICE_MM
+
 if TYPE_CHECKING:
     from spineseg.volume import Volume
 
@@ -39,10 +41,6 @@ STEADY_MM = 40.0
 UNSTEADY = 0.06
 """Robust standard deviation, from slice to slice, of the logarithm of that brightness above which slices are scaled to
 the same brightness: echo-planar means have 0.07 and more, all other available images 0.045 at most."""
-
-LEAST_SLICE_MM = 2.0
-"""Thinnest slice that is corrected: only slices excited one by one differ in this way, and those of 3-D images are
-thinner."""
 
 DROPPED = 0.3
 """Share of its neighbours' brightness below which a slice has lost its signal; its relative noise is then three times
@@ -135,7 +133,7 @@ def _steady(
     unsteady : bool
     """
     nothing = np.zeros(len(squares), bool)
-    if zooms[2] < LEAST_SLICE_MM or len(squares) < 3:
+    if zooms[2] < EPI_SLICE_MM or len(squares) < 3:
         return squares, nothing, False
     near = _distance_mm(squares, origins, points_vox, zooms) <= CORE_MM
     level = np.nanmedian(np.where(near, squares, np.nan), axis=(1, 2))
