@@ -103,6 +103,16 @@ def test_below_the_conus_there_is_no_cord(cord, fluid, around, contrast):
     assert abs(conus - 50) <= 6
 
 
+def test_a_band_at_the_end_of_the_cord_is_no_conus():
+    """Below a conus the fluid goes on. Here 25 slices are as bright, and the 40 below them are not."""
+    volume, _ = spine(cord=250.0)
+    i, j, k = np.indices(SHAPE)
+    inside = np.hypot(i - 30, j - 30) < 4
+    data = np.where(inside & (k < 65), 600.0, volume.data)
+    data = np.where(inside & (k >= 40) & (k < 65), 950.0, data)
+    assert find_conus(straight(Volume(data.astype(np.float32), volume.affine)), 1.0, True) is None
+
+
 def test_a_mask_that_continues_below_the_conus_is_partial():
     volume, mask = spine(conus=50)
     i, j, k = np.indices(SHAPE)

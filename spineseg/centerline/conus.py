@@ -38,7 +38,8 @@ intensity changes by the second factor, it must be larger, by whatever factor.""
 CONUS_FLUID = (0.75, 0.65)
 """What takes the cord's place is the fluid itself: where fluid is bright, at least so bright over the brightest of the
 canal around it (0.85 and more in phantoms, 0.95 in the real lumbar image), where it is dark, at most so bright (0.52 at
-most). Where a coil fades or an artefact has darkened the cord above, it is 0.45 to 0.7."""
+most). Where a coil fades or an artefact has darkened the cord above, it is 0.45 to 0.7. Under a band, or where a slice
+is doubled, some slices are as bright: 0.2 to 0.4 of those below the place, against 0.9 and more below a conus."""
 
 TIP_MM = 5.0
 """Length by which the tip of the cord, narrower than the disc, extends below that place: 7 to 10 mm in phantoms."""
@@ -72,21 +73,22 @@ def find_conus(evidence: Evidence, slice_mm: float, darker: bool) -> int | None:
     level = fluid + np.log(evidence.bright) * (1 if darker else -1)
     fluid = np.where(shown, fluid, fluid[shown].min())  # a slice without signal must not count as dark fluid
     level = np.where(shown, level, level[shown].min())
+    is_fluid = shown & (evidence.core >= CONUS_FLUID[0] if darker else evidence.core <= CONUS_FLUID[1])
     piece = evidence.piece_mm2
     best, found = np.log(CONUS_FACTOR), None
     for k in range(below, n - least + 1):
         cord = max(np.median(fluid[k : k + above]), np.median(fluid[k : k + below]))
         step = np.median(fluid[k - below : k]) - cord
-        like_fluid = fluid[:k] - cord > 0.7 * np.log(CONUS_FACTOR)
-        if step <= best or (like_fluid & shown[:k]).sum() < CONUS_SHARE * shown[:k].sum():
+        like_fluid = is_fluid[:k] & (fluid[:k] - cord > 0.7 * np.log(CONUS_FACTOR))
+        if step <= best or like_fluid.sum() < CONUS_SHARE * shown[:k].sum():
             continue
         sudden = np.median(fluid[max(0, k - near) : k]) - np.median(fluid[k : k + near])
         if sudden < CONUS_SUDDEN * step:
             continue
         if np.median(level[max(0, k - above) : k]) - np.median(level[k : k + above]) < np.log(CONUS_LEVEL):
             continue
-        core = np.median(evidence.core[max(0, k - above) : k][shown[max(0, k - above) : k]])
-        if not (core >= CONUS_FLUID[0] if darker else core <= CONUS_FLUID[1]):
+        near_below = slice(max(0, k - above), k)
+        if is_fluid[near_below].sum() < 0.5 * shown[near_below].sum():
             continue
         own = np.median(piece[k : k + above])
         canal = np.median(piece[max(0, k - 2 * below) : k])
