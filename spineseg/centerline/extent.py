@@ -51,16 +51,19 @@ SWELLING, TOP_MM = 1.2, 30.0
 """Factor by which a mask that continues into the medulla is larger in its upper part, at most this long, than in the
 part below: 1.2 to 1.8 in phantoms in which the brain is seen, 1.17 at most in masks that end below it."""
 
-CORD_SWELLING = 1.13
+CORD_SWELLING = 1.15
 """Factor over the area below up to which such a slice is still cord: masks of phantoms then end within 6 mm of the
 foramen magnum, 1 mm above it on average."""
 
-INSIDE_BRAIN_MM2, INSIDE_MM = 240.0, 5.0
-"""Size of the piece that must be exceeded over this length for the upper end of a mask to be in the brain: phantoms
-have 240 to 430 mm² there. A canal whose fluid is as dark as the cord has 150 to 230 mm²."""
+FOLLOWED, GROWTH, GROWTH_MM = 0.83, 1.45, 5.0
+"""Where a cord grows into the medulla, the mask has at least this share of the piece over the last millimetres before
+the piece is larger than any cord (0.90 and more in phantoms), and over the same length the piece grows by this factor
+at most (1.48 at most). Where the fluid around a cord is lost, the piece is suddenly as large as the canal: it grows by
+a factor of 1.7 and more, or the mask has 0.75 of it at most."""
 
-LEAST_BELOW_MM = 25.0
-"""Shortest length of cord that the area of the medulla can be compared with."""
+LEAST_BELOW_MM, INSIDE_BRAIN_MM2 = 25.0, 240.0
+"""Shortest length of cord that the area of the medulla can be compared with. Above less cord, the piece must be larger
+than this: phantoms have 240 to 430 mm² in the brain, a canal whose fluid is as dark as the cord has 150 to 230."""
 
 BORDER_MM = 5.0
 """Distance of the cord's middle from the side of the field of view, about its radius, below which it is cut or has no
@@ -110,7 +113,7 @@ def describe_extent(
     above, below = every > found[-1], every < found[0]
     reasons = _explain(evidence, above, below, zooms[2])
     area = mask.sum(axis=(0, 1)) * zooms[0] * zooms[1]
-    n_brain = _count_brain(evidence.piece_mm2[found], float(zooms[2]))
+    n_brain = _count_brain(evidence.piece_mm2[found], area[found], float(zooms[2]))
     top = _find_top(area[found], n_brain, BRAIN in reasons, float(zooms[2]))
     into_brain = found[min(top, len(found) - n_brain) :] if asked is None or asked[1] > found[-1] else found[:0]
     is_cut = len(into_brain) > 0 and len(found) > top >= LEAST_BELOW_MM / zooms[2]
@@ -188,8 +191,7 @@ def _explain(
     evidence: Evidence, above: NDArray[np.bool_], below: NDArray[np.bool_], slice_mm: float
 ) -> dict[str, NDArray[np.bool_]]:
     """Return the slices without cord by reason, (K,) each."""
-    size = max(1, round(10 / slice_mm) | 1)
-    alike = ndi.median_filter(evidence.alike, size, mode="nearest")
+    alike = _smooth(evidence.alike, slice_mm)
     beyond = above | below
     usual = np.median(evidence.bright[~beyond])
     nothing = beyond & (alike < NOISE_ALIKE) & (evidence.bright < NOISE_BRIGHT * usual)
@@ -201,7 +203,7 @@ def _explain(
     reached = above & (np.cumsum(above & nothing) == 0)
     level = np.log(np.maximum(evidence.core * evidence.bright, np.finfo(np.float32).tiny))
     own = np.median(level[~beyond][-max(1, round(NEXT_MM / slice_mm)) :])
-    piece = ndi.median_filter(np.where(nothing, 0.0, evidence.piece_mm2), size, mode="nearest")
+    piece = _smooth(np.where(nothing, 0.0, evidence.piece_mm2), slice_mm)
     # where the cord cannot be distinguished from its surroundings, the size is meaningless
     bounded = np.median(evidence.piece_mm2[~beyond]) <= LARGEST_CORD_MM2
     brain = reached & (piece > BRAIN_MM2) & (np.abs(level - own) < np.log(BRAIN_LEVEL)) & bounded
@@ -210,16 +212,24 @@ def _explain(
     return reasons
 
 
-def _count_brain(piece_mm2: Floats, slice_mm: float) -> int:
-    """Count the slices at a mask's upper end that show brain: too large for a cord, and some of them for a canal.
+def _count_brain(piece_mm2: Floats, area: Floats, slice_mm: float) -> int:
+    """Count the slices at a mask's upper end that show medulla or brain: larger than any cord, and grown out of one.
 
-    Where the same occurs further down, or the cord below has no border, the size is meaningless, and there are none.
+    Where the same occurs further down, the size is meaningless, and there are none.
     """
-    piece = ndi.median_filter(piece_mm2, max(1, round(10 / slice_mm) | 1), mode="nearest")
-    large, cord = piece > BRAIN_MM2, np.median(piece_mm2[: max(1, len(piece) // 2)])
-    n = int(large.sum())
-    is_brain = (piece > INSIDE_BRAIN_MM2).sum() >= max(2.0, INSIDE_MM / slice_mm)
-    return n if is_brain and large[len(large) - n :].all() and cord <= LARGEST_CORD_MM2 else 0
+    piece = _smooth(piece_mm2, slice_mm)
+    large = piece > ABSURD_AREA_MM2
+    n, step = int(large.sum()), max(1, round(GROWTH_MM / slice_mm))
+    first = len(large) - n
+    if n < max(2, step) or first < step or not large[first:].all():
+        return 0
+    if first * slice_mm < LEAST_BELOW_MM and (piece > INSIDE_BRAIN_MM2).sum() < max(2, step):
+        return 0
+    before = slice(first - step, first)
+    followed = np.median(area[before]) >= FOLLOWED * np.median(piece_mm2[before])
+    fine = _smooth(piece_mm2, slice_mm, GROWTH_MM)[max(0, first - round(NEXT_MM / slice_mm)) :]
+    growth = fine[step:] / np.maximum(fine[:-step], 1.0)
+    return n if followed and growth[fine[:-step] <= BRAIN_MM2].max(initial=0.0) < GROWTH else 0
 
 
 def _find_top(area: Floats, n_brain: int, is_below_brain: bool, slice_mm: float) -> int:
@@ -228,7 +238,7 @@ def _find_top(area: Floats, n_brain: int, is_below_brain: bool, slice_mm: float)
     n = min(round(TOP_MM / slice_mm), n_cord // 2)
     if n == 0 or not (is_below_brain or n_brain):
         return len(area)
-    smooth = ndi.median_filter(area[:n_cord], max(1, round(10 / slice_mm) | 1), mode="nearest")
+    smooth = _smooth(area[:n_cord], slice_mm)
     below = np.median(smooth[n_cord - 2 * n : n_cord - n])
     widest = n_cord - n + int(smooth[-n:].argmax())
     if smooth[widest] < SWELLING * below and not n_brain:
@@ -236,6 +246,12 @@ def _find_top(area: Floats, n_brain: int, is_below_brain: bool, slice_mm: float)
     top = int(np.flatnonzero(smooth[:widest] <= CORD_SWELLING * below)[-1]) + 1
     # the medulla is wider than any part of the cord; a tube that follows it keeps its width in the brain
     return top if np.median(area[top:]) > max(smooth[:top].max(), CORD_SWELLING * below) else len(area)
+
+
+def _smooth(values: Floats, slice_mm: float, length_mm: float = 10.0) -> Floats:
+    """Return the running median of values along the cord."""
+    smooth: Floats = ndi.median_filter(values, max(1, round(length_mm / slice_mm) | 1), mode="nearest")
+    return smooth
 
 
 def _has_gap(found: NDArray[np.intp]) -> bool:
