@@ -26,17 +26,18 @@ def spine(
     radius=4.0,
     seen=(0, 120),
     medulla=None,
+    widest=1.4,
     brain=None,
     at=(30, 30),
 ):
     """Return a straight spine with 1 mm slices and the mask of its cord, and of the medulla.
 
     Beyond `seen` is noise, below `conus` fluid, above `brain` matter as bright as the cord. From `medulla` upwards the
-    radius grows to 1.4 times its size within 15 mm.
+    radius grows by 0.4 of its size in 15 mm, to `widest` times its size.
     """
     i, j, k = np.indices(SHAPE)
     away = np.hypot(i - at[0], j - at[1]) * zoom
-    radius = radius * (1 + 0.4 * np.clip((k - (medulla or SHAPE[2])) / 15, 0, 1))
+    radius = radius * np.clip(1 + 0.4 * (k - (medulla or SHAPE[2])) / 15, 1, widest)
     inside = (away < radius) & (k >= (conus or 0)) & (k < (brain or SHAPE[2]))
     data = np.where(away < 8, fluid, around + 20 * np.sin(0.7 * i) + 20 * np.cos(0.9 * j))
     data = np.where(inside, cord, data)
@@ -234,11 +235,36 @@ def test_a_mask_that_continues_into_the_medulla_is_to_be_cut(cord, fluid, contra
 
 
 def test_a_mask_that_runs_on_into_the_brain_is_to_be_cut():
-    volume, mask = spine(medulla=70, brain=95)
-    mask[..., 95:] = mask[..., 90:91]  # a tube that keeps its shape
+    volume, mask = spine(medulla=70, widest=2.0, brain=108)
+    mask[..., 90:] = mask[..., 90:91]  # a tube that keeps its shape
     extent = describe_extent(volume, mask, "t2")
     assert extent.status == "ok"
     assert abs(extent.cord_top - 70) <= 5
+
+
+@pytest.mark.parametrize(("cord", "fluid", "contrast"), [(CORD, FLUID, "t2"), (800.0, 250.0, "t1")])
+@pytest.mark.parametrize("slice_mm", [1, 5])
+@pytest.mark.parametrize("kept", [SHAPE[2], 85])  # the mask grows with the medulla, or keeps its shape from there on
+def test_a_medulla_larger_than_any_cord_is_cut_though_no_brain_is_seen(cord, fluid, contrast, slice_mm, kept):
+    volume, mask = spine(cord=cord, fluid=fluid, medulla=70, widest=1.9)
+    mask[..., kept:] = mask[..., kept - 1 : kept]
+    data = np.ascontiguousarray(volume.data[..., ::slice_mm])
+    part = Volume(data, volume.affine @ np.diag([1.0, 1.0, slice_mm, 1.0]))
+    extent = describe_extent(part, mask[..., ::slice_mm], contrast)
+    assert extent.status == "ok"
+    assert abs(extent.cord_top * slice_mm - 70) <= 6
+
+
+@pytest.mark.parametrize("shown_mm", [15, 50])
+def test_fluid_lost_little_by_little_around_a_cord_is_not_medulla(shown_mm):
+    volume, mask = spine()
+    i, j, k = np.indices(SHAPE)
+    lost = np.hypot(i - 30, j - 30) < np.clip(4 + (k - 90) / 5, 4, 8)
+    data = np.where(lost, CORD, volume.data) + np.random.default_rng(2).normal(0, 5, SHAPE)
+    first = SHAPE[2] - shown_mm
+    part = Volume(np.ascontiguousarray(data[..., first:], np.float32), volume.affine)
+    extent = describe_extent(part, mask[..., first:], "t2")
+    assert (extent.status, extent.cord_top) == ("ok", None)
 
 
 def test_with_little_cord_below_the_medulla_the_mask_is_partial():

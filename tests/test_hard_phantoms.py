@@ -51,9 +51,11 @@ def test_deepseg_says_that_it_enlarged_a_small_cord():
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("suffix", ["T1w", "T2w"])
-def test_a_mask_ends_below_the_brain(method, suffix):
-    volume, reference, result = segment(method, suffix, 5, target_s_mm=0.0)
+@pytest.mark.parametrize(
+    ("suffix", "index", "middle_mm"), [("T1w", 5, 0), ("T2w", 5, 0), ("T2w", 4, 0), ("T2w", 4, -40)]
+)
+def test_a_mask_ends_below_the_brain_or_the_medulla(method, suffix, index, middle_mm):
+    volume, reference, result = segment(method, suffix, index, target_s_mm=float(middle_mm))
     top = np.flatnonzero(result.cord_mask.any(axis=(0, 1)))[-1]
     assert abs(top - np.flatnonzero(reference.any(axis=(0, 1)))[-1]) * volume.zooms[2] <= 6
     assert result.status == "ok"
