@@ -223,13 +223,14 @@ def _count_brain(piece_mm2: Floats, area: Floats, slice_mm: float) -> int:
     first = len(large) - n
     if n < max(2, step) or first < step or not large[first:].all():
         return 0
-    if first * slice_mm < LEAST_BELOW_MM and (piece > INSIDE_BRAIN_MM2).sum() < max(2, step):
-        return 0
     before = slice(first - step, first)
     followed = np.median(area[before]) >= FOLLOWED * np.median(piece_mm2[before])
+    is_inside = (piece > INSIDE_BRAIN_MM2).sum() >= max(2, step)
+    if not is_inside and not (followed and first * slice_mm >= LEAST_BELOW_MM):
+        return 0
     fine = _smooth(piece_mm2, slice_mm, GROWTH_MM)[first - step :]
     growth = fine[step:] / np.maximum(fine[:-step], 1.0)
-    return n if followed and growth[fine[:-step] <= BRAIN_MM2].max(initial=0.0) < GROWTH else 0
+    return n if growth[fine[:-step] <= BRAIN_MM2].max(initial=0.0) < GROWTH else 0
 
 
 def _find_top(area: Floats, n_brain: int, is_below_brain: bool, slice_mm: float) -> int:
