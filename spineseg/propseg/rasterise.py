@@ -23,11 +23,6 @@ areas of upright ellipses of 9 mm in voxels of 1 mm are still off by 1.5 % (SD; 
 MOST_CARRIED = 1.0
 """Largest area error, in voxels, that a slice may pass on to the next."""
 
-LOST_VOXELS = 1 / 3
-"""Voxels by which those at least half inside a closed outline are fewer than its area, on average over positions. If a
-border of curvature c crosses a voxel at the angle t to the grid, half of the voxel is inside when the border lies
-c / (24 cos^2 t) further out. On average over t this is c / 6 pi, and along an outline c adds up to 2 pi."""
-
 
 def rasterise(tube: Tube, shape: tuple[int, int, int], zooms: Floats) -> NDArray[np.float32]:
     """Compute the share of each voxel's face in its slice that lies inside the rings.
@@ -70,9 +65,6 @@ def rasterise(tube: Tube, shape: tuple[int, int, int], zooms: Floats) -> NDArray
 def choose_voxels(coverage: NDArray[np.float32]) -> Mask:
     """Choose the mask: voxels well inside, and as many of those about half inside as the area requires.
 
-    The area is what voxels at least half inside have on average, as in masks drawn by hand: `LOST_VOXELS` less than
-    that of the outline.
-
     Parameters
     ----------
     coverage : (I, J, K) ndarray, 0 to 1
@@ -94,7 +86,7 @@ def choose_voxels(coverage: NDArray[np.float32]) -> Mask:
     is_open = np.abs(shares - 0.5) <= HALF_INSIDE
     sure = (shares > 0.5) & ~is_open
     mask[touched] = sure
-    missing = np.bincount(slices, shares - sure) - LOST_VOXELS
+    missing = np.bincount(slices, shares - sure)
     candidates = np.flatnonzero(is_open)
     candidates = candidates[np.lexsort((-shares[candidates], slices[candidates]))]
     ends = np.cumsum(np.bincount(slices[candidates], minlength=missing.size))
