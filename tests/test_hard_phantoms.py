@@ -76,7 +76,9 @@ def test_only_an_upper_end_that_the_user_asked_for_is_kept():
             points = np.array(result.extra[ending].split("float\n")[1].split("\nPOLYGONS")[0].split(), float)
             slices = apply_affine(np.linalg.inv(volume.affine), points.reshape(-1, 3))[:, 2]
             assert slices.max() < top[name] + 1
-    assert top["none"] == top["down"] < top["up"]
+    # the outline changes a little with the place where the tube starts, and so does the slice where the mask is cut
+    assert abs(top["none"] - top["down"]) * volume.zooms[2] <= 3
+    assert top["none"] + 20 < top["up"]
 
 
 @pytest.mark.parametrize(
