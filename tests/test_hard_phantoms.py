@@ -16,12 +16,16 @@ from spineseg.volume import to_canonical
 METHODS = {"propseg": run_propseg, "deepseg": run_deepseg}
 
 
+def orient(image):
+    """Return a phantom's image, a series as its diffusion-weighted mean, and the mask of its cord."""
+    data = image.data if image.data.ndim == 3 else image.data[..., np.array(B_VALUES) > 50].mean(axis=3)
+    volume = to_canonical(data.astype(np.float32), image.acquisition.affine)
+    return volume, to_canonical(image.cord_fraction, image.acquisition.affine).data >= 0.5
+
+
 def segment(method, suffix, index, **how):
     """Return image, mask of the cord and what a method makes of it."""
-    image = make_image(97, index, suffix, **how)
-    data = image.data[..., np.array(B_VALUES) > 50].mean(axis=3) if suffix == "dwi" else image.data
-    volume = to_canonical(data.astype(np.float32), image.acquisition.affine)
-    reference = to_canonical(image.cord_fraction, image.acquisition.affine).data >= 0.5
+    volume, reference = orient(make_image(97, index, suffix, **how))
     return volume, reference, METHODS[method](volume, SUFFIX_CONTRAST[suffix])
 
 
@@ -66,8 +70,7 @@ def test_a_mask_ends_below_the_brain_or_the_medulla(method, suffix, index, middl
 
 
 def test_only_an_upper_end_that_the_user_asked_for_is_kept():
-    image = make_image(97, 6, "T2w", target_s_mm=0.0)
-    volume = to_canonical(image.data.astype(np.float32), image.acquisition.affine)
+    volume, _ = orient(make_image(97, 6, "T2w", target_s_mm=0.0))
     top = {}
     for name, asked in {"none": {}, "down": {"down": 10}, "up": {"up": 100}}.items():
         result = run_propseg(volume, "t2", PropsegParams(byproducts=BYPRODUCTS, **asked))
@@ -86,9 +89,7 @@ def test_only_an_upper_end_that_the_user_asked_for_is_kept():
 )
 def test_the_cord_is_followed_past_a_fracture_to_the_conus(seed, index, kind):
     """Beyond the compression the cord is half as large again; below the conus roots divide the canal."""
-    image = make_lower_image(seed, index, kind, hard="fracture")
-    volume = to_canonical(image.data.astype(np.float32), image.acquisition.affine)
-    reference = to_canonical(image.cord_fraction, image.acquisition.affine).data >= 0.5
+    volume, reference = orient(make_lower_image(seed, index, kind, hard="fracture"))
     result = run_propseg(volume, "t1" if kind == "T1w" else "t2")
     assert result.status == "ok"
     assert dice(result.cord_mask, reference) > 0.92
@@ -98,9 +99,7 @@ def test_the_cord_is_followed_past_a_fracture_to_the_conus(seed, index, kind):
 
 @pytest.mark.parametrize(("index", "kind"), [(0, "T2w"), (1, "T1w"), (2, "STIR")])
 def test_deepseg_draws_the_lower_cord_as_large_as_it_is(index, kind):
-    image = make_lower_image(97, index, kind)
-    volume = to_canonical(image.data.astype(np.float32), image.acquisition.affine)
-    reference = to_canonical(image.cord_fraction, image.acquisition.affine).data >= 0.5
+    volume, reference = orient(make_lower_image(97, index, kind))
     result = run_deepseg(volume, "t1" if kind == "T1w" else "t2")
     cord = reference.any(axis=(0, 1))
     assert result.cord_mask[..., cord].sum() / reference.sum() == pytest.approx(1, abs=0.05)
